@@ -1,0 +1,51 @@
+# Start here: `make` lists what there is to do. Needs GNU make, git and Python 3.11 or newer with venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup setup-dev demo lab run test check lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/runtime.stamp ## prepare .venv with what the notebooks need (PYTHON=… names another Python)
+
+setup-dev: $(VENV)/dev.stamp ## prepare .venv with what tests and checks need too
+
+demo: $(VENV)/runtime.stamp ## clean a made-up list of videos, offline, and show the result
+	@$(BIN)/python -m dedup_lib demo
+
+lab: $(VENV)/runtime.stamp ## open the notebooks in JupyterLab
+	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks
+
+run: $(if $(PARAMS),$(VENV)/runtime.stamp) ## run a profile: make run PARAMS=params/x.yaml [RUN=name] [SET="key=value key=value"]
+	@test -n "$(PARAMS)" || { echo 'name a profile: make run PARAMS=params/x.yaml' >&2; exit 2; }
+	@$(BIN)/python -m dedup_lib run "$(PARAMS)" $(if $(RUN),--run "$(RUN)") $(foreach pair,$(SET),--set '$(pair)')
+
+test: $(VENV)/dev.stamp ## run the tests (PYTEST_ARGS="-k name" picks some)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: $(VENV)/dev.stamp ## lint, formatting, types, notebooks without outputs
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id $(NOTEBOOKS))
+
+lock: ## resolve the requirements anew and write constraints.txt
+	@$(PYTHON) tools/setup_venv.py lock
+
+clean: ## remove .venv, caches and build products; outputs/ stays
+	rm -rf $(VENV) build dist *.egg-info .ruff_cache .mypy_cache .pytest_cache .hypothesis notebooks/.ipynb_checkpoints
+	find dedup_lib tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/runtime.stamp: requirements.txt constraints.txt pyproject.toml tools/setup_venv.py
+	@$(PYTHON) tools/setup_venv.py runtime
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/runtime.stamp
+	@$(PYTHON) tools/setup_venv.py dev
+	@touch $@

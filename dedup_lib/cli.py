@@ -1,0 +1,216 @@
+"""The command line: a thin skin over `run`, `stages` and `report`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dedup_lib import __version__
+from dedup_lib.errors import DedupError
+from dedup_lib.run_folder import RunFolder
+
+console = Console(soft_wrap=True, highlight=False)
+complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def main() -> None:
+    """Run the command line; an error meant for people is one line, not a traceback."""
+    try:
+        commands(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        complaints.print("stopped")
+        sys.exit(130)
+    except DedupError as error:
+        complaints.print(f"[bold red]error:[/] {escape(str(error))}")
+        sys.exit(1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def commands() -> None:
+    """Clean a list of video URLs: every video once, each removal explained, nothing lost.
+
+    \b
+    python -m dedup_lib demo                                  see it work on made clips
+    python -m dedup_lib run direct --set input_csv=ads.csv    clean a list of your own
+    python -m dedup_lib report outputs/direct                 make the pages of a run again
+    """
+
+
+@commands.command()
+@click.argument("profile")
+@click.option(
+    "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
+)
+@click.option("--set", "overrides", multiple=True, metavar="K=V", help="Set a parameter; may be given several times.")
+@click.option("--from", "first", default="", metavar="NN", help="Start at this notebook, such as 03.")
+@click.option("--only", default="", metavar="NN", help="Run this notebook alone.")
+@click.option("--no-report", is_flag=True, help="Do not render pages.")
+def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, only: str, no_report: bool) -> None:
+    """Run the notebooks of a flow over a list.
+
+    PROFILE names a file in params/ (demo, direct, batch, first_frame, server, zilliz) or is the path of a YAML file. A
+    run that was stopped goes on where it was when the same command is given again.
+
+    \b
+    python -m dedup_lib run direct --set input_csv=ads.csv --run ads
+    python -m dedup_lib run batch --set input_csv=ads.csv --set vectors=average
+    python -m dedup_lib run direct --run ads --only 06 --set cosine_thresh=0.8
+    """
+    # These import papermill and nbconvert, which --help does without.
+    from dedup_lib.run import execute_plan, load_profile, parse_overrides, plan_run
+
+    plan = plan_run(load_profile(profile) | parse_overrides(overrides), run_name=run_name, first=first, only=only)
+    with console.status("starting") as status:
+        execute_plan(
+            plan,
+            report=not no_report,
+            on_start=lambda name: status.update(f"{name} …"),
+            on_done=lambda done: console.print(f"[green]✓[/] {done.name}  {done.elapsed_s:.1f} s"),
+        )
+    show_outcome(plan.run)
+
+
+@commands.command()
+@click.argument("run_dir", type=click.Path(exists=True, file_okay=False))
+def report(run_dir: str) -> None:
+    """Render the pages of a run again, from its executed notebooks.
+
+    \b
+    python -m dedup_lib report outputs/ads
+    """
+    from dedup_lib.report import render_notebook, write_index
+
+    folder = RunFolder(Path(run_dir).absolute())
+    for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
+        render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
+    console.print(f"report: {folder.shown(write_index(folder.path))}")
+
+
+@commands.group()
+def collections() -> None:
+    """Look after the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names."""
+
+
+def _manage(action: str, run_name: str, **given: object) -> None:
+    # These import pymilvus and the encoders, which --help does without.
+    from dedup_lib.settings import CollectionsSettings
+    from dedup_lib.stages import manage_collections
+
+    unused = {"collection": "", "schema": "video_frames", "encoder": "pdq", "model": "", "num_frames": 3}
+    values = {"run_dir": f"outputs/{run_name}", "action": action, "frame_span": "spread", **unused, **given}
+    settings = CollectionsSettings.of(values)
+    show_table(manage_collections(RunFolder(settings.run_dir), settings).to_dict("records"))
+
+
+_run_option = click.option(
+    "--run",
+    "run_name",
+    default="demo",
+    show_default=True,
+    metavar="NAME",
+    help="The run in outputs/ whose store is meant.",
+)
+
+
+@collections.command()
+@_run_option
+def ping(run_name: str) -> None:
+    """Does the store answer?"""
+    _manage("ping", run_name)
+
+
+@collections.command(name="list")
+@_run_option
+def list_(run_name: str) -> None:
+    """Every collection: rows, schema, recipe, sample rows."""
+    _manage("list", run_name)
+
+
+@collections.command()
+@click.argument("collection")
+@_run_option
+@click.option("--schema", type=click.Choice(["video_dedup", "video_frames", "aggregated"]), default="video_frames")
+@click.option("--encoder", type=click.Choice(["pdq", "clip"]), default="pdq", show_default=True)
+@click.option("--model", default="", help="CLIP model id or folder of a saved model.")
+@click.option("--num-frames", default=3, show_default=True, help="Frames a video.")
+@click.option("--frame-span", type=click.Choice(["spread", "first"]), default="spread", show_default=True)
+def create(run_name: str, **given: object) -> None:
+    """Make an empty collection.
+
+    \b
+    python -m dedup_lib collections create ads --schema aggregated --encoder clip
+    """
+    _manage("create", run_name, **given)
+
+
+@collections.command()
+@click.argument("collection")
+@_run_option
+@click.confirmation_option(prompt="Delete the collection with all its vectors?")
+def drop(run_name: str, collection: str) -> None:
+    """Delete a collection with all its rows."""
+    _manage("drop", run_name, collection=collection)
+
+
+@commands.command()
+@click.option("--port", default=8765, show_default=True, help="Port of the local server; another one if it is taken.")
+def demo(port: int) -> None:
+    """Make clips, serve them with traps, clean the list by both flows, and check the outcome.
+
+    Needs no account, no server, no model and no internet. Leaves outputs/demo and outputs/demo_batch.
+    """
+    from dedup_lib.demo.rehearsal import rehearse
+
+    if not rehearse(port=port, console=console):
+        sys.exit(1)
+
+
+def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
+    """Print records as a table."""
+    if not rows:
+        console.print("nothing there yet")
+        return
+    table = Table()
+    for name in rows[0]:
+        table.add_column(str(name), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(value)) for value in row.values()))
+    console.print(table)
+
+
+def show_outcome(folder: RunFolder) -> None:
+    """Print what a run came to: rows by output, and where they lie."""
+    summary_path = folder.path / "summary.json"
+    if summary_path.exists():
+        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+        table = Table(title=f"{summary['rows']['input']} rows of {summary['list']}", title_justify="left")
+        table.add_column("output")
+        table.add_column("rows", justify="right")
+        table.add_column("file")
+        for name, file in (
+            ("final", "FINAL_RESULT"),
+            ("text_duplicates", "text_duplicates"),
+            ("duplicates", "duplicates"),
+            ("invalid", "invalid_urls"),
+            ("failed", "failed_urls"),
+        ):
+            path = summary["files"].get(file, "")
+            table.add_row(
+                name.replace("_", " "), str(summary["rows"][name]), folder.shown(folder.path / path) if path else ""
+            )
+        console.print(table)
+    index = folder.reports_dir / "index.html"
+    if index.exists():
+        console.print(f"report: {folder.shown(index)}")

@@ -1,0 +1,197 @@
+"""Which videos are the same: candidates, pairs, groups, and what another threshold would decide. Pure.
+
+Similarity is a cosine; a pair at or above the threshold is a match (`is_match`, the only place that says so).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.records import Group, Hit, Pair, SweepPoint, Vectors, VideoVectors
+from dedup_lib.vectors import cosines
+
+Search = Callable[[Vectors, int], list[list[Hit]]]
+"""Vectors (N, D) and a number of neighbours to the neighbours of each, best first."""
+
+_SLACK = 1e-4
+"""A store computes in float32: candidates this far below the floor are computed again before they are dropped."""
+
+_PAIRS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """All pairs of a list from `floor` up, and how near each video's nearest one is.
+
+    `nearest` is float64 (N,), NaN for a video without a vector or without a neighbour. `searched_deeper` counts
+    the vectors whose list of neighbours came back full of matches and was asked for again.
+    """
+
+    pairs: tuple[Pair, ...]
+    nearest: NDArray[np.float64]
+    floor: float
+    searched_deeper: int
+
+    @property
+    def similarities(self) -> NDArray[np.float64]:
+        """Of every pair, in the order of `pairs`."""
+        return np.array([pair.similarity for pair in self.pairs], dtype=np.float64)
+
+
+def is_match(similarity: float, threshold: float) -> bool:
+    """Whether two videos so alike count as the same."""
+    return similarity >= threshold
+
+
+def video_similarity(first: VideoVectors, second: VideoVectors) -> float:
+    """How alike two videos are: the mean cosine of frames at the same position.
+
+    A position that one of them lacks (its frame was flat) counts as 0, so that a single shared frame does not
+    make two videos alike.
+    """
+    return float(_similarities([first, second], np.array([[0, 1]]))[0])
+
+
+def score_pairs(
+    videos: Sequence[VideoVectors | None], *, search: Search, floor: float, top_k: int, largest_top_k: int
+) -> Scored:
+    """Compare every video with every other by a store's search, and give the pairs at `floor` or above.
+
+    A list of neighbours that is full of candidates may have been cut: it is asked for again, four times as long,
+    until its end lies below the floor. At `largest_top_k` the vector is compared with all others directly.
+    Rows of `videos` that are None have no vector and no pair.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, video in enumerate(videos):
+        if video is not None:
+            rows.setdefault(video.key, []).append(row)
+    present = [video for video in videos if video is not None]
+    candidates: set[tuple[int, int]] = set()
+    deepened = 0
+    if present:
+        vectors = np.concatenate([video.vectors for video in present])
+        owners = np.array([row for row, video in enumerate(videos) if video is not None for _ in video.positions])
+        waiting, limit = np.arange(len(vectors)), top_k
+        while len(waiting):
+            cut = []
+            for index, hits in zip(waiting, search(vectors[waiting], limit), strict=True):
+                owner = int(owners[index])
+                candidates.update(_candidates_of(owner, hits, rows, floor))
+                if len(hits) == limit and hits[-1].cosine >= floor - _SLACK:
+                    cut.append(index)
+            if limit < largest_top_k:
+                deepened += len(cut)
+                waiting, limit = np.array(cut, dtype=int), min(limit * 4, largest_top_k)
+                continue
+            for index in cut:
+                near = np.flatnonzero(vectors @ vectors[index] >= floor - _SLACK)
+                owner = int(owners[index])
+                candidates.update(_ordered(owner, int(owners[other])) for other in near if owners[other] != owner)
+            break
+    ordered = np.array(sorted(candidates), dtype=int).reshape(-1, 2)
+    similarities = _similarities(videos, ordered)
+    nearest = np.full(len(videos), np.nan)
+    for side in (0, 1):
+        np.fmax.at(nearest, ordered[:, side], similarities)
+    pairs = tuple(
+        Pair(first=int(first), second=int(second), similarity=float(similarity))
+        for (first, second), similarity in zip(ordered, similarities, strict=True)
+        if is_match(similarity, floor)
+    )
+    return Scored(pairs=pairs, nearest=nearest, floor=floor, searched_deeper=deepened)
+
+
+def _candidates_of(owner: int, hits: Sequence[Hit], rows: dict[str, list[int]], floor: float) -> set[tuple[int, int]]:
+    """Pairs worth computing: every neighbour near the floor, and the nearest one however far it is."""
+    found: set[tuple[int, int]] = set()
+    for hit in hits:
+        if found and hit.cosine < floor - _SLACK:
+            break
+        found.update(_ordered(owner, other) for other in rows.get(hit.video, ()) if other != owner)
+    return found
+
+
+def _ordered(first: int, second: int) -> tuple[int, int]:
+    return (first, second) if first < second else (second, first)
+
+
+def _similarities(videos: Sequence[VideoVectors | None], pairs: NDArray[np.int_]) -> NDArray[np.float64]:
+    """Similarity of each pair of rows (N, 2), float64 (N,)."""
+    result = np.zeros(len(pairs))
+    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+        chunk = pairs[start : start + _PAIRS_AT_ONCE]
+        lefts, rights, places, counts = [], [], [], np.ones(len(chunk))
+        for place, (first, second) in enumerate(chunk):
+            left, right = videos[first], videos[second]
+            assert left is not None
+            assert right is not None
+            counts[place] = max(len(left.positions), len(right.positions))
+            at = {position: index for index, position in enumerate(right.positions)}
+            for index, position in enumerate(left.positions):
+                if position in at:
+                    lefts.append(left.vectors[index])
+                    rights.append(right.vectors[at[position]])
+                    places.append(place)
+        if places:
+            sums = np.bincount(places, weights=cosines(np.stack(lefts), np.stack(rights)), minlength=len(chunk))
+            result[start : start + len(chunk)] = np.round(sums / counts, 6)
+    return result
+
+
+def group_copies(pairs: Sequence[Pair], *, threshold: float) -> list[Group]:
+    """Decide, in list order: a video that matches one kept before it is a copy of the most alike of those (of the
+    earliest, when equally alike); any other is kept.
+
+    So every copy matches the video that is kept in its place, and no chain of look-alikes joins unlike ones.
+    Groups are numbered from 1 in the order of their kept videos; a video that stands alone makes no group.
+    """
+    earlier: dict[int, list[Pair]] = {}
+    for pair in pairs:
+        if is_match(pair.similarity, threshold):
+            earlier.setdefault(pair.second, []).append(pair)
+    copies: dict[int, list[Pair]] = {}
+    taken: set[int] = set()
+    for row in sorted(earlier):
+        matches = [pair for pair in earlier[row] if pair.first not in taken]
+        if matches:
+            best = max(matches, key=lambda pair: (pair.similarity, -pair.first))
+            copies.setdefault(best.first, []).append(best)
+            taken.add(row)
+    return [
+        Group(
+            number=number,
+            kept=kept,
+            copies=tuple(pair.second for pair in copies[kept]),
+            similarities=tuple(pair.similarity for pair in copies[kept]),
+        )
+        for number, kept in enumerate(sorted(copies), start=1)
+    ]
+
+
+def sweep_thresholds(pairs: Sequence[Pair], *, num_videos: int, thresholds: Sequence[float]) -> list[SweepPoint]:
+    """What each threshold would decide over the same pairs; `num_videos` is the number of videos compared."""
+    points = []
+    for threshold in thresholds:
+        groups = group_copies(pairs, threshold=threshold)
+        duplicates = sum(len(group.copies) for group in groups)
+        points.append(
+            SweepPoint(
+                threshold=float(threshold),
+                kept=num_videos - duplicates,
+                duplicates=duplicates,
+                groups=len(groups),
+                largest_group=max((group.size for group in groups), default=0),
+            )
+        )
+    return points
+
+
+def borderline_pairs(pairs: Sequence[Pair], *, threshold: float, count: int) -> tuple[list[Pair], list[Pair]]:
+    """The `count` pairs just above the threshold and those just below it, nearest to it first."""
+    above = sorted((p for p in pairs if is_match(p.similarity, threshold)), key=lambda p: (p.similarity, p))
+    below = sorted((p for p in pairs if not is_match(p.similarity, threshold)), key=lambda p: (-p.similarity, p))
+    return above[:count], below[:count]

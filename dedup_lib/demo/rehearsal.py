@@ -1,0 +1,56 @@
+"""The demo itself: make the clips, serve them, run both flows, show the outcome, check it."""
+
+from __future__ import annotations
+
+import time
+
+from rich.console import Console
+from rich.table import Table
+
+from dedup_lib.cli import show_outcome
+from dedup_lib.demo.check import check_outcome
+from dedup_lib.demo.clips import make_clips, write_list
+from dedup_lib.demo.server import ClipServer
+from dedup_lib.run import NotebookDone, execute_plan, load_profile, plan_run
+from dedup_lib.run_folder import RunFolder
+
+FLOWS = {"demo": {}, "demo_batch": {"mode": "batch", "vectors": "frames"}}
+"""Name of each run, and what it sets differently from the profile `demo`."""
+
+
+def rehearse(*, port: int, console: Console) -> bool:
+    """Run the demo, with its progress on `console`; returns whether all that was planted was found."""
+    start_s = time.monotonic()
+    folder = RunFolder("outputs/demo").path
+    console.print("[bold]Making clips[/] and their copies, and planting traps")
+    manifest = make_clips(folder / "clips")
+    holds = True
+    with ClipServer(manifest.folder, port=port, or_any_port=True) as server:
+        list_csv = write_list(folder / "videos.csv", base_url=server.base_url)
+        for name, changed in FLOWS.items():
+            profile = load_profile("demo") | {"input_csv": str(list_csv)} | changed
+            plan = plan_run(profile, run_name=name)
+            console.print(
+                f"\n[bold]The {profile['mode']} flow[/] over {len(manifest.rows)} rows, served from {server.base_url}"
+            )
+            with console.status("starting") as status:
+
+                def show(done: NotebookDone) -> None:
+                    console.print(f"[green]✓[/] {done.name}  {done.elapsed_s:.1f} s")
+
+                execute_plan(plan, on_start=lambda stage: status.update(f"{stage} …"), on_done=show)
+            show_outcome(plan.run)
+            checks = check_outcome(plan.run.path, base_url=server.base_url)
+            wrong = [check for check in checks if not check.holds]
+            holds = holds and not wrong
+            if wrong:
+                table = Table(title="not as planted", title_style="bold red", title_justify="left")
+                for column in ("what", "expected", "found"):
+                    table.add_column(column, overflow="fold")
+                for check in wrong:
+                    table.add_row(check.what, check.expected, check.found)
+                console.print(table)
+            else:
+                console.print(f"[green]✓[/] all {len(checks)} checks of what was planted hold")
+    console.print(f"\ndone in {time.monotonic() - start_s:.0f} s")
+    return holds

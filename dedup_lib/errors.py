@@ -1,0 +1,77 @@
+"""Every exception that this package raises on purpose, as one tree.
+
+Trouble with a single video is never an exception: it is a row with a status and a reason
+(see `records.Status`). An exception means that the run cannot go on as it was asked to, and its
+message says what was found, why it does not do, and what to change.
+
+    DedupError
+    ├── SettingError      a parameter has a value that cannot work
+    ├── ListError         a CSV cannot be read, or holds no URL column
+    ├── RunFolderError    the run folder lacks what an earlier notebook should have left
+    ├── EncoderError      a model cannot be loaded
+    ├── StoreError        the vector store refuses, is away, or holds something else
+    ├── AccountingError   rows in and rows out do not add up
+    └── NotebookError     a notebook of a run failed
+
+`VideoTrouble` stands outside the tree: it carries the status of one video from where it shows to where it is
+written down.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dedup_lib.records import Status
+
+
+class DedupError(Exception):
+    """Base of all errors raised on purpose; its text is meant to be read by the user."""
+
+
+class SettingError(DedupError):
+    """A parameter has a value that cannot work."""
+
+    def __init__(self, name: str, value: object, allowed: str) -> None:
+        self.name = name
+        self.value = value
+        super().__init__(f"{name} = {value!r} cannot be used: {allowed}")
+
+
+class ListError(DedupError):
+    """A list of URLs cannot be read."""
+
+
+class RunFolderError(DedupError):
+    """The run folder lacks what an earlier notebook should have left there."""
+
+
+class EncoderError(DedupError):
+    """An encoder's model cannot be loaded or does not fit."""
+
+
+class StoreError(DedupError):
+    """The vector store refuses, cannot be reached, or holds something else than expected."""
+
+
+class AccountingError(DedupError):
+    """Rows in and rows out do not add up: an output would lose or double a row."""
+
+
+class NotebookError(DedupError):
+    """A notebook of a run failed; carries where its executed copy lies."""
+
+    def __init__(self, notebook: str, reason: str, executed_path: Path) -> None:
+        self.notebook = notebook
+        self.reason = reason
+        self.executed_path = executed_path
+        super().__init__(f"{notebook} failed: {reason}\nexecuted notebook: {executed_path}")
+
+
+class VideoTrouble(Exception):
+    """One video cannot be read. Caught where its outcome is written; it never leaves `extract`."""
+
+    def __init__(self, status: Status, reason: str, *, retryable: bool = False) -> None:
+        self.status = status
+        self.reason = reason
+        self.retryable = retryable
+        super().__init__(f"{status}: {reason}")

@@ -1,0 +1,280 @@
+"""From URLs to stored vectors: fetch and decode in worker processes, encode in batches, save, and note each
+outcome in the ledger. What an earlier run finished is not done again."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.encoders import Encoder
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.fetch import Deadline, FetchLimits, open_stream
+from dedup_lib.frames import draw_strip, prepare_sample, save_picture
+from dedup_lib.jobs import job_dir, load_job, save_job
+from dedup_lib.ledger import Ledger
+from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Status, VideoVectors
+from dedup_lib.store import UPSERT_ROWS, Collection
+from dedup_lib.vectors import pool_vectors
+from dedup_lib.video import grab_frames
+from dedup_lib.workers import Died, WorkerPool
+
+KILL_AFTER_S = 5.0
+"""A worker that is still at a video this long after its time is up is killed: its decoder hangs."""
+
+SAVE_EVERY_S = 10.0
+"""Finished videos wait no longer than this before they are saved."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadVideo:
+    """What a worker hands back: the outcome, and for a video with usable frames these and a strip of them."""
+
+    outcome: Outcome
+    sample: Sample | None = None
+    strip: Frames | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracted:
+    """A video whose outcome is final; `vectors` are None when it gave none."""
+
+    row: int
+    outcome: Outcome
+    vectors: VideoVectors | None
+
+
+@dataclass(kw_only=True)
+class ExtractReport:
+    """What one call of `extract_videos` did."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    """Of every URL asked for, those done by earlier runs included."""
+    attempted: int = 0
+    skipped: int = 0
+    """Done by an earlier run."""
+    finished_s: list[float] = field(default_factory=list)
+    """Seconds since the start at which each attempted video was done."""
+
+    @property
+    def finished(self) -> NDArray[np.float64]:
+        return np.array(self.finished_s, dtype=np.float64)
+
+
+class Sink(Protocol):
+    """Where vectors go."""
+
+    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
+        """Of these URLs (with their row in the list), the outcomes that need not be reached again."""
+        ...
+
+    def save(self, videos: Sequence[Extracted]) -> None:
+        """Keep the vectors of finished videos, those already there replaced."""
+        ...
+
+
+class CollectionSink:
+    """Straight into a collection of the store."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
+        known = {url: outcomes[url] for url in rows if url in outcomes}
+        stored = self._collection.count_stored([url for url, o in known.items() if o.status == Status.OK])
+        return {
+            url: outcome
+            for url, outcome in known.items()
+            if outcome.status != Status.OK
+            or stored.get(url) == (outcome.frames if self._collection.holds_frames else 1)
+        }
+
+    def save(self, videos: Sequence[Extracted]) -> None:
+        vectors = [video.vectors for video in videos if video.vectors is not None]
+        self._collection.upsert([pool_video(video, self._collection.pooling) for video in vectors])
+
+
+class JobSink:
+    """Into job folders, to be uploaded later."""
+
+    def __init__(self, jobs_dir: Path, recipe: Recipe) -> None:
+        self._jobs_dir = jobs_dir
+        self._recipe = recipe
+
+    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
+        saved = {}
+        for url, row in rows.items():
+            job = load_job(job_dir(self._jobs_dir, row))
+            if job is not None and job.recipe == self._recipe and job.outcome.url == url:
+                saved[url] = job.outcome
+            elif url in outcomes and outcomes[url].status != Status.OK:
+                # 04_clean_jobs removes the folders of videos that gave no vector.
+                saved[url] = outcomes[url]
+        return saved
+
+    def save(self, videos: Sequence[Extracted]) -> None:
+        for video in videos:
+            save_job(
+                job_dir(self._jobs_dir, video.row), outcome=video.outcome, recipe=self._recipe, vectors=video.vectors
+            )
+
+
+def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
+    """The vectors of a video's frames as they go into a collection."""
+    positions = video.positions if pooling == Pooling.FRAMES else (0,)
+    return replace(video, vectors=pool_vectors(video.vectors, pooling), positions=positions)
+
+
+def read_video(task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) -> ReadVideo:
+    """Fetch, decode and prepare the frames of one URL. Runs in a worker process; never raises."""
+    _, url = task
+    start_s = time.monotonic()
+    stream = None
+    try:
+        deadline = Deadline(limits.timeout_s)
+        stream = open_stream(url, limits=limits, deadline=deadline)
+        grabbed = grab_frames(stream, num_frames=recipe.num_frames, frame_span=recipe.frame_span, deadline=deadline)
+        sample = prepare_sample(grabbed.frames, positions=grabbed.positions, times_s=grabbed.times_s)
+        outcome = Outcome(
+            url=url,
+            status=Status.OK if sample.frames else Status.FEATURELESS,
+            reason="" if sample.frames else _why_featureless(recipe),
+            frames=len(sample.frames),
+            duration_s=round(grabbed.facts.duration_s, 3),
+            width_px=grabbed.facts.width_px,
+            height_px=grabbed.facts.height_px,
+            codec=grabbed.facts.codec,
+        )
+        read = ReadVideo(
+            outcome=outcome,
+            sample=sample if sample.frames else None,
+            strip=draw_strip(grabbed.frames),
+        )
+    except VideoTrouble as trouble:
+        read = ReadVideo(
+            outcome=Outcome(url=url, status=trouble.status, reason=trouble.reason, retryable=trouble.retryable)
+        )
+    except Exception as error:
+        # Whatever a hostile file provokes, it is the trouble of one video.
+        reason = f"reading it fails unexpectedly: {type(error).__name__}: {error}"
+        read = ReadVideo(outcome=Outcome(url=url, status=Status.DECODE_ERROR, reason=reason[:500]))
+    finally:
+        fetched_bytes = stream.fetched_bytes if stream is not None else 0
+        if stream is not None:
+            stream.close()
+    spent = replace(read.outcome, fetched_bytes=fetched_bytes, elapsed_s=round(time.monotonic() - start_s, 3))
+    return replace(read, outcome=spent)
+
+
+def _why_featureless(recipe: Recipe) -> str:
+    if recipe.frame_span == "first":
+        return "the first frames show one flat colour; frame_span: spread looks further"
+    return "every frame taken shows one flat colour"
+
+
+def extract_videos(
+    urls: Sequence[str],
+    *,
+    rows: Sequence[int],
+    encoder: Encoder,
+    recipe: Recipe,
+    sink: Sink,
+    ledger: Ledger,
+    limits: FetchLimits,
+    workers: int,
+    batch_size: int,
+    thumbnails_dir: Path,
+    overwrite: bool = False,
+    progress: Callable[[int], object] = lambda count: None,
+) -> ExtractReport:
+    """Bring every URL to a final outcome, with its vectors in `sink` and its outcome in `ledger`.
+
+    `rows` are the places of the URLs in the list; a URL that occurs again is done once. Outcomes of earlier runs
+    stand, but for those that may end better when tried again, and for all of them with `overwrite`. `progress` is
+    called with the number of videos newly done.
+    """
+    row_of: dict[str, int] = {}
+    for row, url in zip(rows, urls, strict=True):
+        row_of.setdefault(url, row)
+    earlier = ledger.load()
+    known = {} if overwrite else sink.find_saved(earlier, row_of)
+    report = ExtractReport(outcomes={url: o for url, o in known.items() if not o.retryable})
+    ledger.record(outcome for url, outcome in report.outcomes.items() if earlier.get(url) != outcome)
+    report.skipped = len(report.outcomes)
+    progress(report.skipped)
+    tasks = [(row, url) for url, row in row_of.items() if url not in report.outcomes]
+    start_s = last_saved_s = time.monotonic()
+    unsaved: list[Extracted] = []
+
+    def save() -> None:
+        # Vectors first: a run that ends between the two does a few videos again, and loses none.
+        sink.save(unsaved)
+        ledger.record(video.outcome for video in unsaved)
+        unsaved.clear()
+
+    for videos in _encode_batches(_read_videos(tasks, recipe, limits, workers, thumbnails_dir), encoder, batch_size):
+        unsaved.extend(videos)
+        now_s = time.monotonic()
+        report.outcomes.update((video.outcome.url, video.outcome) for video in videos)
+        report.finished_s.extend([now_s - start_s] * len(videos))
+        if len(unsaved) >= UPSERT_ROWS or now_s - last_saved_s >= SAVE_EVERY_S:
+            save()
+            last_saved_s = now_s
+        progress(len(videos))
+    save()
+    report.attempted = len(tasks)
+    return report
+
+
+def _read_videos(
+    tasks: Sequence[tuple[int, str]], recipe: Recipe, limits: FetchLimits, workers: int, thumbnails_dir: Path
+) -> Iterator[tuple[int, ReadVideo]]:
+    """Each video as a worker leaves it, in the order in which they finish; a dead worker becomes an outcome."""
+    work = functools.partial(read_video, recipe=recipe, limits=limits)
+    with WorkerPool(work, workers=min(workers, max(1, len(tasks))), timeout_s=limits.timeout_s + KILL_AFTER_S) as pool:
+        for (row, url), result in pool.run(tasks):
+            if isinstance(result, Died):
+                status = Status.TIMEOUT if result.timed_out else Status.DECODE_CRASH
+                yield row, ReadVideo(outcome=Outcome(url=url, status=status, reason=result.reason))
+                continue
+            if result.strip is not None:
+                save_picture(result.strip, thumbnails_dir / f"{result.outcome.key}.jpg")
+            yield row, result
+
+
+def _encode_batches(
+    read: Iterator[tuple[int, ReadVideo]], encoder: Encoder, batch_size: int
+) -> Iterator[list[Extracted]]:
+    """Encode the frames of several videos in one call, `batch_size` frames or a little more at a time."""
+    waiting: list[tuple[int, ReadVideo]] = []
+    for row, video in read:
+        if video.sample is None:
+            yield [Extracted(row=row, outcome=video.outcome, vectors=None)]
+            continue
+        waiting.append((row, video))
+        if sum(item.outcome.frames for _, item in waiting) >= batch_size:
+            yield _encode(waiting, encoder)
+            waiting = []
+    if waiting:
+        yield _encode(waiting, encoder)
+
+
+def _encode(waiting: Sequence[tuple[int, ReadVideo]], encoder: Encoder) -> list[Extracted]:
+    samples = [video.sample for _, video in waiting if video.sample is not None]
+    vectors = encoder.encode_frames([frame for sample in samples for frame in sample.frames])
+    ends = np.cumsum([len(sample.frames) for sample in samples])
+    parts = np.split(vectors, ends[:-1])
+    return [
+        Extracted(
+            row=row,
+            outcome=video.outcome,
+            vectors=VideoVectors(url=video.outcome.url, vectors=part, positions=sample.positions),
+        )
+        for (row, video), sample, part in zip(waiting, samples, parts, strict=True)
+    ]

@@ -1,0 +1,457 @@
+"""Reading a video over HTTP, or from a file, as a stream that we own.
+
+The decoder asks for bytes and this module fetches them: by ranges where the server has them, so that a frame
+in the middle of a large file costs a few hundred kilobytes; else from the start, and no further than needed.
+Redirects, addresses, time and bytes are all decided here, because a URL from a list may point anywhere.
+"""
+
+from __future__ import annotations
+
+import io
+import ipaddress
+import re
+import socket
+import stat
+import tempfile
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from urllib.parse import urljoin, urlsplit
+
+import urllib3
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from dedup_lib import __version__
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.records import Status
+from dedup_lib.urls import is_web_url, url_for_request
+
+CHUNK_BYTES = 256 * 1024
+MAX_REDIRECTS = 5
+SOCKET_TIMEOUT_S = 15.0
+_CACHED_CHUNKS = 64
+_MOST_CHUNKS_AT_ONCE = 8
+_RETRYABLE_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchLimits:
+    """What one video may cost: seconds from its first request on, bytes that are fetched (not the size of
+    the file), and whether addresses inside private networks are allowed."""
+
+    timeout_s: float
+    max_bytes: int
+    allow_private_addresses: bool = False
+
+
+class Deadline:
+    """A moment after which reading one video ends with status `timeout`."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._end_s = time.monotonic() + timeout_s
+
+    def remaining_s(self) -> float:
+        """Seconds left. Raises VideoTrouble when there are none."""
+        left = self._end_s - time.monotonic()
+        if left <= 0:
+            raise VideoTrouble(Status.TIMEOUT, f"not done within {self.timeout_s:g} s", retryable=True)
+        return left
+
+
+class MediaStream(io.RawIOBase):
+    """A readable, seekable stream of one video; remembers what it cost and why it failed.
+
+    `trouble` holds the VideoTrouble that a read raised: a decoder between us and the caller may replace
+    the exception by one of its own.
+    """
+
+    def __init__(self, size_bytes: int | None) -> None:
+        super().__init__()
+        self.size_bytes = size_bytes
+        self.fetched_bytes = 0
+        self.trouble: VideoTrouble | None = None
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            base = self._end()
+        else:
+            base = self._position if whence == io.SEEK_CUR else 0
+        if base + offset < 0:
+            raise ValueError(f"cannot seek before the start: {base + offset}")
+        self._position = base + offset
+        return self._position
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            if size < 0:
+                size = max(0, self._end() - self._position)
+            data = self._read_at(self._position, size)
+        except VideoTrouble as trouble:
+            self.trouble = trouble
+            raise
+        self._position += len(data)
+        return data
+
+    def _end(self) -> int:
+        raise NotImplementedError
+
+    def _read_at(self, position: int, size: int) -> bytes:
+        raise NotImplementedError
+
+
+class FileStream(MediaStream):
+    """A local file."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode):
+                raise VideoTrouble(Status.INVALID_URL, "not a regular file")
+            self._file = path.open("rb")
+        except FileNotFoundError:
+            raise VideoTrouble(Status.INVALID_URL, "no such file, and no http:// or https:// in front") from None
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise VideoTrouble(Status.UNREACHABLE, f"cannot open the file: {reason}") from None
+        super().__init__(path.stat().st_size)
+
+    def _end(self) -> int:
+        return self.size_bytes or 0
+
+    def _read_at(self, position: int, size: int) -> bytes:
+        self._file.seek(position)
+        data = self._file.read(size)
+        self.fetched_bytes += len(data)
+        return data
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+class RangeStream(MediaStream):
+    """A file on a server that answers range requests, read in chunks of 256 KiB.
+
+    Reading on where the last request ended doubles the request, up to 2 MiB: few requests for a file read
+    through, few bytes for one that is sampled.
+    """
+
+    def __init__(self, source: _Source, *, first: bytes, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self._source = source
+        self._size_bytes = size_bytes
+        self._chunks: OrderedDict[int, bytes] = OrderedDict({0: first})
+        self._next_index = 1
+        self._chunks_at_once = 1
+        self.fetched_bytes = len(first)
+
+    def _end(self) -> int:
+        return self._size_bytes
+
+    def _read_at(self, position: int, size: int) -> bytes:
+        end = min(position + size, self._size_bytes)
+        parts = []
+        while position < end:
+            index, offset = divmod(position, CHUNK_BYTES)
+            part = self._chunk(index)[offset : offset + end - position]
+            if not part:
+                break
+            parts.append(part)
+            position += len(part)
+        return b"".join(parts)
+
+    def _chunk(self, index: int) -> bytes:
+        if index not in self._chunks:
+            self._chunks_at_once = (
+                min(self._chunks_at_once * 2, _MOST_CHUNKS_AT_ONCE) if index == self._next_index else 1
+            )
+            self._fetch_chunks(index, self._chunks_at_once)
+        self._chunks.move_to_end(index)
+        return self._chunks[index]
+
+    def _fetch_chunks(self, index: int, count: int) -> None:
+        first = index * CHUNK_BYTES
+        last = min(first + count * CHUNK_BYTES, self._size_bytes) - 1
+        data = self._source.fetch_range(first, last, size_bytes=self._size_bytes, already=self.fetched_bytes)
+        self.fetched_bytes += len(data)
+        for start in range(0, len(data), CHUNK_BYTES):
+            self._chunks[index + start // CHUNK_BYTES] = data[start : start + CHUNK_BYTES]
+        self._next_index = last // CHUNK_BYTES + 1
+        while len(self._chunks) > _CACHED_CHUNKS:
+            self._chunks.popitem(last=False)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._source.close()
+        super().close()
+
+
+class SequentialStream(MediaStream):
+    """A file on a server without ranges: fetched from the start, only as far as it is read."""
+
+    def __init__(self, source: _Source, response: urllib3.BaseHTTPResponse, *, size_bytes: int | None) -> None:
+        super().__init__(size_bytes)
+        self._source = source
+        self._response = response
+        self._complete = False
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)
+
+    def _end(self) -> int:
+        if self.size_bytes is None:
+            self._fetch_to(None)
+            self.size_bytes = self.fetched_bytes
+        return self.size_bytes
+
+    def _read_at(self, position: int, size: int) -> bytes:
+        self._fetch_to(position + size)
+        self._spool.seek(position)
+        return self._spool.read(size)
+
+    def _fetch_to(self, end: int | None) -> None:
+        while not self._complete and (end is None or self.fetched_bytes < end):
+            data = self._source.read_some(self._response, already=self.fetched_bytes)
+            if not data:
+                self._complete = True
+                break
+            self._spool.seek(0, io.SEEK_END)
+            self._spool.write(data)
+            self.fetched_bytes += len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._spool.close()
+            self._response.close()
+            self._source.close()
+        super().close()
+
+
+def open_stream(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStream:
+    """Open a web URL or the path of a local file for reading.
+
+    Raises VideoTrouble with the status that the video gets.
+    """
+    if is_web_url(url):
+        return _open_web(url, limits=limits, deadline=deadline)
+    if not url.strip():
+        raise VideoTrouble(Status.INVALID_URL, "the cell is empty")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):
+        scheme = url.split(":", 1)[0]
+        raise VideoTrouble(Status.INVALID_URL, f"only http and https are fetched, not {scheme}:")
+    return FileStream(Path(url))
+
+
+def _open_web(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStream:
+    for _ in range(MAX_REDIRECTS + 1):
+        source = _Source(url, limits=limits, deadline=deadline)
+        try:
+            response = source.request({"Range": f"bytes=0-{CHUNK_BYTES - 1}"})
+            location = response.headers.get("Location")
+            if response.status in (301, 302, 303, 307, 308) and location:
+                url = _redirected(url, location)
+                source.close()
+                continue
+            return _stream_of(source, response)
+        except BaseException:
+            source.close()
+            raise
+    raise VideoTrouble(Status.HTTP_ERROR, f"more than {MAX_REDIRECTS} redirects")
+
+
+def _redirected(url: str, location: str) -> str:
+    target = urljoin(url, location)
+    if not is_web_url(target):
+        scheme = target.split(":", 1)[0][:20]
+        raise VideoTrouble(Status.BLOCKED_ADDRESS, f"redirects to {scheme}:, only http and https are followed")
+    if url.lower().startswith("https:") and target.lower().startswith("http:"):
+        raise VideoTrouble(Status.BLOCKED_ADDRESS, "redirects from https to http")
+    return target
+
+
+def _stream_of(source: _Source, response: urllib3.BaseHTTPResponse) -> MediaStream:
+    if response.status == 206:
+        size_bytes = _total_size(response, first=0)
+        first = source.read_all(response, already=0)
+        if len(first) < min(CHUNK_BYTES, size_bytes):
+            raise VideoTrouble(Status.UNREACHABLE, "the connection closed in the middle of the file", retryable=True)
+        return RangeStream(source, first=first[:CHUNK_BYTES], size_bytes=size_bytes)
+    if response.status == 200:
+        length = response.headers.get("Content-Length", "")
+        return SequentialStream(source, response, size_bytes=int(length) if length.isdigit() else None)
+    if response.status == 416 and response.headers.get("Content-Range", "").strip() == "bytes */0":
+        raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
+    reason = f"HTTP {response.status} {response.reason or ''}".strip()
+    raise VideoTrouble(Status.HTTP_ERROR, reason, retryable=response.status in _RETRYABLE_CODES)
+
+
+def _total_size(response: urllib3.BaseHTTPResponse, *, first: int) -> int:
+    """Size of the whole file, from the Content-Range of a 206 answer (RFC 9110, section 14.4)."""
+    value = response.headers.get("Content-Range", "")
+    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", value.strip())
+    if match is None or int(match[1]) != first:
+        raise VideoTrouble(Status.HTTP_ERROR, f"the server answers a range with Content-Range {value[:60]!r}")
+    return int(match[3])
+
+
+class _Source:
+    """One URL on one checked address, asked for as often as needed."""
+
+    def __init__(self, url: str, *, limits: FetchLimits, deadline: Deadline) -> None:
+        try:
+            requested = url_for_request(url)
+            parts = urlsplit(requested)
+            port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+        except ValueError as error:
+            raise VideoTrouble(Status.INVALID_URL, str(error)) from None
+        self._limits = limits
+        self._deadline = deadline
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        host = parts.hostname or ""
+        shown_host = f"[{host}]" if ":" in host else host
+        self._headers = {
+            "Host": shown_host if parts.port is None else f"{shown_host}:{port}",
+            "User-Agent": f"dedup-lib/{__version__}",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+        }
+        if parts.username is not None:
+            credentials = parts.netloc.rpartition("@")[0]
+            self._headers |= urllib3.make_headers(basic_auth=credentials)
+        self._pools = [
+            urllib3.HTTPSConnectionPool(address, port, server_hostname=host, assert_hostname=host)
+            if parts.scheme.lower() == "https"
+            else urllib3.HTTPConnectionPool(address, port)
+            for address in find_addresses(host, port, allow_private=limits.allow_private_addresses)
+        ]
+
+    def request(self, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """Ask once; the next address of the host is tried only while no connection comes about."""
+        while True:
+            try:
+                left_s = min(SOCKET_TIMEOUT_S, self._deadline.remaining_s())
+                return self._pools[0].urlopen(
+                    "GET",
+                    self._target,
+                    headers=self._headers | headers,
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                    decode_content=False,
+                    timeout=urllib3.Timeout(connect=left_s, read=left_s),
+                )
+            except (ConnectTimeoutError, NewConnectionError) as error:
+                if len(self._pools) == 1:
+                    raise _trouble_of(error) from None
+                self._pools.pop(0).close()
+            except (HTTPError, OSError) as error:
+                raise _trouble_of(error) from None
+
+    def fetch_range(self, first: int, last: int, *, size_bytes: int, already: int) -> bytes:
+        """Bytes `first` to `last`, both included."""
+        response = self.request({"Range": f"bytes={first}-{last}"})
+        if response.status != 206:
+            response.close()
+            raise VideoTrouble(
+                Status.HTTP_ERROR,
+                f"HTTP {response.status} for a part of the file",
+                retryable=response.status in _RETRYABLE_CODES,
+            )
+        if _total_size(response, first=first) != size_bytes:
+            response.close()
+            raise VideoTrouble(Status.HTTP_ERROR, "the file changed while it was read", retryable=True)
+        data = self.read_all(response, already=already, most=last - first + 1)
+        if len(data) != last - first + 1:
+            raise VideoTrouble(Status.UNREACHABLE, "the connection closed in the middle of the file", retryable=True)
+        return data
+
+    def read_all(self, response: urllib3.BaseHTTPResponse, *, already: int, most: int = CHUNK_BYTES) -> bytes:
+        """The body, but no more than `most` bytes of it: a server may send more than was asked for."""
+        body = bytearray()
+        with response:
+            while len(body) < most and (part := self.read_some(response, already=already + len(body))):
+                body += part
+        return bytes(body[:most])
+
+    def read_some(self, response: urllib3.BaseHTTPResponse, *, already: int) -> bytes:
+        """The bytes that have arrived, b"" at the end; one read at a time, so that a server which sends a
+        byte a second meets the deadline."""
+        self._deadline.remaining_s()
+        if already >= self._limits.max_bytes:
+            raise VideoTrouble(Status.TOO_LARGE, f"more than {self._limits.max_bytes:,} bytes were needed (max_bytes)")
+        try:
+            return response.read1(64 * 1024)
+        except (HTTPError, OSError) as error:
+            raise _trouble_of(error) from None
+
+    def close(self) -> None:
+        for pool in self._pools:
+            pool.close()
+
+
+def _trouble_of(error: Exception) -> VideoTrouble:
+    match error:
+        case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
+            return VideoTrouble(Status.TIMEOUT, "the server does not answer", retryable=True)
+        case SSLError():
+            return VideoTrouble(Status.UNREACHABLE, f"TLS fails: {error}")
+        case NewConnectionError():
+            return VideoTrouble(Status.UNREACHABLE, "the server refuses the connection", retryable=True)
+        case ProtocolError():
+            return VideoTrouble(Status.UNREACHABLE, "the connection closed in the middle of the file", retryable=True)
+    return VideoTrouble(Status.UNREACHABLE, f"the connection fails: {error}", retryable=True)
+
+
+def find_addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
+    """The IP addresses of a host, each checked; the connection goes to one of these and to no other.
+
+    Raises VideoTrouble when the name does not resolve, or when any of its addresses is not public.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        again = isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN
+        raise VideoTrouble(Status.UNREACHABLE, f"the host name {host!r} does not resolve", retryable=again) from None
+    addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    for address in addresses:
+        if not allow_private and not is_public_address(address):
+            raise VideoTrouble(
+                Status.BLOCKED_ADDRESS,
+                f"{host} is {address}, which is not a public address (allow_private_addresses permits it)",
+            )
+    return addresses
+
+
+def is_public_address(address: str) -> bool:
+    """Whether an IP address lies in the public internet.
+
+    IPv6 addresses that carry an IPv4 one (mapped, 6to4, NAT64, Teredo) are as public as that one.
+    """
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        nat64 = ipaddress.IPv6Network("64:ff9b::/96")
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if ip in nat64:
+            inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public_address(str(inner))
+    return ip.is_global and not ip.is_multicast

@@ -1,0 +1,121 @@
+"""What is done to frames between decoder and encoder: flat ones are dropped, bars are cut off. OpenCV.
+
+A change here that changes vectors raises `Recipe.preprocessing`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.records import Frames, Sample
+
+FLAT_DEVIATION = 4.0
+"""A frame whose brightness and colours deviate by less than this (of 255) shows one flat colour."""
+
+BAR_DEVIATION = 10.0
+"""A border row or column that deviates by no more than this (of 255) from its own colour is part of a bar."""
+
+LARGEST_BAR_FRACTION = 0.4
+"""No bar takes more of the picture than this on one side: what is left must still be a picture."""
+
+BAR_SMEAR_FRACTION = 0.01
+"""Cut off beyond a bar, as a share of the side."""
+
+THUMBNAIL_HEIGHT_PX = 96
+
+
+def is_flat(frame: Frames) -> bool:
+    """Whether a frame (H, W, 3) shows nothing but one colour: black, white, a colour card."""
+    small = cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA)
+    return bool(small.reshape(-1, 3).std(axis=0).max() < FLAT_DEVIATION)
+
+
+def find_bars(frames: Sequence[Frames]) -> tuple[int, int, int, int]:
+    """Width in pixels of the bars at top, bottom, left and right that all frames (H, W, 3) share.
+
+    A bar is a run of border rows (or columns) of one colour, the same in each of them, in every frame: a dark
+    sky is only cut off where it is flat throughout the video.
+    """
+    if not frames:
+        return 0, 0, 0, 0
+    top, bottom = _bars_of_rows(frames)
+    height = frames[0].shape[0]
+    columns = [frame[top : height - bottom].transpose(1, 0, 2) for frame in frames]
+    left, right = _bars_of_rows(columns)
+    return top, bottom, left, right
+
+
+def _bars_of_rows(frames: Sequence[Frames]) -> tuple[int, int]:
+    is_bar = np.logical_and.reduce([_bar_rows(frame) for frame in frames])
+    is_bar_from_below = np.logical_and.reduce([_bar_rows(frame[::-1]) for frame in frames])
+    most = int(len(is_bar) * LARGEST_BAR_FRACTION)
+    # Encoders smear the edge of a bar over a row or two of the picture.
+    smear = math.ceil(len(is_bar) * BAR_SMEAR_FRACTION)
+    widths = (_leading(is_bar), _leading(is_bar_from_below))
+    top, bottom = (width + smear if 0 < width <= most else 0 for width in widths)
+    return top, bottom
+
+
+def _bar_rows(frame: Frames) -> NDArray[np.bool_]:
+    """Whether each row has the colour of the outermost one throughout."""
+    rows = frame.astype(np.float32)
+    colour = np.median(rows[0], axis=0)
+    # The share of pixels that may differ leaves room for noise and for a small mark on the bar.
+    differs = np.abs(rows - colour).max(axis=2) > BAR_DEVIATION
+    return np.asarray(differs.mean(axis=1) <= 0.02)
+
+
+def _leading(flags: NDArray[np.bool_]) -> int:
+    return len(flags) if flags.all() else int(np.argmin(flags))
+
+
+def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_s: Sequence[float]) -> Sample:
+    """Drop the flat frames of a video and cut the bars off the others."""
+    usable = [index for index, frame in enumerate(frames) if not is_flat(frame)]
+    top, bottom, left, right = find_bars([frames[index] for index in usable])
+    cut = []
+    for index in usable:
+        height, width = frames[index].shape[:2]
+        cut.append(np.ascontiguousarray(frames[index][top : height - bottom, left : width - right]))
+    # A picture in a frame of bars may itself be flat.
+    kept = [place for place, frame in enumerate(cut) if not is_flat(frame)]
+    return Sample(
+        frames=tuple(cut[place] for place in kept),
+        positions=tuple(positions[usable[place]] for place in kept),
+        times_s=tuple(times_s[usable[place]] for place in kept),
+    )
+
+
+def draw_strip(frames: Sequence[Frames]) -> Frames:
+    """Up to eight frames side by side, 96 px high: RGB (96, W, 3)."""
+    step = max(1, len(frames) // 8)
+    shrunk = []
+    for frame in frames[::step][:8]:
+        width_px = max(1, round(frame.shape[1] * THUMBNAIL_HEIGHT_PX / frame.shape[0]))
+        shrunk.append(
+            cv2.resize(
+                frame, (min(width_px, 4 * THUMBNAIL_HEIGHT_PX), THUMBNAIL_HEIGHT_PX), interpolation=cv2.INTER_AREA
+            )
+        )
+    return np.hstack(shrunk).astype(np.uint8, copy=False)
+
+
+def save_picture(frame: Frames, path: Path) -> None:
+    """Save RGB (H, W, 3) as JPEG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    path.write_bytes(data.tobytes())
+
+
+def load_picture(path: Path) -> Frames:
+    """Load a picture file as RGB uint8 (H, W, 3). Raises ValueError when it is none."""
+    decoded = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", dtype=np.uint8), cv2.IMREAD_COLOR)
+    if decoded is None:
+        raise ValueError(f"{path} is not a picture that OpenCV can read")
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)

@@ -1,0 +1,69 @@
+"""What became of every URL of a run, on disk: an SQLite file that a killed run leaves whole.
+
+Keyed by URL and recipe (the settings that change a vector), so that a run with another encoder starts afresh
+and one with another threshold does not.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import TracebackType
+
+from dedup_lib.records import Outcome, Recipe, Status
+
+_COLUMNS = tuple(field.name for field in fields(Outcome))
+
+_TABLE = f"""
+CREATE TABLE IF NOT EXISTS outcomes (
+    recipe TEXT NOT NULL,
+    key TEXT NOT NULL,
+    {", ".join(_COLUMNS)},
+    attempts INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (recipe, key)
+) WITHOUT ROWID
+"""
+
+_UPSERT = f"""
+INSERT INTO outcomes (recipe, key, {", ".join(_COLUMNS)}) VALUES (:recipe, :key, {", ".join(":" + c for c in _COLUMNS)})
+ON CONFLICT (recipe, key) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in _COLUMNS)}, attempts = attempts + 1
+"""
+
+
+class Ledger:
+    """The outcomes of one recipe in one run folder. Use as a context manager."""
+
+    def __init__(self, path: Path, recipe: Recipe) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._recipe = recipe
+        self._database = sqlite3.connect(path)
+        self._database.execute("PRAGMA journal_mode = WAL")
+        with self._database:
+            self._database.execute(_TABLE)
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._database.close()
+
+    def record(self, outcomes: Iterable[Outcome]) -> None:
+        """Write outcomes, all or none of them; an earlier one of the same URL is replaced."""
+        rows = [asdict(o) | {"status": str(o.status), "recipe": self._recipe.key, "key": o.key} for o in outcomes]
+        with self._database:
+            self._database.executemany(_UPSERT, rows)
+
+    def load(self) -> dict[str, Outcome]:
+        """Every outcome of this recipe by URL."""
+        found = self._database.execute(
+            f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", (self._recipe.key,)
+        )
+        outcomes = (dict(zip(_COLUMNS, row, strict=True)) for row in found)
+        return {
+            row["url"]: Outcome(**row | {"status": Status(row["status"]), "retryable": bool(row["retryable"])})
+            for row in outcomes
+        }

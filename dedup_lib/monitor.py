@@ -1,0 +1,57 @@
+"""What a stage takes of the machine: memory and CPU of this process and its children, over time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from types import TracebackType
+
+import pandas as pd
+import psutil
+
+SAMPLE_EVERY_S = 0.5
+
+
+class ResourceMonitor:
+    """Samples memory and CPU from a thread while its `with` block runs; the table is in `samples` afterwards."""
+
+    def __init__(self) -> None:
+        self.samples = pd.DataFrame({"time_s": [], "memory_mib": [], "cpu_percent": []}, dtype=float)
+        self._rows: list[tuple[float, float, float]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> ResourceMonitor:
+        self._start_s = time.monotonic()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.samples = pd.DataFrame(self._rows, columns=["time_s", "memory_mib", "cpu_percent"], dtype=float)
+
+    def _watch(self) -> None:
+        before_s, cpu_before_s = time.monotonic(), _take_sample()[1]
+        while not self._stop.wait(SAMPLE_EVERY_S):
+            memory_mib, cpu_s = _take_sample()
+            now_s = time.monotonic()
+            # A child that ended takes its CPU time out of the sum.
+            percent = 100 * max(0.0, cpu_s - cpu_before_s) / (now_s - before_s)
+            self._rows.append((now_s - self._start_s, memory_mib, percent))
+            before_s, cpu_before_s = now_s, cpu_s
+
+
+def _take_sample() -> tuple[float, float]:
+    """Resident memory in MiB and CPU seconds so far, of this process and all below it."""
+    memory_mib = cpu_s = 0.0
+    me = psutil.Process()
+    for process in (me, *me.children(recursive=True)):
+        with contextlib.suppress(psutil.Error):
+            memory_mib += process.memory_info().rss / 2**20
+            times = process.cpu_times()
+            cpu_s += times.user + times.system
+    return memory_mib, cpu_s

@@ -1,0 +1,571 @@
+"""Every picture of the project: drawn from records and arrays, decided and read nowhere here.
+
+`plot_x` draws on the axes it is given; `figure_x` sizes a figure, draws and returns it. A figure is closed
+before it is drawn on, so a notebook that ends its cell with it shows it exactly once. A colour always means
+the same thing (`COLOURS`), and never carries a meaning alone. Colours: Okabe & Ito, *Color Universal
+Design*, 2008, which people with any common colour blindness tell apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib import font_manager, rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from dedup_lib.decide import is_match
+from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Group, Pair, Status, SweepPoint, video_key
+
+COLOURS = {
+    "kept": "#009E73",
+    "duplicate": "#0072B2",
+    "repeated": "#56B4E9",
+    "invalid": "#E69F00",
+    "failed": "#D55E00",
+    "threshold": "#882255",
+    "neutral": "#8A9099",
+}
+"""What each colour means, in every picture and page."""
+
+INK = "#2B2F36"
+PALE = "#ECEEF1"
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": "#B4B9C1",
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": PALE,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
+    "legend.fontsize": 8.5,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+}
+
+HISTOGRAM_BINS = 40
+DWARFING_FACTOR = 50
+STRIP_HEIGHT_IN = 0.95
+WIDE_ASPECT = 4.0
+"""Strips wider than this many times their height are stacked instead of set side by side."""
+
+FLOW_WORDS = {
+    "input": "rows in the list",
+    "text_duplicates": "the same URL again",
+    "invalid": "not a video",
+    "failed": "could not be read",
+    "duplicates": "copy of a kept video",
+    "unaccounted": "unaccounted for",
+    "final": "videos kept",
+}
+FLOW_MEANINGS = {
+    "input": "neutral",
+    "text_duplicates": "repeated",
+    "invalid": "invalid",
+    "failed": "failed",
+    "duplicates": "duplicate",
+    "unaccounted": "threshold",
+    "final": "kept",
+}
+FLOW_LOSSES = ("text_duplicates", "invalid", "failed", "duplicates")
+
+
+def shorten_middle(text: str, *, most: int) -> str:
+    """`text` in at most `most` characters: what is too long loses its middle, for both ends tell URLs apart."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return text[: most - 1 - tail] + "…" + text[len(text) - tail :]
+
+
+def short_url(url: str, *, most: int) -> str:
+    """A URL as a caption: without the scheme of the web, in at most `most` characters."""
+    return shorten_middle(url.removeprefix("https://").removeprefix("http://"), most=most)
+
+
+def thumbnail_path(url: str, *, thumbnails_dir: Path) -> Path:
+    """Where the strip of a video's sampled frames lies, whether or not there is one."""
+    return thumbnails_dir / f"{video_key(url)}.jpg"
+
+
+def status_meaning(status: Status) -> str:
+    """Which meaning of `COLOURS` a status has."""
+    if status in KEPT_STATUSES:
+        return "kept"
+    if status is Status.PENDING:
+        return "neutral"
+    return "invalid" if status in INVALID_STATUSES else "failed"
+
+
+@cache
+def has_glyph(character: str) -> bool:
+    """Whether the font of the figures can draw a character."""
+    return font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_char_index(ord(character)) != 0
+
+
+def drawable(text: str) -> str:
+    """`text` with a box for each character that the font lacks or that would break the line."""
+    return "".join(character if character.isprintable() and has_glyph(character) else "□" for character in text)
+
+
+def has_dwarfing_bar(counts: NDArray[Any]) -> bool:
+    """Whether one count makes the smaller ones invisible, so that a log scale is due."""
+    seen = counts[counts > 0]
+    return bool(len(seen) and seen.max() > DWARFING_FACTOR * np.quantile(seen, 0.25, method="lower"))
+
+
+def new_figure(rows: int, columns: int, *, width_in: float, height_in: float, **options: Any) -> tuple[Figure, Any]:
+    """A closed figure and its axes of shape (rows, columns)."""
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width_in, height_in), layout="constrained", squeeze=False, **options
+    )
+    plt.close(figure)
+    return figure, axes
+
+
+def say_empty(text: str, *, ax: Axes) -> Axes:
+    """Words in place of a picture that has no data."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", color=INK, transform=ax.transAxes, parse_math=False)
+    return ax
+
+
+def mark_threshold(threshold: float, *, ax: Axes) -> Axes:
+    """The threshold as a line with its value above the axes."""
+    ax.axvline(threshold, color=COLOURS["threshold"], linewidth=1.4, linestyle=(0, (4, 2)))
+    ax.annotate(
+        f"threshold {threshold:.4f}",
+        (threshold, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        color=COLOURS["threshold"],
+        fontsize=8.5,
+    )
+    return ax
+
+
+def histogram_edges(values: NDArray[np.floating[Any]], *, threshold: float) -> NDArray[np.float64]:
+    """Edges of about `HISTOGRAM_BINS` bins over `values` and `threshold`, one of them the threshold itself,
+    so that no bar holds both matches and others."""
+    low = min(float(values.min()), threshold)
+    high = max(float(values.max()), threshold)
+    width = max(high - low, 0.02) / HISTOGRAM_BINS
+    below = math.floor((threshold - low) / width) + 1
+    above = math.floor((high - threshold) / width) + 1
+    edges: NDArray[np.float64] = threshold + width * np.arange(-below, above + 1, dtype=np.float64)
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
+    return edges
+
+
+def plot_similarities(values: NDArray[np.floating[Any]], *, threshold: float, title: str, noun: str, ax: Axes) -> Axes:
+    """Histogram of similarities (N,), bars at or above the threshold in the colour of duplicates.
+
+    Values that are not finite, such as the nearest similarity of a video without any neighbour, are counted
+    in the axis label instead.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    finite = values[np.isfinite(values)]
+    ax.set_title(title, pad=22)
+    if not len(finite):
+        return say_empty(f"No {noun} with a similarity.", ax=ax)
+    edges = histogram_edges(finite, threshold=threshold)
+    counts, _ = np.histogram(finite, bins=edges)
+    matching = np.array([is_match(edge, threshold) for edge in edges[:-1]])
+    for chosen, meaning, words in ((~matching, "neutral", "below"), (matching, "duplicate", "match")):
+        ax.bar(
+            edges[:-1][chosen],
+            counts[chosen],
+            width=np.diff(edges)[chosen],
+            align="edge",
+            color=COLOURS[meaning],
+            edgecolor="white",
+            linewidth=0.6,
+            label=f"{words}: {counts[chosen].sum():,}",
+        )
+    is_log = has_dwarfing_bar(counts)
+    if is_log:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.6)
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    missing = len(values) - len(finite)
+    ax.set_xlabel("cosine similarity" + (f" ({missing:,} {noun} without one)" if missing else ""))
+    ax.set_ylabel(f"{noun}, log scale" if is_log else noun)
+    ax.margins(x=0.02)
+    ax.legend(loc="best")
+    return mark_threshold(threshold, ax=ax)
+
+
+def figure_similarities(
+    nearest: NDArray[np.floating[Any]], pair_similarities: NDArray[np.floating[Any]], *, threshold: float
+) -> Figure:
+    """How alike the videos are: each one's nearest similarity (N,), and all scored pairs (P,)."""
+    with rc_context(STYLE):
+        figure, axes = new_figure(1, 2, width_in=10, height_in=3.7)
+        plot_similarities(
+            nearest, threshold=threshold, title="Each video's nearest other", noun="videos", ax=axes[0, 0]
+        )
+        ax = plot_similarities(
+            pair_similarities, threshold=threshold, title="All scored pairs", noun="pairs", ax=axes[0, 1]
+        )
+        if ax.get_xlabel():
+            ax.set_xlabel(f"{ax.get_xlabel()}\npairs below the search floor are not scored")
+    return figure
+
+
+def plot_sweep(
+    points: Sequence[SweepPoint], *, threshold: float, lines: Mapping[str, tuple[str, str]], title: str, ax: Axes
+) -> Axes:
+    """Counts over the threshold; `lines` maps a field of SweepPoint to its label and meaning of colour."""
+    ax.set_title(title, pad=22)
+    thresholds = [point.threshold for point in points]
+    for (name, (label, meaning)), marker in zip(lines.items(), "os", strict=False):
+        counts = [getattr(point, name) for point in points]
+        ax.plot(
+            thresholds,
+            counts,
+            color=COLOURS[meaning],
+            marker=marker if len(points) <= HISTOGRAM_BINS else None,
+            markersize=4,
+            linewidth=1.8,
+            label=label,
+        )
+    ax.set_ylim(bottom=0)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("threshold (cosine similarity)")
+    ax.set_ylabel("count")
+    ax.legend(loc="best")
+    return mark_threshold(threshold, ax=ax)
+
+
+def figure_sweep(points: Sequence[SweepPoint], *, threshold: float) -> Figure:
+    """What each threshold would decide: videos kept and removed; number and size of the groups."""
+    with rc_context(STYLE):
+        figure, axes = new_figure(1, 2 if points else 1, width_in=10, height_in=3.7)
+        if not points:
+            say_empty("No thresholds were tried.", ax=axes[0, 0])
+            return figure
+        plot_sweep(
+            points,
+            threshold=threshold,
+            lines={"kept": ("videos kept", "kept"), "duplicates": ("duplicates", "duplicate")},
+            title="Videos",
+            ax=axes[0, 0],
+        )
+        plot_sweep(
+            points,
+            threshold=threshold,
+            lines={"groups": ("groups", "neutral"), "largest_group": ("videos in the largest group", "failed")},
+            title="Groups of copies",
+            ax=axes[0, 1],
+        )
+    return figure
+
+
+def load_strip(url: str, *, thumbnails_dir: Path) -> NDArray[Any] | None:
+    """The picture of a video's sampled frames, or None where there is none that can be read."""
+    try:
+        strip: NDArray[Any] = plt.imread(thumbnail_path(url, thumbnails_dir=thumbnails_dir))
+    except (OSError, ValueError):
+        return None
+    return strip
+
+
+def plot_strip(strip: NDArray[Any] | None, *, caption: str, colour: str, ax: Axes) -> Axes:
+    """A strip of frames with a caption above, or a grey box that says that there is no picture."""
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
+    ax.spines[:].set(visible=True, color=colour, linewidth=1.6)
+    ax.set_anchor("W")
+    ax.set_title(drawable(caption), fontsize=7.5, fontweight="normal", pad=4, parse_math=False)
+    if strip is None:
+        ax.set_facecolor(PALE)
+        ax.set_box_aspect(9 / 16)
+        ax.text(0.5, 0.5, "no picture", ha="center", va="center", fontsize=8, color=INK, transform=ax.transAxes)
+    else:
+        ax.imshow(strip, cmap="gray")
+    return ax
+
+
+@dataclass(frozen=True, kw_only=True)
+class StripRow:
+    """Videos shown together: a heading at the left and for each video its URL and the meaning of its frame."""
+
+    heading: str
+    videos: tuple[tuple[str, str], ...]
+
+
+def figure_strips(rows: Sequence[StripRow], *, thumbnails_dir: Path, title: str, nothing: str) -> Figure:
+    """Rows of strips; `nothing` is said when there are none."""
+    with rc_context(STYLE):
+        if not rows:
+            figure, axes = new_figure(1, 1, width_in=10, height_in=1.6)
+            figure.suptitle(drawable(title), x=0.01, ha="left", fontweight="bold", fontsize=10.5, parse_math=False)
+            say_empty(nothing, ax=axes[0, 0])
+            return figure
+        strips = {url: load_strip(url, thumbnails_dir=thumbnails_dir) for row in rows for url, _ in row.videos}
+        widest = max((strip.shape[1] / strip.shape[0] for strip in strips.values() if strip is not None), default=1.8)
+        most_columns = 1 if widest > WIDE_ASPECT else 2 if widest > WIDE_ASPECT / 2 else 4
+        columns = min(most_columns, max(len(row.videos) for row in rows))
+        lines = [math.ceil(len(row.videos) / columns) for row in rows]
+        strip_width_in = min(8.5 / columns, STRIP_HEIGHT_IN * widest * 1.15 + 0.9)
+        strip_height_in = min(STRIP_HEIGHT_IN, 8.5 / columns / widest)
+        figure, axes = new_figure(
+            sum(lines),
+            columns,
+            width_in=max(1.5 + columns * strip_width_in, 6),
+            height_in=0.4 + sum(lines) * (strip_height_in + 0.3),
+        )
+        figure.suptitle(drawable(title), x=0.01, ha="left", fontweight="bold", fontsize=10.5, parse_math=False)
+        most_characters = int(strip_width_in * 14)
+        line = 0
+        for row, line_count in zip(rows, lines, strict=True):
+            cells = axes[line : line + line_count].ravel()
+            line += line_count
+            for cell in cells[len(row.videos) :]:
+                cell.set_axis_off()
+            for cell, (url, meaning) in zip(cells, row.videos, strict=False):
+                caption = short_url(url, most=most_characters)
+                plot_strip(strips[url], caption=caption, colour=COLOURS[meaning], ax=cell)
+            cells[0].annotate(
+                row.heading,
+                (0, 1),
+                xycoords="axes fraction",
+                xytext=(-12, 0),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                fontsize=9,
+                color=INK,
+                parse_math=False,
+            )
+    return figure
+
+
+def figure_pairs(
+    pairs: Sequence[Pair], *, urls: Sequence[str], thumbnails_dir: Path, threshold: float, title: str
+) -> Figure:
+    """The two videos of each pair, with their similarity and whether it is a match at the threshold."""
+    rows = []
+    for pair in pairs:
+        matches = is_match(pair.similarity, threshold)
+        meaning = "duplicate" if matches else "neutral"
+        rows.append(
+            StripRow(
+                heading=f"{pair.similarity:.4f}\n{'match' if matches else 'no match'}",
+                videos=((urls[pair.first], meaning), (urls[pair.second], meaning)),
+            )
+        )
+    return figure_strips(rows, thumbnails_dir=thumbnails_dir, title=title, nothing="No such pairs.")
+
+
+def figure_groups(groups: Sequence[Group], *, urls: Sequence[str], thumbnails_dir: Path, most: int = 8) -> Figure:
+    """The `most` largest groups: the kept video first, then its nearest copies, up to three."""
+    copies_shown = 3
+    largest = sorted(groups, key=lambda group: (-group.size, group.number))[:most]
+    rows = []
+    for group in largest:
+        ranked = sorted(zip(group.similarities, group.copies, strict=True), key=lambda copy: (-copy[0], copy[1]))
+        hidden = len(ranked) - copies_shown
+        rows.append(
+            StripRow(
+                heading=f"group {group.number}\n{group.size} videos" + (f"\n{hidden} not shown" if hidden > 0 else ""),
+                videos=(
+                    (urls[group.kept], "kept"),
+                    *((urls[copy], "duplicate") for _, copy in ranked[:copies_shown]),
+                ),
+            )
+        )
+    title = f"Groups of copies: the {len(largest)} largest of {len(groups)}, the kept video first in green"
+    return figure_strips(rows, thumbnails_dir=thumbnails_dir, title=title, nothing="No video has a copy in the list.")
+
+
+def plot_statuses(counts: Mapping[Status, int], *, ax: Axes) -> Axes:
+    """Horizontal bars, the largest on top, with the count at the end of each."""
+    shown = sorted(((count, status) for status, count in counts.items() if count), key=lambda bar: (bar[0], bar[1]))
+    if not shown:
+        return say_empty("No videos were read.", ax=ax)
+    numbers = np.array([count for count, _ in shown])
+    bars = ax.barh(
+        [status.value for _, status in shown],
+        numbers,
+        color=[COLOURS[status_meaning(status)] for _, status in shown],
+        height=0.7,
+    )
+    ax.bar_label(bars, labels=[f"{count:,}" for count in numbers], padding=4, fontsize=9)
+    is_log = has_dwarfing_bar(numbers)
+    if is_log:
+        ax.set_xscale("log")
+        ax.set_xlim(left=0.6)
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(visible=False)
+    ax.margins(x=0.12)
+    ax.set_xlabel("videos, log scale" if is_log else "videos")
+    meanings = {status_meaning(status) for _, status in shown}
+    words = {"kept": "read", "invalid": "not a video", "failed": "could not be read", "neutral": "not tried"}
+    handles = [Rectangle((0, 0), 1, 1, color=COLOURS[meaning]) for meaning in words if meaning in meanings]
+    ax.legend(handles, [word for meaning, word in words.items() if meaning in meanings], loc="lower right")
+    return ax
+
+
+def figure_statuses(counts: Mapping[Status, int]) -> Figure:
+    """How the attempt to read each video ended."""
+    with rc_context(STYLE):
+        shown = sum(1 for count in counts.values() if count)
+        figure, axes = new_figure(1, 1, width_in=8, height_in=1.4 + 0.32 * shown)
+        axes[0, 0].set_title("How reading each video ended")
+        plot_statuses(counts, ax=axes[0, 0])
+    return figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowStep:
+    """One bar of the way from the rows of the list to the videos kept: it spans `low`..`high` rows."""
+
+    name: str
+    low: int
+    high: int
+    is_loss: bool
+
+    @property
+    def count(self) -> int:
+        """Rows that the bar stands for."""
+        return self.high - self.low
+
+    @property
+    def shown(self) -> str:
+        """The rows as a label: a loss has a minus sign."""
+        return f"{'−' if self.is_loss and self.count else ''}{self.count:,}"
+
+    @property
+    def words(self) -> str:
+        """The step as people call it."""
+        return FLOW_WORDS[self.name]
+
+    @property
+    def meaning(self) -> str:
+        """Which meaning of `COLOURS` the bar has."""
+        return FLOW_MEANINGS[self.name]
+
+
+def flow_steps(rows: Mapping[str, int]) -> list[FlowStep]:
+    """The bars from `input` by every loss to `final`; rows that the losses do not explain get their own bar."""
+    left = rows["input"]
+    steps = [FlowStep(name="input", low=0, high=left, is_loss=False)]
+    for name in FLOW_LOSSES:
+        steps.append(FlowStep(name=name, low=left - rows[name], high=left, is_loss=True))
+        left -= rows[name]
+    if left != rows["final"]:
+        low, high = sorted((left, rows["final"]))
+        steps.append(FlowStep(name="unaccounted", low=low, high=high, is_loss=left > rows["final"]))
+    return [*steps, FlowStep(name="final", low=0, high=rows["final"], is_loss=False)]
+
+
+def plot_flow(steps: Sequence[FlowStep], *, ax: Axes) -> Axes:
+    """Waterfall from the first bar on top to the last, each labelled with its rows."""
+    for place, step in enumerate(steps):
+        ax.barh(place, step.count, left=step.low, color=COLOURS[step.meaning], height=0.66)
+        ax.annotate(
+            step.shown,
+            (step.high, place),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontweight="normal" if step.is_loss else "bold",
+        )
+        if place + 1 < len(steps):
+            edge = step.low if step.is_loss else step.high
+            ax.plot([edge, edge], [place + 0.33, place + 0.67], color="#B4B9C1", linewidth=1)
+    ax.set_yticks(range(len(steps)), [step.words for step in steps])
+    ax.invert_yaxis()
+    ax.grid(visible=False)
+    ax.set_xlim(0, max(1, *(step.high for step in steps)) * 1.12)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("rows")
+    return ax
+
+
+def figure_flow(rows: Mapping[str, int]) -> Figure:
+    """Where every row of the list went; `rows` counts input, text_duplicates, invalid, failed, duplicates, final."""
+    with rc_context(STYLE):
+        steps = flow_steps(rows)
+        figure, axes = new_figure(1, 1, width_in=8, height_in=1 + 0.36 * len(steps))
+        axes[0, 0].set_title("Where every row went")
+        if not rows["input"]:
+            say_empty("The list has no rows.", ax=axes[0, 0])
+        else:
+            plot_flow(steps, ax=axes[0, 0])
+    return figure
+
+
+def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
+    """Videos finished and their rate over time; `finished_s` (N,) seconds since the start, in any order."""
+    times_s = np.sort(np.asarray(finished_s, dtype=np.float64))
+    with rc_context(STYLE):
+        figure, axes = new_figure(1, 2 if len(times_s) else 1, width_in=10, height_in=3.2)
+        if not len(times_s):
+            say_empty("No video finished.", ax=axes[0, 0])
+            return figure
+        total, rate = axes[0]
+        total.set_title(f"{len(times_s):,} videos in {times_s[-1]:,.1f} s")
+        total.step(
+            np.concatenate(([0.0], times_s)), np.arange(len(times_s) + 1), where="post", color=COLOURS["kept"], lw=1.8
+        )
+        total.set(xlabel="seconds since the start", ylabel="videos finished", ylim=(0, None), xlim=(0, None))
+        total.yaxis.set_major_locator(MaxNLocator(integer=True))
+        bins = int(np.clip(len(times_s) // 4, 1, HISTOGRAM_BINS))
+        counts, edges = np.histogram(times_s, bins=bins, range=(0, max(times_s[-1], 1e-3)))
+        mean_rate = len(times_s) / edges[-1]
+        rate.set_title(f"{mean_rate:,.2f} videos per second on average")
+        rate.stairs(counts / np.diff(edges), edges, fill=True, color=COLOURS["kept"])
+        rate.axhline(mean_rate, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
+        rate.set(xlabel="seconds since the start", ylabel="videos per second", ylim=(0, None), xlim=(0, None))
+    return figure
+
+
+def figure_resources(samples: pd.DataFrame) -> Figure:
+    """Memory and processor use over time; columns time_s, memory_mib, cpu_percent."""
+    with rc_context(STYLE):
+        figure, axes = new_figure(1, 1 if samples.empty else 2, width_in=10, height_in=3.2)
+        if samples.empty:
+            say_empty("No samples were taken.", ax=axes[0, 0])
+            return figure
+        panels = (
+            ("memory_mib", "Memory", "MiB", "duplicate"),
+            ("cpu_percent", "Processor", "% of one core", "invalid"),
+        )
+        for ax, (column, title, unit, meaning) in zip(axes[0], panels, strict=True):
+            ax.set_title(f"{title}, at most {samples[column].max():,.0f} {unit}")
+            ax.fill_between(samples["time_s"], samples[column], color=COLOURS[meaning], alpha=0.2, linewidth=0)
+            ax.plot(samples["time_s"], samples[column], color=COLOURS[meaning], linewidth=1.6)
+            ax.set(xlabel="seconds since the start", ylabel=f"{title.lower()}, {unit}", ylim=(0, None), xlim=(0, None))
+    return figure

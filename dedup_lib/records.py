@@ -1,0 +1,209 @@
+"""The nouns of the project as small frozen records. Standard library and numpy only.
+
+Conventions that hold everywhere: frames are RGB uint8 of shape (N, H, W, 3); vectors are float32 of
+shape (N, D) and unit length; similarity is the cosine of two unit vectors, higher is more alike; time
+is in seconds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.uint8]
+Vectors = NDArray[np.float32]
+
+
+class Status(StrEnum):
+    """How the attempt to read one video ended. Each video has exactly one."""
+
+    OK = "ok"
+    FEATURELESS = "featureless"
+    IMAGE = "image"
+    HTML = "html"
+    NOT_VIDEO = "not_video"
+    NO_VIDEO_STREAM = "no_video_stream"
+    INVALID_URL = "invalid_url"
+    UNREACHABLE = "unreachable"
+    HTTP_ERROR = "http_error"
+    TIMEOUT = "timeout"
+    TOO_LARGE = "too_large"
+    DECODE_ERROR = "decode_error"
+    DECODE_CRASH = "decode_crash"
+    BLOCKED_ADDRESS = "blocked_address"
+    PENDING = "pending"
+    """Not attempted yet: outside `start`..`end`, or the run stopped before it."""
+
+
+KEPT_STATUSES = frozenset({Status.OK, Status.FEATURELESS})
+"""A video that was read: it stays on the list unless it duplicates another."""
+
+INVALID_STATUSES = frozenset({Status.IMAGE, Status.HTML, Status.NOT_VIDEO, Status.NO_VIDEO_STREAM, Status.INVALID_URL})
+"""What answered is certainly no video: `auto_clean` moves these rows to invalid_urls.csv."""
+
+FAILED_STATUSES = frozenset(Status) - KEPT_STATUSES - INVALID_STATUSES
+"""There may be a video, but it could not be read: these rows go to failed_urls.csv."""
+
+
+class Schema(StrEnum):
+    """What one row of a collection stands for."""
+
+    VIDEO_DEDUP = "video_dedup"
+    """One row a video: the vector of its first usable frame."""
+    VIDEO_FRAMES = "video_frames"
+    """One row a frame."""
+    AGGREGATED = "aggregated"
+    """One row a video: the vectors of its frames pooled into one."""
+
+
+class Pooling(StrEnum):
+    """How the vectors of a video's frames go into a collection."""
+
+    FIRST = "first"
+    FRAMES = "frames"
+    AVERAGE = "average"
+    MAX = "max"
+
+    @property
+    def schema(self) -> Schema:
+        """What a row of such a collection stands for."""
+        match self:
+            case Pooling.FIRST:
+                return Schema.VIDEO_DEDUP
+            case Pooling.FRAMES:
+                return Schema.VIDEO_FRAMES
+            case _:
+                return Schema.AGGREGATED
+
+
+def video_key(url: str) -> str:
+    """32 hexadecimal digits that name a URL: its row in the store, its thumbnail, its ledger entry."""
+    return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All settings that change a vector. Vectors of different recipes are never compared or mixed."""
+
+    encoder: str
+    model: str
+    num_frames: int
+    frame_span: str
+    preprocessing: int = 1
+    """Version of the frame preparation in `frames`; raised when a change there changes vectors."""
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        return cls(**json.loads(text))
+
+    @property
+    def key(self) -> str:
+        """12 hexadecimal digits that name this recipe."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """The usable frames of one video, ready for an encoder.
+
+    `frames` is a tuple of RGB uint8 (H, W, 3) pictures (their sizes may differ: bars are cut off each by
+    itself); `positions` says which of the asked-for frames each one is; `times_s` when it is shown.
+    """
+
+    frames: tuple[Frames, ...]
+    positions: tuple[int, ...]
+    times_s: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.frames) == len(self.positions) == len(self.times_s):
+            raise ValueError("a sample needs one position and one time a frame")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one URL: its status, the reason in words, and what was learned of the video."""
+
+    url: str
+    status: Status
+    reason: str = ""
+    retryable: bool = False
+    frames: int = 0
+    """Usable frames taken (flat ones are not counted)."""
+    duration_s: float = 0.0
+    width_px: int = 0
+    height_px: int = 0
+    codec: str = ""
+    fetched_bytes: int = 0
+    elapsed_s: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return video_key(self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoVectors:
+    """The stored vectors of one video: `vectors` float32 (n, D), unit rows; `positions` of each row."""
+
+    url: str
+    vectors: Vectors
+    positions: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        return video_key(self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hit:
+    """One neighbour that a search found: the key of its video, and the cosine to the vector asked for."""
+
+    video: str
+    cosine: float
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Pair:
+    """Two videos of the list, by their row in it (`first` < `second`), and how alike they are."""
+
+    first: int
+    second: int
+    similarity: float
+
+    def __post_init__(self) -> None:
+        if self.first >= self.second:
+            raise ValueError(f"a pair's first row must come before its second: {self.first}, {self.second}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One kept video and the videos that each match it, as rows of the list."""
+
+    number: int
+    kept: int
+    copies: tuple[int, ...]
+    similarities: tuple[float, ...] = field(repr=False)
+    """Of each copy to the kept video, in the order of `copies`."""
+
+    @property
+    def size(self) -> int:
+        return 1 + len(self.copies)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPoint:
+    """What one threshold would decide."""
+
+    threshold: float
+    kept: int
+    duplicates: int
+    groups: int
+    largest_group: int

@@ -1,0 +1,174 @@
+"""Running a flow: which notebooks, with which parameters, one after the other through papermill.
+
+There is no logic here that the notebooks lack: the same result comes from running them by hand.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dedup_lib.errors import NotebookError, SettingError
+from dedup_lib.report import render_notebook, write_index
+from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path
+from dedup_lib.settings import SETTINGS, parameter_types
+
+FLOWS = {
+    "direct": ("01_decode", "02_dedupe_urls", "03_extract", "06_search_and_clean"),
+    "batch": ("01_decode", "02_dedupe_urls", "03_extract", "04_clean_jobs", "05_upload", "06_search_and_clean"),
+}
+"""The notebooks of each flow, by the parameter `mode`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a run will do: notebooks in order, and for each its own parameters out of the profile."""
+
+    run: RunFolder
+    notebooks: tuple[str, ...]
+    parameters: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookDone:
+    """One executed notebook."""
+
+    name: str
+    executed_path: Path
+    elapsed_s: float
+
+
+def load_profile(profile: str) -> dict[str, Any]:
+    """The parameters of a profile: the name of one in `params/`, or the path of a YAML file.
+
+    Raises SettingError when there is no such file or it is no flat mapping.
+    """
+    params_dir = find_project_root() / "params"
+    path = resolve_path(profile) if profile.endswith((".yaml", ".yml")) else params_dir / f"{profile}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in params_dir.glob("*.yaml")))
+        raise SettingError("profile", profile, f"there is no file {path.name}; the profiles in params/ are {known}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise SettingError("profile", profile, f"{path.name} is no YAML: {error}") from None
+    if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
+        raise SettingError("profile", profile, f"{path.name} must be one flat list of `parameter: value` lines")
+    return {str(name): value for name, value in values.items()}
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """`name=value` texts, each value read as YAML: `0.9` is a number, `[a, b]` a list, `null` is None.
+
+    Raises SettingError for a text without `=`.
+    """
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError("--set", text, "write it as name=value, such as --set cosine_thresh=0.9")
+        try:
+            values[name.strip()] = yaml.safe_load(value) if value.strip() else ""
+        except yaml.YAMLError:
+            values[name.strip()] = value
+    return values
+
+
+def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "", only: str = "") -> RunPlan:
+    """Choose the notebooks and check all their parameters before any work.
+
+    `first` and `only` are notebook numbers such as `03`. Raises SettingError for a parameter that no notebook of
+    the flow knows, or whose value does not do.
+    """
+    values = dict(profile)
+    if run_name:
+        values["run_dir"] = str(Path("outputs") / run_name)
+    mode = values.get("mode", "direct")
+    if mode not in FLOWS:
+        raise SettingError("mode", mode, f"it must be one of {', '.join(FLOWS)}")
+    flow = FLOWS[mode]
+    known = {name for stage in flow for name in parameter_types(SETTINGS[stage])}
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean {near[0]}?" if near else f"; it knows {', '.join(sorted(known))}"
+            raise SettingError(
+                name, values[name], f"no notebook of the {mode} flow has a parameter of that name{meant}"
+            )
+    if not values.get("run_dir"):
+        raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
+    notebooks = _choose(flow, first=first, only=only)
+    parameters = {
+        stage: {name: values[name] for name in parameter_types(SETTINGS[stage]) if name in values}
+        for stage in notebooks
+    }
+    for stage in notebooks:
+        SETTINGS[stage].check_given(parameters[stage])
+    return RunPlan(run=RunFolder(values["run_dir"]), notebooks=notebooks, parameters=parameters)
+
+
+def _choose(flow: Sequence[str], *, first: str, only: str) -> tuple[str, ...]:
+    for option, number in (("--from", first), ("--only", only)):
+        if number and not any(stage.startswith(f"{number}_") for stage in flow):
+            numbers = ", ".join(stage[:2] for stage in flow)
+            raise SettingError(option, number, f"this flow has the notebooks {numbers}")
+    if only:
+        return tuple(stage for stage in flow if stage.startswith(f"{only}_"))
+    return tuple(stage for stage in flow if not first or stage[:2] >= first)
+
+
+def execute_plan(
+    plan: RunPlan,
+    *,
+    report: bool = True,
+    on_start: Callable[[str], object] = lambda name: None,
+    on_done: Callable[[NotebookDone], object] = lambda done: None,
+) -> None:
+    """Run the notebooks in order and render each as a page, with an index over them.
+
+    Raises NotebookError at the first that fails; its executed copy and the pages so far are kept.
+    """
+    try:
+        for name in plan.notebooks:
+            on_start(name)
+            on_done(_execute(plan, name, report=report))
+    finally:
+        if report:
+            write_index(plan.run.path)
+
+
+def _execute(plan: RunPlan, name: str, *, report: bool) -> NotebookDone:
+    # Takes over a second to import; the other commands do without it.
+    import papermill
+
+    source = find_project_root() / "notebooks" / f"{name}.ipynb"
+    executed = plan.run.notebooks_dir / f"{name}.ipynb"
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    start_s = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            _escape_braces(source),
+            _escape_braces(executed),
+            parameters=dict(plan.parameters[name]),
+            cwd=str(find_project_root()),
+            kernel_name="python3",
+            progress_bar=False,
+        )
+    except papermill.PapermillExecutionError as error:
+        reason = str(error.evalue).strip() or error.ename
+        raise NotebookError(name, reason, executed) from None
+    finally:
+        if report and executed.exists():
+            render_notebook(executed, plan.run.reports_dir / f"{name}.html", title=name)
+    return NotebookDone(name=name, executed_path=executed, elapsed_s=time.monotonic() - start_s)
+
+
+def _escape_braces(path: Path) -> str:
+    # papermill runs every path through str.format.
+    return str(path).replace("{", "{{").replace("}", "}}")

@@ -1,0 +1,141 @@
+"""Where a run keeps its files, and what its notebooks tell each other.
+
+A run folder belongs to one list. Every notebook leaves a stage record (JSON) in it: its settings, its
+counts and the files that it wrote. The next notebook reads the record instead of asking for the file again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dedup_lib.errors import RunFolderError
+from dedup_lib.settings import NotebookSettings
+
+Record = dict[str, Any]
+
+
+def find_project_root(start: Path | None = None) -> Path:
+    """The folder that relative paths are taken from: the nearest one upwards of `start` (default: the
+    working directory) that holds `notebooks/` and `params/`, else `start` itself.
+
+    JupyterLab runs a notebook inside `notebooks/` and papermill runs it wherever it was called: both mean
+    the same file by the same relative path.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
+            return folder
+    return here
+
+
+def resolve_path(path: str | Path) -> Path:
+    """`path` with `~` expanded, taken from the project root when it is relative."""
+    expanded = Path(path).expanduser()
+    return expanded if expanded.is_absolute() else find_project_root() / expanded
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all: a reader never sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        scratch.write_text(text, encoding="utf-8", newline="")
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+class RunFolder:
+    """The folder of one run and the names of what lies in it."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.path = resolve_path(run_dir)
+        self.path.mkdir(parents=True, exist_ok=True)
+
+    def __repr__(self) -> str:
+        return f"RunFolder({self.shown(self.path)!r})"
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.path / "ledger.sqlite"
+
+    @property
+    def lite_path(self) -> Path:
+        """The Milvus Lite store that is used unless a server is named."""
+        return self.path / "milvus.db"
+
+    @property
+    def thumbnails_dir(self) -> Path:
+        return self.path / "thumbnails"
+
+    @property
+    def notebooks_dir(self) -> Path:
+        """Executed notebooks."""
+        return self.path / "notebooks"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Rendered pages."""
+        return self.path / "reports"
+
+    def output_path(self, given: str, default_name: str) -> Path:
+        """The path of an output file: `given`, or `default_name` in the run folder when empty.
+
+        A relative path is taken from the run folder: outputs belong to their run.
+        """
+        return self.path / Path(given or default_name).expanduser()
+
+    def shown(self, path: str | Path) -> str:
+        """A path as people read it: from the project root where it lies below it."""
+        root = find_project_root(self.path)
+        resolved = Path(path).resolve()
+        return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(resolved)
+
+    def shown_in_run(self, path: Path) -> str:
+        """A path from the run folder where it lies in it."""
+        return str(path.relative_to(self.path)) if path.is_relative_to(self.path) else str(path)
+
+    def write_record(
+        self,
+        settings: NotebookSettings,
+        *,
+        counts: Record,
+        files: Mapping[str, Path],
+        details: Record | None = None,
+    ) -> Path:
+        """Save what a stage did as `stages/<stage>.json`."""
+        record = {
+            "stage": settings.stage,
+            "settings": settings.as_record(),
+            "counts": counts,
+            "files": {name: str(path) for name, path in files.items()},
+            **(details or {}),
+        }
+        path = self.path / "stages" / f"{settings.stage}.json"
+        write_text_atomically(path, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+        return path
+
+    def read_record(self, stage: str) -> Record | None:
+        """What a stage left, or None when it has not run in this folder."""
+        path = self.path / "stages" / f"{stage}.json"
+        if not path.exists():
+            return None
+        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        return record
+
+    def require_record(self, stage: str, *, needed_for: str) -> Record:
+        """What a stage left.
+
+        Raises RunFolderError when the stage has not run in this folder.
+        """
+        record = self.read_record(stage)
+        if record is None:
+            raise RunFolderError(
+                f"{needed_for} needs what {stage} leaves in {self.shown(self.path)}, and it has not run there: "
+                f"run notebooks/{stage}.ipynb with the same run_dir first"
+            )
+        return record

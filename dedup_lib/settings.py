@@ -1,0 +1,239 @@
+"""The parameters of every notebook: their types, ranges and choices, checked before any work.
+
+Defaults stand in the notebooks' parameter cells and nowhere else; a test holds parameters shared by several
+notebooks alike. A notebook's setup cell calls `…Settings.of(globals())`, which picks its own names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from math import isnan
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
+
+from dedup_lib.errors import SettingError
+
+
+@dataclass(frozen=True)
+class Range:
+    """Allowed values of a number, both ends included; `None` leaves an end open."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def allows(self, value: float) -> bool:
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        if self.high is None:
+            return f"at least {self.low:g}" if self.low is not None else "any number"
+        if self.low is None:
+            return f"at most {self.high:g}"
+        return f"from {self.low:g} to {self.high:g}"
+
+
+Count = Annotated[int, Range(1)]
+Cosine = Annotated[float, Range(-1, 1)]
+
+
+def describe_type(hint: Any) -> str:
+    """What a type hint allows, in words for an error message."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        base, *extras = get_args(hint)
+        return f"{describe_type(base)} {' '.join(str(extra) for extra in extras)}"
+    if origin is Literal:
+        return "one of " + ", ".join(repr(choice) for choice in get_args(hint))
+    if origin in (Union, UnionType):
+        return " or ".join(describe_type(part) for part in get_args(hint))
+    if origin is list:
+        return f"a list of {describe_type(get_args(hint)[0])}"
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}
+    return names.get(hint, str(hint))
+
+
+def is_allowed(value: Any, hint: Any) -> bool:
+    """Whether `value` fits `hint`. A bool is no number, and a whole number serves as a float."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        base, *extras = get_args(hint)
+        return is_allowed(value, base) and all(extra.allows(value) for extra in extras)
+    if origin is Literal:
+        return any(value == choice and type(value) is type(choice) for choice in get_args(hint))
+    if origin in (Union, UnionType):
+        return any(is_allowed(value, part) for part in get_args(hint))
+    if origin is list:
+        return isinstance(value, list) and all(is_allowed(item, get_args(hint)[0]) for item in value)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and not isnan(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def parameter_types(cls: type[NotebookSettings]) -> dict[str, Any]:
+    """Name and type hint of every parameter of a notebook, in order."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(cls)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookSettings:
+    """Parameters that every notebook has. Raises SettingError on the first value that does not do."""
+
+    stage: ClassVar[str] = ""
+    """Name of the notebook, which is also the name of its stage record."""
+
+    run_dir: str
+
+    def __post_init__(self) -> None:
+        self.check_given(self.as_record())
+        if not self.run_dir.strip():
+            raise SettingError("run_dir", self.run_dir, "name the folder of this run, such as outputs/mylist")
+        self.check()
+
+    def check(self) -> None:
+        """Rules that concern several parameters at once."""
+
+    @classmethod
+    def check_given(cls, values: Mapping[str, Any]) -> None:
+        """Check some of the parameters, each by itself. Raises SettingError on the first value that does not do."""
+        for name, hint in parameter_types(cls).items():
+            if name in values and not is_allowed(values[name], hint):
+                raise SettingError(name, values[name], f"it must be {describe_type(hint)}")
+
+    @classmethod
+    def of(cls, namespace: dict[str, Any]) -> Self:
+        """The settings named in a notebook's `globals()`; other names there are left alone.
+
+        Raises SettingError when a parameter is missing or has a value that does not do.
+        """
+        values = {}
+        for name in parameter_types(cls):
+            if name not in namespace:
+                raise SettingError(name, None, f"the parameters cell of {cls.stage} must set it")
+            values[name] = namespace[name]
+        return cls(**values)
+
+    def as_record(self) -> dict[str, Any]:
+        """Name and value of every parameter, for a stage record."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CollectionsSettings(NotebookSettings):
+    stage: ClassVar[str] = "00_collections"
+
+    action: Literal["ping", "list", "create", "drop"]
+    collection: str
+    schema: Literal["video_dedup", "video_frames", "aggregated"]
+    encoder: Literal["clip", "pdq"]
+    model: str
+    num_frames: Annotated[int, Range(1, 256)]
+    frame_span: Literal["first", "spread"]
+
+    def check(self) -> None:
+        if self.action in ("create", "drop") and not self.collection:
+            raise SettingError("collection", self.collection, f"{self.action} needs the name of a collection")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeSettings(NotebookSettings):
+    stage: ClassVar[str] = "01_decode"
+
+    input_csv: str
+    url_column: str
+    output_csv: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DedupeUrlsSettings(NotebookSettings):
+    stage: ClassVar[str] = "02_dedupe_urls"
+
+    input_csv: str
+    url_column: str
+    output_csv: str
+    report_csv: str
+    ignore_path_case: bool
+    drop_query_parameters: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractSettings(NotebookSettings):
+    stage: ClassVar[str] = "03_extract"
+
+    input_csv: str
+    url_column: str
+    mode: Literal["direct", "batch"]
+    jobs_dir: str
+    collection: str
+    num_frames: Annotated[int, Range(1, 256)]
+    frame_span: Literal["first", "spread"]
+    encoder: Literal["clip", "pdq"]
+    model: str
+    batch_size: Count
+    start: Annotated[int, Range(0)]
+    end: Annotated[int, Range(0)] | None
+    overwrite: bool
+    workers: Annotated[int, Range(1, 256)]
+    timeout_s: Annotated[float, Range(0.1)]
+    max_bytes: Count
+    allow_private_addresses: bool
+
+    def check(self) -> None:
+        if self.end is not None and self.end < self.start:
+            raise SettingError("end", self.end, f"it must not come before start = {self.start}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanJobsSettings(NotebookSettings):
+    stage: ClassVar[str] = "04_clean_jobs"
+
+    jobs_dir: str
+    dry_run: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadSettings(NotebookSettings):
+    stage: ClassVar[str] = "05_upload"
+
+    jobs_dir: str
+    collection: str
+    vectors: Literal["first", "frames", "average", "max"]
+    overwrite: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings(NotebookSettings):
+    stage: ClassVar[str] = "06_search_and_clean"
+
+    collection: str
+    cosine_thresh: Cosine | None
+    top_k: Annotated[int, Range(2, 16384)]
+    auto_clean: bool
+    unique_csv: str
+    report_csv: str
+    invalid_csv: str
+    sweep_low: Cosine | None
+    sweep_high: Cosine | None
+    sweep_steps: Annotated[int, Range(2, 1000)]
+
+    def check(self) -> None:
+        if self.sweep_low is not None and self.sweep_high is not None and self.sweep_low >= self.sweep_high:
+            raise SettingError("sweep_low", self.sweep_low, f"it must be below sweep_high = {self.sweep_high}")
+
+
+SETTINGS: dict[str, type[NotebookSettings]] = {
+    cls.stage: cls
+    for cls in (
+        CollectionsSettings,
+        DecodeSettings,
+        DedupeUrlsSettings,
+        ExtractSettings,
+        CleanJobsSettings,
+        UploadSettings,
+        SearchSettings,
+    )
+}
+"""The settings of every notebook, by its name."""

@@ -1,0 +1,466 @@
+"""What the notebooks call: each function is the work of one stage on one run folder.
+
+The notebooks hold parameters, prose and pictures; what they do to a run is here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dedup_lib import __version__
+from dedup_lib.clean import CleanedList, count_statuses, outcome_of_row
+from dedup_lib.decide import Scored, score_pairs
+from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder
+from dedup_lib.errors import AccountingError, RunFolderError, StoreError
+from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, pool_video
+from dedup_lib.fetch import FetchLimits
+from dedup_lib.jobs import load_jobs
+from dedup_lib.ledger import Ledger
+from dedup_lib.monitor import ResourceMonitor
+from dedup_lib.records import Group, Outcome, Pooling, Recipe, Schema, Status
+from dedup_lib.run_folder import Record, RunFolder, resolve_path, write_text_atomically
+from dedup_lib.settings import (
+    CollectionsSettings,
+    DecodeSettings,
+    DedupeUrlsSettings,
+    ExtractSettings,
+    SearchSettings,
+    UploadSettings,
+)
+from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, CollectionFacts, Store, StoreAddress
+from dedup_lib.tables import load_list, save_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListSource:
+    """Which file a stage reads, and the list that it goes back to."""
+
+    path: Path
+    url_column: str
+    list_csv: Path
+    """The file that the user named first."""
+    list_rows: int | None
+    """Its rows, None where this stage is the first to read it."""
+    text_duplicates: int
+    """Rows that 02_dedupe_urls took out before this stage."""
+
+    @property
+    def stem(self) -> str:
+        """Name of the list without its endings; output files are named after it."""
+        return list_stem(self.list_csv)
+
+    def as_record(self, url_column: str, *, rows: int, text_duplicates: int = 0) -> Record:
+        """How a stage record says which list it belongs to; `rows` are those of the file read, of which the stage
+        took out `text_duplicates`."""
+        return {
+            "list": {
+                "csv": str(self.list_csv),
+                "rows": rows if self.list_rows is None else self.list_rows,
+                "text_duplicates": self.text_duplicates + text_duplicates,
+            },
+            "url_column": url_column,
+        }
+
+
+def list_stem(path: Path) -> str:
+    """`ads` for ads.csv and for ads.csv.gz."""
+    name = path.name.removesuffix(".gz")
+    return Path(name).stem
+
+
+def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListSource:
+    """The list as the user has it: `input_csv`, or the one that this run folder was last used for.
+
+    Raises RunFolderError when neither is known.
+    """
+    record = run.read_record(DecodeSettings.stage)
+    if not input_csv and record is None:
+        raise RunFolderError(
+            f"input_csv is empty, and no list has been read in {run.shown(run.path)} yet: set input_csv to the CSV that "
+            "holds the video URLs (make demo fills outputs/demo with an example)"
+        )
+    path = resolve_path(input_csv or record["list"]["csv"] if record else input_csv)
+    return ListSource(path=path, url_column=url_column, list_csv=path, list_rows=None, text_duplicates=0)
+
+
+def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequence[str]) -> ListSource:
+    """The file that a stage reads: what the latest of the stages in `after` made of the list, else the list.
+
+    `input_csv` names the list and may stay empty once an earlier notebook has read it in this run folder. Raises
+    RunFolderError when it is empty and none has.
+    """
+    named = resolve_path(input_csv) if input_csv else None
+    for stage in after:
+        record = run.read_record(stage)
+        if record is None or (named is not None and named != Path(record["list"]["csv"])):
+            continue
+        return ListSource(
+            path=Path(record["files"]["output_csv"]),
+            url_column=url_column or record["url_column"],
+            list_csv=Path(record["list"]["csv"]),
+            list_rows=record["list"]["rows"],
+            text_duplicates=record["list"]["text_duplicates"],
+        )
+    if named is None:
+        raise RunFolderError(
+            f"input_csv is empty and {' or '.join(after)} has not run in {run.shown(run.path)}: name the list, or run "
+            "the notebooks before this one with the same run_dir"
+        )
+    return ListSource(path=named, url_column=url_column, list_csv=named, list_rows=None, text_duplicates=0)
+
+
+def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encoder) -> Recipe:
+    """The settings that change a vector."""
+    return Recipe(
+        encoder=encoder.name, model=encoder.model, num_frames=settings.num_frames, frame_span=settings.frame_span
+    )
+
+
+def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
+    """The folder of the job folders; a relative one lies in the run folder."""
+    return run.path / Path(jobs_dir).expanduser()
+
+
+def extract_list(
+    run: RunFolder,
+    urls: Sequence[str],
+    *,
+    settings: ExtractSettings,
+    encoder: Encoder,
+    progress: Callable[[int], object] = lambda count: None,
+) -> tuple[ExtractReport, ResourceMonitor]:
+    """Extract rows `start` to `end` of the list, straight to the store or into job folders."""
+    recipe = make_recipe(settings, encoder)
+    rows = range(len(urls))[settings.start : settings.end]
+    with Ledger(run.ledger_path, recipe) as ledger, ResourceMonitor() as monitor:
+
+        def extract(sink: CollectionSink | JobSink) -> ExtractReport:
+            return extract_videos(
+                [urls[row] for row in rows],
+                rows=rows,
+                encoder=encoder,
+                recipe=recipe,
+                sink=sink,
+                ledger=ledger,
+                limits=FetchLimits(
+                    timeout_s=settings.timeout_s,
+                    max_bytes=settings.max_bytes,
+                    allow_private_addresses=settings.allow_private_addresses,
+                ),
+                workers=settings.workers,
+                batch_size=settings.batch_size,
+                thumbnails_dir=run.thumbnails_dir,
+                overwrite=settings.overwrite,
+                progress=progress,
+            )
+
+        if settings.mode == "batch":
+            return extract(JobSink(jobs_path(run, settings.jobs_dir), recipe)), monitor
+        with Store(StoreAddress.find(run)) as store:
+            collection = store.ensure_collection(
+                settings.collection,
+                pooling=Pooling.FIRST if settings.num_frames == 1 else Pooling.FRAMES,
+                recipe=recipe,
+                dimension=encoder.dimension,
+                overwrite=settings.overwrite,
+            )
+            return extract(CollectionSink(collection)), monitor
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadReport:
+    """What an upload left in the store."""
+
+    facts: CollectionFacts
+    jobs: int
+    """Job folders uploaded."""
+    other_recipes: int
+    """Job folders left alone, because other settings made them."""
+
+
+def upload_jobs(
+    run: RunFolder, *, settings: UploadSettings, progress: Callable[[int], object] = lambda count: None
+) -> UploadReport:
+    """Upload the finished job folders, in batches, to a collection that is made when it is missing.
+
+    Raises RunFolderError when there is none, or when they are of several recipes and the run folder does not
+    say which one counts.
+    """
+    pooling = Pooling(settings.vectors)
+    jobs_dir = jobs_path(run, settings.jobs_dir)
+    recipe = _recipe_to_upload(run, jobs_dir)
+    uploaded = others = 0
+    with Store(StoreAddress.find(run)) as store:
+        collection = None
+        batch = []
+        for job in load_jobs(jobs_dir):
+            if job.vectors is None or job.recipe != recipe:
+                others += 1
+                continue
+            if collection is None:
+                collection = store.ensure_collection(
+                    settings.collection,
+                    pooling=pooling,
+                    recipe=recipe,
+                    dimension=job.vectors.vectors.shape[1],
+                    overwrite=settings.overwrite,
+                )
+            batch.append(pool_video(job.vectors, pooling))
+            if len(batch) == UPSERT_ROWS:
+                collection.upsert(batch)
+                progress(len(batch))
+                uploaded += len(batch)
+                batch = []
+        if collection is None:
+            raise RunFolderError(
+                f"no job folder in {run.shown(jobs_dir)} holds a vector: run 03_extract with mode: batch"
+            )
+        collection.upsert(batch)
+        progress(len(batch))
+        uploaded += len(batch)
+        return UploadReport(facts=store.open_collection(settings.collection).facts, jobs=uploaded, other_recipes=others)
+
+
+def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> Recipe:
+    record = run.read_record(ExtractSettings.stage)
+    if record is not None:
+        return Recipe(**record["recipe"])
+    recipes = {job.recipe for job in load_jobs(jobs_dir)}
+    if len(recipes) != 1:
+        raise RunFolderError(
+            f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract has "
+            "not run in this run folder to say which ones count"
+        )
+    return recipes.pop()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractedList:
+    """A list with what became of each of its URLs."""
+
+    frame: pd.DataFrame
+    url_column: str
+    outcomes: Mapping[str, Outcome]
+    name: str
+    list_rows: int
+    text_duplicates: int
+    recipe: Recipe | None
+    """None for a list read from a collection: that one says how its vectors were made."""
+
+    @property
+    def urls(self) -> list[str]:
+        return list(self.frame[self.url_column])
+
+    @property
+    def without_vector(self) -> int:
+        """Rows that are not compared with any other."""
+        return sum(outcome_of_row(url, self.outcomes).status != Status.OK for url in self.urls)
+
+    @property
+    def statuses(self) -> dict[Status, int]:
+        """How many rows ended in each status."""
+        return count_statuses(self.urls, self.outcomes)
+
+
+def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
+    """The list that 03_extract worked through in this run folder, with the outcomes from the ledger.
+
+    Where it has not run, the list is what the collection holds.
+    """
+    record = run.read_record(ExtractSettings.stage)
+    if record is None:
+        with Store(StoreAddress.find(run)) as store:
+            urls = store.open_collection(collection).list_urls()
+        return ExtractedList(
+            frame=pd.DataFrame({"url": urls}, dtype=str),
+            url_column="url",
+            outcomes={url: Outcome(url=url, status=Status.OK) for url in urls},
+            name=collection,
+            list_rows=len(urls),
+            text_duplicates=0,
+            recipe=None,
+        )
+    recipe = Recipe(**record["recipe"])
+    with Ledger(run.ledger_path, recipe) as ledger:
+        outcomes = ledger.load()
+    return ExtractedList(
+        frame=load_list(Path(record["files"]["input_csv"])),
+        url_column=record["url_column"],
+        outcomes=outcomes,
+        name=Path(record["list"]["csv"]).name,
+        list_rows=record["list"]["rows"],
+        text_duplicates=record["list"]["text_duplicates"],
+        recipe=recipe,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan:
+    """The numbers that a search is made with, the encoder's own in place of those left empty."""
+
+    facts: CollectionFacts
+    recipe: Recipe
+    threshold: float
+    sweep_low: float
+    sweep_high: float
+
+    def sweep(self, steps: int) -> list[float]:
+        """Thresholds of a sweep, the decided one among them, in rising order."""
+        step = (self.sweep_high - self.sweep_low) / (steps - 1)
+        grid = {round(self.sweep_low + step * index, 4) for index in range(steps)}
+        return sorted(grid | {self.threshold})
+
+
+def search_list(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> tuple[Scored, SearchPlan]:
+    """Compare every video of the list with every other by the vectors of a collection.
+
+    Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it.
+    """
+    with Store(StoreAddress.find(run)) as store:
+        collection = store.open_collection(settings.collection)
+        recipe = collection.recipe
+        if listed.recipe not in (None, recipe):
+            raise StoreError(
+                f"the collection {settings.collection!r} was filled by other settings than 03_extract used here.\n"
+                f"it holds:  {recipe.to_json()}\nthis run:  {listed.recipe.to_json() if listed.recipe else '?'}\n"
+                "run 03_extract (and 05_upload in the batch flow) with the settings wanted, or set collection"
+            )
+        threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
+        low = settings.sweep_low if settings.sweep_low is not None else SWEEP_LOWS[recipe.encoder]
+        plan = SearchPlan(
+            facts=collection.facts,
+            recipe=recipe,
+            threshold=threshold,
+            sweep_low=min(low, threshold),
+            sweep_high=settings.sweep_high if settings.sweep_high is not None else 1.0,
+        )
+        expected = [u for u in listed.urls if (o := listed.outcomes.get(u)) is not None and o.status == Status.OK]
+        stored = collection.load_vectors(expected)
+        missing = [url for url in expected if url not in stored]
+        if missing:
+            raise StoreError(
+                f"{len(missing)} of {len(expected)} videos have no vector in the collection {settings.collection!r}, such "
+                f"as {missing[0]}: run 03_extract again (direct flow) or 05_upload (batch flow) first"
+            )
+        scored = score_pairs(
+            [stored.get(url) for url in listed.urls],
+            search=collection.search,
+            floor=plan.sweep_low,
+            top_k=settings.top_k,
+            largest_top_k=LARGEST_TOP_K,
+        )
+    return scored, plan
+
+
+def save_outputs(run: RunFolder, cleaned: CleanedList, *, settings: SearchSettings) -> dict[str, Path]:
+    """Save the outputs of a run as CSV; returns where each lies, that of 02_dedupe_urls included."""
+    tables = {
+        "FINAL_RESULT": (settings.unique_csv, cleaned.final),
+        "duplicates": (settings.report_csv, cleaned.duplicates),
+        "invalid_urls": (settings.invalid_csv, cleaned.invalid),
+        "failed_urls": ("", cleaned.failed),
+        "featureless_urls": ("", cleaned.featureless),
+    }
+    files = {}
+    for name, (given, table) in tables.items():
+        files[name] = run.output_path(given, f"{name}.csv")
+        save_table(table, files[name])
+    deduped = run.read_record(DedupeUrlsSettings.stage)
+    if deduped is not None:
+        files["text_duplicates"] = Path(deduped["files"]["text_duplicates"])
+    return files
+
+
+def write_summary(
+    run: RunFolder,
+    *,
+    listed: ExtractedList,
+    cleaned: CleanedList,
+    groups: Sequence[Group],
+    scored: Scored,
+    plan: SearchPlan,
+    files: Mapping[str, Path],
+) -> dict[str, Any]:
+    """Save and return summary.json: what went in, what came out, and by which settings.
+
+    Raises AccountingError unless every row of the list, text duplicates included, is in exactly one output.
+    """
+    rows = {"input": listed.list_rows, "text_duplicates": listed.text_duplicates, **cleaned.count_rows()}
+    if rows["input"] != sum(count for name, count in rows.items() if name != "input"):
+        raise AccountingError(f"the rows of {listed.name} do not add up: {rows}")
+    summary = {
+        "version": __version__,
+        "list": listed.name,
+        "flow": [stage for stage in FLOW_STAGES if run.read_record(stage) is not None] + ["06_search_and_clean"],
+        "rows": rows,
+        "statuses": {str(status): count for status, count in listed.statuses.items()},
+        "featureless": len(cleaned.featureless),
+        "decision": {
+            "threshold": plan.threshold,
+            "encoder": plan.recipe.encoder,
+            "model": plan.recipe.model,
+            "num_frames": plan.recipe.num_frames,
+            "frame_span": plan.recipe.frame_span,
+            "schema": plan.facts.schema,
+            "pooling": plan.facts.pooling,
+            "groups": len(groups),
+            "largest_group": max((group.size for group in groups), default=0),
+            "pairs": len(scored.pairs),
+            "searched_deeper": scored.searched_deeper,
+        },
+        "files": {name: run.shown_in_run(path) for name, path in files.items()},
+    }
+    write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    return summary
+
+
+FLOW_STAGES = ("01_decode", "02_dedupe_urls", "03_extract", "04_clean_jobs", "05_upload")
+"""Stages that may come before 06_search_and_clean."""
+
+
+_POOLING_OF_NEW = {
+    Schema.VIDEO_DEDUP: Pooling.FIRST,
+    Schema.VIDEO_FRAMES: Pooling.FRAMES,
+    Schema.AGGREGATED: Pooling.AVERAGE,
+}
+
+
+def manage_collections(run: RunFolder, settings: CollectionsSettings) -> pd.DataFrame:
+    """Ping the store, or list, create or drop collections; returns what is there afterwards, one row each.
+
+    For `ping` the row is the server: its address, without any secret, and its version.
+    """
+    with Store(StoreAddress.find(run)) as store:
+        match settings.action:
+            case "ping":
+                return pd.DataFrame([{"store": str(store.address), "version": store.ping(), "answers": "yes"}])
+            case "create":
+                encoder = load_encoder(settings.encoder, model=settings.model)
+                store.create_collection(
+                    settings.collection,
+                    pooling=_POOLING_OF_NEW[Schema(settings.schema)],
+                    recipe=make_recipe(settings, encoder),
+                    dimension=encoder.dimension,
+                )
+            case "drop":
+                store.drop_collection(settings.collection)
+        return pd.DataFrame(
+            [
+                {
+                    "collection": facts.name,
+                    "rows": facts.rows,
+                    "schema": str(facts.schema or "unknown"),
+                    "dimension": facts.dimension,
+                    "recipe": facts.recipe.to_json() if facts.recipe else "unknown",
+                    "sample": ", ".join(str(row.get("url", "")) for row in store.sample_rows(facts.name)),
+                }
+                for facts in store.list_collections()
+            ],
+            columns=["collection", "rows", "schema", "dimension", "recipe", "sample"],
+        )

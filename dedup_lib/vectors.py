@@ -1,0 +1,70 @@
+"""Arithmetic on vectors: unit length, pooling, cosine. Numpy only.
+
+Vectors are float32 of shape (N, D). They are brought to unit length in `normalise_rows` and nowhere else, so
+that everywhere behind it the inner product is the cosine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dedup_lib.records import Pooling, Vectors
+
+
+def normalise_rows(rows: ArrayLike) -> Vectors:
+    """Rows scaled to unit length, float32 (N, D).
+
+    Raises ValueError for a row that is not finite or has no direction (zero length).
+    """
+    wide = np.atleast_2d(np.asarray(rows, dtype=np.float64))
+    if not np.isfinite(wide).all():
+        raise ValueError("a vector holds NaN or infinity")
+    # Dividing by the largest entry first keeps the squares of very large or very small rows in range.
+    largest = np.abs(wide).max(axis=1, keepdims=True, initial=0.0)
+    if (largest == 0).any():
+        raise ValueError("a vector of zero length has no direction")
+    scaled = wide / largest
+    return np.asarray(scaled / np.linalg.norm(scaled, axis=1, keepdims=True), dtype=np.float32)
+
+
+def stack_rows(rows: Sequence[ArrayLike]) -> Vectors:
+    """Vectors that are of unit length already, as one float32 array (N, D)."""
+    return np.asarray(rows, dtype=np.float32)
+
+
+def is_unit(rows: Vectors, *, tolerance: float = 1e-3) -> bool:
+    """Whether every row is finite and of unit length."""
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    return bool(np.isfinite(rows).all() and (np.abs(lengths - 1) <= tolerance).all())
+
+
+def pool_vectors(rows: Vectors, pooling: Pooling) -> Vectors:
+    """The vectors of one video's frames (N, D) as they go into a collection, unit length.
+
+    `frames` keeps them all; `first` keeps the first, `average` their mean and `max` the largest value of each
+    dimension, as (1, D). Raises ValueError for no rows.
+    """
+    if len(rows) == 0:
+        raise ValueError("there is no vector to pool")
+    match pooling:
+        case Pooling.FRAMES:
+            return rows
+        case Pooling.FIRST:
+            return rows[:1]
+        case Pooling.AVERAGE:
+            return normalise_rows(rows.mean(axis=0, dtype=np.float64))
+        case Pooling.MAX:
+            return normalise_rows(rows.max(axis=0))
+
+
+def cosines(first: Vectors, second: Vectors) -> NDArray[np.float64]:
+    """Cosine of each row of `first` with the same row of `second`, float64 (N,), rounded to 6 decimals.
+
+    Each is computed by itself and in float64, so that the value does not depend on which other rows are
+    computed along with it, and a threshold decides the same way every time.
+    """
+    products = np.einsum("nd,nd->n", first.astype(np.float64), second.astype(np.float64))
+    return np.asarray(np.round(np.clip(products, -1.0, 1.0), 6), dtype=np.float64)

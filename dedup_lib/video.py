@@ -1,0 +1,308 @@
+"""Frames out of a video, by PyAV: which ones to take, and how to get at them.
+
+Runs in worker processes, because a file may hang its decoder or kill it; see `workers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.fetch import Deadline, MediaStream
+from dedup_lib.records import Frames, Status
+
+MAX_PIXELS = 8192 * 8192
+"""Larger pictures are refused by their header: 8K passes, a decompression bomb does not."""
+
+FRAME_SIDE_PX = 512
+"""Frames are shrunk to this longer side while they are converted; no encoder here sees more detail."""
+
+_CONTAINERS = (
+    "3g2,3gp,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mj2,mjpeg,mov,mp4,m4a,mpeg,mpegts,mpegvideo,"
+    "mxf,nut,obu,ogg,rm,vc1,webm,wtv,yuv4mpegpipe,aac,flac,mp3,wav,amr"
+)
+"""Demuxers that only read the stream they are given. Playlists (hls, dash, concat, sdp), which open further
+addresses or files, are left out; sound formats are in, so that they get the status no_video_stream."""
+
+_MAGIC = {
+    b"\x89PNG\r\n\x1a\n": Status.IMAGE,
+    b"\xff\xd8\xff": Status.IMAGE,
+    b"BM": Status.IMAGE,
+    b"II*\x00": Status.IMAGE,
+    b"MM\x00*": Status.IMAGE,
+    b"\x00\x00\x01\x00": Status.IMAGE,
+}
+_MEDIA_MAGIC = (
+    b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"GIF87a", b"GIF89a", b"0&\xb2u\x8ef\xcf\x11", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3",
+    b"\x00\x00\x00\x01", b".RMF", b"DKIF",
+)  # fmt: skip
+_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"sidx", b"styp"})
+_END_TOLERANCE_FRACTION = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFacts:
+    """What the file says of its video: size as shown (rotation applied), duration (0 where unknown), codec."""
+
+    width_px: int
+    height_px: int
+    duration_s: float
+    codec: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrabbedFrames:
+    """Frames in order of their position; each RGB uint8 (H, W, 3), at most `FRAME_SIDE_PX` on its longer side."""
+
+    facts: VideoFacts
+    frames: tuple[Frames, ...]
+    positions: tuple[int, ...]
+    times_s: tuple[float, ...]
+
+
+def grab_frames(stream: MediaStream, *, num_frames: int, frame_span: str, deadline: Deadline) -> GrabbedFrames:
+    """Take `num_frames` frames of a video.
+
+    `first` takes the first ones; `spread` takes those at fractions (i + ½)/n of the duration, of the real one
+    where the file's own statement is wrong. A video with fewer frames than asked for gives what it has.
+
+    Raises VideoTrouble with the status that the video gets.
+    """
+    head = stream.read(4096)
+    stream.seek(0)
+    _refuse_by_content(head)
+    try:
+        with _open_container(stream) as container:
+            return _Grabber(container, stream, deadline).grab(num_frames, frame_span)
+    except (av.FFmpegError, ValueError, MemoryError, OverflowError, EOFError) as error:
+        raise stream.trouble or _trouble_of(error, head) from None
+
+
+def _refuse_by_content(head: bytes) -> None:
+    if not head:
+        raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
+    for magic, status in _MAGIC.items():
+        if head.startswith(magic):
+            raise VideoTrouble(status, "the address gives a picture, not a video")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        raise VideoTrouble(Status.IMAGE, "the address gives a picture, not a video")
+    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"heic", b"heix", b"mif1"):
+        raise VideoTrouble(Status.IMAGE, "the address gives a picture, not a video")
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text[:1024]:
+        raise VideoTrouble(Status.HTML, "the address gives a web page, not a video")
+    if text.startswith(b"<svg"):
+        raise VideoTrouble(Status.IMAGE, "the address gives a picture, not a video")
+    if text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<?xml", b"<mpd", b"<smil")):
+        raise VideoTrouble(Status.NOT_VIDEO, "the address gives a playlist, not a video")
+
+
+def _open_container(stream: MediaStream) -> InputContainer:
+    # FFmpeg only ever reads from our stream: no protocol of its own is allowed.
+    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
+    return av.open(stream, mode="r", metadata_errors="replace", container_options=options)
+
+
+def _is_media(head: bytes) -> bool:
+    return (
+        head.startswith(_MEDIA_MAGIC)
+        or head[4:8] in _BOXES
+        or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+        or (len(head) > 376 and head[0] == head[188] == head[376] == 0x47)
+    )
+
+
+def _trouble_of(error: Exception, head: bytes) -> VideoTrouble:
+    if isinstance(error, MemoryError):
+        return VideoTrouble(Status.DECODE_ERROR, "decoding needs more memory than there is")
+    reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
+    if _is_media(head):
+        return VideoTrouble(Status.DECODE_ERROR, f"the file is damaged or cut off: {reason}")
+    return VideoTrouble(Status.NOT_VIDEO, "the content is no known video format")
+
+
+class _Grabber:
+    """One open container, its video stream, and the way through it."""
+
+    def __init__(self, container: InputContainer, stream: MediaStream, deadline: Deadline) -> None:
+        self._container = container
+        self._deadline = deadline
+        self._trouble_source = stream
+        self._video = _choose_video_stream(container)
+        self._video.thread_type = "NONE"
+        self._video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        self._start_s = float((self._video.start_time or 0) * (self._video.time_base or 0))
+        self._last_error = ""
+
+    def grab(self, num_frames: int, frame_span: str) -> GrabbedFrames:
+        if frame_span == "first":
+            taken = [frame for frame, _ in zip(self._decode(), range(num_frames), strict=False)]
+        else:
+            taken = self._spread(num_frames)
+        if not taken:
+            raise VideoTrouble(Status.DECODE_ERROR, f"no frame can be decoded{self._last_error}")
+        shown = _as_shown(taken[0])
+        return GrabbedFrames(
+            facts=VideoFacts(
+                width_px=shown[0],
+                height_px=shown[1],
+                duration_s=self._stated_duration_s(),
+                codec=self._video.codec_context.name,
+            ),
+            frames=tuple(_to_rgb(frame) for frame in taken),
+            positions=tuple(range(len(taken))),
+            times_s=tuple(self._time_of(frame) for frame in taken),
+        )
+
+    def _spread(self, num_frames: int) -> list[VideoFrame]:
+        duration_s = self._stated_duration_s() or self._measured_duration_s()
+        taken = self._take_at(num_frames, duration_s)
+        if taken is None:
+            # The file states more than it holds. A stream cut short is damage; a container that counts its
+            # sound, or guesses, is not, and the frames are taken over what is really there.
+            real_s = self._measured_duration_s()
+            stated_s = self._own_duration_s()
+            if stated_s and real_s < stated_s * (1 - _END_TOLERANCE_FRACTION):
+                raise VideoTrouble(
+                    Status.DECODE_ERROR, f"the file is cut off: {real_s:.1f} s of {stated_s:.1f} s are there"
+                )
+            taken = self._take_at(num_frames, real_s) or []
+        return taken
+
+    def _take_at(self, num_frames: int, duration_s: float) -> list[VideoFrame] | None:
+        """Frames at fractions of `duration_s`, or None when the video ends before the last of them."""
+        taken: list[VideoFrame] = []
+        for index in range(num_frames):
+            target_s = duration_s * (index + 0.5) / num_frames
+            frame = self._frame_at(target_s)
+            if frame is None:
+                return None
+            taken.append(frame)
+        return taken
+
+    def _frame_at(self, target_s: float) -> VideoFrame | None:
+        """The frame shown at `target_s` after the start, or None when the video ends well before it."""
+        before: VideoFrame | None = None
+        for frame in self._decode_from(target_s):
+            if self._time_of(frame) > target_s and before is not None:
+                return before
+            before = frame
+            if self._time_of(frame) >= target_s:
+                return frame
+        if before is None:
+            return None
+        # The last frame is shown until the end, and its duration is rarely stated.
+        return before if target_s - self._time_of(before) <= max(0.5, target_s * _END_TOLERANCE_FRACTION) else None
+
+    def _decode_from(self, target_s: float) -> Iterator[VideoFrame]:
+        """Frames from the last key frame at or before `target_s`; from the start where seeking fails."""
+        frames = self._decode(seek_s=target_s)
+        first = next(frames, None)
+        if first is None or self._time_of(first) > target_s:
+            yield from self._decode(seek_s=0.0)
+            return
+        yield first
+        yield from frames
+
+    def _decode(self, seek_s: float | None = None) -> Iterator[VideoFrame]:
+        if seek_s is not None:
+            self._seek(seek_s)
+        for packet in self._packets():
+            try:
+                decoded = packet.decode()
+            except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError) as error:
+                # A damaged packet: the frames behind it may still be fine.
+                self._last_error = f": {error.strerror}"
+                continue
+            for frame in decoded:
+                if isinstance(frame, VideoFrame) and frame.width * frame.height <= MAX_PIXELS:
+                    yield frame
+
+    def _packets(self) -> Iterator[av.Packet[VideoStream]]:
+        packets = self._container.demux(self._video)
+        while True:
+            self._deadline.remaining_s()
+            try:
+                packet = next(packets, None)
+            except (av.InvalidDataError, av.EOFError) as error:
+                if self._trouble_source.trouble:
+                    raise self._trouble_source.trouble from None
+                self._last_error = f": {error.strerror}"
+                return
+            if packet is None:
+                return
+            yield packet
+
+    def _seek(self, seek_s: float) -> None:
+        time_base = self._video.time_base
+        if time_base is None:
+            return
+        try:
+            self._container.seek(round((seek_s + self._start_s) / time_base), stream=self._video, backward=True)
+        except (av.FFmpegError, OverflowError):
+            if self._trouble_source.trouble:
+                raise self._trouble_source.trouble from None
+            self._container.seek(0, backward=True, any_frame=True)
+        self._video.codec_context.flush_buffers()
+
+    def _time_of(self, frame: VideoFrame) -> float:
+        """Seconds since the first frame."""
+        return max(0.0, float(frame.time or 0.0) - self._start_s)
+
+    def _own_duration_s(self) -> float:
+        """Duration that the video stream states of itself, 0 where it states none."""
+        if self._video.duration and self._video.time_base:
+            return float(self._video.duration * self._video.time_base)
+        return 0.0
+
+    def _stated_duration_s(self) -> float:
+        # A fragmented file may state the length of its first fragment only: the container knows better.
+        container_s = self._container.duration / av.time_base if self._container.duration else 0.0
+        own_s = self._own_duration_s()
+        return own_s if own_s and len(self._container.streams) > 1 else max(own_s, container_s)
+
+    def _measured_duration_s(self) -> float:
+        """Time of the last packet, by reading the file through without decoding."""
+        self._seek(0.0)
+        last = 0
+        for packet in self._packets():
+            if packet.pts is not None:
+                last = max(last, packet.pts + (packet.duration or 0))
+        return max(0.0, float(last * (self._video.time_base or 0)) - self._start_s)
+
+
+def _choose_video_stream(container: InputContainer) -> VideoStream:
+    """The best video stream that is no cover picture of a sound file."""
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise VideoTrouble(Status.NO_VIDEO_STREAM, "the file has no video stream")
+    best = max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
+    width_px, height_px = best.codec_context.width, best.codec_context.height
+    if width_px * height_px > MAX_PIXELS:
+        raise VideoTrouble(
+            Status.TOO_LARGE, f"a picture of {width_px} × {height_px} px is over the limit of 8192 × 8192"
+        )
+    return best
+
+
+def _as_shown(frame: VideoFrame) -> tuple[int, int]:
+    return (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
+
+
+def _to_rgb(frame: VideoFrame) -> Frames:
+    """RGB uint8 (H, W, 3), shrunk to `FRAME_SIDE_PX` and turned as the file asks."""
+    scale = min(1.0, FRAME_SIDE_PX / max(frame.width, frame.height))
+    rgb = frame.to_ndarray(
+        width=max(1, round(frame.width * scale)),
+        height=max(1, round(frame.height * scale)),
+        format="rgb24",
+        interpolation="AREA",
+    )
+    return np.ascontiguousarray(np.rot90(rgb, k=round(frame.rotation / 90) % 4)).astype(np.uint8, copy=False)

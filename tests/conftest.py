@@ -1,0 +1,56 @@
+"""What holds for every test: no network, no display, no model hub, no settings of the person who runs them."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import loopback_only
+import pytest
+from hypothesis import settings
+
+# Before any test module is imported, and inherited by every child process.
+os.environ.update(
+    MPLBACKEND="agg",
+    HF_HUB_OFFLINE="1",
+    TRANSFORMERS_OFFLINE="1",
+    PYTHONPATH=os.pathsep.join(filter(None, [str(Path(loopback_only.__file__).parent), os.environ.get("PYTHONPATH")])),
+)
+for name in ("MILVUS_URI", "MILVUS_TOKEN"):
+    os.environ.pop(name, None)
+
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("repeatable")
+
+_log = tempfile.NamedTemporaryFile(prefix="network-guard-", suffix=".log")  # noqa: SIM115 - lives as long as the tests
+os.environ[loopback_only.LOG_VARIABLE] = _log.name
+_proxy = loopback_only.RefusingProxy()
+_proxy.start()
+os.environ.update(grpc_proxy=_proxy.url, no_grpc_proxy="localhost,127.0.0.1,::1")
+loopback_only.install()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Fail a test that tried to reach another machine, even where its code swallowed the refusal."""
+    yield
+    attempts = _log.read().decode("utf-8")
+    if attempts:
+        pytest.fail(f"reached for the network:\n{attempts}", pytrace=False)
+
+
+def pytest_unconfigure() -> None:
+    _log.close()
+
+
+@pytest.fixture(scope="session")
+def corpus_dir() -> Path:
+    """Folder of real clips, named by VIDEO_CORPUS_DIR; without it the test is skipped."""
+    named = os.environ.get("VIDEO_CORPUS_DIR")
+    if not named:
+        pytest.skip("needs real clips: set VIDEO_CORPUS_DIR to their folder")
+    if not Path(named).is_dir():
+        pytest.fail(f"VIDEO_CORPUS_DIR names no folder: {named}")
+    return Path(named)

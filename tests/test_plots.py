@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+
+from dedup_lib import plots
+from dedup_lib.records import Group, Pair, Status, SweepPoint
+
+HOSTILE = "https://example.com/$\\frac{$_^{/例え\n\x00\ud800?a=$1$"
+ROWS = {"input": 36, "text_duplicates": 6, "invalid": 3, "failed": 2, "duplicates": 8, "final": 17}
+POINTS = [
+    SweepPoint(threshold=0.8 + step / 50, kept=20 + step, duplicates=10 - step, groups=4, largest_group=5)
+    for step in range(10)
+]
+SAMPLES = pd.DataFrame({"time_s": [0.0, 1.0, 2.0], "memory_mib": [80.0, 90.0, 85.0], "cpu_percent": [10.0, 200.0, 5.0]})
+
+
+def draw(figure: Figure) -> None:
+    figure.savefig(io.BytesIO(), format="png")
+
+
+def texts(figure: Figure) -> str:
+    draw(figure)
+    return "\n".join(text.get_text() for text in figure.findobj(plt.Text) if text.get_visible())
+
+
+def save_strip(url: str, *, thumbnails_dir: Path, frames: int = 1) -> None:
+    plt.imsave(
+        plots.thumbnail_path(url, thumbnails_dir=thumbnails_dir), np.full((96, 170 * frames, 3), 128, dtype=np.uint8)
+    )
+
+
+@pytest.fixture
+def urls(tmp_path: Path) -> list[str]:
+    urls = [f"https://example.com/{name}.mp4" for name in "abcdef"]
+    for url in urls[:4]:
+        save_strip(url, thumbnails_dir=tmp_path)
+    plots.thumbnail_path(urls[4], thumbnails_dir=tmp_path).write_bytes(b"no picture at all")
+    return urls
+
+
+FIGURES = {
+    "similarities": lambda: plots.figure_similarities(np.array([0.5, 0.95]), np.array([0.4, 0.95]), threshold=0.9),
+    "sweep": lambda: plots.figure_sweep(POINTS, threshold=0.9),
+    "statuses": lambda: plots.figure_statuses({Status.OK: 5, Status.TIMEOUT: 1}),
+    "flow": lambda: plots.figure_flow(ROWS),
+    "throughput": lambda: plots.figure_throughput(np.array([3.0, 1.0, 2.0])),
+    "resources": lambda: plots.figure_resources(SAMPLES),
+}
+EMPTY_FIGURES = {
+    "similarities": (lambda: plots.figure_similarities(np.array([]), np.array([np.nan]), threshold=0.9), "No videos"),
+    "sweep": (lambda: plots.figure_sweep([], threshold=0.9), "No thresholds"),
+    "statuses": (lambda: plots.figure_statuses({Status.OK: 0}), "No videos"),
+    "flow": (lambda: plots.figure_flow(dict.fromkeys(ROWS, 0)), "no rows"),
+    "throughput": (lambda: plots.figure_throughput(np.array([])), "No video finished"),
+    "resources": (lambda: plots.figure_resources(SAMPLES.iloc[:0]), "No samples"),
+    "pairs": (
+        lambda: plots.figure_pairs([], urls=[], thumbnails_dir=Path(), threshold=0.9, title="Above"),
+        "No such pairs",
+    ),
+    "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path()), "No video has a copy"),
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_is_closed_and_leaves_the_style_alone(name: str) -> None:
+    before = mpl.rcParams.copy()
+    figure = FIGURES[name]()
+    assert plt.get_fignums() == []
+    assert mpl.rcParams == before
+    draw(figure)
+    for ax in figure.axes:
+        assert ax.get_title(loc="left")
+        assert ax.get_xlabel()
+
+
+@pytest.mark.parametrize("name", EMPTY_FIGURES)
+def test_empty_data_is_said_in_words(name: str) -> None:
+    make, words = EMPTY_FIGURES[name]
+    assert words in texts(make())
+    assert plt.get_fignums() == []
+
+
+@given(
+    values=st.lists(st.floats(-1, 1, width=32) | st.just(float("nan")), max_size=40),
+    threshold=st.floats(-1, 1),
+)
+def test_histogram_edges_lose_no_value_and_part_at_the_threshold(values: list[float], threshold: float) -> None:
+    finite = np.array([value for value in values if value == value], dtype=np.float64)
+    if not len(finite):
+        return
+    edges = plots.histogram_edges(finite, threshold=threshold)
+    assert threshold in edges
+    assert np.all(np.diff(edges) > 0)
+    counts, _ = np.histogram(finite, bins=edges)
+    assert counts.sum() == len(finite)
+    assert counts[edges[:-1] >= threshold].sum() == np.sum(finite >= threshold)
+
+
+def test_similarities_tell_matches_apart_and_count_videos_without_a_neighbour() -> None:
+    figure = plots.figure_similarities(
+        np.array([0.2, 0.9, 0.95, np.nan, -np.inf]), np.array([0.9, 0.1, 0.2]), threshold=0.9
+    )
+    said = texts(figure)
+    assert "match: 2" in said
+    assert "below: 1" in said
+    assert "2 videos without one" in said
+    assert "search floor" in said
+    assert said.count("threshold 0.9000") == 2
+
+
+def test_log_scale_only_where_a_bar_dwarfs() -> None:
+    many = np.concatenate([np.full(5000, 0.3), [0.95]])
+    tall, even = plots.figure_similarities(many, np.array([0.3, 0.95]), threshold=0.9).axes
+    assert tall.get_yscale() == "log"
+    assert "log scale" in tall.get_ylabel()
+    assert even.get_yscale() == "linear"
+
+
+def test_sweep_draws_every_field_of_the_points() -> None:
+    figure = plots.figure_sweep(POINTS, threshold=0.9)
+    drawn = [list(line.get_ydata()) for ax in figure.axes for line in ax.lines if len(line.get_ydata()) == len(POINTS)]
+    assert drawn == [[getattr(p, name) for p in POINTS] for name in ("kept", "duplicates", "groups", "largest_group")]
+
+
+def test_statuses_show_counts_in_the_colour_of_their_meaning() -> None:
+    figure = plots.figure_statuses(
+        {Status.OK: 1200, Status.HTML: 3, Status.TIMEOUT: 2, Status.PENDING: 1, Status.IMAGE: 0}
+    )
+    said = texts(figure)
+    assert "1,200" in said
+    assert "image" not in said
+    colours = {mpl.colors.to_hex(patch.get_facecolor()).upper() for patch in figure.axes[0].patches}
+    assert colours == {plots.COLOURS[meaning] for meaning in ("kept", "invalid", "failed", "neutral")}
+
+
+def test_flow_leads_from_the_rows_in_to_the_rows_kept() -> None:
+    steps = plots.flow_steps(ROWS)
+    assert [step.name for step in steps] == list(ROWS)
+    assert [step.count for step in steps] == list(ROWS.values())
+    losses = [step for step in steps if step.is_loss]
+    assert [step.high for step in losses] == [36, 30, 27, 25]
+    assert losses[-1].low == steps[-1].high == 17
+    said = texts(plots.figure_flow(ROWS))
+    for words in ("36", "−6", "−3", "−2", "−8", "17", "copy of a kept video"):
+        assert words in said
+
+
+@pytest.mark.parametrize(("final", "count"), [(16, 1), (19, 2)])
+def test_flow_shows_rows_that_are_unaccounted_for(final: int, count: int) -> None:
+    steps = plots.flow_steps(ROWS | {"final": final})
+    assert [(step.name, step.count) for step in steps if step.name == "unaccounted"] == [("unaccounted", count)]
+    assert "unaccounted for" in texts(plots.figure_flow(ROWS | {"final": final}))
+
+
+def test_throughput_counts_every_video_in_any_order() -> None:
+    total, rate = plots.figure_throughput(np.array([4.0, 1.0, 2.0, 2.0])).axes
+    assert total.lines[0].get_ydata().max() == 4
+    assert "4 videos in 4.0 s" in total.get_title(loc="left")
+    assert "1.00 videos per second" in rate.get_title(loc="left")
+
+
+def test_pairs_show_both_strips_and_the_verdict(urls: list[str], tmp_path: Path) -> None:
+    pairs = [Pair(first=0, second=1, similarity=0.9), Pair(first=2, second=4, similarity=0.89996)]
+    figure = plots.figure_pairs(pairs, urls=urls, thumbnails_dir=tmp_path, threshold=0.9, title="Near $it$")
+    said = texts(figure)
+    assert "0.9000\nmatch" in said
+    assert "0.9000\nno match" in said
+    assert "Near $it$" in said
+    assert said.count("no picture") == 1, "a damaged thumbnail is a grey box"
+    assert sum(len(ax.images) for ax in figure.axes) == 3
+
+
+def test_wide_strips_are_stacked(urls: list[str], tmp_path: Path) -> None:
+    save_strip(urls[0], thumbnails_dir=tmp_path, frames=8)
+    pair = [Pair(first=0, second=1, similarity=0.9)]
+    figure = plots.figure_pairs(pair, urls=urls, thumbnails_dir=tmp_path, threshold=0.9, title="")
+    draw(figure)
+    upper, lower = figure.axes
+    assert upper.get_position().y0 > lower.get_position().y1
+
+
+def test_text_from_outside_is_neither_math_nor_a_missing_glyph(tmp_path: Path) -> None:
+    pair = [Pair(first=0, second=1, similarity=0.5)]
+    figure = plots.figure_pairs(
+        pair, urls=[HOSTILE, "https://a.b/$\\frac{$"], thumbnails_dir=tmp_path, threshold=0.9, title=HOSTILE
+    )
+    said = texts(figure)
+    assert "$\\frac{$" in said
+    assert "\x00" not in said
+
+
+def test_groups_show_the_largest_first_with_the_kept_video_in_front(urls: list[str], tmp_path: Path) -> None:
+    groups = [
+        Group(number=1, kept=0, copies=(1,), similarities=(0.95,)),
+        Group(number=2, kept=2, copies=(1, 3, 4, 5), similarities=(0.91, 0.92, 0.99, 0.93)),
+    ]
+    figure = plots.figure_groups(groups, urls=urls, thumbnails_dir=tmp_path, most=1)
+    captions = [ax.get_title(loc="left") for ax in figure.axes]
+    assert captions == [f"example.com/{name}.mp4" for name in "cefd"]
+    said = texts(figure)
+    assert "1 largest of 2" in said
+    assert "group 2\n5 videos\n1 not shown" in said
+
+
+@given(text=st.text(max_size=80), most=st.integers(1, 60))
+def test_shortening_keeps_both_ends_and_the_limit(text: str, most: int) -> None:
+    short = plots.shorten_middle(text, most=most)
+    assert len(short) <= most or len(text) <= most
+    assert (short == text) == (len(text) <= most or text == short)
+    if len(text) > most >= 3:
+        assert (short[0], short[-1]) == (text[0], text[-1])
+
+
+def test_every_status_has_a_colour() -> None:
+    assert {plots.status_meaning(status) for status in Status} <= set(plots.COLOURS)
