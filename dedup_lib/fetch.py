@@ -215,7 +215,8 @@ class SequentialStream(MediaStream):
         self._source = source
         self._response = response
         self._complete = False
-        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)
+        # Lives as long as the stream and is closed with it.
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
 
     def _end(self) -> int:
         if self.size_bytes is None:

@@ -5,7 +5,6 @@ A change here that changes vectors raises `Recipe.preprocessing`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +23,12 @@ BAR_DEVIATION = 10.0
 LARGEST_BAR_FRACTION = 0.4
 """No bar takes more of the picture than this on one side: what is left must still be a picture."""
 
-BAR_SMEAR_FRACTION = 0.01
-"""Cut off beyond a bar, as a share of the side."""
+MOST_NESTED_BARS = 4
+
+MOST_SMEARED_ROWS = 4
+SMEARED_FRACTION = 0.3
+"""Up to so many rows at the edge of a bar count as bar when they deviate from it by less than this share of what
+the picture beyond does."""
 
 THUMBNAIL_HEIGHT_PX = 96
 
@@ -40,39 +43,49 @@ def find_bars(frames: Sequence[Frames]) -> tuple[int, int, int, int]:
     """Width in pixels of the bars at top, bottom, left and right that all frames (H, W, 3) share.
 
     A bar is a run of border rows (or columns) of one colour, the same in each of them, in every frame: a dark
-    sky is only cut off where it is flat throughout the video.
+    sky is only cut off where it is flat throughout the video. Bars within bars are found too, so that a picture
+    with a flat border of its own ends the same whether or not bars were put around it.
     """
     if not frames:
         return 0, 0, 0, 0
-    top, bottom = _bars_of_rows(frames)
-    height = frames[0].shape[0]
-    columns = [frame[top : height - bottom].transpose(1, 0, 2) for frame in frames]
-    left, right = _bars_of_rows(columns)
+    height, width = frames[0].shape[:2]
+    top = bottom = left = right = 0
+    for _ in range(MOST_NESTED_BARS):
+        inner = [frame[top : height - bottom, left : width - right] for frame in frames]
+        above, below = _bars_of_rows(inner)
+        inner = [frame[above : len(frame) - below].transpose(1, 0, 2) for frame in inner]
+        before, behind = _bars_of_rows(inner)
+        if not (above or below or before or behind):
+            break
+        top, bottom, left, right = top + above, bottom + below, left + before, right + behind
     return top, bottom, left, right
 
 
 def _bars_of_rows(frames: Sequence[Frames]) -> tuple[int, int]:
-    is_bar = np.logical_and.reduce([_bar_rows(frame) for frame in frames])
-    is_bar_from_below = np.logical_and.reduce([_bar_rows(frame[::-1]) for frame in frames])
-    most = int(len(is_bar) * LARGEST_BAR_FRACTION)
-    # Encoders smear the edge of a bar over a row or two of the picture.
-    smear = math.ceil(len(is_bar) * BAR_SMEAR_FRACTION)
-    widths = (_leading(is_bar), _leading(is_bar_from_below))
-    top, bottom = (width + smear if 0 < width <= most else 0 for width in widths)
-    return top, bottom
+    return _bar_at_top(frames), _bar_at_top([frame[::-1] for frame in frames])
 
 
-def _bar_rows(frame: Frames) -> NDArray[np.bool_]:
-    """Whether each row has the colour of the outermost one throughout."""
-    rows = frame.astype(np.float32)
-    colour = np.median(rows[0], axis=0)
+def _bar_at_top(frames: Sequence[Frames]) -> int:
+    """Rows of the bar that all frames share at their top, 0 for none."""
+    deviations = np.stack([_deviation_from_edge(frame) for frame in frames])
     # The share of pixels that may differ leaves room for noise and for a small mark on the bar.
-    differs = np.abs(rows - colour).max(axis=2) > BAR_DEVIATION
-    return np.asarray(differs.mean(axis=1) <= 0.02)
+    is_bar = (deviations > BAR_DEVIATION).mean(axis=2).max(axis=0) <= 0.02
+    if is_bar.all() or not is_bar[0]:
+        return 0
+    bar = int(np.argmin(is_bar))
+    if bar > len(is_bar) * LARGEST_BAR_FRACTION:
+        return 0
+    # Encoders smear the edge of a bar: rows that are still mostly bar go too.
+    mean_of_row = deviations.mean(axis=(0, 2))
+    picture = mean_of_row[bar + MOST_SMEARED_ROWS : bar + 4 * MOST_SMEARED_ROWS].mean()
+    smeared = mean_of_row[bar : bar + MOST_SMEARED_ROWS] < SMEARED_FRACTION * picture
+    return bar + (len(smeared) if smeared.all() else int(np.argmin(smeared)))
 
 
-def _leading(flags: NDArray[np.bool_]) -> int:
-    return len(flags) if flags.all() else int(np.argmin(flags))
+def _deviation_from_edge(frame: Frames) -> NDArray[np.float32]:
+    """How far each pixel (H, W) is from the colour of the outermost row, in the channel that differs most."""
+    rows = frame.astype(np.float32)
+    return np.asarray(np.abs(rows - np.median(rows[0], axis=0)).max(axis=2))
 
 
 def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_s: Sequence[float]) -> Sample:

@@ -144,8 +144,10 @@ def execute_plan(
 
 
 def _execute(plan: RunPlan, name: str, *, report: bool) -> NotebookDone:
-    # Takes over a second to import; the other commands do without it.
+    # Take over a second to import; the other commands do without them.
     import papermill
+
+    from dedup_lib.kernel import LoggedKernelManager
 
     source = find_project_root() / "notebooks" / f"{name}.ipynb"
     executed = plan.run.notebooks_dir / f"{name}.ipynb"
@@ -159,6 +161,8 @@ def _execute(plan: RunPlan, name: str, *, report: bool) -> NotebookDone:
             cwd=str(find_project_root()),
             kernel_name="python3",
             progress_bar=False,
+            kernel_manager_class=LoggedKernelManager,
+            config=LoggedKernelManager.config_of(executed.with_suffix(".log")),
         )
     except papermill.PapermillExecutionError as error:
         reason = str(error.evalue).strip() or error.ename

@@ -82,8 +82,8 @@ def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListS
     record = run.read_record(DecodeSettings.stage)
     if not input_csv and record is None:
         raise RunFolderError(
-            f"input_csv is empty, and no list has been read in {run.shown(run.path)} yet: set input_csv to the CSV that "
-            "holds the video URLs (make demo fills outputs/demo with an example)"
+            f"input_csv is empty, and no list has been read in {run.shown(run.path)} yet: set input_csv to the CSV "
+            "that holds the video URLs (make demo fills outputs/demo with an example)"
         )
     path = resolve_path(input_csv or record["list"]["csv"] if record else input_csv)
     return ListSource(path=path, url_column=url_column, list_csv=path, list_rows=None, text_duplicates=0)
@@ -234,8 +234,8 @@ def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> Recipe:
     recipes = {job.recipe for job in load_jobs(jobs_dir)}
     if len(recipes) != 1:
         raise RunFolderError(
-            f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract has "
-            "not run in this run folder to say which ones count"
+            f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract "
+            "has not run in this run folder to say which ones count"
         )
     return recipes.pop()
 
@@ -345,8 +345,8 @@ def search_list(run: RunFolder, listed: ExtractedList, *, settings: SearchSettin
         missing = [url for url in expected if url not in stored]
         if missing:
             raise StoreError(
-                f"{len(missing)} of {len(expected)} videos have no vector in the collection {settings.collection!r}, such "
-                f"as {missing[0]}: run 03_extract again (direct flow) or 05_upload (batch flow) first"
+                f"{len(missing)} of {len(expected)} videos have no vector in the collection {settings.collection!r}, "
+                f"such as {missing[0]}: run 03_extract again (direct flow) or 05_upload (batch flow) first"
             )
         scored = score_pairs(
             [stored.get(url) for url in listed.urls],

@@ -216,7 +216,8 @@ class Store:
         if (held.recipe, held.pooling, held.dimension) != (recipe, pooling, dimension):
             raise StoreError(
                 f"the collection {name!r} holds other vectors than this run makes, and they cannot be mixed.\n"
-                f"it holds:  {held.pooling}, {held.dimension} dimensions, {held.recipe.to_json() if held.recipe else '?'}\n"
+                f"it holds:  {held.pooling}, {held.dimension} dimensions, "
+                f"{held.recipe.to_json() if held.recipe else '?'}\n"
                 f"this run:  {pooling}, {dimension} dimensions, {recipe.to_json()}\n"
                 "choose another collection, or set overwrite: true to start this one anew"
             )
@@ -267,8 +268,8 @@ class Collection:
         """Recipe of the stored vectors. Raises StoreError for a collection that carries none."""
         if self.facts.recipe is None:
             raise StoreError(
-                f"the collection {self.facts.name!r} does not say how its vectors were made, so nothing can be compared "
-                "with them: it was not filled by this project"
+                f"the collection {self.facts.name!r} does not say how its vectors were made, so nothing can be "
+                "compared with them: it was not filled by this project"
             )
         return self.facts.recipe
 
@@ -299,8 +300,8 @@ class Collection:
     def _rows_of(self, video: VideoVectors) -> Iterator[dict[str, Any]]:
         if video.vectors.shape[1:] != (self.facts.dimension,) or not is_unit(video.vectors):
             raise StoreError(
-                f"the vectors of {video.url} have shape {video.vectors.shape} or are not of unit length; the collection "
-                f"{self.facts.name!r} takes unit vectors of {self.facts.dimension} dimensions"
+                f"the vectors of {video.url} have shape {video.vectors.shape} or are not of unit length; the "
+                f"collection {self.facts.name!r} takes unit vectors of {self.facts.dimension} dimensions"
             )
         for position, vector in zip(video.positions, video.vectors, strict=True):
             key = f"{video.key}-{position:04d}" if self.holds_frames else video.key

@@ -158,10 +158,11 @@ def _unreserved(escape: str) -> str:
 def _is_signed(url: str) -> bool:
     """Whether a parameter in the query (`sig=…`) or in the path (`hdnts=…`, `/sig/…/`) belongs to a signature."""
     path, _, query = url.partition("#")[0].partition("?")
-    path, query = unquote(path).lower(), unquote(query).lower()
-    names = [part.partition("=")[0] for part in re.split("[&;]", query)] + re.findall("([^/;,~!&=]+)=", path)
+    tokens = re.split("[/;,~!&]", unquote(path).lower())
+    names = [part.partition("=")[0] for part in re.split("[&;]", unquote(query).lower())]
+    names += [token.partition("=")[0] for token in tokens if "=" in token]
     return any(mark in name for name in names for mark in SIGNATURE_MARKS) or any(
-        segment in SIGNATURE_MARKS for segment in path.split("/")
+        token in SIGNATURE_MARKS for token in tokens
     )
 
 

@@ -40,9 +40,18 @@ _MAGIC = {
     b"\x00\x00\x01\x00": Status.IMAGE,
 }
 _MEDIA_MAGIC = (
-    b"\x1aE\xdf\xa3", b"OggS", b"FLV\x01", b"GIF87a", b"GIF89a", b"0&\xb2u\x8ef\xcf\x11", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3",
-    b"\x00\x00\x00\x01", b".RMF", b"DKIF",
-)  # fmt: skip
+    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    b"OggS",
+    b"FLV\x01",
+    b"GIF87a",
+    b"GIF89a",
+    b"0&\xb2u\x8ef\xcf\x11",  # ASF
+    b"\x00\x00\x01\xba",  # MPEG program stream
+    b"\x00\x00\x01\xb3",  # MPEG video
+    b"\x00\x00\x00\x01",  # H.264 and H.265, annex B
+    b".RMF",
+    b"DKIF",  # IVF
+)
 _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"sidx", b"styp"})
 _END_TOLERANCE_FRACTION = 0.1
 

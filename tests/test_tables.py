@@ -1,0 +1,376 @@
+"""Lists as tables: what of a real file is read, refused, found, written and split off."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dedup_lib.errors import ListError
+from dedup_lib.tables import (
+    REPORT_COLUMNS,
+    decode_list,
+    find_url_column,
+    free_column_name,
+    load_list,
+    save_table,
+    split_text_copies,
+)
+
+Write = Callable[[str | bytes], Path]
+Cells = list[list[str]]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_list(content: str | bytes) -> Path:
+        path = tmp_path / "list.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return path
+
+    return write_list
+
+
+def table(columns: dict[str, list[str]]) -> pd.DataFrame:
+    return pd.DataFrame(columns, dtype="str")
+
+
+def rows_of(frame: pd.DataFrame) -> Cells:
+    return [list(frame.columns), *frame.to_numpy().tolist()]
+
+
+# load_list: encodings and containers
+
+TEXT = "url,title\nhttps://h/1.mp4,Grüße 中文\nhttps://h/2.mp4,\n"
+CELLS = [["url", "title"], ["https://h/1.mp4", "Grüße 中文"], ["https://h/2.mp4", ""]]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT.encode("utf-8"),
+        TEXT.encode("utf-8-sig"),
+        b"\xff\xfe" + TEXT.encode("utf-16-le"),
+        b"\xfe\xff" + TEXT.encode("utf-16-be"),
+        TEXT.encode("utf-16-le"),
+        TEXT.encode("utf-16-be"),
+        gzip.compress(TEXT.encode("utf-8")),
+        gzip.compress(TEXT.encode("utf-16")),
+        TEXT.replace("\n", "\r\n").encode("utf-8"),
+        TEXT.replace("\n", "\r").encode("utf-8"),
+        TEXT.removesuffix("\n").encode("utf-8"),
+    ],
+    ids="utf8 bom utf16le-bom utf16be-bom utf16le utf16be gzip gzip-utf16 crlf cr no-last-line-end".split(),
+)
+def test_a_list_is_read_whoever_wrote_it(write: Write, content: bytes) -> None:
+    frame = load_list(write(content))
+    assert rows_of(frame) == CELLS
+    assert set(frame.dtypes) == {pd.Series([""], dtype="str").dtype}
+    assert frame.index.equals(pd.RangeIndex(2))
+
+
+# load_list: delimiters and headers
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ("url;title\nu1;a, b\nu2;c\n", [["url", "title"], ["u1", "a, b"], ["u2", "c"]]),
+        ("url\ttitle\nu1\ta, b; c\n", [["url", "title"], ["u1", "a, b; c"]]),
+        ("a;b,c\nx;1,5\ny,z;2,5\n", [["a", "b,c"], ["x", "1,5"], ["y,z", "2,5"]]),
+        ("url,title\nu1\nu2\n", [["url", "title"], ["u1", ""], ["u2", ""]]),
+        ('url,title\nu1,"two\r\nlines, ""quoted"""\n', [["url", "title"], ["u1", 'two\r\nlines, "quoted"']]),
+        ("url,title\n\nu1,a\n\r\n,\n\n", [["url", "title"], ["u1", "a"], ["", ""]]),
+        ("url, title\n u1 , a \n", [["url", " title"], [" u1 ", " a "]]),
+        ("url,n\nu1,NA\nu2,007\nu3,1e5\n", [["url", "n"], ["u1", "NA"], ["u2", "007"], ["u3", "1e5"]]),
+    ],
+)
+def test_columns_are_split_as_the_header_says(write: Write, text: str, cells: Cells) -> None:
+    assert rows_of(load_list(write(text))) == cells
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("url\nhttps://h/a,b.mp4\nhttps://h/c,d.mp4\n", ["https://h/a,b.mp4", "https://h/c,d.mp4"]),
+        ("url\nhttps://h/a;b\thttps\n", ["https://h/a;b\thttps"]),
+        ("https://h/w_1,h_2/a\nhttps://h/w_1,h_3/b\n", ["https://h/w_1,h_2/a", "https://h/w_1,h_3/b"]),
+        ("https://h/a?x=1,2;3\nhttps://h/b\n", ["https://h/a?x=1,2;3", "https://h/b"]),
+        ("https://h/a;v=1\nhttps://h/b;v=2\n", ["https://h/a;v=1", "https://h/b;v=2"]),
+        ('"https://h/a,b c"\n', ["https://h/a,b c"]),
+        ("//h/a\n", ["//h/a"]),
+        ("https%3A%2F%2Fh%2Fa\nx\n", ["https%3A%2F%2Fh%2Fa", "x"]),
+        ("www.h.example/a\nhttps://h/b\n", ["www.h.example/a", "https://h/b"]),
+        ("ftp://h/a\nhttps://h/b\n", ["ftp://h/a", "https://h/b"]),
+        ("videos/a.MP4\nvideos/b.mkv\n", ["videos/a.MP4", "videos/b.mkv"]),
+        ('url\n\nu1\n""\n\nu2\n', ["u1", "", "u2"]),
+        ("url\n" + "u" * 300_000, ["u" * 300_000]),
+    ],
+)
+def test_a_list_of_one_column_is_never_split(write: Write, text: str, urls: list[str]) -> None:
+    frame = load_list(write(text))
+    assert list(frame.columns) == ["url"]
+    assert frame["url"].tolist() == urls
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        (
+            "https://h/1.mp4,one\nhttps://h/2.mp4,two\n",
+            [["url", "column_2"], ["https://h/1.mp4", "one"], ["https://h/2.mp4", "two"]],
+        ),
+        ("1;https://h/a\n2;https://h/b\n", [["column_1", "url"], ["1", "https://h/a"], ["2", "https://h/b"]]),
+        ("https://y/x,My title\n", [["url", "column_2"], ["https://y/x", "My title"]]),
+        ("https://y/x\tt\n", [["url", "column_2"], ["https://y/x", "t"]]),
+        ('"https://y/x","t"\n', [["url", "column_2"], ["https://y/x", "t"]]),
+        ("https://y/x,\nhttps://y/z,\n", [["url", "column_2"], ["https://y/x", ""], ["https://y/z", ""]]),
+        ("https://h/a,https://h/b\n", [["column_1", "column_2"], ["https://h/a", "https://h/b"]]),
+        ("1,a.mp4\n2,b.mp4\n", [["column_1", "url"], ["1", "a.mp4"], ["2", "b.mp4"]]),
+    ],
+)
+def test_columns_without_a_header_are_numbered(write: Write, text: str, cells: Cells) -> None:
+    assert rows_of(load_list(write(text))) == cells
+
+
+def test_a_short_row_deep_in_a_list_without_header_is_filled(write: Write) -> None:
+    frame = load_list(write("https://h/1.mp4,a b\n" * 30 + "https://h/2.mp4\n"))
+    assert frame.shape == (31, 2)
+    assert frame.iloc[-1].tolist() == ["https://h/2.mp4", ""]
+
+
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ("url,url,url", ["url", "url_2", "url_3"]),
+        ("a,a,a_2", ["a", "a_3", "a_2"]),
+        (",url, ,url", ["column_1", "url", "column_3", "url_2"]),
+        (",column_1", ["column_1_2", "column_1"]),
+    ],
+)
+def test_every_column_has_a_name_of_its_own(write: Write, header: str, names: list[str]) -> None:
+    row = ",".join(str(number) for number in range(len(names)))
+    frame = load_list(write(f"{header}\n{row}\n"))
+    assert rows_of(frame) == [names, row.split(",")]
+
+
+# load_list: refusals
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["is empty", "one video URL a line"]),
+        (b"\xef\xbb\xbf", ["is empty"]),
+        (b"\n\r\n\n", ["is empty"]),
+        (b"url,title\n", ["a header and no rows", "below its header"]),
+        (b"url", ["a header and no rows"]),
+        (b"url,title\nu,t,x\n", ["line 2 has 3 columns, the list has 2", "quotes around"]),
+        (b'url,title\n"a\nb",c\n\nu,t,x,y\n', ["line 5 has 4 columns, the list has 2"]),
+        (b'url,title\nu,t\nu,"t\nu,t\n', ["line 3 opens a quote that is never closed", "close the quote"]),
+        (b'url\n"https://h/a\n', ["line 2 opens a quote that is never closed"]),
+        (b'url,title\nu,"Best" ad\n', ["line 2 has text after a closing quote", "twice"]),
+        ("url\nu\nü\n".encode("latin-1"), ["not valid UTF-8", "line 3 holds the byte 0xFC", "save the list as UTF-8"]),
+        ("url\ru\rü\r".encode("latin-1"), ["line 3"]),
+        (
+            b"\xff\xfe" + "url\nu1".encode("utf-16-le") + b"\x00",
+            ["not valid UTF-16", "line 2", "save the list as UTF-8"],
+        ),
+        (b"url\nu\x001\n", ["line 2 holds a NUL character", "UTF-8"]),
+        (b"PK\x03\x04" + bytes(range(256)), ["save the list as"]),
+        (gzip.compress(b"url\nu\n")[:-9], ["damaged gzip", "again"]),
+        (b"\x1f\x8bno gzip at all", ["damaged gzip"]),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_cause_and_remedy(write: Write, content: bytes, words: list[str]) -> None:
+    path = write(content)
+    with pytest.raises(ListError) as raised:
+        load_list(path)
+    for word in [str(path), *words]:
+        assert word in str(raised.value)
+
+
+def test_a_file_that_is_not_there_or_is_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ListError, match="none.csv does not exist: check the path"):
+        load_list(tmp_path / "none.csv")
+    with pytest.raises(ListError, match="is a folder: name the CSV"):
+        load_list(tmp_path)
+
+
+def test_the_limit_of_the_csv_module_is_left_as_it_was(write: Write) -> None:
+    before = csv.field_size_limit()
+    load_list(write("url\n" + "u" * 200_000))
+    with pytest.raises(ListError):
+        load_list(write('url\n"'))
+    assert csv.field_size_limit() == before
+
+
+# find_url_column
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"link": ["x"], "URL": ["x"]}, "URL"),
+        ({"title": ["x"], " Url ": ["x"]}, " Url "),
+        ({"title": ["https://h/a"], "videoUrl": [""]}, "videoUrl"),
+        ({"hourly": ["x"], "curl": ["x"], "source": ["x"], "video_links": ["x"]}, "video_links"),
+        ({"a": ["x"], "img-src2": ["x"]}, "img-src2"),
+        ({"a": ["x", "y"], "b": ["//h/1", "y"]}, "b"),
+        ({"a": ["x", "https://h/1", "", " "], "b": ["x", "y", "", ""]}, "a"),
+        ({"a": ["x", "y", "https://h/1"], "b": ["https%3A%2F%2Fh", "", ""]}, "b"),
+        ({"thumb_url": ["x"], "video_url": ["https://h/a"]}, "video_url"),
+        ({"a": ["x.txt"], "b": ["clips/1.mp4"]}, "b"),
+        ({"a": ["clips/1.mp4"], "b": ["https://h/1"]}, "b"),
+    ],
+)
+def test_the_url_column_is_found_by_name_then_by_content(columns: dict[str, list[str]], found: str) -> None:
+    assert find_url_column(table(columns)) == found
+
+
+def test_a_named_url_column_is_taken() -> None:
+    frame = table({"url": ["x"], "Video": ["y"], "a": ["z"], "A": ["z"]})
+    assert find_url_column(frame, url_column="a") == "a"
+    assert find_url_column(frame, url_column="video ") == "Video"
+    with pytest.raises(ListError, match="url_column = 'film' is no column .* 'url', 'Video', 'a', 'A'"):
+        find_url_column(frame, url_column="film")
+    with pytest.raises(ListError, match="is no column"):
+        find_url_column(table({"a": ["z"], "A": ["z"]}), url_column=" a")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ({"url": ["x"], "URL": ["x"]}, "several .*'url', 'URL'.* set url_column"),
+        ({"a_url": ["x"], "b_url": ["x"], "c": ["x"]}, "several .*'a_url', 'b_url'\\).* set url_column"),
+        ({"a": ["https://h/1"], "b": ["https://h/1"], "c": ["x"]}, "several .*'a', 'b'\\).* set url_column"),
+        ({"a": ["x"], "b": [""]}, "no column holds URLs.* set url_column to one of 'a', 'b'"),
+        ({}, "no column holds URLs.* none"),
+    ],
+)
+def test_no_url_column_is_guessed(columns: dict[str, list[str]], words: str) -> None:
+    with pytest.raises(ListError, match=words):
+        find_url_column(table(columns))
+
+
+# save_table
+
+ANY_CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.sampled_from(
+    ["\r", "\n", "\r\n", '"', '""', ",", ";", "\t", "\ufeff", "https://h/a,b", " ", "\u2028", "\x85", "\x1c", "'", "NA"]
+)
+
+
+@given(
+    st.integers(2, 4).flatmap(lambda width: st.lists(st.lists(ANY_CELL, min_size=width, max_size=width), min_size=1))
+)
+def test_what_is_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, cells: Cells) -> None:
+    frame = pd.DataFrame(cells, columns=["url", "title, or; name", 'say "x"', "Länge"][: len(cells[0])], dtype="str")
+    path = tmp_path_factory.mktemp("round") / "table.csv"
+    save_table(frame, path)
+    pd.testing.assert_frame_equal(load_list(path), frame)
+
+
+def test_a_single_column_with_a_plain_header_is_loaded_too(tmp_path: Path) -> None:
+    frame = table({"url": ["https://h/a,b", "", "c;d", 'e "f"', '"', "g\nh"]})
+    save_table(frame, tmp_path / "table.csv")
+    pd.testing.assert_frame_equal(load_list(tmp_path / "table.csv"), frame)
+
+
+def test_a_table_is_written_plainly(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "table.csv"
+    frame = pd.DataFrame(
+        {"url": ["ü", "a,b", "c\rd", None], "similarity": [0.95, 1.0, float("nan"), 0.1], "row": [1, 2, 3, 4]}
+    )
+    save_table(frame, path)
+    assert path.read_bytes() == 'url,similarity,row\nü,0.95,1\n"a,b",1.0,2\n"c\rd",,3\n,0.1,4\n'.encode()
+    assert [file.name for file in path.parent.iterdir()] == ["table.csv"]
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    save_table(table({"url": ["old"]}), path)
+    with pytest.raises(UnicodeEncodeError):
+        save_table(pd.DataFrame({"url": ["new", "\udcff"]}, dtype=object), path)
+    assert path.read_text(encoding="utf-8") == "url\nold\n"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# free_column_name, decode_list, split_text_copies
+
+
+def test_a_free_column_name_is_found() -> None:
+    frame = table({"a": [], "b": [], "b_2": []})
+    assert [free_column_name(frame, wanted) for wanted in ("c", "a", "b")] == ["c", "a_2", "b_3"]
+
+
+def test_a_decoded_list_keeps_what_was_found() -> None:
+    frame = table({"url": ["//h/a", "https://h/b"], "original_url": ["x", "y"]})
+    before = frame.copy()
+    decoded = decode_list(frame, url_column="url")
+    assert rows_of(decoded) == [
+        ["url", "original_url", "original_url_2"],
+        ["https://h/a", "x", "//h/a"],
+        ["https://h/b", "y", "https://h/b"],
+    ]
+    pd.testing.assert_frame_equal(frame, before)
+    assert set(decoded.dtypes) == set(before.dtypes)
+
+
+def test_a_list_that_needs_no_decoding_stays_as_it_is() -> None:
+    frame = table({"title": ["x"], "url": ["https://h/b"]})
+    decoded = decode_list(frame, url_column="url")
+    pd.testing.assert_frame_equal(decoded, frame)
+    assert decoded is not frame
+
+
+def test_text_copies_are_split_off_with_their_reasons() -> None:
+    frame = table(
+        {
+            "title": ["one", "two", "three", "four", "five", "six"],
+            "link": ["http://h/a", "", "HTTP://h/a/", "http://h/b", "", "http://h/a"],
+            "row": ["r1", "r2", "r3", "r4", "r5", "r6"],
+            "url": ["z"] * 6,
+        }
+    )
+    unique, report = split_text_copies(frame, url_column="link")
+    pd.testing.assert_frame_equal(unique, frame.iloc[[0, 1, 3, 4]].reset_index(drop=True))
+    assert rows_of(report) == [
+        ["url", "duplicate_of", "rule", "row", "first_row", "title", "row_2", "url_2"],
+        ["HTTP://h/a/", "http://h/a", "scheme case, trailing slash", 3, 1, "three", "r3", "z"],
+        ["http://h/a", "http://h/a", "identical text", 6, 1, "six", "r6", "z"],
+    ]
+
+
+def test_options_decide_what_is_a_copy() -> None:
+    frame = table({"url": ["http://h/A?utm=1", "http://h/a"]})
+    assert len(split_text_copies(frame, url_column="url")[1]) == 0
+    unique, report = split_text_copies(frame, url_column="url", ignore_path_case=True, drop_query_parameters=["utm"])
+    assert unique["url"].tolist() == ["http://h/A?utm=1"]
+    assert report["rule"].tolist() == ["path case, query parameters"]
+
+
+@pytest.mark.parametrize("urls", [[], ["http://h/a"], ["", ""]])
+def test_a_list_without_copies_gives_an_empty_report_with_its_columns(urls: list[str]) -> None:
+    frame = table({"url": urls, "title": urls})
+    unique, report = split_text_copies(frame, url_column="url")
+    pd.testing.assert_frame_equal(unique, frame, check_index_type=False)
+    assert list(report.columns) == [*REPORT_COLUMNS, "title"]
+    assert len(report) == 0
+    assert report["row"].dtype == "int64"
+
+
+@given(st.lists(st.sampled_from(["http://h/a", "http://h/a/", "http://h/b", "HTTP://H/b", "", "x.mp4"]), max_size=15))
+def test_no_row_is_lost_or_doubled(urls: list[str]) -> None:
+    frame = table({"url": urls, "number": [str(number) for number in range(len(urls))]})
+    unique, report = split_text_copies(frame, url_column="url")
+    assert sorted([*unique["number"], *report["number"]], key=int) == frame["number"].tolist()
+    assert [int(number) + 1 for number in report["number"]] == report["row"].tolist()
+    for copy in report.itertuples():
+        assert copy.duplicate_of == urls[copy.first_row - 1]
+        assert copy.duplicate_of in set(unique["url"])
