@@ -173,7 +173,7 @@ def demo(port: int) -> None:
     """
     from dedup_lib.demo.rehearsal import rehearse
 
-    if not rehearse(port=port, console=console):
+    if not rehearse(port=port, console=console, show_outcome=show_outcome):
         sys.exit(1)
 
 

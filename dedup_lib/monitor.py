@@ -36,7 +36,10 @@ class ResourceMonitor:
 
     def _watch(self) -> None:
         before_s, cpu_before_s = time.monotonic(), _take_sample()[1]
-        while not self._stop.wait(SAMPLE_EVERY_S):
+        stopped = False
+        while not stopped:
+            # The last sample is taken at the end, so that a short block has one too.
+            stopped = self._stop.wait(SAMPLE_EVERY_S)
             memory_mib, cpu_s = _take_sample()
             now_s = time.monotonic()
             # A child that ended takes its CPU time out of the sum.

@@ -155,6 +155,13 @@ def say_empty(text: str, *, ax: Axes) -> Axes:
     return ax
 
 
+def figure_of_words(text: str) -> Figure:
+    """Words in place of a whole figure."""
+    figure, axes = new_figure(1, 1, width_in=10, height_in=0.8)
+    say_empty(text, ax=axes[0, 0])
+    return figure
+
+
 def mark_threshold(threshold: float, *, ax: Axes) -> Axes:
     """The threshold as a line with its value above the axes."""
     ax.axvline(threshold, color=COLOURS["threshold"], linewidth=1.4, linestyle=(0, (4, 2)))
@@ -531,10 +538,9 @@ def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
     """Videos finished and their rate over time; `finished_s` (N,) seconds since the start, in any order."""
     times_s = np.sort(np.asarray(finished_s, dtype=np.float64))
     with rc_context(STYLE):
-        figure, axes = new_figure(1, 2 if len(times_s) else 1, width_in=10, height_in=3.2)
         if not len(times_s):
-            say_empty("No video finished.", ax=axes[0, 0])
-            return figure
+            return figure_of_words("No video was read by this call.")
+        figure, axes = new_figure(1, 2, width_in=10, height_in=3.2)
         total, rate = axes[0]
         total.set_title(f"{len(times_s):,} videos in {times_s[-1]:,.1f} s")
         total.step(
@@ -555,10 +561,9 @@ def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
 def figure_resources(samples: pd.DataFrame) -> Figure:
     """Memory and processor use over time; columns time_s, memory_mib, cpu_percent."""
     with rc_context(STYLE):
-        figure, axes = new_figure(1, 1 if samples.empty else 2, width_in=10, height_in=3.2)
         if samples.empty:
-            say_empty("No samples were taken.", ax=axes[0, 0])
-            return figure
+            return figure_of_words("No samples were taken.")
+        figure, axes = new_figure(1, 2, width_in=10, height_in=3.2)
         panels = (
             ("memory_mib", "Memory", "MiB", "duplicate"),
             ("cpu_percent", "Processor", "% of one core", "invalid"),

@@ -304,7 +304,8 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
 class SearchPlan:
     """The numbers that a search is made with, the encoder's own in place of those left empty."""
 
-    facts: CollectionFacts
+    collection: str
+    pooling: Pooling
     recipe: Recipe
     threshold: float
     sweep_low: float
@@ -334,7 +335,8 @@ def search_list(run: RunFolder, listed: ExtractedList, *, settings: SearchSettin
         threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
         low = settings.sweep_low if settings.sweep_low is not None else SWEEP_LOWS[recipe.encoder]
         plan = SearchPlan(
-            facts=collection.facts,
+            collection=settings.collection,
+            pooling=collection.pooling,
             recipe=recipe,
             threshold=threshold,
             sweep_low=min(low, threshold),
@@ -407,8 +409,8 @@ def write_summary(
             "model": plan.recipe.model,
             "num_frames": plan.recipe.num_frames,
             "frame_span": plan.recipe.frame_span,
-            "schema": plan.facts.schema,
-            "pooling": plan.facts.pooling,
+            "schema": plan.pooling.schema,
+            "pooling": plan.pooling,
             "groups": len(groups),
             "largest_group": max((group.size for group in groups), default=0),
             "pairs": len(scored.pairs),

@@ -14,9 +14,11 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any, cast
 
 import pandas as pd
 
@@ -69,7 +71,7 @@ def _parse_list(text: str) -> pd.DataFrame:
     header = None if any(map(_is_link, first)) else first
     if header is None:
         records = chain([(first_line, first)], records)
-    width = len(header) if header else _common_width(_sample(text, delimiter))
+    width = len(header) if header else _common_width(_sample(text, delimiter)[0])
     rows = list(_fill(records, width))
     if not rows:
         raise ListError("holds a header and no rows: give a CSV with one video URL a line below its header")
@@ -141,32 +143,29 @@ def _unlimited_fields() -> Iterator[None]:
 
 
 def _choose_delimiter(text: str) -> str:
-    """The delimiter by which most of the first records have the same number of columns, more than one.
+    """The delimiter by which the largest share of the first records has the same number of columns, more than one.
 
     With a header only those count that split the header, and the header's number of columns. Without one, nine in ten
     records must agree, and something must tell columns from a list of URLs that hold this character (see
     `_looks_like_columns`).
     """
-    best, most = _ONE_COLUMN, 0
-    whole_lines = _sample(text, _ONE_COLUMN)
+    best, largest_share = _ONE_COLUMN, -1.0
+    # Quotes around several cells of a line make no sense in a list of one column.
+    has_quoted_cells = not _sample(text, _ONE_COLUMN)[1]
     for delimiter in _DELIMITERS:
-        records = _sample(text, delimiter)
+        records, is_sound = _sample(text, delimiter)
         if not records:
             continue
-        if any(map(_is_link, records[0])):
-            width = _common_width(records)
-            agreeing = [record for record in records if len(record) == width]
-            if len(agreeing) < 0.9 * len(records):
+        has_header = not any(map(_is_link, records[0]))
+        width = len(records[0]) if has_header else _common_width(records)
+        agreeing = [record for record in records if len(record) == width]
+        share = len(agreeing) / len(records)
+        if not has_header:
+            by_content = 2 * sum(map(_looks_like_columns, agreeing)) >= len(agreeing)
+            if share < 0.9 or not (has_quoted_cells or delimiter == "\t" or by_content):
                 continue
-            # Quotes around several cells of a line make no sense in a list of one column.
-            quoted = len(whole_lines) < len(records)
-            if not quoted and delimiter != "\t" and 2 * sum(map(_looks_like_columns, agreeing)) < len(agreeing):
-                continue
-        else:
-            width = len(records[0])
-            agreeing = [record for record in records if len(record) == width]
-        if width > 1 and len(agreeing) > most:
-            best, most = delimiter, len(agreeing)
+        if width > 1 and share * is_sound > largest_share:
+            best, largest_share = delimiter, share * is_sound
     return best
 
 
@@ -180,12 +179,14 @@ def _looks_like_columns(record: list[str]) -> bool:
     )
 
 
-def _sample(text: str, delimiter: str) -> list[list[str]]:
-    """The first records that are not empty, up to the first one that this delimiter makes no sense of."""
+def _sample(text: str, delimiter: str) -> tuple[list[list[str]], bool]:
+    """The first records that are not empty, and whether this delimiter makes sense of all of them."""
     records: list[list[str]] = []
-    with suppress(ListError):
+    try:
         records.extend(record for _, record in islice(_records(text, delimiter), _SAMPLE_RECORDS))
-    return records
+    except ListError:
+        return records, False
+    return records, True
 
 
 def _common_width(records: list[list[str]]) -> int:
@@ -386,3 +387,18 @@ def split_text_copies(
     is_first = pd.Series(True, index=range(len(frame)))
     is_first.iloc[rows] = False
     return frame[is_first.to_numpy()].reset_index(drop=True), report
+
+
+def describe_record(record: object) -> pd.DataFrame:
+    """A frozen record as a table of one row a field, records inside it unfolded: `recipe.encoder`."""
+    rows = list(_fields_of(record, prefix=""))
+    return pd.DataFrame({"value": [value for _, value in rows]}, index=[name for name, _ in rows], dtype=object)
+
+
+def _fields_of(record: object, *, prefix: str) -> Iterator[tuple[str, str]]:
+    for field in fields(cast(Any, record)):
+        value = getattr(record, field.name)
+        if is_dataclass(value):
+            yield from _fields_of(value, prefix=f"{prefix}{field.name}.")
+        elif value not in ("", None):
+            yield f"{prefix}{field.name}", str(value)

@@ -61,7 +61,7 @@ EMPTY_FIGURES = {
     "sweep": (lambda: plots.figure_sweep([], threshold=0.9), "No thresholds"),
     "statuses": (lambda: plots.figure_statuses({Status.OK: 0}), "No videos"),
     "flow": (lambda: plots.figure_flow(dict.fromkeys(ROWS, 0)), "no rows"),
-    "throughput": (lambda: plots.figure_throughput(np.array([])), "No video finished"),
+    "throughput": (lambda: plots.figure_throughput(np.array([])), "No video was read"),
     "resources": (lambda: plots.figure_resources(SAMPLES.iloc[:0]), "No samples"),
     "pairs": (
         lambda: plots.figure_pairs([], urls=[], thumbnails_dir=Path(), threshold=0.9, title="Above"),

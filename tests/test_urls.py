@@ -299,6 +299,7 @@ def test_a_request_is_ascii_or_refused_and_stays_what_it_is(text: str) -> None:
         ("http://h:443/a", "http://h:443/a", ()),
         ("https://h:8443/a", "https://h:8443/a", ()),
         ("http://h/", "http://h", ("trailing slash",)),
+        ("http://h/a//", "http://h/a", ("trailing slash",)),
         ("http://h/a/?b", "http://h/a?b", ("trailing slash",)),
         ("http://h/a#b?", "http://h/a", ("fragment",)),
         ("http://h/a#", "http://h/a", ("fragment",)),
@@ -394,12 +395,25 @@ def test_the_key_is_its_own_key_and_every_change_has_its_rule(text: str, ignore:
 
 
 def test_each_copy_names_its_first_row_and_the_rule() -> None:
-    urls = ["http://h/a/", "", "http://H/a", "http://h/b", "http://h/a/", "", " ", "http://h/b#x", "http://h:80/a", " "]
+    urls = [
+        "http://h/a/",
+        "",
+        "http://H/a",
+        "http://h/b",
+        "http://h/a/",
+        "",
+        " ",
+        "http://h/b#x",
+        "http://h:80/a",
+        " ",
+        "HTTP://h/b?#",
+    ]
     assert find_text_copies(urls) == [
         TextCopy(2, 0, "host case, trailing slash"),
         TextCopy(4, 0, "identical text"),
         TextCopy(7, 3, "fragment"),
         TextCopy(8, 0, "default port, trailing slash"),
+        TextCopy(10, 3, "scheme case, fragment, empty query"),
     ]
 
 

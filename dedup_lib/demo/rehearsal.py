@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.cli import show_outcome
 from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
@@ -18,8 +18,11 @@ FLOWS = {"demo": {}, "demo_batch": {"mode": "batch", "vectors": "frames"}}
 """Name of each run, and what it sets differently from the profile `demo`."""
 
 
-def rehearse(*, port: int, console: Console) -> bool:
-    """Run the demo, with its progress on `console`; returns whether all that was planted was found."""
+def rehearse(*, port: int, console: Console, show_outcome: Callable[[RunFolder], None]) -> bool:
+    """Run the demo, with its progress on `console`; returns whether all that was planted was found.
+
+    `show_outcome` shows what a run came to.
+    """
     start_s = time.monotonic()
     folder = RunFolder("outputs/demo").path
     console.print("[bold]Making clips[/] and their copies, and planting traps")
