@@ -1,0 +1,295 @@
+"""The notebooks as people run them: whole flows through papermill over the demo's clips, judged by their outputs."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+
+from dedup_lib.demo.check import check_outcome
+from dedup_lib.demo.clips import make_clips, write_list
+from dedup_lib.demo.server import ClipServer
+from dedup_lib.errors import NotebookError
+from dedup_lib.run import FLOWS, execute_plan, load_profile, plan_run
+from dedup_lib.run_folder import find_project_root
+
+OUTPUTS = (
+    "FINAL_RESULT.csv",
+    "videos.duplicates.csv",
+    "duplicates.csv",
+    "invalid_urls.csv",
+    "failed_urls.csv",
+    "featureless_urls.csv",
+    "summary.json",
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """The demo's list and the server that it names."""
+
+    server: ClipServer
+    list_csv: Path
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    manifest = make_clips(folder / "clips")
+    with ClipServer(manifest.folder) as server:
+        yield Site(server, write_list(folder / "videos.csv", base_url=server.base_url))
+
+
+def run_flow(site: Site, run_dir: Path, *, first: str = "", only: str = "", **changed: Any) -> Path:
+    profile = load_profile("demo") | {"input_csv": str(site.list_csv), "run_dir": str(run_dir)} | changed
+    execute_plan(plan_run(profile, first=first, only=only))
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def direct(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_flow(site, tmp_path_factory.mktemp("direct"))
+
+
+@pytest.fixture(scope="session")
+def batch(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_flow(site, tmp_path_factory.mktemp("batch"), mode="batch", vectors="frames")
+
+
+@pytest.fixture(params=["direct", "batch"])
+def flow(request: pytest.FixtureRequest) -> Path:
+    run_dir: Path = request.getfixturevalue(request.param)
+    return run_dir
+
+
+def load_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def read_outputs(run_dir: Path, *, but: tuple[str, ...] = ()) -> dict[str, bytes]:
+    return {name: (run_dir / name).read_bytes() for name in OUTPUTS if name not in but}
+
+
+def test_what_was_planted_is_found(site: Site, flow: Path) -> None:
+    wrong = [check for check in check_outcome(flow, base_url=site.server.base_url) if not check.holds]
+    assert wrong == []
+
+
+def test_every_row_of_the_list_is_in_one_output(site: Site, flow: Path) -> None:
+    listed = [row["id"] for row in load_rows(site.list_csv)]
+    shared_out = OUTPUTS[:5]
+    found = [row["id"] for name in shared_out for row in load_rows(flow / name)]
+    assert Counter(found) == Counter(listed)
+    rows = json.loads((flow / "summary.json").read_text("utf-8"))["rows"]
+    assert rows["input"] == len(listed) == sum(count for name, count in rows.items() if name != "input")
+
+
+def test_the_clean_list_keeps_columns_order_and_targets(site: Site, flow: Path) -> None:
+    listed, final = load_rows(site.list_csv), load_rows(flow / "FINAL_RESULT.csv")
+    assert list(final[0])[: len(listed[0])] == list(listed[0])
+    order = {row["id"]: place for place, row in enumerate(listed)}
+    assert [row["id"] for row in final] == sorted((row["id"] for row in final), key=order.__getitem__)
+    kept = {row["video_url"] for row in final}
+    assert {row["duplicate_of"] for row in load_rows(flow / "duplicates.csv")} <= kept
+
+
+def test_both_flows_come_to_the_same(direct: Path, batch: Path) -> None:
+    summaries = ("summary.json",)
+    assert read_outputs(direct, but=summaries) == read_outputs(batch, but=summaries)
+
+
+def test_every_notebook_of_the_flow_ran_and_is_rendered(flow: Path) -> None:
+    mode = "batch" if "batch" in flow.name else "direct"
+    for stage in FLOWS[mode]:
+        executed = nbformat.read(flow / "notebooks" / f"{stage}.ipynb", as_version=4)
+        assert all(cell.get("execution_count") for cell in executed.cells if cell.cell_type == "code" and cell.source)
+        assert json.loads((flow / "stages" / f"{stage}.json").read_text("utf-8"))["stage"] == stage
+        assert (flow / "reports" / f"{stage}.html").exists()
+
+
+def test_job_folders_are_as_documented_and_empty_ones_are_gone(batch: Path) -> None:
+    jobs = sorted((batch / "batch_outputs").iterdir())
+    assert jobs
+    for job in jobs:
+        assert re.fullmatch(r"url_\d{4}", job.name)
+        assert (job / "url.txt").read_text("utf-8").startswith("http")
+        assert (
+            sorted(path.name for path in job.glob("*.npy"))
+            == ["frame_00.npy", "frame_01.npy", "frame_02.npy"][: len(list(job.glob("*.npy")))]
+        )
+        assert list(job.glob("*.npy"))
+    record = json.loads((batch / "stages" / "04_clean_jobs.json").read_text("utf-8"))
+    assert record["counts"]["empty"] == record["counts"]["jobs"] - len(jobs) > 0
+
+
+@pytest.mark.parametrize("name", ["direct", "batch"])
+def test_a_second_run_changes_nothing_and_fetches_nothing(
+    site: Site, name: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    # Another copy, so that the other tests keep the first run's records.
+    run_dir = tmp_path / name
+    shutil.copytree(request.getfixturevalue(name), run_dir)
+    before, requests = read_outputs(run_dir), sum(site.server.requests.values())
+    run_flow(site, run_dir, **({"mode": "batch", "vectors": "frames"} if name == "batch" else {}))
+    assert read_outputs(run_dir) == before
+    assert sum(site.server.requests.values()) == requests
+    counts = json.loads((run_dir / "stages" / "03_extract.json").read_text("utf-8"))["counts"]
+    # The copy's job folders and store are the first run's: only the one retryable failure may be tried again.
+    assert counts["attempted"] == sum(row["retryable"] == "True" for row in load_rows(run_dir / "failed_urls.csv"))
+
+
+def test_the_number_of_workers_changes_nothing(site: Site, direct: Path, tmp_path: Path) -> None:
+    alone = run_flow(site, tmp_path / "alone", workers=1, batch_size=1)
+    assert read_outputs(alone) == read_outputs(direct)
+
+
+def test_another_threshold_fetches_nothing_and_merges_more(site: Site, direct: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "strict"
+    shutil.copytree(direct, run_dir)
+    requests = sum(site.server.requests.values())
+    run_flow(site, run_dir, only="06", cosine_thresh=0.95, auto_clean=False)
+    assert sum(site.server.requests.values()) == requests
+    strict, loose = (json.loads((path / "summary.json").read_text("utf-8")) for path in (run_dir, direct))
+    assert 0 < strict["rows"]["duplicates"] < loose["rows"]["duplicates"]
+    assert strict["rows"]["invalid"] == 0
+    assert strict["rows"]["final"] > loose["rows"]["final"]
+
+
+def test_first_frames_alone_do_not_join_black_starts(site: Site, tmp_path: Path) -> None:
+    run_dir = run_flow(site, tmp_path / "first", num_frames=1, frame_span="first")
+    flat = {row["id"] for row in load_rows(run_dir / "featureless_urls.csv")}
+    copies = {row["id"] for row in load_rows(run_dir / "duplicates.csv")}
+    assert len(flat) >= 3
+    assert not flat & copies
+
+
+@pytest.mark.parametrize("vectors", ["first", "average", "max"])
+def test_jobs_upload_pooled_too(site: Site, batch: Path, tmp_path: Path, vectors: str) -> None:
+    run_dir = tmp_path / vectors
+    shutil.copytree(batch, run_dir)
+    run_flow(site, run_dir, mode="batch", first="05", vectors=vectors, collection=f"pooled_{vectors}")
+    summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
+    assert summary["decision"]["pooling"] == vectors
+    assert summary["decision"]["schema"] == ("video_dedup" if vectors == "first" else "aggregated")
+    assert summary["rows"]["duplicates"] > 0
+
+
+def test_a_notebook_runs_by_plain_papermill(site: Site, tmp_path: Path) -> None:
+    params = tmp_path / "x.yaml"
+    values = {"run_dir": str(tmp_path / "run"), "input_csv": str(site.list_csv), "mode": "direct"}
+    params.write_text(yaml.safe_dump(values), encoding="utf-8")
+    root = find_project_root()
+    for stage in ("01_decode", "02_dedupe_urls"):
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "papermill",
+                f"notebooks/{stage}.ipynb",
+                str(tmp_path / "out.ipynb"),
+                "-f",
+                str(params),
+            ],
+            cwd=root,
+            check=True,
+            capture_output=True,
+        )
+    assert len(load_rows(tmp_path / "run" / "videos.unique.csv")) == 30
+
+
+def test_a_failing_notebook_stops_the_run_with_its_reason(site: Site, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.csv"
+    empty.write_text("")
+    with pytest.raises(NotebookError, match="empty") as caught:
+        run_flow(site, tmp_path / "run", input_csv=str(empty))
+    assert caught.value.notebook == "01_decode"
+    assert caught.value.executed_path.exists()
+    assert "01_decode" in (tmp_path / "run" / "reports" / "index.html").read_text("utf-8")
+    assert not (tmp_path / "run" / "stages" / "02_dedupe_urls.json").exists()
+
+
+def test_the_command_line_says_why_and_where(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "dedup_lib", "run", "direct", "--set", f"run_dir={tmp_path / 'run'}"),
+            *("--set", f"input_csv={tmp_path / 'nowhere.csv'}"),
+        ],
+        cwd=find_project_root(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "nowhere.csv" in done.stderr
+    assert str(tmp_path / "run" / "notebooks" / "01_decode.ipynb") in done.stderr.replace("\n", "")
+    assert "Traceback" not in done.stderr
+
+
+class Loads(HTMLParser):
+    """What a page would fetch when it is opened."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            loads = name in ("src", "srcset", "poster", "background", "data") or (name == "href" and tag != "a")
+            if loads and value and not value.startswith(("data:", "#")):
+                self.found.append(f"<{tag} {name}={value[:80]}>")
+
+
+def test_reports_load_nothing(flow: Path) -> None:
+    pages = sorted((flow / "reports").glob("*.html"))
+    assert len(pages) >= 5
+    for page in pages:
+        html = page.read_text("utf-8")
+        assert Loads(html).found == [], page.name
+        assert not re.search(r"@import|url\(\s*['\"]?(?!data:|#)|<script", html), page.name
+
+
+def test_a_browser_opens_the_report_without_a_request(direct: Path, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs chromium")
+    log = tmp_path / "net.json"
+    for page in sorted((direct / "reports").glob("*.html")):
+        subprocess.run(
+            [
+                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+                *(
+                    "--disable-component-update",
+                    "--disable-sync",
+                    "--no-first-run",
+                    "--host-resolver-rules=MAP * ~NOTFOUND",
+                ),
+                *(
+                    f"--user-data-dir={tmp_path / 'profile'}",
+                    f"--log-net-log={log}",
+                    "--net-log-capture-mode=Everything",
+                ),
+                *(f"--screenshot={tmp_path / 'page.png'}", page.as_uri()),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
+        assert (tmp_path / "page.png").stat().st_size > 10_000
+        asked = set(re.findall(r'"url":"(https?://[^"/]*)', log.read_text("utf-8")))
+        # A browser that starts asks its maker's hosts for updates, whatever page it opens.
+        assert {host for host in asked if not re.search(r"\.(google|googleapis|gvt1|gstatic)\.com$", host)} == set()

@@ -1,0 +1,110 @@
+"""The README's commands and tables, held against the code."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from dedup_lib.cli import commands
+from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Status
+from dedup_lib.run import load_profile
+from dedup_lib.run_folder import find_project_root
+from dedup_lib.settings import SETTINGS, parameter_types
+from dedup_lib.tables import REPORT_COLUMNS
+
+ROOT = find_project_root(Path(__file__).parent)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+PARAMETERS = {name for cls in SETTINGS.values() for name in parameter_types(cls)}
+
+
+def table_below(heading: str, *, nth: int = 0) -> list[list[str]]:
+    """The cells of a table of a section, without its head."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[nth].strip().splitlines()]
+    return rows[2:]
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert {"demo", "test", "lab", "run", "check", "clean"} <= targets
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+    assert {"demo", "test"} <= named <= targets
+
+
+COMMANDS = re.findall(r"python -m dedup_lib ([^`\n]+)", README)
+
+
+@pytest.mark.parametrize("line", sorted(set(COMMANDS)))
+def test_commands_are_understood(line: str) -> None:
+    command: click.Command = commands
+    words = shlex.split(line)
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words.pop(0))
+        assert found is not None, line
+        command = found
+    options = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    for word in words:
+        assert not word.startswith("--") or word in options, line
+    for name in re.findall(r"--set (\w+)=", line):
+        assert name in PARAMETERS, line
+
+
+def test_some_commands_were_found() -> None:
+    assert len(set(COMMANDS)) >= 6
+
+
+def test_profiles_are_listed() -> None:
+    listed = {row[0].strip("`") for row in table_below("Your own list")}
+    assert listed == {path.stem for path in (ROOT / "params").glob("*.yaml")}
+    assert all(load_profile(name) for name in listed)
+
+
+def test_notebooks_are_listed() -> None:
+    listed = [row[0].strip("`") for row in table_below("The notebooks")]
+    assert listed == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(SETTINGS)
+
+
+def test_notebooks_ask_the_question_that_is_listed() -> None:
+    for name, question, _ in table_below("The notebooks"):
+        text = (ROOT / "notebooks" / f"{name.strip('`')}.ipynb").read_text(encoding="utf-8")
+        assert f"**{question.removesuffix(' (batch flow)')}**" in text, name
+
+
+def test_statuses_and_where_they_go_are_listed() -> None:
+    rows = {row[0].strip("`"): row[2] for row in table_below("What comes out", nth=1)}
+    assert list(rows) == [str(status) for status in Status]
+    for status in Status:
+        goes_to = rows[str(status)]
+        assert ("invalid_urls.csv" in goes_to) == (status in INVALID_STATUSES), status
+        assert ("failed_urls.csv" in goes_to) == (status in FAILED_STATUSES), status
+
+
+def test_columns_of_the_text_duplicates_are_listed() -> None:
+    (row,) = (row for row in table_below("What comes out") if row[0] == "`<list>.duplicates.csv`")
+    assert re.findall(r"`(\w+)`", row[2]) == list(REPORT_COLUMNS)
+
+
+def test_counterparts_of_the_scripts_exist() -> None:
+    rows = table_below("Coming from the scripts")
+    assert len(rows) >= 16
+    for _, _, here in rows:
+        number = re.match(r"(\d\d)\b", here)
+        if number is None:
+            continue
+        (stage,) = (stage for stage in SETTINGS if stage.startswith(number[1]))
+        known = parameter_types(SETTINGS[stage])
+        named = [text.partition(":")[0] for text in re.findall(r"`([a-z_]+(?:: \w+)?)`", here)]
+        for name in named:
+            assert name in known or name in ("max",), f"{name} is no parameter of {stage}"
+
+
+def test_pictures_exist() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)
