@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.records import Group, Hit, Pair, SweepPoint, Vectors, VideoVectors
-from dedup_lib.vectors import cosines
+from dedup_lib.vectors import DECIMALS, cosines
 
 Search = Callable[[Vectors, int], list[list[Hit]]]
 """Vectors (N, D) and a number of neighbours to the neighbours of each, best first."""
@@ -138,7 +138,7 @@ def _similarities(videos: Sequence[VideoVectors | None], pairs: NDArray[np.int_]
                     places.append(place)
         if places:
             sums = np.bincount(places, weights=cosines(np.stack(lefts), np.stack(rights)), minlength=len(chunk))
-            result[start : start + len(chunk)] = np.round(sums / counts, 6)
+            result[start : start + len(chunk)] = np.round(sums / counts, DECIMALS)
     return result
 
 

@@ -96,7 +96,7 @@ def show_value(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:.7g}"
     if isinstance(value, list):
         return ", ".join(show_value(item) for item in value)
     return str(value)

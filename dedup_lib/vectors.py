@@ -14,6 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from dedup_lib.records import Pooling, Vectors
 
 
+DECIMALS = 7
+"""Of a similarity: as many as tell two float32 vectors apart, and enough to write n/128 exactly."""
+
+
 def normalise_rows(rows: ArrayLike) -> Vectors:
     """Rows scaled to unit length, float32 (N, D).
 
@@ -61,10 +65,10 @@ def pool_vectors(rows: Vectors, pooling: Pooling) -> Vectors:
 
 
 def cosines(first: Vectors, second: Vectors) -> NDArray[np.float64]:
-    """Cosine of each row of `first` with the same row of `second`, float64 (N,), rounded to 6 decimals.
+    """Cosine of each row of `first` with the same row of `second`, float64 (N,), rounded to `DECIMALS`.
 
     Each is computed by itself and in float64, so that the value does not depend on which other rows are
     computed along with it, and a threshold decides the same way every time.
     """
     products = np.einsum("nd,nd->n", first.astype(np.float64), second.astype(np.float64))
-    return np.asarray(np.round(np.clip(products, -1.0, 1.0), 6), dtype=np.float64)
+    return np.asarray(np.round(np.clip(products, -1.0, 1.0), DECIMALS), dtype=np.float64)

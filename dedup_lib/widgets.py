@@ -31,7 +31,7 @@ def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
 
 def counts_html(point: SweepPoint | None, *, threshold: float) -> str:
     """What a threshold would decide, and the line that would make it the decision."""
-    return render_template("counts.html", point=point, threshold=f"{threshold:.6g}")
+    return render_template("counts.html", point=point, threshold=f"{threshold:.7g}")
 
 
 def borderline_html(
@@ -100,7 +100,7 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
             layout=widgets.Layout(width="40em", max_width="100%"),
         )
         self.counts = widgets.HTML()
-        self.histogram = widgets.Image(format="png")
+        self.histogram = widgets.Image(format="png", layout=widgets.Layout(width="100%", max_width="44rem"))
         self.histogram.alt = "Histogram of the similarities of all scored pairs, with the threshold"
         self.borderline = widgets.HTML()
         self._show(self.slider.value)
