@@ -95,7 +95,7 @@ def report(run_dir: str) -> None:
     folder = RunFolder(Path(run_dir).absolute())
     for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
         render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
-    console.print(f"report: {folder.shown(write_index(folder.path))}")
+    console.print(f"report: {folder.shown(write_index(folder.path))}", markup=False)
 
 
 @commands.group()
@@ -195,10 +195,10 @@ def show_outcome(folder: RunFolder) -> None:
     summary_path = folder.path / "summary.json"
     if summary_path.exists():
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
-        table = Table(title=f"{summary['rows']['input']} rows of {summary['list']}", title_justify="left")
+        table = Table(title=f"{summary['rows']['input']} rows of {escape(summary['list'])}", title_justify="left")
         table.add_column("output")
         table.add_column("rows", justify="right")
-        table.add_column("file")
+        table.add_column("file", overflow="fold")
         for name, file in (
             ("final", "FINAL_RESULT"),
             ("text_duplicates", "text_duplicates"),
@@ -207,10 +207,9 @@ def show_outcome(folder: RunFolder) -> None:
             ("failed", "failed_urls"),
         ):
             path = summary["files"].get(file, "")
-            table.add_row(
-                name.replace("_", " "), str(summary["rows"][name]), folder.shown(folder.path / path) if path else ""
-            )
+            shown = escape(folder.shown(folder.path / path)) if path else ""
+            table.add_row(name.replace("_", " "), str(summary["rows"][name]), shown)
         console.print(table)
     index = folder.reports_dir / "index.html"
     if index.exists():
-        console.print(f"report: {folder.shown(index)}")
+        console.print(f"report: {folder.shown(index)}", markup=False)

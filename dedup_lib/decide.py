@@ -63,7 +63,8 @@ def score_pairs(
 
     A list of neighbours that is full of candidates may have been cut: it is asked for again, four times as long,
     until its end lies below the floor. At `largest_top_k` the vector is compared with all others directly.
-    Rows of `videos` that are None have no vector and no pair.
+    Rows of `videos` that are None have no vector and no pair. No pair is missed where `floor` is above 0; below it,
+    videos that lack positions can be more alike than any two of their frames, and such pairs may be.
     """
     rows: dict[str, list[int]] = {}
     for row, video in enumerate(videos):

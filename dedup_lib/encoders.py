@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ import pdqhash
 from dedup_lib.errors import EncoderError
 from dedup_lib.frames import load_picture
 from dedup_lib.records import Frames, Vectors
+from dedup_lib.run_folder import resolve_path
 from dedup_lib.vectors import normalise_rows
 
 DEFAULT_CLIP_MODEL = "openai/clip-vit-base-patch32"
@@ -93,17 +95,34 @@ class ClipEncoder:
     def __init__(self, model: str, *, batch_size: int = 32) -> None:
         # Both take seconds to import and only this class needs them.
         import torch
-        from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
+        from transformers import AutoConfig, CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
+        # It reports the text tower, which is left alone, as so many unexpected weights.
+        logging.getLogger("transformers").setLevel(logging.ERROR)
         self.model = model
         self._torch = torch
         self._batch_size = batch_size
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        folder = resolve_path(model)
+        source = str(folder) if folder.is_dir() else model
         try:
-            self._processor: Any = CLIPImageProcessorPil.from_pretrained(model)
-            tower: Any = CLIPVisionModelWithProjection.from_pretrained(model)
-        except (OSError, ValueError) as error:
-            raise EncoderError(_explain(model, error)) from error
+            self._processor: Any = CLIPImageProcessorPil.from_pretrained(source)
+            config: Any = AutoConfig.from_pretrained(source)
+            if config.model_type == "clip":
+                # The width of the vectors stands in the config of the whole model; that of the tower may differ.
+                config.vision_config.projection_dim = config.projection_dim
+                config = config.vision_config
+            loaded: Any = CLIPVisionModelWithProjection.from_pretrained(source, config=config, output_loading_info=True)
+        except Exception as error:
+            # Every kind of damaged file raises an exception of its own.
+            raise EncoderError(_explain(model, folder, error)) from error
+        tower, loading = loaded
+        # Weights that a file lacks are made up at random, those of a model of another kind too.
+        if config.model_type != "clip_vision_model" or loading["missing_keys"]:
+            raise EncoderError(
+                f"{model} is no CLIP model (model_type {config.model_type}, {len(loading['missing_keys'])} weights "
+                "missing): set model to one, or set encoder: pdq, which needs none"
+            )
         self._tower = tower.to(self._device).eval()
         self.dimension = int(tower.config.projection_dim)
 
@@ -114,14 +133,16 @@ class ClipEncoder:
         with self._torch.inference_mode():
             for start in range(0, len(frames), self._batch_size):
                 batch = list(frames[start : start + self._batch_size])
-                pixels = self._processor(images=batch, return_tensors="pt")["pixel_values"].to(self._device)
-                parts.append(self._tower(pixel_values=pixels).image_embeds.float().cpu().numpy())
+                # Left to guess, it takes the height of a picture three pixels high for its colours.
+                pixels = self._processor(images=batch, input_data_format="channels_last", return_tensors="pt")
+                embedded = self._tower(pixel_values=pixels["pixel_values"].to(self._device))
+                parts.append(embedded.image_embeds.float().cpu().numpy())
         return normalise_rows(np.concatenate(parts))
 
 
-def _explain(model: str, error: Exception) -> str:
-    if Path(model).expanduser().is_dir():
-        return f"the folder {model} holds no CLIP model that can be loaded: {_first_line(error)}"
+def _explain(model: str, folder: Path, error: Exception) -> str:
+    if folder.is_dir() or not isinstance(error, OSError):
+        return f"{model} holds no CLIP model that can be loaded: {_first_line(error)}"
     offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
     cause = "downloads are switched off (HF_HUB_OFFLINE)" if offline else "it is unknown or the hub cannot be reached"
     return (

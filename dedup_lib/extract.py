@@ -3,9 +3,10 @@ outcome in the ledger. What an earlier run finished is not done again."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.encoders import Encoder
-from dedup_lib.errors import VideoTrouble
+from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.frames import draw_strip, prepare_sample, save_picture
 from dedup_lib.jobs import job_dir, load_job, save_job
@@ -29,7 +30,7 @@ KILL_AFTER_S = 5.0
 """A worker that is still at a video this long after its time is up is killed: its decoder hangs."""
 
 SAVE_EVERY_S = 10.0
-"""Finished videos wait no longer than this before they are saved."""
+"""Whenever videos are finished and the last save is longer ago than this, they are saved."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class ExtractReport:
     """What one call of `extract_videos` did."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    """Of every URL asked for, those done by earlier runs included."""
+    """Of every URL asked for, in the order of the list, those done by earlier runs included."""
     attempted: int = 0
     skipped: int = 0
     """Done by an earlier run."""
@@ -104,6 +105,8 @@ class JobSink:
     """Into job folders, to be uploaded later."""
 
     def __init__(self, jobs_dir: Path, recipe: Recipe) -> None:
+        with _explained(jobs_dir):
+            jobs_dir.mkdir(parents=True, exist_ok=True)
         self._jobs_dir = jobs_dir
         self._recipe = recipe
 
@@ -120,9 +123,21 @@ class JobSink:
 
     def save(self, videos: Sequence[Extracted]) -> None:
         for video in videos:
-            save_job(
-                job_dir(self._jobs_dir, video.row), outcome=video.outcome, recipe=self._recipe, vectors=video.vectors
-            )
+            path = job_dir(self._jobs_dir, video.row)
+            with _explained(path):
+                save_job(path, outcome=video.outcome, recipe=self._recipe, vectors=video.vectors)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn the refusal of a disk into an error that says where it was to be written."""
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {path}: {error.strerror or error}. Make room or make it writable, and start again: what is "
+            "done stays done"
+        ) from error
 
 
 def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
@@ -197,7 +212,7 @@ def extract_videos(
 
     `rows` are the places of the URLs in the list; a URL that occurs again is done once. Outcomes of earlier runs
     stand, but for those that may end better when tried again, and for all of them with `overwrite`. `progress` is
-    called with the number of videos newly done.
+    called with the number of videos newly done. Raises RunFolderError when the disk refuses.
     """
     row_of: dict[str, int] = {}
     for row, url in zip(rows, urls, strict=True):
@@ -218,39 +233,46 @@ def extract_videos(
         ledger.record(video.outcome for video in unsaved)
         unsaved.clear()
 
-    for videos in _encode_batches(_read_videos(tasks, recipe, limits, workers, thumbnails_dir), encoder, batch_size):
-        unsaved.extend(videos)
-        now_s = time.monotonic()
-        report.outcomes.update((video.outcome.url, video.outcome) for video in videos)
-        report.finished_s.extend([now_s - start_s] * len(videos))
-        if len(unsaved) >= UPSERT_ROWS or now_s - last_saved_s >= SAVE_EVERY_S:
-            save()
-            last_saved_s = now_s
-        progress(len(videos))
+    read = _read_videos(tasks, recipe, limits, workers, thumbnails_dir)
+    # Closed here, not when the exception of a run that fails is forgotten: until then its processes would go on.
+    with contextlib.closing(read), contextlib.closing(_encode_batches(read, encoder, batch_size)) as batches:
+        for videos in batches:
+            unsaved.extend(videos)
+            now_s = time.monotonic()
+            report.outcomes.update((video.outcome.url, video.outcome) for video in videos)
+            report.finished_s.extend([now_s - start_s] * len(videos))
+            if len(unsaved) >= UPSERT_ROWS or now_s - last_saved_s >= SAVE_EVERY_S:
+                save()
+                last_saved_s = now_s
+            progress(len(videos))
     save()
+    report.outcomes = {url: report.outcomes[url] for url in row_of}
     report.attempted = len(tasks)
     return report
 
 
 def _read_videos(
     tasks: Sequence[tuple[int, str]], recipe: Recipe, limits: FetchLimits, workers: int, thumbnails_dir: Path
-) -> Iterator[tuple[int, ReadVideo]]:
+) -> Generator[tuple[int, ReadVideo]]:
     """Each video as a worker leaves it, in the order in which they finish; a dead worker becomes an outcome."""
     work = functools.partial(read_video, recipe=recipe, limits=limits)
     with WorkerPool(work, workers=min(workers, max(1, len(tasks))), timeout_s=limits.timeout_s + KILL_AFTER_S) as pool:
         for (row, url), result in pool.run(tasks):
             if isinstance(result, Died):
                 status = Status.TIMEOUT if result.timed_out else Status.DECODE_CRASH
-                yield row, ReadVideo(outcome=Outcome(url=url, status=status, reason=result.reason))
+                outcome = Outcome(url=url, status=status, reason=result.reason, retryable=result.timed_out)
+                yield row, ReadVideo(outcome=outcome)
                 continue
             if result.strip is not None:
-                save_picture(result.strip, thumbnails_dir / f"{result.outcome.key}.jpg")
+                path = thumbnails_dir / f"{result.outcome.key}.jpg"
+                with _explained(path):
+                    save_picture(result.strip, path)
             yield row, result
 
 
 def _encode_batches(
     read: Iterator[tuple[int, ReadVideo]], encoder: Encoder, batch_size: int
-) -> Iterator[list[Extracted]]:
+) -> Generator[list[Extracted]]:
     """Encode the frames of several videos in one call, `batch_size` frames or a little more at a time."""
     waiting: list[tuple[int, ReadVideo]] = []
     for row, video in read:

@@ -7,6 +7,9 @@ Redirects, addresses, time and bytes are all decided here, because a URL from a 
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import errno
 import io
 import ipaddress
 import re
@@ -17,10 +20,11 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
-from urllib.parse import urljoin, urlsplit
+from typing import IO, Any
+from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
 import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
@@ -40,6 +44,15 @@ MAX_REDIRECTS = 5
 SOCKET_TIMEOUT_S = 15.0
 _CACHED_CHUNKS = 64
 _MOST_CHUNKS_AT_ONCE = 8
+_MAX_URL_BYTES = 65_535
+"""The longest URL that the store's field holds."""
+
+_NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
+_CARRIES_IPV4_LAST = tuple(
+    ipaddress.IPv6Network(network) for network in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
+)
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_FILE_SIZE = "[0-9]{1,18}"
 _RETRYABLE_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -124,23 +137,28 @@ class FileStream(MediaStream):
 
     def __init__(self, path: Path) -> None:
         try:
-            mode = path.stat().st_mode
-            if not stat.S_ISREG(mode):
+            facts = path.stat()
+            if not stat.S_ISREG(facts.st_mode):
                 raise VideoTrouble(Status.INVALID_URL, "not a regular file")
-            self._file = path.open("rb")
-        except FileNotFoundError:
-            raise VideoTrouble(Status.INVALID_URL, "no such file, and no http:// or https:// in front") from None
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise VideoTrouble(Status.UNREACHABLE, f"cannot open the file: {reason}") from None
-        super().__init__(path.stat().st_size)
+            file = path.open("rb")
+        except ValueError:
+            raise VideoTrouble(Status.INVALID_URL, "no file can be called that") from None
+        except OSError as error:
+            if error.errno in _NO_SUCH_FILE:
+                raise VideoTrouble(Status.INVALID_URL, "no such file, and no http:// or https:// in front") from None
+            raise VideoTrouble(Status.UNREACHABLE, f"cannot open the file: {error.strerror}") from None
+        super().__init__(facts.st_size)
+        self._file = file
 
     def _end(self) -> int:
         return self.size_bytes or 0
 
     def _read_at(self, position: int, size: int) -> bytes:
-        self._file.seek(position)
-        data = self._file.read(size)
+        try:
+            self._file.seek(position)
+            data = self._file.read(size)
+        except OSError as error:
+            raise VideoTrouble(Status.UNREACHABLE, f"cannot read the file: {error.strerror}") from None
         self.fetched_bytes += len(data)
         return data
 
@@ -225,6 +243,8 @@ class SequentialStream(MediaStream):
         return self.size_bytes
 
     def _read_at(self, position: int, size: int) -> bytes:
+        if self.size_bytes is not None and position >= self.size_bytes:
+            return b""
         self._fetch_to(position + size)
         self._spool.seek(position)
         return self._spool.read(size)
@@ -252,35 +272,48 @@ def open_stream(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaSt
 
     Raises VideoTrouble with the status that the video gets.
     """
+    size_bytes = len(url.encode("utf-8", "surrogatepass"))
+    if size_bytes > _MAX_URL_BYTES:
+        raise VideoTrouble(
+            Status.INVALID_URL, f"{size_bytes:,} bytes are too long for a URL: at most {_MAX_URL_BYTES:,}"
+        )
     if is_web_url(url):
         return _open_web(url, limits=limits, deadline=deadline)
     if not url.strip():
         raise VideoTrouble(Status.INVALID_URL, "the cell is empty")
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url):
         scheme = url.split(":", 1)[0]
-        raise VideoTrouble(Status.INVALID_URL, f"only http and https are fetched, not {scheme}:")
+        if scheme.lower() in ("http", "https"):
+            raise VideoTrouble(Status.INVALID_URL, "the URL names no host")
+        raise VideoTrouble(Status.INVALID_URL, f"only http and https are fetched, not {scheme[:20]}:")
     return FileStream(Path(url))
 
 
 def _open_web(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStream:
     for _ in range(MAX_REDIRECTS + 1):
-        source = _Source(url, limits=limits, deadline=deadline)
-        try:
+        with contextlib.ExitStack() as until_open:
+            source = _Source(url, limits=limits, deadline=deadline)
+            until_open.callback(source.close)
             response = source.request({"Range": f"bytes=0-{CHUNK_BYTES - 1}"})
+            until_open.callback(response.close)
             location = response.headers.get("Location")
-            if response.status in (301, 302, 303, 307, 308) and location:
-                url = _redirected(url, location)
-                source.close()
-                continue
-            return _stream_of(source, response)
-        except BaseException:
-            source.close()
-            raise
+            if response.status not in (301, 302, 303, 307, 308) or not location:
+                stream = _stream_of(source, response)
+                until_open.pop_all()
+                return stream
+            url = _redirected(url, location)
     raise VideoTrouble(Status.HTTP_ERROR, f"more than {MAX_REDIRECTS} redirects")
 
 
 def _redirected(url: str, location: str) -> str:
-    target = urljoin(url, location)
+    """The address that a redirect leads to; its own spelling is trusted no more than that of a list."""
+    try:
+        # http.client reads header fields as Latin-1: this gives back the bytes that the server sent.
+        target = urljoin(url, re.sub("[\x80-\xff]", lambda match: f"%{ord(match[0]):02X}", location))
+        if is_web_url(target):
+            url_for_request(target)
+    except ValueError:
+        raise VideoTrouble(Status.HTTP_ERROR, f"redirects to {location[:60]!r}, which is no URL") from None
     if not is_web_url(target):
         scheme = target.split(":", 1)[0][:20]
         raise VideoTrouble(Status.BLOCKED_ADDRESS, f"redirects to {scheme}:, only http and https are followed")
@@ -292,13 +325,13 @@ def _redirected(url: str, location: str) -> str:
 def _stream_of(source: _Source, response: urllib3.BaseHTTPResponse) -> MediaStream:
     if response.status == 206:
         size_bytes = _total_size(response, first=0)
-        first = source.read_all(response, already=0)
+        first = source.read_all(response, already=0, most=min(CHUNK_BYTES, size_bytes))
         if len(first) < min(CHUNK_BYTES, size_bytes):
             raise VideoTrouble(Status.UNREACHABLE, "the connection closed in the middle of the file", retryable=True)
-        return RangeStream(source, first=first[:CHUNK_BYTES], size_bytes=size_bytes)
+        return RangeStream(source, first=first, size_bytes=size_bytes)
     if response.status == 200:
         length = response.headers.get("Content-Length", "")
-        return SequentialStream(source, response, size_bytes=int(length) if length.isdigit() else None)
+        return SequentialStream(source, response, size_bytes=int(length) if re.fullmatch(_FILE_SIZE, length) else None)
     if response.status == 416 and response.headers.get("Content-Range", "").strip() == "bytes */0":
         raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
     reason = f"HTTP {response.status} {response.reason or ''}".strip()
@@ -308,10 +341,33 @@ def _stream_of(source: _Source, response: urllib3.BaseHTTPResponse) -> MediaStre
 def _total_size(response: urllib3.BaseHTTPResponse, *, first: int) -> int:
     """Size of the whole file, from the Content-Range of a 206 answer (RFC 9110, section 14.4)."""
     value = response.headers.get("Content-Range", "")
-    match = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", value.strip())
+    match = re.fullmatch(rf"bytes ({_FILE_SIZE})-{_FILE_SIZE}/({_FILE_SIZE})", value.strip())
     if match is None or int(match[1]) != first:
         raise VideoTrouble(Status.HTTP_ERROR, f"the server answers a range with Content-Range {value[:60]!r}")
-    return int(match[3])
+    return int(match[2])
+
+
+class _PlainConnection(HTTPConnection):
+    """Asks for its target as it is spelt: a pool respells escapes, and a signature covers the exact bytes."""
+
+    def __init__(self, *args: Any, target: str, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._target = target
+
+    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
+        super().putrequest(method, self._target, *args, **options)
+
+
+class _TlsConnection(_PlainConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
 class _Source:
@@ -326,6 +382,7 @@ class _Source:
             raise VideoTrouble(Status.INVALID_URL, str(error)) from None
         self._limits = limits
         self._deadline = deadline
+        self._has_answered = False
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         host = parts.hostname or ""
         shown_host = f"[{host}]" if ":" in host else host
@@ -336,21 +393,26 @@ class _Source:
             "Accept-Encoding": "identity",
         }
         if parts.username is not None:
-            credentials = parts.netloc.rpartition("@")[0]
-            self._headers |= urllib3.make_headers(basic_auth=credentials)
+            credentials = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+            self._headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode("ascii")
         self._pools = [
-            urllib3.HTTPSConnectionPool(address, port, server_hostname=host, assert_hostname=host)
+            _TlsPool(address, port, server_hostname=host, assert_hostname=host, target=self._target)
             if parts.scheme.lower() == "https"
-            else urllib3.HTTPConnectionPool(address, port)
+            else _PlainPool(address, port, target=self._target)
             for address in find_addresses(host, port, allow_private=limits.allow_private_addresses)
         ]
 
     def request(self, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
-        """Ask once; the next address of the host is tried only while no connection comes about."""
+        """Ask once; the next address of the host is tried only while no connection comes about.
+
+        A connection that was kept from an earlier request may be closed by the server while the next one is on its
+        way: then a new one is made (RFC 9112, section 9.3.1).
+        """
+        is_first_try = True
         while True:
             try:
                 left_s = min(SOCKET_TIMEOUT_S, self._deadline.remaining_s())
-                return self._pools[0].urlopen(
+                response = self._pools[0].urlopen(
                     "GET",
                     self._target,
                     headers=self._headers | headers,
@@ -360,27 +422,29 @@ class _Source:
                     decode_content=False,
                     timeout=urllib3.Timeout(connect=left_s, read=left_s),
                 )
+                self._has_answered = True
+                return response
             except (ConnectTimeoutError, NewConnectionError) as error:
                 if len(self._pools) == 1:
                     raise _trouble_of(error) from None
                 self._pools.pop(0).close()
             except (HTTPError, OSError) as error:
-                raise _trouble_of(error) from None
+                if not (isinstance(error, ProtocolError) and self._has_answered and is_first_try):
+                    raise _trouble_of(error) from None
+                is_first_try = False
 
     def fetch_range(self, first: int, last: int, *, size_bytes: int, already: int) -> bytes:
         """Bytes `first` to `last`, both included."""
-        response = self.request({"Range": f"bytes={first}-{last}"})
-        if response.status != 206:
-            response.close()
-            raise VideoTrouble(
-                Status.HTTP_ERROR,
-                f"HTTP {response.status} for a part of the file",
-                retryable=response.status in _RETRYABLE_CODES,
-            )
-        if _total_size(response, first=first) != size_bytes:
-            response.close()
-            raise VideoTrouble(Status.HTTP_ERROR, "the file changed while it was read", retryable=True)
-        data = self.read_all(response, already=already, most=last - first + 1)
+        with self.request({"Range": f"bytes={first}-{last}"}) as response:
+            if response.status != 206:
+                raise VideoTrouble(
+                    Status.HTTP_ERROR,
+                    f"HTTP {response.status} for a part of the file",
+                    retryable=response.status in _RETRYABLE_CODES,
+                )
+            if _total_size(response, first=first) != size_bytes:
+                raise VideoTrouble(Status.HTTP_ERROR, "the file changed while it was read", retryable=True)
+            data = self.read_all(response, already=already, most=last - first + 1)
         if len(data) != last - first + 1:
             raise VideoTrouble(Status.UNREACHABLE, "the connection closed in the middle of the file", retryable=True)
         return data
@@ -397,12 +461,13 @@ class _Source:
         """The bytes that have arrived, b"" at the end; one read at a time, so that a server which sends a
         byte a second meets the deadline."""
         self._deadline.remaining_s()
-        if already >= self._limits.max_bytes:
-            raise VideoTrouble(Status.TOO_LARGE, f"more than {self._limits.max_bytes:,} bytes were needed (max_bytes)")
         try:
-            return response.read1(64 * 1024)
+            data = response.read1(64 * 1024)
         except (HTTPError, OSError) as error:
             raise _trouble_of(error) from None
+        if already + len(data) > self._limits.max_bytes:
+            raise VideoTrouble(Status.TOO_LARGE, f"more than {self._limits.max_bytes:,} bytes were needed (max_bytes)")
+        return data
 
     def close(self) -> None:
         for pool in self._pools:
@@ -411,14 +476,14 @@ class _Source:
 
 def _trouble_of(error: Exception) -> VideoTrouble:
     match error:
+        case NewConnectionError():
+            return VideoTrouble(Status.UNREACHABLE, "the server refuses the connection", retryable=True)
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             return VideoTrouble(Status.TIMEOUT, "the server does not answer", retryable=True)
         case SSLError():
             return VideoTrouble(Status.UNREACHABLE, f"TLS fails: {error}")
-        case NewConnectionError():
-            return VideoTrouble(Status.UNREACHABLE, "the server refuses the connection", retryable=True)
         case ProtocolError():
-            return VideoTrouble(Status.UNREACHABLE, "the connection closed in the middle of the file", retryable=True)
+            return VideoTrouble(Status.UNREACHABLE, "the server breaks off the connection", retryable=True)
     return VideoTrouble(Status.UNREACHABLE, f"the connection fails: {error}", retryable=True)
 
 
@@ -445,14 +510,17 @@ def find_addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
 def is_public_address(address: str) -> bool:
     """Whether an IP address lies in the public internet.
 
-    IPv6 addresses that carry an IPv4 one (mapped, 6to4, NAT64, Teredo) are as public as that one.
+    IPv6 addresses that carry an IPv4 one (mapped, compatible, translated, 6to4, NAT64, Teredo) are as public as
+    that one.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        nat64 = ipaddress.IPv6Network("64:ff9b::/96")
-        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if ip in nat64:
+        inner = ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if any(ip in network for network in _CARRIES_IPV4_LAST):
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public_address(str(inner))
+        # Global unicast (RFC 4291, section 2.4) is all that is in use of IPv6.
+        if ip not in _GLOBAL_UNICAST:
+            return False
     return ip.is_global and not ip.is_multicast

@@ -5,6 +5,7 @@ A change here that changes vectors raises `Recipe.preprocessing`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def is_flat(frame: Frames) -> bool:
 
 
 def find_bars(frames: Sequence[Frames]) -> tuple[int, int, int, int]:
-    """Width in pixels of the bars at top, bottom, left and right that all frames (H, W, 3) share.
+    """Width in pixels of the bars at top, bottom, left and right that all frames, of one size (H, W, 3), share.
 
     A bar is a run of border rows (or columns) of one colour, the same in each of them, in every frame: a dark
     sky is only cut off where it is flat throughout the video. Bars within bars are found too, so that a picture
@@ -73,12 +74,14 @@ def _bar_at_top(frames: Sequence[Frames]) -> int:
     if is_bar.all() or not is_bar[0]:
         return 0
     bar = int(np.argmin(is_bar))
-    if bar > len(is_bar) * LARGEST_BAR_FRACTION:
+    largest = int(len(is_bar) * LARGEST_BAR_FRACTION)
+    if bar > largest:
         return 0
     # Encoders smear the edge of a bar: rows that are still mostly bar go too.
     mean_of_row = deviations.mean(axis=(0, 2))
-    picture = mean_of_row[bar + MOST_SMEARED_ROWS : bar + 4 * MOST_SMEARED_ROWS].mean()
-    smeared = mean_of_row[bar : bar + MOST_SMEARED_ROWS] < SMEARED_FRACTION * picture
+    edge = mean_of_row[bar : min(bar + MOST_SMEARED_ROWS, largest)]
+    picture = mean_of_row[bar + MOST_SMEARED_ROWS : bar + 4 * MOST_SMEARED_ROWS]
+    smeared = edge < SMEARED_FRACTION * picture.mean() if len(picture) else np.zeros(len(edge), bool)
     return bar + (len(smeared) if smeared.all() else int(np.argmin(smeared)))
 
 
@@ -89,12 +92,19 @@ def _deviation_from_edge(frame: Frames) -> NDArray[np.float32]:
 
 
 def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_s: Sequence[float]) -> Sample:
-    """Drop the flat frames of a video and cut the bars off the others."""
+    """Drop the flat frames of a video and cut the bars off the others.
+
+    A video may change its size on the way: frames of one size share their bars.
+    """
     usable = [index for index, frame in enumerate(frames) if not is_flat(frame)]
-    top, bottom, left, right = find_bars([frames[index] for index in usable])
+    sizes: dict[tuple[int, ...], list[Frames]] = {}
+    for index in usable:
+        sizes.setdefault(frames[index].shape, []).append(frames[index])
+    bars = {size: find_bars(same) for size, same in sizes.items()}
     cut = []
     for index in usable:
         height, width = frames[index].shape[:2]
+        top, bottom, left, right = bars[frames[index].shape]
         cut.append(np.ascontiguousarray(frames[index][top : height - bottom, left : width - right]))
     # A picture in a frame of bars may itself be flat.
     kept = [place for place, frame in enumerate(cut) if not is_flat(frame)]
@@ -107,9 +117,9 @@ def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_
 
 def draw_strip(frames: Sequence[Frames]) -> Frames:
     """Up to eight frames side by side, 96 px high: RGB (96, W, 3)."""
-    step = max(1, len(frames) // 8)
+    step = max(1, math.ceil(len(frames) / 8))
     shrunk = []
-    for frame in frames[::step][:8]:
+    for frame in frames[::step]:
         width_px = max(1, round(frame.shape[1] * THUMBNAIL_HEIGHT_PX / frame.shape[0]))
         shrunk.append(
             cv2.resize(

@@ -20,12 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.records import Outcome, Recipe, Status, VideoVectors
 from dedup_lib.vectors import is_unit
 
-_NAME = re.compile(r"url_\d{4,}")
+_NAME = re.compile(r"url_([0-9]{4}|[1-9][0-9]{4,})")
+_VECTOR_NAME = re.compile(r"first_frame\.npy|frame_[0-9]{2,}\.npy")
 _BARE_FILES = frozenset({"url.txt", "job.json"})
 
 
@@ -71,10 +73,14 @@ def save_job(path: Path, *, outcome: Outcome, recipe: Recipe, vectors: VideoVect
 
 def _replace_files(scratch: Path, path: Path) -> None:
     # Without job.json the folder counts as unfinished, so it goes first and comes last.
-    for old in (path / "job.json", *path.glob("*.npy")):
+    for old in (path / "job.json", *_find_vectors(path)):
         old.unlink(missing_ok=True)
     for new in sorted(scratch.iterdir(), key=lambda file: file.name == "job.json"):
         os.replace(new, path / new.name)
+
+
+def _find_vectors(path: Path) -> list[Path]:
+    return [file for file in path.iterdir() if _VECTOR_NAME.fullmatch(file.name)]
 
 
 def _vector_names(count: int, recipe: Recipe) -> list[str]:
@@ -85,27 +91,36 @@ def load_job(path: Path) -> Job | None:
     """A job folder, or None when it is unfinished or its parts do not fit together."""
     try:
         record = json.loads((path / "job.json").read_text(encoding="utf-8"))
-        url = (path / "url.txt").read_text(encoding="utf-8").removesuffix("\n")
+        # As bytes, which keeps a carriage return in a URL.
+        url = (path / "url.txt").read_bytes().decode("utf-8").removesuffix("\n")
         recipe = Recipe(**record["recipe"])
         outcome = Outcome(**record["outcome"] | {"status": Status(record["outcome"]["status"])})
         positions = tuple(int(position) for position in record["positions"])
         names = _vector_names(len(positions), recipe) if positions else []
-        rows = [np.load(path / name, allow_pickle=False) for name in names]
+        rows = [_load_vector(path / name) for name in names]
+        stacked = np.stack(rows) if rows else None
+        found = {file.name for file in _find_vectors(path)}
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    if outcome.url != url or {file.name for file in path.glob("*.npy")} != set(names):
+    if outcome.url != url or found != set(names) or list(positions) != sorted(set(positions)):
         return None
     vectors = None
-    if rows:
-        if any(row.shape != rows[0].shape or row.ndim != 1 for row in rows):
-            return None
-        stacked = np.stack(rows).astype(np.float32)
-        if not is_unit(stacked):
+    if stacked is not None:
+        if len(stacked) != len(positions) or not is_unit(stacked):
             return None
         vectors = VideoVectors(url=url, vectors=stacked, positions=positions)
     if (vectors is None) == (outcome.status == Status.OK):
         return None
     return Job(path=path, recipe=recipe, outcome=outcome, vectors=vectors)
+
+
+def _load_vector(path: Path) -> NDArray[np.float32]:
+    """Raises ValueError or OSError for a file that is not what `save_job` wrote."""
+    with path.open("rb") as file:
+        row = np.lib.format.read_array(file, allow_pickle=False)
+    if row.ndim != 1 or row.dtype != np.float32:
+        raise ValueError(f"{path.name} holds no vector")
+    return row
 
 
 def find_jobs(jobs_dir: Path) -> list[Path]:
@@ -130,7 +145,11 @@ def load_jobs(jobs_dir: Path) -> Iterator[Job]:
 
 def find_empty_jobs(jobs_dir: Path) -> list[Path]:
     """Job folders that hold no vector and nothing else than what 03_extract writes."""
-    return [path for path in find_jobs(jobs_dir) if {file.name for file in path.iterdir()} <= _BARE_FILES]
+    return [
+        path
+        for path in find_jobs(jobs_dir)
+        if all(file.name in _BARE_FILES and file.is_file() for file in path.iterdir())
+    ]
 
 
 def describe_jobs(paths: Sequence[Path]) -> pd.DataFrame:

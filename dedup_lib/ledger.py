@@ -6,12 +6,14 @@ and one with another threshold does not.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 
+from dedup_lib.errors import RunFolderError
 from dedup_lib.records import Outcome, Recipe, Status
 
 _COLUMNS = tuple(field.name for field in fields(Outcome))
@@ -33,15 +35,20 @@ ON CONFLICT (recipe, key) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c i
 
 
 class Ledger:
-    """The outcomes of one recipe in one run folder. Use as a context manager."""
+    """The outcomes of one recipe in one run folder. Use as a context manager.
+
+    Raises RunFolderError for a file that is damaged, held by another process, or no ledger of this project.
+    """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
         self._recipe = recipe
-        self._database = sqlite3.connect(path)
-        self._database.execute("PRAGMA journal_mode = WAL")
-        with self._database:
-            self._database.execute(_TABLE)
+        with self._explained():
+            self._database = sqlite3.connect(path)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            with self._database:
+                self._database.execute(_TABLE)
 
     def __enter__(self) -> Ledger:
         return self
@@ -51,17 +58,28 @@ class Ledger:
     ) -> None:
         self._database.close()
 
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise RunFolderError(
+                f"the ledger {self._path} cannot be used ({error}): end other runs in this folder; if the file is "
+                "damaged, move it away, and the videos are read again"
+            ) from error
+
     def record(self, outcomes: Iterable[Outcome]) -> None:
         """Write outcomes, all or none of them; an earlier one of the same URL is replaced."""
         rows = [asdict(o) | {"status": str(o.status), "recipe": self._recipe.key, "key": o.key} for o in outcomes]
-        with self._database:
+        with self._explained(), self._database:
             self._database.executemany(_UPSERT, rows)
 
     def load(self) -> dict[str, Outcome]:
         """Every outcome of this recipe by URL."""
-        found = self._database.execute(
-            f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", (self._recipe.key,)
-        )
+        with self._explained():
+            found = self._database.execute(
+                f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", (self._recipe.key,)
+            ).fetchall()
         outcomes = (dict(zip(_COLUMNS, row, strict=True)) for row in found)
         return {
             row["url"]: Outcome(**row | {"status": Status(row["status"]), "retryable": bool(row["retryable"])})

@@ -26,6 +26,9 @@ FLOWS = {
 """The notebooks of each flow, by the parameter `mode`."""
 
 
+_TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter_types(cls).items() if hint is str)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
     """What a run will do: notebooks in order, and for each its own parameters out of the profile."""
@@ -56,15 +59,17 @@ def load_profile(profile: str) -> dict[str, Any]:
         raise SettingError("profile", profile, f"there is no file {path.name}; the profiles in params/ are {known}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise SettingError("profile", profile, f"{path.name} is no YAML: {error}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingError("profile", profile, f"{path.name} is no YAML: {reason}") from None
     if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
         raise SettingError("profile", profile, f"{path.name} must be one flat list of `parameter: value` lines")
     return {str(name): value for name, value in values.items()}
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """`name=value` texts, each value read as YAML: `0.9` is a number, `[a, b]` a list, `null` is None.
+    """`name=value` texts, each value read as YAML: `0.9` is a number, `[a, b]` a list, `null` is None. A parameter
+    that is a text is taken as it stands: names of files and collections may look like anything.
 
     Raises SettingError for a text without `=`.
     """
@@ -73,11 +78,15 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise SettingError("--set", text, "write it as name=value, such as --set cosine_thresh=0.9")
-        try:
-            values[name.strip()] = yaml.safe_load(value) if value.strip() else ""
-        except yaml.YAMLError:
-            values[name.strip()] = value
+        values[name.strip()] = value if name.strip() in _TEXTS else _read_value(value)
     return values
+
+
+def _read_value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text) if text.strip() else ""
+    except (yaml.YAMLError, ValueError):
+        return text
 
 
 def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "", only: str = "") -> RunPlan:
@@ -90,7 +99,7 @@ def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "",
     if run_name:
         values["run_dir"] = str(Path("outputs") / run_name)
     mode = values.get("mode", "direct")
-    if mode not in FLOWS:
+    if not isinstance(mode, str) or mode not in FLOWS:
         raise SettingError("mode", mode, f"it must be one of {', '.join(FLOWS)}")
     flow = FLOWS[mode]
     known = {name for stage in flow for name in parameter_types(SETTINGS[stage])}
@@ -101,7 +110,7 @@ def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "",
             raise SettingError(
                 name, values[name], f"no notebook of the {mode} flow has a parameter of that name{meant}"
             )
-    if not values.get("run_dir"):
+    if not str(values.get("run_dir") or "").strip():
         raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
     notebooks = _choose(flow, first=first, only=only)
     parameters = {

@@ -50,11 +50,19 @@ def write_text_atomically(path: Path, text: str) -> None:
 
 
 class RunFolder:
-    """The folder of one run and the names of what lies in it."""
+    """The folder of one run and the names of what lies in it, made where it is missing.
+
+    Raises RunFolderError when it cannot be made.
+    """
 
     def __init__(self, run_dir: str | Path) -> None:
         self.path = resolve_path(run_dir)
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunFolderError(
+                f"the run folder {self.path} cannot be made ({error.strerror}): choose another run_dir"
+            ) from error
 
     def __repr__(self) -> str:
         return f"RunFolder({self.shown(self.path)!r})"
@@ -120,11 +128,19 @@ class RunFolder:
         return path
 
     def read_record(self, stage: str) -> Record | None:
-        """What a stage left, or None when it has not run in this folder."""
+        """What a stage left, or None when it has not run in this folder.
+
+        Raises RunFolderError for a record that is damaged.
+        """
         path = self.path / "stages" / f"{stage}.json"
         if not path.exists():
             return None
-        record: Record = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            record: Record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunFolderError(
+                f"{self.shown(path)} is damaged ({error}): run notebooks/{stage}.ipynb with the same run_dir again"
+            ) from error
         return record
 
     def require_record(self, stage: str, *, needed_for: str) -> Record:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import isnan
+from sys import float_info
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
 
@@ -66,7 +66,8 @@ def is_allowed(value: Any, hint: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and all(is_allowed(item, get_args(hint)[0]) for item in value)
     if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and not isnan(value)
+        # The comparison turns NaN and infinity away.
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return isinstance(value, hint)
@@ -88,7 +89,7 @@ class NotebookSettings:
     run_dir: str
 
     def __post_init__(self) -> None:
-        self.check_given(self.as_record())
+        self.check_given(vars(self))
         if not self.run_dir.strip():
             raise SettingError("run_dir", self.run_dir, "name the folder of this run, such as outputs/mylist")
         self.check()

@@ -17,7 +17,7 @@ from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, count_statuses, outcome_of_row
 from dedup_lib.decide import Scored, score_pairs
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder
-from dedup_lib.errors import AccountingError, RunFolderError, StoreError
+from dedup_lib.errors import AccountingError, RunFolderError, SettingError, StoreError
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, pool_video
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.jobs import load_jobs
@@ -93,12 +93,18 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
     """The file that a stage reads: what the latest of the stages in `after` made of the list, else the list.
 
     `input_csv` names the list and may stay empty once an earlier notebook has read it in this run folder. Raises
-    RunFolderError when it is empty and none has.
+    RunFolderError when it is empty and none has, or when they read different lists.
     """
     named = resolve_path(input_csv) if input_csv else None
-    for stage in after:
-        record = run.read_record(stage)
-        if record is None or (named is not None and named != Path(record["list"]["csv"])):
+    records = [record for stage in after if (record := run.read_record(stage)) is not None]
+    lists = sorted({record["list"]["csv"] for record in records})
+    if named is None and len(lists) > 1:
+        raise RunFolderError(
+            f"input_csv is empty, and the notebooks before this one read different lists in {run.shown(run.path)} "
+            f"({', '.join(lists)}): set input_csv, or run them again with one list"
+        )
+    for record in records:
+        if named is not None and named.resolve() != Path(record["list"]["csv"]).resolve():
             continue
         return ListSource(
             path=Path(record["files"]["output_csv"]),
@@ -219,7 +225,8 @@ def upload_jobs(
                 batch = []
         if collection is None:
             raise RunFolderError(
-                f"no job folder in {run.shown(jobs_dir)} holds a vector: run 03_extract with mode: batch"
+                f"no job folder in {run.shown(jobs_dir)} holds a vector that the settings of 03_extract made ({others} "
+                "hold one of other settings): run 03_extract with mode: batch"
             )
         collection.upsert(batch)
         progress(len(batch))
@@ -232,7 +239,9 @@ def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> Recipe:
     if record is not None:
         return Recipe(**record["recipe"])
     recipes = {job.recipe for job in load_jobs(jobs_dir)}
-    if len(recipes) != 1:
+    if not recipes:
+        raise RunFolderError(f"no job folder in {run.shown(jobs_dir)} holds a vector: run 03_extract with mode: batch")
+    if len(recipes) > 1:
         raise RunFolderError(
             f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract "
             "has not run in this run folder to say which ones count"
@@ -314,14 +323,16 @@ class SearchPlan:
     def sweep(self, steps: int) -> list[float]:
         """Thresholds of a sweep, the decided one among them, in rising order."""
         step = (self.sweep_high - self.sweep_low) / (steps - 1)
-        grid = {round(self.sweep_low + step * index, 4) for index in range(steps)}
+        # Below its start no pair is known.
+        grid = {max(self.sweep_low, round(self.sweep_low + step * index, 4)) for index in range(steps)}
         return sorted(grid | {self.threshold})
 
 
 def search_list(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> tuple[Scored, SearchPlan]:
     """Compare every video of the list with every other by the vectors of a collection.
 
-    Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it.
+    Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it, and
+    SettingError when the sweep would end before it starts.
     """
     with Store(StoreAddress.find(run)) as store:
         collection = store.open_collection(settings.collection)
@@ -333,14 +344,17 @@ def search_list(run: RunFolder, listed: ExtractedList, *, settings: SearchSettin
                 "run 03_extract (and 05_upload in the batch flow) with the settings wanted, or set collection"
             )
         threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
-        low = settings.sweep_low if settings.sweep_low is not None else SWEEP_LOWS[recipe.encoder]
+        low = min(settings.sweep_low if settings.sweep_low is not None else SWEEP_LOWS[recipe.encoder], threshold)
+        high = settings.sweep_high if settings.sweep_high is not None else 1.0
+        if high <= low:
+            raise SettingError("sweep_high", high, f"it must lie above {low:g}, where the sweep starts")
         plan = SearchPlan(
             collection=settings.collection,
             pooling=collection.pooling,
             recipe=recipe,
             threshold=threshold,
-            sweep_low=min(low, threshold),
-            sweep_high=settings.sweep_high if settings.sweep_high is not None else 1.0,
+            sweep_low=low,
+            sweep_high=high,
         )
         expected = [u for u in listed.urls if (o := listed.outcomes.get(u)) is not None and o.status == Status.OK]
         stored = collection.load_vectors(expected)
@@ -373,8 +387,9 @@ def save_outputs(run: RunFolder, cleaned: CleanedList, *, settings: SearchSettin
     for name, (given, table) in tables.items():
         files[name] = run.output_path(given, f"{name}.csv")
         save_table(table, files[name])
-    deduped = run.read_record(DedupeUrlsSettings.stage)
-    if deduped is not None:
+    deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
+    # What 02 did to another list says nothing about this one.
+    if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:
         files["text_duplicates"] = Path(deduped["files"]["text_duplicates"])
     return files
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,13 +60,18 @@ class StoreAddress:
         """The server named by `MILVUS_URI` and `MILVUS_TOKEN`, in the environment or in a `.env` file at the
         project root, else the Milvus Lite file of the run folder.
 
-        Raises StoreError when the URI is no http(s) address.
+        Raises StoreError when the URI is no http(s) address, or `.env` is no text.
         """
-        named = {**dotenv_values(find_project_root(run.path) / ".env"), **os.environ}
+        env_path = find_project_root(run.path) / ".env"
+        try:
+            named = {**dotenv_values(env_path), **os.environ}
+        except UnicodeDecodeError:
+            raise StoreError(f"{run.shown(env_path)} is not UTF-8: save it as plain text in UTF-8") from None
         uri = (named.get("MILVUS_URI") or "").strip()
         if not uri:
             return cls(uri=str(run.lite_path))
-        if urlsplit(uri).scheme not in ("http", "https") or not urlsplit(uri).hostname:
+        # The URI may hold a password: the error does not repeat it.
+        if not _is_server_address(uri):
             raise StoreError(
                 "MILVUS_URI must be the http(s) address of a Milvus server or of Zilliz Cloud; leave it empty for a "
                 "Milvus Lite file in the run folder"
@@ -103,6 +109,14 @@ class CollectionFacts:
         return self.pooling.schema if self.pooling else None
 
 
+def _is_server_address(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 class Store:
     """One connection. Use as a context manager: Milvus Lite keeps its file locked until it is closed."""
 
@@ -111,6 +125,9 @@ class Store:
         # pymilvus reads MILVUS_URI when it is imported, and takes half a second for it.
         from pymilvus import MilvusClient
 
+        # Both log a traceback for every error, which is raised as well.
+        for library in ("pymilvus", "milvus_lite"):
+            logging.getLogger(library).setLevel(logging.CRITICAL)
         with self._explained("connect"):
             self._client = MilvusClient(uri=address.uri, token=address.token, timeout=_TIMEOUT_S)
 
@@ -286,13 +303,14 @@ class Collection:
         return self.pooling.schema == Schema.VIDEO_FRAMES
 
     def upsert(self, videos: Sequence[VideoVectors]) -> None:
-        """Store videos; those already there are replaced, never doubled.
+        """Store videos; those already there are replaced, never doubled, and of a URL given twice the last counts.
 
         Raises StoreError for vectors that are not finite and of unit length, which Milvus Lite would take.
         """
-        rows = [row for video in videos for row in self._rows_of(video)]
+        last = {video.url: video for video in videos}
+        rows = [row for video in last.values() for row in self._rows_of(video)]
         if self.holds_frames:
-            self._delete_stored(videos)
+            self._delete_stored(list(last))
         for start in range(0, len(rows), UPSERT_ROWS):
             with self._store._explained(f"store vectors in {self.facts.name}"):
                 self._client.upsert(self.facts.name, rows[start : start + UPSERT_ROWS], timeout=_TIMEOUT_S)
@@ -307,10 +325,9 @@ class Collection:
             key = f"{video.key}-{position:04d}" if self.holds_frames else video.key
             yield {"id": key, "video": video.key, "url": video.url, "position": position, "vector": vector}
 
-    def _delete_stored(self, videos: Sequence[VideoVectors]) -> None:
+    def _delete_stored(self, urls: Sequence[str]) -> None:
         # A video that gives fewer frames than last time would keep its old ones beside the new.
-        stored = self.count_stored([video.url for video in videos])
-        keys = sorted(video_key(url) for url in stored)
+        keys = sorted(video_key(url) for url in self.count_stored(urls))
         for start in range(0, len(keys), READ_ROWS):
             with self._store._explained(f"replace vectors in {self.facts.name}"):
                 self._client.delete(
@@ -396,12 +413,13 @@ def _is_one_of(keys: Sequence[str]) -> str:
 
 
 def _explain(address: StoreAddress, action: str, error: Exception) -> str:
-    causes = []
+    causes: list[BaseException] = []
     cause: BaseException | None = error
-    while cause is not None:
-        causes.append(f"{type(cause).__name__}: {cause}")
+    # pymilvus raises errors from themselves: their chain has no end.
+    while cause is not None and cause not in causes:
+        causes.append(cause)
         cause = cause.__cause__ or cause.__context__
-    text = " ".join(causes)
+    text = " ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
     if address.is_local and "Open local milvus failed" in text:
         return (
             f"cannot {action}: {address} cannot be opened. Most often another notebook or run has it open: shut that "

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from dedup_lib.records import Pooling, Vectors
 
-
 DECIMALS = 7
 """Of a similarity: as many as tell two float32 vectors apart, and enough to write n/128 exactly."""
 
@@ -49,7 +48,8 @@ def pool_vectors(rows: Vectors, pooling: Pooling) -> Vectors:
     """The vectors of one video's frames (N, D) as they go into a collection, unit length.
 
     `frames` keeps them all; `first` keeps the first, `average` their mean and `max` the largest value of each
-    dimension, as (1, D). Raises ValueError for no rows.
+    dimension, as (1, D). Where mean or maximum is zero, which has no direction, the first stands in for it.
+    Raises ValueError for no rows.
     """
     if len(rows) == 0:
         raise ValueError("there is no vector to pool")
@@ -59,9 +59,10 @@ def pool_vectors(rows: Vectors, pooling: Pooling) -> Vectors:
         case Pooling.FIRST:
             return rows[:1]
         case Pooling.AVERAGE:
-            return normalise_rows(rows.mean(axis=0, dtype=np.float64))
+            pooled = rows.mean(axis=0, dtype=np.float64)
         case Pooling.MAX:
-            return normalise_rows(rows.max(axis=0))
+            pooled = rows.max(axis=0).astype(np.float64)
+    return normalise_rows(pooled if pooled.any() else rows[0])
 
 
 def cosines(first: Vectors, second: Vectors) -> NDArray[np.float64]:
@@ -70,5 +71,8 @@ def cosines(first: Vectors, second: Vectors) -> NDArray[np.float64]:
     Each is computed by itself and in float64, so that the value does not depend on which other rows are
     computed along with it, and a threshold decides the same way every time.
     """
-    products = np.einsum("nd,nd->n", first.astype(np.float64), second.astype(np.float64))
+    left, right = first.astype(np.float64), second.astype(np.float64)
+    products = np.einsum("nd,nd->n", left, right)
+    # Rows in float32 are of unit length to seven digits or so: without this, two equal ones may come to less than 1.
+    products /= np.sqrt(np.einsum("nd,nd->n", left, left) * np.einsum("nd,nd->n", right, right))
     return np.asarray(np.round(np.clip(products, -1.0, 1.0), DECIMALS), dtype=np.float64)

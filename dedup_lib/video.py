@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import av
 import numpy as np
@@ -31,14 +33,7 @@ _CONTAINERS = (
 """Demuxers that only read the stream they are given. Playlists (hls, dash, concat, sdp), which open further
 addresses or files, are left out; sound formats are in, so that they get the status no_video_stream."""
 
-_MAGIC = {
-    b"\x89PNG\r\n\x1a\n": Status.IMAGE,
-    b"\xff\xd8\xff": Status.IMAGE,
-    b"BM": Status.IMAGE,
-    b"II*\x00": Status.IMAGE,
-    b"MM\x00*": Status.IMAGE,
-    b"\x00\x00\x01\x00": Status.IMAGE,
-}
+_PICTURE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"\x00\x00\x01\x00")
 _MEDIA_MAGIC = (
     b"\x1aE\xdf\xa3",  # Matroska, WebM
     b"OggS",
@@ -54,6 +49,9 @@ _MEDIA_MAGIC = (
 )
 _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"sidx", b"styp"})
 _END_TOLERANCE_FRACTION = 0.1
+
+_SEEK_EARLIER_S = 10.0
+"""Some formats (MPEG-TS) seek to any frame: a key frame is rarely further away than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,35 +77,37 @@ class GrabbedFrames:
 def grab_frames(stream: MediaStream, *, num_frames: int, frame_span: str, deadline: Deadline) -> GrabbedFrames:
     """Take `num_frames` frames of a video.
 
-    `first` takes the first ones; `spread` takes those at fractions (i + ½)/n of the duration, of the real one
-    where the file's own statement is wrong. A video with fewer frames than asked for gives what it has.
+    `first` takes the first ones, or all of a video with fewer. `spread` takes those shown at fractions (i + ½)/n of
+    the duration, of the real one where the file's own statement is wrong; a video with fewer gives some again, so
+    that positions mean the same in each of its copies.
 
     Raises VideoTrouble with the status that the video gets.
     """
     head = stream.read(4096)
-    stream.seek(0)
     _refuse_by_content(head)
+    grabber = _Grabber(stream, deadline)
     try:
-        with _open_container(stream) as container:
-            return _Grabber(container, stream, deadline).grab(num_frames, frame_span)
+        return grabber.grab(num_frames, frame_span)
     except (av.FFmpegError, ValueError, MemoryError, OverflowError, EOFError) as error:
-        raise stream.trouble or _trouble_of(error, head) from None
+        raise stream.trouble or _trouble_of(error, is_media=grabber.has_opened or _is_media(head)) from None
+    finally:
+        grabber.close()
 
 
 def _refuse_by_content(head: bytes) -> None:
     if not head:
         raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
-    for magic, status in _MAGIC.items():
-        if head.startswith(magic):
-            raise VideoTrouble(status, "the address gives a picture, not a video")
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        raise VideoTrouble(Status.IMAGE, "the address gives a picture, not a video")
-    if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"heic", b"heix", b"mif1"):
+    if (
+        head.startswith(_PICTURE_MAGIC)
+        or (head[:2] == b"BM" and head[6:10] == bytes(4))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"heic", b"heix", b"mif1"))
+    ):
         raise VideoTrouble(Status.IMAGE, "the address gives a picture, not a video")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text[:1024]:
         raise VideoTrouble(Status.HTML, "the address gives a web page, not a video")
-    if text.startswith(b"<svg"):
+    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text):
         raise VideoTrouble(Status.IMAGE, "the address gives a picture, not a video")
     if text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<?xml", b"<mpd", b"<smil")):
         raise VideoTrouble(Status.NOT_VIDEO, "the address gives a playlist, not a video")
@@ -128,51 +128,80 @@ def _is_media(head: bytes) -> bool:
     )
 
 
-def _trouble_of(error: Exception, head: bytes) -> VideoTrouble:
+def _trouble_of(error: Exception, *, is_media: bool) -> VideoTrouble:
     if isinstance(error, MemoryError):
         return VideoTrouble(Status.DECODE_ERROR, "decoding needs more memory than there is")
     reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
-    if _is_media(head):
+    if is_media:
         return VideoTrouble(Status.DECODE_ERROR, f"the file is damaged or cut off: {reason}")
     return VideoTrouble(Status.NOT_VIDEO, "the content is no known video format")
 
 
-class _Grabber:
-    """One open container, its video stream, and the way through it."""
+class _Taken(NamedTuple):
+    rgb: Frames
+    time_s: float
 
-    def __init__(self, container: InputContainer, stream: MediaStream, deadline: Deadline) -> None:
-        self._container = container
+
+class _Grabber:
+    """One stream as an open container, its video, and the way through it."""
+
+    def __init__(self, stream: MediaStream, deadline: Deadline) -> None:
+        self._stream = stream
         self._deadline = deadline
-        self._trouble_source = stream
-        self._video = _choose_video_stream(container)
+        self._container: InputContainer | None = None
+        self._measured_s: float | None = None
+        self._shown_px = (0, 0)
+        self._last_error = ""
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether the content is of a known format."""
+        return self._container is not None
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+
+    def _rewind(self) -> None:
+        """Start afresh: not every format can seek, and of those that can, not every one finds its start again."""
+        self.close()
+        self._stream.seek(0)
+        self._container = _open_container(self._stream)
+        self._video = _choose_video_stream(self._container)
         self._video.thread_type = "NONE"
         self._video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._start_s = float((self._video.start_time or 0) * (self._video.time_base or 0))
-        self._last_error = ""
 
     def grab(self, num_frames: int, frame_span: str) -> GrabbedFrames:
-        if frame_span == "first":
-            taken = [frame for frame, _ in zip(self._decode(), range(num_frames), strict=False)]
-        else:
-            taken = self._spread(num_frames)
+        self._rewind()
+        taken = (
+            [self._take(frame, time_s) for frame, time_s in islice(self._decode(), num_frames)]
+            if frame_span == "first"
+            else self._spread(num_frames)
+        )
         if not taken:
             raise VideoTrouble(Status.DECODE_ERROR, f"no frame can be decoded{self._last_error}")
-        shown = _as_shown(taken[0])
+        width_px, height_px = self._shown_px
         return GrabbedFrames(
             facts=VideoFacts(
-                width_px=shown[0],
-                height_px=shown[1],
+                width_px=width_px,
+                height_px=height_px,
                 duration_s=self._stated_duration_s(),
                 codec=self._video.codec_context.name,
             ),
-            frames=tuple(_to_rgb(frame) for frame in taken),
+            frames=tuple(one.rgb for one in taken),
             positions=tuple(range(len(taken))),
-            times_s=tuple(self._time_of(frame) for frame in taken),
+            times_s=tuple(one.time_s for one in taken),
         )
 
-    def _spread(self, num_frames: int) -> list[VideoFrame]:
-        duration_s = self._stated_duration_s() or self._measured_duration_s()
-        taken = self._take_at(num_frames, duration_s)
+    def _take(self, frame: VideoFrame, time_s: float) -> _Taken:
+        if self._shown_px == (0, 0):
+            self._shown_px = _as_shown(frame)
+        # Converted at once: decoded frames of a large picture take a hundred times the memory.
+        return _Taken(_to_rgb(frame), time_s)
+
+    def _spread(self, num_frames: int) -> list[_Taken]:
+        taken = self._take_at(num_frames, self._stated_duration_s() or self._measured_duration_s())
         if taken is None:
             # The file states more than it holds. A stream cut short is damage; a container that counts its
             # sound, or guesses, is not, and the frames are taken over what is really there.
@@ -185,44 +214,49 @@ class _Grabber:
             taken = self._take_at(num_frames, real_s) or []
         return taken
 
-    def _take_at(self, num_frames: int, duration_s: float) -> list[VideoFrame] | None:
+    def _take_at(self, num_frames: int, duration_s: float) -> list[_Taken] | None:
         """Frames at fractions of `duration_s`, or None when the video ends before the last of them."""
-        taken: list[VideoFrame] = []
+        taken: list[_Taken] = []
         for index in range(num_frames):
-            target_s = duration_s * (index + 0.5) / num_frames
-            frame = self._frame_at(target_s)
-            if frame is None:
+            one = self._take_shown_at(duration_s * (index + 0.5) / num_frames)
+            if one is None:
                 return None
-            taken.append(frame)
+            taken.append(one)
         return taken
 
-    def _frame_at(self, target_s: float) -> VideoFrame | None:
+    def _take_shown_at(self, target_s: float) -> _Taken | None:
         """The frame shown at `target_s` after the start, or None when the video ends well before it."""
-        before: VideoFrame | None = None
-        for frame in self._decode_from(target_s):
-            if self._time_of(frame) > target_s and before is not None:
-                return before
-            before = frame
-            if self._time_of(frame) >= target_s:
-                return frame
-        if before is None:
-            return None
+        before: tuple[VideoFrame, float] | None = None
+        for frame, time_s in self._decode_from(target_s):
+            if time_s > target_s and before is not None:
+                return self._take(*before)
+            before = frame, time_s
+            if time_s >= target_s:
+                return self._take(frame, time_s)
         # The last frame is shown until the end, and its duration is rarely stated.
-        return before if target_s - self._time_of(before) <= max(0.5, target_s * _END_TOLERANCE_FRACTION) else None
+        if before is None or before[1] < target_s - _end_tolerance_s(target_s):
+            return None
+        return self._take(*before)
 
-    def _decode_from(self, target_s: float) -> Iterator[VideoFrame]:
-        """Frames from the last key frame at or before `target_s`; from the start where seeking fails."""
-        frames = self._decode(seek_s=target_s)
-        first = next(frames, None)
-        if first is None or self._time_of(first) > target_s:
-            yield from self._decode(seek_s=0.0)
-            return
-        yield first
-        yield from frames
+    def _decode_from(self, target_s: float) -> Iterator[tuple[VideoFrame, float]]:
+        """Frames from a key frame at or before `target_s`; from the start where seeking leads to none."""
+        for early_s in (0.0, _SEEK_EARLIER_S):
+            if target_s < early_s or not self._seek(target_s - early_s):
+                break
+            frames = self._decode()
+            first = next(frames, None)
+            if first is not None and first[1] <= target_s:
+                yield first
+                yield from frames
+                return
+        # Cheaper than to decode all of a file that is cut off, only to find that it ends before the target.
+        if self._measured_duration_s() >= target_s - _end_tolerance_s(target_s):
+            self._rewind()
+            yield from self._decode()
 
-    def _decode(self, seek_s: float | None = None) -> Iterator[VideoFrame]:
-        if seek_s is not None:
-            self._seek(seek_s)
+    def _decode(self) -> Iterator[tuple[VideoFrame, float]]:
+        """Frames from here on, each with its seconds since the first one."""
+        count = 0
         for packet in self._packets():
             try:
                 decoded = packet.decode()
@@ -231,39 +265,46 @@ class _Grabber:
                 self._last_error = f": {error.strerror}"
                 continue
             for frame in decoded:
-                if isinstance(frame, VideoFrame) and frame.width * frame.height <= MAX_PIXELS:
-                    yield frame
+                # A corrupt frame shows what the decoder made up, often plain grey.
+                if isinstance(frame, VideoFrame) and not frame.is_corrupt and frame.width * frame.height <= MAX_PIXELS:
+                    yield frame, self._untimed_s(count) if frame.time is None else max(0.0, frame.time - self._start_s)
+                    count += 1
+
+    def _untimed_s(self, count: int) -> float:
+        """When frame `count` is shown in a bare stream (H.264 without a container) that carries no times."""
+        return float(count / (self._video.guessed_rate or 25))
 
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
+        assert self._container is not None
         packets = self._container.demux(self._video)
         while True:
             self._deadline.remaining_s()
             try:
                 packet = next(packets, None)
             except (av.InvalidDataError, av.EOFError) as error:
-                if self._trouble_source.trouble:
-                    raise self._trouble_source.trouble from None
+                if self._stream.trouble:
+                    raise self._stream.trouble from None
                 self._last_error = f": {error.strerror}"
                 return
             if packet is None:
                 return
             yield packet
 
-    def _seek(self, seek_s: float) -> None:
-        time_base = self._video.time_base
-        if time_base is None:
-            return
+    def _seek(self, seek_s: float) -> bool:
+        """Go to a key frame at or before `seek_s`; False where that cannot be done."""
+        assert self._container is not None
+        if self._video.time_base is None:
+            return False
         try:
-            self._container.seek(round((seek_s + self._start_s) / time_base), stream=self._video, backward=True)
+            self._container.seek(
+                round((seek_s + self._start_s) / self._video.time_base), stream=self._video, backward=True
+            )
         except (av.FFmpegError, OverflowError):
-            if self._trouble_source.trouble:
-                raise self._trouble_source.trouble from None
-            self._container.seek(0, backward=True, any_frame=True)
+            if self._stream.trouble:
+                raise self._stream.trouble from None
+            return False
         self._video.codec_context.flush_buffers()
-
-    def _time_of(self, frame: VideoFrame) -> float:
-        """Seconds since the first frame."""
-        return max(0.0, float(frame.time or 0.0) - self._start_s)
+        return True
 
     def _own_duration_s(self) -> float:
         """Duration that the video stream states of itself, 0 where it states none."""
@@ -272,6 +313,7 @@ class _Grabber:
         return 0.0
 
     def _stated_duration_s(self) -> float:
+        assert self._container is not None
         # A fragmented file may state the length of its first fragment only: the container knows better.
         container_s = self._container.duration / av.time_base if self._container.duration else 0.0
         own_s = self._own_duration_s()
@@ -279,12 +321,20 @@ class _Grabber:
 
     def _measured_duration_s(self) -> float:
         """Time of the last packet, by reading the file through without decoding."""
-        self._seek(0.0)
-        last = 0
-        for packet in self._packets():
-            if packet.pts is not None:
-                last = max(last, packet.pts + (packet.duration or 0))
-        return max(0.0, float(last * (self._video.time_base or 0)) - self._start_s)
+        if self._measured_s is None:
+            self._rewind()
+            last = count = 0
+            for packet in self._packets():
+                if packet.pts is not None:
+                    last = max(last, packet.pts + (packet.duration or 0))
+                count += bool(packet.size)
+            timed_s = float(last * (self._video.time_base or 0)) - self._start_s
+            self._measured_s = timed_s if timed_s > 0 else self._untimed_s(count)
+        return self._measured_s
+
+
+def _end_tolerance_s(target_s: float) -> float:
+    return max(0.5, target_s * _END_TOLERANCE_FRACTION)
 
 
 def _choose_video_stream(container: InputContainer) -> VideoStream:
@@ -292,6 +342,10 @@ def _choose_video_stream(container: InputContainer) -> VideoStream:
     streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     if not streams:
         raise VideoTrouble(Status.NO_VIDEO_STREAM, "the file has no video stream")
+    # The stub does not say that there is no context where no decoder is.
+    streams = [s for s in streams if s.codec_context is not None]
+    if not streams:
+        raise VideoTrouble(Status.DECODE_ERROR, "no decoder here knows the codec of the video")
     best = max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
     width_px, height_px = best.codec_context.width, best.codec_context.height
     if width_px * height_px > MAX_PIXELS:

@@ -24,25 +24,29 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Died:
-    """In place of a result: the process ended while it worked on the task (`reason` says how), or was ended
-    because it took longer than allowed (`timed_out`)."""
+    """In place of a result: the process ended while it worked on the task or raised an exception (`reason` says
+    how), or was ended because it took longer than allowed (`timed_out`)."""
 
     reason: str
     timed_out: bool
 
 
-@dataclass
+@dataclass(eq=False)
 class _Worker(Generic[Task]):
     process: BaseProcess
     pipe: Connection
     task: Task | None = None
     kill_at_s: float = 0.0
+    is_fresh: bool = True
+    """Whether its current task is its first."""
 
 
 class WorkerPool(Generic[Task, Result]):
     """A fixed number of processes that all run `work`, a picklable function, on one task at a time each.
 
-    `timeout_s` bounds a task; a process that is still at it is killed. Use as a context manager.
+    `timeout_s` bounds a task; a process that is still at it is killed. A process may also die of what an earlier
+    task did to its memory: a task is blamed for the death of a fresh process only, and else given to one.
+    Use as a context manager.
     """
 
     def __init__(self, work: Callable[[Task], Result], *, workers: int, timeout_s: float) -> None:
@@ -79,12 +83,16 @@ class WorkerPool(Generic[Task, Result]):
                 assert task is not None
                 if worker.pipe in ready:
                     result = self._collect(worker)
+                    if worker not in self._workers and not worker.is_fresh:
+                        self._give(task, self._start())
+                        continue
                 elif now_s >= worker.kill_at_s:
                     result = Died(f"not done within {self._timeout_s:g} s, its process was ended", timed_out=True)
                     self._remove(worker)
                 else:
                     continue
                 worker.task = None
+                worker.is_fresh = False
                 yield task, result
 
     def _hand_out(self, waiting: Iterator[Task]) -> None:
@@ -96,22 +104,26 @@ class WorkerPool(Generic[Task, Result]):
                 return
             worker = idle.pop() if idle else self._start()
             try:
-                worker.pipe.send(task)
-            except (BrokenPipeError, ConnectionError):
+                self._give(task, worker)
+            except ConnectionError:
                 # It died while idle; the task goes to a fresh one.
                 self._remove(worker)
-                worker = self._start()
-                worker.pipe.send(task)
-            worker.task = task
-            worker.kill_at_s = time.monotonic() + self._timeout_s
+                self._give(task, self._start())
+
+    def _give(self, task: Task, worker: _Worker[Task]) -> None:
+        worker.pipe.send(task)
+        worker.task = task
+        worker.kill_at_s = time.monotonic() + self._timeout_s
 
     def _collect(self, worker: _Worker[Task]) -> Result | Died:
         try:
-            result: Result = worker.pipe.recv()
-        except (EOFError, ConnectionError):
-            worker.process.join(5)
+            result: Result | Died = worker.pipe.recv()
+        except Exception:
+            # Cut short, or garbage: a process whose memory is damaged may send anything.
+            worker.process.join(1)
+            reason = _describe_exit(worker.process.exitcode)
             self._remove(worker)
-            return Died(_describe_exit(worker.process.exitcode), timed_out=False)
+            return Died(reason, timed_out=False)
         return result
 
     def _start(self) -> _Worker[Task]:
@@ -155,7 +167,10 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
             task = pipe.recv()
         except (EOFError, ConnectionError):
             return
-        pipe.send(work(task))
+        try:
+            pipe.send(work(task))
+        except Exception as error:
+            pipe.send(Died(f"it fails unexpectedly: {type(error).__name__}: {error}", timed_out=False))
 
 
 def _silence() -> None:
@@ -175,6 +190,9 @@ def _follow_parent() -> None:
 
 
 def _describe_exit(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"the decoder crashed with {signal.Signals(-code).name}"
+    if code is None:
+        return "the decoder's process answered with garbage"
+    if code < 0:
+        named = -code in set(signal.Signals)
+        return f"the decoder crashed with {signal.Signals(-code).name if named else f'signal {-code}'}"
     return f"the decoder's process ended with exit code {code}"

@@ -1,0 +1,105 @@
+"""Small clips whose frames carry their own number, so that a test can say which of them it got."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from dedup_lib.records import Frames
+
+_BITS = 8
+
+
+def number_frame(number: int, *, size_px: tuple[int, int] = (160, 120)) -> Frames:
+    """A picture that spells `number` in bright and dark columns; its lower half is a slope of colours."""
+    width, height = size_px
+    frame = np.zeros((height, width, 3), np.uint8)
+    column = np.arange(width) * _BITS // width
+    frame[: height // 2] = np.where((number >> column) & 1, 220, 30).astype(np.uint8)[None, :, None]
+    frame[height // 2 :, :, 0] = np.linspace(20, 230, width).astype(np.uint8)
+    frame[height // 2 :, :, 2] = np.linspace(230, 20, width).astype(np.uint8)
+    return frame
+
+
+def read_number(frame: Frames) -> int:
+    """The number that a picture of any size spells."""
+    height, width = frame.shape[:2]
+    places = ((np.arange(_BITS) + 0.5) * width / _BITS).astype(int)
+    bright = frame[height // 8 : height * 3 // 8, places].mean(axis=(0, 2)) > 125
+    return int((bright << np.arange(_BITS)).sum())
+
+
+class _Pipe(io.RawIOBase):
+    """What a muxer writes to when it cannot go back to fill in the duration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.content = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self.content += data
+        return len(data)
+
+
+def save_clip(
+    path: Path,
+    *,
+    count: int = 30,
+    fps: int = 10,
+    size_px: tuple[int, int] = (160, 120),
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    file_format: str | None = None,
+    options: dict[str, str] | None = None,
+    key_every: int = 10,
+    sound: bool = False,
+    piped: bool = False,
+) -> Path:
+    """Encode `count` numbered frames; with `piped` the muxer cannot seek."""
+    target = _Pipe() if piped else str(path)
+    with av.open(target, "w", format=file_format, options=options or {}) as container:
+        stream: Any = container.add_stream(codec, rate=fps)
+        stream.width, stream.height = size_px
+        stream.pix_fmt = pixels
+        stream.codec_context.gop_size = key_every
+        stream.codec_context.thread_count = 1
+        voice: Any = container.add_stream("aac", rate=8000) if sound else None
+        for number in range(count):
+            frame = av.VideoFrame.from_ndarray(number_frame(number, size_px=size_px), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        if voice:
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * count // fps), np.float32), "fltp", "mono")
+            silence.sample_rate = 8000
+            container.mux(voice.encode(silence))
+            container.mux(voice.encode())
+    if isinstance(target, _Pipe):
+        path.write_bytes(bytes(target.content))
+    return path
+
+
+def save_sound(path: Path, *, codec: str = "aac", cover: bytes | None = None) -> Path:
+    """One second of silence; with `cover`, a PNG that goes along as attached picture."""
+    with av.open(str(path), "w") as container:
+        voice: Any = container.add_stream(codec, rate=44100)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), "fltp", "mono")
+        silence.sample_rate = 44100
+        if cover is not None:
+            picture: Any = container.add_stream("png")
+            picture.width, picture.height = struct.unpack(">II", cover[16:24])
+            picture.pix_fmt = "rgb24"
+            picture.disposition = av.stream.Disposition.attached_pic
+            packet = av.Packet(cover)
+            packet.stream = picture
+            container.mux(packet)
+        container.mux(voice.encode(silence))
+        container.mux(voice.encode())
+    return path

@@ -1,0 +1,545 @@
+"""A list of URLs ends with one outcome each, whatever the videos, the workers and the machine do meanwhile."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fault_server import FaultServer, Request, reply, reply_range
+from media import save_clip, save_sound
+
+from dedup_lib import extract
+from dedup_lib.demo.server import ClipServer
+from dedup_lib.encoders import PdqEncoder
+from dedup_lib.errors import RunFolderError, VideoTrouble
+from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, read_video
+from dedup_lib.fetch import FetchLimits
+from dedup_lib.frames import load_picture
+from dedup_lib.jobs import find_jobs, load_job
+from dedup_lib.ledger import Ledger
+from dedup_lib.records import Outcome, Pooling, Recipe, Status, video_key
+from dedup_lib.store import Store, StoreAddress
+
+RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+LIMITS = FetchLimits(timeout_s=20, max_bytes=50_000_000, allow_private_addresses=True)
+
+WANTED = {
+    "a.mp4": Status.OK,
+    "b.webm": Status.OK,
+    "c.ts": Status.OK,
+    "d.gif": Status.OK,
+    "page.mp4": Status.HTML,
+    "song.m4a": Status.NO_VIDEO_STREAM,
+    "cut.mp4": Status.DECODE_ERROR,
+    "text.mp4": Status.NOT_VIDEO,
+    "missing.mp4": Status.HTTP_ERROR,
+    "black.mp4": Status.FEATURELESS,
+}
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("media")
+    save_clip(folder / "a.mp4", count=20)
+    save_clip(folder / "b.webm", count=25, codec="libvpx")
+    save_clip(folder / "c.ts", count=15, file_format="mpegts", size_px=(320, 180))
+    save_clip(folder / "d.gif", count=12, codec="gif", pixels="rgb8")
+    (folder / "page.mp4").write_text("<html><body>moved</body></html>")
+    save_sound(folder / "song.m4a")
+    (folder / "cut.mp4").write_bytes((folder / "a.mp4").read_bytes()[:2000])
+    (folder / "text.mp4").write_text("not here\n")
+    save_black(folder / "black.mp4")
+    return folder
+
+
+def save_black(path: Path) -> None:
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for _ in range(10):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def server(media: Path) -> Iterator[ClipServer]:
+    with ClipServer(media) as server:
+        yield server
+
+
+def run(
+    urls: Sequence[str],
+    folder: Path,
+    *,
+    workers: int = 2,
+    limits: FetchLimits = LIMITS,
+    recipe: Recipe = RECIPE,
+    overwrite: bool = False,
+    store: str = "",
+    batch_size: int = 8,
+    rows: Sequence[int] | None = None,
+) -> ExtractReport:
+    """Extract into job folders below `folder`, or, with `store`, into the collection of that name."""
+    go = functools.partial(
+        extract_videos,
+        urls,
+        rows=range(len(urls)) if rows is None else rows,
+        encoder=PdqEncoder(),
+        recipe=recipe,
+        limits=limits,
+        workers=workers,
+        batch_size=batch_size,
+        thumbnails_dir=folder / "thumbnails",
+        overwrite=overwrite,
+    )
+    with Ledger(folder / "ledger.sqlite", recipe) as ledger:
+        if not store:
+            return go(sink=JobSink(folder / "jobs", recipe), ledger=ledger)
+        with Store(StoreAddress(uri=str(folder / "milvus.db"))) as opened:
+            collection = opened.ensure_collection(store, pooling=Pooling.FRAMES, recipe=recipe, dimension=256)
+            return go(sink=CollectionSink(collection), ledger=ledger)
+
+
+def load_ledger(folder: Path) -> dict[str, Outcome]:
+    with Ledger(folder / "ledger.sqlite", RECIPE) as ledger:
+        return ledger.load()
+
+
+def load_jobs(folder: Path) -> dict[str, Any]:
+    """Bytes of every vector file, and URL, by their path below the job folder."""
+    files = sorted((folder / "jobs").rglob("*"))
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files if file.suffix in (".npy", ".txt")}
+
+
+# Outcomes
+
+
+@pytest.mark.parametrize("store", ["", "clips"])
+def test_every_url_has_one_outcome_and_a_second_run_does_nothing(
+    server: ClipServer, tmp_path: Path, store: str
+) -> None:
+    urls = [server.url(name) for name in WANTED] + ["", "ftp://example.org/x", str(tmp_path / "none.mp4")]
+    first = run(urls, tmp_path, store=store)
+    assert list(first.outcomes) == urls
+    wanted = [*WANTED.values(), *[Status.INVALID_URL] * 3]
+    assert [outcome.status for outcome in first.outcomes.values()] == wanted
+    assert (first.attempted, first.skipped, len(first.finished)) == (len(urls), 0, len(urls))
+    assert load_ledger(tmp_path) == first.outcomes
+    assert all(outcome.frames == 3 for outcome in first.outcomes.values() if outcome.status == Status.OK)
+    assert all(outcome.reason for outcome in first.outcomes.values() if outcome.status != Status.OK)
+
+    before = server.requests
+    second = run(urls, tmp_path, store=store)
+    assert (second.attempted, second.skipped) == (0, len(urls))
+    assert second.outcomes == first.outcomes and list(second.outcomes) == urls
+    assert server.requests == before
+
+
+def test_vectors_in_the_store_are_those_of_the_frames(server: ClipServer, tmp_path: Path) -> None:
+    urls = [server.url("a.mp4"), server.url("black.mp4"), server.url("b.webm")]
+    run(urls, tmp_path, store="clips")
+    run(urls, tmp_path)
+    with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as store:
+        stored = store.open_collection("clips").load_vectors(urls)
+    assert list(stored) == [urls[0], urls[2]]
+    for row in (0, 2):
+        job = load_job(tmp_path / "jobs" / f"url_{row:04d}")
+        assert job is not None and job.vectors is not None
+        assert np.array_equal(job.vectors.vectors, stored[urls[row]].vectors)
+        assert job.vectors.positions == stored[urls[row]].positions == (0, 1, 2)
+
+
+def test_a_flat_frame_leaves_a_gap_in_the_positions(tmp_path: Path) -> None:
+    import av
+    from media import number_frame
+
+    with av.open(str(tmp_path / "late.mp4"), "w") as container:
+        stream: Any = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(30):
+            frame = np.zeros((120, 160, 3), np.uint8) if number < 10 else number_frame(number)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    run([str(tmp_path / "late.mp4")], tmp_path)
+    job = load_job(tmp_path / "jobs" / "url_0000")
+    assert job is not None and job.vectors is not None
+    assert job.vectors.positions == (1, 2) and job.outcome.frames == 2 and job.outcome.status == Status.OK
+
+
+def test_thumbnails_of_what_was_read_are_saved(server: ClipServer, tmp_path: Path) -> None:
+    urls = [server.url("a.mp4"), server.url("black.mp4"), server.url("page.mp4")]
+    run(urls, tmp_path)
+    names = {file.name for file in (tmp_path / "thumbnails").iterdir()}
+    assert names == {f"{video_key(url)}.jpg" for url in urls[:2]}
+    assert load_picture(tmp_path / "thumbnails" / f"{video_key(urls[0])}.jpg").shape == (96, 384, 3)
+
+
+@pytest.mark.parametrize("store", ["", "clips"])
+def test_a_url_that_occurs_again_is_done_once(server: ClipServer, tmp_path: Path, store: str) -> None:
+    urls = [server.url("a.mp4"), server.url("b.webm"), server.url("a.mp4")]
+    report = run(urls, tmp_path, store=store)
+    assert report.attempted == 2 and list(report.outcomes) == urls[:2]
+    if not store:
+        assert [path.name for path in find_jobs(tmp_path / "jobs")] == ["url_0000", "url_0001"]
+
+
+def test_rows_name_the_job_folders(server: ClipServer, tmp_path: Path) -> None:
+    run([server.url("a.mp4"), server.url("page.mp4")], tmp_path, rows=[7, 12_345])
+    assert [path.name for path in find_jobs(tmp_path / "jobs")] == ["url_0007", "url_12345"]
+
+
+def test_an_empty_list_is_done_at_once(tmp_path: Path) -> None:
+    report = run([], tmp_path)
+    assert report.outcomes == {} and report.attempted == 0
+
+
+def test_progress_counts_every_url_once(server: ClipServer, tmp_path: Path) -> None:
+    urls = [server.url(name) for name in WANTED]
+    counts: list[int] = []
+    with Ledger(tmp_path / "ledger.sqlite", RECIPE) as ledger:
+        for _ in range(2):
+            extract_videos(
+                urls,
+                rows=range(len(urls)),
+                encoder=PdqEncoder(),
+                recipe=RECIPE,
+                sink=JobSink(tmp_path / "jobs", RECIPE),
+                ledger=ledger,
+                limits=LIMITS,
+                workers=2,
+                batch_size=5,
+                thumbnails_dir=tmp_path / "thumbnails",
+                progress=counts.append,
+            )
+            assert sum(counts) == len(urls)
+            counts.clear()
+
+
+# Same result whatever the workers
+
+
+def test_the_number_of_workers_changes_nothing(server: ClipServer, tmp_path: Path) -> None:
+    urls = [server.url(name) for name in WANTED] * 2
+    reports = {}
+    for workers, batch_size in ((1, 1), (4, 7)):
+        folder = tmp_path / str(workers)
+        reports[workers] = run(urls, folder, workers=workers, batch_size=batch_size)
+    assert load_jobs(tmp_path / "1") == load_jobs(tmp_path / "4")
+    told = [[(url, o.status, o.reason, o.frames) for url, o in reports[n].outcomes.items()] for n in (1, 4)]
+    assert told[0] == told[1]
+
+
+# Again
+
+
+def test_only_what_may_end_better_is_tried_again(media: Path, tmp_path: Path) -> None:
+    content = (media / "a.mp4").read_bytes()
+    asked: list[str] = []
+
+    def answer(request: Request) -> list[bytes]:
+        asked.append(request.path)
+        is_first = asked.count(request.path) == 1
+        if request.path == "/busy.mp4" and is_first:
+            return [reply("503 Busy")]
+        if request.path == "/gone.mp4":
+            return [reply("404 Not Found")]
+        return [reply_range(request, content)]
+
+    with FaultServer(answer) as server:
+        urls = [server.url(f"/{name}.mp4") for name in ("busy", "gone", "good")]
+        first = run(urls, tmp_path)
+        assert [o.status for o in first.outcomes.values()] == [Status.HTTP_ERROR, Status.HTTP_ERROR, Status.OK]
+        assert [o.retryable for o in first.outcomes.values()] == [True, False, False]
+        asked_before = list(asked)
+        second = run(urls, tmp_path)
+        assert set(asked[len(asked_before) :]) == {"/busy.mp4"}
+        assert (second.attempted, second.skipped) == (1, 2)
+        assert [o.status for o in second.outcomes.values()] == [Status.OK, Status.HTTP_ERROR, Status.OK]
+        assert load_ledger(tmp_path) == second.outcomes
+        job = load_job(tmp_path / "jobs" / "url_0000")
+        assert job is not None and job.vectors is not None
+
+
+def test_with_overwrite_everything_is_done_again(server: ClipServer, tmp_path: Path) -> None:
+    urls = [server.url("a.mp4"), server.url("page.mp4")]
+    run(urls, tmp_path)
+    before = server.requests
+    report = run(urls, tmp_path, overwrite=True)
+    assert (report.attempted, report.skipped) == (2, 0)
+    assert all(server.requests[path] > count for path, count in before.items())
+
+
+def test_another_recipe_starts_afresh(server: ClipServer, tmp_path: Path) -> None:
+    urls = [server.url("a.mp4"), server.url("page.mp4")]
+    run(urls, tmp_path)
+    single = Recipe(encoder="pdq", model="", num_frames=1, frame_span="first")
+    assert run(urls, tmp_path, recipe=single).attempted == 2
+    assert [file.name for file in (tmp_path / "jobs" / "url_0000").glob("*.npy")] == ["first_frame.npy"]
+    assert run(urls, tmp_path, recipe=single).attempted == 0
+    assert run(urls, tmp_path).attempted == 1
+
+
+def truncate(job: Path) -> None:
+    content = (job / "frame_01.npy").read_bytes()
+    (job / "frame_01.npy").write_bytes(content[: len(content) // 2])
+
+
+def rename_url(job: Path) -> None:
+    (job / "url.txt").write_text("http://127.0.0.1/another.mp4\n")
+
+
+def change_recipe(job: Path) -> None:
+    record = (job / "job.json").read_text()
+    assert '"num_frames": 3' in record
+    (job / "job.json").write_text(record.replace('"num_frames": 3', '"num_frames": 4'))
+
+
+def add_vector(job: Path) -> None:
+    shutil.copy(job / "frame_00.npy", job / "frame_09.npy")
+
+
+def scale_vector(job: Path) -> None:
+    np.save(job / "frame_00.npy", np.load(job / "frame_00.npy") * 2)
+
+
+def drop_vector(job: Path) -> None:
+    (job / "frame_02.npy").unlink()
+
+
+def garble_record(job: Path) -> None:
+    (job / "job.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    "damage", [truncate, rename_url, change_recipe, add_vector, scale_vector, drop_vector, garble_record, shutil.rmtree]
+)
+def test_a_damaged_job_is_done_again_and_no_other(server: ClipServer, tmp_path: Path, damage: Any) -> None:
+    urls = [server.url(name) for name in ("a.mp4", "b.webm", "page.mp4")]
+    run(urls, tmp_path)
+    whole = load_jobs(tmp_path)
+    before = server.requests
+    damage(tmp_path / "jobs" / "url_0001")
+    assert (run(urls, tmp_path).attempted, load_jobs(tmp_path)) == (1, whole)
+    changed = {path for path, count in server.requests.items() if count != before[path]}
+    assert changed == {"/b.webm"}
+
+
+def test_vectors_missing_from_the_store_are_made_again(server: ClipServer, tmp_path: Path) -> None:
+    urls = [server.url(name) for name in ("a.mp4", "b.webm", "page.mp4")]
+    run(urls, tmp_path, store="clips")
+    with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as store:
+        store.drop_collection("clips")
+    assert run(urls, tmp_path, store="clips").attempted == 2
+    assert run(urls, tmp_path, store="clips").attempted == 0
+
+
+def test_a_video_with_fewer_vectors_in_the_store_than_frames_is_done_again(server: ClipServer, tmp_path: Path) -> None:
+    urls = [server.url(name) for name in ("a.mp4", "b.webm")]
+    run(urls, tmp_path, store="clips")
+    with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as store:
+        collection = store.open_collection("clips")
+        whole = collection.load_vectors(urls)[urls[1]]
+        collection.upsert([replace(whole, vectors=whole.vectors[:2], positions=whole.positions[:2])])
+    assert run(urls, tmp_path, store="clips").attempted == 1
+    with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as store:
+        assert store.open_collection("clips").count_stored(urls) == {urls[0]: 3, urls[1]: 3}
+
+
+# Workers that die
+
+
+class Hostile:
+    """Stands in the place of `read_video` and does to its process what a hostile file does to a decoder."""
+
+    def __init__(self, **deeds: Any) -> None:
+        self.deeds = deeds
+
+    def __call__(self, task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) -> Any:
+        for name, deed in self.deeds.items():
+            if f"/{name}" in task[1]:
+                if deed == "hang":
+                    time.sleep(600)
+                os.kill(os.getpid(), deed)
+        return read_video(task, recipe=recipe, limits=limits)
+
+
+def test_workers_that_crash_and_hang_become_outcomes(
+    server: ClipServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # No file that kills the decoder on purpose can be kept in a repository: the deed is put in by hand.
+    monkeypatch.setattr(extract, "read_video", Hostile(crash=signal.SIGSEGV, hang="hang"))
+    monkeypatch.setattr(extract, "KILL_AFTER_S", 0.5)
+    urls = [server.url(name) for name in ("a.mp4", "crash.mp4", "b.webm", "hang.mp4", "c.ts", "crash2.mp4")]
+    limits = FetchLimits(timeout_s=3, max_bytes=50_000_000, allow_private_addresses=True)
+    report = run(urls, tmp_path, limits=limits)
+    assert [outcome.status for outcome in report.outcomes.values()] == [
+        Status.OK,
+        Status.DECODE_CRASH,
+        Status.OK,
+        Status.TIMEOUT,
+        Status.OK,
+        Status.DECODE_CRASH,
+    ]
+    assert "SIGSEGV" in report.outcomes[urls[1]].reason
+    assert [outcome.retryable for outcome in report.outcomes.values()] == [False, False, False, True, False, False]
+    assert load_ledger(tmp_path) == report.outcomes
+    monkeypatch.undo()
+    assert run(urls, tmp_path).attempted == 1
+
+
+def test_a_server_that_dribbles_its_headers_ends_as_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extract, "KILL_AFTER_S", 0.5)
+
+    def answer(request: Request) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\n"
+        while not request.closing.wait(0.05):
+            yield b"x"
+
+    limits = FetchLimits(timeout_s=1, max_bytes=50_000_000, allow_private_addresses=True)
+    with FaultServer(answer) as server:
+        report = run([server.url()], tmp_path, limits=limits)
+    assert [(o.status, o.retryable) for o in report.outcomes.values()] == [(Status.TIMEOUT, True)]
+
+
+def test_reading_never_raises(tmp_path: Path) -> None:
+    for url in ("\ud800", "\0", "x" * 100_000, "http://[", "http://%/", "//", "."):
+        read = read_video((0, url), recipe=RECIPE, limits=LIMITS)
+        assert read.outcome.status == Status.INVALID_URL and read.sample is None, url
+
+
+def test_what_was_spent_is_noted(server: ClipServer) -> None:
+    url = server.url("a.mp4")
+    read = read_video((0, url), recipe=RECIPE, limits=LIMITS)
+    assert read.outcome.fetched_bytes == server.served_bytes > 0 and read.outcome.elapsed_s > 0
+    assert (read.outcome.width_px, read.outcome.height_px, read.outcome.codec) == (160, 120, "h264")
+    assert read.outcome.duration_s == 2.0 and read.outcome.frames == 3
+
+
+# A run that ends in the middle
+
+
+class Failing(PdqEncoder):
+    """An encoder that fails at its second batch."""
+
+    calls = 0
+
+    def encode_frames(self, frames: Any) -> Any:
+        self.calls += 1
+        if self.calls == 2:
+            raise RuntimeError("the accelerator is gone")
+        return super().encode_frames(frames)
+
+
+def test_a_run_that_fails_leaves_no_process_behind(server: ClipServer, tmp_path: Path) -> None:
+    import psutil
+
+    with Ledger(tmp_path / "ledger.sqlite", RECIPE) as ledger, pytest.raises(RuntimeError, match="accelerator") as kept:
+        extract_videos(
+            [server.url(name) for name in ("a.mp4", "b.webm", "c.ts", "d.gif")],
+            rows=range(4),
+            encoder=Failing(),
+            recipe=RECIPE,
+            sink=JobSink(tmp_path / "jobs", RECIPE),
+            ledger=ledger,
+            limits=LIMITS,
+            workers=2,
+            batch_size=1,
+            thumbnails_dir=tmp_path / "thumbnails",
+        )
+    # A notebook keeps its last exception, and with it every frame it passed through.
+    assert kept.value.__traceback__
+    helpers = [
+        process
+        for process in psutil.Process().children(recursive=True)
+        if process.status() != psutil.STATUS_ZOMBIE and "forkserver" in " ".join(process.cmdline())
+    ]
+    workers = [process for process in helpers if process.parent() in helpers]
+    assert workers == []
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from test_extract import run
+if __name__ == "__main__":
+    import dedup_lib.extract
+    dedup_lib.extract.SAVE_EVERY_S = 0.0
+    run(sys.argv[3:], Path(sys.argv[1]), store=sys.argv[2], batch_size=1)
+"""
+
+
+@pytest.mark.parametrize("store", ["", "clips"])
+def test_a_run_that_is_killed_is_finished_by_the_next(media: Path, tmp_path: Path, store: str) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    folder = tmp_path / "run"
+    with ClipServer(media, latency_s=0.15) as server:
+        urls = [f"{server.url(name)}?{number}" for number in range(12) for name in ("a.mp4", "page.mp4")]
+        tests = str(Path(__file__).parent)
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([tests, os.environ["PYTHONPATH"]])}
+        command = [sys.executable, str(script), str(folder), store, *urls]
+        with subprocess.Popen(command, env=environment) as parent:
+            end_s = time.monotonic() + 60
+            while parent.poll() is None and time.monotonic() < end_s:
+                if (folder / "ledger.sqlite").exists() and len(load_ledger(folder)) >= 5:
+                    break
+                time.sleep(0.05)
+            assert parent.poll() is None, "it ended before it could be killed"
+            parent.kill()
+        done = load_ledger(folder)
+        assert 5 <= len(done) < len(urls)
+        server.latency_s = 0
+        report = run(urls, folder, store=store)
+        assert list(report.outcomes) == urls
+        assert [o.status for o in report.outcomes.values()] == [Status.OK, Status.HTML] * 12
+        assert report.skipped >= len(done) and report.attempted + report.skipped == len(urls)
+        assert run(urls, folder, store=store).attempted == 0
+
+
+# A disk that refuses
+
+
+def test_a_file_in_the_place_of_the_job_folder_is_told_before_any_work(server: ClipServer, tmp_path: Path) -> None:
+    (tmp_path / "jobs").touch()
+    with pytest.raises(RunFolderError, match=r"cannot write .*jobs"):
+        run([server.url("a.mp4")], tmp_path)
+    assert server.requests == {}
+
+
+@pytest.mark.parametrize("place", ["jobs/url_0000", "thumbnails"])
+def test_a_place_that_cannot_be_written_is_told(server: ClipServer, tmp_path: Path, place: str) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / place).touch()
+    with pytest.raises(RunFolderError, match=rf"cannot write .*{place}"):
+        run([server.url("a.mp4")], tmp_path)
+    (tmp_path / place).unlink()
+    assert run([server.url("a.mp4")], tmp_path).attempted == 1
+
+
+def test_a_private_address_is_an_outcome_and_nobody_is_asked(server: ClipServer, tmp_path: Path) -> None:
+    url = server.url("a.mp4")
+    limits = FetchLimits(timeout_s=5, max_bytes=1000, allow_private_addresses=False)
+    assert run([url], tmp_path, limits=limits).outcomes[url].status == Status.BLOCKED_ADDRESS
+    assert server.requests == {}
+
+
+def test_a_trouble_of_one_video_never_leaves(tmp_path: Path) -> None:
+    (tmp_path / "folder.mp4").mkdir()
+    try:
+        report = run([str(tmp_path / "folder.mp4"), "x" * 70_000], tmp_path)
+    except VideoTrouble as trouble:
+        pytest.fail(f"it left: {trouble}")
+    assert {o.status for o in report.outcomes.values()} == {Status.INVALID_URL}

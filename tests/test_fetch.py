@@ -1,0 +1,679 @@
+"""Fetching from servers that do as they should, as they please, or as an attacker would."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fault_server import FaultServer, Request, always, in_turn, reply, reply_range, serve
+
+from dedup_lib import fetch
+from dedup_lib.demo.server import ClipServer
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.fetch import CHUNK_BYTES, Deadline, FetchLimits, MediaStream, find_addresses, is_public_address
+from dedup_lib.fetch import open_stream as open_media
+from dedup_lib.records import Status
+
+BODY = np.random.default_rng(1).bytes(5 * CHUNK_BYTES + 1234)
+
+
+def open_stream(
+    url: str, *, timeout_s: float = 20, max_bytes: int = 50_000_000, allow_private: bool = True
+) -> MediaStream:
+    limits = FetchLimits(timeout_s=timeout_s, max_bytes=max_bytes, allow_private_addresses=allow_private)
+    return open_media(url, limits=limits, deadline=Deadline(timeout_s))
+
+
+def read_all(url: str, **limits: int) -> bytes:
+    with open_stream(url, **limits) as stream:
+        return stream.read()
+
+
+def trouble_of(url: str, **limits: float) -> VideoTrouble:
+    """What goes wrong when a URL is opened and read to its end."""
+    with pytest.raises(VideoTrouble) as caught, open_stream(url, **limits) as stream:  # type: ignore[arg-type] # mixed
+        stream.read()
+    return caught.value
+
+
+# Reading
+
+
+def test_a_file_on_a_server_with_ranges_is_read_whole_and_anywhere() -> None:
+    with FaultServer(serve(BODY)) as server, open_stream(server.url()) as stream:
+        assert stream.size_bytes == len(BODY)
+        assert stream.read() == BODY and stream.read(10) == b""
+        for position, size in ((0, 1), (CHUNK_BYTES - 1, 2), (3 * CHUNK_BYTES, CHUNK_BYTES), (len(BODY) - 5, 50)):
+            assert stream.seek(position) == stream.tell() == position
+            assert stream.read(size) == BODY[position : position + size]
+        assert stream.seek(-7, os.SEEK_END) == len(BODY) - 7
+        assert stream.seek(3, os.SEEK_CUR) == len(BODY) - 4 and stream.read() == BODY[-4:]
+        stream.seek(len(BODY) + 10)
+        assert stream.read(4) == b""
+        with pytest.raises(ValueError, match="before the start"):
+            stream.seek(-1)
+        assert stream.fetched_bytes == len(BODY)
+
+
+def test_reading_on_takes_ever_larger_ranges_and_each_byte_once() -> None:
+    with FaultServer(serve(BODY)) as server:
+        assert read_all(server.url()) == BODY
+        assert [last + 1 - first for first, last in server.ranges] == [
+            CHUNK_BYTES,
+            2 * CHUNK_BYTES,
+            2 * CHUNK_BYTES + 1234,
+        ]
+
+
+def test_reading_the_end_of_a_file_fetches_its_ends_only() -> None:
+    with FaultServer(serve(BODY)) as server, open_stream(server.url()) as stream:
+        stream.read(100)
+        stream.seek(-100, os.SEEK_END)
+        assert stream.read() == BODY[-100:]
+        assert stream.fetched_bytes == CHUNK_BYTES + 1234
+        stream.seek(0)
+        stream.read(100)
+        assert len(server.requests) == 2
+
+
+def test_a_file_smaller_than_one_range() -> None:
+    with FaultServer(serve(BODY[:1000])) as server:
+        assert read_all(server.url()) == BODY[:1000]
+        assert len(server.requests) == 1
+
+
+def test_chunks_that_are_no_longer_kept_are_fetched_again() -> None:
+    body = bytes(70 * CHUNK_BYTES)
+    with FaultServer(serve(body)) as server, open_stream(server.url(), max_bytes=10**9) as stream:
+        stream.read()
+        before = len(server.requests)
+        stream.seek(0)
+        assert stream.read(10) == bytes(10)
+        assert len(server.requests) == before + 1
+
+
+@pytest.mark.parametrize("length", [None, len(BODY)])
+def test_a_server_that_ignores_ranges_is_read_from_the_start(length: int | None) -> None:
+    with FaultServer(always(reply("200 OK", BODY, Content_Length=length))) as server:
+        with open_stream(server.url()) as stream:
+            assert stream.size_bytes == length
+            stream.seek(-10, os.SEEK_END)
+            assert stream.read() == BODY[-10:]
+            stream.seek(5)
+            assert stream.read(10) == BODY[5:15]
+        assert len(server.requests) == 1
+
+
+def test_a_body_in_chunks_is_read_whole() -> None:
+    parts = [BODY[start : start + 99_999] for start in range(0, len(BODY), 99_999)]
+    body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+    with FaultServer(always(reply("200 OK", body, Content_Length=None, Transfer_Encoding="chunked"))) as server:
+        assert read_all(server.url()) == BODY
+
+
+def test_without_ranges_no_more_is_fetched_than_is_read(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes(BODY)
+    with ClipServer(tmp_path, ranges=False) as server, open_stream(server.url("clip.mp4")) as stream:
+        stream.read(1000)
+        assert stream.fetched_bytes <= 64 * 1024
+        stream.seek(10 * len(BODY))
+        assert stream.read(1000) == b""
+        assert stream.fetched_bytes <= 64 * 1024
+
+
+def test_a_server_that_closes_every_connection_unannounced_is_read_whole() -> None:
+    with (
+        FaultServer(lambda request: [reply_range(request, BODY, Connection="keep-alive")]) as server,
+        open_stream(server.url()) as stream,
+    ):
+        for position in range(0, len(BODY), CHUNK_BYTES):
+            stream.seek(position)
+            assert stream.read(10) == BODY[position : position + 10]
+
+
+def test_the_request_says_what_it_needs_to() -> None:
+    with FaultServer(serve(BODY)) as server:
+        read_all(server.url("/a%20b/ü/../[x]|.mp4?x=%e4&y=1 2&z='{}'#part"))
+        request = server.requests[0]
+    assert request.path == "/a%20b/%C3%BC/../[x]|.mp4?x=%e4&y=1%202&z='{}'"
+    assert request.headers["host"] == f"127.0.0.1:{server.port}"
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["user-agent"].startswith("dedup-lib/")
+    assert "authorization" not in request.headers
+
+
+# Redirects
+
+
+def test_redirects_are_followed_five_times_and_no_further(tmp_path: Path) -> None:
+    def answer(request: Request) -> list[bytes]:
+        left = int(request.path.rpartition("/")[2])
+        return [reply("302 Found", Location=f"/{left - 1}") if left else reply_range(request, BODY)]
+
+    with FaultServer(answer) as server:
+        assert read_all(server.url("/5")) == BODY
+        refused = trouble_of(server.url("/6"))
+    assert (refused.status, refused.retryable) == (Status.HTTP_ERROR, False)
+    assert "5 redirects" in refused.reason
+
+
+@pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
+def test_every_kind_of_redirect_is_followed(status: str) -> None:
+    with FaultServer(in_turn(always(reply(status, b"gone", Location="end.mp4?a=b")), serve(BODY))) as server:
+        assert read_all(server.url("/way/start.mp4")) == BODY
+        assert [request.path for request in server.requests][:2] == ["/way/start.mp4", "/way/end.mp4?a=b"]
+
+
+def test_a_redirect_to_another_server_by_its_full_address() -> None:
+    with (
+        FaultServer(serve(BODY)) as second,
+        FaultServer(always(reply("302 Found", Location=second.url("/x")))) as first,
+    ):
+        assert read_all(first.url()) == BODY
+
+
+def test_bytes_beyond_ascii_in_a_redirect_arrive_as_they_are() -> None:
+    location = "/ü ber.mp4".encode().decode("latin-1")
+    with FaultServer(in_turn(always(reply("302 Found", Location=location)), serve(BODY))) as server:
+        assert read_all(server.url()) == BODY
+        assert server.requests[1].path == "/%C3%BC%20ber.mp4"
+
+
+def test_a_loop_of_redirects_ends() -> None:
+    with FaultServer(always(reply("302 Found", Location="/clip.mp4"))) as server:
+        assert trouble_of(server.url()).status == Status.HTTP_ERROR
+        assert len(server.requests) == 6
+
+
+@pytest.mark.parametrize(
+    ("location", "status"),
+    [
+        ("file:///etc/passwd", Status.BLOCKED_ADDRESS),
+        ("FILE:///etc/passwd", Status.BLOCKED_ADDRESS),
+        ("ftp://127.0.0.1/x", Status.BLOCKED_ADDRESS),
+        ("data:video/mp4;base64,AAAA", Status.BLOCKED_ADDRESS),
+        ("gopher://127.0.0.1:70/", Status.BLOCKED_ADDRESS),
+        ("http://[::1", Status.HTTP_ERROR),
+        ("http://127.0.0.1:99999/", Status.HTTP_ERROR),
+        ("http://0x7f.1/", Status.HTTP_ERROR),
+    ],
+)
+def test_a_redirect_to_anything_but_the_web_is_refused(location: str, status: Status) -> None:
+    with FaultServer(always(reply("302 Found", Location=location))) as server:
+        refused = trouble_of(server.url())
+    assert (refused.status, refused.retryable) == (status, False)
+
+
+def test_a_redirect_without_an_address_is_an_error() -> None:
+    with FaultServer(always(reply("302 Found"))) as server:
+        assert trouble_of(server.url()).reason == "HTTP 302 Found"
+
+
+# Credentials
+
+
+def test_credentials_in_a_url_are_decoded_and_sent() -> None:
+    with FaultServer(serve(BODY)) as server:
+        read_all(server.url(user="us%40er:pä%3Ass@"))
+        assert (
+            server.requests[0].headers["authorization"] == "Basic " + base64.b64encode("us@er:pä:ss".encode()).decode()
+        )
+
+
+def test_credentials_stay_with_their_server() -> None:
+    with (
+        FaultServer(serve(BODY)) as other,
+        FaultServer(
+            in_turn(
+                always(reply("302 Found", Location="/second")), always(reply("302 Found", Location=other.url("/third")))
+            )
+        ) as server,
+    ):
+        assert read_all(server.url(user="user:secret@")) == BODY
+        assert ["authorization" in request.headers for request in server.requests] == [True, True]
+        assert [request.headers.keys() & {"authorization", "cookie"} for request in other.requests[:1]] == [set()]
+
+
+# Answers that are no video
+
+
+@pytest.mark.parametrize(
+    ("status", "retryable"),
+    [
+        ("400 Bad Request", False),
+        ("401 Unauthorized", False),
+        ("403 Forbidden", False),
+        ("404 Not Found", False),
+        ("408 Timeout", True),
+        ("410 Gone", False),
+        ("429 Too Many Requests", True),
+        ("500 Oops", True),
+        ("501 Not Implemented", False),
+        ("502 Bad Gateway", True),
+        ("503 Busy", True),
+        ("504 Late", True),
+        ("204 No Content", False),
+        ("304 Not Modified", False),
+        ("416 Range Not Satisfiable", False),
+    ],
+)
+def test_an_error_of_the_server(status: str, retryable: bool) -> None:
+    with FaultServer(always(reply(status, Content_Length=None if status.startswith(("204", "304")) else 0))) as server:
+        found = trouble_of(server.url())
+    assert (found.status, found.reason, found.retryable) == (Status.HTTP_ERROR, f"HTTP {status}", retryable)
+
+
+def test_an_empty_file_has_no_range() -> None:
+    with FaultServer(always(reply("416 Range Not Satisfiable", Content_Range="bytes */0"))) as server:
+        assert trouble_of(server.url()).status == Status.NOT_VIDEO
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "bytes 5-9/100",
+        "bytes 0-9/*",
+        "items 0-9/10",
+        "bytes 0-9",
+        "bytes 0-9/" + "9" * 5000,
+        "bytes 0-9/-10",
+        "bytes \xb2-9/10",
+    ],
+)
+def test_a_range_that_does_not_say_which_it_is(value: str | None) -> None:
+    with FaultServer(always(reply("206 Partial Content", b"0123456789", Content_Range=value))) as server:
+        found = trouble_of(server.url())
+    assert found.status == Status.HTTP_ERROR and "Content-Range" in found.reason
+
+
+@pytest.mark.parametrize("length", ["\xb2", "+10", "9" * 5000, "ten"])
+def test_a_length_that_is_none_is_not_believed(length: str) -> None:
+    with FaultServer(always(reply("200 OK", b"0123456789", Content_Length=length))) as server:
+        try:
+            assert read_all(server.url()) == b"0123456789"
+        except VideoTrouble as trouble:
+            assert trouble.status == Status.UNREACHABLE
+
+
+def test_a_file_that_changes_while_it_is_read() -> None:
+    with FaultServer(in_turn(serve(BODY), serve(BODY + b"more"))) as server:
+        found = trouble_of(server.url())
+    assert (found.status, found.retryable) == (Status.HTTP_ERROR, True)
+
+
+def test_a_wrong_part_of_the_file() -> None:
+    def answer(request: Request) -> list[bytes]:
+        return [reply("206 Partial Content", BODY[:10], Content_Range=f"bytes 0-9/{len(BODY)}")]
+
+    with FaultServer(in_turn(serve(BODY), answer)) as server:
+        assert trouble_of(server.url()).status == Status.HTTP_ERROR
+
+
+@pytest.mark.parametrize(("status", "retryable"), [("200 OK", False), ("404 Not Found", False), ("503 Busy", True)])
+def test_a_server_that_has_the_first_part_only(status: str, retryable: bool) -> None:
+    with FaultServer(in_turn(serve(BODY), always(reply(status, b"sorry")))) as server:
+        found = trouble_of(server.url())
+    assert (found.status, found.retryable) == (Status.HTTP_ERROR, retryable)
+
+
+# Connections
+
+
+@pytest.mark.parametrize("first_is_whole", [True, False])
+def test_a_part_that_breaks_off(first_is_whole: bool) -> None:
+    def broken(request: Request) -> list[bytes]:
+        return [reply_range(request, BODY)[:-1000]]
+
+    with FaultServer(in_turn(serve(BODY) if first_is_whole else broken, broken)) as server:
+        found = trouble_of(server.url())
+    assert (found.status, found.retryable) == (Status.UNREACHABLE, True)
+
+
+def test_a_part_that_is_shorter_than_it_says() -> None:
+    def short(request: Request) -> list[bytes]:
+        first, last = request.range
+        return [reply("206 Partial Content", BODY[first:last], Content_Range=f"bytes {first}-{last}/{len(BODY)}")]
+
+    with FaultServer(short) as server:
+        assert trouble_of(server.url()).status == Status.UNREACHABLE
+
+
+def test_a_whole_file_that_breaks_off() -> None:
+    with FaultServer(always(reply("200 OK", BODY)[:-1000])) as server:
+        found = trouble_of(server.url())
+    assert (found.status, found.retryable) == (Status.UNREACHABLE, True)
+
+
+def test_more_than_was_asked_for_is_not_taken() -> None:
+    def endless(request: Request) -> Iterator[bytes]:
+        first, _ = request.range
+        yield reply("206 Partial Content", Content_Length=None, Content_Range=f"bytes {first}-{first}/{len(BODY)}")
+        yield BODY[first:]
+        while not request.closing.is_set():
+            yield bytes(100_000)
+
+    with FaultServer(endless) as server, open_stream(server.url()) as stream:
+        assert stream.read() == BODY
+        assert stream.fetched_bytes == len(BODY)
+
+
+@pytest.mark.parametrize("answer", [b"", b"nonsense\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"])
+def test_a_server_that_speaks_no_http(answer: bytes) -> None:
+    with FaultServer(always(answer)) as server:
+        found = trouble_of(server.url())
+    assert (found.status, found.retryable) == (Status.UNREACHABLE, True)
+
+
+def test_a_port_where_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    found = trouble_of(f"http://127.0.0.1:{port}/x.mp4")
+    assert (found.status, found.retryable) == (Status.UNREACHABLE, True)
+
+
+def test_a_name_without_an_address() -> None:
+    with pytest.raises(VideoTrouble) as caught:
+        find_addresses("fe80::1%no-such-interface", 80, allow_private=True)
+    assert caught.value.status == Status.UNREACHABLE and "does not resolve" in caught.value.reason
+
+
+def test_all_addresses_of_a_name_are_tried() -> None:
+    # The server listens on IPv4 only, and localhost may be an IPv6 address first.
+    with FaultServer(serve(BODY)) as server:
+        assert read_all(server.url(host="localhost")) == BODY
+        assert server.requests[0].headers["host"] == f"localhost:{server.port}"
+
+
+# Limits
+
+
+def test_a_server_that_never_answers_meets_the_deadline() -> None:
+    with FaultServer(lambda request: request.stall()) as server:
+        found = trouble_of(server.url(), timeout_s=0.3)
+    assert (found.status, found.retryable) == (Status.TIMEOUT, True)
+
+
+@pytest.mark.parametrize("head", [reply("200 OK", BODY)[:2000], b"HTTP/1.1 206 Partial"])
+def test_a_server_that_stops_in_the_middle_meets_the_deadline(head: bytes) -> None:
+    def answer(request: Request) -> Iterator[bytes]:
+        yield head
+        yield from request.stall()
+
+    with FaultServer(answer) as server:
+        assert trouble_of(server.url(), timeout_s=0.3).status == Status.TIMEOUT
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_byte_now_and_then_meets_the_deadline(ranges: bool) -> None:
+    def answer(request: Request) -> Iterator[bytes]:
+        yield reply("206 OK" if ranges else "200 OK", Content_Length=9999, Content_Range="bytes 0-9998/9999")
+        while not request.closing.wait(0.05):
+            yield b"x"
+
+    with FaultServer(answer) as server:
+        assert trouble_of(server.url(), timeout_s=0.5).status == Status.TIMEOUT
+
+
+def test_the_deadline_holds_for_all_redirects_together() -> None:
+    def answer(request: Request) -> list[bytes]:
+        request.closing.wait(0.3)
+        return [reply("302 Found", Location="/clip.mp4")]
+
+    with FaultServer(answer) as server:
+        assert trouble_of(server.url(), timeout_s=0.5).status == Status.TIMEOUT
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_no_more_is_fetched_than_allowed(tmp_path: Path, ranges: bool) -> None:
+    (tmp_path / "clip.mp4").write_bytes(BODY)
+    with ClipServer(tmp_path, ranges=ranges) as server:
+        url = server.url("clip.mp4")
+        found = trouble_of(url, max_bytes=len(BODY) - 1)
+        assert (found.status, found.retryable) == (Status.TOO_LARGE, False)
+        assert read_all(url, max_bytes=len(BODY)) == BODY
+        # The size of the file does not matter, only what is read of it.
+        with open_stream(url, max_bytes=CHUNK_BYTES) as stream:
+            assert stream.read(1000) == BODY[:1000]
+
+
+def test_a_stream_remembers_its_trouble() -> None:
+    with FaultServer(in_turn(serve(BODY), always(reply("503 Busy")))) as server, open_stream(server.url()) as stream:
+        stream.read(CHUNK_BYTES)
+        assert stream.trouble is None
+        with pytest.raises(VideoTrouble) as caught:
+            stream.read(1)
+        assert stream.trouble is caught.value
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["8.8.8.8", "93.184.216.34", "2001:4860:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"],
+)
+def test_public_addresses(address: str) -> None:
+    assert is_public_address(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1",
+        "127.255.255.254",
+        "0.0.0.0",
+        "10.1.2.3",
+        "172.16.0.1",
+        "172.31.255.255",
+        "192.168.1.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "192.0.2.1",
+        "198.18.0.1",
+        "224.0.0.1",
+        "240.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "fe80::1%eth0",
+        "fec0::1",
+        "fc00::1",
+        "fd00:ec2::254",
+        "ff02::1",
+        "ff0e::1",
+        "2001:db8::1",
+        "::ffff:127.0.0.1",
+        "::ffff:169.254.169.254",
+        "::127.0.0.1",
+        "::10.0.0.1",
+        "::ffff:0:7f00:1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::7f00:1",
+        "2002:7f00:1::",
+        "2002:c0a8:101::1",
+        "2001:0:4136:e378:8000:63bf:f5ff:fffe",
+    ],
+)
+def test_addresses_that_are_not_public(address: str) -> None:
+    assert not is_public_address(address)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", Status.BLOCKED_ADDRESS),
+        ("localhost", Status.BLOCKED_ADDRESS),
+        ("LOCALHOST", Status.BLOCKED_ADDRESS),
+        ("127.0.0.%31", Status.BLOCKED_ADDRESS),
+        ("127。0。0。1", Status.BLOCKED_ADDRESS),
+        ("[::ffff:127.0.0.1]", Status.BLOCKED_ADDRESS),
+        ("[::ffff:7f00:1]", Status.BLOCKED_ADDRESS),
+        ("[::1]", Status.BLOCKED_ADDRESS),
+        ("0.0.0.0", Status.BLOCKED_ADDRESS),
+        ("2130706433", Status.INVALID_URL),
+        ("0x7f000001", Status.INVALID_URL),
+        ("0x7f.0.0.1", Status.INVALID_URL),
+        ("0177.0.0.1", Status.INVALID_URL),
+        ("127.1", Status.INVALID_URL),
+        ("127.0.1", Status.INVALID_URL),
+    ],
+)
+def test_no_spelling_of_this_machine_is_asked_anything(host: str, status: Status) -> None:
+    with FaultServer(serve(BODY)) as server:
+        refused = trouble_of(server.url(host=host), allow_private=False)
+        assert (refused.status, refused.retryable) == (status, False)
+        assert server.connections == 0
+
+
+def test_a_redirect_is_no_way_around_the_check_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A test can reach no public server, so one loopback address plays its part, and localhost is private beside it.
+    monkeypatch.setattr(fetch, "is_public_address", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(fetch.socket, "getaddrinfo", look_up)
+    with FaultServer(serve(BODY)) as inner:
+        target = inner.url(host="localhost")
+        with FaultServer(
+            in_turn(always(reply("302 Found", Location="/2")), always(reply("302 Found", Location=target)))
+        ) as outer:
+            refused = trouble_of(outer.url(), allow_private=False)
+            assert len(outer.requests) == 2
+        assert (refused.status, refused.retryable) == (Status.BLOCKED_ADDRESS, False)
+        assert "localhost is 127.0.0.2" in refused.reason and "allow_private_addresses" in refused.reason
+        assert inner.connections == 0
+
+
+def look_up(host: str, port: int, *_: object, **__: object) -> list[tuple[object, ...]]:
+    """Finds two addresses for localhost, of which one is private."""
+    addresses = ["127.0.0.1", "127.0.0.2"] if host == "localhost" else [host]
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+
+
+# Local paths
+
+
+def test_a_local_file(tmp_path: Path) -> None:
+    (tmp_path / "ü b.mp4").write_bytes(BODY)
+    with open_stream(str(tmp_path / "ü b.mp4")) as stream:
+        assert stream.size_bytes == len(BODY)
+        stream.seek(-3, os.SEEK_END)
+        assert stream.read() == BODY[-3:] and stream.fetched_bytes == 3
+
+
+def test_places_that_are_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in ("", "fifo", "missing.mp4", "file/below.mp4", "loop", "x" * 5000, "nul\0.mp4"):
+        assert trouble_of(str(tmp_path / name)).status == Status.INVALID_URL, name
+    assert trouble_of("/dev/zero").status == Status.INVALID_URL
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    (tmp_path / "secret.mp4").touch(mode=0)
+    assert trouble_of(str(tmp_path / "secret.mp4")).status == Status.UNREACHABLE
+
+
+# Cells that hold no URL
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "  \t",
+        "ftp://example.org/x.mp4",
+        "file:///etc/passwd",
+        "javascript:alert(1)",
+        "data:video/mp4;base64,AAAA",
+        "concat:a.mp4|b.mp4",
+        "http:",
+        "http://",
+        "https:///x.mp4",
+        "http:/one-slash/x.mp4",
+        "http://exa mple/x.mp4",
+        "http://example.org:0/x.mp4",
+        "http://example.org:port/",
+        "http://example.org/\x00.mp4",
+        "http://example.org/\r\nX-Injected: yes",
+        "http://[::1/x.mp4",
+        "http://-/\ud800",
+        "\ud800",
+    ],
+)
+def test_what_is_no_address_is_refused_before_anything_is_asked(url: str) -> None:
+    refused = trouble_of(url)
+    assert (refused.status, refused.retryable) == (Status.INVALID_URL, False) and refused.reason
+
+
+def test_a_url_longer_than_the_store_holds_is_refused() -> None:
+    with FaultServer(serve(BODY)) as server:
+        fits = server.url("/")
+        fits += "ü" * ((65_535 - len(fits)) // 2)
+        assert trouble_of(fits + "üü").status == Status.INVALID_URL
+        assert server.connections == 0
+        with open_stream(fits) as stream:
+            assert stream.read(10) == BODY[:10]
+
+
+# TLS
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for `localhost`, with its key in the same file."""
+    openssl = shutil.which("openssl")
+    if not openssl:
+        pytest.skip("needs openssl to make a certificate")
+    path = tmp_path_factory.mktemp("tls") / "localhost.pem"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path.with_suffix(".key")), "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture
+def tls(certificate: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    return context
+
+
+def test_https_with_a_certificate_that_is_trusted(
+    certificate: Path, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with FaultServer(serve(BODY), tls=tls) as server:
+        assert read_all(server.url(host="localhost")) == BODY
+        refused = trouble_of(server.url(host="127.0.0.1"))
+    assert (refused.status, refused.retryable) == (Status.UNREACHABLE, False) and "TLS" in refused.reason
+
+
+def test_https_with_a_certificate_that_nobody_trusts(tls: ssl.SSLContext) -> None:
+    with FaultServer(serve(BODY), tls=tls) as server:
+        refused = trouble_of(server.url(host="localhost"))
+        assert (refused.status, refused.retryable) == (Status.UNREACHABLE, False) and "TLS" in refused.reason
+        assert server.requests == []
+
+
+def test_a_redirect_from_https_to_http_is_refused(
+    certificate: Path, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with (
+        FaultServer(serve(BODY)) as plain,
+        FaultServer(always(reply("302 Found", Location=plain.url())), tls=tls) as server,
+    ):
+        assert trouble_of(server.url(host="localhost")).status == Status.BLOCKED_ADDRESS
+        assert plain.connections == 0

@@ -1,0 +1,200 @@
+"""The ledger on real SQLite files."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dedup_lib.errors import RunFolderError
+from dedup_lib.ledger import Ledger
+from dedup_lib.records import Outcome, Recipe, Status
+
+RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+FULL = Outcome(
+    url="https://h/'ünï' \"中文\" 🎬\n\r\t\0.mp4",
+    status=Status.DECODE_ERROR,
+    reason="größer als erlaubt; DROP TABLE outcomes; --\nzweite Zeile",
+    retryable=True,
+    frames=3,
+    duration_s=12.345,
+    width_px=1920,
+    height_px=1080,
+    codec="h264",
+    fetched_bytes=5_000_000_000,
+    elapsed_s=0.125,
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]))
+seconds = st.floats(0, 1e9)
+outcomes = st.builds(
+    Outcome,
+    url=texts,
+    status=st.sampled_from(Status),
+    reason=texts,
+    retryable=st.booleans(),
+    frames=st.integers(0, 256),
+    duration_s=seconds,
+    width_px=st.integers(0, 100_000),
+    height_px=st.integers(0, 100_000),
+    codec=texts,
+    fetched_bytes=st.integers(0, 2**62),
+    elapsed_s=seconds,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "new" / "ledger.sqlite"
+
+
+def load(path: Path, recipe: Recipe = RECIPE) -> dict[str, Outcome]:
+    with Ledger(path, recipe) as ledger:
+        return ledger.load()
+
+
+def record(path: Path, *given: Outcome, recipe: Recipe = RECIPE) -> None:
+    with Ledger(path, recipe) as ledger:
+        ledger.record(given)
+
+
+def test_every_field_comes_back(path: Path) -> None:
+    record(path, FULL)
+    held = load(path)
+    assert held == {FULL.url: FULL}
+    assert type(held[FULL.url].retryable) is bool
+    assert type(held[FULL.url].status) is Status
+
+
+@given(given_outcomes=st.lists(outcomes, max_size=20))
+def test_any_outcome_comes_back(tmp_path_factory: pytest.TempPathFactory, given_outcomes: list[Outcome]) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    record(path, *given_outcomes)
+    assert load(path) == {outcome.url: outcome for outcome in given_outcomes}
+
+
+def test_a_new_ledger_is_empty(path: Path) -> None:
+    assert load(path) == {}
+    record(path)
+    assert load(path) == {}
+
+
+def test_recipes_are_kept_apart(path: Path) -> None:
+    other = replace(RECIPE, num_frames=4)
+    record(path, FULL)
+    record(path, replace(FULL, status=Status.OK), recipe=other)
+    assert load(path)[FULL.url].status == Status.DECODE_ERROR
+    assert load(path, other)[FULL.url].status == Status.OK
+    assert load(path, replace(RECIPE, preprocessing=2)) == {}
+
+
+def test_a_later_outcome_replaces_every_field(path: Path) -> None:
+    later = Outcome(url=FULL.url, status=Status.OK)
+    record(path, FULL, later)
+    assert load(path) == {FULL.url: later}
+    record(path, FULL)
+    assert load(path) == {FULL.url: FULL}
+
+
+def test_order_does_not_depend_on_the_order_of_writing(tmp_path: Path) -> None:
+    many = [replace(FULL, url=f"https://h/{n}") for n in range(50)]
+    record(tmp_path / "a", *many)
+    record(tmp_path / "b", *reversed(many))
+    assert list(load(tmp_path / "a")) == list(load(tmp_path / "b"))
+
+
+def test_all_or_none_are_written(path: Path) -> None:
+    record(path, FULL)
+    good, bad = replace(FULL, url="https://h/good"), replace(FULL, url="https://h/bad", frames=2**70)
+
+    def failing() -> Iterator[Outcome]:
+        yield good
+        raise RuntimeError("the run breaks")
+
+    with Ledger(path, RECIPE) as ledger:
+        with pytest.raises(OverflowError):
+            ledger.record([good, replace(FULL, frames=1), bad])
+        with pytest.raises(RuntimeError):
+            ledger.record(failing())
+        assert ledger.load() == {FULL.url: FULL}
+    assert load(path) == {FULL.url: FULL}
+
+
+RECORD_FOR_EVER = """
+import sys
+from itertools import count
+from pathlib import Path
+from dedup_lib.ledger import Ledger
+from dedup_lib.records import Outcome, Recipe, Status
+recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+with Ledger(Path(sys.argv[1]), recipe) as ledger:
+    for batch in count():
+        ledger.record(Outcome(url=f"{batch}/{n}", status=Status.OK) for n in range(10))
+        sys.stdout.write(f"{batch}\\n")
+        sys.stdout.flush()
+"""
+
+
+def test_a_killed_run_loses_nothing_that_it_recorded(path: Path) -> None:
+    recorded = -1
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", RECORD_FOR_EVER, str(path)], stdout=subprocess.PIPE, text=True)
+        assert writer.stdout is not None
+        with writer.stdout:
+            for _ in range(40):
+                recorded = max(recorded, int(writer.stdout.readline()))
+            writer.kill()
+            writer.wait()
+        held = load(path)
+        assert {f"{batch}/{n}" for batch in range(recorded + 1) for n in range(10)} <= set(held)
+        assert len(held) % 10 == 0, "a batch is written whole"
+
+
+def test_two_open_ledgers_see_each_other(path: Path) -> None:
+    with Ledger(path, RECIPE) as one, Ledger(path, RECIPE) as other:
+        one.record([FULL])
+        assert other.load() == {FULL.url: FULL}
+
+
+@pytest.mark.parametrize(
+    "content", [b"no database at all, but long enough to be read as one" * 100, b"SQLite format 3\0"]
+)
+def test_a_damaged_file_is_named_with_what_to_do(path: Path, content: bytes) -> None:
+    path.parent.mkdir()
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"the ledger .*ledger\.sqlite cannot be used .*move it away"):
+        load(path)
+    assert path.read_bytes() == content, "nothing is deleted"
+
+
+def test_a_file_damaged_in_the_middle(path: Path) -> None:
+    record(path, *(replace(FULL, url=f"https://h/{n}") for n in range(500)))
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError, match="cannot be used"):
+        load(path)
+
+
+def test_a_database_of_something_else(path: Path) -> None:
+    path.parent.mkdir()
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE outcomes (recipe, key)")
+    database.close()
+    with pytest.raises(RunFolderError, match="cannot be used"):
+        load(path)
+    with pytest.raises(RunFolderError, match="cannot be used"):
+        record(path, FULL)
+
+
+def test_a_folder_in_its_place(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(RunFolderError, match="cannot be used"):
+        load(path)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dedup_lib.errors import RunFolderError
+from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path, write_text_atomically
+from dedup_lib.settings import CleanJobsSettings
+
+SETTINGS = CleanJobsSettings(run_dir="outputs/x", jobs_dir="jobs", dry_run=False)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = tmp_path / "project {x} ünï"
+    for name in ("notebooks", "params"):
+        (root / name).mkdir(parents=True)
+    monkeypatch.chdir(root)
+    return root
+
+
+def test_the_project_root_is_the_nearest_with_notebooks_and_params(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = project / "notebooks" / "deep"
+    deep.mkdir()
+    for folder in (project, project / "notebooks", deep, project / "params"):
+        assert find_project_root(folder) == project
+        monkeypatch.chdir(folder)
+        assert find_project_root() == project
+        assert resolve_path("ads.csv") == project / "ads.csv"
+        assert RunFolder("outputs/x").path == project / "outputs" / "x"
+
+
+def test_without_a_project_it_is_the_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find_project_root() == find_project_root(tmp_path) == tmp_path
+
+
+def test_absolute_paths_and_home_are_left_where_they_are(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert resolve_path(tmp_path / "ads.csv") == tmp_path / "ads.csv"
+    assert resolve_path("~/ads.csv") == tmp_path / "ads.csv"
+    run = RunFolder(project / "outputs" / "x")
+    assert run.output_path("", "default.csv") == run.path / "default.csv"
+    assert run.output_path("mine/a.csv", "default.csv") == run.path / "mine" / "a.csv"
+    assert run.output_path(str(tmp_path / "a.csv"), "default.csv") == tmp_path / "a.csv"
+    assert run.output_path("~/a.csv", "default.csv") == tmp_path / "a.csv"
+
+
+def test_paths_as_people_read_them(project: Path, tmp_path: Path) -> None:
+    run = RunFolder("outputs/x")
+    assert run.shown(run.path / "a.csv") == "outputs/x/a.csv"
+    assert run.shown(tmp_path / "a.csv") == str(tmp_path / "a.csv")
+    assert run.shown_in_run(run.path / "stages" / "a.json") == "stages/a.json"
+    assert run.shown_in_run(project / "a.csv") == str(project / "a.csv")
+    assert repr(run) == "RunFolder('outputs/x')"
+
+
+def test_a_run_folder_is_made_and_everything_lies_in_it(project: Path) -> None:
+    run = RunFolder("outputs/new/x")
+    assert run.path.is_dir()
+    for path in (run.ledger_path, run.lite_path, run.thumbnails_dir, run.notebooks_dir, run.reports_dir):
+        assert path.parent == run.path
+
+
+def test_a_run_folder_that_cannot_be_made(project: Path) -> None:
+    (project / "file").write_text("")
+    for run_dir in ("file", "file/x"):
+        with pytest.raises(RunFolderError, match=r"the run folder .* cannot be made .*: choose another run_dir"):
+            RunFolder(run_dir)
+
+
+def test_what_a_stage_leaves_is_read_by_the_next(project: Path) -> None:
+    run = RunFolder("outputs/x")
+    path = run.write_record(
+        SETTINGS, counts={"rows": 3}, files={"output_csv": run.path / "ünï.csv"}, details={"list": {"csv": "/ads.csv"}}
+    )
+    assert path == run.path / "stages" / "04_clean_jobs.json"
+    assert run.read_record("04_clean_jobs") == {
+        "stage": "04_clean_jobs",
+        "settings": {"run_dir": "outputs/x", "jobs_dir": "jobs", "dry_run": False},
+        "counts": {"rows": 3},
+        "files": {"output_csv": str(run.path / "ünï.csv")},
+        "list": {"csv": "/ads.csv"},
+    }
+    assert run.require_record("04_clean_jobs", needed_for="05") == run.read_record("04_clean_jobs")
+    run.write_record(SETTINGS, counts={"rows": 4}, files={})
+    assert json.loads(path.read_text(encoding="utf-8"))["counts"] == {"rows": 4}
+
+
+def test_a_stage_that_has_not_run(project: Path) -> None:
+    run = RunFolder("outputs/x")
+    assert run.read_record("01_decode") is None
+    with pytest.raises(RunFolderError, match=r"the report needs what 01_decode leaves in outputs/x.*run notebooks/01"):
+        run.require_record("01_decode", needed_for="the report")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"stage": ', b"\xff\xfe{"])
+def test_a_damaged_record_is_named(project: Path, content: bytes) -> None:
+    run = RunFolder("outputs/x")
+    run.write_record(SETTINGS, counts={}, files={}).write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"outputs/x/stages/04_clean_jobs\.json is damaged .*04_clean_jobs\.ipynb"):
+        run.read_record("04_clean_jobs")
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.json"
+    write_text_atomically(path, "ünï\r\nline\n")
+    assert path.read_bytes() == "ünï\r\nline\n".encode()
+    with pytest.raises(UnicodeEncodeError):
+        write_text_atomically(path, "\ud800")
+    assert path.read_bytes() == "ünï\r\nline\n".encode()
+    assert list(path.parent.iterdir()) == [path]

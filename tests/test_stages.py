@@ -1,0 +1,545 @@
+"""The work of the stages on real run folders, ledgers, job folders and Milvus Lite files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dedup_lib.clean import clean_list
+from dedup_lib.decide import group_copies
+from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
+from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
+from dedup_lib.jobs import job_dir, save_job
+from dedup_lib.ledger import Ledger
+from dedup_lib.records import Outcome, Pooling, Recipe, Status, Vectors, VideoVectors
+from dedup_lib.run_folder import RunFolder
+from dedup_lib.settings import (
+    CollectionsSettings,
+    DecodeSettings,
+    DedupeUrlsSettings,
+    ExtractSettings,
+    NotebookSettings,
+    SearchSettings,
+    UploadSettings,
+)
+from dedup_lib.stages import (
+    ExtractedList,
+    ListSource,
+    find_first_list,
+    find_list,
+    list_stem,
+    load_extracted_list,
+    make_recipe,
+    manage_collections,
+    save_outputs,
+    search_list,
+    upload_jobs,
+    write_summary,
+)
+from dedup_lib.store import Store, StoreAddress
+from dedup_lib.tables import load_list
+from dedup_lib.vectors import normalise_rows, pool_vectors
+
+RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+AFTER = ("02_dedupe_urls", "01_decode")
+WIDTH = 8
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    for name in ("notebooks", "params"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MILVUS_URI", "")
+    return RunFolder("outputs/mine")
+
+
+@pytest.fixture
+def root(run: RunFolder, tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def decode_settings(**changes: Any) -> DecodeSettings:
+    return DecodeSettings(**{"run_dir": "outputs/mine", "input_csv": "", "url_column": "", "output_csv": ""} | changes)
+
+
+def dedupe_settings() -> DedupeUrlsSettings:
+    return DedupeUrlsSettings(
+        run_dir="outputs/mine",
+        input_csv="",
+        url_column="",
+        output_csv="",
+        report_csv="",
+        ignore_path_case=False,
+        drop_query_parameters=[],
+    )
+
+
+def extract_settings(**changes: Any) -> ExtractSettings:
+    values: dict[str, Any] = {
+        "run_dir": "outputs/mine",
+        "input_csv": "",
+        "url_column": "",
+        "mode": "direct",
+        "jobs_dir": "batch_outputs",
+        "collection": "videos",
+        "num_frames": 3,
+        "frame_span": "spread",
+        "encoder": "pdq",
+        "model": "",
+        "batch_size": 8,
+        "start": 0,
+        "end": None,
+        "overwrite": False,
+        "workers": 1,
+        "timeout_s": 5.0,
+        "max_bytes": 1000,
+        "allow_private_addresses": False,
+    }
+    return ExtractSettings(**values | changes)
+
+
+def search_settings(**changes: Any) -> SearchSettings:
+    values: dict[str, Any] = {
+        "run_dir": "outputs/mine",
+        "collection": "videos",
+        "cosine_thresh": 0.9,
+        "top_k": 2,
+        "auto_clean": True,
+        "unique_csv": "",
+        "report_csv": "",
+        "invalid_csv": "",
+        "sweep_low": None,
+        "sweep_high": None,
+        "sweep_steps": 5,
+    }
+    return SearchSettings(**values | changes)
+
+
+def upload_settings(vectors: Any = "frames", **changes: Any) -> UploadSettings:
+    values: dict[str, Any] = {"run_dir": "outputs/mine", "jobs_dir": "batch_outputs", "collection": "videos"}
+    return UploadSettings(**values | {"vectors": vectors, "overwrite": False} | changes)
+
+
+def record(
+    run: RunFolder,
+    settings: NotebookSettings,
+    source: ListSource,
+    *,
+    rows: int = 10,
+    text_duplicates: int = 0,
+    output_csv: str = "out.csv",
+    **details: Any,
+) -> None:
+    """What a notebook leaves behind."""
+    run.write_record(
+        settings,
+        counts={},
+        files={"input_csv": source.path, "output_csv": run.path / output_csv, "text_duplicates": run.path / "t.csv"},
+        details=source.as_record("url", rows=rows, text_duplicates=text_duplicates) | details,
+    )
+
+
+# Which list
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [("ads.csv", "ads"), ("ads.csv.gz", "ads"), ("a.b.csv", "a.b"), ("ads", "ads"), ("ä {x}.tsv", "ä {x}")],
+)
+def test_outputs_are_named_after_the_list(name: str, stem: str) -> None:
+    assert list_stem(Path("/data") / name) == stem
+
+
+def test_the_first_list_is_named_or_remembered(run: RunFolder, root: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"input_csv is empty, and no list has been read in outputs/mine yet"):
+        find_first_list(run, input_csv="", url_column="")
+    named = find_first_list(run, input_csv="lists/ads.csv", url_column="link")
+    wanted = ListSource(
+        path=root / "lists" / "ads.csv",
+        url_column="link",
+        list_csv=root / "lists" / "ads.csv",
+        list_rows=None,
+        text_duplicates=0,
+    )
+    assert named == wanted
+    record(run, decode_settings(), named)
+    assert find_first_list(run, input_csv="", url_column="link") == wanted
+    assert find_first_list(run, input_csv="other.csv", url_column="").path == root / "other.csv"
+
+
+def test_each_stage_reads_what_the_one_before_made(run: RunFolder, root: Path) -> None:
+    first = find_first_list(run, input_csv="ads.csv", url_column="")
+    record(run, decode_settings(), first, rows=10, output_csv="ads.decoded.csv")
+    second = find_list(run, input_csv="", url_column="", after=["01_decode"])
+    assert second == ListSource(
+        path=run.path / "ads.decoded.csv",
+        url_column="url",
+        list_csv=root / "ads.csv",
+        list_rows=10,
+        text_duplicates=0,
+    )
+    assert second.stem == "ads"
+    record(run, dedupe_settings(), second, rows=10, text_duplicates=3, output_csv="ads.unique.csv")
+    third = find_list(run, input_csv="", url_column="", after=AFTER)
+    assert (third.path, third.list_csv) == (run.path / "ads.unique.csv", root / "ads.csv")
+    assert (third.list_rows, third.text_duplicates) == (10, 3)
+    assert third.as_record("url", rows=7)["list"] == {"csv": str(root / "ads.csv"), "rows": 10, "text_duplicates": 3}
+
+    for same in ("ads.csv", str(root / "ads.csv"), "./ads.csv", "outputs/../ads.csv"):
+        assert find_list(run, input_csv=same, url_column="", after=AFTER) == third
+    assert find_list(run, input_csv="", url_column="mine", after=AFTER).url_column == "mine"
+
+
+def test_another_list_starts_anew(run: RunFolder, root: Path) -> None:
+    first = find_first_list(run, input_csv="ads.csv", url_column="")
+    record(run, dedupe_settings(), first, text_duplicates=3)
+    other = find_list(run, input_csv="other.csv", url_column="", after=AFTER)
+    assert other == ListSource(
+        path=root / "other.csv", url_column="", list_csv=root / "other.csv", list_rows=None, text_duplicates=0
+    )
+
+
+def test_a_later_stage_of_another_list_is_passed_over(run: RunFolder, root: Path) -> None:
+    old = find_first_list(run, input_csv="old.csv", url_column="")
+    record(run, dedupe_settings(), old, output_csv="old.unique.csv")
+    new = find_first_list(run, input_csv="new.csv", url_column="")
+    record(run, decode_settings(), new, output_csv="new.decoded.csv")
+    found = find_list(run, input_csv="new.csv", url_column="", after=AFTER)
+    assert (found.path, found.text_duplicates) == (run.path / "new.decoded.csv", 0)
+    with pytest.raises(RunFolderError, match=r"read different lists in outputs/mine .*new\.csv, .*old\.csv.*set input"):
+        find_list(run, input_csv="", url_column="", after=AFTER)
+
+
+def test_no_list_at_all(run: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match="input_csv is empty and 02_dedupe_urls or 01_decode has not run"):
+        find_list(run, input_csv="", url_column="", after=AFTER)
+
+
+# Upload
+
+
+def rows_of(seed: int, *, frames: int = 3) -> Vectors:
+    return normalise_rows(np.random.default_rng(seed).normal(size=(frames, WIDTH)))
+
+
+def video_of(url: str, seed: int, *, frames: int = 3) -> VideoVectors:
+    return VideoVectors(url=url, vectors=rows_of(seed, frames=frames), positions=tuple(range(frames)))
+
+
+def save_jobs(
+    run: RunFolder, videos: Iterable[VideoVectors | None], *, recipe: Recipe = RECIPE, first: int = 0
+) -> None:
+    for row, video in enumerate(videos, start=first):
+        url = video.url if video else f"https://h/failed {row}"
+        outcome = Outcome(url=url, status=Status.OK if video else Status.TIMEOUT)
+        save_job(job_dir(run.path / "batch_outputs", row), outcome=outcome, recipe=recipe, vectors=video)
+
+
+VIDEOS = [video_of(f"https://h/{n}", n, frames=1 + n % 3) for n in range(5)]
+
+
+@pytest.mark.parametrize("pooling", Pooling)
+def test_job_folders_go_up_pooled_as_asked(run: RunFolder, pooling: Pooling) -> None:
+    save_jobs(run, [*VIDEOS, None])
+    done: list[int] = []
+    for _ in range(2):
+        report = upload_jobs(run, settings=upload_settings(str(pooling)), progress=done.append)
+    assert (report.jobs, report.other_recipes, sum(done)) == (5, 0, 10)
+    assert (report.facts.pooling, report.facts.recipe, report.facts.dimension) == (pooling, RECIPE, WIDTH)
+    assert report.facts.rows == (sum(len(v.positions) for v in VIDEOS) if pooling == Pooling.FRAMES else 5)
+    with Store(StoreAddress.find(run)) as store:
+        held = store.open_collection("videos").load_vectors([v.url for v in VIDEOS])
+    for video in VIDEOS:
+        np.testing.assert_allclose(held[video.url].vectors, pool_vectors(video.vectors, pooling), atol=1e-6)
+        assert held[video.url].positions == (video.positions if pooling == Pooling.FRAMES else (0,))
+
+
+def test_an_upload_mixes_nothing(run: RunFolder) -> None:
+    save_jobs(run, VIDEOS[:2])
+    upload_jobs(run, settings=upload_settings("frames"))
+    with pytest.raises(StoreError, match="holds other vectors than this run makes"):
+        upload_jobs(run, settings=upload_settings("average"))
+    replaced = upload_jobs(run, settings=upload_settings("average", overwrite=True))
+    assert (replaced.facts.rows, replaced.facts.pooling) == (2, Pooling.AVERAGE)
+
+
+def test_job_folders_of_other_settings_stay_behind(run: RunFolder) -> None:
+    other = replace(RECIPE, num_frames=2)
+    save_jobs(run, VIDEOS[:3])
+    save_jobs(run, VIDEOS[3:], recipe=other, first=3)
+    with pytest.raises(RunFolderError, match="made by 2 different settings, and 03_extract has not run"):
+        upload_jobs(run, settings=upload_settings())
+    source = find_first_list(run, input_csv="ads.csv", url_column="")
+    record(run, extract_settings(), source, recipe=vars(RECIPE))
+    report = upload_jobs(run, settings=upload_settings())
+    assert (report.jobs, report.other_recipes, report.facts.recipe) == (3, 2, RECIPE)
+    record(run, extract_settings(), source, recipe=vars(replace(RECIPE, num_frames=9)))
+    with pytest.raises(RunFolderError, match=r"holds a vector that the settings of 03_extract made \(5 hold one of"):
+        upload_jobs(run, settings=upload_settings())
+
+
+def test_nothing_to_upload(run: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match=r"no job folder .*batch_outputs: run 03_extract with mode: batch first"):
+        upload_jobs(run, settings=upload_settings())
+    save_jobs(run, [None])
+    with pytest.raises(RunFolderError, match="no job folder in outputs/mine/batch_outputs holds a vector"):
+        upload_jobs(run, settings=upload_settings())
+    assert not run.lite_path.exists()
+
+
+# Search
+
+LIKE = rows_of(100)
+"""Frames that several videos share."""
+
+
+def copy_of(url: str) -> VideoVectors:
+    return VideoVectors(url=url, vectors=LIKE, positions=(0, 1, 2))
+
+
+def fill(run: RunFolder, videos: Iterable[VideoVectors], *, recipe: Recipe = RECIPE) -> None:
+    with Store(StoreAddress.find(run)) as store:
+        filled = store.ensure_collection("videos", pooling=Pooling.FRAMES, recipe=recipe, dimension=WIDTH)
+        filled.upsert(list(videos))
+
+
+URLS = ["https://h/0", "https://h/copy 1", "https://h/gone", "https://h/1", "https://h/copy 2", "https://h/late"]
+
+
+def extracted(run: RunFolder, *, text_duplicates: int = 0, recipe: Recipe = RECIPE) -> ExtractedList:
+    """A list that 03_extract worked through in the direct flow."""
+    path = run.path / "ads.unique.csv"
+    pd.DataFrame({"n": range(len(URLS)), "url": URLS}).to_csv(path, index=False)
+    source = ListSource(
+        path=path,
+        url_column="url",
+        list_csv=run.path.parent / "ads.csv",
+        list_rows=len(URLS) + text_duplicates,
+        text_duplicates=text_duplicates,
+    )
+    record(run, extract_settings(), source, recipe=vars(recipe))
+    statuses = [Status.OK, Status.OK, Status.TIMEOUT, Status.OK, Status.OK]
+    with Ledger(run.ledger_path, recipe) as ledger:
+        ledger.record(Outcome(url=u, status=s) for u, s in zip(URLS, statuses, strict=False))
+    return load_extracted_list(run, collection="videos")
+
+
+STORED = [VIDEOS[0], copy_of(URLS[1]), video_of(URLS[3], 1), copy_of(URLS[4])]
+
+
+def test_the_list_is_what_extract_worked_through(run: RunFolder) -> None:
+    listed = extracted(run, text_duplicates=2)
+    assert listed.urls == URLS
+    assert (listed.name, listed.list_rows, listed.text_duplicates, listed.recipe) == ("ads.csv", 8, 2, RECIPE)
+    assert listed.without_vector == 2
+    assert listed.statuses == {Status.OK: 4, Status.TIMEOUT: 1, Status.PENDING: 1}
+    assert not run.lite_path.exists(), "the store is not needed for it"
+    (run.path / "ads.unique.csv").unlink()
+    with pytest.raises(ListError, match="does not exist"):
+        load_extracted_list(run, collection="videos")
+
+
+def test_without_extract_the_list_is_what_the_collection_holds(run: RunFolder) -> None:
+    with pytest.raises(StoreError, match="no collection 'videos'"):
+        load_extracted_list(run, collection="videos")
+    fill(run, [*STORED, copy_of("https://h/'ünï'")])
+    listed = load_extracted_list(run, collection="videos")
+    assert listed.urls == sorted([*(v.url for v in STORED), "https://h/'ünï'"])
+    assert (listed.name, listed.list_rows, listed.text_duplicates, listed.recipe) == ("videos", 5, 0, None)
+    assert listed.without_vector == 0
+    scored, plan = search_list(run, listed, settings=search_settings())
+    assert plan.recipe == RECIPE
+    (group,) = group_copies(scored.pairs, threshold=plan.threshold)
+    assert {listed.urls[row] for row in (group.kept, *group.copies)} == {URLS[1], URLS[4], "https://h/'ünï'"}
+
+
+def test_a_search_compares_the_list_and_nothing_else(run: RunFolder) -> None:
+    strangers = [copy_of(f"https://other/{n}") for n in range(9)]
+    fill(run, [*STORED, *strangers])
+    scored, plan = search_list(run, extracted(run), settings=search_settings())
+    assert [(p.first, p.second, p.similarity) for p in scored.pairs if p.similarity >= 0.9] == [(1, 4, 1.0)]
+    assert scored.searched_deeper > 0
+    assert scored.floor == plan.sweep_low == SWEEP_LOWS["pdq"]
+    np.testing.assert_array_equal(np.isnan(scored.nearest), [False, False, True, False, False, True])
+
+
+def test_numbers_left_empty_are_the_encoders_own(run: RunFolder) -> None:
+    fill(run, STORED)
+    listed = extracted(run)
+    _, plan = search_list(run, listed, settings=search_settings(cosine_thresh=None))
+    assert (plan.threshold, plan.sweep_low, plan.sweep_high) == (DEFAULT_THRESHOLDS["pdq"], SWEEP_LOWS["pdq"], 1.0)
+    sweep = plan.sweep(6)
+    assert sweep == sorted({0.5, 0.6, 0.7, DEFAULT_THRESHOLDS["pdq"], 0.8, 0.9, 1.0})
+    _, plan = search_list(run, listed, settings=search_settings(cosine_thresh=0.3, sweep_high=0.7))
+    assert (plan.threshold, plan.sweep_low, plan.sweep(5)) == (0.3, 0.3, [0.3, 0.4, 0.5, 0.6, 0.7])
+    _, plan = search_list(run, listed, settings=search_settings(cosine_thresh=0.32123))
+    assert plan.sweep(3) == [0.32123, 0.6606, 1.0]
+    with pytest.raises(SettingError, match=r"sweep_high = 0\.4 .*must lie above 0\.5, where the sweep starts"):
+        search_list(run, listed, settings=search_settings(sweep_high=0.4))
+
+
+def test_vectors_of_other_settings_are_not_compared(run: RunFolder) -> None:
+    other = replace(RECIPE, num_frames=5)
+    fill(run, STORED, recipe=other)
+    with pytest.raises(StoreError, match="filled by other settings than 03_extract used here") as caught:
+        search_list(run, extracted(run), settings=search_settings())
+    assert RECIPE.to_json() in str(caught.value)
+    assert other.to_json() in str(caught.value)
+
+
+def test_a_collection_that_lacks_videos_is_not_searched(run: RunFolder) -> None:
+    fill(run, STORED[:-1])
+    with pytest.raises(
+        StoreError, match="1 of 4 videos have no vector in the collection 'videos', such as https://h/copy 2"
+    ):
+        search_list(run, extracted(run), settings=search_settings())
+
+
+# Outputs
+
+
+def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[str, Any], dict[str, Path]]:
+    settings = search_settings(**changes)
+    scored, plan = search_list(run, listed, settings=settings)
+    groups = group_copies(scored.pairs, threshold=plan.threshold)
+    cleaned = clean_list(
+        listed.frame, url_column=listed.url_column, outcomes=listed.outcomes, groups=groups, auto_clean=True
+    )
+    files = save_outputs(run, cleaned, settings=settings)
+    summary = write_summary(run, listed=listed, cleaned=cleaned, groups=groups, scored=scored, plan=plan, files=files)
+    return summary, files
+
+
+def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
+    fill(run, STORED)
+    listed = extracted(run, text_duplicates=2)
+    source = find_first_list(run, input_csv=str(run.path.parent / "ads.csv"), url_column="")
+    record(run, dedupe_settings(), source, rows=8, text_duplicates=2)
+    summary, files = finish(run, listed, report_csv="copies.csv", unique_csv=str(root / "clean.csv"))
+
+    assert summary["rows"] == {
+        "input": 8,
+        "text_duplicates": 2,
+        "final": 3,
+        "duplicates": 1,
+        "invalid": 0,
+        "failed": 2,
+    }
+    assert summary["statuses"] == {"ok": 4, "timeout": 1, "pending": 1}
+    assert summary["flow"] == ["02_dedupe_urls", "03_extract", "06_search_and_clean"]
+    assert summary["files"] == {
+        "FINAL_RESULT": str(root / "clean.csv"),
+        "duplicates": "copies.csv",
+        "invalid_urls": "invalid_urls.csv",
+        "failed_urls": "failed_urls.csv",
+        "featureless_urls": "featureless_urls.csv",
+        "text_duplicates": "t.csv",
+    }
+    decision = summary["decision"]
+    assert (decision["threshold"], decision["encoder"], decision["schema"]) == (0.9, "pdq", "video_frames")
+    assert (decision["groups"], decision["largest_group"]) == (1, 2)
+    assert json.loads((run.path / "summary.json").read_text(encoding="utf-8")) == summary
+
+    assert load_list(root / "clean.csv")["url"].tolist() == [URLS[0], URLS[1], URLS[3]]
+    assert load_list(files["duplicates"]).to_dict("records") == [
+        {"url": URLS[4], "duplicate_of": URLS[1], "similarity": "1.0", "group": "1", "n": "4"}
+    ]
+    failed = load_list(files["failed_urls"])
+    assert failed["status"].tolist() == ["timeout", "pending"]
+    assert files["invalid_urls"].read_text(encoding="utf-8") == "url,status,reason,n\n"
+
+
+def test_text_duplicates_of_another_list_are_not_those_of_this_one(run: RunFolder) -> None:
+    fill(run, STORED)
+    listed = extracted(run)
+    other = find_first_list(run, input_csv="other.csv", url_column="")
+    record(run, dedupe_settings(), other, text_duplicates=5)
+    summary, files = finish(run, listed)
+    assert "text_duplicates" not in files
+    assert summary["rows"]["text_duplicates"] == 0
+
+
+def test_rows_that_do_not_add_up_are_not_written_down(run: RunFolder) -> None:
+    fill(run, STORED)
+    listed = replace(extracted(run), list_rows=7)
+    with pytest.raises(AccountingError, match=r"the rows of ads\.csv do not add up"):
+        finish(run, listed)
+    assert not (run.path / "summary.json").exists()
+
+
+# Collections
+
+
+def manage(run: RunFolder, action: Any, **changes: Any) -> pd.DataFrame:
+    values: dict[str, Any] = {
+        "run_dir": "outputs/mine",
+        "collection": "",
+        "schema": "video_frames",
+        "encoder": "pdq",
+        "model": "",
+        "num_frames": 3,
+        "frame_span": "spread",
+    }
+    return manage_collections(run, CollectionsSettings(**values | {"action": action} | changes))
+
+
+def test_looking_after_collections(run: RunFolder) -> None:
+    columns = ["collection", "rows", "schema", "dimension", "recipe", "sample"]
+    (pinged,) = manage(run, "ping").to_dict("records")
+    assert (pinged["store"], pinged["answers"]) == ("Milvus Lite, milvus.db", "yes")
+    assert pinged["version"]
+    empty = manage(run, "list")
+    assert (list(empty.columns), len(empty)) == (columns, 0)
+
+    made = manage(run, "create", collection="b", schema="aggregated", num_frames=5)
+    recipe = replace(RECIPE, num_frames=5)
+    assert made.to_dict("records") == [
+        {
+            "collection": "b",
+            "rows": 0,
+            "schema": "aggregated",
+            "dimension": 256,
+            "recipe": recipe.to_json(),
+            "sample": "",
+        }
+    ]
+    with pytest.raises(StoreError, match="'b' exists already"):
+        manage(run, "create", collection="b")
+    fill(run, [copy_of("https://h/a")])
+    listed = manage(run, "list")
+    assert listed["collection"].tolist() == ["b", "videos"]
+    assert listed["rows"].tolist() == [0, 3]
+    assert listed["sample"].tolist() == ["", ", ".join(["https://h/a"] * 3)]
+    assert manage(run, "drop", collection="b")["collection"].tolist() == ["videos"]
+    with pytest.raises(StoreError, match="no collection 'b'"):
+        manage(run, "drop", collection="b")
+
+
+@pytest.mark.parametrize(
+    ("schema", "num_frames", "pooling"),
+    [("video_dedup", 1, Pooling.FIRST), ("video_frames", 3, Pooling.FRAMES), ("aggregated", 3, Pooling.AVERAGE)],
+)
+def test_a_collection_made_by_hand_takes_what_a_run_makes(
+    run: RunFolder, schema: str, num_frames: int, pooling: Pooling
+) -> None:
+    manage(run, "create", collection="videos", schema=schema, num_frames=num_frames)
+    recipe = replace(RECIPE, num_frames=num_frames)
+    with Store(StoreAddress.find(run)) as store:
+        opened = store.ensure_collection("videos", pooling=pooling, recipe=recipe, dimension=256)
+        assert opened.facts.rows == 0
+
+
+def test_a_recipe_holds_what_changes_a_vector() -> None:
+    from dedup_lib.encoders import load_encoder
+
+    assert make_recipe(extract_settings(), load_encoder("pdq")) == RECIPE
+    assert make_recipe(extract_settings(workers=9, batch_size=1), load_encoder("pdq")) == RECIPE
+    assert make_recipe(extract_settings(num_frames=1, frame_span="first"), load_encoder("pdq")) != RECIPE

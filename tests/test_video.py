@@ -1,0 +1,353 @@
+"""Frames out of files of every kind, and a status for every file that gives none."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from fault_server import FaultServer, always, reply
+from media import number_frame, read_number, save_clip, save_sound
+
+from dedup_lib.demo.server import ClipServer
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.fetch import Deadline, FetchLimits, open_stream
+from dedup_lib.records import Status
+from dedup_lib.video import FRAME_SIDE_PX, GrabbedFrames, grab_frames
+
+LIMITS = FetchLimits(timeout_s=30, max_bytes=50_000_000, allow_private_addresses=True)
+
+CLIPS: dict[str, dict[str, Any]] = {
+    "index-last.mp4": {},
+    "index-first.mp4": {"options": {"movflags": "+faststart"}},
+    "fragmented.mp4": {"options": {"movflags": "frag_keyframe+empty_moov"}},
+    "one-key-frame.mp4": {"key_every": 300},
+    "with-sound.mp4": {"sound": True},
+    "clip.mov": {},
+    "clip.mkv": {},
+    "clip.flv": {},
+    "vp9.webm": {"codec": "libvpx-vp9"},
+    "no-duration.webm": {"codec": "libvpx", "piped": True, "file_format": "webm", "options": {"live": "1"}},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "raw.avi": {"codec": "rawvideo", "pixels": "bgr24"},
+    "clip.ts": {"file_format": "mpegts"},
+    "one-key-frame.ts": {"file_format": "mpegts", "key_every": 300},
+    "clip.h264": {"file_format": "h264"},
+    "clip.gif": {"codec": "gif", "pixels": "rgb8"},
+    "clip.mpg": {"codec": "mpeg2video", "file_format": "mpeg", "fps": 25, "count": 75},
+    "clip.nut": {"codec": "ffv1", "pixels": "bgr0"},
+    "clip.wmv": {"codec": "wmv2", "file_format": "asf"},
+    "late-start.mkv": {"options": {"output_ts_offset": "100"}},
+    "late-start.ts": {"file_format": "mpegts", "options": {"output_ts_offset": "1000"}},
+    "mjpeg.avi": {"codec": "mjpeg", "pixels": "yuvj420p"},
+}
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of three-second clips of all kinds, frames numbered from 0, ten a second unless CLIPS says otherwise."""
+    folder = tmp_path_factory.mktemp("video")
+    for name, facts in CLIPS.items():
+        save_clip(folder / name, **facts)
+    return folder
+
+
+def grab(path: Path | str, *, num_frames: int = 3, frame_span: str = "spread", timeout_s: float = 30) -> GrabbedFrames:
+    deadline = Deadline(timeout_s)
+    with open_stream(str(path), limits=LIMITS, deadline=deadline) as stream:
+        return grab_frames(stream, num_frames=num_frames, frame_span=frame_span, deadline=deadline)
+
+
+def trouble_of(path: Path | str, **asked: Any) -> VideoTrouble:
+    with pytest.raises(VideoTrouble) as caught:
+        grab(path, **asked)
+    return caught.value
+
+
+def numbers(grabbed: GrabbedFrames) -> list[int]:
+    return [read_number(frame) for frame in grabbed.frames]
+
+
+# Which frames
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_spread_frames_are_those_at_a_sixth_a_half_and_five_sixths(clips: Path, name: str) -> None:
+    grabbed = grab(clips / name)
+    fps, count = CLIPS[name].get("fps", 10), CLIPS[name].get("count", 30)
+    # FLV and MPEG program streams state a duration that is a few frames off.
+    assert np.allclose(numbers(grabbed), [count / 6, count / 2, count * 5 / 6], atol=3 if fps == 25 else 1)
+    assert np.allclose(grabbed.times_s, [number / fps for number in numbers(grabbed)], atol=0.02)
+    assert grabbed.positions == (0, 1, 2)
+    assert (grabbed.facts.width_px, grabbed.facts.height_px) == (160, 120)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_first_frames_are_the_first(clips: Path, name: str) -> None:
+    grabbed = grab(clips / name, frame_span="first", num_frames=4)
+    assert numbers(grabbed) == [0, 1, 2, 3]
+    fps = CLIPS[name].get("fps", 10)
+    assert np.allclose(grabbed.times_s, np.arange(4) / fps, atol=0.002) and grabbed.positions == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["index-last.mp4", "vp9.webm", "mpeg4.avi", "clip.ts"])
+def test_over_http_the_same_frames_come_with_and_without_ranges(clips: Path, name: str) -> None:
+    here = grab(clips / name)
+    for ranges in (True, False):
+        with ClipServer(clips, ranges=ranges) as server:
+            there = grab(server.url(name))
+        assert there.facts == here.facts and there.times_s == here.times_s
+        assert all(np.array_equal(a, b) for a, b in zip(there.frames, here.frames, strict=True))
+
+
+def test_over_http_without_a_length_the_same_frames_come(clips: Path) -> None:
+    content = (clips / "index-last.mp4").read_bytes()
+    with FaultServer(always(reply("200 OK", content, Content_Length=None))) as server:
+        assert numbers(grab(server.url())) == numbers(grab(clips / "index-last.mp4"))
+
+
+def test_known_facts(clips: Path) -> None:
+    assert grab(clips / "index-last.mp4").facts.duration_s == pytest.approx(3.0)
+    assert grab(clips / "index-last.mp4").facts.codec == "h264"
+    assert grab(clips / "no-duration.webm").facts.duration_s == 0
+    assert grab(clips / "vp9.webm").facts.codec == "vp9"
+
+
+def test_every_frame_may_be_asked_for(clips: Path) -> None:
+    assert numbers(grab(clips / "index-last.mp4", num_frames=30)) == list(range(30))
+    assert numbers(grab(clips / "index-last.mp4", num_frames=30, frame_span="first")) == list(range(30))
+
+
+def test_a_video_with_fewer_frames_than_asked_for(tmp_path: Path) -> None:
+    clip = save_clip(tmp_path / "two.mp4", count=2)
+    assert numbers(grab(clip, frame_span="first", num_frames=5)) == [0, 1]
+    assert numbers(grab(clip, num_frames=4)) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("facts", [{}, {"codec": "gif", "pixels": "rgb8"}, {"codec": "libvpx"}])
+def test_a_video_of_one_frame(tmp_path: Path, facts: dict[str, str]) -> None:
+    suffix = {"gif": ".gif", "libvpx": ".webm"}.get(facts.get("codec", ""), ".mp4")
+    clip = save_clip(tmp_path / f"one{suffix}", count=1, **facts)  # type: ignore[arg-type] # names of codec and pixels
+    assert len(grab(clip, frame_span="first").frames) == 1
+    # A still is shown at every position, as it is in a copy of it that lasts longer.
+    spread = grab(clip)
+    assert spread.positions == (0, 1, 2) and set(spread.times_s) == {0.0}
+
+
+# What frames look like
+
+
+def test_frames_are_rgb_and_not_too_large(tmp_path: Path) -> None:
+    grabbed = grab(save_clip(tmp_path / "wide.mp4", count=3, size_px=(1280, 360)), num_frames=1)
+    (frame,) = grabbed.frames
+    assert frame.shape == (144, FRAME_SIDE_PX, 3) and frame.dtype == np.uint8 and frame.flags.c_contiguous
+    assert (grabbed.facts.width_px, grabbed.facts.height_px) == (1280, 360)
+    expected = cv2.resize(number_frame(1, size_px=(1280, 360)), (512, 144), interpolation=cv2.INTER_AREA)
+    assert np.abs(frame.astype(int) - expected).mean() < 6
+
+
+def test_a_small_frame_is_not_enlarged(tmp_path: Path) -> None:
+    assert grab(save_clip(tmp_path / "tiny.mp4", size_px=(32, 16))).frames[0].shape == (16, 32, 3)
+
+
+MATRIX = [0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "quarters"),
+    [
+        ([0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000], 1),
+        ([-0x10000, 0, 0, 0, -0x10000, 0, 0, 0, 0x40000000], 2),
+        ([0, -0x10000, 0, 0x10000, 0, 0, 0, 0, 0x40000000], 3),
+    ],
+)
+def test_a_video_is_turned_as_its_file_asks(clips: Path, tmp_path: Path, matrix: list[int], quarters: int) -> None:
+    plain, wanted = (b"".join(n.to_bytes(4, "big", signed=True) for n in m) for m in (MATRIX, matrix))
+    content = (clips / "index-last.mp4").read_bytes()
+    # The matrix stands in the header of the film and in that of its track (ISO/IEC 14496-12, 8.3.2).
+    track = content.index(b"tkhd")
+    assert content.count(plain, track) == 1
+    (tmp_path / "turned.mp4").write_bytes(content[:track] + content[track:].replace(plain, wanted))
+    upright, turned = grab(clips / "index-last.mp4"), grab(tmp_path / "turned.mp4")
+    # The matrix turns clockwise.
+    assert np.array_equal(turned.frames[0], np.rot90(upright.frames[0], -quarters))
+    size = (120, 160) if quarters % 2 else (160, 120)
+    assert (turned.facts.width_px, turned.facts.height_px) == size == turned.frames[0].shape[1::-1]
+
+
+# Damage
+
+
+def cut(source: Path, target: Path, fraction: float) -> Path:
+    content = source.read_bytes()
+    target.write_bytes(content[: int(len(content) * fraction)])
+    return target
+
+
+def test_a_file_cut_off_behind_its_index(clips: Path, tmp_path: Path) -> None:
+    found = trouble_of(cut(clips / "index-first.mp4", tmp_path / "cut.mp4", 0.6))
+    assert found.status == Status.DECODE_ERROR and "cut off" in found.reason and "of 3.0 s" in found.reason
+
+
+@pytest.mark.parametrize("name", ["index-last.mp4", "clip.mov"])
+def test_a_file_cut_off_before_its_index(clips: Path, tmp_path: Path, name: str) -> None:
+    found = trouble_of(cut(clips / name, tmp_path / name, 0.6))
+    assert (found.status, found.retryable) == (Status.DECODE_ERROR, False) and "cut off" in found.reason
+
+
+def test_the_first_frames_of_a_file_that_is_cut_off_are_there(clips: Path, tmp_path: Path) -> None:
+    assert numbers(grab(cut(clips / "index-first.mp4", tmp_path / "cut.mp4", 0.6), frame_span="first")) == [0, 1, 2]
+
+
+def test_a_codec_that_nobody_knows(clips: Path, tmp_path: Path) -> None:
+    content = (clips / "index-last.mp4").read_bytes()
+    (tmp_path / "unknown.mp4").write_bytes(content.replace(b"avc1", b"zzz9"))
+    found = trouble_of(tmp_path / "unknown.mp4")
+    assert found.status == Status.DECODE_ERROR and "codec" in found.reason
+
+
+@pytest.mark.parametrize("name", ["index-first.mp4", "clip.mkv", "mpeg4.avi", "clip.ts", "clip.gif", "clip.h264"])
+def test_damage_anywhere_gives_frames_or_a_status(clips: Path, tmp_path: Path, name: str) -> None:
+    content = bytearray((clips / name).read_bytes())
+    for seed in range(12):
+        damaged, chance = bytearray(content), random.Random(seed)
+        for _ in range(2 ** (seed % 6)):
+            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            grabbed = grab(tmp_path / name)
+        except VideoTrouble as trouble:
+            assert trouble.status in (Status.DECODE_ERROR, Status.NOT_VIDEO, Status.NO_VIDEO_STREAM, Status.TOO_LARGE)
+        else:
+            assert all(frame.dtype == np.uint8 and frame.shape[2] == 3 for frame in grabbed.frames)
+
+
+def test_frames_that_a_decoder_made_up_are_not_taken(tmp_path: Path) -> None:
+    clip = save_clip(tmp_path / "clip.mp4", size_px=(640, 480), key_every=300)
+    content = bytearray(clip.read_bytes())
+    # Only the start of each picture is left, so that the decoder knows that there is one and paints it grey.
+    place, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    while place < end:
+        size = int.from_bytes(content[place : place + 4], "big")
+        content[place + 20 : place + 4 + size] = b"\xa5" * max(0, size - 16)
+        place += 4 + size
+    assert place == end
+    clip.write_bytes(content)
+    assert trouble_of(clip).status == Status.DECODE_ERROR
+
+
+def test_trouble_of_the_server_is_told_rather_than_that_of_the_decoder(clips: Path) -> None:
+    content = (clips / "raw.avi").read_bytes()
+    with FaultServer(always(reply("200 OK", content)[:-200_000])) as server:
+        found = trouble_of(server.url())
+    assert (found.status, found.retryable) == (Status.UNREACHABLE, True)
+
+
+def test_reading_meets_the_deadline(clips: Path) -> None:
+    with (
+        open_stream(str(clips / "vp9.webm"), limits=LIMITS, deadline=Deadline(30)) as stream,
+        pytest.raises(VideoTrouble) as caught,
+    ):
+        grab_frames(stream, num_frames=3, frame_span="spread", deadline=Deadline(0.0))
+    assert caught.value.status == Status.TIMEOUT
+
+
+# What is no video
+
+
+def picture(suffix: str) -> bytes:
+    return cv2.imencode(suffix, number_frame(5))[1].tobytes()
+
+
+CONTENTS: dict[str, tuple[Callable[[], bytes], Status]] = {
+    "empty": (lambda: b"", Status.NOT_VIDEO),
+    "one byte": (lambda: b"\0", Status.NOT_VIDEO),
+    "zeros": (lambda: bytes(100_000), Status.NOT_VIDEO),
+    "text": (lambda: b"This is a film about a film.\n" * 2000, Status.NOT_VIDEO),
+    "short text": (lambda: b"Not found", Status.NOT_VIDEO),
+    "json": (lambda: b'{"error": "expired"}', Status.NOT_VIDEO),
+    "csv": (lambda: b"BMW,1\nAudi,2\n" * 100, Status.NOT_VIDEO),
+    "pdf": (lambda: b"%PDF-1.7\n" + bytes(range(256)) * 40, Status.NOT_VIDEO),
+    "zip": (lambda: b"PK\x03\x04" + bytes(range(256)) * 40, Status.NOT_VIDEO),
+    "gzip": (lambda: b"\x1f\x8b\x08" + bytes(range(256)) * 40, Status.NOT_VIDEO),
+    "png": (lambda: picture(".png"), Status.IMAGE),
+    "jpeg": (lambda: picture(".jpg"), Status.IMAGE),
+    "webp": (lambda: picture(".webp"), Status.IMAGE),
+    "bmp": (lambda: picture(".bmp"), Status.IMAGE),
+    "tiff": (lambda: picture(".tiff"), Status.IMAGE),
+    "avif": (lambda: b"\0\0\0\x20ftypavif" + bytes(200), Status.IMAGE),
+    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', Status.IMAGE),
+    "svg with prolog": (lambda: b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- x --><svg/>', Status.IMAGE),
+    "html": (lambda: b"<!DOCTYPE html><html><body><video src=x.mp4></body></html>", Status.HTML),
+    "html with bom": (lambda: b"\xef\xbb\xbf\r\n  <HTML><head></head>", Status.HTML),
+    "html behind a comment": (lambda: b"<!-- served by 7 -->\n<html><svg></svg></html>", Status.HTML),
+    "xhtml": (lambda: b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"/>', Status.HTML),
+    "dash": (lambda: b'<?xml version="1.0"?><MPD><BaseURL>x.mp4</BaseURL></MPD>', Status.NOT_VIDEO),
+}
+
+
+@pytest.mark.parametrize("kind", CONTENTS)
+def test_what_is_no_video_gets_its_own_status(tmp_path: Path, kind: str) -> None:
+    make, status = CONTENTS[kind]
+    (tmp_path / "clip.mp4").write_bytes(make())
+    found = trouble_of(tmp_path / "clip.mp4")
+    assert (found.status, found.retryable) == (status, False), found.reason
+
+
+def test_random_bytes_are_no_video(tmp_path: Path) -> None:
+    for seed in range(40):
+        (tmp_path / "clip.mp4").write_bytes(random.Random(seed).randbytes(20_000))
+        assert trouble_of(tmp_path / "clip.mp4").status == Status.NOT_VIDEO
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{path}\n#EXT-X-ENDLIST\n",
+        "\n#EXTM3U\n#EXTINF:3,\n{url}\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{path}'\n",
+        "# a remark\nffconcat version 1.0\nfile '{url}'\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+        "[playlist]\nFile1={url}\nNumberOfEntries=1\n",
+        "<?xml version='1.0'?><MPD><Period><AdaptationSet><Representation><BaseURL>{url}</BaseURL></Representation>"
+        "</AdaptationSet></Period></MPD>",
+        "RTSPtext\nrtsp://127.0.0.1/x\n",
+        "[Reference]\nRef1={url}\n",
+    ],
+)
+def test_a_playlist_opens_nothing_else(clips: Path, tmp_path: Path, text: str) -> None:
+    with ClipServer(clips) as server:
+        url = server.url("clip.ts")
+        for name in ("list.mp4", "list.m3u8", "list.ffconcat", "list.sdp"):
+            (tmp_path / name).write_text(text.format(path=clips / "clip.ts", url=url))
+            assert trouble_of(tmp_path / name).status == Status.NOT_VIDEO
+        assert server.requests == {}
+
+
+def test_sound_alone_has_no_video_stream(tmp_path: Path) -> None:
+    for name, codec in (("a.m4a", "aac"), ("a.mp3", "libmp3lame"), ("a.mkv", "aac")):
+        found = trouble_of(save_sound(tmp_path / name, codec=codec))
+        assert (found.status, found.retryable) == (Status.NO_VIDEO_STREAM, False), name
+
+
+def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
+    song = save_sound(tmp_path / "song.mp3", codec="libmp3lame", cover=picture(".png"))
+    with av.open(str(song)) as container:
+        assert len(container.streams.video) == 1
+    assert trouble_of(song).status == Status.NO_VIDEO_STREAM
+
+
+def test_a_picture_too_large_is_refused_by_its_header(clips: Path, tmp_path: Path) -> None:
+    content = bytearray((clips / "raw.avi").read_bytes())
+    # Width and height of the BITMAPINFOHEADER, 4 and 8 bytes behind the chunk's own header.
+    header = content.index(b"strf") + 8
+    content[header + 4 : header + 12] = (12_000).to_bytes(4, "little") * 2
+    (tmp_path / "huge.avi").write_bytes(content)
+    found = trouble_of(tmp_path / "huge.avi")
+    assert (found.status, found.retryable) == (Status.TOO_LARGE, False) and "12000 × 12000" in found.reason
