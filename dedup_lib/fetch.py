@@ -14,6 +14,7 @@ import io
 import ipaddress
 import re
 import socket
+import ssl
 import stat
 import tempfile
 import time
@@ -36,7 +37,7 @@ from urllib3.exceptions import (
 
 from dedup_lib import __version__
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.records import Status
+from dedup_lib.records import MAX_URL_BYTES, Status
 from dedup_lib.urls import is_web_url, url_for_request
 
 CHUNK_BYTES = 256 * 1024
@@ -44,9 +45,6 @@ MAX_REDIRECTS = 5
 SOCKET_TIMEOUT_S = 15.0
 _CACHED_CHUNKS = 64
 _MOST_CHUNKS_AT_ONCE = 8
-_MAX_URL_BYTES = 65_535
-"""The longest URL that the store's field holds."""
-
 _NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 _CARRIES_IPV4_LAST = tuple(
     ipaddress.IPv6Network(network) for network in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
@@ -273,9 +271,9 @@ def open_stream(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaSt
     Raises VideoTrouble with the status that the video gets.
     """
     size_bytes = len(url.encode("utf-8", "surrogatepass"))
-    if size_bytes > _MAX_URL_BYTES:
+    if size_bytes > MAX_URL_BYTES:
         raise VideoTrouble(
-            Status.INVALID_URL, f"{size_bytes:,} bytes are too long for a URL: at most {_MAX_URL_BYTES:,}"
+            Status.INVALID_URL, f"{size_bytes:,} bytes are too long for a URL: at most {MAX_URL_BYTES:,}"
         )
     if is_web_url(url):
         return _open_web(url, limits=limits, deadline=deadline)
@@ -481,10 +479,17 @@ def _trouble_of(error: Exception) -> VideoTrouble:
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             return VideoTrouble(Status.TIMEOUT, "the server does not answer", retryable=True)
         case SSLError():
-            return VideoTrouble(Status.UNREACHABLE, f"TLS fails: {error}")
+            return VideoTrouble(Status.UNREACHABLE, f"TLS fails: {_tls_reason(error)}")
         case ProtocolError():
             return VideoTrouble(Status.UNREACHABLE, "the server breaks off the connection", retryable=True)
     return VideoTrouble(Status.UNREACHABLE, f"the connection fails: {error}", retryable=True)
+
+
+def _tls_reason(error: SSLError) -> str:
+    """In words, such as `certificate verify failed` or `wrong version number` (no TLS on that port)."""
+    inner = error.args[0] if error.args else None
+    reason = inner.reason if isinstance(inner, ssl.SSLError) else None
+    return (reason or str(error)).replace("_", " ").lower()
 
 
 def find_addresses(host: str, port: int, *, allow_private: bool) -> list[str]:

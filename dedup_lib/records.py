@@ -19,6 +19,10 @@ Frames = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 
 
+MAX_URL_BYTES = 65_535
+"""A longer URL is none: it is the longest text that a VARCHAR field of Milvus holds."""
+
+
 class Status(StrEnum):
     """How the attempt to read one video ended. Each video has exactly one."""
 

@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from dedup_lib.errors import StoreError
-from dedup_lib.records import Hit, Pooling, Recipe, Schema, Vectors, VideoVectors, video_key
+from dedup_lib.records import MAX_URL_BYTES, Hit, Pooling, Recipe, Schema, Vectors, VideoVectors, video_key
 from dedup_lib.run_folder import RunFolder, find_project_root
 from dedup_lib.vectors import is_unit, stack_rows
 
@@ -45,7 +45,6 @@ _TIMEOUT_S = 120.0
 _NLIST = 128
 _RECIPE = "dedup.recipe"
 _POOLING = "dedup.pooling"
-_MAX_URL_BYTES = 65_535
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +189,7 @@ class Store:
             fields = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
             fields.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
             fields.add_field("video", DataType.VARCHAR, max_length=32)
-            fields.add_field("url", DataType.VARCHAR, max_length=_MAX_URL_BYTES)
+            fields.add_field("url", DataType.VARCHAR, max_length=MAX_URL_BYTES)
             fields.add_field("position", DataType.INT64)
             fields.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
             index = self._client.prepare_index_params()
