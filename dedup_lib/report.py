@@ -71,6 +71,7 @@ FILE_WORDS = {
     "duplicates": "copies removed, each with the video kept in its place",
     "invalid_urls": "rows that are certainly no video, with the reason",
     "failed_urls": "rows that could not be read, with the reason and whether a retry may help",
+    "text_duplicates": "rows whose URL stands above them in another spelling, with the rule",
     "featureless_urls": "videos without usable frames: kept, but not compared",
 }
 
@@ -368,7 +369,10 @@ def list_files(run: RunFolder, *, summary: Record, stages: Mapping[str, Record])
     """Files that the run wrote and that are still there, the results first, with links from the overview."""
     named = [(FILE_WORDS.get(key, key), path) for key, path in summary.get("files", {}).items()]
     named += [
-        (f"written by {stage}", path) for stage, record in stages.items() for path in record.get("files", {}).values()
+        (f"written by {stage}", path)
+        for stage, record in stages.items()
+        for key, path in record.get("files", {}).items()
+        if key != "input_csv"
     ]
     files: dict[Path, dict[str, str]] = {}
     for words, path in named:

@@ -120,7 +120,7 @@ class RunFolder:
             "stage": settings.stage,
             "settings": settings.as_record(),
             "counts": counts,
-            "files": {name: str(path) for name, path in files.items()},
+            "files": {name: self.shown_in_run(path) for name, path in files.items()},
             **(details or {}),
         }
         path = self.path / "stages" / f"{settings.stage}.json"
@@ -143,15 +143,6 @@ class RunFolder:
             ) from error
         return record
 
-    def require_record(self, stage: str, *, needed_for: str) -> Record:
-        """What a stage left.
-
-        Raises RunFolderError when the stage has not run in this folder.
-        """
-        record = self.read_record(stage)
-        if record is None:
-            raise RunFolderError(
-                f"{needed_for} needs what {stage} leaves in {self.shown(self.path)}, and it has not run there: "
-                f"run notebooks/{stage}.ipynb with the same run_dir first"
-            )
-        return record
+    def recorded_path(self, record: Record, name: str) -> Path:
+        """Where a file lies that a stage record names; a run folder may be moved with all that is in it."""
+        return self.path / str(record["files"][name])

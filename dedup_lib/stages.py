@@ -26,6 +26,7 @@ from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import Group, Outcome, Pooling, Recipe, Schema, Status
 from dedup_lib.run_folder import Record, RunFolder, resolve_path, write_text_atomically
 from dedup_lib.settings import (
+    CleanJobsSettings,
     CollectionsSettings,
     DecodeSettings,
     DedupeUrlsSettings,
@@ -107,7 +108,7 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
         if named is not None and named.resolve() != Path(record["list"]["csv"]).resolve():
             continue
         return ListSource(
-            path=Path(record["files"]["output_csv"]),
+            path=run.recorded_path(record, "output_csv"),
             url_column=url_column or record["url_column"],
             list_csv=Path(record["list"]["csv"]),
             list_rows=record["list"]["rows"],
@@ -195,50 +196,41 @@ def upload_jobs(
 ) -> UploadReport:
     """Upload the finished job folders, in batches, to a collection that is made when it is missing.
 
-    Raises RunFolderError when there is none, or when they are of several recipes and the run folder does not
-    say which one counts.
+    Where 03_extract has run in this folder, its settings say which jobs count, and a list without a single
+    readable video leaves an empty collection. Elsewhere RunFolderError is raised when there is no job, or when the
+    jobs are of several recipes.
     """
     pooling = Pooling(settings.vectors)
     jobs_dir = jobs_path(run, settings.jobs_dir)
-    recipe = _recipe_to_upload(run, jobs_dir)
+    recipe, dimension = _recipe_to_upload(run, jobs_dir)
     uploaded = others = 0
     with Store(StoreAddress.find(run)) as store:
-        collection = None
+        collection = store.ensure_collection(
+            settings.collection, pooling=pooling, recipe=recipe, dimension=dimension, overwrite=settings.overwrite
+        )
         batch = []
         for job in load_jobs(jobs_dir):
             if job.vectors is None or job.recipe != recipe:
                 others += 1
                 continue
-            if collection is None:
-                collection = store.ensure_collection(
-                    settings.collection,
-                    pooling=pooling,
-                    recipe=recipe,
-                    dimension=job.vectors.vectors.shape[1],
-                    overwrite=settings.overwrite,
-                )
             batch.append(pool_video(job.vectors, pooling))
             if len(batch) == UPSERT_ROWS:
                 collection.upsert(batch)
                 progress(len(batch))
                 uploaded += len(batch)
                 batch = []
-        if collection is None:
-            raise RunFolderError(
-                f"no job folder in {run.shown(jobs_dir)} holds a vector that the settings of 03_extract made ({others} "
-                "hold one of other settings): run 03_extract with mode: batch"
-            )
         collection.upsert(batch)
         progress(len(batch))
         uploaded += len(batch)
         return UploadReport(facts=store.open_collection(settings.collection).facts, jobs=uploaded, other_recipes=others)
 
 
-def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> Recipe:
+def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> tuple[Recipe, int]:
+    """The recipe of the jobs that count, and the dimension of its vectors."""
     record = run.read_record(ExtractSettings.stage)
     if record is not None:
-        return Recipe(**record["recipe"])
-    recipes = {job.recipe for job in load_jobs(jobs_dir)}
+        return Recipe(**record["recipe"]), int(record["dimension"])
+    recipes = {job.recipe: job.vectors.vectors.shape[1] for job in load_jobs(jobs_dir) if job.vectors is not None}
     if not recipes:
         raise RunFolderError(f"no job folder in {run.shown(jobs_dir)} holds a vector: run 03_extract with mode: batch")
     if len(recipes) > 1:
@@ -246,7 +238,7 @@ def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> Recipe:
             f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract "
             "has not run in this run folder to say which ones count"
         )
-    return recipes.pop()
+    return recipes.popitem()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,7 +291,7 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
     with Ledger(run.ledger_path, recipe) as ledger:
         outcomes = ledger.load()
     return ExtractedList(
-        frame=load_list(Path(record["files"]["input_csv"])),
+        frame=load_list(run.recorded_path(record, "input_csv")),
         url_column=record["url_column"],
         outcomes=outcomes,
         name=Path(record["list"]["csv"]).name,
@@ -390,7 +382,7 @@ def save_outputs(run: RunFolder, cleaned: CleanedList, *, settings: SearchSettin
     deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
     # What 02 did to another list says nothing about this one.
     if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:
-        files["text_duplicates"] = Path(deduped["files"]["text_duplicates"])
+        files["text_duplicates"] = run.recorded_path(deduped, "text_duplicates")
     return files
 
 
@@ -414,7 +406,7 @@ def write_summary(
     summary = {
         "version": __version__,
         "list": listed.name,
-        "flow": [stage for stage in FLOW_STAGES if run.read_record(stage) is not None] + ["06_search_and_clean"],
+        "flow": [*_find_stages(run), SearchSettings.stage],
         "rows": rows,
         "statuses": {str(status): count for status, count in listed.statuses.items()},
         "featureless": len(cleaned.featureless),
@@ -437,8 +429,13 @@ def write_summary(
     return summary
 
 
-FLOW_STAGES = ("01_decode", "02_dedupe_urls", "03_extract", "04_clean_jobs", "05_upload")
-"""Stages that may come before 06_search_and_clean."""
+def _find_stages(run: RunFolder) -> list[str]:
+    """The stages before 06_search_and_clean whose work its outputs rest on."""
+    before = [DecodeSettings.stage, DedupeUrlsSettings.stage, ExtractSettings.stage]
+    record = run.read_record(ExtractSettings.stage)
+    if record is not None and record["settings"]["mode"] == "batch":
+        before += [CleanJobsSettings.stage, UploadSettings.stage]
+    return [stage for stage in before if run.read_record(stage) is not None]
 
 
 _POOLING_OF_NEW = {

@@ -14,7 +14,6 @@ Its properties carry the recipe of its vectors, and vectors of another recipe ar
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import re
@@ -320,18 +319,21 @@ class Collection:
                 f"the vectors of {video.url} have shape {video.vectors.shape} or are not of unit length; the "
                 f"collection {self.facts.name!r} takes unit vectors of {self.facts.dimension} dimensions"
             )
+        if self.holds_frames and max(video.positions) >= self.recipe.num_frames:
+            raise StoreError(
+                f"{video.url} has a frame {max(video.positions)}, but this recipe takes {self.recipe.num_frames} frames, "
+                "counted from 0"
+            )
         for position, vector in zip(video.positions, video.vectors, strict=True):
-            key = f"{video.key}-{position:04d}" if self.holds_frames else video.key
+            key = _frame_key(video.key, position) if self.holds_frames else video.key
             yield {"id": key, "video": video.key, "url": video.url, "position": position, "vector": vector}
 
     def _delete_stored(self, urls: Sequence[str]) -> None:
         # A video that gives fewer frames than last time would keep its old ones beside the new.
-        keys = sorted(video_key(url) for url in self.count_stored(urls))
-        for start in range(0, len(keys), READ_ROWS):
+        stored = [row["id"] for row in self._read(urls, fields=["id"])]
+        for start in range(0, len(stored), READ_ROWS):
             with self._store._explained(f"replace vectors in {self.facts.name}"):
-                self._client.delete(
-                    self.facts.name, filter=_is_one_of(keys[start : start + READ_ROWS]), timeout=_TIMEOUT_S
-                )
+                self._client.delete(self.facts.name, ids=stored[start : start + READ_ROWS], timeout=_TIMEOUT_S)
 
     def count_stored(self, urls: Sequence[str]) -> dict[str, int]:
         """How many rows each of these URLs has, for those that have any."""
@@ -367,18 +369,23 @@ class Collection:
         return sorted(found)
 
     def _read(self, urls: Sequence[str], *, fields: list[str]) -> Iterator[Mapping[str, Any]]:
-        keys = [video_key(url) for url in dict.fromkeys(urls)]
-        most_rows = self.recipe.num_frames if self.holds_frames else 1
-        step = max(1, READ_ROWS // most_rows)
-        for start in range(0, len(keys), step):
+        # By primary key: a filter on another field looks at every row of the collection for each call.
+        keys = [key for url in dict.fromkeys(urls) for key in self._row_keys(video_key(url))]
+        for start in range(0, len(keys), READ_ROWS):
             with self._store._explained(f"read {self.facts.name}"):
-                yield from self._client.query(
+                yield from self._client.get(
                     self.facts.name,
-                    filter=_is_one_of(keys[start : start + step]),
+                    ids=keys[start : start + READ_ROWS],
                     output_fields=fields,
                     consistency_level="Strong",
                     timeout=_TIMEOUT_S,
                 )
+
+    def _row_keys(self, video: str) -> list[str]:
+        """Primary keys of all rows that a video may have."""
+        if not self.holds_frames:
+            return [video]
+        return [_frame_key(video, position) for position in range(self.recipe.num_frames)]
 
     def search(self, vectors: Vectors, limit: int) -> list[list[Hit]]:
         """The `limit` nearest rows of each vector (N, D), best first; `limit` is at most `LARGEST_TOP_K`.
@@ -406,9 +413,8 @@ class Collection:
         return found
 
 
-def _is_one_of(keys: Sequence[str]) -> str:
-    # Keys are hexadecimal: nothing in them needs escaping.
-    return f"video in {json.dumps(list(keys))}"
+def _frame_key(video: str, position: int) -> str:
+    return f"{video}-{position:04d}"
 
 
 def _explain(address: StoreAddress, action: str, error: Exception) -> str:

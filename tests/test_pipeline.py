@@ -188,6 +188,15 @@ def test_jobs_upload_pooled_too(site: Site, batch: Path, tmp_path: Path, vectors
     assert summary["rows"]["duplicates"] > 0
 
 
+@pytest.mark.parametrize("mode", ["direct", "batch"])
+def test_a_list_without_a_single_video_is_accounted_for(site: Site, tmp_path: Path, mode: str) -> None:
+    listed = tmp_path / "videos.csv"
+    listed.write_text(f"url\n{site.server.url('nowhere.mp4')}\nnot here.mp4\n", encoding="utf-8")
+    run_dir = run_flow(site, tmp_path / "run", input_csv=str(listed), mode=mode)
+    rows = json.loads((run_dir / "summary.json").read_text("utf-8"))["rows"]
+    assert rows == {"input": 2, "text_duplicates": 0, "final": 0, "duplicates": 0, "invalid": 1, "failed": 1}
+
+
 def test_a_notebook_runs_by_plain_papermill(site: Site, tmp_path: Path) -> None:
     params = tmp_path / "x.yaml"
     values = {"run_dir": str(tmp_path / "run"), "input_csv": str(site.list_csv), "mode": "direct"}

@@ -278,12 +278,17 @@ def test_job_folders_of_other_settings_stay_behind(run: RunFolder) -> None:
     with pytest.raises(RunFolderError, match="made by 2 different settings, and 03_extract has not run"):
         upload_jobs(run, settings=upload_settings())
     source = find_first_list(run, input_csv="ads.csv", url_column="")
-    record(run, extract_settings(), source, recipe=vars(RECIPE))
+    record(run, extract_settings(), source, recipe=vars(RECIPE), dimension=WIDTH)
     report = upload_jobs(run, settings=upload_settings())
     assert (report.jobs, report.other_recipes, report.facts.recipe) == (3, 2, RECIPE)
-    record(run, extract_settings(), source, recipe=vars(replace(RECIPE, num_frames=9)))
-    with pytest.raises(RunFolderError, match=r"holds a vector that the settings of 03_extract made \(5 hold one of"):
-        upload_jobs(run, settings=upload_settings())
+
+
+def test_a_list_without_a_readable_video_leaves_an_empty_collection(run: RunFolder) -> None:
+    save_jobs(run, [None])
+    source = find_first_list(run, input_csv="ads.csv", url_column="")
+    record(run, extract_settings(), source, recipe=vars(RECIPE), dimension=WIDTH)
+    report = upload_jobs(run, settings=upload_settings())
+    assert (report.jobs, report.facts.rows, report.facts.recipe) == (0, 0, RECIPE)
 
 
 def test_nothing_to_upload(run: RunFolder) -> None:

@@ -256,10 +256,17 @@ def test_any_url_comes_back(store: Store, name: str, make: Make) -> None:
 def test_positions_come_back_in_order(make: Make) -> None:
     collection = make(Pooling.FRAMES)
     rows = unit_rows(3)
-    collection.upsert([VideoVectors(url="a", vectors=rows, positions=(11, 2, 7))])
+    collection.upsert([VideoVectors(url="a", vectors=rows, positions=(2, 0, 1))])
     held = collection.load_vectors(["a"])["a"]
-    assert held.positions == (2, 7, 11)
+    assert held.positions == (0, 1, 2)
     np.testing.assert_array_equal(held.vectors, rows[[1, 2, 0]])
+
+
+def test_a_frame_beyond_the_recipe_is_refused(make: Make) -> None:
+    collection = make(Pooling.FRAMES)
+    with pytest.raises(StoreError, match="frame 3, but this recipe takes 3 frames"):
+        collection.upsert([VideoVectors(url="a", vectors=unit_rows(1), positions=(3,))])
+    assert collection.count_stored(["a"]) == {}
 
 
 def test_more_videos_than_one_call_reads(store: Store, name: str, make: Make) -> None:
