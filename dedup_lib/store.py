@@ -321,8 +321,8 @@ class Collection:
             )
         if self.holds_frames and max(video.positions) >= self.recipe.num_frames:
             raise StoreError(
-                f"{video.url} has a frame {max(video.positions)}, but this recipe takes {self.recipe.num_frames} frames, "
-                "counted from 0"
+                f"{video.url} has a frame {max(video.positions)}, but this recipe takes "
+                f"{self.recipe.num_frames} frames, counted from 0"
             )
         for position, vector in zip(video.positions, video.vectors, strict=True):
             key = _frame_key(video.key, position) if self.holds_frames else video.key
