@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from dedup_lib import __version__
-from dedup_lib.errors import DedupError
-from dedup_lib.run_folder import RunFolder
+from dedup_lib.errors import DedupError, SettingError
+from dedup_lib.run_folder import RunFolder, resolve_path
 
 console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -44,7 +44,7 @@ def commands() -> None:
     \b
     python -m dedup_lib demo                                  see it work on made clips
     python -m dedup_lib run direct --set input_csv=ads.csv    clean a list of your own
-    python -m dedup_lib report outputs/direct                 make the pages of a run again
+    python -m dedup_lib report direct                         make the pages of a run again
     """
 
 
@@ -83,16 +83,22 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
 
 
 @commands.command()
-@click.argument("run_dir", type=click.Path(exists=True, file_okay=False))
-def report(run_dir: str) -> None:
+@click.argument("run_name", metavar="RUN")
+def report(run_name: str) -> None:
     """Render the pages of a run again, from its executed notebooks.
 
+    RUN is the name of a run in outputs/, or the path of a run folder.
+
     \b
-    python -m dedup_lib report outputs/ads
+    python -m dedup_lib report ads
     """
     from dedup_lib.report import render_notebook, write_index
 
-    folder = RunFolder(Path(run_dir).absolute())
+    found = [path for path in (Path(run_name).absolute(), resolve_path(f"outputs/{run_name}")) if path.is_dir()]
+    if not found:
+        known = ", ".join(sorted(path.name for path in resolve_path("outputs").glob("*/")))
+        raise SettingError("RUN", run_name, f"there is no such run folder; outputs/ holds {known or 'none'}")
+    folder = RunFolder(found[0])
     for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
         render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
     console.print(f"report: {folder.shown(write_index(folder.path))}", markup=False)

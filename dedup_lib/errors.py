@@ -64,7 +64,7 @@ class NotebookError(DedupError):
         self.notebook = notebook
         self.reason = reason
         self.executed_path = executed_path
-        super().__init__(f"{notebook} failed: {reason}\nexecuted notebook: {executed_path}")
+        super().__init__(f"{notebook} failed: {' '.join(reason.split())}\nexecuted notebook: {executed_path}")
 
 
 class VideoTrouble(Exception):

@@ -10,6 +10,7 @@ from pathlib import Path
 import loopback_only
 import pytest
 from hypothesis import settings
+from tiny_clip import save_tiny_clip
 
 # Before any test module is imported, and inherited by every child process.
 os.environ.update(
@@ -54,3 +55,9 @@ def corpus_dir() -> Path:
     if not Path(named).is_dir():
         pytest.fail(f"VIDEO_CORPUS_DIR names no folder: {named}")
     return Path(named)
+
+
+@pytest.fixture(scope="session")
+def clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny CLIP model with random weights."""
+    return save_tiny_clip(tmp_path_factory.mktemp("models") / "tiny clip")

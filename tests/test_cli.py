@@ -128,7 +128,7 @@ def test_an_error_is_one_line_and_code_1(say: Say, arguments: tuple[str, ...], m
         ("collections", "create"),
         ("collections", "create", "a", "--schema", "other"),
         ("collections", "create", "a", "--num-frames", "many"),
-        ("report", "nosuch"),
+        ("report",),
         ("demo", "--port", "x"),
     ],
 )
@@ -183,6 +183,11 @@ def test_a_report_of_a_run_without_notebooks(say: Say, project: Path) -> None:
     said = say("report", "outputs/empty")
     assert (said.code, said.err) == (0, "")
     assert "report: outputs/empty/reports/index.html" in said.out
+    assert say("report", "empty").out == said.out
+    missing = say("report", "nosuch")
+    assert missing.code == 1
+    assert "'nosuch'" in missing.err
+    assert "outputs/ holds empty" in missing.err
     assert (project / "outputs" / "empty" / "reports" / "index.html").exists()
 
 

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pdqhash
 import pytest
+import tiny_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +19,6 @@ from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_enc
 from dedup_lib.errors import EncoderError
 from dedup_lib.records import Frames
 from dedup_lib.vectors import is_unit
-
-WIDTH = 16
 
 
 def picture(height: int, width: int, *, seed: int = 0) -> Frames:
@@ -29,27 +28,6 @@ def picture(height: int, width: int, *, seed: int = 0) -> Frames:
 
 
 PICTURES = [picture(40 + 13 * n, 90 - 7 * n, seed=n) for n in range(7)]
-
-
-@pytest.fixture(scope="session")
-def clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole CLIP model, saved as the models of the hub are. Its vectors are narrower than those of the default."""
-    import torch
-    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
-
-    folder = tmp_path_factory.mktemp("models") / "tiny clip"
-    small = {"hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
-    config = CLIPConfig(
-        text_config=small
-        | {"vocab_size": 99, "max_position_embeddings": 16, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
-        vision_config=small | {"image_size": 32, "patch_size": 8},
-        projection_dim=WIDTH,
-    )
-    torch.manual_seed(1)
-    CLIPModel(config).save_pretrained(folder)
-    processor = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    processor.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -136,7 +114,7 @@ def test_clip_gives_what_the_whole_model_gives(clip: Encoder, clip_dir: Path) ->
     with torch.inference_mode():
         features = model.get_image_features(**pixels)
     wanted = torch.nn.functional.normalize(getattr(features, "pooler_output", features), dim=-1).numpy()
-    assert clip.dimension == WIDTH
+    assert clip.dimension == tiny_clip.WIDTH
     np.testing.assert_allclose(clip.encode_frames(PICTURES), wanted, atol=1e-5)
     assert np.ptp(wanted @ wanted.T) > 1e-4, "the random model tells pictures apart"
 
@@ -159,7 +137,7 @@ def test_an_image_tower_saved_by_itself(clip: Encoder, clip_dir: Path, tmp_path:
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     config = CLIPVisionConfig.from_pretrained(clip_dir)
-    config.projection_dim = WIDTH
+    config.projection_dim = tiny_clip.WIDTH
     CLIPVisionModelWithProjection.from_pretrained(clip_dir, config=config).save_pretrained(tmp_path)
     shutil.copy(clip_dir / "preprocessor_config.json", tmp_path)
     alone = load_encoder("clip", model=str(tmp_path))
@@ -174,7 +152,7 @@ def test_a_relative_folder_is_taken_from_the_project_root(
     shutil.copytree(clip_dir, tmp_path / "models" / "tiny")
     monkeypatch.chdir(tmp_path / "notebooks")
     relative = load_encoder("clip", model="models/tiny")
-    assert (relative.model, relative.dimension) == ("models/tiny", WIDTH)
+    assert (relative.model, relative.dimension) == ("models/tiny", tiny_clip.WIDTH)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load_encoder("clip", model="~/models/tiny").model == "~/models/tiny"
 
@@ -236,7 +214,7 @@ def become_a_vit(folder: Path) -> None:
         pytest.param(lambda folder: (folder / "preprocessor_config.json").write_text("[]"), id="broken processor"),
         pytest.param(truncate, id="truncated weights"),
         pytest.param(lose_a_weight, id="a weight is missing"),
-        pytest.param(edit_config(projection_dim=WIDTH + 1), id="weights of another width"),
+        pytest.param(edit_config(projection_dim=tiny_clip.WIDTH + 1), id="weights of another width"),
         pytest.param(become_a_vit, id="a model of another kind"),
         pytest.param(edit_config(model_type="nosuch"), id="a model of no kind"),
     ],

@@ -177,6 +177,14 @@ def test_first_frames_alone_do_not_join_black_starts(site: Site, tmp_path: Path)
     assert not flat & copies
 
 
+def test_the_flow_with_a_clip_model(site: Site, clip_dir: Path, tmp_path: Path) -> None:
+    run_dir = run_flow(site, tmp_path / "clip", encoder="clip", model=str(clip_dir), cosine_thresh=0.999)
+    summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
+    assert (summary["decision"]["encoder"], summary["decision"]["model"]) == ("clip", str(clip_dir))
+    assert summary["statuses"]["ok"] == 23
+    assert summary["rows"]["input"] == 33
+
+
 @pytest.mark.parametrize("vectors", ["first", "average", "max"])
 def test_jobs_upload_pooled_too(site: Site, batch: Path, tmp_path: Path, vectors: str) -> None:
     run_dir = tmp_path / vectors
