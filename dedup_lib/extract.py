@@ -165,6 +165,7 @@ def read_video(task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) ->
             width_px=grabbed.facts.width_px,
             height_px=grabbed.facts.height_px,
             codec=grabbed.facts.codec,
+            size_bytes=stream.size_bytes or 0,
         )
         read = ReadVideo(
             outcome=outcome,

@@ -145,6 +145,8 @@ class Outcome:
     width_px: int = 0
     height_px: int = 0
     codec: str = ""
+    size_bytes: int = 0
+    """Of the whole file; 0 where the server does not say."""
     fetched_bytes: int = 0
     elapsed_s: float = 0.0
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -426,6 +427,8 @@ def test_what_was_spent_is_noted(server: ClipServer) -> None:
     assert read.outcome.fetched_bytes == server.served_bytes > 0 and read.outcome.elapsed_s > 0
     assert (read.outcome.width_px, read.outcome.height_px, read.outcome.codec) == (160, 120, "h264")
     assert read.outcome.duration_s == 2.0 and read.outcome.frames == 3
+    with urllib.request.urlopen(url) as answer:
+        assert read.outcome.size_bytes == len(answer.read())
 
 
 # A run that ends in the middle

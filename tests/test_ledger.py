@@ -28,6 +28,7 @@ FULL = Outcome(
     width_px=1920,
     height_px=1080,
     codec="h264",
+    size_bytes=6_000_000_000,
     fetched_bytes=5_000_000_000,
     elapsed_s=0.125,
 )
@@ -45,6 +46,7 @@ outcomes = st.builds(
     width_px=st.integers(0, 100_000),
     height_px=st.integers(0, 100_000),
     codec=texts,
+    size_bytes=st.integers(0, 2**62),
     fetched_bytes=st.integers(0, 2**62),
     elapsed_s=seconds,
 )
