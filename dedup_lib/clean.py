@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from dedup_lib.errors import AccountingError
+from dedup_lib.keepers import FIRST_IN_LIST
 from dedup_lib.records import (
     FAILED_STATUSES,
     INVALID_STATUSES,
@@ -70,16 +71,18 @@ def clean_list(
     outcomes: Mapping[str, Outcome],
     groups: Sequence[Group],
     auto_clean: bool,
+    why: Callable[[int, int], str] = lambda kept, copy: FIRST_IN_LIST,
 ) -> CleanedList:
     """Share out the rows of a list: copies to `duplicates`, failures to `failed`, and with `auto_clean` what is
     certainly no video to `invalid`; without it those stay in `final`. Columns and order of the list survive.
 
-    Raises AccountingError when a row would be lost or doubled, or a kept video is not in `final`.
+    `why` says of a kept row and a copy why the first is kept. Raises AccountingError when a row would be lost or
+    doubled, or a kept video is not in `final`.
     """
     urls = frame[url_column].tolist()
     found = [outcome_of_row(url, outcomes) for url in urls]
     copies = {
-        row: (urls[group.kept], similarity, group.number)
+        row: (urls[group.kept], similarity, group.number, why(group.kept, row))
         for group in groups
         for row, similarity in zip(group.copies, group.similarities, strict=True)
     }
@@ -104,6 +107,7 @@ def clean_list(
                 "duplicate_of": [copies[row][0] for row in ordered],
                 "similarity": [copies[row][1] for row in ordered],
                 "group": [copies[row][2] for row in ordered],
+                "kept_because": [copies[row][3] for row in ordered],
             },
         ),
         invalid=table(invalid, reasons(invalid)),

@@ -5,7 +5,7 @@ Similarity is a cosine; a pair at or above the threshold is a match (`is_match`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,9 @@ from dedup_lib.vectors import DECIMALS, cosines
 
 Search = Callable[[Vectors, int], list[list[Hit]]]
 """Vectors (N, D) and a number of neighbours to the neighbours of each, best first."""
+
+Choose = Callable[[Sequence[int]], int]
+"""Rows that are alike, in list order, to the one that is kept."""
 
 _SLACK = 1e-4
 """A store computes in float32: candidates this far below the floor are computed again before they are dropped."""
@@ -143,41 +146,66 @@ def _similarities(videos: Sequence[VideoVectors | None], pairs: NDArray[np.int_]
     return result
 
 
-def group_copies(pairs: Sequence[Pair], *, threshold: float) -> list[Group]:
-    """Decide, in list order: a video that matches one kept before it is a copy of the most alike of those (of the
-    earliest, when equally alike); any other is kept.
+def group_copies(pairs: Sequence[Pair], *, threshold: float, choose: Choose = min) -> list[Group]:
+    """Decide which videos are kept: among videos that hang together by matches, `choose` names one to keep, all that
+    match it are its copies, and so on with those that are left.
 
-    So every copy matches the video that is kept in its place, and no chain of look-alikes joins unlike ones.
-    Groups are numbered from 1 in the order of their kept videos; a video that stands alone makes no group.
+    So every copy matches a kept video, no two kept videos match, and no chain of look-alikes joins unlike ones. A
+    copy that matches several kept videos is listed under the most alike of those that `choose` prefers to it. Groups
+    are numbered from 1 in the order of their kept videos; a video that stands alone makes no group. The default keeps
+    the first in the list.
     """
-    earlier: dict[int, list[Pair]] = {}
+    matches: dict[int, dict[int, float]] = {}
     for pair in pairs:
         if is_match(pair.similarity, threshold):
-            earlier.setdefault(pair.second, []).append(pair)
-    copies: dict[int, list[Pair]] = {}
-    taken: set[int] = set()
-    for row in sorted(earlier):
-        matches = [pair for pair in earlier[row] if pair.first not in taken]
-        if matches:
-            best = max(matches, key=lambda pair: (pair.similarity, -pair.first))
-            copies.setdefault(best.first, []).append(best)
-            taken.add(row)
+            matches.setdefault(pair.first, {})[pair.second] = pair.similarity
+            matches.setdefault(pair.second, {})[pair.first] = pair.similarity
+    kept: set[int] = set()
+    claimed_by: dict[int, int] = {}
+    for rows in _components(matches):
+        while rows:
+            keeper = choose(sorted(rows))
+            kept.add(keeper)
+            claimed_by.update(dict.fromkeys(rows & matches[keeper].keys(), keeper))
+            rows -= {keeper, *matches[keeper]}
+    copies: dict[int, list[int]] = {}
+    for row, claimant in sorted(claimed_by.items()):
+        rivals = {keeper for keeper in matches[row].keys() & kept if choose(sorted((keeper, row))) == keeper}
+        best = max(rivals | {claimant}, key=lambda keeper: (matches[row][keeper], -keeper))
+        copies.setdefault(best, []).append(row)
     return [
         Group(
             number=number,
-            kept=kept,
-            copies=tuple(pair.second for pair in copies[kept]),
-            similarities=tuple(pair.similarity for pair in copies[kept]),
+            kept=keeper,
+            copies=tuple(copies[keeper]),
+            similarities=tuple(matches[keeper][row] for row in copies[keeper]),
         )
-        for number, kept in enumerate(sorted(copies), start=1)
+        for number, keeper in enumerate(sorted(copies), start=1)
     ]
 
 
-def sweep_thresholds(pairs: Sequence[Pair], *, num_videos: int, thresholds: Sequence[float]) -> list[SweepPoint]:
+def _components(matches: Mapping[int, Mapping[int, float]]) -> Iterator[set[int]]:
+    """The rows that hang together by matches, directly or through others."""
+    seen: set[int] = set()
+    for start in sorted(matches):
+        if start in seen:
+            continue
+        found, waiting = {start}, [start]
+        while waiting:
+            new = matches[waiting.pop()].keys() - found
+            found |= new
+            waiting.extend(new)
+        seen |= found
+        yield found
+
+
+def sweep_thresholds(
+    pairs: Sequence[Pair], *, num_videos: int, thresholds: Sequence[float], choose: Choose = min
+) -> list[SweepPoint]:
     """What each threshold would decide over the same pairs; `num_videos` is the number of videos compared."""
     points = []
     for threshold in thresholds:
-        groups = group_copies(pairs, threshold=threshold)
+        groups = group_copies(pairs, threshold=threshold, choose=choose)
         duplicates = sum(len(group.copies) for group in groups)
         points.append(
             SweepPoint(

@@ -212,6 +212,7 @@ class SearchSettings(NotebookSettings):
     collection: str
     cosine_thresh: Cosine | None
     top_k: Annotated[int, Range(2, 16384)]
+    keep: Literal["best", "first_seen"]
     auto_clean: bool
     unique_csv: str
     report_csv: str

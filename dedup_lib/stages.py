@@ -21,6 +21,7 @@ from dedup_lib.errors import AccountingError, RunFolderError, SettingError, Stor
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, pool_video
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.jobs import load_jobs
+from dedup_lib.keepers import Traits
 from dedup_lib.ledger import Ledger
 from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import Group, Outcome, Pooling, Recipe, Schema, Status
@@ -259,6 +260,11 @@ class ExtractedList:
         return list(self.frame[self.url_column])
 
     @property
+    def traits(self) -> list[Traits]:
+        """What the choice of a keeper looks at, of every row."""
+        return [Traits.of(outcome_of_row(url, self.outcomes)) for url in self.urls]
+
+    @property
     def without_vector(self) -> int:
         """Rows that are not compared with any other."""
         return sum(outcome_of_row(url, self.outcomes).status != Status.OK for url in self.urls)
@@ -394,6 +400,7 @@ def write_summary(
     groups: Sequence[Group],
     scored: Scored,
     plan: SearchPlan,
+    keep: str,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Save and return summary.json: what went in, what came out, and by which settings.
@@ -418,6 +425,7 @@ def write_summary(
             "frame_span": plan.recipe.frame_span,
             "schema": plan.pooling.schema,
             "pooling": plan.pooling,
+            "keep": keep,
             "groups": len(groups),
             "largest_group": max((group.size for group in groups), default=0),
             "pairs": len(scored.pairs),

@@ -38,7 +38,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "workers",
         "monitor",
     ),
-    "decisions": ("decide", "clean"),
+    "decisions": ("decide", "keepers", "clean"),
     "the two above at work together": ("extract", "stages"),
     "pictures and pages": ("plots", "report"),
     "where it all meets": ("kernel", "run", "widgets", "demo", "cli", "__main__"),
@@ -75,7 +75,20 @@ OWNERS: dict[str, set[str]] = {
 }
 
 # Importing one of these loads no heavy package, and importing the package itself loads nothing but Python's own.
-PURE = ("records", "errors", "settings", "run_folder", "vectors", "urls", "ledger", "jobs", "tables", "decide", "clean")
+PURE = (
+    "records",
+    "errors",
+    "settings",
+    "run_folder",
+    "vectors",
+    "urls",
+    "ledger",
+    "jobs",
+    "tables",
+    "decide",
+    "keepers",
+    "clean",
+)
 HEAVY = (
     "torch",
     "transformers",

@@ -120,7 +120,14 @@ def test_what_each_output_says() -> None:
     cleaned = clean(frame_of(URLS))
     assert cleaned.final["url"].tolist() == ["a", "f"]
     assert cleaned.duplicates.to_dict("records") == [
-        {"url": "d", "duplicate_of": "a", "similarity": 0.98, "group": 1, "row": "3"}
+        {
+            "url": "d",
+            "duplicate_of": "a",
+            "similarity": 0.98,
+            "group": 1,
+            "kept_because": "first in the list",
+            "row": "3",
+        }
     ]
     assert cleaned.invalid.to_dict("records") == [{"url": "b", "status": "html", "reason": "why b", "row": "1"}]
     assert cleaned.featureless.to_dict("records") == [
@@ -157,6 +164,7 @@ def test_columns_of_the_list_never_clash_with_ours() -> None:
         "duplicate_of": "a",
         "similarity": 0.98,
         "group": 1,
+        "kept_because": "first in the list",
         "row": "3",
         "link": "d",
         "url_2": "page d",

@@ -7,10 +7,12 @@ import shlex
 from pathlib import Path
 
 import click
+import pandas as pd
 import pytest
 
+from dedup_lib.clean import clean_list
 from dedup_lib.cli import commands
-from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Status
+from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Status
 from dedup_lib.run import load_profile
 from dedup_lib.run_folder import find_project_root
 from dedup_lib.settings import SETTINGS, parameter_types
@@ -88,6 +90,18 @@ def test_statuses_and_where_they_go_are_listed() -> None:
 def test_columns_of_the_text_duplicates_are_listed() -> None:
     (row,) = (row for row in table_below("What comes out") if row[0] == "`<list>.duplicates.csv`")
     assert re.findall(r"`(\w+)`", row[2]) == list(REPORT_COLUMNS)
+
+
+def test_columns_of_the_duplicates_are_listed() -> None:
+    (row,) = (row for row in table_below("What comes out") if row[0] == "`duplicates.csv`")
+    listed = re.findall(r"`(\w+)`", row[2])
+    groups = [Group(number=1, kept=0, copies=(1,), similarities=(1.0,))]
+    urls = ["a", "b"]
+    outcomes = {url: Outcome(url=url, status=Status.OK) for url in urls}
+    cleaned = clean_list(
+        pd.DataFrame({"link": urls}), url_column="link", outcomes=outcomes, groups=groups, auto_clean=True
+    )
+    assert list(cleaned.duplicates) == [*listed, "link"]
 
 
 def test_counterparts_of_the_scripts_exist() -> None:

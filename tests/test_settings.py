@@ -72,6 +72,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "collection": "videos",
         "cosine_thresh": None,
         "top_k": 50,
+        "keep": "best",
         "auto_clean": True,
         "unique_csv": "",
         "report_csv": "",

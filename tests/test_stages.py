@@ -112,6 +112,7 @@ def search_settings(**changes: Any) -> SearchSettings:
         "collection": "videos",
         "cosine_thresh": 0.9,
         "top_k": 2,
+        "keep": "first_seen",
         "auto_clean": True,
         "unique_csv": "",
         "report_csv": "",
@@ -419,7 +420,9 @@ def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[
         listed.frame, url_column=listed.url_column, outcomes=listed.outcomes, groups=groups, auto_clean=True
     )
     files = save_outputs(run, cleaned, settings=settings)
-    summary = write_summary(run, listed=listed, cleaned=cleaned, groups=groups, scored=scored, plan=plan, files=files)
+    summary = write_summary(
+        run, listed=listed, cleaned=cleaned, groups=groups, scored=scored, plan=plan, keep="first_seen", files=files
+    )
     return summary, files
 
 
@@ -455,7 +458,14 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
 
     assert load_list(root / "clean.csv")["url"].tolist() == [URLS[0], URLS[1], URLS[3]]
     assert load_list(files["duplicates"]).to_dict("records") == [
-        {"url": URLS[4], "duplicate_of": URLS[1], "similarity": "1.0", "group": "1", "n": "4"}
+        {
+            "url": URLS[4],
+            "duplicate_of": URLS[1],
+            "similarity": "1.0",
+            "group": "1",
+            "kept_because": "first in the list",
+            "n": "4",
+        }
     ]
     failed = load_list(files["failed_urls"])
     assert failed["status"].tolist() == ["timeout", "pending"]

@@ -1,0 +1,109 @@
+"""Which of several copies is kept, and why: ordered criteria, each with a tolerance for near ties. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from dedup_lib.records import Outcome
+
+FIRST_IN_LIST = "first in the list"
+BEST_OF_ALL = "best of its group"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What the choice looks at in one video; 0 stands for unknown."""
+
+    duration_s: float = 0.0
+    pixels: int = 0
+    """Width times height."""
+    codec: str = ""
+    bits_per_pixel: float = 0.0
+    """Bits of the file for a pixel of the picture and a second of the video."""
+    is_https: bool = False
+
+    @classmethod
+    def of(cls, outcome: Outcome) -> Traits:
+        """The traits of a video that was read."""
+        pixels = outcome.width_px * outcome.height_px
+        shown = outcome.duration_s * pixels
+        return cls(
+            duration_s=outcome.duration_s,
+            pixels=pixels,
+            codec=outcome.codec,
+            bits_per_pixel=outcome.size_bytes * 8 / shown if shown else 0.0,
+            is_https=outcome.url.lower().startswith("https:"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """One step of the choice: the larger value wins, and values within `tolerance_fraction` of it tie with it."""
+
+    name: str
+    value: Callable[[Traits], float]
+    tolerance_fraction: float
+    within_codec: bool = False
+    """Whether it says something only about videos of one codec."""
+
+    def best_of(self, rows: Sequence[int], traits: Sequence[Traits]) -> list[int]:
+        """The rows that share the best value; all of them where it is not known of each."""
+        values = [self.value(traits[row]) for row in rows]
+        codecs = {traits[row].codec for row in rows}
+        if (self.within_codec and len(codecs) > 1) or (min(values) == 0 and self.tolerance_fraction):
+            return list(rows)
+        bar = max(values) * (1 - self.tolerance_fraction)
+        return [row for row, value in zip(rows, values, strict=True) if value >= bar]
+
+
+CRITERIA = (
+    Criterion(name="longer", value=lambda traits: traits.duration_s, tolerance_fraction=0.05),
+    Criterion(name="larger picture", value=lambda traits: float(traits.pixels), tolerance_fraction=0.05),
+    Criterion(
+        name="better encoding",
+        value=lambda traits: traits.bits_per_pixel,
+        tolerance_fraction=0.2,
+        within_codec=True,
+    ),
+    Criterion(name="https", value=lambda traits: float(traits.is_https), tolerance_fraction=0.0),
+)
+"""Of the policy `best`, in order. A difference within the tolerance is what another encoder or container makes of
+the same video, and says nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeeperPolicy:
+    """Which of several rows that are alike is kept. `traits` are those of the whole list, row by row.
+
+    `first_seen` keeps the first in the list. `best` leaves at each criterion only those that tie for the best, and
+    takes the first in the list of those left: the order of the list matters for true ties only.
+    """
+
+    name: Literal["best", "first_seen"]
+    traits: Sequence[Traits]
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """What is looked at before the place in the list."""
+        return CRITERIA if self.name == "best" else ()
+
+    def choose(self, rows: Sequence[int]) -> int:
+        """The row to keep."""
+        left = sorted(rows)
+        for criterion in self.criteria:
+            left = criterion.best_of(left, self.traits)
+        return left[0]
+
+    def why(self, kept: int, copy: int) -> str:
+        """Name of the first criterion by which the kept row beats the copy.
+
+        Near ties do not add up: of a longer row, one of nearly that length and the copy, the second may be kept
+        although the copy alone would beat it. It is then kept for being the best of all.
+        """
+        for criterion in self.criteria:
+            left = criterion.best_of([kept, copy], self.traits)
+            if len(left) == 1:
+                return criterion.name if left == [kept] else BEST_OF_ALL
+        return FIRST_IN_LIST if kept < copy else BEST_OF_ALL
