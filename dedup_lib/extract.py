@@ -23,7 +23,7 @@ from dedup_lib.ledger import Ledger
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Status, VideoVectors
 from dedup_lib.store import UPSERT_ROWS, Collection
 from dedup_lib.vectors import pool_vectors
-from dedup_lib.video import grab_frames
+from dedup_lib.video import GrabbedFrames, grab_frames
 from dedup_lib.workers import Died, WorkerPool
 
 KILL_AFTER_S = 5.0
@@ -164,6 +164,7 @@ def read_video(task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) ->
             duration_s=round(grabbed.facts.duration_s, 3),
             width_px=grabbed.facts.width_px,
             height_px=grabbed.facts.height_px,
+            picture_fraction=_picture_fraction(grabbed, sample),
             codec=grabbed.facts.codec,
             size_bytes=stream.size_bytes or 0,
         )
@@ -186,6 +187,13 @@ def read_video(task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) ->
             stream.close()
     spent = replace(read.outcome, fetched_bytes=fetched_bytes, elapsed_s=round(time.monotonic() - start_s, 3))
     return replace(read, outcome=spent)
+
+
+def _picture_fraction(grabbed: GrabbedFrames, sample: Sample) -> float:
+    if not sample.frames:
+        return 1.0
+    whole = grabbed.frames[grabbed.positions.index(sample.positions[0])]
+    return round(sample.frames[0].size / whole.size, 3)
 
 
 def _why_featureless(recipe: Recipe) -> str:

@@ -18,7 +18,7 @@ class Traits:
 
     duration_s: float = 0.0
     pixels: int = 0
-    """Width times height."""
+    """Width times height of the picture without its bars."""
     codec: str = ""
     bits_per_pixel: float = 0.0
     """Bits of the file for a pixel of the picture and a second of the video."""
@@ -27,7 +27,7 @@ class Traits:
     @classmethod
     def of(cls, outcome: Outcome) -> Traits:
         """The traits of a video that was read."""
-        pixels = outcome.width_px * outcome.height_px
+        pixels = round(outcome.width_px * outcome.height_px * outcome.picture_fraction)
         shown = outcome.duration_s * pixels
         return cls(
             duration_s=outcome.duration_s,

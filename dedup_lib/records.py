@@ -144,6 +144,8 @@ class Outcome:
     duration_s: float = 0.0
     width_px: int = 0
     height_px: int = 0
+    picture_fraction: float = 1.0
+    """Share of that picture which is left when bars are cut off."""
     codec: str = ""
     size_bytes: int = 0
     """Of the whole file; 0 where the server does not say."""

@@ -35,7 +35,8 @@ def test_traits_are_read_off_an_outcome() -> None:
         status=Status.OK,
         duration_s=10.0,
         width_px=100,
-        height_px=50,
+        height_px=100,
+        picture_fraction=0.5,
         codec="vp9",
         size_bytes=12_500,
     )

@@ -169,6 +169,23 @@ def test_another_threshold_fetches_nothing_and_merges_more(site: Site, direct: P
     assert strict["rows"]["final"] > loose["rows"]["final"]
 
 
+def test_the_best_copy_is_kept_when_asked(site: Site, direct: Path, tmp_path: Path) -> None:
+    run_dir = tmp_path / "best"
+    shutil.copytree(direct, run_dir)
+    run_flow(site, run_dir, only="06", keep="best")
+    rows = {row["url"]: row for row in load_rows(run_dir / "duplicates.csv")}
+    assert len(rows) == len(load_rows(direct / "duplicates.csv"))
+    small = rows[site.server.url("mirror/morning_small.mp4")]
+    assert (small["duplicate_of"], small["kept_because"]) == (
+        site.server.url("spots/slow-mornings.mp4"),
+        "larger picture",
+    )
+    # The bars around a copy make it no larger picture.
+    assert "larger picture" not in {
+        row["kept_because"] for row in rows.values() if row["duplicate_of"] == site.server.url("mirror/cup_wide.mp4")
+    }
+
+
 def test_first_frames_alone_do_not_join_black_starts(site: Site, tmp_path: Path) -> None:
     run_dir = run_flow(site, tmp_path / "first", num_frames=1, frame_span="first")
     flat = {row["id"] for row in load_rows(run_dir / "featureless_urls.csv")}
