@@ -18,6 +18,7 @@ import ssl
 import stat
 import tempfile
 import time
+from abc import abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,11 +124,13 @@ class MediaStream(io.RawIOBase):
         self._position += len(data)
         return data
 
+    @abstractmethod
     def _end(self) -> int:
-        raise NotImplementedError
+        """Size of the whole in bytes."""
 
+    @abstractmethod
     def _read_at(self, position: int, size: int) -> bytes:
-        raise NotImplementedError
+        """Up to `size` bytes from `position` on; fewer at the end only. Raises VideoTrouble."""
 
 
 class FileStream(MediaStream):
