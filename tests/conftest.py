@@ -10,7 +10,6 @@ from pathlib import Path
 import loopback_only
 import pytest
 from hypothesis import settings
-from tiny_clip import save_tiny_clip
 
 # Before any test module is imported, and inherited by every child process.
 os.environ.update(
@@ -60,4 +59,7 @@ def corpus_dir() -> Path:
 @pytest.fixture(scope="session")
 def clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny CLIP model with random weights."""
+    # Here, so that this file serves tests elsewhere that have no such module.
+    from tiny_clip import save_tiny_clip
+
     return save_tiny_clip(tmp_path_factory.mktemp("models") / "tiny clip")

@@ -1,0 +1,352 @@
+"""Copies of a clip as people make them: re-encoded, cropped, marked, cut, sped up. PyAV and OpenCV.
+
+Every variant is made of the same reference: the first seconds of the clip, shrunk and at one frame rate. So a
+variant differs from its reference by what its name says, and by nothing else. `VARIANTS` is the table; the same
+clip gives the same frames each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+
+from dedup_lib.errors import ListError
+from dedup_lib.records import Frames
+
+VERSION = 1
+"""Raised when a change here changes the files, so that those of before are not used again."""
+
+LONGEST_S = 15
+LONGEST_SIDE_PX = 480
+RATE = 12
+"""Frames a second of the reference."""
+
+TICKS = 1000
+"""Time stamps of the files are in milliseconds."""
+
+Timed = tuple[float, Frames]
+"""When a picture is shown, in seconds, and the picture: RGB uint8 (H, W, 3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """The pictures of a clip, `RATE` a second, all of one size."""
+
+    frames: tuple[Frames, ...]
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.frames) / RATE
+
+    def shown_at(self, time_s: float) -> Frames:
+        """The picture on show at a time; behind the end, the last one."""
+        return self.frames[min(int(time_s * RATE), len(self.frames) - 1)]
+
+    def play(self) -> Iterator[Timed]:
+        for index, frame in enumerate(self.frames):
+            yield index / RATE, frame
+
+
+Edit = Callable[[Clip, Clip], Iterable[Timed]]
+"""A clip, and another that it may be mixed with, to the pictures of the variant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to copy a clip: what it is in words, what is done to the pictures, how they are encoded."""
+
+    what: str
+    edit: Edit = lambda clip, other: clip.play()
+    codec: str = "libx264"
+    suffix: str = ".mp4"
+    options: Mapping[str, str] = field(default_factory=lambda: x264_options(23))
+
+
+def x264_options(crf: int) -> dict[str, str]:
+    """Options of H.264 at a constant rate factor: higher is coarser."""
+    # With macroblock trees some builds of x264 encode the same pictures differently from time to time.
+    return {"preset": "veryfast", "mbtree": "0", "crf": str(crf)}
+
+
+def each(change: Callable[[Frames], Any]) -> Edit:
+    """The edit that changes every picture by itself."""
+    return lambda clip, other: ((time_s, change(frame)) for time_s, frame in clip.play())
+
+
+def resize(frame: Frames, *, width: float = 1.0, height: float = 1.0) -> Frames:
+    """A picture shrunk or stretched by factors."""
+    size_px = max(2, round(frame.shape[1] * width)), max(2, round(frame.shape[0] * height))
+    return cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def crop(frame: Frames, fraction: float) -> Frames:
+    """A picture without that share of its width and of its height, half of it on each side."""
+    down, across = round(frame.shape[0] * fraction / 2), round(frame.shape[1] * fraction / 2)
+    return frame[down : frame.shape[0] - down, across : frame.shape[1] - across]
+
+
+def add_bars(frame: Frames, *, height: float = 0.0, width: float = 0.0) -> Any:
+    """Black bars on two sides, each that share of the picture."""
+    down, across = round(frame.shape[0] * height), round(frame.shape[1] * width)
+    return cv2.copyMakeBorder(frame, down, down, across, across, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+
+
+def add_noise(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """Grain that differs from frame to frame."""
+    generator = np.random.default_rng(0)
+    for time_s, frame in clip.play():
+        noisy = frame + generator.normal(0, 20, frame.shape).astype(np.float32)
+        yield time_s, np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def brighten(frame: Frames) -> Frames:
+    """More contrast around the middle grey, and more light."""
+    brightened: Frames = np.clip((frame - 128.0) * 1.3 + 148, 0, 255).astype(np.uint8)
+    return brightened
+
+
+def add_logo(frame: Frames) -> Frames:
+    """A disc with a ring and a letter in the upper right corner, a sixth of the shorter side across."""
+    marked = frame.copy()
+    radius = max(2, min(frame.shape[:2]) // 12)
+    centre = frame.shape[1] - radius - radius // 2 - 1, radius + radius // 2
+    cv2.circle(marked, centre, radius, (220, 30, 40), -1, cv2.LINE_AA)
+    cv2.circle(marked, centre, radius, (255, 255, 255), max(1, radius // 6), cv2.LINE_AA)
+    start = centre[0] - radius // 2, centre[1] + radius // 2
+    cv2.putText(marked, "A", start, cv2.FONT_HERSHEY_SIMPLEX, radius / 22, (255, 255, 255), max(1, radius // 8))
+    return marked
+
+
+def add_caption(frame: Frames) -> Frames:
+    """A black bar with white text over the lowest seventh of the picture."""
+    marked = frame.copy()
+    height = frame.shape[0] // 7
+    marked[-height:] = 0
+    start = frame.shape[1] // 20, frame.shape[0] - height // 3
+    thickness = max(1, height // 20)
+    cv2.putText(marked, "JUST WATCH THIS", start, cv2.FONT_HERSHEY_SIMPLEX, height / 45, (255, 255, 255), thickness)
+    return marked
+
+
+def rotate(frame: Frames, degrees: float) -> Any:
+    """A picture turned within its frame; the corners that come free are black."""
+    height, width = frame.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    return cv2.warpAffine(frame, turn, (width, height), flags=cv2.INTER_LINEAR)
+
+
+def put_in_picture(frame: Frames, fraction: float) -> Frames:
+    """The picture at that share of its size, in the middle of a slope of colours."""
+    height, width = frame.shape[:2]
+    framed = np.empty_like(frame)
+    framed[..., 0] = np.linspace(20, 200, width)[None, :]
+    framed[..., 1] = np.linspace(180, 40, height)[:, None]
+    framed[..., 2] = 120
+    inner = resize(frame, width=fraction, height=fraction)
+    down, across = (height - inner.shape[0]) // 2, (width - inner.shape[1]) // 2
+    framed[down : down + inner.shape[0], across : across + inner.shape[1]] = inner
+    return framed
+
+
+def cut(start: float, end: float) -> Edit:
+    """What lies between two fractions of the duration."""
+
+    def edit(clip: Clip, other: Clip) -> Iterator[Timed]:
+        first = round(len(clip.frames) * start)
+        last = max(first + 1, round(len(clip.frames) * end))
+        return Clip(frames=clip.frames[first:last]).play()
+
+    return edit
+
+
+def speed_up(factor: float) -> Edit:
+    """The same pictures in less time."""
+    return lambda clip, other: ((time_s / factor, frame) for time_s, frame in clip.play())
+
+
+def change_rate(rate: float) -> Edit:
+    """Another number of frames a second; the duration stays."""
+    return lambda clip, other: (
+        (index / rate, clip.shown_at(index / rate)) for index in range(max(1, round(clip.duration_s * rate)))
+    )
+
+
+def put_before(picture: Callable[[Clip, Clip, float], Frames], duration_s: float) -> Edit:
+    """A start of `duration_s` in front, its picture at each time given by a function."""
+
+    def edit(clip: Clip, other: Clip) -> Iterator[Timed]:
+        for index in range(round(duration_s * RATE)):
+            yield index / RATE, picture(clip, other, index / RATE)
+        for time_s, frame in clip.play():
+            yield duration_s + time_s, frame
+
+    return edit
+
+
+def _foreign(clip: Clip, other: Clip, time_s: float) -> Any:
+    height, width = clip.frames[0].shape[:2]
+    return cv2.resize(other.shown_at(time_s % other.duration_s), (width, height), interpolation=cv2.INTER_AREA)
+
+
+REFERENCE = "reference"
+
+VARIANTS: dict[str, Variant] = {
+    REFERENCE: Variant(what="the clip itself", options=x264_options(16)),
+    "low_bitrate": Variant(what="H.264 at crf 42", options=x264_options(42)),
+    "vp9": Variant(
+        what="VP9 in WebM",
+        codec="libvpx-vp9",
+        suffix=".webm",
+        options={"deadline": "realtime", "cpu-used": "8", "crf": "40", "b": "0"},
+    ),
+    "mpeg4": Variant(what="MPEG-4 part 2", codec="mpeg4", options={"b": "300k"}),
+    "size_30": Variant(what="0.3 of the size", edit=each(lambda frame: resize(frame, width=0.3, height=0.3))),
+    "grey": Variant(
+        what="grey", edit=each(lambda frame: cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
+    ),
+    "bright": Variant(what="contrast × 1.3, brightness + 20", edit=each(brighten)),
+    "blur": Variant(what="Gaussian blur, 3 px", edit=each(lambda frame: cv2.GaussianBlur(frame, (0, 0), 3.0))),
+    "noise": Variant(what="Gaussian noise, 20 of 255", edit=add_noise),
+    "letterbox": Variant(what="bars above and below, 1/6 each", edit=each(lambda frame: add_bars(frame, height=1 / 6))),
+    "pillarbox": Variant(what="bars left and right, 1/6 each", edit=each(lambda frame: add_bars(frame, width=1 / 6))),
+    "crop_10": Variant(what="a tenth of width and height cut off", edit=each(lambda frame: crop(frame, 0.1))),
+    "crop_20": Variant(what="a fifth of width and height cut off", edit=each(lambda frame: crop(frame, 0.2))),
+    "logo": Variant(what="a logo in a corner", edit=each(add_logo)),
+    "caption": Variant(what="a caption bar over the lowest seventh", edit=each(add_caption)),
+    "stretch": Variant(what="1.3 times as wide", edit=each(lambda frame: resize(frame, width=1.3))),
+    "mirror": Variant(what="left and right exchanged", edit=each(lambda frame: frame[:, ::-1])),
+    "rotate_5": Variant(what="turned by 5°", edit=each(lambda frame: rotate(frame, 5))),
+    "speed_105": Variant(what="1.05 times as fast", edit=speed_up(1.05)),
+    "speed_125": Variant(what="1.25 times as fast", edit=speed_up(1.25)),
+    "trim_start": Variant(what="the first fifth cut off", edit=cut(0.2, 1.0)),
+    "trim_end": Variant(what="the last 30 % cut off", edit=cut(0.0, 0.7)),
+    "black_intro": Variant(
+        what="2 s of black in front", edit=put_before(lambda clip, other, time_s: np.zeros_like(clip.frames[0]), 2)
+    ),
+    "foreign_intro": Variant(what="3 s of another clip in front", edit=put_before(_foreign, 3)),
+    "other_rate": Variant(what=f"7.5 frames a second instead of {RATE}", edit=change_rate(7.5)),
+    "in_picture": Variant(what="0.7 of the size, inside another", edit=each(lambda frame: put_in_picture(frame, 0.7))),
+}
+
+
+def load_clip(path: Path) -> Clip:
+    """The first `LONGEST_S` of a video, shrunk to `LONGEST_SIDE_PX`, at `RATE` frames a second.
+
+    Raises ListError when it cannot be decoded.
+    """
+    try:
+        frames = _load_frames(path)
+    except (av.FFmpegError, IndexError) as error:
+        raise ListError(f"{path} cannot be decoded ({error}): give it another role than distinct") from None
+    if not frames:
+        raise ListError(f"{path} holds no picture that can be decoded: give it another role than distinct")
+    return Clip(frames=tuple(frame for frame in frames if frame.shape == frames[0].shape))
+
+
+def _load_frames(path: Path) -> list[Frames]:
+    frames: list[Frames] = []
+    before: VideoFrame | None = None
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        start_s = float((stream.start_time or 0) * (stream.time_base or 0))
+        for count, frame in enumerate(container.decode(stream)):
+            time_s = count / float(stream.guessed_rate or 25) if frame.time is None else frame.time - start_s
+            # Some formats round times to milliseconds.
+            while before is not None and len(frames) / RATE < time_s - 0.002 and len(frames) < LONGEST_S * RATE:
+                frames.append(_to_rgb(before))
+            if len(frames) >= LONGEST_S * RATE:
+                break
+            before = frame
+        else:
+            if before is not None:
+                frames.append(_to_rgb(before))
+    return frames
+
+
+def _to_rgb(frame: VideoFrame) -> Frames:
+    scale = min(1.0, LONGEST_SIDE_PX / max(frame.width, frame.height))
+    width_px, height_px = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
+    rgb = frame.to_ndarray(width=width_px, height=height_px, format="rgb24", interpolation="AREA")
+    return np.ascontiguousarray(np.rot90(rgb, k=round(frame.rotation / 90) % 4)).astype(np.uint8, copy=False)
+
+
+def save_pictures(path: Path, pictures: Iterable[Timed], *, variant: Variant) -> None:
+    """Encode pictures of one size; an odd last row or column is dropped. The file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        # Without random numbers in the header.
+        with av.open(str(scratch), "w", container_options={"fflags": "bitexact"}) as container:
+            stream: Any = None
+            for time_s, picture in pictures:
+                height, width = (side - side % 2 for side in picture.shape[:2])
+                if stream is None:
+                    stream = container.add_stream(variant.codec, rate=RATE, options=dict(variant.options))
+                    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                    # Several threads may cut the picture differently, and the same clip would give other files.
+                    stream.codec_context.thread_count = 1
+                    stream.codec_context.time_base = Fraction(1, TICKS)
+                frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+                frame.pts, frame.time_base = round(time_s * TICKS), Fraction(1, TICKS)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A clip to make variants of, its name, and the clip that lends it a foreign start."""
+
+    name: str
+    path: Path
+    other_path: Path
+
+    def folder(self, work_dir: Path) -> Path:
+        """Where its variants lie: another file under the same name gets another folder."""
+        facts = [VERSION, self.name, self.path.stat().st_size, self.other_path.name, self.other_path.stat().st_size]
+        return work_dir / f"{Path(self.name).stem}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
+
+
+def make_variants(source: Source, *, names: Sequence[str], work_dir: Path) -> dict[str, Path]:
+    """The variants of one clip that are named, and its reference, by name. What is there is not made again."""
+    folder = source.folder(work_dir)
+    paths = {name: folder / f"{name}{VARIANTS[name].suffix}" for name in (REFERENCE, *names)}
+    missing = [name for name, path in paths.items() if not path.exists()]
+    if missing:
+        clip, other = load_clip(source.path), load_clip(source.other_path)
+        for name in missing:
+            save_pictures(paths[name], VARIANTS[name].edit(clip, other), variant=VARIANTS[name])
+    return paths
+
+
+def make_all_variants(
+    sources: Sequence[Source],
+    *,
+    names: Sequence[str],
+    work_dir: Path,
+    workers: int,
+    progress: Callable[[int], object] = lambda count: None,
+) -> list[dict[str, Path]]:
+    """`make_variants` of several clips side by side, in their order; `progress` is called with 1 after each."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(max_workers=workers, mp_context=spawn) as pool:
+        waiting = [pool.submit(make_variants, source, names=names, work_dir=work_dir) for source in sources]
+        made = []
+        for one in waiting:
+            made.append(one.result())
+            progress(1)
+    return made
