@@ -17,14 +17,7 @@ import yaml
 from dedup_lib.errors import NotebookError, SettingError
 from dedup_lib.report import render_notebook, write_index
 from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path
-from dedup_lib.settings import SETTINGS, parameter_types
-
-FLOWS = {
-    "direct": ("01_decode", "02_dedupe_urls", "03_extract", "06_search_and_clean"),
-    "batch": ("01_decode", "02_dedupe_urls", "03_extract", "04_clean_jobs", "05_upload", "06_search_and_clean"),
-}
-"""The notebooks of each flow, by the parameter `mode`."""
-
+from dedup_lib.settings import FLOWS, SETTINGS, parameter_types
 
 _TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter_types(cls).items() if hint is str)
 

@@ -239,3 +239,9 @@ SETTINGS: dict[str, type[NotebookSettings]] = {
     )
 }
 """The settings of every notebook, by its name."""
+
+FLOWS = {
+    "direct": ("01_decode", "02_dedupe_urls", "03_extract", "06_search_and_clean"),
+    "batch": ("01_decode", "02_dedupe_urls", "03_extract", "04_clean_jobs", "05_upload", "06_search_and_clean"),
+}
+"""The notebooks of each flow, by the parameter `mode`."""

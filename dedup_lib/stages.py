@@ -27,7 +27,7 @@ from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import Group, Outcome, Pooling, Recipe, Schema, Status
 from dedup_lib.run_folder import Record, RunFolder, resolve_path, write_text_atomically
 from dedup_lib.settings import (
-    CleanJobsSettings,
+    FLOWS,
     CollectionsSettings,
     DecodeSettings,
     DedupeUrlsSettings,
@@ -267,7 +267,7 @@ class ExtractedList:
     @property
     def without_vector(self) -> int:
         """Rows that are not compared with any other."""
-        return sum(outcome_of_row(url, self.outcomes).status != Status.OK for url in self.urls)
+        return len(self.frame) - self.statuses.get(Status.OK, 0)
 
     @property
     def statuses(self) -> dict[Status, int]:
@@ -439,11 +439,9 @@ def write_summary(
 
 def _find_stages(run: RunFolder) -> list[str]:
     """The stages before 06_search_and_clean whose work its outputs rest on."""
-    before = [DecodeSettings.stage, DedupeUrlsSettings.stage, ExtractSettings.stage]
-    record = run.read_record(ExtractSettings.stage)
-    if record is not None and record["settings"]["mode"] == "batch":
-        before += [CleanJobsSettings.stage, UploadSettings.stage]
-    return [stage for stage in before if run.read_record(stage) is not None]
+    extracted = run.read_record(ExtractSettings.stage)
+    flow = FLOWS[extracted["settings"]["mode"] if extracted is not None else "direct"]
+    return [stage for stage in flow if stage != SearchSettings.stage and run.read_record(stage) is not None]
 
 
 _POOLING_OF_NEW = {

@@ -204,16 +204,14 @@ class Store:
         return Collection(self, self._facts(name))
 
     def open_collection(self, name: str) -> Collection:
-        """An existing collection. Raises StoreError when there is none, or when this project did not make it."""
+        """An existing collection. Raises StoreError when there is none."""
         if not self.has_collection(name):
             raise StoreError(
                 f"there is no collection {name!r} in {self.address}: fill it first (03_extract with mode: direct, or "
                 "05_upload), or set collection"
             )
         with self._explained(f"open {name}"):
-            facts = self._facts(name)
-            self._client.load_collection(name, timeout=_TIMEOUT_S)
-        return Collection(self, facts)
+            return Collection(self, self._facts(name))
 
     def ensure_collection(
         self, name: str, *, pooling: Pooling, recipe: Recipe, dimension: int, overwrite: bool = False
@@ -262,7 +260,8 @@ class Store:
         )
 
     def _count(self, name: str) -> int:
-        # The collection's own statistics count rows that an upsert has replaced.
+        # Loads it too, which every use of a collection needs. Its own statistics would count rows that an upsert has
+        # replaced.
         self._client.load_collection(name, timeout=_TIMEOUT_S)
         counted = self._client.query(
             name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=_TIMEOUT_S

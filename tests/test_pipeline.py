@@ -23,8 +23,9 @@ from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import NotebookError
-from dedup_lib.run import FLOWS, execute_plan, load_profile, plan_run
+from dedup_lib.run import execute_plan, load_profile, plan_run
 from dedup_lib.run_folder import find_project_root
+from dedup_lib.settings import FLOWS
 
 OUTPUTS = (
     "FINAL_RESULT.csv",

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from dedup_lib.errors import RunFolderError, SettingError
-from dedup_lib.run import FLOWS, RunPlan, load_profile, parse_overrides, plan_run
+from dedup_lib.run import RunPlan, load_profile, parse_overrides, plan_run
 from dedup_lib.run_folder import find_project_root
+from dedup_lib.settings import FLOWS
 
 PROFILES = sorted((Path(__file__).parent.parent / "params").glob("*.yaml"))
 DIRECT = ("01_decode", "02_dedupe_urls", "03_extract", "06_search_and_clean")
