@@ -72,17 +72,26 @@ def clean_list(
     groups: Sequence[Group],
     auto_clean: bool,
     why: Callable[[int, int], str] = lambda kept, copy: FIRST_IN_LIST,
+    describe: Callable[[Group, int], Mapping[str, object]] = lambda group, copy: {},
+    described: Sequence[str] = (),
 ) -> CleanedList:
     """Share out the rows of a list: copies to `duplicates`, failures to `failed`, and with `auto_clean` what is
     certainly no video to `invalid`; without it those stay in `final`. Columns and order of the list survive.
 
-    `why` says of a kept row and a copy why the first is kept. Raises AccountingError when a row would be lost or
-    doubled, or a kept video is not in `final`.
+    `why` says of a kept row and a copy why the first is kept, and `describe` what speaks for a copy of a group being
+    one, by the names of the columns `described`. Raises AccountingError when a row would be lost or doubled, or a kept
+    video is not in `final`.
     """
     urls = frame[url_column].tolist()
     found = [outcome_of_row(url, outcomes) for url in urls]
     copies = {
-        row: (urls[group.kept], similarity, group.number, why(group.kept, row))
+        row: {
+            "duplicate_of": urls[group.kept],
+            "similarity": similarity,
+            "group": group.number,
+            "kept_because": why(group.kept, row),
+            **describe(group, row),
+        }
         for group in groups
         for row, similarity in zip(group.copies, group.similarities, strict=True)
     }
@@ -90,7 +99,7 @@ def clean_list(
     invalid = [row for row, o in enumerate(found) if auto_clean and o.status in INVALID_STATUSES]
     removed = {*copies, *failed, *invalid}
     final = [row for row in range(len(urls)) if row not in removed]
-    featureless = [row for row, o in enumerate(found) if o.status == Status.FEATURELESS]
+    featureless = [row for row in final if found[row].status == Status.FEATURELESS]
 
     def table(rows: Sequence[int], added: Mapping[str, Sequence[object]]) -> pd.DataFrame:
         return _with_columns(frame, rows, {"url": [urls[row] for row in rows], **added}, url_column)
@@ -98,17 +107,13 @@ def clean_list(
     def reasons(rows: Sequence[int]) -> dict[str, list[object]]:
         return {"status": [str(found[row].status) for row in rows], "reason": [found[row].reason for row in rows]}
 
-    ordered = sorted(copies, key=lambda row: (copies[row][2], row))
+    ordered = sorted(copies, key=lambda row: (copies[row]["group"], row))
+    named = dict.fromkeys(("duplicate_of", "similarity", "group", "kept_because", *described))
     cleaned = CleanedList(
         final=frame.iloc[final].reset_index(drop=True),
         duplicates=table(
             ordered,
-            {
-                "duplicate_of": [copies[row][0] for row in ordered],
-                "similarity": [copies[row][1] for row in ordered],
-                "group": [copies[row][2] for row in ordered],
-                "kept_because": [copies[row][3] for row in ordered],
-            },
+            {name: [copies[row][name] for row in ordered] for name in named},
         ),
         invalid=table(invalid, reasons(invalid)),
         failed=table(failed, {**reasons(failed), "retryable": [found[row].retryable for row in failed]}),

@@ -83,6 +83,35 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
 
 
 @commands.command()
+@click.argument("profile")
+@click.option(
+    "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
+)
+@click.option("--set", "overrides", multiple=True, metavar="K=V", help="Set a parameter; may be given several times.")
+def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
+    """Propose a threshold for a list, measured on a sample of its videos.
+
+    Runs 07_calibrate with the settings of PROFILE, which are those of `run`. It leaves a page and a params file,
+    itself a profile.
+
+    \b
+    python -m dedup_lib calibrate direct --set input_csv=ads.csv --run ads
+    python -m dedup_lib run outputs/ads/calibrated.yaml --set input_csv=ads.csv --run ads
+    """
+    from dedup_lib.run import execute_plan, load_profile, parse_overrides, plan_notebook
+    from dedup_lib.settings import CalibrateSettings
+
+    stage = CalibrateSettings.stage
+    plan = plan_notebook(stage, load_profile(profile) | parse_overrides(overrides), run_name=run_name)
+    with console.status(f"{stage} …"):
+        execute_plan(plan)
+    record = plan.run.read_record(stage) or {"files": {}}
+    for name in record["files"]:
+        console.print(f"{name}: {plan.run.shown(plan.run.recorded_path(record, name))}", markup=False)
+    console.print(f"report: {plan.run.shown(plan.run.reports_dir / f'{stage}.html')}", markup=False)
+
+
+@commands.command()
 @click.argument("run_name", metavar="RUN")
 def report(run_name: str) -> None:
     """Render the pages of a run again, from its executed notebooks.

@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from dedup_lib.encoders import Encoder
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
+from dedup_lib.fingerprints import fingerprint_kind, make_fingerprint
 from dedup_lib.frames import draw_strip, prepare_sample, save_picture
 from dedup_lib.jobs import job_dir, load_job, save_job
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Status, VideoVectors
+from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Scan, Status, VideoVectors
 from dedup_lib.store import UPSERT_ROWS, Collection
 from dedup_lib.vectors import pool_vectors
 from dedup_lib.video import GrabbedFrames, grab_frames
@@ -35,11 +36,13 @@ SAVE_EVERY_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class ReadVideo:
-    """What a worker hands back: the outcome, and for a video with usable frames these and a strip of them."""
+    """What a worker hands back: the outcome, and for a video with usable frames these, a strip of them, and the
+    fingerprint."""
 
     outcome: Outcome
     sample: Sample | None = None
     strip: Frames | None = None
+    fingerprint: bytes | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,7 @@ class Extracted:
     row: int
     outcome: Outcome
     vectors: VideoVectors | None
+    fingerprint: bytes | None = None
 
 
 @dataclass(kw_only=True)
@@ -146,7 +150,7 @@ def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
     return replace(video, vectors=pool_vectors(video.vectors, pooling), positions=positions)
 
 
-def read_video(task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) -> ReadVideo:
+def read_video(task: tuple[int, str], *, recipe: Recipe, scan: Scan, limits: FetchLimits) -> ReadVideo:
     """Fetch, decode and prepare the frames of one URL. Runs in a worker process; never raises."""
     _, url = task
     start_s = time.monotonic()
@@ -154,7 +158,14 @@ def read_video(task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) ->
     try:
         deadline = Deadline(limits.timeout_s)
         stream = open_stream(url, limits=limits, deadline=deadline)
-        grabbed = grab_frames(stream, num_frames=recipe.num_frames, frame_span=recipe.frame_span, deadline=deadline)
+        grabbed = grab_frames(
+            stream,
+            num_frames=recipe.num_frames,
+            frame_span=recipe.frame_span,
+            deadline=deadline,
+            scan_step_s=scan.step_s,
+            scan_longest_s=scan.longest_s,
+        )
         sample = prepare_sample(grabbed.frames, positions=grabbed.positions, times_s=grabbed.times_s)
         outcome = Outcome(
             url=url,
@@ -172,6 +183,7 @@ def read_video(task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) ->
             outcome=outcome,
             sample=sample if sample.frames else None,
             strip=draw_strip(grabbed.frames),
+            fingerprint=_fingerprint(grabbed) if sample.frames else None,
         )
     except VideoTrouble as trouble:
         read = ReadVideo(
@@ -187,6 +199,14 @@ def read_video(task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) ->
             stream.close()
     spent = replace(read.outcome, fetched_bytes=fetched_bytes, elapsed_s=round(time.monotonic() - start_s, 3))
     return replace(read, outcome=spent)
+
+
+def _fingerprint(grabbed: GrabbedFrames) -> bytes | None:
+    # Where the scanned part shows nothing, the frames from further on still do.
+    fingerprint = make_fingerprint(grabbed.scanned, times_s=grabbed.scanned_times_s) or make_fingerprint(
+        grabbed.frames, times_s=grabbed.times_s
+    )
+    return fingerprint.to_bytes() if fingerprint is not None else None
 
 
 def _picture_fraction(grabbed: GrabbedFrames, sample: Sample) -> float:
@@ -208,6 +228,7 @@ def extract_videos(
     rows: Sequence[int],
     encoder: Encoder,
     recipe: Recipe,
+    scan: Scan,
     sink: Sink,
     ledger: Ledger,
     limits: FetchLimits,
@@ -227,7 +248,10 @@ def extract_videos(
     for row, url in zip(rows, urls, strict=True):
         row_of.setdefault(url, row)
     earlier = ledger.load()
+    kind = fingerprint_kind(scan, recipe)
     known = {} if overwrite else sink.find_saved(earlier, row_of)
+    fingerprinted = ledger.list_fingerprints(kind)
+    known = {url: o for url, o in known.items() if o.status != Status.OK or o.key in fingerprinted}
     report = ExtractReport(outcomes={url: o for url, o in known.items() if not o.retryable})
     ledger.record(outcome for url, outcome in report.outcomes.items() if earlier.get(url) != outcome)
     report.skipped = len(report.outcomes)
@@ -239,10 +263,11 @@ def extract_videos(
     def save() -> None:
         # Vectors first: a run that ends between the two does a few videos again, and loses none.
         sink.save(unsaved)
-        ledger.record(video.outcome for video in unsaved)
+        prints = {video.outcome.url: video.fingerprint for video in unsaved if video.fingerprint is not None}
+        ledger.record((video.outcome for video in unsaved), fingerprints=prints, kind=kind)
         unsaved.clear()
 
-    read = _read_videos(tasks, recipe, limits, workers, thumbnails_dir)
+    read = _read_videos(tasks, recipe, scan, limits, workers, thumbnails_dir)
     # Closed here, not when the exception of a run that fails is forgotten: until then its processes would go on.
     with contextlib.closing(read), contextlib.closing(_encode_batches(read, encoder, batch_size)) as batches:
         for videos in batches:
@@ -261,10 +286,15 @@ def extract_videos(
 
 
 def _read_videos(
-    tasks: Sequence[tuple[int, str]], recipe: Recipe, limits: FetchLimits, workers: int, thumbnails_dir: Path
+    tasks: Sequence[tuple[int, str]],
+    recipe: Recipe,
+    scan: Scan,
+    limits: FetchLimits,
+    workers: int,
+    thumbnails_dir: Path,
 ) -> Generator[tuple[int, ReadVideo]]:
     """Each video as a worker leaves it, in the order in which they finish; a dead worker becomes an outcome."""
-    work = functools.partial(read_video, recipe=recipe, limits=limits)
+    work = functools.partial(read_video, recipe=recipe, scan=scan, limits=limits)
     with WorkerPool(work, workers=min(workers, max(1, len(tasks))), timeout_s=limits.timeout_s + KILL_AFTER_S) as pool:
         for (row, url), result in pool.run(tasks):
             if isinstance(result, Died):
@@ -306,6 +336,7 @@ def _encode(waiting: Sequence[tuple[int, ReadVideo]], encoder: Encoder) -> list[
             row=row,
             outcome=video.outcome,
             vectors=VideoVectors(url=video.outcome.url, vectors=part, positions=sample.positions),
+            fingerprint=video.fingerprint,
         )
         for (row, video), sample, part in zip(waiting, samples, parts, strict=True)
     ]

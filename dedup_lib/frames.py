@@ -26,6 +26,9 @@ LARGEST_BAR_FRACTION = 0.4
 
 MOST_NESTED_BARS = 4
 
+MOST_FRAMES_FOR_BARS = 16
+"""What all of so many frames share is a bar; more of them cost time and find no other."""
+
 MOST_SMEARED_ROWS = 4
 SMEARED_FRACTION = 0.3
 """Up to so many rows at the edge of a bar count as bar when they deviate from it by less than this share of what
@@ -68,13 +71,13 @@ def _bars_of_rows(frames: Sequence[Frames]) -> tuple[int, int]:
 
 def _bar_at_top(frames: Sequence[Frames]) -> int:
     """Rows of the bar that all frames share at their top, 0 for none."""
-    deviations = np.stack([_deviation_from_edge(frame) for frame in frames])
-    # The share of pixels that may differ leaves room for noise and for a small mark on the bar.
-    is_bar = (deviations > BAR_DEVIATION).mean(axis=2).max(axis=0) <= 0.02
-    if is_bar.all() or not is_bar[0]:
+    # Most videos have no bar, and their first rows tell.
+    if not _is_bar(_deviation_from_edge(frames, 1))[0]:
         return 0
-    bar = int(np.argmin(is_bar))
-    largest = int(len(is_bar) * LARGEST_BAR_FRACTION)
+    largest = int(len(frames[0]) * LARGEST_BAR_FRACTION)
+    deviations = _deviation_from_edge(frames, largest + 4 * MOST_SMEARED_ROWS)
+    is_bar = _is_bar(deviations)
+    bar = len(is_bar) if is_bar.all() else int(np.argmin(is_bar))
     if bar > largest:
         return 0
     # Encoders smear the edge of a bar: rows that are still mostly bar go too.
@@ -85,33 +88,46 @@ def _bar_at_top(frames: Sequence[Frames]) -> int:
     return bar + (len(smeared) if smeared.all() else int(np.argmin(smeared)))
 
 
-def _deviation_from_edge(frame: Frames) -> NDArray[np.float32]:
-    """How far each pixel (H, W) is from the colour of the outermost row, in the channel that differs most."""
-    rows = frame.astype(np.float32)
-    return np.asarray(np.abs(rows - np.median(rows[0], axis=0)).max(axis=2))
+def _is_bar(deviations: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which rows keep to the colour of the edge in every frame; the share of pixels that may not leaves room for
+    noise and for a small mark on the bar."""
+    return np.asarray((deviations > BAR_DEVIATION).mean(axis=2).max(axis=0) <= 0.02)
+
+
+def _deviation_from_edge(frames: Sequence[Frames], rows: int) -> NDArray[np.float32]:
+    """How far each pixel of the first rows is from the colour of the outermost one, in the channel that differs
+    most: (frames, rows, W)."""
+    tops = np.stack([frame[:rows] for frame in frames]).astype(np.float32)
+    return np.asarray(np.abs(tops - np.median(tops[:, :1], axis=2, keepdims=True)).max(axis=3))
+
+
+def cut_bars(frames: Sequence[Frames]) -> list[Frames]:
+    """The frames of one video without their bars. A video may change its size on the way: frames of one size share
+    their bars."""
+    sizes: dict[tuple[int, ...], list[Frames]] = {}
+    for frame in frames:
+        if not is_flat(frame):
+            sizes.setdefault(frame.shape, []).append(frame)
+    bars = {size: find_bars(same[:: math.ceil(len(same) / MOST_FRAMES_FOR_BARS)]) for size, same in sizes.items()}
+    cut = []
+    for frame in frames:
+        height, width = frame.shape[:2]
+        top, bottom, left, right = bars.get(frame.shape, (0, 0, 0, 0))
+        cut.append(np.ascontiguousarray(frame[top : height - bottom, left : width - right]))
+    return cut
 
 
 def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_s: Sequence[float]) -> Sample:
-    """Drop the flat frames of a video and cut the bars off the others.
-
-    A video may change its size on the way: frames of one size share their bars.
-    """
-    usable = [index for index, frame in enumerate(frames) if not is_flat(frame)]
-    sizes: dict[tuple[int, ...], list[Frames]] = {}
-    for index in usable:
-        sizes.setdefault(frames[index].shape, []).append(frames[index])
-    bars = {size: find_bars(same) for size, same in sizes.items()}
-    cut = []
-    for index in usable:
-        height, width = frames[index].shape[:2]
-        top, bottom, left, right = bars[frames[index].shape]
-        cut.append(np.ascontiguousarray(frames[index][top : height - bottom, left : width - right]))
+    """Drop the flat frames of a video and cut the bars off the others."""
+    cut = cut_bars(frames)
     # A picture in a frame of bars may itself be flat.
-    kept = [place for place, frame in enumerate(cut) if not is_flat(frame)]
+    kept = [
+        i for i, (whole, inner) in enumerate(zip(frames, cut, strict=True)) if not (is_flat(whole) or is_flat(inner))
+    ]
     return Sample(
-        frames=tuple(cut[place] for place in kept),
-        positions=tuple(positions[usable[place]] for place in kept),
-        times_s=tuple(times_s[usable[place]] for place in kept),
+        frames=tuple(cut[index] for index in kept),
+        positions=tuple(positions[index] for index in kept),
+        times_s=tuple(times_s[index] for index in kept),
     )
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import TracebackType
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.records import Outcome, Recipe, Status
+from dedup_lib.records import Outcome, Recipe, Status, video_key
 
 _COLUMNS = tuple(field.name for field in fields(Outcome))
 
@@ -26,6 +26,14 @@ CREATE TABLE IF NOT EXISTS outcomes (
     attempts INTEGER NOT NULL DEFAULT 1,
     PRIMARY KEY (recipe, key)
 ) WITHOUT ROWID
+"""
+
+_FINGERPRINTS = """
+CREATE TABLE IF NOT EXISTS fingerprints (
+    key TEXT NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL,
+    data BLOB NOT NULL
+)
 """
 
 _UPSERT = f"""
@@ -49,6 +57,7 @@ class Ledger:
             self._database.execute("PRAGMA journal_mode = WAL")
             with self._database:
                 self._database.execute(_TABLE)
+                self._database.execute(_FINGERPRINTS)
 
     def __enter__(self) -> Ledger:
         return self
@@ -68,11 +77,16 @@ class Ledger:
                 "damaged, move it away, and the videos are read again"
             ) from error
 
-    def record(self, outcomes: Iterable[Outcome]) -> None:
-        """Write outcomes, all or none of them; an earlier one of the same URL is replaced."""
+    def record(
+        self, outcomes: Iterable[Outcome], *, fingerprints: Mapping[str, bytes] | None = None, kind: str = ""
+    ) -> None:
+        """Write outcomes, and fingerprints of one kind by URL, all or none of them; earlier ones of the same URL are
+        replaced."""
         rows = [asdict(o) | {"status": str(o.status), "recipe": self._recipe.key, "key": o.key} for o in outcomes]
+        prints = [(video_key(url), kind, data) for url, data in (fingerprints or {}).items()]
         with self._explained(), self._database:
             self._database.executemany(_UPSERT, rows)
+            self._database.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", prints)
 
     def load(self) -> dict[str, Outcome]:
         """Every outcome of this recipe by URL."""
@@ -85,3 +99,25 @@ class Ledger:
             row["url"]: Outcome(**row | {"status": Status(row["status"]), "retryable": bool(row["retryable"])})
             for row in outcomes
         }
+
+    def list_fingerprints(self, kind: str) -> set[str]:
+        """The keys of the videos that have a fingerprint of this kind."""
+        with self._explained():
+            return {key for (key,) in self._database.execute("SELECT key FROM fingerprints WHERE kind = ?", (kind,))}
+
+    def load_kinds(self) -> dict[str, str]:
+        """The kind of each fingerprint by the key of its video."""
+        with self._explained():
+            return dict(self._database.execute("SELECT key, kind FROM fingerprints"))
+
+    def load_fingerprints(self, urls: Iterable[str]) -> dict[str, tuple[str, bytes]]:
+        """Kind and fingerprint by URL, of those that have one."""
+        found = {}
+        with self._explained():
+            for url in urls:
+                row = self._database.execute(
+                    "SELECT kind, data FROM fingerprints WHERE key = ?", (video_key(url),)
+                ).fetchone()
+                if row is not None:
+                    found[url] = row
+        return found

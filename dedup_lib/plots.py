@@ -25,6 +25,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from dedup_lib.accuracy import CurvePoint, Rows, VariantScore
 from dedup_lib.decide import is_match
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Group, Pair, Status, SweepPoint, video_key
 
@@ -224,7 +225,7 @@ def plot_similarities(values: NDArray[np.floating[Any]], *, threshold: float, ti
     else:
         ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     missing = len(values) - len(finite)
-    ax.set_xlabel("cosine similarity" + (f" ({missing:,} {noun} without one)" if missing else ""))
+    ax.set_xlabel("similarity" + (f" ({missing:,} {noun} without one)" if missing else ""))
     ax.set_ylabel(f"{noun}, log scale" if is_log else noun)
     ax.margins(x=0.02)
     ax.legend(loc="best")
@@ -245,6 +246,45 @@ def figure_similarities(
         )
         if ax.get_xlabel():
             ax.set_xlabel(f"{ax.get_xlabel()}\npairs below the search floor are not scored")
+    return figure
+
+
+VERDICT_MEANINGS = {"duplicate": "duplicate", "excerpt": "repeated", "review": "invalid", "different": "neutral"}
+"""Which colour a verdict has."""
+
+
+def plot_measures(values: Mapping[str, Sequence[float]], *, threshold: float, title: str, ax: Axes) -> Axes:
+    """Stacked histogram of shares of agreeing pictures, by verdict."""
+    ax.set_title(title, pad=22)
+    every = np.array([value for of in values.values() for value in of], dtype=np.float64)
+    if not len(every):
+        return say_empty("No pair came to this rule.", ax=ax)
+    edges = histogram_edges(np.append(every, [0.0, 1.0]), threshold=threshold)
+    shown = {verdict: of for verdict, of in values.items() if of}
+    ax.hist(
+        list(shown.values()),
+        bins=[float(edge) for edge in edges],
+        stacked=True,
+        color=[COLOURS[VERDICT_MEANINGS[verdict]] for verdict in shown],
+        label=[f"{verdict}: {len(of):,}" for verdict, of in shown.items()],
+        edgecolor="white",
+        linewidth=0.6,
+    )
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_xlabel("share of pictures that agree")
+    ax.set_ylabel("pairs")
+    ax.legend(loc="best")
+    return mark_threshold(threshold, ax=ax)
+
+
+def figure_measures(measures: Mapping[str, Mapping[str, Sequence[float]]], *, threshold: float) -> Figure:
+    """What each rule saw of the pairs that it may decide: by rule and verdict, the shares of agreeing pictures."""
+    if not measures:
+        return figure_of_words("The cosine alone decides: there are no rules to compare.")
+    with rc_context(STYLE):
+        figure, axes = new_figure(1, len(measures), width_in=10, height_in=3.4)
+        for (rule, values), ax in zip(measures.items(), axes[0], strict=True):
+            plot_measures(values, threshold=threshold, title=rule[0].upper() + rule[1:], ax=ax)
     return figure
 
 
@@ -330,8 +370,15 @@ class StripRow:
     videos: tuple[tuple[str, str], ...]
 
 
-def figure_strips(rows: Sequence[StripRow], *, thumbnails_dir: Path, title: str, nothing: str) -> Figure:
-    """Rows of strips; `nothing` is said when there are none."""
+def figure_strips(
+    rows: Sequence[StripRow],
+    *,
+    thumbnails_dir: Path,
+    title: str,
+    nothing: str,
+    captions: Mapping[str, str] | None = None,
+) -> Figure:
+    """Rows of strips; `nothing` is said when there are none. `captions` stand in place of URLs."""
     with rc_context(STYLE):
         if not rows:
             figure, axes = new_figure(1, 1, width_in=10, height_in=1.6)
@@ -360,7 +407,7 @@ def figure_strips(rows: Sequence[StripRow], *, thumbnails_dir: Path, title: str,
             for cell in cells[len(row.videos) :]:
                 cell.set_axis_off()
             for cell, (url, meaning) in zip(cells, row.videos, strict=False):
-                caption = short_url(url, most=most_characters)
+                caption = short_url((captions or {}).get(url, url), most=most_characters)
                 plot_strip(strips[url], caption=caption, colour=COLOURS[meaning], ax=cell)
             cells[0].annotate(
                 row.heading,
@@ -574,3 +621,169 @@ def figure_resources(samples: pd.DataFrame) -> Figure:
             ax.plot(samples["time_s"], samples[column], color=COLOURS[meaning], linewidth=1.6)
             ax.set(xlabel="seconds since the start", ylabel=f"{title.lower()}, {unit}", ylim=(0, None), xlim=(0, None))
     return figure
+
+
+def plot_curve(
+    points: Sequence[CurvePoint], *, label: str, threshold: float, colour: str, marker: str, ax: Axes
+) -> Axes:
+    """Precision over recall, a point a threshold, with a large mark where `threshold` stands."""
+    known = [(p.recall, p.precision, p.threshold) for p in points if p.recall is not None and p.precision is not None]
+    recalls, precisions = [recall for recall, *_ in known], [precision for _, precision, _ in known]
+    ax.plot(recalls, precisions, color=colour, linewidth=1.6, marker=marker, markersize=3, label=label)
+    for recall, precision, at in known:
+        if at == threshold:
+            ax.plot([recall], [precision], color=colour, marker=marker, markersize=10, linestyle="none")
+    ax.set(xlabel="recall over pairs", ylabel="precision over pairs", xlim=(0, 1.02), ylim=(0, 1.04))
+    return ax
+
+
+def plot_recall(
+    points: Sequence[CurvePoint], *, label: str, threshold: float, colour: str, marker: str, ax: Axes
+) -> Axes:
+    """Recall over the threshold, with a large mark where `threshold` stands."""
+    known = [(p.threshold, p.recall) for p in points if p.recall is not None]
+    ax.plot([at for at, _ in known], [recall for _, recall in known], color=colour, linewidth=1.6, label=label)
+    for at, recall in known:
+        if at == threshold:
+            ax.plot([at], [recall], color=colour, marker=marker, markersize=10, linestyle="none")
+    ax.set(xlabel="threshold", ylabel="recall over pairs", ylim=(0, 1.04))
+    return ax
+
+
+def figure_curves(curves: Mapping[str, Sequence[CurvePoint]], *, thresholds: Mapping[str, float]) -> Figure:
+    """Precision over recall of several settings, by their name; the large mark is the threshold in use."""
+    with rc_context(STYLE):
+        if not curves:
+            return figure_of_words("No settings were compared.")
+        figure, axes = new_figure(1, 2, width_in=10, height_in=3.9)
+        left, right = axes[0]
+        colours = [COLOURS[name] for name in ("duplicate", "failed", "kept", "threshold", "invalid", "repeated")]
+        for place, (name, points) in enumerate(curves.items()):
+            look = {"colour": colours[place % len(colours)], "marker": "os^Dv*"[place % 6]}
+            plot_curve(points, label=name, threshold=thresholds[name], ax=left, **look)
+            plot_recall(points, label=name, threshold=thresholds[name], ax=right, **look)
+        left.set_title("Precision over recall, a point a threshold")
+        right.set_title("Recall over the threshold (large mark: in use)")
+        left.legend(loc="lower left")
+    return figure
+
+
+def plot_recalls(scores: Sequence[VariantScore], *, words: Mapping[str, str], ax: Axes) -> Axes:
+    """A bar a kind of variant, the best found on top, with the number of clips found at its end."""
+    ranked = sorted(scores, key=lambda score: score.recall)
+    bars = ax.barh(
+        [words.get(score.name, score.name) for score in ranked],
+        [score.recall for score in ranked],
+        color=COLOURS["duplicate"],
+        height=0.7,
+    )
+    ax.bar_label(bars, labels=[f"{score.found} of {score.clips}" for score in ranked], padding=4, fontsize=8.5)
+    ax.set(xlabel="share of the clips found again", xlim=(0, 1.12))
+    ax.set_xticks(np.linspace(0, 1, 6))
+    ax.grid(visible=False, axis="y")
+    ax.grid(visible=True, axis="x")
+    ax.margins(y=0.01)
+    return ax
+
+
+def figure_recalls(scores: Sequence[VariantScore], *, words: Mapping[str, str], threshold: float) -> Figure:
+    """How many clips are found again in each kind of variant; `words` say what a kind is."""
+    with rc_context(STYLE):
+        if not scores:
+            return figure_of_words("No variants were compared.")
+        figure, axes = new_figure(1, 1, width_in=8, height_in=1.1 + 0.24 * len(scores))
+        axes[0, 0].set_title(f"Variants found again at {threshold:.4f}")
+        plot_recalls(scores, words=words, ax=axes[0, 0])
+    return figure
+
+
+def plot_likeness(
+    values: NDArray[np.floating[Any]],
+    *,
+    edges: NDArray[np.float64],
+    threshold: float,
+    words: tuple[str, str],
+    meaning: str,
+    ax: Axes,
+) -> Axes:
+    """Histogram of the similarities of labelled pairs (P,), NaN where it is below `edges`.
+
+    `words` name the pairs at or above the threshold, drawn in the colour of `meaning`, and those below it.
+    """
+    counts, _ = np.histogram(values[np.isfinite(values)], bins=edges)
+    matching = np.array([is_match(edge, threshold) for edge in edges[:-1]])
+    hidden = int(np.isnan(values).sum())
+    above, below = int(counts[matching].sum()), int(counts[~matching].sum()) + hidden
+    for chosen, colour, label in (
+        (matching, COLOURS[meaning], f"{words[0]}: {above:,}"),
+        (~matching, COLOURS["neutral"], f"{words[1]}: {below:,}, {hidden:,} of them further left"),
+    ):
+        ax.bar(
+            edges[:-1][chosen],
+            counts[chosen],
+            width=np.diff(edges)[chosen],
+            align="edge",
+            color=colour,
+            edgecolor="white",
+            linewidth=0.6,
+            label=label,
+        )
+    is_log = has_dwarfing_bar(counts)
+    if is_log:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.6)
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.set_ylim(0, max(1, counts.max()) * 1.25)
+    ax.set(xlabel="similarity", ylabel="pairs, log scale" if is_log else "pairs", xlim=(edges[0], edges[-1]))
+    ax.legend(loc="upper center")
+    return mark_threshold(threshold, ax=ax)
+
+
+def figure_likeness(
+    copies: NDArray[np.floating[Any]], unlike: NDArray[np.floating[Any]], *, threshold: float
+) -> Figure:
+    """How alike labelled pairs are: similarities of copies (P,) and of unlike videos (Q,), NaN for those not known."""
+    known = np.concatenate((copies, unlike))
+    known = known[np.isfinite(known)]
+    with rc_context(STYLE):
+        if not len(known):
+            return figure_of_words("No two videos are alike.")
+        edges = histogram_edges(known, threshold=threshold)
+        figure, axes = new_figure(1, 2, width_in=10, height_in=3.7)
+        panels = (
+            ("Pairs of copies", copies, ("found", "missed"), "duplicate"),
+            ("Pairs of different videos", unlike, ("wrong", "told apart"), "failed"),
+        )
+        for ax, (title, values, words, meaning) in zip(axes[0], panels, strict=True):
+            ax.set_title(title, pad=22)
+            plot_likeness(values, edges=edges, threshold=threshold, words=words, meaning=meaning, ax=ax)
+    return figure
+
+
+def figure_mistakes(
+    wrong: Sequence[tuple[Rows, float | None]],
+    missed: Sequence[tuple[Rows, float | None]],
+    *,
+    urls: Sequence[str],
+    captions: Sequence[str],
+    thumbnails_dir: Path,
+    title: str,
+    most: int = 6,
+) -> Figure:
+    """The first of the wrong and of the missed pairs, given with their similarity; a caption for each file."""
+    rows = [
+        StripRow(
+            heading=f"{word}\n{'not alike' if similarity is None else f'{similarity:.4f}'}",
+            videos=tuple((urls[row], meaning) for row in pair),
+        )
+        for word, meaning, pairs in (("wrong", "failed", wrong), ("missed", "neutral", missed))
+        for pair, similarity in pairs[:most]
+    ]
+    return figure_strips(
+        rows,
+        thumbnails_dir=thumbnails_dir,
+        title=title,
+        nothing="No pair is wrong, and none is missed.",
+        captions=dict(zip(urls, captions, strict=True)),
+    )

@@ -11,6 +11,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +116,15 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Scan:
+    """How densely a video is looked at for its fingerprint: a frame every `step_s` of its first `longest_s` seconds;
+    with a step of 0 only the frames that are encoded."""
+
+    step_s: float
+    longest_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """The usable frames of one video, ready for an encoder.
 
@@ -185,6 +195,8 @@ class Pair:
     first: int
     second: int
     similarity: float
+    excerpt: Literal["", "first", "second"] = ""
+    """Which of the two is an excerpt: the other one holds it and more."""
 
     def __post_init__(self) -> None:
         if self.first >= self.second:
@@ -199,7 +211,7 @@ class Group:
     kept: int
     copies: tuple[int, ...]
     similarities: tuple[float, ...] = field(repr=False)
-    """Of each copy to the kept video, in the order of `copies`."""
+    """Of each copy to the kept video, in the order of `copies`; NaN where they were never compared."""
 
     @property
     def size(self) -> int:

@@ -5,17 +5,20 @@ There is no logic here that the notebooks lack: the same result comes from runni
 
 from __future__ import annotations
 
+import ast
 import difflib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import yaml
 
-from dedup_lib.errors import NotebookError, SettingError
-from dedup_lib.report import render_notebook, write_index
+from dedup_lib.errors import NotebookError, RunFolderError, SettingError
+from dedup_lib.report import merge_parameters, render_notebook, write_index
 from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path
 from dedup_lib.settings import FLOWS, SETTINGS, parameter_types
 
@@ -60,6 +63,23 @@ def load_profile(profile: str) -> dict[str, Any]:
     return {str(name): value for name, value in values.items()}
 
 
+@cache
+def load_defaults(stage: str) -> Mapping[str, Any]:
+    """The parameters of a notebook of this project by name: its parameters cell holds their only defaults.
+
+    Raises RunFolderError where the notebooks do not lie beside the package.
+    """
+    path = find_project_root(Path(__file__).parent) / "notebooks" / f"{stage}.ipynb"
+    try:
+        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    except OSError as error:
+        raise RunFolderError(
+            f"{path} cannot be read ({error.strerror}), and it holds the defaults of {stage}: keep the folders "
+            "dedup_lib, notebooks and params together"
+        ) from None
+    return {parameter.name: ast.literal_eval(parameter.value) for parameter in merge_parameters(notebook.cells)}
+
+
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     """`name=value` texts, each value read as YAML: `0.9` is a number, `[a, b]` a list, `null` is None. A parameter
     that is a text is taken as it stands: names of files and collections may look like anything.
@@ -95,17 +115,34 @@ def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "",
     if not isinstance(mode, str) or mode not in FLOWS:
         raise SettingError("mode", mode, f"it must be one of {', '.join(FLOWS)}")
     flow = FLOWS[mode]
-    known = {name for stage in flow for name in parameter_types(SETTINGS[stage])}
+    _check_names(values, flow, where=f"no notebook of the {mode} flow")
+    return _plan(values, _choose(flow, first=first, only=only))
+
+
+def plan_notebook(stage: str, profile: Mapping[str, Any], *, run_name: str = "") -> RunPlan:
+    """A run of one notebook, which may belong to no flow, by the parameters of a profile that it knows.
+
+    Raises SettingError for a parameter that no notebook knows, or whose value does not do.
+    """
+    values = dict(profile)
+    if run_name:
+        values["run_dir"] = str(Path("outputs") / run_name)
+    _check_names(values, SETTINGS, where="no notebook")
+    return _plan(values, (stage,))
+
+
+def _check_names(values: Mapping[str, Any], stages: Iterable[str], *, where: str) -> None:
+    known = {name for stage in stages for name in parameter_types(SETTINGS[stage])}
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"; did you mean {near[0]}?" if near else f"; it knows {', '.join(sorted(known))}"
-            raise SettingError(
-                name, values[name], f"no notebook of the {mode} flow has a parameter of that name{meant}"
-            )
+            raise SettingError(name, values[name], f"{where} has a parameter of that name{meant}")
+
+
+def _plan(values: Mapping[str, Any], notebooks: tuple[str, ...]) -> RunPlan:
     if not str(values.get("run_dir") or "").strip():
         raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
-    notebooks = _choose(flow, first=first, only=only)
     parameters = {
         stage: {name: values[name] for name in parameter_types(SETTINGS[stage]) if name in values}
         for stage in notebooks

@@ -35,6 +35,7 @@ class Range:
 
 Count = Annotated[int, Range(1)]
 Cosine = Annotated[float, Range(-1, 1)]
+Fraction = Annotated[float, Range(0.01, 1)]
 
 
 def describe_type(hint: Any) -> str:
@@ -171,6 +172,8 @@ class ExtractSettings(NotebookSettings):
     collection: str
     num_frames: Annotated[int, Range(1, 256)]
     frame_span: Literal["first", "spread"]
+    scan_step_s: Annotated[float, Range(0, 10)]
+    scan_longest_s: Annotated[float, Range(1, 240)]
     encoder: Literal["clip", "pdq"]
     model: str
     batch_size: Count
@@ -210,12 +213,20 @@ class SearchSettings(NotebookSettings):
     stage: ClassVar[str] = "06_search_and_clean"
 
     collection: str
+    decide: Literal["evidence", "cosine"]
+    min_agreement: Fraction
+    min_coverage: Fraction
+    excerpts: Literal["remove", "keep"]
     cosine_thresh: Cosine | None
     top_k: Annotated[int, Range(2, 16384)]
+    max_candidates: Annotated[int, Range(1, 1000)]
+    damp_hubs: bool
     keep: Literal["best", "first_seen"]
     auto_clean: bool
+    decisions_csv: str
     unique_csv: str
     report_csv: str
+    review_csv: str
     invalid_csv: str
     sweep_low: Cosine | None
     sweep_high: Cosine | None
@@ -224,6 +235,30 @@ class SearchSettings(NotebookSettings):
     def check(self) -> None:
         if self.sweep_low is not None and self.sweep_high is not None and self.sweep_low >= self.sweep_high:
             raise SettingError("sweep_low", self.sweep_low, f"it must be below sweep_high = {self.sweep_high}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrateSettings(NotebookSettings):
+    stage: ClassVar[str] = "07_calibrate"
+
+    input_csv: str
+    url_column: str
+    sample_size: Annotated[int, Range(2)]
+    seed: Annotated[int, Range(0)]
+    leave_out: list[str]
+    kinds: list[str]
+    encoder: Literal["clip", "pdq"]
+    model: str
+    num_frames: Annotated[int, Range(1, 256)]
+    frame_span: Literal["first", "spread"]
+    decide: Literal["evidence", "cosine"]
+    wanted_precision: Annotated[float, Range(0, 1)]
+    collection_size: Count | None
+    workers: Annotated[int, Range(1, 256)]
+    timeout_s: Annotated[float, Range(0.1)]
+    max_bytes: Count
+    allow_private_addresses: bool
+    params_yaml: str
 
 
 SETTINGS: dict[str, type[NotebookSettings]] = {
@@ -236,6 +271,7 @@ SETTINGS: dict[str, type[NotebookSettings]] = {
         CleanJobsSettings,
         UploadSettings,
         SearchSettings,
+        CalibrateSettings,
     )
 }
 """The settings of every notebook, by its name."""

@@ -7,24 +7,39 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from dedup_lib import __version__
-from dedup_lib.clean import CleanedList, count_statuses, outcome_of_row
-from dedup_lib.decide import Scored, score_pairs
+from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
+from dedup_lib.decide import Choose, borderline_pairs, is_match, score_pairs
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder
 from dedup_lib.errors import AccountingError, RunFolderError, SettingError, StoreError
+from dedup_lib.evidence import (
+    COLUMNS,
+    LOWEST_DOUBTFUL_AGREEMENT,
+    Rule,
+    Rules,
+    Verdict,
+    Weighed,
+    describe_evidence,
+    find_doubtful,
+    find_next_similarity,
+    weigh_list,
+)
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, pool_video
 from dedup_lib.fetch import FetchLimits
+from dedup_lib.fingerprints import StoredFingerprints
 from dedup_lib.jobs import load_jobs
-from dedup_lib.keepers import Traits
+from dedup_lib.keepers import KeeperPolicy, Traits
 from dedup_lib.ledger import Ledger
+from dedup_lib.memory import DecisionFile, RowPairs, decisions_path, load_decisions, rows_of_decisions
 from dedup_lib.monitor import ResourceMonitor
-from dedup_lib.records import Group, Outcome, Pooling, Recipe, Schema, Status
+from dedup_lib.records import KEPT_STATUSES, Group, Outcome, Pair, Pooling, Recipe, Scan, Schema, Status, video_key
 from dedup_lib.run_folder import Record, RunFolder, resolve_path, write_text_atomically
 from dedup_lib.settings import (
     FLOWS,
@@ -35,8 +50,13 @@ from dedup_lib.settings import (
     SearchSettings,
     UploadSettings,
 )
-from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, CollectionFacts, Store, StoreAddress
+from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
 from dedup_lib.tables import load_list, save_table
+
+FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
+
+MOST_QUESTIONS = 50
+"""Pairs that a person is asked about when fewer are doubtful."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +174,7 @@ def extract_list(
                 rows=rows,
                 encoder=encoder,
                 recipe=recipe,
+                scan=Scan(step_s=settings.scan_step_s, longest_s=settings.scan_longest_s),
                 sink=sink,
                 ledger=ledger,
                 limits=FetchLimits(
@@ -249,15 +270,25 @@ class ExtractedList:
     frame: pd.DataFrame
     url_column: str
     outcomes: Mapping[str, Outcome]
-    name: str
+    list_csv: Path | None
+    """The file that the user named; None for a list read from a collection."""
     list_rows: int
     text_duplicates: int
     recipe: Recipe | None
     """None for a list read from a collection: that one says how its vectors were made."""
 
     @property
+    def name(self) -> str:
+        """Of the list, for people."""
+        return self.list_csv.name if self.list_csv is not None else "the collection"
+
+    @property
     def urls(self) -> list[str]:
         return list(self.frame[self.url_column])
+
+    def find_read(self) -> list[str]:
+        """The URLs of the videos that can be compared."""
+        return [url for url in self.urls if outcome_of_row(url, self.outcomes).status == Status.OK]
 
     @property
     def traits(self) -> list[Traits]:
@@ -288,7 +319,7 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
             frame=pd.DataFrame({"url": urls}, dtype=str),
             url_column="url",
             outcomes={url: Outcome(url=url, status=Status.OK) for url in urls},
-            name=collection,
+            list_csv=None,
             list_rows=len(urls),
             text_duplicates=0,
             recipe=None,
@@ -300,7 +331,7 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
         frame=load_list(run.recorded_path(record, "input_csv")),
         url_column=record["url_column"],
         outcomes=outcomes,
-        name=Path(record["list"]["csv"]).name,
+        list_csv=Path(record["list"]["csv"]),
         list_rows=record["list"]["rows"],
         text_duplicates=record["list"]["text_duplicates"],
         recipe=recipe,
@@ -314,9 +345,17 @@ class SearchPlan:
     collection: str
     pooling: Pooling
     recipe: Recipe
+    measure: str
+    """What is compared with the threshold: agreement (share of the pictures that agree) or cosine."""
     threshold: float
+    min_coverage: float
     sweep_low: float
     sweep_high: float
+
+    @property
+    def rules(self) -> Rules:
+        """The knobs of a verdict."""
+        return Rules(min_agreement=self.threshold, min_coverage=self.min_coverage)
 
     def sweep(self, steps: int) -> list[float]:
         """Thresholds of a sweep, the decided one among them, in rising order."""
@@ -326,35 +365,27 @@ class SearchPlan:
         return sorted(grid | {self.threshold})
 
 
-def search_list(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> tuple[Scored, SearchPlan]:
-    """Compare every video of the list with every other by the vectors of a collection.
+def search_list(
+    run: RunFolder,
+    listed: ExtractedList,
+    *,
+    settings: SearchSettings,
+    choose: Choose = min,
+    progress: Callable[[int], object] = lambda count: None,
+) -> tuple[Weighed, SearchPlan]:
+    """Compare every video of the list with every other.
 
-    Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it, and
-    SettingError when the sweep would end before it starts.
+    The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
+    `decide: cosine` the vectors alone do. `choose` names the video to keep of several. `progress` is called with the
+    number of pairs newly weighed.
+
+    Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
+    RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts.
     """
     with Store(StoreAddress.find(run)) as store:
         collection = store.open_collection(settings.collection)
-        recipe = collection.recipe
-        if listed.recipe not in (None, recipe):
-            raise StoreError(
-                f"the collection {settings.collection!r} was filled by other settings than 03_extract used here.\n"
-                f"it holds:  {recipe.to_json()}\nthis run:  {listed.recipe.to_json() if listed.recipe else '?'}\n"
-                "run 03_extract (and 05_upload in the batch flow) with the settings wanted, or set collection"
-            )
-        threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
-        low = min(settings.sweep_low if settings.sweep_low is not None else SWEEP_LOWS[recipe.encoder], threshold)
-        high = settings.sweep_high if settings.sweep_high is not None else 1.0
-        if high <= low:
-            raise SettingError("sweep_high", high, f"it must lie above {low:g}, where the sweep starts")
-        plan = SearchPlan(
-            collection=settings.collection,
-            pooling=collection.pooling,
-            recipe=recipe,
-            threshold=threshold,
-            sweep_low=low,
-            sweep_high=high,
-        )
-        expected = [u for u in listed.urls if (o := listed.outcomes.get(u)) is not None and o.status == Status.OK]
+        plan = _plan_search(collection, listed, settings)
+        expected = listed.find_read()
         stored = collection.load_vectors(expected)
         missing = [url for url in expected if url not in stored]
         if missing:
@@ -362,21 +393,195 @@ def search_list(run: RunFolder, listed: ExtractedList, *, settings: SearchSettin
                 f"{len(missing)} of {len(expected)} videos have no vector in the collection {settings.collection!r}, "
                 f"such as {missing[0]}: run 03_extract again (direct flow) or 05_upload (batch flow) first"
             )
+        by_cosine = settings.decide == "cosine"
         scored = score_pairs(
             [stored.get(url) for url in listed.urls],
             search=collection.search,
-            floor=plan.sweep_low,
+            floor=plan.sweep_low if by_cosine else SWEEP_LOWS[plan.recipe.encoder],
             top_k=settings.top_k,
             largest_top_k=LARGEST_TOP_K,
         )
-    return scored, plan
+    if by_cosine:
+        return Weighed.by_cosine(scored), plan
+    with Ledger(run.ledger_path, plan.recipe) as ledger:
+        _check_fingerprints(run, ledger, expected)
+        read = set(expected)
+        urls = listed.urls
+
+        def load(row: int) -> bytes | None:
+            # A video that fails now may have left a fingerprint when it did not.
+            stored = ledger.load_fingerprints([urls[row]]) if urls[row] in read else None
+            return stored[urls[row]][1] if stored else None
+
+        try:
+            weighed = weigh_list(
+                StoredFingerprints(load, rows=len(urls)),
+                scored=scored,
+                durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
+                rules=replace(plan.rules, min_agreement=plan.sweep_low),
+                keeps_excerpts=settings.excerpts == "keep",
+                max_candidates=settings.max_candidates,
+                damp_hubs=settings.damp_hubs,
+                choose=choose,
+                progress=progress,
+            )
+        except ValueError as error:
+            raise RunFolderError(
+                f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, and {FINGERPRINT_REMEDY}"
+            ) from None
+    return weighed, plan
 
 
-def save_outputs(run: RunFolder, cleaned: CleanedList, *, settings: SearchSettings) -> dict[str, Path]:
+def _plan_search(collection: Collection, listed: ExtractedList, settings: SearchSettings) -> SearchPlan:
+    recipe = collection.recipe
+    if listed.recipe not in (None, recipe):
+        raise StoreError(
+            f"the collection {settings.collection!r} was filled by other settings than 03_extract used here.\n"
+            f"it holds:  {recipe.to_json()}\nthis run:  {listed.recipe.to_json() if listed.recipe else '?'}\n"
+            "run 03_extract (and 05_upload in the batch flow) with the settings wanted, or set collection"
+        )
+    if settings.decide == "cosine":
+        threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
+        lowest = SWEEP_LOWS[recipe.encoder]
+    else:
+        threshold, lowest = settings.min_agreement, LOWEST_DOUBTFUL_AGREEMENT
+    low = min(settings.sweep_low if settings.sweep_low is not None else lowest, threshold)
+    high = settings.sweep_high if settings.sweep_high is not None else 1.0
+    if high <= low:
+        raise SettingError("sweep_high", high, f"it must lie above {low:g}, where the sweep starts")
+    return SearchPlan(
+        collection=settings.collection,
+        pooling=collection.pooling,
+        recipe=recipe,
+        measure="cosine" if settings.decide == "cosine" else "agreement",
+        threshold=threshold,
+        min_coverage=settings.min_coverage,
+        sweep_low=low,
+        sweep_high=high,
+    )
+
+
+def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> None:
+    """Raises RunFolderError unless all these videos have fingerprints that can be compared."""
+    kinds = ledger.load_kinds()
+    missing = [url for url in urls if video_key(url) not in kinds]
+    if missing:
+        raise RunFolderError(
+            f"{len(missing)} of {len(urls)} videos have no fingerprint in {run.shown(run.ledger_path)}, such as "
+            f"{missing[0]}: {FINGERPRINT_REMEDY}"
+        )
+    found = sorted({kinds[video_key(url)] for url in urls})
+    if len(found) > 1:
+        raise RunFolderError(
+            f"the fingerprints in {run.shown(run.ledger_path)} were made by different settings "
+            f"({'; '.join(found)}) and cannot be compared: {FINGERPRINT_REMEDY}"
+        )
+
+
+def find_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> Path:
+    """Where the decisions of a person about this list lie: `decisions_csv`, or beside the list; for a list that was
+    read from a collection, in the run folder."""
+    if settings.decisions_csv:
+        return resolve_path(settings.decisions_csv)
+    return decisions_path(listed.list_csv if listed.list_csv is not None else run.path / "list.csv")
+
+
+def open_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> DecisionFile:
+    """The decisions of a person about this list, to add to. Raises ListError for a file that is none."""
+    return DecisionFile(find_decisions(run, listed, settings=settings))
+
+
+def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> tuple[RowPairs, RowPairs]:
+    """The rows of the list that a person called the same, and those called different.
+
+    Raises ListError for a file that cannot be understood or contradicts itself.
+    """
+    found = (outcome_of_row(url, listed.outcomes) for url in listed.urls)
+    urls = [outcome.url if outcome.status in KEPT_STATUSES else None for outcome in found]
+    return rows_of_decisions(load_decisions(find_decisions(run, listed, settings=settings)), urls)
+
+
+def clean_by_evidence(
+    listed: ExtractedList,
+    *,
+    groups: Sequence[Group],
+    weighed: Weighed,
+    plan: SearchPlan,
+    keeper: KeeperPolicy,
+    auto_clean: bool,
+) -> CleanedList:
+    """Share out the rows of the list, with the evidence for each copy in its row. Raises AccountingError."""
+
+    def describe(group: Group, copy: int) -> dict[str, object]:
+        row = describe_evidence(weighed, kept=group.kept, copy=copy, rules=plan.rules)
+        if not is_match(group.similarities[group.copies.index(copy)], plan.threshold):
+            row |= {"verdict": str(Verdict.DUPLICATE), "rule": str(Rule.PERSON)}
+        near = find_next_similarity(weighed, row=copy, group={group.kept, *group.copies})
+        return {name: value for name, value in row.items() if name != "similarity"} | {"next_similarity": near}
+
+    return clean_list(
+        listed.frame,
+        url_column=listed.url_column,
+        outcomes=listed.outcomes,
+        groups=groups,
+        auto_clean=auto_clean,
+        why=keeper.why,
+        describe=describe,
+        described=[name for name in COLUMNS if name != "similarity"],
+    )
+
+
+def list_doubtful(
+    listed: ExtractedList,
+    *,
+    groups: Sequence[Group],
+    weighed: Weighed,
+    plan: SearchPlan,
+    decided: AbstractSet[tuple[int, int]] = frozenset(),
+) -> pd.DataFrame:
+    """The pairs that a person should look at, as in review.csv, the most uncertain first. Pairs that were `decided`
+    are left out."""
+    pairs = find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
+    rows = [
+        {"first_url": listed.urls[first], "second_url": listed.urls[second]}
+        | describe_evidence(weighed, kept=first, copy=second, rules=plan.rules)
+        for first, second in pairs
+    ]
+    names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_similarity")]
+    return pd.DataFrame(rows, columns=names)
+
+
+def list_questions(
+    *,
+    groups: Sequence[Group],
+    weighed: Weighed,
+    plan: SearchPlan,
+    decided: AbstractSet[tuple[int, int]] = frozenset(),
+) -> tuple[list[Pair], list[dict[str, str]]]:
+    """Pairs for a person to decide about, the doubtful ones first and then those nearest to the threshold, each with
+    what speaks for it in words. Pairs that were `decided` are left out."""
+    known = {(pair.first, pair.second): pair for pair in weighed.pairs if (pair.first, pair.second) not in decided}
+    doubtful = [
+        known.get(rows) or Pair(first=rows[0], second=rows[1], similarity=0.0)
+        for rows in find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
+    ]
+    above, below = borderline_pairs(list(known.values()), threshold=plan.threshold, count=MOST_QUESTIONS)
+    near = sorted([*above, *below], key=lambda pair: (abs(pair.similarity - plan.threshold), pair))
+    asked = list(dict.fromkeys([*doubtful, *near]))[: max(MOST_QUESTIONS, len(doubtful))]
+    described = (describe_evidence(weighed, kept=pair.first, copy=pair.second, rules=plan.rules) for pair in asked)
+    return asked, [
+        {name.replace("_", " "): str(value) for name, value in row.items() if value is not None} for row in described
+    ]
+
+
+def save_outputs(
+    run: RunFolder, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
+) -> dict[str, Path]:
     """Save the outputs of a run as CSV; returns where each lies, that of 02_dedupe_urls included."""
     tables = {
         "FINAL_RESULT": (settings.unique_csv, cleaned.final),
         "duplicates": (settings.report_csv, cleaned.duplicates),
+        "review": (settings.review_csv, review),
         "invalid_urls": (settings.invalid_csv, cleaned.invalid),
         "failed_urls": ("", cleaned.failed),
         "featureless_urls": ("", cleaned.featureless),
@@ -398,9 +603,10 @@ def write_summary(
     listed: ExtractedList,
     cleaned: CleanedList,
     groups: Sequence[Group],
-    scored: Scored,
+    weighed: Weighed,
     plan: SearchPlan,
     keep: str,
+    review: pd.DataFrame,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Save and return summary.json: what went in, what came out, and by which settings.
@@ -418,6 +624,7 @@ def write_summary(
         "statuses": {str(status): count for status, count in listed.statuses.items()},
         "featureless": len(cleaned.featureless),
         "decision": {
+            "measure": plan.measure,
             "threshold": plan.threshold,
             "encoder": plan.recipe.encoder,
             "model": plan.recipe.model,
@@ -428,8 +635,10 @@ def write_summary(
             "keep": keep,
             "groups": len(groups),
             "largest_group": max((group.size for group in groups), default=0),
-            "pairs": len(scored.pairs),
-            "searched_deeper": scored.searched_deeper,
+            "pairs": len(weighed.pairs),
+            "weighed": len(weighed.evidence),
+            "review": len(review),
+            "searched_deeper": weighed.searched_deeper,
         },
         "files": {name: run.shown_in_run(path) for name, path in files.items()},
     }

@@ -5,8 +5,9 @@ Runs in worker processes, because a file may hang its decoder or kill it; see `w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -25,6 +26,12 @@ MAX_PIXELS = 8192 * 8192
 
 FRAME_SIDE_PX = 512
 """Frames are shrunk to this longer side while they are converted; no encoder here sees more detail."""
+
+SCAN_SIDE_PX = 256
+"""Frames of a scan are shrunk to this longer side."""
+
+_RATE_TO_SKIP = 20.0
+"""Of videos with fewer frames a second a scan decodes every frame: those it would leave out are too far apart."""
 
 _CONTAINERS = (
     "3g2,3gp,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mj2,mjpeg,mov,mp4,m4a,mpeg,mpegts,mpegvideo,"
@@ -72,14 +79,26 @@ class GrabbedFrames:
     frames: tuple[Frames, ...]
     positions: tuple[int, ...]
     times_s: tuple[float, ...]
+    scanned: tuple[Frames, ...] = ()
+    """Frames from the start on, one a step of the scan, at most `SCAN_SIDE_PX` on their longer side."""
+    scanned_times_s: tuple[float, ...] = ()
 
 
-def grab_frames(stream: MediaStream, *, num_frames: int, frame_span: str, deadline: Deadline) -> GrabbedFrames:
+def grab_frames(
+    stream: MediaStream,
+    *,
+    num_frames: int,
+    frame_span: str,
+    deadline: Deadline,
+    scan_step_s: float = 0.0,
+    scan_longest_s: float = 0.0,
+) -> GrabbedFrames:
     """Take `num_frames` frames of a video.
 
     `first` takes the first ones, or all of a video with fewer. `spread` takes those shown at fractions (i + ½)/n of
     the duration, of the real one where the file's own statement is wrong; a video with fewer gives some again, so
-    that positions mean the same in each of its copies.
+    that positions mean the same in each of its copies. A scan takes besides a frame every `scan_step_s` seconds of the
+    first `scan_longest_s`; a step of 0 is none.
 
     Raises VideoTrouble with the status that the video gets.
     """
@@ -87,7 +106,15 @@ def grab_frames(stream: MediaStream, *, num_frames: int, frame_span: str, deadli
     _refuse_by_content(head)
     grabber = _Grabber(stream, deadline)
     try:
-        return grabber.grab(num_frames, frame_span)
+        grabbed = grabber.grab(num_frames, frame_span)
+        if not scan_step_s:
+            return grabbed
+        scanned = grabber.scan(scan_step_s, scan_longest_s)
+        return replace(
+            grabbed,
+            scanned=tuple(one.rgb for one in scanned),
+            scanned_times_s=tuple(one.time_s for one in scanned),
+        )
     except (av.FFmpegError, ValueError, MemoryError, OverflowError, EOFError) as error:
         raise stream.trouble or _trouble_of(error, is_media=grabber.has_opened or _is_media(head)) from None
     finally:
@@ -194,11 +221,28 @@ class _Grabber:
             times_s=tuple(one.time_s for one in taken),
         )
 
+    def scan(self, step_s: float, longest_s: float) -> list[_Taken]:
+        """A frame every `step_s` from the start on. What ends early is no trouble here."""
+        self._rewind()
+        # Deblocking and the frames that no other frame needs are half of the work, and a small picture shows neither.
+        self._video.codec_context.options |= {"skip_loop_filter": "all"}
+        # Where a stream carries no times, frames are counted, and so none may be left out.
+        if self._video.start_time is not None and float(self._video.guessed_rate or 0) >= _RATE_TO_SKIP:
+            self._video.codec_context.skip_frame = "NONREF"
+        taken: list[_Taken] = []
+        for frame, time_s in self._decode():
+            if time_s > longest_s:
+                break
+            # Decoded frames may come late, but not before their step.
+            if not taken or math.floor(time_s / step_s + 1e-3) > math.floor(taken[-1].time_s / step_s + 1e-3):
+                taken.append(_Taken(_to_rgb(frame, SCAN_SIDE_PX), time_s))
+        return taken
+
     def _take(self, frame: VideoFrame, time_s: float) -> _Taken:
         if self._shown_px == (0, 0):
             self._shown_px = _as_shown(frame)
         # Converted at once: decoded frames of a large picture take a hundred times the memory.
-        return _Taken(_to_rgb(frame), time_s)
+        return _Taken(_to_rgb(frame, FRAME_SIDE_PX), time_s)
 
     def _spread(self, num_frames: int) -> list[_Taken]:
         taken = self._take_at(num_frames, self._stated_duration_s() or self._measured_duration_s())
@@ -359,9 +403,9 @@ def _as_shown(frame: VideoFrame) -> tuple[int, int]:
     return (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
 
 
-def _to_rgb(frame: VideoFrame) -> Frames:
-    """RGB uint8 (H, W, 3), shrunk to `FRAME_SIDE_PX` and turned as the file asks."""
-    scale = min(1.0, FRAME_SIDE_PX / max(frame.width, frame.height))
+def _to_rgb(frame: VideoFrame, side_px: int) -> Frames:
+    """RGB uint8 (H, W, 3), shrunk to a longer side of `side_px` and turned as the file asks."""
+    scale = min(1.0, side_px / max(frame.width, frame.height))
     rgb = frame.to_ndarray(
         width=max(1, round(frame.width * scale)),
         height=max(1, round(frame.height * scale)),

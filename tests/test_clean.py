@@ -190,6 +190,51 @@ def test_a_group_stands_together() -> None:
     assert cleaned.duplicates["similarity"].tolist() == [0.98, 0.97, 0.96, 0.99]
 
 
+def test_what_speaks_for_a_copy_stands_in_its_row() -> None:
+    groups = [Group(number=1, kept=0, copies=(2, 3), similarities=(0.98, float("nan")))]
+    urls = ["a", "b", "c", "d"]
+    cleaned = clean_list(
+        frame_of(urls, points=["9"] * 4),
+        url_column="url",
+        outcomes=outcomes_of(urls, [Status.OK] * 4),
+        groups=groups,
+        auto_clean=True,
+        describe=lambda group, copy: {"rule": f"group {group.number}", "points": copy},
+        described=["rule", "points"],
+    )
+    names = ["url", "duplicate_of", "similarity", "group", "kept_because", "rule", "points", "row", "points_2"]
+    assert list(cleaned.duplicates) == names
+    assert cleaned.duplicates["rule"].tolist() == ["group 1", "group 1"]
+    assert cleaned.duplicates["points"].tolist() == [2, 3]
+    assert cleaned.duplicates["points_2"].tolist() == ["9", "9"]
+    assert cleaned.duplicates["similarity"].isna().tolist() == [False, True]
+
+
+def test_without_a_copy_the_columns_are_the_same() -> None:
+    cleaned = clean_list(
+        frame_of(["a"]),
+        url_column="url",
+        outcomes=outcomes_of(["a"], [Status.OK]),
+        groups=[],
+        auto_clean=True,
+        described=["verdict", "rule"],
+    )
+    assert list(cleaned.duplicates) == [
+        *("url", "duplicate_of", "similarity", "group", "kept_because", "verdict", "rule", "row")
+    ]
+    assert cleaned.duplicates.empty
+
+
+def test_a_featureless_row_that_a_person_calls_a_copy_is_listed_once() -> None:
+    urls = ["a", "b", "c"]
+    outcomes = outcomes_of(urls, [Status.OK, Status.FEATURELESS, Status.FEATURELESS])
+    group = Group(number=1, kept=0, copies=(1,), similarities=(float("nan"),))
+    cleaned = clean_list(frame_of(urls), url_column="url", outcomes=outcomes, groups=[group], auto_clean=True)
+    assert cleaned.duplicates["url"].tolist() == ["b"]
+    assert cleaned.featureless["url"].tolist() == ["c"]
+    assert cleaned.final["url"].tolist() == ["a", "c"]
+
+
 def test_a_url_that_occurs_twice() -> None:
     frame = frame_of(["a", "b", "a"])
     outcomes = outcomes_of(["a", "b"], [Status.OK, Status.TIMEOUT])

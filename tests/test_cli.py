@@ -86,7 +86,7 @@ def test_the_version() -> None:
 def test_help_and_errors_load_nothing_heavy() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from dedup_lib.cli import commands\n"
-        "for path in ([], ['run'], ['collections', 'create'], ['demo'], ['report']):\n"
+        "for path in ([], ['run'], ['calibrate'], ['collections', 'create'], ['demo'], ['report']):\n"
         "    assert CliRunner().invoke(commands, [*path, '--help']).exit_code == 0\n"
         "heavy = {'papermill', 'nbconvert', 'torch', 'pymilvus', 'pandas', 'cv2', 'av'}\n"
         "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or None)"
@@ -103,6 +103,8 @@ def test_help_and_errors_load_nothing_heavy() -> None:
         (("run", "direct", "--set", "workers=0"), "error: workers = 0 cannot be used"),
         (("run", "direct", "--set", "wokers=3"), "did you mean workers?"),
         (("run", "direct", "--set", "encoder=[bold]x[/]"), "error: encoder = '[bold]x[/]' cannot be used"),
+        (("calibrate", "nosuch"), "error: profile = 'nosuch' cannot be used: there is no file nosuch.yaml"),
+        (("calibrate", "direct", "--set", "sample_size=1"), "error: sample_size = 1 cannot be used"),
         (("run", "direct", "--only", "04"), "error: --only = '04' cannot be used"),
         (("run", "direct", "--from", "9"), "error: --from = '9' cannot be used"),
         (("collections", "drop", "nosuch", "--yes"), "error: there is no collection 'nosuch'"),

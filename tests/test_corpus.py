@@ -17,7 +17,7 @@ from dedup_lib.extract import ExtractReport, JobSink, extract_videos
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.jobs import load_jobs
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import Hit, Recipe, Status, Vectors, VideoVectors
+from dedup_lib.records import Hit, Recipe, Scan, Status, Vectors, VideoVectors
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 
@@ -51,6 +51,7 @@ def corpus(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus
             rows=range(len(urls)),
             encoder=PdqEncoder(),
             recipe=RECIPE,
+            scan=Scan(step_s=0, longest_s=60),
             sink=JobSink(folder / "jobs", RECIPE),
             ledger=ledger,
             limits=FetchLimits(timeout_s=120, max_bytes=10**9),

@@ -30,6 +30,7 @@ from dedup_lib.demo.clips import (
     FILMS,
     IMAGE_NAME,
     PLANTED,
+    TEASER_FRACTION,
     TRUNCATED_NAME,
     Manifest,
     bar_size_px,
@@ -41,6 +42,9 @@ from dedup_lib.demo.server import ClipServer, parse_range
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, KEPT_STATUSES, Frames, Status
 
 BASE_URL = "http://127.0.0.1:8765"
+
+PARTS = ("square", "teaser")
+"""Copies of a part of the picture, or of the film."""
 
 
 @pytest.fixture(scope="session")
@@ -55,10 +59,14 @@ def load_frames(path: Path) -> list[Frames]:
 
 @pytest.fixture(scope="session")
 def hashes(clips: Manifest) -> dict[str, np.ndarray[Any, Any]]:
-    """PDQ bits (3, 256) of every film and copy, at 1/6, 1/2 and 5/6, bars cut off."""
+    """PDQ bits (3, 256) of every film and every copy of the whole of one, at 1/6, 1/2 and 5/6, bars cut off."""
     bars = {film.name: (0, 0) for film in FILMS}
     sizes = {film.name: film.size_px for film in FILMS}
-    bars |= {copy.name: bar_size_px(*sizes[copy.of], treatment=copy.treatment) for copy in COPIES}
+    bars |= {
+        copy.name: bar_size_px(*sizes[copy.of], treatment=copy.treatment)
+        for copy in COPIES
+        if copy.treatment not in PARTS
+    }
     found = {}
     for name, (x, y) in bars.items():
         frames = load_frames(clips.folder / name)
@@ -127,16 +135,36 @@ def test_copies_differ_from_their_originals_in_codec_size_or_colour(clips: Manif
                 assert clips.file_bytes[copy.name] < clips.file_bytes[copy.of] / 2
             case "logo":
                 assert size == (width, height)
+            case "square":
+                assert size == (height, height)
+            case "teaser":
+                assert size == (width, height)
 
 
 def test_copies_lie_near_and_other_films_far(hashes: dict[str, np.ndarray[Any, Any]]) -> None:
     source = {film.name: film.name for film in FILMS} | {copy.name: copy.of for copy in COPIES}
-    for first, second in combinations(source, 2):
+    assert set(source) - set(hashes) == {copy.name for copy in COPIES if copy.treatment in PARTS}
+    for first, second in combinations(hashes, 2):
         bits = np.mean([(a != b).sum() for a, b in zip(hashes[first], hashes[second], strict=True)])
         if source[first] == source[second]:
             assert bits < 28, (first, second)
         else:
             assert bits > 70, (first, second)
+
+
+def test_a_part_of_a_film_is_that_part(clips: Manifest) -> None:
+    for copy in COPIES:
+        if copy.treatment not in PARTS:
+            continue
+        part, whole = load_frames(clips.folder / copy.name), load_frames(clips.folder / copy.of)
+        assert len(part) == (len(whole) if copy.treatment == "square" else round(len(whole) * TEASER_FRACTION))
+        left = (whole[0].shape[1] - part[0].shape[1]) // 2
+        for frame, original in zip(part, whole, strict=False):
+            own, beside = (
+                np.abs(frame.astype(int) - np.roll(original, shift, axis=1)[:, left : left + frame.shape[1]])
+                for shift in (0, 8)
+            )
+            assert own.mean() < 10 and own.mean() < beside.mean()
 
 
 def test_black_starts_are_alike_only_there(clips: Manifest, hashes: dict[str, np.ndarray[Any, Any]]) -> None:
@@ -201,6 +229,7 @@ def test_planted_rows_agree_with_the_tables() -> None:
         if row.copy_of:
             assert places[row.copy_of] < place
             assert PLANTED[places[row.copy_of]].expected == "final"
+        assert row.expected == "duplicate" or not (row.verdict or row.rule)
         allowed = {"final": KEPT_STATUSES, "duplicate": {Status.OK}, "text_duplicate": {None}}
         allowed |= {"invalid": INVALID_STATUSES, "failed": FAILED_STATUSES}
         assert row.status in allowed[row.expected]
@@ -420,15 +449,17 @@ def run_dir(tmp_path: Path) -> Path:
                     line |= {
                         "duplicate_of": originals[row.copy_of].url(BASE_URL),
                         "group": groups.index(row.copy_of),
+                        "verdict": row.verdict,
+                        "rule": row.rule,
                     }
                 rows.append(line)
         save_rows(tmp_path / name, rows)
     save_rows(tmp_path / "featureless_urls.csv", [{"id": row.id} for row in PLANTED if row.name == BLACK_NAME])
     summary = {
         "list": "adverts.csv",
-        "rows": {"input": 33, "final": 17, "text_duplicates": 3, "duplicates": 7, "invalid": 3, "failed": 3},
+        "rows": {"input": 35, "final": 17, "text_duplicates": 3, "duplicates": 9, "invalid": 3, "failed": 3},
         "statuses": {
-            "ok": 23, "featureless": 1, "image": 1, "html": 1, "invalid_url": 1, "http_error": 1, "decode_error": 1,
+            "ok": 25, "featureless": 1, "image": 1, "html": 1, "invalid_url": 1, "http_error": 1, "decode_error": 1,
             "unreachable": 1, "timeout": 0,
         },
         "featureless": 1,
@@ -489,6 +520,18 @@ TAPE = "“Café au matin (tape transfer)” is a copy of"
         (edit(COPIED, lambda rows: rows[0].update(duplicate_of=rows[1]["duplicate_of"])), {TAPE}),
         (edit(COPIED, lambda rows: rows[0].update(duplicate_of="http://other/spots/slow-mornings.mp4")), {TAPE}),
         (edit(COPIED, lambda rows: rows[0].update(group="77")), {"groups of copies"}),
+        (
+            edit(COPIED, lambda rows: [row.update(verdict="review", rule="cosine") for row in rows]),
+            {
+                "verdict on “Up the tower (teaser)”",
+                "verdict on “Far away is near (square)”",
+                "rule on “Far away is near (square)”",
+            },
+        ),
+        (
+            edit(COPIED, lambda rows: [row.pop("verdict") for row in rows]),
+            {"verdict on “Up the tower (teaser)”", "verdict on “Far away is near (square)”"},
+        ),
         (edit(FAILED, lambda rows: rows[0].update(status="timeout")), {"why “The lost reel” was taken off"}),
         (move(INVALID, FAILED, "TVC-1434"), {f"rows of {INVALID}", f"rows of {FAILED}"}),
         (edit("adverts.duplicates.csv", lambda rows: rows.clear()), {"rows of adverts.duplicates.csv"}),

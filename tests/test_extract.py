@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,14 +27,16 @@ from dedup_lib.encoders import PdqEncoder
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, read_video
 from dedup_lib.fetch import FetchLimits
-from dedup_lib.frames import load_picture
+from dedup_lib.fingerprints import Fingerprint, fingerprint_kind, make_fingerprint
+from dedup_lib.frames import load_picture, prepare_sample
 from dedup_lib.jobs import find_jobs, load_job
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import Outcome, Pooling, Recipe, Status, video_key
+from dedup_lib.records import Outcome, Pooling, Recipe, Scan, Status, video_key
 from dedup_lib.store import Store, StoreAddress
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 LIMITS = FetchLimits(timeout_s=20, max_bytes=50_000_000, allow_private_addresses=True)
+SCAN = Scan(step_s=0.25, longest_s=60)
 
 WANTED = {
     "a.mp4": Status.OK,
@@ -88,6 +91,7 @@ def run(
     workers: int = 2,
     limits: FetchLimits = LIMITS,
     recipe: Recipe = RECIPE,
+    scan: Scan = SCAN,
     overwrite: bool = False,
     store: str = "",
     batch_size: int = 8,
@@ -100,6 +104,7 @@ def run(
         rows=range(len(urls)) if rows is None else rows,
         encoder=PdqEncoder(),
         recipe=recipe,
+        scan=scan,
         limits=limits,
         workers=workers,
         batch_size=batch_size,
@@ -217,6 +222,7 @@ def test_progress_counts_every_url_once(server: ClipServer, tmp_path: Path) -> N
                 rows=range(len(urls)),
                 encoder=PdqEncoder(),
                 recipe=RECIPE,
+                scan=SCAN,
                 sink=JobSink(tmp_path / "jobs", RECIPE),
                 ledger=ledger,
                 limits=LIMITS,
@@ -229,6 +235,97 @@ def test_progress_counts_every_url_once(server: ClipServer, tmp_path: Path) -> N
             counts.clear()
 
 
+# Fingerprints
+
+
+def load_fingerprints(folder: Path, urls: Sequence[str]) -> dict[str, tuple[str, bytes]]:
+    with Ledger(folder / "ledger.sqlite", RECIPE) as ledger:
+        return ledger.load_fingerprints(urls)
+
+
+@pytest.mark.parametrize("store", ["", "clips"])
+def test_what_can_be_compared_has_a_fingerprint(server: ClipServer, tmp_path: Path, store: str) -> None:
+    urls = [server.url(name) for name in WANTED]
+    report = run(urls, tmp_path, store=store)
+    stored = load_fingerprints(tmp_path, urls)
+    assert list(stored) == [url for url in urls if report.outcomes[url].status == Status.OK]
+    assert {kind for kind, _ in stored.values()} == {fingerprint_kind(SCAN, RECIPE)}
+    found = Fingerprint.from_bytes(stored[server.url("a.mp4")][1])
+    # Two seconds, a picture a quarter of a second.
+    assert len(found.miniatures) == 8
+    assert np.allclose(found.times_s, np.arange(8) / 4, atol=0.06)
+
+
+def test_without_a_scan_a_fingerprint_is_of_the_encoded_frames(server: ClipServer, tmp_path: Path) -> None:
+    url = server.url("a.mp4")
+    run([url], tmp_path, scan=Scan(step_s=0, longest_s=60))
+    ((kind, data),) = load_fingerprints(tmp_path, [url]).values()
+    assert "3 spread" in kind
+    assert np.allclose(Fingerprint.from_bytes(data).times_s, [0.3, 1.0, 1.6], atol=0.11)
+
+
+@pytest.mark.parametrize("store", ["", "clips"])
+def test_a_video_without_a_fingerprint_of_this_kind_is_read_again(
+    server: ClipServer, tmp_path: Path, store: str
+) -> None:
+    urls = [server.url(name) for name in ("a.mp4", "b.webm", "page.mp4", "black.mp4")]
+    run(urls, tmp_path, store=store)
+    before = load_fingerprints(tmp_path, urls)
+    coarse = Scan(step_s=0.5, longest_s=60)
+    assert run(urls, tmp_path, store=store, scan=coarse).attempted == 2
+    assert {kind for kind, _ in load_fingerprints(tmp_path, urls).values()} == {fingerprint_kind(coarse, RECIPE)}
+    assert run(urls, tmp_path, store=store, scan=coarse).attempted == 0
+
+    assert run(urls[:1], tmp_path, store=store).attempted == 1
+    requests = server.requests.copy()
+    assert run(urls, tmp_path, store=store).attempted == 1
+    changed = {path for path, count in server.requests.items() if count != requests[path]}
+    assert changed == {"/b.webm"}
+    assert load_fingerprints(tmp_path, urls) == before
+
+
+def test_fingerprints_lost_from_the_ledger_are_made_again(server: ClipServer, tmp_path: Path) -> None:
+    urls = [server.url(name) for name in ("a.mp4", "b.webm", "page.mp4")]
+    run(urls, tmp_path)
+    before = load_fingerprints(tmp_path, urls)
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as database:
+        database.execute("DELETE FROM fingerprints WHERE key = ?", (video_key(urls[1]),))
+    database.close()
+    assert run(urls, tmp_path).attempted == 1
+    assert load_fingerprints(tmp_path, urls) == before
+
+
+def test_what_is_shown_only_after_the_scan_has_a_fingerprint_too(tmp_path: Path) -> None:
+    import av
+    from media import number_frame
+
+    url = str(tmp_path / "late.mp4")
+    with av.open(url, "w") as container:
+        stream: Any = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        for number in range(24):
+            frame = np.zeros((120, 160, 3), np.uint8) if number < 12 else number_frame(number)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    assert run([url], tmp_path, scan=Scan(step_s=0.25, longest_s=1)).outcomes[url].status == Status.OK
+    ((_, data),) = load_fingerprints(tmp_path, [url]).values()
+    assert min(Fingerprint.from_bytes(data).times_s) > 1
+
+
+def test_every_video_that_can_be_compared_has_a_fingerprint_though_its_size_changes() -> None:
+    from media import number_frame
+
+    dark = [np.zeros((120, 160, 3), np.uint8)] * 5
+    lit = [number_frame(number, size_px=(80, 60)) for number in (3, 9)]
+    times_s = [float(number) for number in range(7)]
+    assert prepare_sample([*dark, *lit], positions=range(7), times_s=times_s).frames
+    found = make_fingerprint([*dark, *lit], times_s=times_s)
+    assert found is not None
+    assert found.times_s.tolist() == [5.0, 6.0]
+    assert make_fingerprint(dark, times_s=times_s[:5]) is None
+    assert make_fingerprint([], times_s=[]) is None
+
+
 # Same result whatever the workers
 
 
@@ -239,6 +336,7 @@ def test_the_number_of_workers_changes_nothing(server: ClipServer, tmp_path: Pat
         folder = tmp_path / str(workers)
         reports[workers] = run(urls, folder, workers=workers, batch_size=batch_size)
     assert load_jobs(tmp_path / "1") == load_jobs(tmp_path / "4")
+    assert load_fingerprints(tmp_path / "1", urls) == load_fingerprints(tmp_path / "4", urls) != {}
     told = [[(url, o.status, o.reason, o.frames) for url, o in reports[n].outcomes.items()] for n in (1, 4)]
     assert told[0] == told[1]
 
@@ -368,13 +466,13 @@ class Hostile:
     def __init__(self, **deeds: Any) -> None:
         self.deeds = deeds
 
-    def __call__(self, task: tuple[int, str], *, recipe: Recipe, limits: FetchLimits) -> Any:
+    def __call__(self, task: tuple[int, str], *, recipe: Recipe, scan: Scan, limits: FetchLimits) -> Any:
         for name, deed in self.deeds.items():
             if f"/{name}" in task[1]:
                 if deed == "hang":
                     time.sleep(600)
                 os.kill(os.getpid(), deed)
-        return read_video(task, recipe=recipe, limits=limits)
+        return read_video(task, recipe=recipe, scan=scan, limits=limits)
 
 
 def test_workers_that_crash_and_hang_become_outcomes(
@@ -417,13 +515,13 @@ def test_a_server_that_dribbles_its_headers_ends_as_timeout(tmp_path: Path, monk
 
 def test_reading_never_raises(tmp_path: Path) -> None:
     for url in ("\ud800", "\0", "x" * 100_000, "http://[", "http://%/", "//", "."):
-        read = read_video((0, url), recipe=RECIPE, limits=LIMITS)
+        read = read_video((0, url), recipe=RECIPE, scan=SCAN, limits=LIMITS)
         assert read.outcome.status == Status.INVALID_URL and read.sample is None, url
 
 
 def test_what_was_spent_is_noted(server: ClipServer) -> None:
     url = server.url("a.mp4")
-    read = read_video((0, url), recipe=RECIPE, limits=LIMITS)
+    read = read_video((0, url), recipe=RECIPE, scan=SCAN, limits=LIMITS)
     assert read.outcome.fetched_bytes == server.served_bytes > 0 and read.outcome.elapsed_s > 0
     assert (read.outcome.width_px, read.outcome.height_px, read.outcome.codec) == (160, 120, "h264")
     assert read.outcome.duration_s == 2.0 and read.outcome.frames == 3
@@ -455,6 +553,7 @@ def test_a_run_that_fails_leaves_no_process_behind(server: ClipServer, tmp_path:
             rows=range(4),
             encoder=Failing(),
             recipe=RECIPE,
+            scan=SCAN,
             sink=JobSink(tmp_path / "jobs", RECIPE),
             ledger=ledger,
             limits=LIMITS,
@@ -510,6 +609,7 @@ def test_a_run_that_is_killed_is_finished_by_the_next(media: Path, tmp_path: Pat
         assert [o.status for o in report.outcomes.values()] == [Status.OK, Status.HTML] * 12
         assert report.skipped >= len(done) and report.attempted + report.skipped == len(urls)
         assert run(urls, folder, store=store).attempted == 0
+        assert len(load_fingerprints(folder, urls)) == 12
 
 
 # A disk that refuses

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import Outcome, Recipe, Status
+from dedup_lib.records import Outcome, Recipe, Status, video_key
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 FULL = Outcome(
@@ -131,6 +131,73 @@ def test_all_or_none_are_written(path: Path) -> None:
     assert load(path) == {FULL.url: FULL}
 
 
+# Fingerprints
+
+
+def load_fingerprints(path: Path, *urls: str, recipe: Recipe = RECIPE) -> dict[str, tuple[str, bytes]]:
+    with Ledger(path, recipe) as ledger:
+        return ledger.load_fingerprints(urls)
+
+
+@given(data=st.binary(max_size=3000), url=texts, kind=texts)
+def test_any_fingerprint_comes_back(tmp_path_factory: pytest.TempPathFactory, data: bytes, url: str, kind: str) -> None:
+    path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
+    with Ledger(path, RECIPE) as ledger:
+        ledger.record([Outcome(url=url, status=Status.OK)], fingerprints={url: data}, kind=kind)
+        assert ledger.list_fingerprints(kind) == {video_key(url)}
+    assert load_fingerprints(path, url) == {url: (kind, data)}
+
+
+def test_only_what_is_asked_for_and_known_is_given(path: Path) -> None:
+    with Ledger(path, RECIPE) as ledger:
+        ledger.record([], fingerprints={"a": b"1", "b": b"2"}, kind="fine")
+        assert ledger.load() == {}
+    assert load_fingerprints(path) == {}
+    assert load_fingerprints(path, "b", "nowhere", "b") == {"b": ("fine", b"2")}
+
+
+def test_a_later_fingerprint_replaces_one_of_any_kind(path: Path) -> None:
+    with Ledger(path, RECIPE) as ledger:
+        ledger.record([], fingerprints={"a": b"1", "b": b"2"}, kind="fine")
+        ledger.record([FULL])
+        ledger.record([], fingerprints={"a": b"3"}, kind="coarse")
+        assert (ledger.list_fingerprints("fine"), ledger.list_fingerprints("coarse")) == (
+            {video_key("b")},
+            {video_key("a")},
+        )
+        assert ledger.list_fingerprints("") == set()
+        assert ledger.load_fingerprints(["a", "b"]) == {"a": ("coarse", b"3"), "b": ("fine", b"2")}
+
+
+def test_a_fingerprint_serves_every_recipe(path: Path) -> None:
+    with Ledger(path, RECIPE) as ledger:
+        ledger.record([FULL], fingerprints={FULL.url: b"1"}, kind="fine")
+    other = replace(RECIPE, num_frames=4)
+    assert load_fingerprints(path, FULL.url, recipe=other) == {FULL.url: ("fine", b"1")}
+    assert load(path, other) == {}
+
+
+def test_outcomes_and_fingerprints_are_written_together_or_not_at_all(path: Path) -> None:
+    with Ledger(path, RECIPE) as ledger:
+        with pytest.raises(OverflowError):
+            ledger.record([replace(FULL, frames=2**70)], fingerprints={FULL.url: b"1"}, kind="fine")
+        with pytest.raises(RunFolderError, match="cannot be used"):
+            ledger.record([FULL], fingerprints={FULL.url: None}, kind="fine")  # type: ignore[dict-item]  # that it fails
+        assert (ledger.load(), ledger.load_fingerprints([FULL.url])) == ({}, {})
+
+
+def test_a_ledger_from_before_fingerprints_takes_them(path: Path) -> None:
+    record(path, FULL)
+    database = sqlite3.connect(path)
+    database.execute("DROP TABLE fingerprints")
+    database.close()
+    assert load_fingerprints(path, FULL.url) == {}
+    with Ledger(path, RECIPE) as ledger:
+        ledger.record([], fingerprints={FULL.url: b"1"}, kind="fine")
+    assert load_fingerprints(path, FULL.url) == {FULL.url: ("fine", b"1")}
+    assert load(path) == {FULL.url: FULL}
+
+
 RECORD_FOR_EVER = """
 import sys
 from itertools import count
@@ -140,7 +207,9 @@ from dedup_lib.records import Outcome, Recipe, Status
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 with Ledger(Path(sys.argv[1]), recipe) as ledger:
     for batch in count():
-        ledger.record(Outcome(url=f"{batch}/{n}", status=Status.OK) for n in range(10))
+        urls = [f"{batch}/{n}" for n in range(10)]
+        prints = {url: url.encode() * 100 for url in urls}
+        ledger.record((Outcome(url=url, status=Status.OK) for url in urls), fingerprints=prints, kind="fine")
         sys.stdout.write(f"{batch}\\n")
         sys.stdout.flush()
 """
@@ -159,6 +228,8 @@ def test_a_killed_run_loses_nothing_that_it_recorded(path: Path) -> None:
         held = load(path)
         assert {f"{batch}/{n}" for batch in range(recorded + 1) for n in range(10)} <= set(held)
         assert len(held) % 10 == 0, "a batch is written whole"
+        prints = {url: ("fine", url.encode() * 100) for url in held}
+        assert load_fingerprints(path, *held) == prints
 
 
 def test_two_open_ledgers_see_each_other(path: Path) -> None:

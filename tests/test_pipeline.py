@@ -199,8 +199,8 @@ def test_the_flow_with_a_clip_model(site: Site, clip_dir: Path, tmp_path: Path) 
     run_dir = run_flow(site, tmp_path / "clip", encoder="clip", model=str(clip_dir), cosine_thresh=0.999)
     summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
     assert (summary["decision"]["encoder"], summary["decision"]["model"]) == ("clip", str(clip_dir))
-    assert summary["statuses"]["ok"] == 23
-    assert summary["rows"]["input"] == 33
+    assert summary["statuses"]["ok"] == 25
+    assert summary["rows"]["input"] == 35
 
 
 @pytest.mark.parametrize("vectors", ["first", "average", "max"])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from dedup_lib import plots
+from dedup_lib.accuracy import CurvePoint, VariantScore
 from dedup_lib.records import Group, Pair, Status, SweepPoint
 
 HOSTILE = "https://example.com/$\\frac{$_^{/例え\n\x00\ud800?a=$1$"
@@ -22,6 +23,12 @@ POINTS = [
     for step in range(10)
 ]
 SAMPLES = pd.DataFrame({"time_s": [0.0, 1.0, 2.0], "memory_mib": [80.0, 90.0, 85.0], "cpu_percent": [10.0, 200.0, 5.0]})
+
+CURVE = [
+    CurvePoint(threshold=0.5, precision=0.9, recall=0.8, mean_group_recall=0.7),
+    CurvePoint(threshold=0.9, precision=None, recall=0.0, mean_group_recall=None),
+]
+RECALLS = [VariantScore(name="grey", clips=4, found=3, similarities=(0.9, None, 0.8, 0.9))]
 
 
 def draw(figure: Figure) -> None:
@@ -55,6 +62,9 @@ FIGURES = {
     "flow": lambda: plots.figure_flow(ROWS),
     "throughput": lambda: plots.figure_throughput(np.array([3.0, 1.0, 2.0])),
     "resources": lambda: plots.figure_resources(SAMPLES),
+    "curves": lambda: plots.figure_curves({"a": CURVE, "b": CURVE}, thresholds={"a": 0.5, "b": 0.9}),
+    "recalls": lambda: plots.figure_recalls(RECALLS, words={}, threshold=0.9),
+    "likeness": lambda: plots.figure_likeness(np.array([0.9, np.nan]), np.array([0.2]), threshold=0.8),
 }
 EMPTY_FIGURES = {
     "similarities": (lambda: plots.figure_similarities(np.array([]), np.array([np.nan]), threshold=0.9), "No videos"),
@@ -68,6 +78,13 @@ EMPTY_FIGURES = {
         "No such pairs",
     ),
     "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path()), "No video has a copy"),
+    "curves": (lambda: plots.figure_curves({}, thresholds={}), "No settings"),
+    "recalls": (lambda: plots.figure_recalls([], words={}, threshold=0.9), "No variants"),
+    "likeness": (lambda: plots.figure_likeness(np.array([np.nan]), np.array([]), threshold=0.9), "No two videos"),
+    "mistakes": (
+        lambda: plots.figure_mistakes([], [], urls=[], captions=[], thumbnails_dir=Path(), title="Mistakes"),
+        "No pair is wrong",
+    ),
 }
 
 
@@ -223,3 +240,38 @@ def test_shortening_keeps_both_ends_and_the_limit(text: str, most: int) -> None:
 
 def test_every_status_has_a_colour() -> None:
     assert {plots.status_meaning(status) for status in Status} <= set(plots.COLOURS)
+
+
+def test_labelled_pairs_are_found_missed_wrong_or_told_apart() -> None:
+    said = texts(
+        plots.figure_likeness(np.array([0.9, 0.85, 0.3, np.nan]), np.array([0.95, 0.2, np.nan, np.nan]), threshold=0.85)
+    )
+    assert "found: 2" in said
+    assert "missed: 2, 1 of them further left" in said
+    assert "wrong: 1" in said
+    assert "told apart: 3, 2 of them further left" in said
+    assert said.count("threshold 0.8500") == 2
+
+
+def test_recalls_are_counted_and_said_in_words() -> None:
+    said = texts(plots.figure_recalls(RECALLS, words={"grey": "without colours"}, threshold=0.9))
+    assert "3 of 4" in said
+    assert "without colours" in said
+
+
+def test_mistakes_have_captions_and_a_limit(urls: list[str], tmp_path: Path) -> None:
+    captions = [f"clip {number} $\\frac{HOSTILE}" for number in range(len(urls))]
+    figure = plots.figure_mistakes(
+        [((0, 1), 0.91234), ((0, 2), 0.9)],
+        [((2, 3), None), ((2, 4), None)],
+        urls=urls,
+        captions=captions,
+        thumbnails_dir=tmp_path,
+        title="Mistakes",
+        most=1,
+    )
+    said = texts(figure)
+    assert "wrong\n0.9123" in said
+    assert "missed\nnot alike" in said
+    assert all(f"clip {number}" in said for number in (0, 1, 2, 3))
+    assert "clip 4" not in said and "example.com/a" not in said

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dedup_lib.errors import RunFolderError, SettingError
-from dedup_lib.run import RunPlan, load_profile, parse_overrides, plan_run
+from dedup_lib.run import RunPlan, load_profile, parse_overrides, plan_notebook, plan_run
 from dedup_lib.run_folder import find_project_root
 from dedup_lib.settings import FLOWS
 
@@ -241,3 +241,27 @@ def test_a_notebook_that_the_flow_lacks(project: Path, option: str, number: str)
 def test_the_batch_flow_has_them(project: Path) -> None:
     planned = plan(project, {"mode": "batch"}, first="04")
     assert planned.notebooks == ("04_clean_jobs", "05_upload", "06_search_and_clean")
+
+
+# A notebook by itself
+
+
+def test_a_notebook_of_no_flow_gets_what_it_knows_of_a_profile(project: Path) -> None:
+    given = load_profile("direct") | {"sample_size": 4, "input_csv": "ads.csv"}
+    planned = plan_notebook("07_calibrate", given, run_name="mine")
+    assert planned.notebooks == ("07_calibrate",)
+    assert planned.run.path == project / "outputs" / "mine"
+    known = planned.parameters["07_calibrate"]
+    assert (known["sample_size"], known["input_csv"], known["run_dir"]) == (4, "ads.csv", "outputs/mine")
+    assert "mode" in given and "mode" not in known
+
+
+def test_what_a_notebook_of_no_flow_refuses(project: Path) -> None:
+    for name, value, words in (
+        ("sample_sise", 4, "did you mean sample_size"),
+        ("sample_size", 1, "at least 2"),
+        ("run_dir", "", "--run"),
+    ):
+        with pytest.raises(SettingError, match=f"{name} = .*{words}"):
+            plan_notebook("07_calibrate", {"run_dir": "outputs/x", name: value})
+    assert not (project / "outputs").exists()

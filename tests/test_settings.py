@@ -48,6 +48,8 @@ GOOD: dict[str, dict[str, Any]] = {
         "collection": "videos",
         "num_frames": 3,
         "frame_span": "spread",
+        "scan_step_s": 0.25,
+        "scan_longest_s": 60.0,
         "encoder": "pdq",
         "model": "",
         "batch_size": 32,
@@ -70,16 +72,45 @@ GOOD: dict[str, dict[str, Any]] = {
     "06_search_and_clean": {
         "run_dir": "outputs/x",
         "collection": "videos",
+        "decide": "evidence",
+        "min_agreement": 0.3,
+        "min_coverage": 0.5,
+        "excerpts": "remove",
         "cosine_thresh": None,
         "top_k": 50,
+        "max_candidates": 20,
+        "damp_hubs": True,
         "keep": "best",
         "auto_clean": True,
+        "decisions_csv": "",
         "unique_csv": "",
         "report_csv": "",
+        "review_csv": "",
         "invalid_csv": "",
         "sweep_low": None,
         "sweep_high": None,
         "sweep_steps": 26,
+    },
+    "07_calibrate": {
+        "run_dir": "outputs/x",
+        "input_csv": "",
+        "url_column": "",
+        "sample_size": 12,
+        "seed": 0,
+        "leave_out": [],
+        "kinds": ["mirror"],
+        "encoder": "pdq",
+        "model": "",
+        "num_frames": 3,
+        "frame_span": "spread",
+        "decide": "evidence",
+        "wanted_precision": 0.995,
+        "collection_size": None,
+        "workers": 4,
+        "timeout_s": 30,
+        "max_bytes": 1000,
+        "allow_private_addresses": False,
+        "params_yaml": "",
     },
 }
 FIELDS = [(stage, name) for stage, cls in SETTINGS.items() for name in parameter_types(cls)]
@@ -115,7 +146,8 @@ def test_a_value_of_another_kind_is_refused(stage: str, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "name"), [(s, n) for s, n in FIELDS if n not in ("cosine_thresh", "sweep_low", "sweep_high", "end")]
+    ("stage", "name"),
+    [(s, n) for s, n in FIELDS if n not in ("cosine_thresh", "sweep_low", "sweep_high", "end", "collection_size")],
 )
 def test_nothing_is_no_value(stage: str, name: str) -> None:
     refuse(stage, name, None)

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scenes import draw_clip, each, fingerprint
 
-from dedup_lib.clean import clean_list
 from dedup_lib.decide import group_copies
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
+from dedup_lib.evidence import COLUMNS, LOWEST_DOUBTFUL_AGREEMENT, Verdict
 from dedup_lib.jobs import job_dir, save_job
+from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import Outcome, Pooling, Recipe, Status, Vectors, VideoVectors
+from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Status, Vectors, VideoVectors
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.settings import (
     CollectionsSettings,
@@ -32,12 +35,18 @@ from dedup_lib.settings import (
 from dedup_lib.stages import (
     ExtractedList,
     ListSource,
+    clean_by_evidence,
+    find_decisions,
     find_first_list,
     find_list,
+    list_doubtful,
+    list_questions,
     list_stem,
     load_extracted_list,
+    load_row_decisions,
     make_recipe,
     manage_collections,
+    open_decisions,
     save_outputs,
     search_list,
     upload_jobs,
@@ -45,6 +54,7 @@ from dedup_lib.stages import (
 )
 from dedup_lib.store import Store, StoreAddress
 from dedup_lib.tables import load_list
+from dedup_lib.variants import resize
 from dedup_lib.vectors import normalise_rows, pool_vectors
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
@@ -92,6 +102,8 @@ def extract_settings(**changes: Any) -> ExtractSettings:
         "collection": "videos",
         "num_frames": 3,
         "frame_span": "spread",
+        "scan_step_s": 0.25,
+        "scan_longest_s": 60.0,
         "encoder": "pdq",
         "model": "",
         "batch_size": 8,
@@ -110,12 +122,20 @@ def search_settings(**changes: Any) -> SearchSettings:
     values: dict[str, Any] = {
         "run_dir": "outputs/mine",
         "collection": "videos",
+        "decide": "cosine",
+        "min_agreement": 0.3,
+        "min_coverage": 0.5,
+        "excerpts": "remove",
         "cosine_thresh": 0.9,
         "top_k": 2,
+        "max_candidates": 20,
+        "damp_hubs": True,
         "keep": "first_seen",
         "auto_clean": True,
+        "decisions_csv": "",
         "unique_csv": "",
         "report_csv": "",
+        "review_csv": "",
         "invalid_csv": "",
         "sweep_low": None,
         "sweep_high": None,
@@ -359,7 +379,7 @@ def test_without_extract_the_list_is_what_the_collection_holds(run: RunFolder) -
     fill(run, [*STORED, copy_of("https://h/'ünï'")])
     listed = load_extracted_list(run, collection="videos")
     assert listed.urls == sorted([*(v.url for v in STORED), "https://h/'ünï'"])
-    assert (listed.name, listed.list_rows, listed.text_duplicates, listed.recipe) == ("videos", 5, 0, None)
+    assert (listed.name, listed.list_rows, listed.text_duplicates, listed.recipe) == ("the collection", 5, 0, None)
     assert listed.without_vector == 0
     scored, plan = search_list(run, listed, settings=search_settings())
     assert plan.recipe == RECIPE
@@ -409,19 +429,214 @@ def test_a_collection_that_lacks_videos_is_not_searched(run: RunFolder) -> None:
         search_list(run, extracted(run), settings=search_settings())
 
 
+# Search by evidence
+
+KIND = "1, every 0.25 s to 60 s"
+FRAMES = {seed: draw_clip(seed) for seed in (0, 1, 2)}
+"""Three unlike clips of ten seconds."""
+SMALLER = each(partial(resize, width=0.5, height=0.5), FRAMES[1])
+
+
+def print_all(run: RunFolder, frames: Mapping[str, Sequence[Frames]], *, kind: str = KIND) -> None:
+    """Store fingerprints of these clips."""
+    with Ledger(run.ledger_path, RECIPE) as ledger:
+        ledger.record([], fingerprints={url: fingerprint(of).to_bytes() for url, of in frames.items()}, kind=kind)
+
+
+def seen(run: RunFolder, **frames: Sequence[Frames]) -> ExtractedList:
+    """The list as 03_extract leaves it: vectors and fingerprints; the second clip is a copy of the fourth."""
+    fill(run, STORED)
+    listed = extracted(run)
+    print_all(
+        run, dict(zip((URLS[0], URLS[1], URLS[3], URLS[4]), (FRAMES[0], FRAMES[1], FRAMES[2], SMALLER), strict=True))
+    )
+    print_all(run, {URLS[int(name[-1])]: of for name, of in frames.items()})
+    return listed
+
+
+def test_pictures_decide(run: RunFolder) -> None:
+    counts: list[int] = []
+    weighed, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), progress=counts.append)
+    assert [(p.first, p.second, p.excerpt) for p in weighed.pairs] == [(1, 4, "")]
+    assert weighed.similarities.tolist() == [pytest.approx(1.0)]
+    assert (plan.measure, plan.threshold, plan.min_coverage) == ("agreement", 0.3, 0.5)
+    assert weighed.floor == plan.sweep_low == LOWEST_DOUBTFUL_AGREEMENT
+    found = weighed.about(4, 1)
+    assert found is not None and found.judge(plan.rules)[0] == Verdict.DUPLICATE
+    assert found.cosine == pytest.approx(1.0) and found.words > 0
+    assert sum(counts) == len(weighed.evidence)
+    np.testing.assert_array_equal(np.isnan(weighed.nearest[[2, 5]]), [True, True])
+
+
+def test_pictures_outweigh_vectors(run: RunFolder) -> None:
+    """Two clips with the same vectors show different things, and two that show the same have different vectors."""
+    listed = seen(run, row_3=FRAMES[1], row_4=FRAMES[2])
+    weighed, _ = search_list(run, listed, settings=search_settings(decide="evidence"))
+    assert [(p.first, p.second) for p in weighed.pairs] == [(1, 3)]
+    assert (1, 4) in weighed.evidence
+    by_cosine, _ = search_list(run, listed, settings=search_settings())
+    assert [(p.first, p.second) for p in by_cosine.pairs if p.similarity >= 0.9] == [(1, 4)]
+    assert by_cosine.evidence == {}
+
+
+def test_an_excerpt_is_removed_or_kept_as_asked(run: RunFolder) -> None:
+    listed = seen(run, row_1=FRAMES[1][:16])
+    removed, plan = search_list(run, listed, settings=search_settings(decide="evidence"))
+    assert [(p.first, p.second, p.excerpt) for p in removed.pairs] == [(1, 4, "first")]
+    assert group_copies(removed.pairs, threshold=plan.threshold)[0].kept == 4, "an excerpt never stays for the whole"
+    kept, plan = search_list(run, listed, settings=search_settings(decide="evidence", excerpts="keep"))
+    assert kept.pairs == ()
+    review = list_doubtful(listed, groups=[], weighed=kept, plan=plan)
+    assert review[["first_url", "second_url", "verdict"]].values.tolist() == [[URLS[1], URLS[4], "excerpt"]]
+    loose, _ = search_list(run, listed, settings=search_settings(decide="evidence", min_coverage=0.3))
+    assert [(p.first, p.second, p.excerpt) for p in loose.pairs] == [(1, 4, "")]
+
+
+def test_numbers_of_a_search_by_evidence(run: RunFolder) -> None:
+    listed = seen(run)
+    _, plan = search_list(run, listed, settings=search_settings(decide="evidence", min_agreement=0.1))
+    assert (plan.threshold, plan.sweep_low, plan.sweep_high) == (0.1, 0.1, 1.0)
+    _, plan = search_list(run, listed, settings=search_settings(decide="evidence", sweep_low=0.2, sweep_high=0.6))
+    assert (plan.threshold, plan.sweep(5)) == (0.3, [0.2, 0.3, 0.4, 0.5, 0.6])
+    with pytest.raises(SettingError, match=r"sweep_high = 0\.1 .*must lie above 0\.15, where the sweep starts"):
+        search_list(run, listed, settings=search_settings(decide="evidence", sweep_high=0.1))
+
+
+REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
+
+
+def test_videos_without_a_fingerprint_are_not_searched_by_evidence(run: RunFolder) -> None:
+    fill(run, STORED)
+    listed = extracted(run)
+    print_all(run, {URLS[0]: FRAMES[0], URLS[3]: FRAMES[2]})
+    with pytest.raises(RunFolderError) as caught:
+        search_list(run, listed, settings=search_settings(decide="evidence"))
+    assert str(caught.value) == (
+        f"2 of 4 videos have no fingerprint in outputs/mine/ledger.sqlite, such as {URLS[1]}: {REMEDY}"
+    )
+    assert search_list(run, listed, settings=search_settings())[0].pairs
+
+
+def test_a_list_of_a_collection_alone_has_no_fingerprints(run: RunFolder) -> None:
+    fill(run, STORED)
+    listed = load_extracted_list(run, collection="videos")
+    with pytest.raises(RunFolderError, match=f"4 of 4 videos have no fingerprint .*{REMEDY}"):
+        search_list(run, listed, settings=search_settings(decide="evidence"))
+
+
+def test_fingerprints_of_different_kinds_are_not_compared(run: RunFolder) -> None:
+    listed = seen(run)
+    print_all(run, {URLS[3]: FRAMES[2]}, kind="1, every 1 s to 60 s")
+    with pytest.raises(RunFolderError, match=rf"different settings \({KIND}; 1, every 1 s to 60 s\).*: {REMEDY}"):
+        search_list(run, listed, settings=search_settings(decide="evidence"))
+
+
+@pytest.mark.parametrize("data", [b"", b"no fingerprint", fingerprint(FRAMES[0]).to_bytes()[:-100]])
+def test_a_damaged_fingerprint_is_named_with_what_to_do(run: RunFolder, data: bytes) -> None:
+    listed = seen(run)
+    with Ledger(run.ledger_path, RECIPE) as ledger:
+        ledger.record([], fingerprints={URLS[3]: data}, kind=KIND)
+    with pytest.raises(RunFolderError, match=rf"outputs/mine/ledger\.sqlite is damaged .*move it away, and {REMEDY}"):
+        search_list(run, listed, settings=search_settings(decide="evidence"))
+
+
+def test_a_video_that_fails_now_is_not_compared_by_what_it_once_showed(run: RunFolder) -> None:
+    listed = seen(run, row_2=FRAMES[1], row_5=SMALLER)
+    weighed, _ = search_list(run, listed, settings=search_settings(decide="evidence"))
+    assert {row for rows in weighed.evidence for row in rows} <= {0, 1, 3, 4}
+    assert [(p.first, p.second) for p in weighed.pairs] == [(1, 4)]
+
+
+# What a person decided
+
+
+def decide(path: Path, *decisions: tuple[int, int, str]) -> None:
+    lines = [f"{URLS[first]},{URLS[second]},{decision},\n" for first, second, decision in decisions]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("first_url,second_url,decision,decided_at\n" + "".join(lines), encoding="utf-8")
+
+
+def test_decisions_lie_beside_the_list_or_where_they_are_said_to(run: RunFolder, root: Path) -> None:
+    listed = extracted(run)
+    assert find_decisions(run, listed, settings=search_settings()) == root / "outputs" / "decisions.csv"
+    assert find_decisions(run, listed, settings=search_settings(decisions_csv="mine.csv")) == root / "mine.csv"
+    of_collection = replace(listed, list_csv=None)
+    assert find_decisions(run, of_collection, settings=search_settings()) == run.path / "decisions.csv"
+    assert open_decisions(run, listed, settings=search_settings()).path == root / "outputs" / "decisions.csv"
+    assert not (root / "outputs" / "decisions.csv").exists(), "nothing was decided"
+
+
+@pytest.mark.parametrize("how", ["evidence", "cosine"])
+def test_what_a_person_decided_outweighs_all_else(run: RunFolder, root: Path, how: str) -> None:
+    listed = seen(run)
+    decide(root / "outputs" / "decisions.csv", (1, 4, "different"), (0, 3, "same"), (0, 2, "same"))
+    summary, files = finish(run, listed, decide=how)
+    (row,) = load_list(files["duplicates"]).to_dict("records")
+    assert (row["url"], row["duplicate_of"]) == (URLS[3], URLS[0])
+    assert (row["verdict"], row["rule"], row["similarity"]) == ("duplicate", "a person's decision", "")
+    assert load_list(files["FINAL_RESULT"])["url"].tolist() == [URLS[0], URLS[1], URLS[4]]
+    assert (summary["rows"]["duplicates"], summary["decision"]["review"]) == (1, 0)
+    # A video that was not read is neither kept nor a copy, whatever was said of it.
+    assert load_list(files["failed_urls"])["url"].tolist() == [URLS[2], URLS[5]]
+
+
+def test_decisions_that_contradict_each_other_stop_the_run(run: RunFolder, root: Path) -> None:
+    listed = extracted(run)
+    decide(root / "outputs" / "decisions.csv", (0, 1, "same"), (1, 3, "same"), (0, 3, "different"))
+    with pytest.raises(ListError, match=f"decisions.csv calls {URLS[0]} and {URLS[3]} different, and yet the same by"):
+        load_row_decisions(run, listed, settings=search_settings())
+
+
+def test_the_evidence_stands_in_the_row_of_a_copy(run: RunFolder) -> None:
+    summary, files = finish(run, seen(run), decide="evidence", review_csv="ask.csv")
+    (row,) = load_list(files["duplicates"]).to_dict("records")
+    assert (row["url"], row["duplicate_of"], row["similarity"]) == (URLS[4], URLS[1], "1.0")
+    assert (row["verdict"], row["rule"]) == ("duplicate", "pictures agree")
+    assert (row["frames_agreeing"], row["frames_compared"], row["offset_s"]) == ("40", "40", "0.0")
+    assert (row["kept_coverage"], row["copy_coverage"], row["cosine"]) == ("1.0", "1.0", "1.0")
+    assert (row["kept_from_s"], row["kept_to_s"]) == ("0.0", "9.75")
+    assert summary["decision"]["measure"] == "agreement"
+    assert summary["decision"]["weighed"] >= 1
+    assert files["review"] == run.path / "ask.csv"
+
+
+def test_questions_say_how_alike_two_videos_are(run: RunFolder) -> None:
+    for how, rule in (("evidence", "pictures agree"), ("cosine", "cosine")):
+        weighed, plan = search_list(
+            run, seen(run), settings=search_settings(decide=how, sweep_low=-1.0 if how == "cosine" else None)
+        )
+        asked, evidence = list_questions(groups=[], weighed=weighed, plan=plan)
+        known = {(pair.first, pair.second): told for pair, told in zip(asked, evidence, strict=True)}
+        assert (known[1, 4]["verdict"], known[1, 4]["rule"], known[1, 4]["similarity"]) == ("duplicate", rule, "1.0")
+        if how == "cosine":
+            assert {told["verdict"] for rows, told in known.items() if rows != (1, 4)} == {"different"}
+        asked, evidence = list_questions(groups=[], weighed=weighed, plan=plan, decided={(1, 4)})
+        assert [pair for pair in asked if (pair.first, pair.second) == (1, 4)] == []
+        assert len(asked) == len(evidence) == len(known) - 1
+
+
 # Outputs
 
 
 def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[str, Any], dict[str, Path]]:
     settings = search_settings(**changes)
-    scored, plan = search_list(run, listed, settings=settings)
-    groups = group_copies(scored.pairs, threshold=plan.threshold)
-    cleaned = clean_list(
-        listed.frame, url_column=listed.url_column, outcomes=listed.outcomes, groups=groups, auto_clean=True
-    )
-    files = save_outputs(run, cleaned, settings=settings)
+    keeper = KeeperPolicy(name=settings.keep, traits=listed.traits)
+    weighed, plan = search_list(run, listed, settings=settings, choose=keeper.choose)
+    same, different = load_row_decisions(run, listed, settings=settings)
+    groups = group_copies(weighed.pairs, threshold=plan.threshold, choose=keeper.choose, same=same, different=different)
+    review = list_doubtful(listed, groups=groups, weighed=weighed, plan=plan, decided=same | different)
+    cleaned = clean_by_evidence(listed, groups=groups, weighed=weighed, plan=plan, keeper=keeper, auto_clean=True)
+    files = save_outputs(run, cleaned, review=review, settings=settings)
     summary = write_summary(
-        run, listed=listed, cleaned=cleaned, groups=groups, scored=scored, plan=plan, keep="first_seen", files=files
+        run,
+        listed=listed,
+        cleaned=cleaned,
+        groups=groups,
+        weighed=weighed,
+        plan=plan,
+        keep=settings.keep,
+        review=review,
+        files=files,
     )
     return summary, files
 
@@ -446,12 +661,14 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
     assert summary["files"] == {
         "FINAL_RESULT": str(root / "clean.csv"),
         "duplicates": "copies.csv",
+        "review": "review.csv",
         "invalid_urls": "invalid_urls.csv",
         "failed_urls": "failed_urls.csv",
         "featureless_urls": "featureless_urls.csv",
         "text_duplicates": "t.csv",
     }
     decision = summary["decision"]
+    assert (decision["measure"], decision["weighed"], decision["review"]) == ("cosine", 0, 0)
     assert (decision["threshold"], decision["encoder"], decision["schema"]) == (0.9, "pdq", "video_frames")
     assert (decision["groups"], decision["largest_group"]) == (1, 2)
     assert json.loads((run.path / "summary.json").read_text(encoding="utf-8")) == summary
@@ -464,9 +681,14 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
             "similarity": "1.0",
             "group": "1",
             "kept_because": "first in the list",
+            **dict.fromkeys((name for name in COLUMNS if name != "similarity"), ""),
+            "verdict": "duplicate",
+            "rule": "cosine",
             "n": "4",
         }
     ]
+    asked = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_similarity")]
+    assert files["review"].read_text(encoding="utf-8") == ",".join(asked) + "\n"
     failed = load_list(files["failed_urls"])
     assert failed["status"].tolist() == ["timeout", "pending"]
     assert files["invalid_urls"].read_text(encoding="utf-8") == "url,status,reason,n\n"

@@ -18,7 +18,7 @@ from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.records import Status
-from dedup_lib.video import FRAME_SIDE_PX, GrabbedFrames, grab_frames
+from dedup_lib.video import FRAME_SIDE_PX, SCAN_SIDE_PX, GrabbedFrames, grab_frames
 
 LIMITS = FetchLimits(timeout_s=30, max_bytes=50_000_000, allow_private_addresses=True)
 
@@ -57,10 +57,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def grab(path: Path | str, *, num_frames: int = 3, frame_span: str = "spread", timeout_s: float = 30) -> GrabbedFrames:
+def grab(
+    path: Path | str, *, num_frames: int = 3, frame_span: str = "spread", timeout_s: float = 30, **scan: float
+) -> GrabbedFrames:
     deadline = Deadline(timeout_s)
     with open_stream(str(path), limits=LIMITS, deadline=deadline) as stream:
-        return grab_frames(stream, num_frames=num_frames, frame_span=frame_span, deadline=deadline)
+        return grab_frames(stream, num_frames=num_frames, frame_span=frame_span, deadline=deadline, **scan)
 
 
 def trouble_of(path: Path | str, **asked: Any) -> VideoTrouble:
@@ -173,11 +175,93 @@ def test_a_video_is_turned_as_its_file_asks(clips: Path, tmp_path: Path, matrix:
     track = content.index(b"tkhd")
     assert content.count(plain, track) == 1
     (tmp_path / "turned.mp4").write_bytes(content[:track] + content[track:].replace(plain, wanted))
-    upright, turned = grab(clips / "index-last.mp4"), grab(tmp_path / "turned.mp4")
+    upright, turned = (
+        grab(path, scan_step_s=1, scan_longest_s=60) for path in (clips / "index-last.mp4", tmp_path / "turned.mp4")
+    )
     # The matrix turns clockwise.
-    assert np.array_equal(turned.frames[0], np.rot90(upright.frames[0], -quarters))
+    for frame, wanted_frame in ((turned.frames[0], upright.frames[0]), (turned.scanned[1], upright.scanned[1])):
+        assert np.array_equal(frame, np.rot90(wanted_frame, -quarters))
     size = (120, 160) if quarters % 2 else (160, 120)
     assert (turned.facts.width_px, turned.facts.height_px) == size == turned.frames[0].shape[1::-1]
+
+
+# The scan of a fingerprint
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_a_scan_takes_a_frame_every_step(clips: Path, name: str) -> None:
+    grabbed = grab(clips / name, scan_step_s=0.25, scan_longest_s=60)
+    fps = CLIPS[name].get("fps", 10)
+    times = np.array(grabbed.scanned_times_s)
+    # A frame stands for its step when it comes late, never when it comes early.
+    assert np.array_equal(np.floor(times / 0.25 + 1e-3), np.arange(12))
+    assert (times - np.arange(12) * 0.25 < 2 / fps + 1e-3).all()
+    seen = [read_number(frame) for frame in grabbed.scanned]
+    assert np.allclose(seen, times * fps, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "fps", "facts"),
+    [
+        ("slow.mp4", 12, {}),
+        ("clip.mp4", 25, {}),
+        ("fast.mp4", 50, {}),
+        ("clip.h264", 30, {"file_format": "h264"}),
+        ("clip.mpg", 25, {"codec": "mpeg2video", "file_format": "mpeg"}),
+        ("clip.webm", 30, {"codec": "libvpx-vp9"}),
+    ],
+)
+def test_frames_that_are_left_out_shift_no_time(tmp_path: Path, name: str, fps: int, facts: dict[str, Any]) -> None:
+    clip = save_clip(tmp_path / name, count=fps * 4, fps=fps, key_every=fps, **facts)
+    grabbed = grab(clip, scan_step_s=0.25, scan_longest_s=60)
+    seen = np.array([read_number(frame) for frame in grabbed.scanned])
+    assert len(seen) == 16
+    assert np.allclose(seen / fps, grabbed.scanned_times_s, atol=0.02)
+
+
+def test_of_a_slow_video_every_frame_is_used(tmp_path: Path) -> None:
+    clip = save_clip(tmp_path / "slow.mp4", count=8, fps=2)
+    grabbed = grab(clip, scan_step_s=0.25, scan_longest_s=60)
+    assert [read_number(frame) for frame in grabbed.scanned] == list(range(8))
+    assert np.allclose(grabbed.scanned_times_s, np.arange(8) / 2)
+
+
+@pytest.mark.parametrize(("longest_s", "count"), [(1.0, 5), (1.1, 5), (0.2, 1), (2.5, 11), (60, 12)])
+def test_a_scan_ends_where_it_shall(clips: Path, longest_s: float, count: int) -> None:
+    grabbed = grab(clips / "index-last.mp4", scan_step_s=0.25, scan_longest_s=longest_s)
+    assert len(grabbed.scanned) == len(grabbed.scanned_times_s) == count
+    assert max(grabbed.scanned_times_s) <= longest_s
+
+
+@pytest.mark.parametrize("size_px", [(640, 480), (300, 600), (96, 64)])
+def test_scanned_frames_are_small(tmp_path: Path, size_px: tuple[int, int]) -> None:
+    clip = save_clip(tmp_path / "a.mp4", size_px=size_px)
+    grabbed = grab(clip, scan_step_s=0.5, scan_longest_s=60)
+    height, width = grabbed.scanned[0].shape[:2]
+    assert max(width, height) == min(SCAN_SIDE_PX, max(size_px))
+    assert abs(width / height - size_px[0] / size_px[1]) < 0.01
+    assert all(frame.dtype == np.uint8 and frame.shape == (height, width, 3) for frame in grabbed.scanned)
+
+
+def test_a_scan_changes_nothing_else_and_a_step_of_0_is_none(clips: Path) -> None:
+    for name in ("index-last.mp4", "clip.ts", "clip.h264"):
+        plain, scanned = grab(clips / name), grab(clips / name, scan_step_s=0.25, scan_longest_s=60)
+        assert (plain.scanned, plain.scanned_times_s) == ((), ())
+        assert (plain.facts, plain.times_s, plain.positions) == (scanned.facts, scanned.times_s, scanned.positions)
+        assert all(np.array_equal(a, b) for a, b in zip(plain.frames, scanned.frames, strict=True))
+
+
+def test_a_damaged_tail_is_no_trouble_to_a_scan(clips: Path, tmp_path: Path) -> None:
+    whole = grab(clips / "index-first.mp4", scan_step_s=0.25, scan_longest_s=60)
+    content = (clips / "index-first.mp4").read_bytes()
+    for name, damaged in (
+        ("cut.mp4", content[: int(len(content) * 0.6)]),
+        ("garbled.mp4", content[: int(len(content) * 0.6)] + b"\xa5" * (len(content) - int(len(content) * 0.6))),
+    ):
+        (tmp_path / name).write_bytes(damaged)
+        grabbed = grab(tmp_path / name, frame_span="first", scan_step_s=0.25, scan_longest_s=60)
+        assert 3 <= len(grabbed.scanned) < len(whole.scanned)
+        assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s)
 
 
 # Damage

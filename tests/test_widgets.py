@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 
 from dedup_lib.decide import sweep_thresholds
+from dedup_lib.memory import Decision, DecisionFile, load_decisions
 from dedup_lib.plots import thumbnail_path
 from dedup_lib.records import Pair
-from dedup_lib.widgets import ThresholdExplorer, nearest_index
+from dedup_lib.widgets import ReviewQueue, ThresholdExplorer, nearest_index
 
 THRESHOLDS = [0.8, 0.85, 0.9, 0.95]
 PAIRS = [
@@ -92,3 +94,155 @@ def test_without_points_and_pairs_it_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("threshold", "index"), [(-1.0, 0), (0.8, 0), (0.876, 2), (1.0, 3)])
 def test_nearest_index(threshold: float, index: int) -> None:
     assert nearest_index(THRESHOLDS, threshold=threshold) == index
+
+
+# Review
+
+
+def review(
+    folder: Path, *, pairs: Sequence[Pair] = PAIRS, urls: Sequence[str] = URLS, file: DecisionFile | None = None
+) -> ReviewQueue:
+    return ReviewQueue(
+        pairs,
+        urls=urls,
+        evidence=[{"similarity": f"{pair.similarity:.2f}", "shift <s>": "0.4 s"} for pair in pairs],
+        thumbnails_dir=folder,
+        decisions=file or DecisionFile(folder / "decisions.csv"),
+    )
+
+
+def saved(folder: Path) -> dict[frozenset[str], Decision]:
+    return load_decisions(folder / "decisions.csv")
+
+
+def key(pair: Pair) -> frozenset[str]:
+    return frozenset((URLS[pair.first], URLS[pair.second]))
+
+
+def test_each_decision_is_saved_before_the_next_pair_is_shown(tmp_path: Path) -> None:
+    queue = review(tmp_path)
+    assert queue.current == PAIRS[0]
+    assert "0 of 3 decided" in queue.progress.value
+    assert (queue.same.disabled, queue.undo.disabled) == (False, True)
+    queue.same.click()
+    assert saved(tmp_path) == {key(PAIRS[0]): Decision.SAME}
+    assert queue.current == PAIRS[1]
+    queue.different.click()
+    assert "2 of 3 decided" in queue.progress.value
+    queue.different.click()
+    assert list(saved(tmp_path).values()) == [Decision.SAME, Decision.DIFFERENT, Decision.DIFFERENT]
+    assert queue.current is None
+    assert "3 of 3 decided" in queue.progress.value
+    assert "Nothing left to review" in queue.question.value
+    assert all(button.disabled for button in (queue.same, queue.different, queue.skip))
+    for button in (queue.same, queue.different, queue.skip):
+        button.click()
+    assert len((tmp_path / "decisions.csv").read_text().splitlines()) == 4
+
+
+def test_undo_takes_back_the_last_one_and_shows_it_again(tmp_path: Path) -> None:
+    queue = review(tmp_path)
+    queue.undo.click()
+    queue.same.click()
+    queue.skip.click()
+    queue.different.click()
+    assert queue.current == PAIRS[1]
+    for pair, left in ((PAIRS[2], 1), (PAIRS[0], 0)):
+        queue.undo.click()
+        assert queue.current == pair
+        assert len(saved(tmp_path)) == left
+        assert f"{left} of 3 decided" in queue.progress.value
+    assert queue.undo.disabled
+    queue.different.click()
+    assert saved(tmp_path) == {key(PAIRS[0]): Decision.DIFFERENT}
+
+
+def test_what_is_skipped_comes_back_once_at_the_end(tmp_path: Path) -> None:
+    queue = review(tmp_path)
+    asked = []
+    while queue.current is not None:
+        asked.append(queue.current)
+        queue.skip.click()
+    assert asked == [*PAIRS, *PAIRS]
+    assert "Nothing left to review. 3 skipped." in queue.question.value
+    assert "0 of 3 decided" in queue.progress.value
+    assert saved(tmp_path) == {}
+    assert review(tmp_path).current == PAIRS[0]
+
+
+def test_what_was_decided_or_follows_is_not_asked(tmp_path: Path) -> None:
+    pairs = [*PAIRS, Pair(first=1, second=2, similarity=0.8), Pair(first=0, second=3, similarity=0.7)]
+    review(tmp_path, pairs=pairs).same.click()
+    queue = review(tmp_path, pairs=pairs)
+    assert queue.current == PAIRS[1]
+    queue.same.click()
+    assert "2 of 4 decided" in queue.progress.value, "1 and 2 are each the same as 0"
+    assert queue.current == PAIRS[2]
+    queue.different.click()
+    assert queue.current is None, "3 differs from all that are the same as 2"
+    queue.undo.click()
+    queue.undo.click()
+    assert queue.current == PAIRS[1]
+    assert "0 of 4 decided" in queue.progress.value
+
+
+def test_a_url_is_not_compared_with_itself_nor_a_pair_asked_twice(tmp_path: Path) -> None:
+    pairs = [
+        Pair(first=0, second=1, similarity=1.0),
+        Pair(first=0, second=2, similarity=0.9),
+        Pair(first=1, second=2, similarity=0.9),
+    ]
+    queue = review(tmp_path, pairs=pairs, urls=[URLS[0], URLS[0], URLS[3]])
+    assert "0 of 1 decided" in queue.progress.value
+    queue.same.click()
+    assert queue.current is None
+
+
+@pytest.mark.parametrize("button", ["same", "undo"])
+def test_a_disk_error_is_told_and_does_not_advance(tmp_path: Path, button: str) -> None:
+    folder = tmp_path / "<decisions>"
+    folder.mkdir()
+    queue = review(tmp_path, file=DecisionFile(folder / "decisions.csv"))
+    queue.same.click()
+    (folder / "decisions.csv").rename(tmp_path / "kept.csv")
+    (folder / "decisions.csv").mkdir()
+    getattr(queue, button).click()
+    assert queue.current == PAIRS[1]
+    assert 'role="alert"' in queue.message.value
+    assert "&lt;decisions&gt;/decisions.csv cannot be written (Is a directory): free space" in queue.message.value
+    assert "1 of 3 decided" in queue.progress.value
+    (folder / "decisions.csv").rmdir()
+    (tmp_path / "kept.csv").rename(folder / "decisions.csv")
+    getattr(queue, button).click()
+    assert queue.message.value == ""
+    assert queue.current == (PAIRS[2] if button == "same" else PAIRS[0])
+
+
+def test_a_question_shows_frames_and_evidence_and_escapes_what_is_foreign(tmp_path: Path) -> None:
+    plt.imsave(thumbnail_path(URLS[0], thumbnails_dir=tmp_path), np.zeros((8, 8, 3), dtype=np.uint8))
+    queue = review(tmp_path, pairs=[PAIRS[1], PAIRS[0]])
+    html = queue.question.value
+    assert html.count('src="data:image/jpeg;base64,') == html.count("no picture") == 1
+    assert ">similarity</th>" in html
+    assert ">0.92</td>" in html
+    assert "shift &lt;s&gt;" in html
+    assert "<b>" not in html
+    queue.skip.click()
+    assert 'href="javascript' not in queue.question.value
+    assert "javascript:alert(1)" in queue.question.value
+
+
+def test_without_pairs_it_says_so(tmp_path: Path) -> None:
+    queue = review(tmp_path, pairs=[])
+    assert queue.current is None
+    assert "There are no pairs to review." in queue.question.value
+    assert queue.progress.value == ""
+    assert queue.undo.disabled
+
+
+def test_buttons_say_what_they_do(tmp_path: Path) -> None:
+    queue = review(tmp_path)
+    buttons = [queue.same, queue.different, queue.skip, queue.undo]
+    assert [button.description for button in buttons] == ["Same", "Different", "Skip", "Undo"]
+    assert all(button.tooltip for button in buttons)
+    assert list(queue.children[2].children) == buttons

@@ -48,7 +48,9 @@ def check_outcome(run_dir: Path, *, base_url: str) -> list[Check]:
     checks.append(_check_rows(featureless.name, _load_rows(featureless), flat))
     checks.append(_check_places(outputs))
     checks += [_check_status(row, outputs["invalid"] + outputs["failed"]) for row in _planted("invalid", "failed")]
-    checks += [_check_copy(row, outputs["duplicate"], base_url) for row in _planted("duplicate")]
+    for row in _planted("duplicate"):
+        checks.append(_check_copy(row, outputs["duplicate"], base_url))
+        checks += _check_evidence(row, outputs["duplicate"])
     checks.append(_check_groups(outputs["duplicate"]))
     checks.append(_check_black_starts(outputs["final"]))
     return checks + _check_summary(summary)
@@ -90,6 +92,15 @@ def _check_copy(planted: Planted, rows: list[Row], base_url: str) -> Check:
     name = unquote(parts.path).removeprefix("/")
     holds = name == planted.copy_of and parts.netloc == urlsplit(base_url).netloc
     return Check(f"“{planted.title}” is a copy of", planted.copy_of, name or found, holds)
+
+
+def _check_evidence(planted: Planted, rows: list[Row]) -> list[Check]:
+    checks = []
+    for column, expected in (("verdict", planted.verdict), ("rule", planted.rule)):
+        if expected:
+            found = _of(planted, rows, column)
+            checks.append(Check(f"{column} on “{planted.title}”", str(expected), found, found == expected))
+    return checks
 
 
 def _check_groups(rows: list[Row]) -> Check:

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.errors import DedupError
+from dedup_lib.evidence import Rule, Verdict
 from dedup_lib.records import Frames, Status
 from dedup_lib.run_folder import write_text_atomically
 
@@ -39,7 +40,7 @@ Window = tuple[float, float, float]
 Colour = tuple[float, float, float]
 Picture = NDArray[np.uint8]
 Layer = NDArray[np.float32]
-Treatment = Literal["low_bitrate", "webm", "half_size", "letterbox", "pillarbox", "grey", "logo"]
+Treatment = Literal["low_bitrate", "webm", "half_size", "letterbox", "pillarbox", "grey", "logo", "square", "teaser"]
 Spelling = Literal[
     "plain", "fragment", "escaped_tilde", "wholly_encoded", "doubly_encoded", "protocol_relative", "empty"
 ]
@@ -95,7 +96,8 @@ class Planted:
     """One row of the list and where a run has to put it.
 
     `name` is the file that its URL leads to (it need not exist), `status` is None for a row that is dropped
-    before anything is fetched, and `copy_of` names the file that the row duplicates.
+    before anything is fetched, and `copy_of` names the file that the row duplicates. `verdict` and `rule` are what
+    the evidence must say of a copy, empty where more than one will do.
     """
 
     id: str
@@ -106,6 +108,8 @@ class Planted:
     expected: Output = "final"
     status: Status | None = Status.OK
     copy_of: str = ""
+    verdict: str = ""
+    rule: str = ""
     spelling: Spelling = "plain"
 
     def url(self, base_url: str) -> str:
@@ -355,7 +359,12 @@ COPIES = (
     Copy("mirror/cup_wide.mp4", "tall/second-cup.mp4", "pillarbox"),
     Copy("mirror/cat_4x3.mp4", "spots/whiskers.mp4", "letterbox"),
     Copy("mirror/garage_channel.mp4", "spots/garage-days.mp4", "logo"),
+    Copy("mirror/far_square.mp4", "spots/far-away.mp4", "square"),
+    Copy("mirror/tower_teaser.mp4", "tall/up-the-tower.mp4", "teaser"),
 )
+
+TEASER_FRACTION = 0.4
+"""Share of a film that its teaser shows, from the start."""
 
 BLACK_NAME = "spots/signal-lost.mp4"
 IMAGE_NAME = "spots/storyboard.mp4"
@@ -496,7 +505,28 @@ PLANTED = (
         copy_of="~studio/stone by stone.mp4",
         spelling="fragment",
     ),
+    Planted(
+        "TVC-0876",
+        "mirror/far_square.mp4",
+        "Far away is near (square)",
+        "Tarnwick Travel",
+        2019,
+        expected="duplicate",
+        copy_of="spots/far-away.mp4",
+        verdict=Verdict.DUPLICATE,
+        rule=Rule.REGISTERED,
+    ),
     Planted("TVC-2305", "tall/green-weekend.mp4", "Ab ins Grüne", "Mauzelin", 2020),
+    Planted(
+        "TVC-2108",
+        "mirror/tower_teaser.mp4",
+        "Up the tower (teaser)",
+        "Tarnwick Travel",
+        2019,
+        expected="duplicate",
+        copy_of="tall/up-the-tower.mp4",
+        verdict=Verdict.EXCERPT,
+    ),
     Planted(
         "TVC-0230",
         "mirror/garage_channel.mp4",
@@ -517,7 +547,7 @@ PLANTED = (
         spelling="protocol_relative",
     ),
 )
-"""Every row of the list, in its order: an original always comes before its copies.
+"""Every row of the list, in its order: an original always comes before its copies, and no copy of it is better.
 
 The protocol-relative row is read as https, which the demo's server does not speak.
 """
@@ -580,7 +610,7 @@ def write_list(csv_path: Path, *, base_url: str) -> Path:
 
 def recipe_key() -> str:
     """12 hexadecimal digits that name everything the clips are made from."""
-    return hashlib.sha256(repr((RECIPE_VERSION, FILMS, COPIES, HTML_PAGE)).encode()).hexdigest()[:12]
+    return hashlib.sha256(repr((RECIPE_VERSION, FILMS, COPIES, TEASER_FRACTION, HTML_PAGE)).encode()).hexdigest()[:12]
 
 
 def render_film(film: Film, *, seed: int) -> Frames:
@@ -655,12 +685,18 @@ def encode_copy(path: Path, frames: Frames, *, fps: int, treatment: Treatment) -
             encode_clip(path, np.stack(small).astype(np.uint8), fps=fps // 2)
         case "letterbox" | "pillarbox":
             x, y = bar_size_px(width, height, treatment=treatment)
-            encode_clip(path, np.pad(frames, ((0, 0), (y, y), (x, x), (0, 0))), fps=fps)
+            # The edges of the bars cost bits: at the same quality it would seem the better encoding.
+            encode_clip(path, np.pad(frames, ((0, 0), (y, y), (x, x), (0, 0))), fps=fps, quality=34)
         case "grey":
             grey = frames @ np.array([0.299, 0.587, 0.114], np.float32)
             encode_clip(path, np.repeat(grey[..., None], 3, axis=-1).astype(np.uint8), fps=fps)
         case "logo":
             encode_clip(path, _stamp_logo(frames), fps=fps)
+        case "square":
+            left = _even((width - height) / 2)
+            encode_clip(path, frames[:, :, left : left + height], fps=fps)
+        case "teaser":
+            encode_clip(path, frames[: round(len(frames) * TEASER_FRACTION)], fps=fps)
 
 
 def bar_size_px(width: int, height: int, *, treatment: Treatment) -> tuple[int, int]:

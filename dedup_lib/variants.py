@@ -8,14 +8,14 @@ clip gives the same frames each time.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import cv2
@@ -23,7 +23,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from dedup_lib.errors import ListError
+from dedup_lib.frames import is_flat
 from dedup_lib.records import Frames
+from dedup_lib.workers import Died, WorkerPool
 
 VERSION = 1
 """Raised when a change here changes the files, so that those of before are not used again."""
@@ -33,8 +35,14 @@ LONGEST_SIDE_PX = 480
 RATE = 12
 """Frames a second of the reference."""
 
+MOST_S_A_CLIP = 900.0
+"""What one clip may take with all its variants; some of the codecs are slow."""
+
 TICKS = 1000
 """Time stamps of the files are in milliseconds."""
+
+Task = TypeVar("Task")
+Done = TypeVar("Done")
 
 Timed = tuple[float, Frames]
 """When a picture is shown, in seconds, and the picture: RGB uint8 (H, W, 3)."""
@@ -201,6 +209,10 @@ def _foreign(clip: Clip, other: Clip, time_s: float) -> Any:
 
 
 REFERENCE = "reference"
+FOREIGN_INTRO = "foreign_intro"
+FOREIGN_S = 3
+SHORTEST_MIXED_S = 2 * FOREIGN_S
+"""Mixed with a shorter clip, or of a shorter one, a foreign start makes a file that is no copy of either."""
 
 VARIANTS: dict[str, Variant] = {
     REFERENCE: Variant(what="the clip itself", options=x264_options(16)),
@@ -235,7 +247,7 @@ VARIANTS: dict[str, Variant] = {
     "black_intro": Variant(
         what="2 s of black in front", edit=put_before(lambda clip, other, time_s: np.zeros_like(clip.frames[0]), 2)
     ),
-    "foreign_intro": Variant(what="3 s of another clip in front", edit=put_before(_foreign, 3)),
+    FOREIGN_INTRO: Variant(what=f"{FOREIGN_S} s of another clip in front", edit=put_before(_foreign, FOREIGN_S)),
     "other_rate": Variant(what=f"7.5 frames a second instead of {RATE}", edit=change_rate(7.5)),
     "in_picture": Variant(what="0.7 of the size, inside another", edit=each(lambda frame: put_in_picture(frame, 0.7))),
 }
@@ -249,9 +261,9 @@ def load_clip(path: Path) -> Clip:
     try:
         frames = _load_frames(path)
     except (av.FFmpegError, IndexError) as error:
-        raise ListError(f"{path} cannot be decoded ({error}): give it another role than distinct") from None
+        raise ListError(f"{path} cannot be decoded ({error}): no variant can be made of it") from None
     if not frames:
-        raise ListError(f"{path} holds no picture that can be decoded: give it another role than distinct")
+        raise ListError(f"{path} holds no picture that can be decoded: no variant can be made of it")
     return Clip(frames=tuple(frame for frame in frames if frame.shape == frames[0].shape))
 
 
@@ -309,7 +321,7 @@ def save_pictures(path: Path, pictures: Iterable[Timed], *, variant: Variant) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A clip to make variants of, its name, and the clip that lends it a foreign start."""
+    """A clip to make variants of, its name or URL, and the clip that lends it a foreign start."""
 
     name: str
     path: Path
@@ -318,7 +330,8 @@ class Source:
     def folder(self, work_dir: Path) -> Path:
         """Where its variants lie: another file under the same name gets another folder."""
         facts = [VERSION, self.name, self.path.stat().st_size, self.other_path.name, self.other_path.stat().st_size]
-        return work_dir / f"{Path(self.name).stem}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
+        stem = re.sub(r"[^\w.-]", "_", Path(self.name).stem)[:60]
+        return work_dir / f"{stem}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
 
 
 def make_variants(source: Source, *, names: Sequence[str], work_dir: Path) -> dict[str, Path]:
@@ -341,12 +354,64 @@ def make_all_variants(
     workers: int,
     progress: Callable[[int], object] = lambda count: None,
 ) -> list[dict[str, Path]]:
-    """`make_variants` of several clips side by side, in their order; `progress` is called with 1 after each."""
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=workers, mp_context=spawn) as pool:
-        waiting = [pool.submit(make_variants, source, names=names, work_dir=work_dir) for source in sources]
-        made = []
-        for one in waiting:
-            made.append(one.result())
-            progress(1)
+    """`make_variants` of several clips side by side, in their order; `progress` is called with 1 after each.
+
+    A clip that is too short for a foreign start, or whose lender is, goes without that variant. Raises ListError for
+    the first clip that cannot be decoded.
+    """
+    made = []
+    work = partial(_make_or_explain, names=names, work_dir=work_dir)
+    for source, one in _side_by_side(work, sources, workers=workers, progress=progress):
+        if isinstance(one, str):
+            raise ListError(f"no variants of {source.name} can be made: {one}")
+        made.append(one)
     return made
+
+
+def _make_or_explain(source: Source, *, names: Sequence[str], work_dir: Path) -> dict[str, Path] | str:
+    try:
+        paths = make_variants(source, names=names, work_dir=work_dir)
+        if min(map(_duration_s, (paths[REFERENCE], source.other_path))) < SHORTEST_MIXED_S:
+            paths.pop(FOREIGN_INTRO, None)
+    except (ListError, OSError, av.FFmpegError) as error:
+        return str(error)
+    return paths
+
+
+def _duration_s(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return float((container.duration or 0) / av.time_base)
+
+
+def explain_clips(paths: Sequence[Path], *, workers: int) -> list[str]:
+    """Why no variants can be made of each clip, "" where they can: it cannot be decoded, or is one flat colour."""
+    done = _side_by_side(_explain_clip, paths, workers=workers, progress=lambda count: None)
+    return [reason for _, reason in done]
+
+
+def _explain_clip(path: Path) -> str:
+    try:
+        clip = load_clip(path)
+    except ListError as error:
+        return str(error)
+    return "every frame is one flat colour" if all(map(is_flat, clip.frames)) else ""
+
+
+def _side_by_side(
+    work: Callable[[Task], Done], tasks: Sequence[Task], *, workers: int, progress: Callable[[int], object]
+) -> list[tuple[Task, Done | str]]:
+    """Each task with its result or the reason why there is none, in their order.
+
+    The work is done in processes of their own: a clip can bring its decoder down.
+    """
+    numbered = partial(_do_numbered, work)
+    done: dict[int, Done | str] = {}
+    with WorkerPool(numbered, workers=min(workers, max(1, len(tasks))), timeout_s=MOST_S_A_CLIP) as pool:
+        for (number, _), result in pool.run(enumerate(tasks)):
+            done[number] = result.reason if isinstance(result, Died) else result
+            progress(1)
+    return [(task, done[number]) for number, task in enumerate(tasks)]
+
+
+def _do_numbered(work: Callable[[Task], Done], numbered: tuple[int, Task]) -> Done:
+    return work(numbered[1])

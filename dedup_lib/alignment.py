@@ -1,0 +1,211 @@
+"""Do two videos show the same pictures at the same times? Hashes of miniatures, and the offset and the stretch of time
+at which they agree. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.fingerprints import MINIATURE_PX
+
+Hashes = NDArray[np.uint8]
+"""Hashes of N pictures, (N, 32): 256 bits each."""
+
+HASH_BITS = 256
+
+ORIENTATIONS = range(8)
+"""As it is, mirrored (1), upside down (2), both (3), and each of these with rows and columns exchanged (4 more)."""
+
+SPEEDS = (1.0, 24 / 25, 25 / 24, 1 / 1.05, 1.05, 0.8, 1.25)
+"""How much faster the second video may run: as it is, film shown as television and back, and what people choose."""
+
+OFFSET_STEP_S = 0.25
+OFFSET_TOLERANCE_S = 0.5
+
+SAME_SCENE_BITS = 40
+"""Pictures of one video this near show nothing new."""
+
+LOWEST_DENSITY = 0.25
+"""Of the pictures in a stretch that two videos share, at least this share agrees."""
+
+
+def _cosine_transform() -> NDArray[np.float32]:
+    frequencies, places = np.arange(1, 17)[:, None], np.arange(MINIATURE_PX)[None]
+    waves = np.cos(np.pi / (2 * MINIATURE_PX) * frequencies * (2 * places + 1))
+    return np.asarray(np.sqrt(2 / MINIATURE_PX) * waves, np.float32)
+
+
+_TRANSFORM = _cosine_transform()
+
+
+def turn(miniatures: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Miniatures (N, 64, 64) in one of the `ORIENTATIONS`."""
+    if orientation & 1:
+        miniatures = miniatures[:, :, ::-1]
+    if orientation & 2:
+        miniatures = miniatures[:, ::-1]
+    return miniatures.transpose(0, 2, 1) if orientation & 4 else miniatures
+
+
+def hash_pictures(miniatures: NDArray[np.uint8]) -> Hashes:
+    """Which of the lowest 16 × 16 frequencies of each picture, uint8 (N, 64, 64), lie above their median.
+
+    PDQ without its scaling: Facebook, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019.
+    """
+    waves = (_TRANSFORM @ miniatures.astype(np.float32) @ _TRANSFORM.T).reshape(len(miniatures), HASH_BITS)
+    return np.packbits(waves > np.median(waves, axis=1, keepdims=True), axis=1)
+
+
+def count_differing_bits(first: Hashes, second: Hashes) -> NDArray[np.uint16]:
+    """Hamming distance of every two hashes, (N, 32) and (M, 32): (N, M)."""
+    words = [np.ascontiguousarray(hashes).view(np.uint64) for hashes in (first, second)]
+    return np.asarray(np.bitwise_count(words[0][:, None] ^ words[1][None]).sum(axis=2, dtype=np.uint16))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """What two videos share: `agreeing` of the `compared` pictures there, counted in the one where they are the smaller
+    share; from `first_start_s` to `first_end_s` in the first and the same in the second, and which share of either
+    that is."""
+
+    agreeing: int
+    compared: int
+    first_start_s: float
+    first_end_s: float
+    second_start_s: float
+    second_end_s: float
+    first_coverage: float
+    second_coverage: float
+    speed: float
+    distance_bits: float = 0.0
+    """Median distance of the pictures that agree."""
+    scenes: int = 1
+    """How many of them show something else than the one before."""
+
+    @property
+    def agreement(self) -> float:
+        """Share of the pictures that agree."""
+        return self.agreeing / self.compared
+
+    @property
+    def offset_s(self) -> float:
+        """How much later the second video shows the beginning, give or take the tolerance."""
+        return self.second_start_s - self.first_start_s
+
+    @property
+    def strength(self) -> float:
+        """What to choose the better of two stretches by: few pictures agree easily."""
+        return self.agreement * min(1.0, self.agreeing / 4) * max(self.first_coverage, self.second_coverage)
+
+    def exchanged(self) -> Stretch:
+        """The same, with the second video taken for the first."""
+        return replace(
+            self,
+            first_start_s=self.second_start_s,
+            first_end_s=self.second_end_s,
+            second_start_s=self.first_start_s,
+            second_end_s=self.first_end_s,
+            first_coverage=self.second_coverage,
+            second_coverage=self.first_coverage,
+            speed=1 / self.speed,
+        )
+
+
+def align(
+    first: Hashes,
+    second: Hashes,
+    *,
+    first_times_s: NDArray[np.float32],
+    second_times_s: NDArray[np.float32],
+    max_distance: int,
+) -> Stretch | None:
+    """The stretch that two videos share, None when no two pictures are within `max_distance` bits. Times rise.
+
+    Every two pictures that are so alike vote for the offset between their times; those near the winning offset agree.
+    The stretch is where they lie densely: the run of pictures with the largest sum, each one that agrees counting one
+    and each other one taking away what leaves a run at `LOWEST_DENSITY` without gain.
+    """
+    distances = count_differing_bits(first, second)
+    rows, columns = np.nonzero(distances <= max_distance)
+    if not len(rows):
+        return None
+    weights = 0.2 + 1 - distances[rows, columns] / max_distance
+    best: tuple[float, float, float] | None = None
+    for speed in SPEEDS:
+        offsets = second_times_s[columns] * speed - first_times_s[rows]
+        steps = np.round(offsets / OFFSET_STEP_S).astype(int)
+        votes = np.convolve(np.bincount(steps - steps.min(), weights=weights), (0.5, 1.0, 0.5))[1:-1]
+        # Another speed must explain clearly more.
+        gain = float(votes.max()) * (1.0 if speed == 1.0 else 0.9)
+        if best is None or gain > best[0]:
+            best = gain, speed, float(votes.argmax() + steps.min()) * OFFSET_STEP_S
+    assert best is not None
+    _, speed, offset_s = best
+    near = np.abs(second_times_s[columns] * speed - first_times_s[rows] - offset_s) <= OFFSET_TOLERANCE_S
+    nearest = np.full(len(first), np.inf)
+    np.minimum.at(nearest, rows[near], distances[rows[near], columns[near]])
+    stretch = _stretch(
+        first_times_s,
+        second_times_s,
+        first_agrees=np.isin(np.arange(len(first)), rows[near]),
+        second_agrees=np.isin(np.arange(len(second)), columns[near]),
+        offset_s=offset_s,
+        speed=speed,
+    )
+    inside = (first_times_s >= stretch.first_start_s) & (first_times_s <= stretch.first_end_s) & np.isfinite(nearest)
+    return replace(stretch, distance_bits=float(np.median(nearest[inside])), scenes=_count_scenes(first[inside]))
+
+
+def _count_scenes(hashes: Hashes) -> int:
+    """How often a picture differs from the last one that was counted, the first one included."""
+    distances = count_differing_bits(hashes, hashes)
+    count, last = 1, 0
+    for index in range(1, len(hashes)):
+        if distances[last, index] > SAME_SCENE_BITS:
+            count, last = count + 1, index
+    return count
+
+
+def _stretch(
+    first_times_s: NDArray[np.float32],
+    second_times_s: NDArray[np.float32],
+    *,
+    first_agrees: NDArray[np.bool_],
+    second_agrees: NDArray[np.bool_],
+    offset_s: float,
+    speed: float,
+) -> Stretch:
+    start, end = _densest_run(first_agrees)
+    # In the first it begins and ends with a picture that agrees, and so it does in the second.
+    agreeing_seconds = np.flatnonzero(second_agrees)
+    second_as_first_s = second_times_s[agreeing_seconds] * speed - offset_s
+    second_start = int(agreeing_seconds[np.abs(second_as_first_s - first_times_s[start]).argmin()])
+    second_end = int(agreeing_seconds[::-1][np.abs(second_as_first_s - first_times_s[end])[::-1].argmin()])
+    counts = [
+        (int(agrees[low : high + 1].sum()), high + 1 - low)
+        for agrees, low, high in ((first_agrees, start, end), (second_agrees, second_start, second_end))
+    ]
+    agreeing, compared = min(counts, key=lambda count: (count[0] / count[1], count))
+    return Stretch(
+        agreeing=agreeing,
+        compared=compared,
+        first_start_s=float(first_times_s[start]),
+        first_end_s=float(first_times_s[end]),
+        second_start_s=float(second_times_s[second_start]),
+        second_end_s=float(second_times_s[second_end]),
+        first_coverage=(end + 1 - start) / len(first_times_s),
+        second_coverage=(second_end + 1 - second_start) / len(second_times_s),
+        speed=speed,
+    )
+
+
+def _densest_run(agrees: NDArray[np.bool_]) -> tuple[int, int]:
+    """First and last index of the run with the largest sum (J. Bentley, "Programming Pearls", 1984: Kadane)."""
+    gains = np.where(agrees, 1.0, -LOWEST_DENSITY / (1 - LOWEST_DENSITY))
+    sums = np.concatenate([[0.0], np.cumsum(gains)])
+    lowest = np.minimum.accumulate(sums[:-1])
+    end = int(np.argmax(sums[1:] - lowest))
+    return int(np.argmin(sums[: end + 1])), end

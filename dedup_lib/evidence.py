@@ -1,0 +1,566 @@
+"""What speaks for two videos being the same, and the verdict: pictures that agree at the same times, and a second
+opinion by local features where the first is not overwhelming.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property, lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.alignment import ORIENTATIONS, Hashes, Stretch, align, count_differing_bits, hash_pictures, turn
+from dedup_lib.candidates import propose_pairs
+from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
+from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
+from dedup_lib.records import Group, Pair
+from dedup_lib.registration import Registration, register, warp_miniatures
+
+MAX_DISTANCE_BITS = 56
+"""Two pictures this near show the same: unlike ones lie at 75 bits and more, most above 100."""
+
+MAX_REGISTERED_DISTANCE_BITS = 48
+"""Of pictures laid on one another, which are alike by their geometry already, more is asked."""
+
+FEWEST_AGREEING = 3
+"""Fewer pictures prove nothing, unless the shorter video has no more."""
+
+FEWEST_SCENES = 3
+CLOSE_BITS = 28
+"""Pictures of a scene that hardly changes agree at any time, and two people before one wall are nearly as alike as a
+copy with a logo: with fewer scenes than `FEWEST_SCENES`, the pictures must be this close."""
+
+OVERWHELMING_AGREEMENT = 0.5
+OVERWHELMING_AGREEING = 6
+"""From here on the pictures alone decide, and no second opinion is asked."""
+
+FEWEST_REGISTERED_POINTS = 12
+SMALLEST_REGISTERED_SHARE = 0.3
+"""A logo or a caption that two videos share covers less of their pictures."""
+
+FEWEST_CONFIRMING_POINTS = 30
+CONFIRMING_FRACTION = 0.3
+"""So many points, and this share of their matches, confirm pictures that agree."""
+
+
+SETTLED_SHARE = 0.8
+"""Where both videos have so much in common, a second opinion is not asked."""
+
+SMALLEST_CONTAINED_SHARE = 0.9
+"""Share of the shorter video that makes it an excerpt of the longer."""
+
+LOWEST_DOUBTFUL_AGREEMENT = 0.15
+"""From here up to the agreement that decides, a person should look."""
+
+
+class Verdict(StrEnum):
+    """What is decided about two videos."""
+
+    DUPLICATE = "duplicate"
+    EXCERPT = "excerpt"
+    """One of them is contained in the other."""
+    REVIEW = "review"
+    """The criteria contradict each other: a person should look."""
+    DIFFERENT = "different"
+
+
+class Rule(StrEnum):
+    """What decided."""
+
+    EXACT = "identical pictures"
+    PICTURES = "pictures agree"
+    CONFIRMED = "pictures agree, points confirm"
+    REGISTERED = "pictures agree when laid on one another"
+    SHORT = "only a part is shared"
+    UNCONFIRMED = "pictures agree, points do not"
+    WEAK = "too few pictures agree"
+    PERSON = "a person's decision"
+    COSINE = "cosine"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The knobs of a verdict. Turning one looser (down) never loses a match."""
+
+    min_agreement: float
+    """Share of the compared pictures that must agree."""
+    min_coverage: float
+    """Share of the longer video that duplicates must have in common; less makes an excerpt or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What was found about two videos, by their rows in the list (`first` < `second`). No knob changes it."""
+
+    first: int
+    second: int
+    cosine: float = float("nan")
+    """Of the encoder's vectors; NaN where the store did not propose the pair."""
+    words: float = 0.0
+    """Cosine of the bags of visual words; 0 where these did not propose the pair."""
+    pictures: Stretch | None = None
+    """What agrees of the pictures as they are."""
+    registered: Stretch | None = None
+    """What agrees of them laid on one another."""
+    registration: Registration | None = None
+    is_exact: bool = False
+    fewest_pictures: int = 0
+    """Of the two videos, what the one with fewer has."""
+    duration_ratio: float = float("nan")
+    """Of the shorter video to the longer."""
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether as many pictures agree as a proof needs."""
+        return self.pictures is not None and self.pictures.agreeing >= min(FEWEST_AGREEING, self.fewest_pictures)
+
+    def _proves(self, stretch: Stretch | None) -> bool:
+        """Whether what agrees is enough, and either changes with time or is nearly identical."""
+        return (
+            stretch is not None
+            and stretch.agreeing >= min(FEWEST_AGREEING, self.fewest_pictures)
+            and (stretch.scenes >= FEWEST_SCENES or stretch.distance_bits <= CLOSE_BITS)
+        )
+
+    @property
+    def is_overwhelming(self) -> bool:
+        """Whether the pictures decide without a second opinion."""
+        return (
+            self.pictures is not None
+            and self._proves(self.pictures)
+            and self.pictures.agreement >= OVERWHELMING_AGREEMENT
+            and self.pictures.agreeing >= OVERWHELMING_AGREEING
+        )
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether a second opinion could change nothing: all of one video is there, or nearly all of both."""
+        if self.pictures is None or not self.is_overwhelming:
+            return False
+        shares = self.pictures.first_coverage, self.pictures.second_coverage
+        return max(shares) >= SMALLEST_CONTAINED_SHARE or min(shares) >= SETTLED_SHARE
+
+    @property
+    def _is_laid(self) -> bool:
+        """Whether the points of both videos agree on how their pictures lie on one another, in enough of them."""
+        return (
+            self.registration is not None
+            and self.registration.points >= FEWEST_REGISTERED_POINTS
+            and max(self.registration.first_share, self.registration.second_share) >= SMALLEST_REGISTERED_SHARE
+        )
+
+    @cached_property
+    def is_registered(self) -> bool:
+        """Whether the pictures, laid on one another, are enough to decide by."""
+        return self._is_laid and self._proves(self.registered)
+
+    @property
+    def is_confirmed(self) -> bool:
+        """Whether the second opinion supports pictures that agree as they are."""
+        return self.is_registered or (
+            self._is_laid
+            and self._proves(self.pictures)
+            and self.registration is not None
+            and self.registration.points >= FEWEST_CONFIRMING_POINTS
+            and self.registration.points >= CONFIRMING_FRACTION * self.registration.matches
+        )
+
+    @cached_property
+    def best(self) -> tuple[Rule, Stretch | None]:
+        """The strongest stretch that is allowed to decide, and by which rule."""
+        allowed: list[tuple[float, Rule, Stretch]] = []
+        if self.is_exact and self.pictures is not None:
+            return Rule.EXACT, self.pictures
+        if self.pictures is not None and self.is_enough and (self.is_overwhelming or self.is_confirmed):
+            rule = Rule.PICTURES if self.is_overwhelming else Rule.CONFIRMED
+            allowed.append((self.pictures.strength, rule, self.pictures))
+        if self.registered is not None and self.is_registered:
+            allowed.append((self.registered.strength, Rule.REGISTERED, self.registered))
+        if not allowed:
+            return (Rule.UNCONFIRMED if self.pictures is not None and self.is_enough else Rule.WEAK), self.pictures
+        _, rule, stretch = max(allowed, key=lambda one: one[0])
+        return rule, stretch
+
+    @property
+    def similarity(self) -> float:
+        """The measure that decides, 0 to 1: the share of pictures that agree, where that is allowed to decide."""
+        rule, stretch = self.best
+        if stretch is None or rule in (Rule.UNCONFIRMED, Rule.WEAK):
+            return 0.0
+        return round(stretch.agreement, 7)
+
+    def judge(self, rules: Rules) -> tuple[Verdict, Rule]:
+        """The verdict under `rules`, and what decided."""
+        rule, stretch = self.best
+        if stretch is None:
+            return Verdict.DIFFERENT, Rule.WEAK
+        common = (
+            min(stretch.first_coverage, stretch.second_coverage),
+            max(stretch.first_coverage, stretch.second_coverage),
+        )
+        if rule in (Rule.UNCONFIRMED, Rule.WEAK):
+            doubtful = rule == Rule.UNCONFIRMED and stretch.agreement >= rules.min_agreement
+            doubtful = doubtful and common[1] >= rules.min_coverage
+            return (Verdict.REVIEW if doubtful else Verdict.DIFFERENT), rule
+        if common[0] >= rules.min_coverage:
+            found = Verdict.DUPLICATE
+        elif common[1] >= SMALLEST_CONTAINED_SHARE:
+            found = Verdict.EXCERPT
+        else:
+            return Verdict.DIFFERENT, Rule.SHORT
+        if stretch.agreement >= rules.min_agreement:
+            return found, rule
+        return (
+            (Verdict.REVIEW, rule) if stretch.agreement >= LOWEST_DOUBTFUL_AGREEMENT else (Verdict.DIFFERENT, Rule.WEAK)
+        )
+
+    def exchanged(self) -> Evidence:
+        """What was found when the second video is taken for the first."""
+        return replace(
+            self,
+            pictures=self.pictures.exchanged() if self.pictures is not None else None,
+            registered=self.registered.exchanged() if self.registered is not None else None,
+            registration=self.registration.exchanged() if self.registration is not None else None,
+        )
+
+    @property
+    def excerpt(self) -> Literal["first", "second"]:
+        """Which of the two shows less beyond what they share."""
+        _, stretch = self.best
+        return "first" if stretch is not None and stretch.first_coverage > stretch.second_coverage else "second"
+
+
+class _HashesOfList:
+    """The hashes of a list's fingerprints in each orientation; those used last are kept."""
+
+    def __init__(self, fingerprints: Sequence[Fingerprint | None]) -> None:
+        def make(row: int) -> NDArray[np.uint8]:
+            fingerprint = fingerprints[row]
+            assert fingerprint is not None
+            return np.stack([hash_pictures(turn(fingerprint.miniatures, way)) for way in ORIENTATIONS])
+
+        self.of: Callable[[int], NDArray[np.uint8]] = lru_cache(maxsize=FINGERPRINTS_AT_HAND)(make)
+        """Of the video in a row: uint8 (8, N, 32), in the order of `ORIENTATIONS`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighed(Scored):
+    """All pairs of a list that some threshold would call the same, and what speaks for every pair that was compared.
+
+    `similarity` of the pairs is the share of pictures that agree; of a list compared by cosine alone, which has no
+    `evidence`, it is that cosine.
+    """
+
+    evidence: Mapping[tuple[int, int], Evidence]
+
+    @cached_property
+    def neighbours_of(self) -> Mapping[int, Mapping[int, float]]:
+        """Of each row, how alike every other one is that it was compared with."""
+        compared = (
+            [(rows, evidence.similarity) for rows, evidence in self.evidence.items()]
+            if self.evidence
+            else [((pair.first, pair.second), pair.similarity) for pair in self.pairs]
+        )
+        found: dict[int, dict[int, float]] = {}
+        for (first, second), similarity in compared:
+            found.setdefault(first, {})[second] = similarity
+            found.setdefault(second, {})[first] = similarity
+        return found
+
+    @classmethod
+    def by_cosine(cls, scored: Scored) -> Weighed:
+        """A list that the encoder's vectors alone decide about."""
+        return cls(
+            pairs=scored.pairs,
+            nearest=scored.nearest,
+            floor=scored.floor,
+            searched_deeper=scored.searched_deeper,
+            evidence={},
+        )
+
+    def about(self, first: int, second: int) -> Evidence | None:
+        """What is known of two rows, whichever comes first."""
+        return self.evidence.get((min(first, second), max(first, second)))
+
+
+def weigh_list(
+    fingerprints: Sequence[Fingerprint | None],
+    *,
+    scored: Scored,
+    durations_s: Sequence[float],
+    rules: Rules,
+    keeps_excerpts: bool,
+    max_candidates: int,
+    damp_hubs: bool,
+    choose: Choose = min,
+    progress: Callable[[int], object] = lambda count: None,
+) -> Weighed:
+    """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
+    with those that `choose` would keep of the videos that hang together with it: no copy is missed because too many
+    others were nearer.
+
+    Rows without a fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a
+    video that is contained in another is no copy of it. `progress` is called with the number of pairs newly done.
+    """
+    near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
+    proposed = {
+        (pair.first, pair.second): Evidence(first=pair.first, second=pair.second, cosine=pair.similarity)
+        for pair in near
+    }
+    mirrored: dict[tuple[int, int], bool] = {}
+    for candidate in propose_pairs(fingerprints, most=max_candidates, damp_hubs=damp_hubs):
+        rows = candidate.first, candidate.second
+        known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
+        proposed[rows] = replace(known, words=candidate.score)
+        mirrored[rows] = candidate.mirrored
+    hashes = _HashesOfList(fingerprints)
+    evidence: dict[tuple[int, int], Evidence] = {}
+    pairs: list[Pair] = []
+    nearest = np.full(len(fingerprints), np.nan)
+    while proposed:
+        for rows in sorted(proposed):
+            found = _weigh(proposed[rows], fingerprints, hashes, mirrored=mirrored.get(rows))
+            shorter, longer = sorted(durations_s[row] for row in rows)
+            evidence[rows] = found = replace(found, duration_ratio=shorter / longer if longer else math.nan)
+            verdict, _ = found.judge(rules)
+            for row in rows:
+                nearest[row] = np.fmax(nearest[row], found.similarity)
+            if verdict == Verdict.DUPLICATE or (verdict == Verdict.EXCERPT and not keeps_excerpts):
+                excerpt = found.excerpt if verdict == Verdict.EXCERPT else ""
+                pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.similarity, excerpt=excerpt))
+            progress(1)
+        unseen = _pairs_with_kept(pairs, rules.min_agreement, choose) - evidence.keys()
+        proposed = {rows: Evidence(first=rows[0], second=rows[1]) for rows in unseen}
+    return Weighed(
+        pairs=tuple(sorted(pairs)),
+        nearest=nearest,
+        floor=rules.min_agreement,
+        searched_deeper=scored.searched_deeper,
+        evidence=evidence,
+    )
+
+
+def _nearest_pairs(pairs: Sequence[Pair], *, most: int) -> list[Pair]:
+    """Those that are among the `most` nearest of one of their videos: a title card that hundreds share makes hundreds
+    of pairs, not all pairs of hundreds."""
+    seen: Counter[int] = Counter()
+    near = []
+    for pair in sorted(pairs, key=lambda pair: (-pair.similarity, pair)):
+        if min(seen[pair.first], seen[pair.second]) < most:
+            near.append(pair)
+        seen.update((pair.first, pair.second))
+    return near
+
+
+def _pairs_with_kept(pairs: Sequence[Pair], threshold: float, choose: Choose) -> set[tuple[int, int]]:
+    """Each video with the others that are kept of those that hang together with it."""
+    groups = group_copies(pairs, threshold=threshold, choose=choose)
+    kept_of = {row: group.kept for group in groups for row in (group.kept, *group.copies)}
+    wanted = set()
+    for rows in components(neighbours((pair.first, pair.second) for pair in pairs)):
+        kept = {kept_of.get(row, row) for row in rows}
+        wanted |= {(min(row, one), max(row, one)) for row in rows for one in kept if row != one}
+    return wanted
+
+
+def _weigh(
+    proposed: Evidence, fingerprints: Sequence[Fingerprint | None], hashes: _HashesOfList, *, mirrored: bool | None
+) -> Evidence:
+    rows = proposed.first, proposed.second
+    first, second = (fingerprints[row] for row in rows)
+    if first is None or second is None:
+        return proposed
+    # Which one comes first in the list must not decide what is found.
+    if is_exchanged := _content(second) < _content(first):
+        first, second, rows = second, first, rows[::-1]
+    found = _compare(proposed, first, second, hashes.of(rows[0]), hashes.of(rows[1])[0], mirrored=mirrored)
+    return found.exchanged() if is_exchanged else found
+
+
+def _content(fingerprint: Fingerprint) -> tuple[int, bytes]:
+    return len(fingerprint.times_s), fingerprint.miniatures[0].tobytes() + fingerprint.descriptors[:8].tobytes()
+
+
+def _compare(
+    proposed: Evidence,
+    first: Fingerprint,
+    second: Fingerprint,
+    first_hashes: NDArray[np.uint8],
+    second_hashes: Hashes,
+    *,
+    mirrored: bool | None,
+) -> Evidence:
+    # Of most pairs no two pictures agree in any orientation, and one look says so.
+    distances = count_differing_bits(first_hashes.reshape(-1, first_hashes.shape[2]), second_hashes)
+    has_near = (distances <= MAX_DISTANCE_BITS).reshape(len(first_hashes), -1).any(axis=1)
+    pictures = _strongest(
+        align(
+            hashes,
+            second_hashes,
+            first_times_s=first.times_s,
+            second_times_s=second.times_s,
+            max_distance=MAX_DISTANCE_BITS,
+        )
+        for hashes in first_hashes[has_near]
+    )
+    evidence = replace(
+        proposed,
+        pictures=pictures,
+        fewest_pictures=min(len(first.times_s), len(second.times_s)),
+        is_exact=_is_same(first, second),
+    )
+    if evidence.is_settled:
+        return evidence
+    ways = (False, True) if mirrored is None else (mirrored,)
+    opinions = [_ask_second(first, second, mirrored=way) for way in ways]
+    registration, registered = max(
+        opinions, key=lambda one: (one[1].strength if one[1] else -1.0, one[0].points if one[0] else 0)
+    )
+    return replace(evidence, registration=registration, registered=registered)
+
+
+def _ask_second(
+    first: Fingerprint, second: Fingerprint, *, mirrored: bool
+) -> tuple[Registration | None, Stretch | None]:
+    """Lay the pictures of two videos on one another, and compare what both show."""
+    registration = register(first, second, mirrored=mirrored)
+    if registration is None:
+        return None, None
+    laid_first, laid_second = warp_miniatures(first, second, registration)
+    return registration, align(
+        hash_pictures(laid_first),
+        hash_pictures(laid_second),
+        first_times_s=first.times_s,
+        second_times_s=second.times_s,
+        max_distance=MAX_REGISTERED_DISTANCE_BITS,
+    )
+
+
+def _strongest(stretches: Iterable[Stretch | None]) -> Stretch | None:
+    found = [stretch for stretch in stretches if stretch is not None]
+    return max(found, key=lambda stretch: stretch.strength) if found else None
+
+
+def _is_same(first: Fingerprint, second: Fingerprint) -> bool:
+    """Whether two videos were decoded to the very same pictures, whatever file they came in."""
+    return (
+        np.array_equal(first.miniatures, second.miniatures)
+        and np.array_equal(first.times_s, second.times_s)
+        and np.array_equal(first.descriptors, second.descriptors)
+    )
+
+
+COLUMNS = {
+    "verdict": "duplicate; excerpt: the copy is contained in the kept video; review: a person should look",
+    "rule": "what decided",
+    "similarity": "the measure that decides, 0 to 1: the share of compared pictures that agree, or the cosine",
+    "frames_agreeing": "pictures that agree at the same times",
+    "frames_compared": "pictures compared in the part that both share, in the video where fewer of them agree",
+    "offset_s": "how many seconds later the copy shows what the kept video shows",
+    "kept_coverage": "share of the kept video that both show",
+    "copy_coverage": "share of the copy that both show",
+    "kept_from_s": "where that part begins in the kept video, in seconds",
+    "kept_to_s": "where it ends there",
+    "second_opinion": "share of pictures that agree when laid on one another by local features; empty: not asked",
+    "points": "local features that agree on how the two pictures lie on one another; empty: not asked",
+    "cosine": "of the encoder's vectors; empty: they did not propose this pair",
+    "duration_ratio": "the shorter duration by the longer",
+    "next_similarity": "of the nearest other video that the copy was compared with and that is not in its group",
+}
+"""What the columns of duplicates.csv and review.csv say of two videos; in review.csv, kept is the one first in the
+list."""
+
+
+def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -> dict[str, object]:
+    """What speaks for two videos being the same, by the names of `COLUMNS` without `next_similarity`."""
+    evidence = weighed.about(kept, copy)
+    row: dict[str, object] = dict.fromkeys(name for name in COLUMNS if name != "next_similarity")
+    if evidence is None:
+        similarity = weighed.neighbours_of.get(kept, {}).get(copy)
+        # Only a person brings together what was never compared.
+        is_same = similarity is None or is_match(similarity, rules.min_agreement)
+        return row | {
+            "verdict": str(Verdict.DUPLICATE if is_same else Verdict.DIFFERENT),
+            "rule": str(Rule.PERSON if similarity is None else Rule.COSINE),
+            "similarity": similarity,
+        }
+    verdict, rule = evidence.judge(rules)
+    row |= {
+        "verdict": str(verdict),
+        "rule": str(rule),
+        "similarity": evidence.similarity,
+        "cosine": _known(evidence.cosine),
+        "duration_ratio": _known(evidence.duration_ratio),
+    }
+    _, stretch = evidence.best
+    if stretch is not None:
+        first, second = (
+            (stretch.first_start_s, stretch.first_end_s, stretch.first_coverage),
+            (stretch.second_start_s, stretch.second_end_s, stretch.second_coverage),
+        )
+        of_kept, of_copy = (first, second) if kept < copy else (second, first)
+        row |= {
+            "frames_agreeing": stretch.agreeing,
+            "frames_compared": stretch.compared,
+            "offset_s": round(of_copy[0] - of_kept[0], 2),
+            "kept_coverage": round(of_kept[2], 3),
+            "copy_coverage": round(of_copy[2], 3),
+            "kept_from_s": round(of_kept[0], 2),
+            "kept_to_s": round(of_kept[1], 2),
+        }
+    if evidence.registration is not None:
+        agreement = evidence.registered.agreement if evidence.registered is not None else 0.0
+        row |= {"second_opinion": round(agreement, 4), "points": evidence.registration.points}
+    return row
+
+
+def find_next_similarity(weighed: Weighed, *, row: int, group: Collection[int]) -> float | None:
+    """How alike the nearest video outside its group is to one, None where it was compared with none."""
+    others = weighed.neighbours_of.get(row, {})
+    return max((similarity for other, similarity in others.items() if other not in group), default=None)
+
+
+def find_doubtful(
+    weighed: Weighed, *, rules: Rules, groups: Sequence[Group], decided: Collection[tuple[int, int]] = ()
+) -> list[tuple[int, int]]:
+    """Pairs of rows for a person to look at, the most uncertain first: criteria that contradict each other, and
+    excerpts that were not removed. Pairs that share a group or were `decided` are left out."""
+    group_of = {row: group.number for group in groups for row in (group.kept, *group.copies)}
+    doubtful = []
+    for rows, evidence in weighed.evidence.items():
+        verdict, _ = evidence.judge(rules)
+        # A row without a group stands for itself.
+        first, second = (group_of.get(row, -row) for row in rows)
+        if verdict not in (Verdict.REVIEW, Verdict.EXCERPT) or rows in decided or first == second:
+            continue
+        _, stretch = evidence.best
+        agreement = stretch.agreement if stretch is not None else 0.0
+        doubtful.append((verdict != Verdict.REVIEW, abs(agreement - rules.min_agreement), rows))
+    return [rows for *_, rows in sorted(doubtful)]
+
+
+def collect_measures(weighed: Weighed, *, rules: Rules) -> dict[Rule, dict[Verdict, list[float]]]:
+    """The share of pictures that agree in every pair that a rule may decide, by rule and verdict; empty where the
+    cosine decides alone."""
+    if not weighed.evidence:
+        return {}
+    measures: dict[Rule, dict[Verdict, list[float]]] = {
+        rule: {verdict: [] for verdict in Verdict} for rule in (Rule.PICTURES, Rule.CONFIRMED, Rule.REGISTERED)
+    }
+    for evidence in weighed.evidence.values():
+        rule, stretch = evidence.best
+        verdict, decided_by = evidence.judge(rules)
+        # What shares only a part is decided by how much that is, not by how well it agrees.
+        if rule in measures and stretch is not None and decided_by != Rule.SHORT:
+            measures[rule][verdict].append(stretch.agreement)
+    return measures
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else round(number, 4)

@@ -1,0 +1,231 @@
+"""What is kept of a video so that its copies can be told later without decoding anything again: a small grey picture
+every fraction of a second, and local features of a few frames. OpenCV.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.frames import cut_bars, is_flat
+from dedup_lib.records import Frames, Recipe, Scan
+
+VERSION = 1
+"""Raised when a change here changes fingerprints: those of before are then made again."""
+
+MINIATURE_PX = 64
+"""Side of a miniature: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
+
+PICTURE_SIDE_PX = 256
+"""Local features are found at this longer side."""
+
+POINTS_A_FRAME = 150
+FEWEST_POINT_FRAMES, MOST_POINT_FRAMES = 8, 16
+SECONDS_A_POINT_FRAME = 4.0
+
+DESCRIPTOR_BYTES = 32
+"""The second half of a descriptor is the first half of the mirrored picture's."""
+
+_SIFT_MEAN = 0.08
+"""Mean entry of a RootSIFT descriptor over all kinds of pictures."""
+
+FINGERPRINTS_AT_HAND = 2_000
+"""Of a video of a minute, one takes about a megabyte."""
+
+_ROW = 16
+"""Miniatures side by side in the stored picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """The pictures of one video without its bars and its flat frames.
+
+    `miniatures` are grey uint8 (N, 64, 64), each the whole picture squeezed into a square, shown at `times_s`,
+    float32 (N,), which rise. Of some of the frames there are local features: `points` float32 (P, 2), x and y in a
+    picture of `size_px` (width, height); `descriptors` uint8 (P, 32), binary codes whose Hamming distance tells how
+    alike two points look; `frames` int32 (P,), which of the `num_frames` frames each belongs to.
+    """
+
+    times_s: NDArray[np.float32]
+    miniatures: NDArray[np.uint8]
+    size_px: tuple[int, int]
+    points: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
+    frames: NDArray[np.int32]
+    num_frames: int
+
+    def __post_init__(self) -> None:
+        pictures, points = len(self.times_s), len(self.points)
+        parts = (self.times_s, self.miniatures, self.points, self.descriptors, self.frames)
+        square = (pictures, MINIATURE_PX, MINIATURE_PX)
+        if [part.shape for part in parts] != [(pictures,), square, (points, 2), (points, DESCRIPTOR_BYTES), (points,)]:
+            raise ValueError("a fingerprint needs one time a miniature, and one code and one frame a point")
+
+    def to_bytes(self) -> bytes:
+        """A fingerprint as it is stored; miniatures lose a little to JPEG."""
+        count = len(self.miniatures)
+        sheet = np.zeros((-(-count // _ROW) * _ROW, MINIATURE_PX, MINIATURE_PX), np.uint8)
+        sheet[:count] = self.miniatures
+        rows = sheet.reshape(-1, _ROW, MINIATURE_PX, MINIATURE_PX).transpose(0, 2, 1, 3)
+        _, picture = cv2.imencode(".jpg", rows.reshape(-1, _ROW * MINIATURE_PX), [cv2.IMWRITE_JPEG_QUALITY, 80])
+        file = io.BytesIO()
+        np.savez(
+            file,
+            times_s=self.times_s,
+            picture=picture,
+            facts=np.array([*self.size_px, self.num_frames], np.int32),
+            points=np.round(self.points * 64).astype(np.uint16),
+            descriptors=self.descriptors,
+            frames=self.frames.astype(np.uint8),
+        )
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Fingerprint:
+        """Raises ValueError for bytes that are none."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+            sheet = np.asarray(cv2.imdecode(parts["picture"], cv2.IMREAD_GRAYSCALE))
+            rows = sheet.reshape(-1, MINIATURE_PX, _ROW, MINIATURE_PX).transpose(0, 2, 1, 3)
+            width_px, height_px, num_frames = (int(fact) for fact in parts["facts"])
+            return cls(
+                times_s=parts["times_s"],
+                miniatures=rows.reshape(-1, MINIATURE_PX, MINIATURE_PX)[: len(parts["times_s"])].astype(np.uint8),
+                size_px=(width_px, height_px),
+                points=parts["points"].astype(np.float32) / 64,
+                descriptors=parts["descriptors"],
+                frames=parts["frames"].astype(np.int32),
+                num_frames=num_frames,
+            )
+        except Exception as error:  # Damage shows as an error of zip, of numpy or of OpenCV, and of many kinds.
+            raise ValueError(f"these {len(data)} bytes are no fingerprint: {error}") from None
+
+
+class StoredFingerprints(Sequence["Fingerprint | None"]):
+    """Fingerprints of a list that stay where they are stored until they are asked for: `load` gives the bytes of a row,
+    None where it has none. Some hundreds are kept at hand."""
+
+    def __init__(self, load: Callable[[int], bytes | None], *, rows: int) -> None:
+        self._rows = rows
+        self._load = lru_cache(maxsize=FINGERPRINTS_AT_HAND)(
+            lambda row: Fingerprint.from_bytes(data) if (data := load(row)) is not None else None
+        )
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @overload
+    def __getitem__(self, row: int) -> Fingerprint | None: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Fingerprint | None]: ...
+    def __getitem__(self, row: int | slice) -> Fingerprint | list[Fingerprint | None] | None:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(self._rows))]
+        if not 0 <= row < self._rows:
+            raise IndexError(row)
+        return self._load(row)
+
+
+def make_fingerprint(frames: Sequence[Frames], *, times_s: Sequence[float]) -> Fingerprint | None:
+    """The fingerprint of frames, RGB uint8 (H, W, 3), shown at `times_s`; None when all of them are flat."""
+    pictures = cut_bars(frames)
+    usable = [index for index, picture in enumerate(pictures) if not is_flat(picture)]
+    if not usable:
+        return None
+    # A video may change its size on the way; most of what it shows has one.
+    sizes = [frames[index].shape for index in usable]
+    size = max(dict.fromkeys(sizes), key=sizes.count)
+    kept = [(times_s[index], pictures[index]) for index in usable if frames[index].shape == size]
+    grey = [np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8) for _, picture in kept]
+    height, width = grey[0].shape
+    # Small pictures are enlarged: the detector finds nothing in 50 pixels.
+    scale = PICTURE_SIDE_PX / max(height, width)
+    size_px = max(1, round(width * scale)), max(1, round(height * scale))
+    points, descriptors, owners, num_frames = _find_points(grey, size_px, span_s=kept[-1][0] - kept[0][0])
+    square = (MINIATURE_PX, MINIATURE_PX)
+    return Fingerprint(
+        times_s=np.array([time_s for time_s, _ in kept], np.float32),
+        miniatures=np.stack([cv2.resize(one, square, interpolation=cv2.INTER_AREA) for one in grey]).astype(np.uint8),
+        size_px=size_px,
+        points=points,
+        descriptors=descriptors,
+        frames=owners,
+        num_frames=num_frames,
+    )
+
+
+def _find_points(
+    grey: Sequence[NDArray[np.uint8]], size_px: tuple[int, int], *, span_s: float
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32], int]:
+    """Local features of some frames spread over all: points, descriptors, the frame of each, and how many frames."""
+    wanted = min(max(round(span_s / SECONDS_A_POINT_FRAME), FEWEST_POINT_FRAMES), MOST_POINT_FRAMES)
+    chosen = sorted({int((place + 0.5) * len(grey) / wanted) for place in range(wanted)})
+    points, descriptors, owners = [], [], []
+    for owner, index in enumerate(chosen):
+        shrinks = grey[index].shape[1] >= size_px[0]
+        picture = cv2.resize(grey[index], size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+        found, vectors = _sift().detectAndCompute(picture, None)
+        if vectors is None:
+            continue
+        best = np.argsort([-point.response for point in found], kind="stable")[:POINTS_A_FRAME]
+        points.append(np.array([found[place].pt for place in best], np.float32))
+        descriptors.append(encode_descriptors(np.asarray(vectors[best], np.float32)))
+        owners.append(np.full(len(best), owner, np.int32))
+    if not points:
+        none = np.zeros((0, 2), np.float32), np.zeros((0, DESCRIPTOR_BYTES), np.uint8), np.zeros(0, np.int32)
+        return *none, len(chosen)
+    return np.concatenate(points), np.concatenate(descriptors), np.concatenate(owners), len(chosen)
+
+
+def fingerprint_kind(scan: Scan, recipe: Recipe) -> str:
+    """Name of all settings that change a fingerprint. Those of different kinds are never compared."""
+    looked_at = (
+        f"every {scan.step_s:g} s to {scan.longest_s:g} s"
+        if scan.step_s
+        else f"{recipe.num_frames} {recipe.frame_span}"
+    )
+    return f"{VERSION}, {looked_at}"
+
+
+@cache
+def _sift() -> cv2.SIFT:
+    return cv2.SIFT.create(nfeatures=POINTS_A_FRAME, contrastThreshold=0.02)
+
+
+@cache
+def _hyperplanes() -> NDArray[np.float32]:
+    # The legacy generator gives the same numbers for ever.
+    return np.random.RandomState(0).normal(size=(128, 128)).astype(np.float32)
+
+
+@cache
+def _mirrored_entries() -> NDArray[np.intp]:
+    """Where each entry of a SIFT descriptor goes when the picture is mirrored: the cells across the orientation and
+    the directions change places."""
+    entries = np.arange(128).reshape(4, 4, 8)
+    return entries[::-1][:, :, -np.arange(8) % 8].reshape(-1)
+
+
+def encode_descriptors(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """SIFT descriptors (P, 128) to binary codes uint8 (P, 32): on which side of 128 hyperplanes each one and its
+    mirror image lie.
+
+    RootSIFT: R. Arandjelović, A. Zisserman, "Three things everyone should know to improve object retrieval", 2012;
+    codes: M. Charikar, "Similarity estimation techniques from rounding algorithms", 2002.
+    """
+    root = np.sqrt(vectors / np.maximum(vectors.sum(axis=1, keepdims=True), 1e-6)) - _SIFT_MEAN
+    sides = np.concatenate([root @ _hyperplanes(), root[:, _mirrored_entries()] @ _hyperplanes()], axis=1) > 0
+    return np.packbits(sides, axis=1)
+
+
+def mirror_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The codes that the same points have in the mirrored picture."""
+    return np.roll(descriptors, DESCRIPTOR_BYTES // 2, axis=1)

@@ -1,0 +1,99 @@
+"""Made-up clips as a scan of a video gives them: slow camera moves over crowded pictures, cut into shots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dedup_lib.fingerprints import Fingerprint, make_fingerprint
+from dedup_lib.records import Frames
+from dedup_lib.variants import add_caption, add_logo, crop, put_in_picture, resize, rotate
+
+STEP_S = 0.25
+SIZE_PX = (256, 144)
+"""Width and height: the size at which a fingerprint looks for points."""
+
+
+def draw_canvas(generator: np.random.Generator, *, size_px: tuple[int, int]) -> Frames:
+    """A picture full of blots, shapes and words, RGB."""
+    width, height = size_px
+    canvas = np.full((height, width, 3), 120, np.float32)
+    for cells, depth in ((3, 60), (9, 30), (40, 14)):
+        blots = generator.normal(0, depth, (cells * height // width + 1, cells, 3)).astype(np.float32)
+        canvas += cv2.resize(blots, size_px, interpolation=cv2.INTER_CUBIC)
+    picture: Any = np.clip(canvas, 20, 235).astype(np.uint8)
+    for _ in range(24):
+        x, y, size = (int(generator.integers(low, high)) for low, high in ((0, width), (0, height), (3, height // 5)))
+        colour = [int(value) for value in generator.integers(20, 235, 3)]
+        match int(generator.integers(3)):
+            case 0:
+                cv2.circle(picture, (x, y), size, colour, -1, cv2.LINE_AA)
+            case 1:
+                cv2.rectangle(picture, (x, y), (x + size, y + 2 * size), colour, -1)
+            case _:
+                word = "".join(generator.choice(list("AEKMRSTW257"), 4))
+                cv2.putText(picture, word, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 0.3 + size / 30, colour, 2, cv2.LINE_AA)
+    return np.asarray(picture, np.uint8)
+
+
+def draw_clip(seed: int, *, count: int = 40, size_px: tuple[int, int] = SIZE_PX, shots: int = 4) -> list[Frames]:
+    """`count` frames; the same seed gives the same ones."""
+    generator = np.random.default_rng(seed)
+    width, height = size_px
+    frames: list[Frames] = []
+    for shot in np.array_split(np.arange(count), shots):
+        canvas = draw_canvas(generator, size_px=(width + width // 4, height + height // 4))
+        start, end = generator.uniform(0, 1, (2, 2)) * (width // 4, height // 4)
+        for progress in np.linspace(0, 1, len(shot)):
+            x, y = start + (end - start) * progress
+            move = np.array([[1, 0, -x], [0, 1, -y]], np.float32)
+            frames.append(np.asarray(cv2.warpAffine(canvas, move, size_px), np.uint8))
+    return frames
+
+
+def title_card(text: str = "GREEN HILL FILMS", *, size_px: tuple[int, int] = SIZE_PX) -> Frames:
+    """The same still picture for everyone who shows it."""
+    card: Any = draw_canvas(np.random.default_rng(10_000), size_px=size_px)
+    cv2.putText(card, text, (8, size_px[1] // 2), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2, cv2.LINE_AA)
+    return np.asarray(card, np.uint8)
+
+
+def each(change: Callable[[Frames], Any], frames: Sequence[Frames]) -> list[Frames]:
+    """Every frame changed in the same way."""
+    return [np.ascontiguousarray(change(frame), dtype=np.uint8) for frame in frames]
+
+
+def times(count: int, *, start_s: float = 0.0, speed: float = 1.0) -> list[float]:
+    """When the frames of a scan are shown."""
+    return [start_s + index * STEP_S / speed for index in range(count)]
+
+
+def fingerprint(frames: Sequence[Frames], *, speed: float = 1.0) -> Fingerprint:
+    """The fingerprint of frames that are not all flat."""
+    made = make_fingerprint(frames, times_s=times(len(frames), speed=speed))
+    assert made is not None
+    return made
+
+
+COPIES: dict[str, Callable[[list[Frames]], list[Frames]]] = {
+    "itself": lambda frames: frames,
+    "smaller": lambda frames: each(partial(resize, width=0.5, height=0.5), frames),
+    "logo": lambda frames: each(add_logo, frames),
+    "mirrored": lambda frames: each(lambda frame: frame[:, ::-1], frames),
+    "crop 10 %": lambda frames: each(partial(crop, fraction=0.1), frames),
+    "crop 20 %": lambda frames: each(partial(crop, fraction=0.2), frames),
+    "caption": lambda frames: each(add_caption, frames),
+    "turned by 5°": lambda frames: each(partial(rotate, degrees=5), frames),
+    "picture in picture": lambda frames: each(partial(put_in_picture, fraction=0.7), frames),
+}
+"""What people do to a clip."""
+
+
+@cache
+def copy_of(seed: int, name: str = "itself") -> Fingerprint:
+    """The fingerprint of one of the `COPIES` of a clip."""
+    return fingerprint(COPIES[name](draw_clip(seed)))

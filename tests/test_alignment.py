@@ -1,0 +1,334 @@
+"""Do two videos show the same pictures at the same times? Known offsets and speeds, and what always holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scenes import STEP_S, copy_of, draw_clip, times, title_card
+
+from dedup_lib.alignment import (
+    HASH_BITS,
+    OFFSET_TOLERANCE_S,
+    ORIENTATIONS,
+    Hashes,
+    Stretch,
+    align,
+    count_differing_bits,
+    hash_pictures,
+    turn,
+)
+from dedup_lib.evidence import MAX_DISTANCE_BITS
+from dedup_lib.records import Frames
+
+
+def hashes(frames: list[Frames]) -> Hashes:
+    """Of frames as they are."""
+    small = [
+        cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA) for frame in frames
+    ]
+    return hash_pictures(np.stack(small).astype(np.uint8))
+
+
+def compare(
+    first: list[Frames],
+    second: list[Frames],
+    *,
+    first_times_s: list[float] | None = None,
+    second_times_s: list[float] | None = None,
+) -> Stretch | None:
+    """Both are scanned at the same step unless times are given."""
+    return align(
+        hashes(first),
+        hashes(second),
+        first_times_s=np.array(first_times_s or times(len(first)), np.float32),
+        second_times_s=np.array(second_times_s or times(len(second)), np.float32),
+        max_distance=MAX_DISTANCE_BITS,
+    )
+
+
+def found(stretch: Stretch | None) -> Stretch:
+    assert stretch is not None
+    return stretch
+
+
+def play(frames: list[Frames], speed: float) -> list[Frames]:
+    """What a scan at the same step takes of a clip that runs so much faster."""
+    count = int((len(frames) - 1) / speed) + 1
+    return [frames[min(round(index * speed), len(frames) - 1)] for index in range(count)]
+
+
+CLIP = draw_clip(11, count=60, shots=8)
+OTHER = draw_clip(12, count=60, shots=8)
+
+
+# --- hashes
+
+
+def test_hashes_are_balanced_and_their_own() -> None:
+    own = hashes(CLIP)
+    assert (own.shape, own.dtype) == ((60, HASH_BITS // 8), np.uint8)
+    assert (np.bitwise_count(own).sum(axis=1) == HASH_BITS // 2).all()
+    assert (np.diag(count_differing_bits(own, own)) == 0).all()
+
+
+def test_hashes_do_not_mind_brightness_and_contrast() -> None:
+    darker = [(frame * 0.6 + 10).astype(np.uint8) for frame in CLIP[:8]]
+    assert np.diag(count_differing_bits(hashes(CLIP[:8]), hashes(darker))).max() < 20
+
+
+def test_hashes_of_unlike_pictures_lie_far_apart() -> None:
+    assert count_differing_bits(hashes(CLIP), hashes(OTHER)).min() > MAX_DISTANCE_BITS
+
+
+def test_a_hash_does_not_depend_on_its_neighbours() -> None:
+    assert np.array_equal(hashes(CLIP)[7:9], hashes(CLIP[7:9]))
+
+
+def test_orientations_are_the_eight_ways_to_lay_a_square() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)
+    ways = [turn(picture, orientation) for orientation in ORIENTATIONS]
+    assert len({way.tobytes() for way in ways}) == 8
+    wanted: list[NDArray[Any]] = [
+        np.stack([np.rot90(one, quarter) for one in laid])
+        for laid in (picture, picture[:, :, ::-1])
+        for quarter in range(4)
+    ]
+    assert {way.tobytes() for way in ways} == {way.tobytes() for way in wanted}
+
+
+@pytest.mark.parametrize("quarter", range(4))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_one_orientation_finds_a_turned_copy(quarter: int, mirrored: bool) -> None:
+    picture = copy_of(1).miniatures[:20]
+    copy = np.stack([np.rot90(one[:, ::-1] if mirrored else one, quarter) for one in picture])
+    at = np.array(times(20), np.float32)
+    stretches = [
+        align(
+            hash_pictures(turn(picture, orientation)),
+            hash_pictures(copy),
+            first_times_s=at,
+            second_times_s=at,
+            max_distance=MAX_DISTANCE_BITS,
+        )
+        for orientation in ORIENTATIONS
+    ]
+    assert [stretch.agreeing for stretch in stretches if stretch is not None] == [20]
+
+
+# --- offsets and speeds
+
+
+def test_a_video_agrees_with_itself() -> None:
+    stretch = found(compare(CLIP, CLIP))
+    assert (stretch.agreeing, stretch.compared, stretch.agreement) == (60, 60, 1.0)
+    assert (stretch.offset_s, stretch.speed) == (0.0, 1.0)
+    assert (stretch.first_coverage, stretch.second_coverage) == (1.0, 1.0)
+    assert (stretch.first_start_s, stretch.first_end_s) == (0.0, 59 * STEP_S)
+    assert stretch.strength == 1.0
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_short_videos_agree_with_themselves(count: int) -> None:
+    stretch = found(compare(CLIP[:count], CLIP[:count]))
+    assert (stretch.agreeing, stretch.compared, stretch.offset_s, stretch.speed) == (count, count, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("count", [1, 2, 17])
+def test_a_still_picture_agrees_with_itself(count: int) -> None:
+    stretch = found(compare(CLIP[:1] * count, CLIP[:1] * count))
+    assert (stretch.agreeing, stretch.compared, stretch.offset_s, stretch.speed) == (count, count, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("cut", [1, 3, 8, 20, 45])
+def test_a_trimmed_start_gives_the_offset(cut: int) -> None:
+    stretch = found(compare(CLIP, CLIP[cut:]))
+    assert stretch.offset_s == pytest.approx(-cut * STEP_S, abs=OFFSET_TOLERANCE_S)
+    assert stretch.agreement > 0.95
+    assert stretch.second_coverage == pytest.approx(1.0, abs=0.1)
+    assert stretch.first_coverage == pytest.approx((60 - cut) / 60, abs=0.04)
+    assert stretch.first_end_s == 59 * STEP_S
+
+
+def test_a_foreign_intro_gives_the_offset() -> None:
+    stretch = found(compare(CLIP, OTHER[:8] + CLIP))
+    assert stretch.offset_s == pytest.approx(2.0, abs=0.01)
+    assert (stretch.agreeing, stretch.compared) == (60, 60)
+    assert stretch.first_coverage == 1.0
+    assert stretch.second_coverage == pytest.approx(60 / 68)
+    assert stretch.second_start_s == pytest.approx(2.0, abs=0.01)
+
+
+def test_a_still_foreign_intro_gives_the_offset() -> None:
+    stretch = found(compare(CLIP, [title_card()] * 8 + CLIP))
+    assert stretch.offset_s == pytest.approx(2.0, abs=0.01)
+
+
+def test_something_foreign_in_the_middle() -> None:
+    """Commercials of two seconds: the two halves have different offsets, the longer one is found."""
+    stretch = found(compare(CLIP, CLIP[:20] + OTHER[:8] + CLIP[20:]))
+    assert stretch.offset_s == pytest.approx(2.0, abs=OFFSET_TOLERANCE_S)
+    assert stretch.first_start_s == pytest.approx(20 * STEP_S, abs=0.5)
+    assert stretch.agreement > 0.9
+
+
+def test_a_replaced_middle_is_held_against_it() -> None:
+    stretch = found(compare(CLIP, CLIP[:26] + OTHER[26:34] + CLIP[34:]))
+    assert (stretch.first_coverage, stretch.second_coverage) == (1.0, 1.0)
+    assert stretch.agreement == pytest.approx(52 / 60, abs=0.04)
+
+
+@pytest.mark.parametrize("speed", [1.05, 1.25, 0.8, 25 / 24, 24 / 25])
+def test_another_speed_is_found(speed: float) -> None:
+    clip = draw_clip(13, count=160, shots=20)
+    fast = play(clip, speed)
+    stretch = found(compare(clip, fast))
+    assert stretch.speed == pytest.approx(speed, rel=0.015)
+    assert stretch.agreement > 0.9
+    assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
+    assert stretch.offset_s == pytest.approx(0.0, abs=0.5)
+
+
+def test_a_shared_intro_covers_little() -> None:
+    intro = draw_clip(14, count=8, shots=1)
+    stretch = found(compare(intro + CLIP, intro + OTHER))
+    assert stretch.agreement > 0.85
+    assert stretch.first_coverage == pytest.approx(8 / 68, abs=0.04)
+    assert stretch.second_coverage == pytest.approx(8 / 68, abs=0.04)
+
+
+def test_unlike_videos_share_nothing() -> None:
+    assert compare(CLIP, OTHER) is None
+
+
+def test_a_single_shared_picture_is_a_weak_stretch() -> None:
+    stretch = found(compare(CLIP, [*OTHER[:30], CLIP[3], *OTHER[30:]]))
+    assert stretch.strength < 0.05
+    assert stretch.first_coverage < 0.1
+
+
+def test_a_slower_scan_still_agrees() -> None:
+    """A video with one picture a second, against all of them."""
+    slow = CLIP[::4]
+    for first, second in ((CLIP, slow), (slow, CLIP)):
+        rate = [STEP_S * (4 if one is slow else 1) for one in (first, second)]
+        stretch = found(
+            compare(
+                first,
+                second,
+                first_times_s=[rate[0] * index for index in range(len(first))],
+                second_times_s=[rate[1] * index for index in range(len(second))],
+            )
+        )
+        assert stretch.speed == 1.0
+        assert stretch.offset_s == pytest.approx(0.0, abs=0.51)
+        assert stretch.agreement > 0.6
+        assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
+
+
+def test_times_that_jitter_do_not_matter() -> None:
+    jitter = np.sort(np.random.default_rng(0).uniform(-0.06, 0.06, 60) + np.arange(60) * STEP_S)
+    stretch = found(compare(CLIP, CLIP, second_times_s=[float(time_s) + 3 for time_s in jitter]))
+    assert (stretch.agreeing, stretch.compared) == (60, 60)
+    assert stretch.offset_s == pytest.approx(3.0, abs=0.1)
+
+
+def test_equal_times_do_no_harm() -> None:
+    """A damaged file may give all its pictures one time."""
+    stretch = found(compare(CLIP[:6], CLIP[:6], first_times_s=[0.5] * 6, second_times_s=[0.5] * 6))
+    assert 0 < stretch.agreeing <= stretch.compared <= 6
+
+
+def test_gaps_in_time_do_no_harm() -> None:
+    """Flat frames are left out, so that times may jump."""
+    at = [time_s + (30.0 if index >= 20 else 0.0) for index, time_s in enumerate(times(60))]
+    stretch = found(compare(CLIP, CLIP, first_times_s=at, second_times_s=at))
+    assert (stretch.agreeing, stretch.compared, stretch.offset_s) == (60, 60, 0.0)
+
+
+# --- what always holds
+
+POOL = hash_pictures(np.random.default_rng(5).integers(0, 256, (12, 64, 64), np.uint8))
+SEQUENCE = st.lists(st.integers(0, len(POOL) - 1), min_size=1, max_size=30)
+
+
+@st.composite
+def timed(draw: st.DrawFn, *, steps_s: Sequence[float]) -> tuple[Hashes, NDArray[np.float32]]:
+    """Pictures of a small pool, so that many are alike, at times that never fall."""
+    shown = draw(SEQUENCE)
+    steps = draw(st.lists(st.sampled_from(steps_s), min_size=len(shown), max_size=len(shown)))
+    return POOL[shown], np.cumsum(steps).astype(np.float32)
+
+
+ANY_STEPS_S = (0.0, 0.2, 0.25, 0.3, 2.0)
+
+
+@given(first=timed(steps_s=ANY_STEPS_S), second=timed(steps_s=ANY_STEPS_S))
+def test_a_stretch_lies_within_both_videos(
+    first: tuple[Hashes, NDArray[np.float32]], second: tuple[Hashes, NDArray[np.float32]]
+) -> None:
+    stretch = align(
+        first[0], second[0], first_times_s=first[1], second_times_s=second[1], max_distance=MAX_DISTANCE_BITS
+    )
+    are_alike = bool((count_differing_bits(first[0], second[0]) == 0).any())
+    assert (stretch is not None) == are_alike
+    if stretch is None:
+        return
+    assert 0 < stretch.agreeing <= stretch.compared <= max(len(first[0]), len(second[0]))
+    assert 0 < stretch.agreement <= 1
+    assert 0 < stretch.first_coverage <= 1
+    assert 0 < stretch.second_coverage <= 1
+    assert 0 < stretch.strength <= 1
+    assert first[1][0] <= stretch.first_start_s <= stretch.first_end_s <= first[1][-1]
+    assert second[1][0] <= stretch.second_start_s <= stretch.second_end_s <= second[1][-1]
+
+
+@given(shown=timed(steps_s=(0.25, 0.5, 2.0)))
+def test_every_video_agrees_wholly_with_itself(shown: tuple[Hashes, NDArray[np.float32]]) -> None:
+    bits, at = shown
+    stretch = found(align(bits, bits, first_times_s=at, second_times_s=at, max_distance=MAX_DISTANCE_BITS))
+    assert stretch.agreement == 1.0
+    assert (stretch.first_coverage, stretch.second_coverage, stretch.offset_s) == (1.0, 1.0, 0.0)
+
+
+@given(
+    start=st.integers(0, 30),
+    length=st.integers(8, 30),
+    intro=st.integers(0, 12),
+    speed=st.sampled_from([1.0, 1.25, 0.8]),
+)
+def test_exchanging_the_videos_exchanges_the_answer(start: int, length: int, intro: int, speed: float) -> None:
+    first = hashes(CLIP)
+    second = np.concatenate([hashes(OTHER)[:intro], hashes(play(CLIP[start : start + length], speed))])
+    at = [np.array(times(len(one)), np.float32) for one in (first, second)]
+    there = found(align(first, second, first_times_s=at[0], second_times_s=at[1], max_distance=MAX_DISTANCE_BITS))
+    back = found(align(second, first, first_times_s=at[1], second_times_s=at[0], max_distance=MAX_DISTANCE_BITS))
+    assert there.agreement == pytest.approx(back.agreement, abs=0.15)
+    assert there.first_coverage == pytest.approx(back.second_coverage, abs=0.1)
+    assert there.second_coverage == pytest.approx(back.first_coverage, abs=0.15)
+    assert there.first_start_s == pytest.approx(back.second_start_s, abs=0.8)
+    assert there.second_start_s == pytest.approx(back.first_start_s, abs=0.8)
+
+
+@given(shift_s=st.floats(-500, 500))
+def test_only_differences_of_times_matter(shift_s: float) -> None:
+    bits, at = hashes(CLIP), np.array(times(60), np.float32)
+    second = bits[10:50]
+    plain = found(align(bits, second, first_times_s=at, second_times_s=at[:40], max_distance=MAX_DISTANCE_BITS))
+    moved = found(
+        align(
+            bits,
+            second,
+            first_times_s=at,
+            second_times_s=(at[:40] + shift_s).astype(np.float32),
+            max_distance=MAX_DISTANCE_BITS,
+        )
+    )
+    assert moved.agreeing == pytest.approx(plain.agreeing, abs=2)
+    assert moved.offset_s == pytest.approx(plain.offset_s + shift_s, abs=0.3)

@@ -1,0 +1,190 @@
+"""Which pairs are worth comparing: copies among many unlike videos, hubs, and lists of any size and order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import COPIES, copy_of, draw_clip, fingerprint, title_card
+
+from dedup_lib.candidates import FEWEST_TO_DAMP, Candidate, propose_pairs
+from dedup_lib.fingerprints import Fingerprint, make_fingerprint, mirror_descriptors
+
+SMALL_PX = (144, 80)
+CROWD = 64
+
+
+def short_clip(seed: int) -> list[np.ndarray]:
+    return draw_clip(seed, count=2, shots=2, size_px=SMALL_PX)
+
+
+@pytest.fixture(scope="module")
+def crowd() -> list[Fingerprint]:
+    """Short clips that are all unlike."""
+    return [fingerprint(short_clip(seed)) for seed in range(CROWD)]
+
+
+def noise(seed: int, *, points: int = 300) -> Fingerprint:
+    """A video whose points look like no other's."""
+    codes = np.random.default_rng(seed).integers(0, 256, (points, 32), np.uint8)
+    return replace(
+        copy_of(1), points=np.zeros((points, 2), np.float32), descriptors=codes, frames=np.zeros(points, np.int32)
+    )
+
+
+def mixed(*parts: Fingerprint) -> Fingerprint:
+    """A video with the points of several."""
+    return replace(
+        parts[0],
+        points=np.concatenate([part.points for part in parts]),
+        descriptors=np.concatenate([part.descriptors for part in parts]),
+        frames=np.concatenate([part.frames for part in parts]),
+    )
+
+
+def spoilt(made: Fingerprint, seed: int, *, share: float = 0.4) -> Fingerprint:
+    """A copy in which that share of the points looks different."""
+    generator = np.random.default_rng(seed)
+    other = generator.random(len(made.points)) < share
+    codes = made.descriptors.copy()
+    codes[other] = generator.integers(0, 256, (int(other.sum()), 32), np.uint8)
+    return replace(made, descriptors=codes)
+
+
+def pairs_of(candidates: Sequence[Candidate]) -> set[tuple[int, int]]:
+    return {(one.first, one.second) for one in candidates}
+
+
+@pytest.mark.parametrize("name", ["itself", "crop 10 %", "crop 20 %", "caption", "mirrored", "turned by 5°"])
+def test_a_copy_is_proposed_among_many(crowd: list[Fingerprint], name: str) -> None:
+    copy = fingerprint(COPIES[name](short_clip(7)))
+    found = propose_pairs([*crowd, copy], most=5)
+    (candidate,) = [one for one in found if (one.first, one.second) == (7, CROWD)]
+    assert candidate.score == max(one.score for one in found)
+    assert candidate.mirrored == (name == "mirrored")
+    assert 0 < candidate.score <= 1
+
+
+def test_unlike_videos_are_hardly_proposed(crowd: list[Fingerprint]) -> None:
+    everything = CROWD * (CROWD - 1) / 2
+    assert len(propose_pairs(crowd, most=5)) < 0.05 * everything
+    assert len(propose_pairs(crowd, most=5, damp_hubs=False)) > 2 * len(propose_pairs(crowd, most=5))
+
+
+def test_a_shared_title_card_proposes_little() -> None:
+    card = title_card(size_px=SMALL_PX)
+    videos = [fingerprint([card, *short_clip(seed)]) for seed in range(FEWEST_TO_DAMP)]
+    copy = fingerprint([card, *COPIES["crop 10 %"](short_clip(4))])
+    damped = pairs_of(propose_pairs([*videos, copy], most=10))
+    plain = pairs_of(propose_pairs([*videos, copy], most=10, damp_hubs=False))
+    assert (4, FEWEST_TO_DAMP) in damped
+    assert len(damped) < 0.2 * len(plain)
+    assert len(plain) > 4 * FEWEST_TO_DAMP
+
+
+def first_points(made: Fingerprint, count: int) -> Fingerprint:
+    return replace(made, points=made.points[:count], descriptors=made.descriptors[:count], frames=made.frames[:count])
+
+
+@pytest.mark.parametrize("damp_hubs", [False, True])
+def test_a_compilation_is_compared_with_what_it_holds_and_with_nothing_else(damp_hubs: bool) -> None:
+    held, others = [noise(seed) for seed in range(4)], [noise(seed) for seed in range(10, 46)]
+    compilation = mixed(*(first_points(one, 150) for one in held))
+    found = propose_pairs([*held, *others, compilation], most=5, damp_hubs=damp_hubs)
+    assert pairs_of(found) == {(row, 40) for row in range(4)}
+
+
+@pytest.mark.parametrize("damp_hubs", [False, True])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_small_lists(count: int, damp_hubs: bool) -> None:
+    """Where every video is a copy, what they share is in all of them, and says something all the same."""
+    copies = [spoilt(noise(0), seed) for seed in range(count)]
+    found = propose_pairs(copies, most=5, damp_hubs=damp_hubs)
+    assert pairs_of(found) == set(combinations(range(count), 2))
+    assert propose_pairs([noise(seed) for seed in range(count)], most=5, damp_hubs=damp_hubs) == []
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_identical_videos_in_a_small_list(count: int) -> None:
+    found = propose_pairs([noise(0)] * count, most=5)
+    assert found == [
+        Candidate(first=first, second=second, score=1.0, mirrored=False)
+        for first, second in combinations(range(count), 2)
+    ]
+
+
+def test_lists_without_anything_to_compare() -> None:
+    empty = first_points(noise(0), 0)
+    assert propose_pairs([], most=5) == []
+    assert propose_pairs([None], most=5) == []
+    assert propose_pairs([noise(0)], most=5) == []
+    assert propose_pairs([None, noise(0), None], most=5) == []
+    assert propose_pairs([empty, empty, noise(0)], most=5) == []
+
+
+def test_rows_without_a_fingerprint_keep_their_numbers() -> None:
+    found = propose_pairs([None, noise(0), None, noise(1), noise(0), None], most=5)
+    assert pairs_of(found) == {(1, 4)}
+
+
+@pytest.mark.parametrize("most", [1, 4])
+def test_more_copies_than_are_asked_for(most: int) -> None:
+    """Each has some of the others; the comparison with the kept one closes the gaps."""
+    copies = [spoilt(noise(0), seed, share=0.2) for seed in range(20)]
+    found = pairs_of(propose_pairs([*copies, *(noise(seed) for seed in range(100, 160))], most=most))
+    assert found
+    assert {row for rows in found for row in rows} == set(range(20))
+    # Pairs that either side asks for count: no row asks for more than it may, as it is and mirrored.
+    assert len(found) <= 2 * most * 20
+
+
+def test_a_mirrored_copy_among_copies_has_no_score_above_one() -> None:
+    copies = [noise(0)] * 40
+    mirrored = replace(noise(0), descriptors=mirror_descriptors(noise(0).descriptors))
+    found = propose_pairs([*copies, mirrored, *(noise(seed) for seed in range(1, 60))], most=5)
+    assert [one for one in found if one.second == 40], "the mirrored one is found"
+    assert all(one.mirrored for one in found if one.second == 40)
+    assert all(0 < one.score <= 1 for one in found)
+
+
+def test_candidates_come_in_order_and_once() -> None:
+    found = propose_pairs([spoilt(noise(seed % 6), seed) for seed in range(30)], most=4)
+    rows = [(one.first, one.second) for one in found]
+    assert rows == sorted(set(rows))
+    assert all(first < second for first, second in rows)
+
+
+@given(order=st.permutations(range(26)), damp_hubs=st.booleans())
+def test_the_order_of_the_list_does_not_matter(order: list[int], damp_hubs: bool) -> None:
+    videos: list[Fingerprint | None] = [spoilt(noise(seed // 3), seed, share=0.3) for seed in range(24)]
+    videos += [None, replace(noise(0), descriptors=mirror_descriptors(noise(0).descriptors))]
+    plain = {
+        frozenset((one.first, one.second)): (one.score, one.mirrored)
+        for one in propose_pairs(videos, most=6, damp_hubs=damp_hubs)
+    }
+    moved = {
+        frozenset((order[one.first], order[one.second])): (one.score, one.mirrored)
+        for one in propose_pairs([videos[row] for row in order], most=6, damp_hubs=damp_hubs)
+    }
+    assert plain.keys() == moved.keys()
+    for rows, (score, mirrored) in plain.items():
+        assert moved[rows] == (pytest.approx(score, abs=2e-6), mirrored)
+
+
+def test_the_same_list_gives_the_same_answer() -> None:
+    videos = [spoilt(noise(seed % 5), seed) for seed in range(20)]
+    assert propose_pairs(videos, most=3) == propose_pairs(videos, most=3)
+
+
+def test_a_still_video_is_no_hub() -> None:
+    """Of a picture that is shown again and again, each word counts by the root of how often."""
+    still = make_fingerprint(short_clip(3)[:1] * 40, times_s=[0.25 * index for index in range(40)])
+    once = fingerprint(short_clip(3)[:1])
+    assert still is not None
+    (found,) = propose_pairs([still, once], most=5)
+    assert found.score > 0.95

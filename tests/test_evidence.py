@@ -1,0 +1,664 @@
+"""What speaks for two videos being the same: verdicts of hand-made evidence, whole lists of made-up and real clips."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import COPIES, STEP_S, copy_of, draw_clip, fingerprint, title_card
+
+from dedup_lib.alignment import Stretch
+from dedup_lib.decide import Choose, Scored, group_copies
+from dedup_lib.demo.clips import FILMS, encode_clip, encode_copy, render_film
+from dedup_lib.evidence import (
+    COLUMNS,
+    FEWEST_AGREEING,
+    FEWEST_CONFIRMING_POINTS,
+    FEWEST_REGISTERED_POINTS,
+    LOWEST_DOUBTFUL_AGREEMENT,
+    OVERWHELMING_AGREEING,
+    SMALLEST_CONTAINED_SHARE,
+    Evidence,
+    Rule,
+    Rules,
+    Verdict,
+    Weighed,
+    collect_measures,
+    describe_evidence,
+    find_doubtful,
+    find_next_similarity,
+    weigh_list,
+)
+from dedup_lib.fetch import Deadline, FetchLimits, open_stream
+from dedup_lib.fingerprints import Fingerprint, make_fingerprint
+from dedup_lib.records import Group, Pair
+from dedup_lib.registration import Registration
+from dedup_lib.video import grab_frames
+
+RULES = Rules(min_agreement=0.3, min_coverage=0.5)
+NONE_SCORED = Scored(pairs=(), nearest=np.zeros(0), floor=0.5, searched_deeper=0)
+
+
+def stretch(agreeing: int = 40, compared: int = 40, *, first: float = 1.0, second: float = 1.0) -> Stretch:
+    """A stretch with enough scenes, from 2 s to 12 s of the first video and from 5 s of the second."""
+    return Stretch(
+        agreeing=agreeing,
+        compared=compared,
+        first_start_s=2.0,
+        first_end_s=12.0,
+        second_start_s=5.0,
+        second_end_s=15.0,
+        first_coverage=first,
+        second_coverage=second,
+        speed=1.0,
+        distance_bits=10.0,
+        scenes=10,
+    )
+
+
+def registration(points: int = 200, matches: int = 250, *, share: float = 0.8) -> Registration:
+    return Registration(
+        matrix=np.eye(2, 3),
+        mirrored=False,
+        points=points,
+        matches=matches,
+        region=(0, 0, 100, 80),
+        first_share=share,
+        second_share=share,
+    )
+
+
+def evidence(pictures: Stretch | None = None, **found: object) -> Evidence:
+    """Of the first two rows, both with 40 pictures."""
+    return replace(Evidence(first=0, second=1, pictures=pictures, fewest_pictures=40), **found)  # type: ignore[arg-type] # its fields, by name
+
+
+def weigh(
+    fingerprints: Sequence[Fingerprint | None],
+    *,
+    scored: Sequence[Pair] = (),
+    rules: Rules = RULES,
+    keeps_excerpts: bool = False,
+    max_candidates: int = 20,
+    damp_hubs: bool = True,
+    choose: Choose = min,
+) -> Weighed:
+    """Every video lasts as long as its pictures do."""
+    return weigh_list(
+        fingerprints,
+        scored=replace(NONE_SCORED, pairs=tuple(scored)),
+        durations_s=[0.0 if one is None else float(one.times_s[-1]) + STEP_S for one in fingerprints],
+        rules=rules,
+        keeps_excerpts=keeps_excerpts,
+        max_candidates=max_candidates,
+        damp_hubs=damp_hubs,
+        choose=choose,
+    )
+
+
+def compare(first: Fingerprint, second: Fingerprint) -> Evidence:
+    """Two videos that something proposed."""
+    found = weigh([first, second], scored=[Pair(first=0, second=1, similarity=0.9)]).about(0, 1)
+    assert found is not None
+    return found
+
+
+def sketch(seed: int, *, count: int = 16) -> Fingerprint:
+    """A video of blots with points that look like no other's; cheap, for long lists."""
+    generator = np.random.default_rng(seed)
+    blots = generator.integers(0, 256, (count, 9, 9), np.uint8)
+    return Fingerprint(
+        times_s=(np.arange(count) * STEP_S).astype(np.float32),
+        miniatures=np.stack([cv2.resize(one, (64, 64), interpolation=cv2.INTER_CUBIC) for one in blots]).astype(
+            np.uint8
+        ),
+        size_px=(256, 144),
+        points=generator.uniform(0, 120, (200, 2)).astype(np.float32),
+        descriptors=generator.integers(0, 256, (200, 32), np.uint8),
+        frames=np.sort(generator.integers(0, 8, 200)).astype(np.int32),
+        num_frames=8,
+    )
+
+
+def copied(made: Fingerprint, seed: int) -> Fingerprint:
+    """The same with some grain, and a third of its points changed."""
+    generator = np.random.default_rng(seed)
+    grain = generator.normal(0, 6, made.miniatures.shape)
+    codes = made.descriptors.copy()
+    changed = generator.random(len(codes)) < 0.35
+    codes[changed] = generator.integers(0, 256, (int(changed.sum()), 32), np.uint8)
+    return replace(made, miniatures=np.clip(made.miniatures + grain, 0, 255).astype(np.uint8), descriptors=codes)
+
+
+def groups_of(weighed: Weighed, threshold: float = RULES.min_agreement, choose: Choose = min) -> list[set[int]]:
+    return [{group.kept, *group.copies} for group in group_copies(weighed.pairs, threshold=threshold, choose=choose)]
+
+
+# --- verdicts of hand-made evidence
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "rule"),
+    [
+        (evidence(), Verdict.DIFFERENT, Rule.WEAK),
+        (evidence(stretch()), Verdict.DUPLICATE, Rule.PICTURES),
+        (evidence(stretch(), is_exact=True), Verdict.DUPLICATE, Rule.EXACT),
+        (evidence(stretch(20, 40)), Verdict.DUPLICATE, Rule.PICTURES),
+        (evidence(stretch(16, 40)), Verdict.REVIEW, Rule.UNCONFIRMED),
+        (evidence(stretch(16, 40), registration=registration()), Verdict.DUPLICATE, Rule.CONFIRMED),
+        (evidence(stretch(16, 40), registration=registration(10, 12)), Verdict.REVIEW, Rule.UNCONFIRMED),
+        (evidence(stretch(16, 40), registration=registration(40, 400)), Verdict.REVIEW, Rule.UNCONFIRMED),
+        (evidence(stretch(16, 40), registration=registration(share=0.1)), Verdict.REVIEW, Rule.UNCONFIRMED),
+        (evidence(stretch(16, 40, first=0.3, second=0.4)), Verdict.DIFFERENT, Rule.UNCONFIRMED),
+        (evidence(stretch(2, 2, first=0.05, second=0.05)), Verdict.DIFFERENT, Rule.WEAK),
+        (evidence(registered=stretch(), registration=registration()), Verdict.DUPLICATE, Rule.REGISTERED),
+        (evidence(registered=stretch(), registration=registration(share=0.1)), Verdict.DIFFERENT, Rule.WEAK),
+        (evidence(registered=stretch(), registration=registration(11, 12)), Verdict.DIFFERENT, Rule.WEAK),
+        (evidence(registered=stretch(8, 40), registration=registration()), Verdict.REVIEW, Rule.REGISTERED),
+        (evidence(registered=stretch(4, 40), registration=registration()), Verdict.DIFFERENT, Rule.WEAK),
+        (evidence(stretch(first=0.3)), Verdict.EXCERPT, Rule.PICTURES),
+        (evidence(stretch(second=0.3)), Verdict.EXCERPT, Rule.PICTURES),
+        (evidence(stretch(first=0.3, second=0.8)), Verdict.DIFFERENT, Rule.SHORT),
+        (evidence(stretch(first=0.6, second=0.6)), Verdict.DUPLICATE, Rule.PICTURES),
+        (evidence(stretch(first=0.12, second=0.12)), Verdict.DIFFERENT, Rule.SHORT),
+        (evidence(stretch(), cosine=0.99, words=0.99), Verdict.DUPLICATE, Rule.PICTURES),
+        (evidence(cosine=0.99, words=0.99), Verdict.DIFFERENT, Rule.WEAK),
+    ],
+)
+def test_verdicts(found: Evidence, verdict: Verdict, rule: Rule) -> None:
+    assert found.judge(RULES) == (verdict, rule)
+
+
+def test_limits_belong_to_the_match() -> None:
+    least = evidence(stretch(20, 40, first=0.5, second=0.5))
+    assert least.judge(Rules(min_agreement=0.5, min_coverage=0.5))[0] == Verdict.DUPLICATE
+    assert least.judge(Rules(min_agreement=0.501, min_coverage=0.5))[0] == Verdict.REVIEW
+    assert least.judge(Rules(min_agreement=0.5, min_coverage=0.501))[0] == Verdict.DIFFERENT
+    contained = evidence(stretch(first=0.1, second=SMALLEST_CONTAINED_SHARE))
+    assert contained.judge(RULES)[0] == Verdict.EXCERPT
+    assert evidence(stretch(first=0.1, second=SMALLEST_CONTAINED_SHARE - 0.01)).judge(RULES)[0] == Verdict.DIFFERENT
+
+
+def test_the_stronger_of_two_stretches_decides() -> None:
+    laid = evidence(stretch(20, 40), registered=stretch(39, 40), registration=registration())
+    assert laid.judge(RULES) == (Verdict.DUPLICATE, Rule.REGISTERED)
+    assert laid.similarity == 39 / 40
+    plain = evidence(stretch(39, 40), registered=stretch(20, 40), registration=registration())
+    assert plain.judge(RULES) == (Verdict.DUPLICATE, Rule.PICTURES)
+
+
+def test_few_pictures_are_a_proof_only_where_there_are_no_more() -> None:
+    two = stretch(2, 2)
+    assert evidence(two, registration=registration()).judge(RULES)[0] == Verdict.DIFFERENT
+    short = evidence(two, registration=registration(), fewest_pictures=2)
+    assert short.judge(RULES) == (Verdict.DUPLICATE, Rule.CONFIRMED)
+
+
+def test_a_scene_that_hardly_changes_needs_closer_pictures() -> None:
+    still = replace(stretch(), scenes=1)
+    assert evidence(replace(still, distance_bits=5.0)).judge(RULES)[0] == Verdict.DUPLICATE
+    assert evidence(replace(still, distance_bits=50.0)).judge(RULES) == (Verdict.REVIEW, Rule.UNCONFIRMED)
+    assert evidence(replace(still, distance_bits=50.0)).similarity == 0.0
+
+
+@pytest.mark.parametrize(("first", "second", "excerpt"), [(1.0, 0.2, "first"), (0.2, 1.0, "second")])
+def test_the_excerpt_is_the_one_that_is_covered(first: float, second: float, excerpt: str) -> None:
+    assert evidence(stretch(first=first, second=second)).excerpt == excerpt
+
+
+SHARE = st.floats(0, 1)
+COVERED = st.floats(0.01, 1)
+
+
+@st.composite
+def stretches(draw: st.DrawFn) -> Stretch:
+    compared = draw(st.integers(1, 60))
+    return replace(
+        stretch(draw(st.integers(1, compared)), compared, first=draw(COVERED), second=draw(COVERED)),
+        scenes=draw(st.integers(1, 6)),
+        distance_bits=draw(st.floats(0, 56)),
+    )
+
+
+REGISTRATIONS = st.builds(registration, st.integers(8, 60), st.integers(60, 300), share=COVERED)
+FOUND = st.builds(
+    evidence,
+    st.none() | stretches(),
+    registered=st.none() | stretches(),
+    registration=st.none() | REGISTRATIONS,
+    is_exact=st.booleans(),
+    fewest_pictures=st.integers(1, 60),
+)
+
+
+@given(found=FOUND, agreement=st.tuples(SHARE, SHARE), coverage=st.tuples(SHARE, SHARE), keeps_excerpts=st.booleans())
+def test_turning_a_knob_down_never_loses_a_match(
+    found: Evidence, agreement: tuple[float, float], coverage: tuple[float, float], keeps_excerpts: bool
+) -> None:
+    def is_copy(min_agreement: float, min_coverage: float) -> bool:
+        verdict, _ = found.judge(Rules(min_agreement=min_agreement, min_coverage=min_coverage))
+        return verdict == Verdict.DUPLICATE or (verdict == Verdict.EXCERPT and not keeps_excerpts)
+
+    if is_copy(max(agreement), max(coverage)):
+        assert is_copy(min(agreement), max(coverage))
+        assert is_copy(max(agreement), min(coverage))
+        assert is_copy(min(agreement), min(coverage))
+
+
+@given(found=FOUND, min_agreement=SHARE, min_coverage=SHARE)
+def test_verdicts_hold_together(found: Evidence, min_agreement: float, min_coverage: float) -> None:
+    verdict, rule = found.judge(Rules(min_agreement=min_agreement, min_coverage=min_coverage))
+    assert 0 <= found.similarity <= 1
+    if verdict in (Verdict.DUPLICATE, Verdict.EXCERPT):
+        assert rule in (Rule.EXACT, Rule.PICTURES, Rule.CONFIRMED, Rule.REGISTERED)
+        assert found.similarity >= round(min_agreement, 7)
+    if verdict == Verdict.REVIEW:
+        assert found.best[1] is not None
+        assert found.best[1].agreement >= min(LOWEST_DOUBTFUL_AGREEMENT, min_agreement)
+    if found.similarity:
+        assert found.best[1] is not None
+        assert found.best[1].agreeing >= min(FEWEST_AGREEING, found.fewest_pictures) or found.is_exact
+
+
+@given(found=FOUND, min_agreement=SHARE, min_coverage=SHARE)
+def test_exchanging_the_videos_keeps_the_verdict(found: Evidence, min_agreement: float, min_coverage: float) -> None:
+    rules = Rules(min_agreement=min_agreement, min_coverage=min_coverage)
+    exchanged = found.exchanged()
+    assert exchanged.judge(rules) == found.judge(rules)
+    assert exchanged.similarity == found.similarity
+    stretch_of = found.best[1]
+    if stretch_of is not None and stretch_of.first_coverage != stretch_of.second_coverage:
+        assert {exchanged.excerpt, found.excerpt} == {"first", "second"}
+
+
+# --- made-up clips
+
+
+@pytest.mark.parametrize("name", [name for name in COPIES if name != "itself"])
+def test_copies_are_duplicates(name: str) -> None:
+    found = compare(copy_of(1), copy_of(1, name))
+    assert found.judge(RULES)[0] == Verdict.DUPLICATE
+    assert found.similarity > 0.8
+
+
+@pytest.mark.parametrize("name", ["itself", "mirrored", "crop 20 %"])
+@pytest.mark.parametrize("seed", [2, 3])
+def test_unlike_clips_are_different(seed: int, name: str) -> None:
+    found = compare(copy_of(1), copy_of(seed, name))
+    assert found.judge(Rules(min_agreement=0.01, min_coverage=0.01))[0] == Verdict.DIFFERENT
+    assert found.similarity == 0.0
+
+
+def test_a_mirrored_part_that_vectors_and_words_propose() -> None:
+    part = fingerprint(COPIES["mirrored"](COPIES["crop 10 %"](draw_clip(1))))
+    videos = [copy_of(1), copy_of(1), copy_of(1, "mirrored"), part]
+    weighed = weigh(videos, scored=[Pair(first=1, second=3, similarity=0.6)], max_candidates=1, damp_hubs=False)
+    found = weighed.evidence[1, 3]
+    assert found.cosine == 0.6
+    assert found.judge(RULES) == (Verdict.DUPLICATE, Rule.REGISTERED)
+    assert groups_of(weighed) == [{0, 1, 2, 3}]
+
+
+def test_a_list_of_copies_and_others() -> None:
+    others = [copy_of(seed) for seed in (2, 3, 4)]
+    copies = [copy_of(1, name) for name in COPIES]
+    weighed = weigh([others[0], *copies, None, *others[1:], copies[0]])
+    assert groups_of(weighed) == [{*range(1, len(copies) + 1), len(copies) + 4}]
+    assert weighed.about(1, len(copies) + 4) is not None
+    assert len(weighed.nearest) == len(copies) + 5
+    assert np.isnan(weighed.nearest[len(copies) + 1])
+    assert weighed.floor == RULES.min_agreement
+
+
+def test_identical_pictures_are_known_as_such() -> None:
+    stored = Fingerprint.from_bytes(copy_of(1).to_bytes())
+    again = Fingerprint.from_bytes(copy_of(1).to_bytes())
+    found = compare(stored, again)
+    assert found.judge(RULES) == (Verdict.DUPLICATE, Rule.EXACT)
+    assert found.similarity == 1.0
+    assert found.judge(Rules(min_agreement=1.0, min_coverage=1.0))[0] == Verdict.DUPLICATE
+
+
+def test_a_foreign_start_does_not_hide_a_copy() -> None:
+    found = compare(copy_of(1), fingerprint(draw_clip(5)[:8] + draw_clip(1)))
+    assert found.judge(RULES)[0] == Verdict.DUPLICATE
+    _, shared = found.best
+    assert shared is not None
+    assert shared.offset_s == pytest.approx(2.0, abs=0.5)
+
+
+@pytest.mark.parametrize("intro", ["a still card", "a moving intro"])
+def test_a_shared_intro_makes_no_match(intro: str) -> None:
+    start = [title_card()] * 8 if intro == "a still card" else draw_clip(30, count=8, shots=1)
+    found = compare(fingerprint(start + draw_clip(1)), fingerprint(start + draw_clip(2)))
+    assert found.judge(RULES)[0] == Verdict.DIFFERENT
+    assert found.best[1] is not None
+    assert found.best[1].first_coverage < 0.3
+
+
+def test_an_excerpt_is_found_whichever_comes_first() -> None:
+    whole, part = copy_of(1), fingerprint(draw_clip(1)[8:20])
+    for rows, excerpt in (((whole, part), "second"), ((part, whole), "first")):
+        found = compare(*rows)
+        assert found.judge(RULES)[0] == Verdict.EXCERPT
+        assert found.excerpt == excerpt
+        weighed = weigh(rows)
+        assert [(pair.first, pair.second, pair.excerpt) for pair in weighed.pairs] == [(0, 1, excerpt)]
+        (group,) = group_copies(weighed.pairs, threshold=RULES.min_agreement)
+        assert group.kept == (0 if excerpt == "second" else 1)
+        kept = weigh(rows, keeps_excerpts=True)
+        assert kept.pairs == ()
+        assert find_doubtful(kept, rules=RULES, groups=[]) == [(0, 1)]
+
+
+def test_flat_videos_take_no_part() -> None:
+    black = make_fingerprint([np.zeros((144, 256, 3), np.uint8)] * 20, times_s=[0.25 * row for row in range(20)])
+    assert black is None
+    weighed = weigh([black, copy_of(1), black], scored=[Pair(first=0, second=2, similarity=1.0)])
+    assert weighed.pairs == ()
+
+
+def test_videos_of_one_picture() -> None:
+    one, other = (fingerprint(draw_clip(seed, count=1, shots=1)) for seed in (1, 2))
+    assert compare(one, one).judge(RULES)[0] == Verdict.DUPLICATE
+    assert compare(one, other).judge(RULES)[0] == Verdict.DIFFERENT
+
+
+def test_lists_with_nothing_to_weigh() -> None:
+    for videos in ([], [None], [copy_of(1)], [None, copy_of(1), None]):
+        weighed = weigh(videos)
+        assert (weighed.pairs, weighed.evidence) == ((), {})
+        assert len(weighed.nearest) == len(videos)
+        assert np.isnan(weighed.nearest).all()
+        assert collect_measures(weighed, rules=RULES) == {}
+        assert find_doubtful(weighed, rules=RULES, groups=[]) == []
+
+
+def test_the_order_of_the_list_does_not_matter() -> None:
+    videos = [copy_of(1), copy_of(2), copy_of(1, "crop 10 %"), copy_of(1, "mirrored"), fingerprint(draw_clip(1)[5:18])]
+    plain = weigh(videos)
+    order = [3, 1, 4, 0, 2]
+    moved = weigh([videos[row] for row in order])
+    assert {frozenset((order[pair.first], order[pair.second])): pair.similarity for pair in moved.pairs} == {
+        frozenset((pair.first, pair.second)): pair.similarity for pair in plain.pairs
+    }
+
+
+def test_similarity_does_not_depend_on_the_knobs() -> None:
+    videos = [copy_of(1), copy_of(1, "logo"), copy_of(1, "crop 20 %"), copy_of(2), fingerprint(draw_clip(1)[:12])]
+    loose = weigh(videos, rules=Rules(min_agreement=0.05, min_coverage=0.05))
+    strict = weigh(videos, rules=Rules(min_agreement=0.95, min_coverage=0.99), keeps_excerpts=True)
+    shared = loose.evidence.keys() & strict.evidence.keys()
+    assert shared
+    assert [loose.evidence[rows].similarity for rows in shared] == [strict.evidence[rows].similarity for rows in shared]
+    assert {(pair.first, pair.second) for pair in strict.pairs} <= {(pair.first, pair.second) for pair in loose.pairs}
+
+
+# --- long lists
+
+
+def test_many_copies_end_in_one_group() -> None:
+    """More than any of them is compared with at first."""
+    copies = [copied(sketch(0), seed) for seed in range(60)]
+    others = [sketch(seed) for seed in range(1, 80)]
+    done: list[int] = []
+    weighed = weigh_list(
+        [*others[:40], *copies, *others[40:]],
+        scored=NONE_SCORED,
+        durations_s=[4.0] * (len(copies) + len(others)),
+        rules=RULES,
+        keeps_excerpts=False,
+        max_candidates=5,
+        damp_hubs=True,
+        progress=done.append,
+    )
+    assert groups_of(weighed) == [set(range(40, 100))]
+    assert {(40, row) for row in range(41, 100)} <= weighed.evidence.keys()
+    assert len(weighed.evidence) < len(copies) * (len(copies) - 1) / 2
+    assert sum(done) == len(weighed.evidence)
+
+
+@pytest.mark.parametrize("choose", [min, max])
+def test_all_copies_are_compared_with_the_one_that_is_kept(choose: Choose) -> None:
+    """Found as a chain of neighbours, each like the next."""
+    copies = [replace(copied(sketch(0), seed), descriptors=sketch(seed + 100).descriptors) for seed in range(12)]
+    chain = [Pair(first=row, second=row + 1, similarity=0.8) for row in range(11)]
+    weighed = weigh(copies, scored=chain, choose=choose)
+    kept = choose(range(12))
+    assert {(min(kept, row), max(kept, row)) for row in range(12) if row != kept} <= weighed.evidence.keys()
+    assert groups_of(weighed, choose=choose) == [set(range(12))]
+
+
+def test_vectors_propose_what_words_do_not() -> None:
+    first, second = (replace(copied(sketch(0), seed), descriptors=sketch(seed).descriptors) for seed in (1, 2))
+    assert weigh([first, second, sketch(9)]).pairs == ()
+    weighed = weigh([first, second, sketch(9)], scored=[Pair(first=0, second=1, similarity=0.77)])
+    assert groups_of(weighed) == [{0, 1}]
+    assert weighed.evidence[0, 1].cosine == 0.77
+    assert weighed.evidence[0, 1].words == 0.0
+
+
+def test_vectors_alone_prove_nothing() -> None:
+    unlike = [sketch(0), sketch(1)]
+    weighed = weigh(unlike, scored=[Pair(first=0, second=1, similarity=1.0)])
+    assert weighed.pairs == ()
+    assert weighed.nearest.tolist() == [0.0, 0.0]
+
+
+# --- what is told of it
+
+
+def hand_made(**found: Evidence) -> Weighed:
+    """A list of six; evidence by rows, written as in `r01`."""
+    rows = {(int(name[1]), int(name[2])): one for name, one in found.items()}
+    return Weighed(
+        pairs=(),
+        nearest=np.zeros(6),
+        floor=0.1,
+        searched_deeper=0,
+        evidence={key: replace(one, first=key[0], second=key[1]) for key, one in rows.items()},
+    )
+
+
+TOLD = [name for name in COLUMNS if name != "next_similarity"]
+
+
+def test_the_row_of_a_copy_tells_all() -> None:
+    shared = stretch(30, 40, first=0.75, second=0.5)
+    found = evidence(
+        shared,
+        registered=stretch(10, 40),
+        registration=registration(50, 60),
+        cosine=0.912345,
+        duration_ratio=2 / 3,
+    )
+    row = describe_evidence(hand_made(r02=found), kept=0, copy=2, rules=RULES)
+    assert list(row) == TOLD
+    assert row == {
+        "verdict": "duplicate",
+        "rule": "pictures agree",
+        "similarity": 0.75,
+        "frames_agreeing": 30,
+        "frames_compared": 40,
+        "offset_s": 3.0,
+        "kept_coverage": 0.75,
+        "copy_coverage": 0.5,
+        "kept_from_s": 2.0,
+        "kept_to_s": 12.0,
+        "second_opinion": 0.25,
+        "points": 50,
+        "cosine": 0.9123,
+        "duration_ratio": 0.6667,
+    }
+
+
+def test_the_copy_may_come_before_the_kept_one() -> None:
+    weighed = hand_made(r02=evidence(stretch(30, 40, first=0.75, second=0.5)))
+    row = describe_evidence(weighed, kept=2, copy=0, rules=RULES)
+    assert row["offset_s"] == -3.0
+    assert (row["kept_coverage"], row["copy_coverage"]) == (0.5, 0.75)
+    assert (row["kept_from_s"], row["kept_to_s"]) == (5.0, 15.0)
+
+
+def test_an_offset_is_told_from_the_side_of_the_copy() -> None:
+    """The copy shows everything two seconds later, wherever it stands in the list."""
+    original, late = copy_of(1), fingerprint(draw_clip(5)[:8] + draw_clip(1))
+    for rows, kept, copy in (((original, late), 0, 1), ((late, original), 1, 0)):
+        row = describe_evidence(weigh(rows), kept=kept, copy=copy, rules=RULES)
+        assert row["offset_s"] == pytest.approx(2.0, abs=0.5)
+        assert row["kept_from_s"] == pytest.approx(0.0, abs=0.5)
+        assert row["kept_coverage"] == pytest.approx(1.0, abs=0.05)
+        assert row["copy_coverage"] == pytest.approx(40 / 48, abs=0.05)
+
+
+def test_what_is_not_known_stays_empty() -> None:
+    row = describe_evidence(hand_made(r01=evidence()), kept=0, copy=1, rules=RULES)
+    assert list(row) == TOLD
+    known = {name: value for name, value in row.items() if value is not None}
+    assert known == {"verdict": "different", "rule": "too few pictures agree", "similarity": 0.0}
+
+
+def test_a_pair_that_a_person_joined() -> None:
+    row = describe_evidence(hand_made(r01=evidence(stretch())), kept=3, copy=4, rules=RULES)
+    assert list(row) == TOLD
+    assert (row["verdict"], row["rule"]) == ("duplicate", "a person's decision")
+
+
+def test_a_pair_that_the_cosine_decided() -> None:
+    scored = replace(NONE_SCORED, pairs=(Pair(first=0, second=1, similarity=0.93),), nearest=np.array([0.93, 0.93]))
+    row = describe_evidence(Weighed.by_cosine(scored), kept=1, copy=0, rules=Rules(min_agreement=0.9, min_coverage=0.5))
+    assert list(row) == TOLD
+    assert (row["verdict"], row["rule"], row["similarity"]) == ("duplicate", "cosine", 0.93)
+
+
+def test_the_nearest_video_outside_the_group() -> None:
+    weighed = hand_made(
+        r01=evidence(stretch()), r02=evidence(stretch(30, 40)), r13=evidence(stretch(25, 40)), r04=evidence()
+    )
+    assert find_next_similarity(weighed, row=0, group={0, 1}) == 0.75
+    assert find_next_similarity(weighed, row=1, group={0, 1}) == 0.625
+    assert find_next_similarity(weighed, row=0, group={0, 1, 2}) == 0.0
+    assert find_next_similarity(weighed, row=2, group={0, 2}) is None
+    assert find_next_similarity(weighed, row=5, group=set()) is None
+
+
+def test_the_nearest_video_by_cosine() -> None:
+    pairs = (Pair(first=0, second=1, similarity=0.9), Pair(first=1, second=2, similarity=0.7))
+    weighed = Weighed.by_cosine(replace(NONE_SCORED, pairs=pairs))
+    assert find_next_similarity(weighed, row=1, group={0, 1}) == 0.7
+    assert find_next_similarity(weighed, row=0, group={0, 1}) is None
+
+
+def group(number: int, kept: int, *copies: int) -> Group:
+    return Group(number=number, kept=kept, copies=copies, similarities=(1.0,) * len(copies))
+
+
+def test_doubtful_pairs_come_most_uncertain_first() -> None:
+    weighed = hand_made(
+        r01=evidence(stretch(18, 40)),
+        r02=evidence(stretch(first=0.2)),
+        r03=evidence(stretch(13, 40)),
+        r04=evidence(stretch()),
+        r05=evidence(),
+    )
+    assert find_doubtful(weighed, rules=RULES, groups=[]) == [(0, 3), (0, 1), (0, 2)]
+
+
+def test_what_is_settled_is_not_doubtful() -> None:
+    doubt = evidence(stretch(16, 40))
+    weighed = hand_made(r01=doubt, r02=doubt, r12=doubt, r34=doubt)
+    everything = [(0, 1), (0, 2), (1, 2), (3, 4)]
+    assert find_doubtful(weighed, rules=RULES, groups=[]) == everything
+    assert find_doubtful(weighed, rules=RULES, groups=[], decided={(0, 2), (3, 4)}) == [(0, 1), (1, 2)]
+    assert find_doubtful(weighed, rules=RULES, groups=[group(1, 0, 1, 2)]) == [(3, 4)]
+    assert find_doubtful(weighed, rules=RULES, groups=[group(1, 0, 2), group(2, 1, 3)]) == [(0, 1), (1, 2), (3, 4)]
+
+
+def test_measures_by_rule_and_verdict() -> None:
+    weighed = hand_made(
+        r01=evidence(stretch(36, 40)),
+        r02=evidence(stretch(16, 40), registration=registration()),
+        r03=evidence(registered=stretch(8, 40), registration=registration()),
+        r04=evidence(stretch(), is_exact=True),
+        r05=evidence(),
+        r12=evidence(stretch(first=0.1, second=0.1)),
+    )
+    measures = collect_measures(weighed, rules=RULES)
+    assert list(measures) == [Rule.PICTURES, Rule.CONFIRMED, Rule.REGISTERED]
+    assert all(list(one) == list(Verdict) for one in measures.values())
+    filled = {(rule, verdict): found for rule, one in measures.items() for verdict, found in one.items() if found}
+    assert filled == {
+        (Rule.PICTURES, Verdict.DUPLICATE): [0.9],
+        (Rule.CONFIRMED, Verdict.DUPLICATE): [0.4],
+        (Rule.REGISTERED, Verdict.REVIEW): [0.2],
+    }
+
+
+def test_a_list_by_cosine_has_no_measures() -> None:
+    scored = replace(NONE_SCORED, pairs=(Pair(first=0, second=1, similarity=0.93),))
+    assert collect_measures(Weighed.by_cosine(scored), rules=RULES) == {}
+    assert Weighed.by_cosine(scored).about(0, 1) is None
+
+
+def test_limits_stand_in_an_order_that_makes_sense() -> None:
+    assert FEWEST_AGREEING <= OVERWHELMING_AGREEING
+    assert FEWEST_REGISTERED_POINTS <= FEWEST_CONFIRMING_POINTS
+    assert LOWEST_DOUBTFUL_AGREEMENT < RULES.min_agreement < SMALLEST_CONTAINED_SHARE
+
+
+# --- files
+
+
+def scan(path: Path) -> Fingerprint:
+    """The fingerprint of a file, after it was stored."""
+    deadline = Deadline(60)
+    with open_stream(str(path), limits=FetchLimits(timeout_s=60, max_bytes=10**8), deadline=deadline) as stream:
+        grabbed = grab_frames(
+            stream, num_frames=3, frame_span="spread", deadline=deadline, scan_step_s=STEP_S, scan_longest_s=60
+        )
+    made = make_fingerprint(grabbed.scanned, times_s=grabbed.scanned_times_s)
+    assert made is not None
+    return Fingerprint.from_bytes(made.to_bytes())
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[Fingerprint]:
+    """Two films of the demo, and copies of the first: coarse, and in bars."""
+    folder = tmp_path_factory.mktemp("films")
+    film, other = (render_film(FILMS[number], seed=number) for number in (0, 1))
+    encode_clip(folder / "film.mp4", film, fps=FILMS[0].fps)
+    encode_clip(folder / "other.mp4", other, fps=FILMS[1].fps)
+    paths = [folder / "film.mp4", folder / "other.mp4"]
+    for treatment in ("low_bitrate", "letterbox"):
+        encode_copy(folder / f"{treatment}.mp4", film, fps=FILMS[0].fps, treatment=treatment)
+        paths.append(folder / f"{treatment}.mp4")
+    return [scan(path) for path in paths]
+
+
+def test_encoded_copies_are_one_group(files: list[Fingerprint]) -> None:
+    weighed = weigh(
+        files, scored=[Pair(first=first, second=second, similarity=0.6) for first, second in combinations(range(4), 2)]
+    )
+    assert groups_of(weighed) == [{0, 2, 3}]
+    for row in (2, 3):
+        told = describe_evidence(weighed, kept=0, copy=row, rules=RULES)
+        assert told["verdict"] == "duplicate"
+        assert told["offset_s"] == pytest.approx(0.0, abs=0.25)
+        assert math.isclose(float(str(told["duration_ratio"])), 1.0, abs_tol=0.1)
+
+
+def test_the_documented_columns_are_those_of_the_table() -> None:
+    documented = (Path(__file__).parent.parent / "docs" / "evidence.md").read_text(encoding="utf-8")
+    assert [f"| `{name}` | {meaning} |" for name, meaning in COLUMNS.items()] == [
+        line for line in documented.splitlines() if line.startswith("| `")
+    ]
+    for rule in (Rule.EXACT, Rule.PICTURES, Rule.CONFIRMED, Rule.REGISTERED, Rule.PERSON, Rule.COSINE):
+        assert f"| {rule} |" in documented
