@@ -131,7 +131,8 @@ def _with_columns(
     if url_column == "url":
         original = original.drop(columns=[url_column])
     renamed = {name: free_column_name(frame, name) for name in original.columns if name in added}
-    return pd.concat([pd.DataFrame(dict(added)), original.rename(columns=renamed)], axis=1)
+    # As they are: where a count is missing in one row, pandas would make fractions of the others.
+    return pd.concat([pd.DataFrame(dict(added), dtype=object), original.rename(columns=renamed)], axis=1)
 
 
 def check_rows(rows: int, cleaned: CleanedList, *, url_column: str) -> None:

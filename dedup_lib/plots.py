@@ -447,7 +447,11 @@ def figure_groups(groups: Sequence[Group], *, urls: Sequence[str], thumbnails_di
     largest = sorted(groups, key=lambda group: (-group.size, group.number))[:most]
     rows = []
     for group in largest:
-        ranked = sorted(zip(group.similarities, group.copies, strict=True), key=lambda copy: (-copy[0], copy[1]))
+        # Copies that only a person brought together were never compared, and come last.
+        ranked = sorted(
+            zip(group.similarities, group.copies, strict=True),
+            key=lambda copy: (math.inf if math.isnan(copy[0]) else -copy[0], copy[1]),
+        )
         hidden = len(ranked) - copies_shown
         rows.append(
             StripRow(

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ast
 import base64
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import jinja2
@@ -25,6 +27,7 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from dedup_lib.evidence import Rule, Verdict
 from dedup_lib.plots import COLOURS, FlowStep, flow_steps, short_url, status_meaning, thumbnail_path
 from dedup_lib.records import Status
 from dedup_lib.run_folder import Record, RunFolder, write_text_atomically
@@ -62,13 +65,17 @@ DECISION_WORDS = {
     "frame_span": "where the frames are taken",
     "schema": "what is compared",
     "largest_group": "videos in the largest group",
+    "measure": "what is compared with the threshold",
     "pairs": "pairs of copies",
+    "weighed": "pairs whose pictures were compared",
+    "review": "pairs that a person should look at",
     "searched_deeper": "videos searched deeper than top_k",
 }
 
 FILE_WORDS = {
     "FINAL_RESULT": "the cleaned list: every video once",
     "duplicates": "copies removed, each with the video kept in its place",
+    "review": "pairs of videos that a person should look at, with what is known of them",
     "invalid_urls": "rows that are certainly no video, with the reason",
     "failed_urls": "rows that could not be read, with the reason and whether a retry may help",
     "text_duplicates": "rows whose URL stands above them in another spelling, with the rule",
@@ -311,6 +318,21 @@ def load_rows(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
 
 
+def describe_copy(row: Mapping[Any, object]) -> str:
+    """What speaks for a copy, in a line: the rule, how many pictures agree, and by how much they are shifted; `row` is
+    one of the duplicates CSV."""
+    rule, verdict = (str(row.get(name, "")) for name in ("rule", "verdict"))
+    if rule in ("", Rule.PERSON):
+        return rule
+    words = f"{verdict}: {rule}" if verdict == Verdict.EXCERPT else rule
+    if row.get("frames_compared"):
+        words += f", {row['frames_agreeing']} of {row['frames_compared']}"
+    offset_s = float(str(row.get("offset_s") or 0))
+    return (
+        f"{words}, {abs(offset_s):.1f} s {'later' if offset_s > 0 else 'earlier'}" if abs(offset_s) >= 0.05 else words
+    )
+
+
 def group_tables(
     copies: pd.DataFrame, *, thumbnails_dir: Path, most_groups: int, most_copies: int
 ) -> list[dict[str, object]]:
@@ -335,11 +357,13 @@ def group_tables(
                 "kept": {"url": kept_url, "picture": load_picture(kept_url, thumbnails_dir=thumbnails_dir)},
                 "copies": [
                     {
-                        "url": url,
-                        "similarity": f"{similarity:.4f}",
-                        "picture": load_picture(url, thumbnails_dir=thumbnails_dir),
+                        "url": row["url"],
+                        # Videos that only a person brought together were never compared.
+                        "similarity": "–" if math.isnan(row["similarity"]) else f"{row['similarity']:.4f}",
+                        "why": describe_copy(row),
+                        "picture": load_picture(row["url"], thumbnails_dir=thumbnails_dir),
                     }
-                    for url, similarity in zip(shown["url"], shown["similarity"], strict=True)
+                    for row in shown.to_dict("records")
                 ],
                 "hidden": len(group) - len(shown),
             }

@@ -548,7 +548,7 @@ def list_doubtful(
         for first, second in pairs
     ]
     names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_similarity")]
-    return pd.DataFrame(rows, columns=names)
+    return pd.DataFrame(rows, columns=names, dtype=object)
 
 
 def list_questions(

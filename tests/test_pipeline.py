@@ -34,6 +34,7 @@ OUTPUTS = (
     "invalid_urls.csv",
     "failed_urls.csv",
     "featureless_urls.csv",
+    "review.csv",
     "summary.json",
 )
 
@@ -90,13 +91,17 @@ def test_what_was_planted_is_found(site: Site, flow: Path) -> None:
     assert wrong == []
 
 
-def test_every_row_of_the_list_is_in_one_output(site: Site, flow: Path) -> None:
-    listed = [row["id"] for row in load_rows(site.list_csv)]
+def check_every_row(list_csv: Path, run_dir: Path) -> None:
+    listed = [row["id"] for row in load_rows(list_csv)]
     shared_out = OUTPUTS[:5]
-    found = [row["id"] for name in shared_out for row in load_rows(flow / name)]
+    found = [row["id"] for name in shared_out for row in load_rows(run_dir / name)]
     assert Counter(found) == Counter(listed)
-    rows = json.loads((flow / "summary.json").read_text("utf-8"))["rows"]
+    rows = json.loads((run_dir / "summary.json").read_text("utf-8"))["rows"]
     assert rows["input"] == len(listed) == sum(count for name, count in rows.items() if name != "input")
+
+
+def test_every_row_of_the_list_is_in_one_output(site: Site, flow: Path) -> None:
+    check_every_row(site.list_csv, flow)
 
 
 def test_the_clean_list_keeps_columns_order_and_targets(site: Site, flow: Path) -> None:
@@ -128,11 +133,8 @@ def test_job_folders_are_as_documented_and_empty_ones_are_gone(batch: Path) -> N
     for job in jobs:
         assert re.fullmatch(r"url_\d{4}", job.name)
         assert (job / "url.txt").read_text("utf-8").startswith("http")
-        assert (
-            sorted(path.name for path in job.glob("*.npy"))
-            == ["frame_00.npy", "frame_01.npy", "frame_02.npy"][: len(list(job.glob("*.npy")))]
-        )
-        assert list(job.glob("*.npy"))
+        frames = sorted(path.name for path in job.glob("*.npy"))
+        assert frames and set(frames) <= {f"frame_{position:02}.npy" for position in range(8)}
     record = json.loads((batch / "stages" / "04_clean_jobs.json").read_text("utf-8"))
     assert record["counts"]["empty"] == record["counts"]["jobs"] - len(jobs) > 0
 
@@ -158,24 +160,74 @@ def test_the_number_of_workers_changes_nothing(site: Site, direct: Path, tmp_pat
     assert read_outputs(alone) == read_outputs(direct)
 
 
-def test_another_threshold_fetches_nothing_and_merges_more(site: Site, direct: Path, tmp_path: Path) -> None:
+def test_the_cosine_alone_finds_less_and_fetches_nothing(site: Site, direct: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "strict"
     shutil.copytree(direct, run_dir)
     requests = sum(site.server.requests.values())
-    run_flow(site, run_dir, only="06", cosine_thresh=0.95, auto_clean=False)
+    run_flow(site, run_dir, only="06", decide="cosine", cosine_thresh=0.95, auto_clean=False)
     assert sum(site.server.requests.values()) == requests
     strict, loose = (json.loads((path / "summary.json").read_text("utf-8")) for path in (run_dir, direct))
+    assert (strict["decision"]["measure"], loose["decision"]["measure"]) == ("cosine", "agreement")
     assert 0 < strict["rows"]["duplicates"] < loose["rows"]["duplicates"]
     assert strict["rows"]["invalid"] == 0
     assert strict["rows"]["final"] > loose["rows"]["final"]
+    assert {row["rule"] for row in load_rows(run_dir / "duplicates.csv")} == {"cosine"}
 
 
-def test_the_best_copy_is_kept_when_asked(site: Site, direct: Path, tmp_path: Path) -> None:
-    run_dir = tmp_path / "best"
+def test_other_rules_fetch_nothing_and_an_excerpt_that_stays_is_for_review(
+    site: Site, direct: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "kept"
     shutil.copytree(direct, run_dir)
-    run_flow(site, run_dir, only="06", keep="best")
-    rows = {row["url"]: row for row in load_rows(run_dir / "duplicates.csv")}
-    assert len(rows) == len(load_rows(direct / "duplicates.csv"))
+    (run_dir / "stages" / "06_search_and_clean.json").unlink()
+    requests = sum(site.server.requests.values())
+    extracted = (run_dir / "stages" / "03_extract.json").read_bytes()
+    run_flow(site, run_dir, only="06", min_agreement=0.6, excerpts="keep", keep="first_seen")
+    assert sum(site.server.requests.values()) == requests
+    assert (run_dir / "stages" / "03_extract.json").read_bytes() == extracted
+    assert json.loads((run_dir / "summary.json").read_text("utf-8"))["decision"]["threshold"] == 0.6
+    teaser = site.server.url("mirror/tower_teaser.mp4")
+    assert teaser in {row["video_url"] for row in load_rows(run_dir / "FINAL_RESULT.csv")}
+    assert load_rows(direct / "review.csv") == []
+    assert {row["kept_because"] for row in load_rows(run_dir / "duplicates.csv")} == {"first in the list"}
+    (row,) = load_rows(run_dir / "review.csv")
+    assert (row["first_url"], row["second_url"]) == (site.server.url("tall/up-the-tower.mp4"), teaser)
+    assert (row["verdict"], float(row["copy_coverage"])) == ("excerpt", 1.0)
+
+
+def test_what_a_person_decided_beside_the_list_is_honoured(site: Site, direct: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "lists" / "videos.csv"
+    listed.parent.mkdir()
+    shutil.copy(site.list_csv, listed)
+    decisions = listed.with_name("decisions.csv")
+    films, copies = ("spots/lights-out.mp4", "spots/landing-site.mp4"), ("spots/whiskers.mp4", "mirror/cat_4x3.mp4")
+    decisions.write_text(
+        "first_url,second_url,decision,decided_at\n"
+        f"{','.join(map(site.server.url, films))},same,\n"
+        f"{','.join(map(site.server.url, copies))},different,\n",
+        encoding="utf-8",
+    )
+    run_dir = tmp_path / "run"
+    shutil.copytree(direct, run_dir)
+    requests = sum(site.server.requests.values())
+    run_flow(site, run_dir, input_csv=str(listed))
+    assert sum(site.server.requests.values()) == requests
+    by_person = [row for row in load_rows(run_dir / "duplicates.csv") if row["rule"] == "a person's decision"]
+    assert [{row["url"], row["duplicate_of"]} for row in by_person] == [set(map(site.server.url, films))]
+    assert by_person[0]["similarity"] in ("", "0.0")
+    final = {row["video_url"] for row in load_rows(run_dir / "FINAL_RESULT.csv")}
+    assert set(map(site.server.url, copies)) <= final
+    assert len(final & set(map(site.server.url, films))) == 1
+    check_every_row(listed, run_dir)
+    assert "a person&#39;s decision" in (run_dir / "reports" / "index.html").read_text("utf-8")
+
+    decisions.unlink()
+    run_flow(site, run_dir, only="06")
+    assert read_outputs(run_dir) == read_outputs(direct)
+
+
+def test_the_best_copy_is_kept(site: Site, direct: Path) -> None:
+    rows = {row["url"]: row for row in load_rows(direct / "duplicates.csv")}
     small = rows[site.server.url("mirror/morning_small.mp4")]
     assert (small["duplicate_of"], small["kept_because"]) == (
         site.server.url("spots/slow-mornings.mp4"),
@@ -243,7 +295,7 @@ def test_a_notebook_runs_by_plain_papermill(site: Site, tmp_path: Path) -> None:
             check=True,
             capture_output=True,
         )
-    assert len(load_rows(tmp_path / "run" / "videos.unique.csv")) == 30
+    assert len(load_rows(tmp_path / "run" / "videos.unique.csv")) == 32
 
 
 def test_a_failing_notebook_stops_the_run_with_its_reason(site: Site, tmp_path: Path) -> None:

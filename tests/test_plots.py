@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from dedup_lib import plots
 from dedup_lib.accuracy import CurvePoint, VariantScore
+from dedup_lib.evidence import Verdict
 from dedup_lib.records import Group, Pair, Status, SweepPoint
 
 HOSTILE = "https://example.com/$\\frac{$_^{/例え\n\x00\ud800?a=$1$"
@@ -29,6 +30,11 @@ CURVE = [
     CurvePoint(threshold=0.9, precision=None, recall=0.0, mean_group_recall=None),
 ]
 RECALLS = [VariantScore(name="grey", clips=4, found=3, similarities=(0.9, None, 0.8, 0.9))]
+
+MEASURES = {
+    "pictures agree": {"duplicate": [0.9, 1.0], "review": [], "different": [0.1]},
+    "pictures agree, points confirm": {"duplicate": [], "review": [0.2]},
+}
 
 
 def draw(figure: Figure) -> None:
@@ -62,6 +68,7 @@ FIGURES = {
     "flow": lambda: plots.figure_flow(ROWS),
     "throughput": lambda: plots.figure_throughput(np.array([3.0, 1.0, 2.0])),
     "resources": lambda: plots.figure_resources(SAMPLES),
+    "measures": lambda: plots.figure_measures(MEASURES, threshold=0.3),
     "curves": lambda: plots.figure_curves({"a": CURVE, "b": CURVE}, thresholds={"a": 0.5, "b": 0.9}),
     "recalls": lambda: plots.figure_recalls(RECALLS, words={}, threshold=0.9),
     "likeness": lambda: plots.figure_likeness(np.array([0.9, np.nan]), np.array([0.2]), threshold=0.8),
@@ -78,6 +85,8 @@ EMPTY_FIGURES = {
         "No such pairs",
     ),
     "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path()), "No video has a copy"),
+    "measures": (lambda: plots.figure_measures({}, threshold=0.3), "The cosine alone decides"),
+    "measures of nothing": (lambda: plots.figure_measures({"a": {"review": []}}, threshold=0.3), "No pair came"),
     "curves": (lambda: plots.figure_curves({}, thresholds={}), "No settings"),
     "recalls": (lambda: plots.figure_recalls([], words={}, threshold=0.9), "No variants"),
     "likeness": (lambda: plots.figure_likeness(np.array([np.nan]), np.array([]), threshold=0.9), "No two videos"),
@@ -229,6 +238,25 @@ def test_groups_show_the_largest_first_with_the_kept_video_in_front(urls: list[s
     assert "group 2\n5 videos\n1 not shown" in said
 
 
+def test_copies_that_were_never_compared_come_last_in_their_group(urls: list[str], tmp_path: Path) -> None:
+    nan = float("nan")
+    group = Group(number=1, kept=0, copies=(1, 2, 3, 4), similarities=(nan, 0.4, float("nan"), 0.9))
+    figure = plots.figure_groups([group], urls=urls, thumbnails_dir=tmp_path)
+    captions = [ax.get_title(loc="left") for ax in figure.axes if ax.axison]
+    assert captions == [f"example.com/{name}.mp4" for name in "aecb"]
+
+
+def test_measures_are_counted_by_rule_and_verdict() -> None:
+    said = texts(plots.figure_measures(MEASURES, threshold=0.3))
+    assert "Pictures agree\n" in said and "Pictures agree, points confirm" in said
+    assert [said.count(label) for label in ("duplicate: 2", "different: 1", "review: 1", "duplicate: 0")] == [
+        1,
+        1,
+        1,
+        0,
+    ]
+
+
 @given(text=st.text(max_size=80), most=st.integers(1, 60))
 def test_shortening_keeps_both_ends_and_the_limit(text: str, most: int) -> None:
     short = plots.shorten_middle(text, most=most)
@@ -236,6 +264,10 @@ def test_shortening_keeps_both_ends_and_the_limit(text: str, most: int) -> None:
     assert (short == text) == (len(text) <= most or text == short)
     if len(text) > most >= 3:
         assert (short[0], short[-1]) == (text[0], text[-1])
+
+
+def test_every_verdict_has_a_colour() -> None:
+    assert {plots.COLOURS[plots.VERDICT_MEANINGS[verdict]] for verdict in Verdict} <= set(plots.COLOURS.values())
 
 
 def test_every_status_has_a_colour() -> None:

@@ -328,6 +328,67 @@ def test_groups_come_largest_first_and_copies_nearest_first(tmp_path: Path) -> N
     assert [copy["url"] for copy in tables[0]["copies"]] == ["e", "f"]
 
 
+EVIDENCE = [
+    ({"verdict": "duplicate", "rule": "cosine"}, "cosine"),
+    (
+        {"verdict": "duplicate", "rule": "pictures agree", "frames_agreeing": "19", "frames_compared": "20"},
+        "pictures agree, 19 of 20",
+    ),
+    (
+        {
+            "verdict": "excerpt",
+            "rule": "pictures agree",
+            "frames_agreeing": "8",
+            "frames_compared": "8",
+            "offset_s": "-12.26",
+        },
+        "excerpt: pictures agree, 8 of 8, 12.3 s earlier",
+    ),
+    (
+        {
+            "verdict": "duplicate",
+            "rule": "pictures agree when laid on one another",
+            "offset_s": "3.0",
+            "frames_agreeing": "4",
+            "frames_compared": "9",
+        },
+        "pictures agree when laid on one another, 4 of 9, 3.0 s later",
+    ),
+    ({"verdict": "duplicate", "rule": "pictures agree", "offset_s": "0.02"}, "pictures agree"),
+    (
+        {"verdict": "duplicate", "rule": "a person's decision", "frames_agreeing": "1", "frames_compared": "9"},
+        "a person's decision",
+    ),
+    ({"rule": HOSTILE_TEXT}, HOSTILE_TEXT),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize(("row", "words"), EVIDENCE)
+def test_what_speaks_for_a_copy_is_one_line(row: dict[str, str], words: str) -> None:
+    assert report.describe_copy(row) == words
+
+
+def test_the_overview_says_what_speaks_for_a_copy(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", copies=len(EVIDENCE))
+    copies = pd.read_csv(run_dir / "duplicates.csv", dtype=str)
+    evidence = pd.DataFrame([row for row, _ in EVIDENCE] * 2).fillna("")
+    pd.concat([copies, evidence], axis=1).to_csv(run_dir / "duplicates.csv", index=False)
+    page = open_page(report.write_index(run_dir))
+    for _, words in EVIDENCE:
+        assert page.text.count(words) >= 2
+
+
+def test_copies_that_were_never_compared_come_last_and_have_no_number(tmp_path: Path) -> None:
+    rows = [("b", "a", "", "1"), ("c", "a", "0.5", "1"), ("d", "a", "", "1"), ("e", "a", "0.9", "1")]
+    copies = pd.DataFrame(rows, columns=["url", "duplicate_of", "similarity", "group"])
+    (table,) = report.group_tables(copies, thumbnails_dir=tmp_path, most_groups=9, most_copies=9)
+    shown: Any = table["copies"]
+    assert [(copy["url"], copy["similarity"]) for copy in shown] == [
+        *(("e", "0.9000"), ("c", "0.5000"), ("b", "–"), ("d", "–"))
+    ]
+
+
 def test_overview_says_how_many_reasons_it_leaves_out(tmp_path: Path) -> None:
     page = open_page(report.write_index(write_run(tmp_path / "run"), most_reasons=1))
     assert "and 1 more reason" in page.text
