@@ -132,8 +132,9 @@ def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_
 
 
 def draw_strip(frames: Sequence[Frames]) -> Frames:
-    """Up to eight frames side by side, 96 px high: RGB (96, W, 3)."""
-    step = max(1, math.ceil(len(frames) / 8))
+    """Up to four frames side by side, 96 px high: RGB (96, W, 3)."""
+    # More would be cut off, or too small to see, where strips stand beside each other.
+    step = max(1, math.ceil(len(frames) / 4))
     shrunk = []
     for frame in frames[::step]:
         width_px = max(1, round(frame.shape[1] * THUMBNAIL_HEIGHT_PX / frame.shape[0]))

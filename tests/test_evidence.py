@@ -653,12 +653,3 @@ def test_encoded_copies_are_one_group(files: list[Fingerprint]) -> None:
         assert told["verdict"] == "duplicate"
         assert told["offset_s"] == pytest.approx(0.0, abs=0.25)
         assert math.isclose(float(str(told["duration_ratio"])), 1.0, abs_tol=0.1)
-
-
-def test_the_documented_columns_are_those_of_the_table() -> None:
-    documented = (Path(__file__).parent.parent / "docs" / "evidence.md").read_text(encoding="utf-8")
-    assert [f"| `{name}` | {meaning} |" for name, meaning in COLUMNS.items()] == [
-        line for line in documented.splitlines() if line.startswith("| `")
-    ]
-    for rule in (Rule.EXACT, Rule.PICTURES, Rule.CONFIRMED, Rule.REGISTERED, Rule.PERSON, Rule.COSINE):
-        assert f"| {rule} |" in documented

@@ -10,8 +10,10 @@ import click
 import pandas as pd
 import pytest
 
+from dedup_lib import memory
 from dedup_lib.clean import clean_list
 from dedup_lib.cli import commands
+from dedup_lib.evidence import COLUMNS, Rule, Verdict
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Status
 from dedup_lib.run import load_profile
 from dedup_lib.run_folder import find_project_root
@@ -20,13 +22,14 @@ from dedup_lib.tables import REPORT_COLUMNS
 
 ROOT = find_project_root(Path(__file__).parent)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EVIDENCE = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PARAMETERS = {name for cls in SETTINGS.values() for name in parameter_types(cls)}
 
 
-def table_below(heading: str, *, nth: int = 0) -> list[list[str]]:
+def table_below(heading: str, *, nth: int = 0, text: str = README) -> list[list[str]]:
     """The cells of a table of a section, without its head."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    section = text.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     tables = re.findall(r"(?:^\|.*\n)+", section, re.MULTILINE)
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in tables[nth].strip().splitlines()]
     return rows[2:]
@@ -102,6 +105,32 @@ def test_columns_of_the_duplicates_are_listed() -> None:
         pd.DataFrame({"link": urls}), url_column="link", outcomes=outcomes, groups=groups, auto_clean=True
     )
     assert list(cleaned.duplicates) == [*listed, "link"]
+
+
+def test_columns_of_the_evidence_are_explained() -> None:
+    assert table_below("Columns", text=EVIDENCE) == [[f"`{name}`", words] for name, words in COLUMNS.items()]
+
+
+def test_verdicts_rules_and_decisions_are_explained() -> None:
+    assert [row[0] for row in table_below("Verdicts", text=EVIDENCE)] == [f"`{verdict}`" for verdict in Verdict]
+    assert [row[0] for row in table_below("Rules", text=EVIDENCE)] == [f"`{rule}`" for rule in Rule]
+    (example,) = re.findall(r"```csv\n(.*?)```", EVIDENCE, re.DOTALL)
+    header, *lines = (line.split(",") for line in example.splitlines())
+    assert tuple(header) == memory.COLUMNS
+    assert {line[2] for line in lines} == set(memory.Decision)
+
+
+def test_a_decision_may_be_written_as_explained(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```csv\n(.*?)```", EVIDENCE, re.DOTALL)
+    (tmp_path / "decisions.csv").write_text(example, encoding="utf-8")
+    assert len(memory.load_decisions(tmp_path / "decisions.csv")) == 2
+
+
+def test_links_lead_somewhere() -> None:
+    for path, text in ((ROOT / "README.md", README), (ROOT / "docs" / "evidence.md", EVIDENCE)):
+        links = re.findall(r"\]\(([^)#]+)\)", text)
+        assert links
+        assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
 def test_counterparts_of_the_scripts_exist() -> None:
