@@ -193,6 +193,19 @@ def histogram_edges(values: NDArray[np.floating[Any]], *, threshold: float) -> N
     return edges
 
 
+def label_counts(counts: NDArray[Any], *, noun: str, ax: Axes) -> bool:
+    """Scale and label the axis of a histogram's counts; whether it became logarithmic, because one bar dwarfs the
+    others."""
+    is_log = has_dwarfing_bar(counts)
+    if is_log:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.6)
+    else:
+        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_ylabel(f"{noun}, log scale" if is_log else noun)
+    return is_log
+
+
 def plot_similarities(values: NDArray[np.floating[Any]], *, threshold: float, title: str, noun: str, ax: Axes) -> Axes:
     """Histogram of similarities (N,), bars at or above the threshold in the colour of duplicates.
 
@@ -218,15 +231,9 @@ def plot_similarities(values: NDArray[np.floating[Any]], *, threshold: float, ti
             linewidth=0.6,
             label=f"{words}: {counts[chosen].sum():,}",
         )
-    is_log = has_dwarfing_bar(counts)
-    if is_log:
-        ax.set_yscale("log")
-        ax.set_ylim(bottom=0.6)
-    else:
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    label_counts(counts, noun=noun, ax=ax)
     missing = len(values) - len(finite)
     ax.set_xlabel("similarity" + (f" ({missing:,} {noun} without one)" if missing else ""))
-    ax.set_ylabel(f"{noun}, log scale" if is_log else noun)
     ax.margins(x=0.02)
     ax.legend(loc="best")
     return mark_threshold(threshold, ax=ax)
@@ -732,14 +739,9 @@ def plot_likeness(
             linewidth=0.6,
             label=label,
         )
-    is_log = has_dwarfing_bar(counts)
-    if is_log:
-        ax.set_yscale("log")
-        ax.set_ylim(bottom=0.6)
-    else:
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    if not label_counts(counts, noun="pairs", ax=ax):
         ax.set_ylim(0, max(1, counts.max()) * 1.25)
-    ax.set(xlabel="similarity", ylabel="pairs, log scale" if is_log else "pairs", xlim=(edges[0], edges[-1]))
+    ax.set(xlabel="similarity", xlim=(edges[0], edges[-1]))
     ax.legend(loc="upper center")
     return mark_threshold(threshold, ax=ax)
 
