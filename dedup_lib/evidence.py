@@ -48,7 +48,6 @@ FEWEST_CONFIRMING_POINTS = 30
 CONFIRMING_FRACTION = 0.3
 """So many points, and this share of their matches, confirm pictures that agree."""
 
-
 SETTLED_SHARE = 0.8
 """Where both videos have so much in common, a second opinion is not asked."""
 
@@ -118,13 +117,16 @@ class Evidence:
     @property
     def is_enough(self) -> bool:
         """Whether as many pictures agree as a proof needs."""
-        return self.pictures is not None and self.pictures.agreeing >= min(FEWEST_AGREEING, self.fewest_pictures)
+        return self._has_enough(self.pictures)
+
+    def _has_enough(self, stretch: Stretch | None) -> bool:
+        return stretch is not None and stretch.agreeing >= min(FEWEST_AGREEING, self.fewest_pictures)
 
     def _proves(self, stretch: Stretch | None) -> bool:
         """Whether what agrees is enough, and either changes with time or is nearly identical."""
         return (
             stretch is not None
-            and stretch.agreeing >= min(FEWEST_AGREEING, self.fewest_pictures)
+            and self._has_enough(stretch)
             and (stretch.scenes >= FEWEST_SCENES or stretch.distance_bits <= CLOSE_BITS)
         )
 
@@ -183,7 +185,7 @@ class Evidence:
         if self.registered is not None and self.is_registered:
             allowed.append((self.registered.strength, Rule.REGISTERED, self.registered))
         if not allowed:
-            return (Rule.UNCONFIRMED if self.pictures is not None and self.is_enough else Rule.WEAK), self.pictures
+            return (Rule.UNCONFIRMED if self.is_enough else Rule.WEAK), self.pictures
         _, rule, stretch = max(allowed, key=lambda one: one[0])
         return rule, stretch
 
@@ -413,7 +415,7 @@ def _compare(
         proposed,
         pictures=pictures,
         fewest_pictures=min(len(first.times_s), len(second.times_s)),
-        is_exact=_is_same(first, second),
+        is_exact=pictures is not None and _is_same(first, second),
     )
     if evidence.is_settled:
         return evidence

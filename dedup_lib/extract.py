@@ -250,8 +250,8 @@ def extract_videos(
     earlier = ledger.load()
     kind = fingerprint_kind(scan, recipe)
     known = {} if overwrite else sink.find_saved(earlier, row_of)
-    fingerprinted = ledger.list_fingerprints(kind)
-    known = {url: o for url, o in known.items() if o.status != Status.OK or o.key in fingerprinted}
+    kinds = ledger.load_kinds()
+    known = {url: o for url, o in known.items() if o.status != Status.OK or kinds.get(o.key) == kind}
     report = ExtractReport(outcomes={url: o for url, o in known.items() if not o.retryable})
     ledger.record(outcome for url, outcome in report.outcomes.items() if earlier.get(url) != outcome)
     report.skipped = len(report.outcomes)

@@ -100,11 +100,6 @@ class Ledger:
             for row in outcomes
         }
 
-    def list_fingerprints(self, kind: str) -> set[str]:
-        """The keys of the videos that have a fingerprint of this kind."""
-        with self._explained():
-            return {key for (key,) in self._database.execute("SELECT key FROM fingerprints WHERE kind = ?", (kind,))}
-
     def load_kinds(self) -> dict[str, str]:
         """The kind of each fingerprint by the key of its video."""
         with self._explained():

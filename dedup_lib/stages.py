@@ -542,8 +542,9 @@ def list_doubtful(
     """The pairs that a person should look at, as in review.csv, the most uncertain first. Pairs that were `decided`
     are left out."""
     pairs = find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
+    urls = listed.urls
     rows = [
-        {"first_url": listed.urls[first], "second_url": listed.urls[second]}
+        {"first_url": urls[first], "second_url": urls[second]}
         | describe_evidence(weighed, kept=first, copy=second, rules=plan.rules)
         for first, second in pairs
     ]

@@ -144,7 +144,7 @@ def test_any_fingerprint_comes_back(tmp_path_factory: pytest.TempPathFactory, da
     path = tmp_path_factory.mktemp("ledger") / "ledger.sqlite"
     with Ledger(path, RECIPE) as ledger:
         ledger.record([Outcome(url=url, status=Status.OK)], fingerprints={url: data}, kind=kind)
-        assert ledger.list_fingerprints(kind) == {video_key(url)}
+        assert ledger.load_kinds() == {video_key(url): kind}
     assert load_fingerprints(path, url) == {url: (kind, data)}
 
 
@@ -161,11 +161,7 @@ def test_a_later_fingerprint_replaces_one_of_any_kind(path: Path) -> None:
         ledger.record([], fingerprints={"a": b"1", "b": b"2"}, kind="fine")
         ledger.record([FULL])
         ledger.record([], fingerprints={"a": b"3"}, kind="coarse")
-        assert (ledger.list_fingerprints("fine"), ledger.list_fingerprints("coarse")) == (
-            {video_key("b")},
-            {video_key("a")},
-        )
-        assert ledger.list_fingerprints("") == set()
+        assert ledger.load_kinds() == {video_key("b"): "fine", video_key("a"): "coarse"}
         assert ledger.load_fingerprints(["a", "b"]) == {"a": ("coarse", b"3"), "b": ("fine", b"2")}
 
 
