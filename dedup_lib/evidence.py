@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.alignment import ORIENTATIONS, Hashes, Stretch, align, count_differing_bits, hash_pictures, turn
+from dedup_lib.alignment import Hashes, Stretch, align, count_differing_bits, hash_orientations, hash_pictures
 from dedup_lib.candidates import propose_pairs
 from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
 from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
@@ -245,10 +245,10 @@ class _HashesOfList:
         def make(row: int) -> NDArray[np.uint8]:
             fingerprint = fingerprints[row]
             assert fingerprint is not None
-            return np.stack([hash_pictures(turn(fingerprint.miniatures, way)) for way in ORIENTATIONS])
+            return hash_orientations(fingerprint.miniatures)
 
         self.of: Callable[[int], NDArray[np.uint8]] = lru_cache(maxsize=FINGERPRINTS_AT_HAND)(make)
-        """Of the video in a row: uint8 (8, N, 32), in the order of `ORIENTATIONS`."""
+        """Of the video in a row: uint8 (8, N, 32), in the order of `alignment.ORIENTATIONS`."""
 
 
 @dataclass(frozen=True, kw_only=True)

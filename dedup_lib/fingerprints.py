@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dedup_lib.frames import cut_bars, is_flat
 from dedup_lib.records import Frames, Recipe, Scan
 
-VERSION = 1
+VERSION = 2
 """Raised when a change here changes fingerprints: those of before are then made again."""
 
 MINIATURE_PX = 64
@@ -29,6 +29,11 @@ PICTURE_SIDE_PX = 256
 POINTS_A_FRAME = 150
 FEWEST_POINT_FRAMES, MOST_POINT_FRAMES = 8, 16
 SECONDS_A_POINT_FRAME = 4.0
+
+LEAST_MOTION = 0.02
+STILLNESS_STEPS = 2
+"""How still a picture is counts in half octaves of how much it differs from its neighbour, as a share of its contrast;
+less than `LEAST_MOTION` of that is noise."""
 
 DESCRIPTOR_BYTES = 32
 """The second half of a descriptor is the first half of the mirrored picture's."""
@@ -149,29 +154,56 @@ def make_fingerprint(frames: Sequence[Frames], *, times_s: Sequence[float]) -> F
     # Small pictures are enlarged: the detector finds nothing in 50 pixels.
     scale = PICTURE_SIDE_PX / max(height, width)
     size_px = max(1, round(width * scale)), max(1, round(height * scale))
-    points, descriptors, owners, num_frames = _find_points(grey, size_px, span_s=kept[-1][0] - kept[0][0])
     square = (MINIATURE_PX, MINIATURE_PX)
+    miniatures = np.stack([cv2.resize(one, square, interpolation=cv2.INTER_AREA) for one in grey]).astype(np.uint8)
+    shown_s = np.array([time_s for time_s, _ in kept], np.float32)
+    chosen = _choose_point_frames(miniatures, shown_s)
+    points, descriptors, owners = _find_points([grey[index] for index in chosen], size_px)
     return Fingerprint(
-        times_s=np.array([time_s for time_s, _ in kept], np.float32),
-        miniatures=np.stack([cv2.resize(one, square, interpolation=cv2.INTER_AREA) for one in grey]).astype(np.uint8),
+        times_s=shown_s,
+        miniatures=miniatures,
         size_px=size_px,
         points=points,
         descriptors=descriptors,
         frames=owners,
-        num_frames=num_frames,
+        num_frames=len(chosen),
     )
 
 
-def _find_points(
-    grey: Sequence[NDArray[np.uint8]], size_px: tuple[int, int], *, span_s: float
-) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32], int]:
-    """Local features of some frames spread over all: points, descriptors, the frame of each, and how many frames."""
+def _choose_point_frames(miniatures: NDArray[np.uint8], times_s: NDArray[np.float32]) -> list[int]:
+    """Which pictures, rising, to look for local features in: the stillest ones, well apart.
+
+    What a picture shows decides, not its place: the same ones are chosen after an intro was put before them or their
+    beginning was cut off. And a still picture is a sharp one.
+    """
+    span_s = float(times_s[-1] - times_s[0])
     wanted = min(max(round(span_s / SECONDS_A_POINT_FRAME), FEWEST_POINT_FRAMES), MOST_POINT_FRAMES)
-    chosen = sorted({int((place + 0.5) * len(grey) / wanted) for place in range(wanted)})
+    # So close that the wanted number fits however they fall.
+    apart_s = span_s / (2 * wanted)
+    pictures = miniatures.astype(np.float32)
+    steps = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2))
+    # A cut beside it makes no picture less still than a moving one.
+    motion = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf)) if len(steps) else np.zeros(1)
+    motion = np.minimum(motion, 255.0) / np.maximum(pictures.std(axis=(1, 2)), 1.0)
+    # What differs less than an encoder makes it is the same. Where all of it is, regular places are chosen.
+    stillness = np.round(STILLNESS_STEPS * np.log2(motion + LEAST_MOTION))
+    places_s = times_s[0] + (np.arange(wanted) + 0.5) * span_s / wanted
+    off_s = np.abs(times_s[:, None] - places_s[None]).min(axis=1)
+    chosen: list[int] = []
+    for index in np.lexsort((off_s, stillness)):
+        if len(chosen) < wanted and all(abs(times_s[index] - times_s[other]) > apart_s for other in chosen):
+            chosen.append(int(index))
+    return sorted(chosen)
+
+
+def _find_points(
+    grey: Sequence[NDArray[np.uint8]], size_px: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]:
+    """Local features of these frames: points, descriptors, the frame of each."""
     points, descriptors, owners = [], [], []
-    for owner, index in enumerate(chosen):
-        shrinks = grey[index].shape[1] >= size_px[0]
-        picture = cv2.resize(grey[index], size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    for owner, frame in enumerate(grey):
+        shrinks = frame.shape[1] >= size_px[0]
+        picture = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
         found, vectors = _sift().detectAndCompute(picture, None)
         if vectors is None:
             continue
@@ -180,9 +212,8 @@ def _find_points(
         descriptors.append(encode_descriptors(np.asarray(vectors[best], np.float32)))
         owners.append(np.full(len(best), owner, np.int32))
     if not points:
-        none = np.zeros((0, 2), np.float32), np.zeros((0, DESCRIPTOR_BYTES), np.uint8), np.zeros(0, np.int32)
-        return *none, len(chosen)
-    return np.concatenate(points), np.concatenate(descriptors), np.concatenate(owners), len(chosen)
+        return np.zeros((0, 2), np.float32), np.zeros((0, DESCRIPTOR_BYTES), np.uint8), np.zeros(0, np.int32)
+    return np.concatenate(points), np.concatenate(descriptors), np.concatenate(owners)
 
 
 def fingerprint_kind(scan: Scan, recipe: Recipe) -> str:
