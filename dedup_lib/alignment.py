@@ -4,6 +4,7 @@ at which they agree. Pure.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,6 +41,7 @@ def _cosine_transform() -> NDArray[np.float32]:
 
 _TRANSFORM = _cosine_transform()
 _MIRRORED = np.where(np.arange(1, 17) % 2, np.float32(-1), np.float32(1))
+"""A mirrored picture has its odd frequencies with the other sign."""
 
 
 def hash_pictures(miniatures: NDArray[np.uint8]) -> Hashes:
@@ -47,26 +49,33 @@ def hash_pictures(miniatures: NDArray[np.uint8]) -> Hashes:
 
     PDQ without its scaling: Facebook, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019.
     """
-    return _pack(_above_median(_transform(miniatures)))
+    return _pack(_above_median(find_frequencies(miniatures)))
 
 
 def hash_orientations(miniatures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The hashes of the pictures (N, 64, 64) in each of the `ORIENTATIONS`: (8, N, 32).
 
-    They need one transform: a mirrored picture has its odd frequencies with the other sign, and one whose rows and
-    columns are exchanged has its frequencies exchanged.
+    They need one transform, see `turn_frequencies`.
     """
-    waves = _transform(miniatures)
+    waves = find_frequencies(miniatures)
     hashes = np.empty((len(ORIENTATIONS), len(miniatures), HASH_BITS // 8), np.uint8)
     for orientation in range(4):
-        across, down = (_MIRRORED if orientation & bit else 1.0 for bit in (1, 2))
-        above = _above_median(waves * across * np.reshape(down, (-1, 1)))
+        above = _above_median(turn_frequencies(waves, orientation))
         hashes[orientation], hashes[orientation | 4] = _pack(above), _pack(above.transpose(0, 2, 1))
     return hashes
 
 
-def _transform(miniatures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Frequencies (N, 16, 16), down and across."""
+def turn_frequencies(waves: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+    """The lowest frequencies (N, F, F) that the pictures have in one of the `ORIENTATIONS`: one whose rows and columns
+    are exchanged has its frequencies exchanged."""
+    signs = _MIRRORED[: waves.shape[1]]
+    across, down = (signs if orientation & bit else np.ones_like(signs) for bit in (1, 2))
+    turned = waves * across * down[:, None]
+    return turned.transpose(0, 2, 1) if orientation & 4 else turned
+
+
+def find_frequencies(miniatures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The lowest 16 × 16 frequencies of pictures (N, 64, 64), without the constant ones: (N, 16, 16), down and across."""
     return np.asarray(_TRANSFORM @ miniatures.astype(np.float32) @ _TRANSFORM.T)
 
 
@@ -107,6 +116,8 @@ class Stretch:
     """Median distance of the pictures that agree."""
     scenes: int = 1
     """How many of them show something else than the one before."""
+    correlation: float = math.nan
+    """How alike both videos change in it, -1 to 1 (`changes`); NaN where that was not asked."""
 
     @property
     def agreement(self) -> float:

@@ -1,4 +1,5 @@
-"""Which videos are worth comparing: those that share visual words. Loose on purpose, and cheap. Pure.
+"""Which videos are worth comparing: those that share visual words, and of pictures that show few, those with the same
+coarse shapes. Loose on purpose, and cheap. Pure.
 
 A visual word is the first bits of a local feature's code. Words that many videos show (a logo, a title card, the
 intro of a channel) count little, those of few videos much: J. Sivic, A. Zisserman, "Video Google", 2003.
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dedup_lib.changes import trace_course
 from dedup_lib.fingerprints import Fingerprint, mirror_descriptors
 
 FEWEST_WORD_BITS, MOST_WORD_BITS = 16, 32
@@ -29,8 +31,13 @@ LOWEST_DEVIATIONS = 2.5
 
 SMALLEST_DEVIATION = 0.008
 
-
 FEWEST_TO_DAMP = 50
+
+FEW_POINTS_A_FRAME = 60
+"""Blurred and tiny pictures have so few local features that words hardly find their copies."""
+
+LOWEST_SHAPE_COSINE = 0.9
+"""Of the mean coarse shapes of two copies."""
 
 Bag = NDArray[np.uint32]
 """The words of one video, each once, rising."""
@@ -43,26 +50,69 @@ class Candidate:
     first: int
     second: int
     score: float
-    """Cosine of the two bags of words."""
-    mirrored: bool
-    """Whether they share more when one of them is mirrored."""
+    """Cosine of the two bags of words; 0 where only their coarse shapes are alike."""
+    mirrored: bool | None
+    """Whether they share more when one of them is mirrored; None where no word says so."""
 
 
 def propose_pairs(fingerprints: Sequence[Fingerprint | None], *, most: int, damp_hubs: bool = True) -> list[Candidate]:
     """For each video the `most` others that share most visual words with it, as it is or mirrored; in order of rows.
 
     With `damp_hubs` each word is weighed by how few videos show it, and each video's scores by how much it scores with
-    the bulk of the collection, so that one that shares a little with all of them proposes none of them.
+    the bulk of the collection, so that one that shares a little with all of them proposes none of them. A video of few
+    local features proposes besides those whose coarse shapes are most like its own.
     """
     rows, heads, mirrored_heads = [], [], []
+    shapes: dict[int, NDArray[np.float32]] = {}
+    poor: list[int] = []
     # Each fingerprint is looked at once: they may come from a disk.
     for row, one in enumerate(fingerprints):
-        if one is not None and len(one.descriptors):
+        if one is None:
+            continue
+        shapes[row] = _mean_shape(one)
+        if len(one.points) < FEW_POINTS_A_FRAME * one.num_frames:
+            poor.append(row)
+        if len(one.descriptors):
             rows.append(row)
             heads.append(_heads(one.descriptors))
             mirrored_heads.append(_heads(mirror_descriptors(one.descriptors)))
+    found = _propose_by_words(rows, heads, mirrored_heads, most=most, damp_hubs=damp_hubs)
+    for first, second in _propose_by_shapes(shapes, poor, most=most) - found.keys():
+        found[first, second] = Candidate(first=first, second=second, score=0.0, mirrored=None)
+    return [found[pair] for pair in sorted(found)]
+
+
+def _mean_shape(fingerprint: Fingerprint) -> NDArray[np.float32]:
+    mean = trace_course(fingerprint.miniatures, times_s=fingerprint.times_s).shapes.mean(axis=0)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-6), np.float32)
+
+
+def _propose_by_shapes(
+    shapes: dict[int, NDArray[np.float32]], rows: Sequence[int], *, most: int
+) -> set[tuple[int, int]]:
+    """For each of these rows the `most` others whose mean shapes are most like its own."""
+    known = np.array(list(shapes), int)
+    every = np.stack(list(shapes.values())) if shapes else np.zeros((0, 1), np.float32)
+    proposed = set()
+    for row in rows:
+        cosines = every @ shapes[row]
+        cosines[known == row] = -1
+        near = np.flatnonzero(cosines >= LOWEST_SHAPE_COSINE)
+        for other in known[near[np.argsort(-cosines[near], kind="stable")[:most]]]:
+            proposed.add((min(row, int(other)), max(row, int(other))))
+    return proposed
+
+
+def _propose_by_words(
+    rows: Sequence[int],
+    heads: Sequence[NDArray[np.uint32]],
+    mirrored_heads: Sequence[NDArray[np.uint32]],
+    *,
+    most: int,
+    damp_hubs: bool,
+) -> dict[tuple[int, int], Candidate]:
     if len(rows) < 2:
-        return []
+        return {}
     # Of a few videos none is the bulk, and all pairs of them are soon compared.
     if len(rows) <= FEWEST_TO_DAMP:
         damp_hubs, most = False, len(rows)
@@ -80,7 +130,7 @@ def propose_pairs(fingerprints: Sequence[Fingerprint | None], *, most: int, damp
             if before is None or score > before.score:
                 is_mirrored = bool(mirrored_scores[other] > plain_scores[other])
                 found[first, second] = Candidate(first=first, second=second, score=score, mirrored=is_mirrored)
-    return [found[pair] for pair in sorted(found)]
+    return found
 
 
 class _WordIndex:

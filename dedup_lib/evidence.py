@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
@@ -15,8 +15,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.alignment import Hashes, Stretch, align, count_differing_bits, hash_orientations, hash_pictures
+from dedup_lib.alignment import Stretch, align, count_differing_bits, hash_orientations, hash_pictures
 from dedup_lib.candidates import propose_pairs
+from dedup_lib.changes import Changes, Course, compare_courses, correlate_stretch, trace_course
 from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
 from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
 from dedup_lib.records import Group, Pair
@@ -34,11 +35,18 @@ FEWEST_AGREEING = 3
 FEWEST_SCENES = 3
 CLOSE_BITS = 28
 """Pictures of a scene that hardly changes agree at any time, and two people before one wall are nearly as alike as a
-copy with a logo: with fewer scenes than `FEWEST_SCENES`, the pictures must be this close."""
+copy with a logo: pictures must show so many scenes or be this close, and what moves must not speak against them unless
+they do both."""
+
+LOWEST_CORRELATION = 0.5
+FEWEST_TO_CONTRADICT = 5
+"""Such pictures prove nothing where so many of them, laid beside each other at any offset, do not change alike: those of
+copies do, two takes of one scene do not."""
 
 OVERWHELMING_AGREEMENT = 0.5
 OVERWHELMING_AGREEING = 6
-"""From here on the pictures alone decide, and no second opinion is asked."""
+"""From here on the pictures alone decide, and no second opinion is asked; fewer of them must be close and show several
+scenes."""
 
 FEWEST_REGISTERED_POINTS = 12
 SMALLEST_REGISTERED_SHARE = 0.3
@@ -76,11 +84,17 @@ class Rule(StrEnum):
     PICTURES = "pictures agree"
     CONFIRMED = "pictures agree, points confirm"
     REGISTERED = "pictures agree when laid on one another"
+    CHANGES = "pictures change alike"
+    REGISTERED_CHANGES = "pictures change alike when laid on one another"
     SHORT = "only a part is shared"
-    UNCONFIRMED = "pictures agree, points do not"
+    UNCONFIRMED = "pictures agree, points or movement do not"
     WEAK = "too few pictures agree"
     PERSON = "a person's decision"
     COSINE = "cosine"
+
+
+DECIDING_RULES = (Rule.PICTURES, Rule.CONFIRMED, Rule.REGISTERED, Rule.CHANGES, Rule.REGISTERED_CHANGES)
+"""Those by which a share of pictures that agree may decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +122,10 @@ class Evidence:
     registered: Stretch | None = None
     """What agrees of them laid on one another."""
     registration: Registration | None = None
+    changes: Changes | None = None
+    """How alike both change; None where that was not asked, or where one is too short for it."""
+    registered_changes: Changes | None = None
+    """How alike they change when laid on one another."""
     is_exact: bool = False
     fewest_pictures: int = 0
     """Of the two videos, what the one with fewer has."""
@@ -123,12 +141,21 @@ class Evidence:
         return stretch is not None and stretch.agreeing >= min(FEWEST_AGREEING, self.fewest_pictures)
 
     def _proves(self, stretch: Stretch | None) -> bool:
-        """Whether what agrees is enough, and either changes with time or is nearly identical."""
-        return (
-            stretch is not None
-            and self._has_enough(stretch)
-            and (stretch.scenes >= FEWEST_SCENES or stretch.distance_bits <= CLOSE_BITS)
-        )
+        """Whether what agrees is enough, and nearly identical in several scenes; one of the two will do where what moves
+        does not speak against it."""
+        if stretch is None or not self._has_enough(stretch):
+            return False
+        is_close, is_varied = stretch.distance_bits <= CLOSE_BITS, stretch.scenes >= FEWEST_SCENES
+        return (is_close and is_varied) or ((is_close or is_varied) and not self._is_contradicted(stretch))
+
+    def _is_contradicted(self, stretch: Stretch) -> bool:
+        """Whether the pictures are alike, but not what moves in them, however they are laid."""
+        asked = [one for one in (self.changes, self.registered_changes) if one is not None and one.moves]
+        known = [one.stretch.correlation for one in asked if one.stretch.compared >= FEWEST_TO_CONTRADICT]
+        # In one scene any offset will do for the pictures, and the stretch may lie wrong.
+        if stretch.scenes >= FEWEST_SCENES:
+            known.append(stretch.correlation)
+        return bool(known) and bool(np.fmax.reduce(known) < LOWEST_CORRELATION)
 
     @property
     def is_overwhelming(self) -> bool:
@@ -137,7 +164,14 @@ class Evidence:
             self.pictures is not None
             and self._proves(self.pictures)
             and self.pictures.agreement >= OVERWHELMING_AGREEMENT
-            and self.pictures.agreeing >= OVERWHELMING_AGREEING
+            and (
+                self.pictures.agreeing >= OVERWHELMING_AGREEING
+                or (
+                    self.pictures.agreeing >= FEWEST_AGREEING
+                    and self.pictures.scenes >= FEWEST_SCENES
+                    and self.pictures.distance_bits <= CLOSE_BITS
+                )
+            )
         )
 
     @property
@@ -147,6 +181,15 @@ class Evidence:
             return False
         shares = self.pictures.first_coverage, self.pictures.second_coverage
         return max(shares) >= SMALLEST_CONTAINED_SHARE or min(shares) >= SETTLED_SHARE
+
+    @property
+    def is_settled_by_changes(self) -> bool:
+        """Whether both videos change alike nearly throughout, so that local features could add nothing."""
+        return (
+            self.changes is not None
+            and self.changes.is_alike
+            and min(self.changes.stretch.first_coverage, self.changes.stretch.second_coverage) >= SETTLED_SHARE
+        )
 
     @property
     def _is_laid(self) -> bool:
@@ -165,9 +208,9 @@ class Evidence:
     @property
     def is_confirmed(self) -> bool:
         """Whether the second opinion supports pictures that agree as they are."""
-        return self.is_registered or (
-            self._is_laid
-            and self._proves(self.pictures)
+        return self._proves(self.pictures) and (
+            self.is_registered
+            or self._is_laid
             and self.registration is not None
             and self.registration.points >= FEWEST_CONFIRMING_POINTS
             and self.registration.points >= CONFIRMING_FRACTION * self.registration.matches
@@ -184,8 +227,18 @@ class Evidence:
             allowed.append((self.pictures.strength, rule, self.pictures))
         if self.registered is not None and self.is_registered:
             allowed.append((self.registered.strength, Rule.REGISTERED, self.registered))
+        if self.changes is not None and self.changes.is_alike:
+            allowed.append((self.changes.stretch.strength, Rule.CHANGES, self.changes.stretch))
+        if self._is_laid and self.registered_changes is not None and self.registered_changes.is_alike:
+            stretch = self.registered_changes.stretch
+            allowed.append((stretch.strength, Rule.REGISTERED_CHANGES, stretch))
         if not allowed:
-            return (Rule.UNCONFIRMED if self.is_enough else Rule.WEAK), self.pictures
+            doubtful = [self.pictures] if self.is_enough else []
+            if self._is_laid and self._has_enough(self.registered):
+                doubtful.append(self.registered)
+            if not doubtful:
+                return Rule.WEAK, self.pictures
+            return Rule.UNCONFIRMED, max(doubtful, key=lambda stretch: stretch.strength if stretch else 0.0)
         _, rule, stretch = max(allowed, key=lambda one: one[0])
         return rule, stretch
 
@@ -229,6 +282,8 @@ class Evidence:
             pictures=self.pictures.exchanged() if self.pictures is not None else None,
             registered=self.registered.exchanged() if self.registered is not None else None,
             registration=self.registration.exchanged() if self.registration is not None else None,
+            changes=self.changes.exchanged() if self.changes is not None else None,
+            registered_changes=self.registered_changes.exchanged() if self.registered_changes is not None else None,
         )
 
     @property
@@ -238,17 +293,30 @@ class Evidence:
         return "first" if stretch is not None and stretch.first_coverage > stretch.second_coverage else "second"
 
 
-class _HashesOfList:
-    """The hashes of a list's fingerprints in each orientation; those used last are kept."""
+@dataclass(frozen=True)
+class _Looks:
+    """What is compared of one fingerprint, worked out when it is first asked for."""
 
-    def __init__(self, fingerprints: Sequence[Fingerprint | None]) -> None:
-        def make(row: int) -> NDArray[np.uint8]:
-            fingerprint = fingerprints[row]
-            assert fingerprint is not None
-            return hash_orientations(fingerprint.miniatures)
+    fingerprint: Fingerprint
 
-        self.of: Callable[[int], NDArray[np.uint8]] = lru_cache(maxsize=FINGERPRINTS_AT_HAND)(make)
-        """Of the video in a row: uint8 (8, N, 32), in the order of `alignment.ORIENTATIONS`."""
+    @cached_property
+    def hashes(self) -> NDArray[np.uint8]:
+        """uint8 (8, N, 32), in the order of `alignment.ORIENTATIONS`."""
+        return hash_orientations(self.fingerprint.miniatures)
+
+    @cached_property
+    def course(self) -> Course:
+        return trace_course(self.fingerprint.miniatures, times_s=self.fingerprint.times_s)
+
+
+def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], _Looks | None]:
+    """The looks of the video in a row; those used last are kept."""
+
+    def make(row: int) -> _Looks | None:
+        fingerprint = fingerprints[row]
+        return _Looks(fingerprint) if fingerprint is not None else None
+
+    return lru_cache(maxsize=FINGERPRINTS_AT_HAND)(make)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,19 +383,19 @@ def weigh_list(
         (pair.first, pair.second): Evidence(first=pair.first, second=pair.second, cosine=pair.similarity)
         for pair in near
     }
-    mirrored: dict[tuple[int, int], bool] = {}
+    mirrored: dict[tuple[int, int], bool | None] = {}
     for candidate in propose_pairs(fingerprints, most=max_candidates, damp_hubs=damp_hubs):
         rows = candidate.first, candidate.second
         known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
         proposed[rows] = replace(known, words=candidate.score)
         mirrored[rows] = candidate.mirrored
-    hashes = _HashesOfList(fingerprints)
+    looks_of = _looks_of(fingerprints)
     evidence: dict[tuple[int, int], Evidence] = {}
     pairs: list[Pair] = []
     nearest = np.full(len(fingerprints), np.nan)
     while proposed:
         for rows in sorted(proposed):
-            found = _weigh(proposed[rows], fingerprints, hashes, mirrored=mirrored.get(rows))
+            found = _weigh(proposed[rows], *map(looks_of, rows), mirrored=mirrored.get(rows))
             shorter, longer = sorted(durations_s[row] for row in rows)
             evidence[rows] = found = replace(found, duration_ratio=shorter / longer if longer else math.nan)
             verdict, _ = found.judge(rules)
@@ -371,17 +439,13 @@ def _pairs_with_kept(pairs: Sequence[Pair], threshold: float, choose: Choose) ->
     return wanted
 
 
-def _weigh(
-    proposed: Evidence, fingerprints: Sequence[Fingerprint | None], hashes: _HashesOfList, *, mirrored: bool | None
-) -> Evidence:
-    rows = proposed.first, proposed.second
-    first, second = (fingerprints[row] for row in rows)
+def _weigh(proposed: Evidence, first: _Looks | None, second: _Looks | None, *, mirrored: bool | None) -> Evidence:
     if first is None or second is None:
         return proposed
     # Which one comes first in the list must not decide what is found.
-    if is_exchanged := _content(second) < _content(first):
-        first, second, rows = second, first, rows[::-1]
-    found = _compare(proposed, first, second, hashes.of(rows[0]), hashes.of(rows[1])[0], mirrored=mirrored)
+    if is_exchanged := _content(second.fingerprint) < _content(first.fingerprint):
+        first, second = second, first
+    found = _compare(proposed, first, second, mirrored=mirrored)
     return found.exchanged() if is_exchanged else found
 
 
@@ -389,64 +453,71 @@ def _content(fingerprint: Fingerprint) -> tuple[int, bytes]:
     return len(fingerprint.times_s), fingerprint.miniatures[0].tobytes() + fingerprint.descriptors[:8].tobytes()
 
 
-def _compare(
-    proposed: Evidence,
-    first: Fingerprint,
-    second: Fingerprint,
-    first_hashes: NDArray[np.uint8],
-    second_hashes: Hashes,
-    *,
-    mirrored: bool | None,
-) -> Evidence:
+def _compare(proposed: Evidence, one: _Looks, other: _Looks, *, mirrored: bool | None) -> Evidence:
+    first, second = one.fingerprint, other.fingerprint
     # Of most pairs no two pictures agree in any orientation, and one look says so.
-    distances = count_differing_bits(first_hashes.reshape(-1, first_hashes.shape[2]), second_hashes)
-    has_near = (distances <= MAX_DISTANCE_BITS).reshape(len(first_hashes), -1).any(axis=1)
-    pictures = _strongest(
-        align(
-            hashes,
-            second_hashes,
+    distances = count_differing_bits(one.hashes.reshape(-1, one.hashes.shape[2]), other.hashes[0])
+    has_near = (distances <= MAX_DISTANCE_BITS).reshape(len(one.hashes), -1).any(axis=1)
+    found: dict[int, Stretch] = {}
+    for orientation in np.flatnonzero(has_near):
+        stretch = align(
+            one.hashes[orientation],
+            other.hashes[0],
             first_times_s=first.times_s,
             second_times_s=second.times_s,
             max_distance=MAX_DISTANCE_BITS,
         )
-        for hashes in first_hashes[has_near]
-    )
+        if stretch is not None:
+            found[int(orientation)] = stretch
+    best = max(found, key=lambda orientation: found[orientation].strength, default=0)
+    course = one.course.turned(best) if best else one.course
+    pictures = found.get(best)
+    if pictures is not None:
+        pictures = replace(pictures, correlation=correlate_stretch(course, other.course, pictures))
     evidence = replace(
         proposed,
         pictures=pictures,
+        changes=compare_courses(course, other.course),
         fewest_pictures=min(len(first.times_s), len(second.times_s)),
         is_exact=pictures is not None and _is_same(first, second),
     )
-    if evidence.is_settled:
+    if evidence.is_settled or evidence.is_settled_by_changes:
         return evidence
     ways = (False, True) if mirrored is None else (mirrored,)
-    opinions = [_ask_second(first, second, mirrored=way) for way in ways]
-    registration, registered = max(
-        opinions, key=lambda one: (one[1].strength if one[1] else -1.0, one[0].points if one[0] else 0)
+    return max(
+        (_ask_second(evidence, first, second, mirrored=way) for way in ways),
+        key=lambda found: (
+            found.registered.strength if found.registered else -1.0,
+            found.registration.points if found.registration else 0,
+        ),
     )
-    return replace(evidence, registration=registration, registered=registered)
 
 
-def _ask_second(
-    first: Fingerprint, second: Fingerprint, *, mirrored: bool
-) -> tuple[Registration | None, Stretch | None]:
+def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Evidence:
     """Lay the pictures of two videos on one another, and compare what both show."""
     registration = register(first, second, mirrored=mirrored)
     if registration is None:
-        return None, None
+        return evidence
     laid_first, laid_second = warp_miniatures(first, second, registration)
-    return registration, align(
+    registered = align(
         hash_pictures(laid_first),
         hash_pictures(laid_second),
         first_times_s=first.times_s,
         second_times_s=second.times_s,
         max_distance=MAX_REGISTERED_DISTANCE_BITS,
     )
-
-
-def _strongest(stretches: Iterable[Stretch | None]) -> Stretch | None:
-    found = [stretch for stretch in stretches if stretch is not None]
-    return max(found, key=lambda stretch: stretch.strength) if found else None
+    course, other = (
+        trace_course(laid, times_s=times_s)
+        for laid, times_s in ((laid_first, first.times_s), (laid_second, second.times_s))
+    )
+    if registered is not None:
+        registered = replace(registered, correlation=correlate_stretch(course, other, registered))
+    return replace(
+        evidence,
+        registration=registration,
+        registered=registered,
+        registered_changes=compare_courses(course, other),
+    )
 
 
 def _is_same(first: Fingerprint, second: Fingerprint) -> bool:
@@ -471,6 +542,7 @@ COLUMNS = {
     "kept_to_s": "where it ends there",
     "second_opinion": "share of pictures that agree when laid on one another by local features; empty: not asked",
     "points": "local features that agree on how the two pictures lie on one another; empty: not asked",
+    "changes": "how alike both videos change in that part, -1 to 1: correlation of coarse shapes; empty: not asked",
     "cosine": "of the encoder's vectors; empty: they did not propose this pair",
     "duration_ratio": "the shorter duration by the longer",
     "next_similarity": "of the nearest other video that the copy was compared with and that is not in its group",
@@ -515,6 +587,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
             "copy_coverage": round(of_copy[2], 3),
             "kept_from_s": round(of_kept[0], 2),
             "kept_to_s": round(of_kept[1], 2),
+            "changes": _known(stretch.correlation),
         }
     if evidence.registration is not None:
         agreement = evidence.registered.agreement if evidence.registered is not None else 0.0
@@ -553,7 +626,7 @@ def collect_measures(weighed: Weighed, *, rules: Rules) -> dict[Rule, dict[Verdi
     if not weighed.evidence:
         return {}
     measures: dict[Rule, dict[Verdict, list[float]]] = {
-        rule: {verdict: [] for verdict in Verdict} for rule in (Rule.PICTURES, Rule.CONFIRMED, Rule.REGISTERED)
+        rule: {verdict: [] for verdict in Verdict} for rule in DECIDING_RULES
     }
     for evidence in weighed.evidence.values():
         rule, stretch = evidence.best

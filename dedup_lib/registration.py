@@ -133,13 +133,13 @@ def _match_frames(
     second_frames: NDArray[np.int32],
 ) -> Iterator[NDArray[np.intp]]:
     """For each frame of the first video, pairs of points (M, 2) that are each other's nearest, in the frame of the
-    second that suits best; the frames that share most words come first."""
-    shared = _count_shared_words(first, first_frames, second, second_frames)
-    for frame in np.argsort(-shared.max(axis=1, initial=0), kind="stable"):
+    second that suits best; those that share most come first."""
+    scores = _score_frames(first, first_frames, second, second_frames)
+    for frame in np.argsort(-scores.max(axis=1, initial=0), kind="stable"):
         own = np.flatnonzero(first_frames == frame)
         best = np.zeros((0, 2), np.intp)
-        for other in np.argsort(-shared[frame], kind="stable")[:FRAMES_TO_TRY]:
-            if not shared[frame, other]:
+        for other in np.argsort(-scores[frame], kind="stable")[:FRAMES_TO_TRY]:
+            if not scores[frame, other]:
                 break
             others = np.flatnonzero(second_frames == other)
             matches = _mutual_matches(first[own], second[others])
@@ -162,22 +162,34 @@ def _mutual_matches(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDAr
     return np.stack([good[is_mutual], partners[is_mutual]], axis=1)
 
 
-def _count_shared_words(
+def _score_frames(
     first: NDArray[np.uint8],
     first_frames: NDArray[np.int32],
     second: NDArray[np.uint8],
     second_frames: NDArray[np.int32],
-) -> NDArray[np.intp]:
-    """How often a point of each frame of the first video and one of the second have the same first bits."""
-    counts = np.zeros((first_frames.max(initial=-1) + 1, second_frames.max(initial=-1) + 1), np.intp)
-    words, others = (codes[:, 0].astype(np.intp) * 256 + codes[:, 1] for codes in (first, second))
-    order = np.argsort(others, kind="stable")
-    low = np.searchsorted(others[order], words, side="left")
-    lengths = np.searchsorted(others[order], words, side="right") - low
+) -> NDArray[np.float64]:
+    """How likely each frame of the first video (N) and each of the second (M) show the same, (N, M): the words that they
+    share, each once a frame and weighed by how few pairs of frames share it. What stands in all frames says nothing."""
+    own_words, own_frames = _words_of_frames(first, first_frames)
+    words, frames = _words_of_frames(second, second_frames)
+    low, high = (np.searchsorted(words, own_words, side=side) for side in ("left", "right"))
+    lengths = high - low
     steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    partners = second_frames[order[np.repeat(low, lengths) + steps]]
-    np.add.at(counts, (np.repeat(first_frames, lengths), partners), 1)
-    return counts
+    # Both are sorted by word: how many pairs of frames share it is the product of two counts.
+    owners = np.searchsorted(own_words, own_words, side="right") - np.searchsorted(own_words, own_words, side="left")
+    weights = np.repeat(1 / np.maximum(owners * lengths, 1), lengths)
+    scores = np.zeros((first_frames.max(initial=-1) + 1, second_frames.max(initial=-1) + 1))
+    np.add.at(scores, (np.repeat(own_frames, lengths), frames[np.repeat(low, lengths) + steps]), weights)
+    return scores
+
+
+def _words_of_frames(
+    descriptors: NDArray[np.uint8], frames: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each word (the first 16 bits of a code) with each frame that shows it, once: rising words, and frames."""
+    words = descriptors[:, 0].astype(np.int64) << 40 | descriptors[:, 1].astype(np.int64) << 32
+    both = np.unique(words | frames)
+    return both >> 32, both & 0xFFFFFFFF
 
 
 def _region(

@@ -97,3 +97,27 @@ COPIES: dict[str, Callable[[list[Frames]], list[Frames]]] = {
 def copy_of(seed: int, name: str = "itself") -> Fingerprint:
     """The fingerprint of one of the `COPIES` of a clip."""
     return fingerprint(COPIES[name](draw_clip(seed)))
+
+
+def draw_take(seed: int, *, count: int = 40, scene: int = 1) -> list[Frames]:
+    """One take of a scene: what stands still is the same in every take, and somebody moves in it."""
+    width, height = SIZE_PX
+    still = draw_canvas(np.random.default_rng(scene), size_px=SIZE_PX)
+    # Somewhere else every second, on the way in between.
+    places = np.random.default_rng(1000 + seed).uniform(-1, 1, (4, count // 4 + 2))
+    frames = []
+    for index in range(count):
+        across, down, arm, nod = (np.interp(index / 4, np.arange(len(path)), path) for path in places)
+        frame: Any = still.copy()
+        centre = round(width * (0.5 + 0.1 * across)), round(height * (0.55 + 0.08 * down))
+        hand = round(centre[0] + 40 * arm), round(centre[1] + 24 * nod)
+        cv2.circle(frame, centre, height // 6, (90, 60, 50), -1, cv2.LINE_AA)
+        cv2.line(frame, centre, hand, (230, 190, 170), 8, cv2.LINE_AA)
+        frames.append(np.asarray(frame, np.uint8))
+    return frames
+
+
+def add_grain(frames: Sequence[Frames], *, seed: int, deviation: float = 4.0) -> list[Frames]:
+    """Noise as an encoder or a sensor adds it."""
+    generator = np.random.default_rng(seed)
+    return each(lambda frame: np.clip(frame + generator.normal(0, deviation, frame.shape), 0, 255), frames)

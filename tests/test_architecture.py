@@ -41,7 +41,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "fingerprints",
         "registration",
     ),
-    "decisions": ("decide", "memory", "keepers", "clean", "accuracy", "alignment", "candidates", "evidence"),
+    "decisions": ("decide", "memory", "keepers", "clean", "accuracy", "alignment", "changes", "candidates", "evidence"),
     "the two above at work together": ("extract", "stages"),
     "pictures and pages": ("plots", "report"),
     "where it all meets": ("kernel", "run", "calibrate", "widgets", "demo", "cli", "__main__"),

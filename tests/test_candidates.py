@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given
@@ -30,10 +31,14 @@ def crowd() -> list[Fingerprint]:
 
 
 def noise(seed: int, *, points: int = 300) -> Fingerprint:
-    """A video whose points look like no other's."""
+    """A video whose points, all in one frame, look like no other's."""
     codes = np.random.default_rng(seed).integers(0, 256, (points, 32), np.uint8)
     return replace(
-        copy_of(1), points=np.zeros((points, 2), np.float32), descriptors=codes, frames=np.zeros(points, np.int32)
+        copy_of(1),
+        points=np.zeros((points, 2), np.float32),
+        descriptors=codes,
+        frames=np.zeros(points, np.int32),
+        num_frames=1,
     )
 
 
@@ -124,7 +129,26 @@ def test_lists_without_anything_to_compare() -> None:
     assert propose_pairs([None], most=5) == []
     assert propose_pairs([noise(0)], most=5) == []
     assert propose_pairs([None, noise(0), None], most=5) == []
-    assert propose_pairs([empty, empty, noise(0)], most=5) == []
+    other = first_points(replace(noise(0), miniatures=copy_of(2).miniatures), 0)
+    assert propose_pairs([empty, other], most=5) == []
+
+
+@pytest.mark.parametrize("points", [0, 30])
+def test_coarse_shapes_propose_where_there_are_few_points(points: int) -> None:
+    """A blurred copy has hardly a local feature, and its coarse shapes are still there."""
+    frames = short_clip(7)
+    blurred = replace(
+        fingerprint([cv2.GaussianBlur(frame, (0, 0), 6) for frame in frames]),
+        points=np.zeros((points, 2), np.float32),
+        descriptors=np.random.default_rng(0).integers(0, 256, (points, 32), np.uint8),
+        frames=np.zeros(points, np.int32),
+    )
+    others = [fingerprint(short_clip(seed)) for seed in range(12)]
+    found = propose_pairs([*others, blurred], most=2)
+    by_shape = [one for one in found if one.score == 0.0]
+    assert (7, 12) in pairs_of(by_shape)
+    assert [one.mirrored for one in by_shape if (one.first, one.second) == (7, 12)] == [None]
+    assert len([one for one in by_shape if one.second == 12]) <= 2
 
 
 def test_rows_without_a_fingerprint_keep_their_numbers() -> None:

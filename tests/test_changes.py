@@ -1,0 +1,184 @@
+"""Videos that change alike: copies at any offset and speed, two takes of one scene, pictures that stand still."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scenes import STEP_S, add_grain, draw_clip, draw_take, each, fingerprint
+
+from dedup_lib.alignment import ORIENTATIONS
+from dedup_lib.changes import (
+    ALIKE,
+    FEWEST_COMPARED,
+    FEWEST_TO_CORRELATE,
+    FREQUENCIES,
+    Changes,
+    Course,
+    compare_courses,
+    correlate_stretch,
+    trace_course,
+)
+from dedup_lib.records import Frames
+
+
+def course(frames: Sequence[Frames], *, speed: float = 1.0) -> Course:
+    made = fingerprint(frames, speed=speed)
+    return trace_course(made.miniatures, times_s=made.times_s)
+
+
+def compare(first: Course, second: Course) -> Changes:
+    found = compare_courses(first, second)
+    assert found is not None
+    return found
+
+
+def made_up(seed: int, pictures: int) -> Course:
+    """Shapes that change at random."""
+    shapes = np.random.default_rng(seed).normal(size=(pictures, FREQUENCIES**2)).astype(np.float32)
+    shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
+    return Course(shapes=shapes, times_s=np.arange(pictures, dtype=np.float32) * STEP_S)
+
+
+def test_a_video_changes_like_itself() -> None:
+    found = compare(course(draw_take(1)), course(draw_take(1)))
+    assert found.is_alike
+    assert found.moves
+    assert found.stretch.correlation == pytest.approx(1.0)
+    assert found.weaker_half == pytest.approx(1.0)
+    assert (found.stretch.agreeing, found.stretch.compared) == (40, 40)
+    assert (found.stretch.first_coverage, found.stretch.second_coverage) == (1.0, 1.0)
+    assert found.stretch.offset_s == 0.0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda frame: cv2.GaussianBlur(frame, (0, 0), 12),
+        lambda frame: cv2.resize(frame, (14, 8), interpolation=cv2.INTER_AREA),
+        lambda frame: np.clip(frame * 0.6 + 60, 0, 255),
+        lambda frame: np.clip(frame + np.random.default_rng(0).normal(0, 40, frame.shape), 0, 255),
+    ],
+    ids=["blurred", "a stamp", "other light", "noise"],
+)
+def test_a_poor_copy_changes_alike(change: object) -> None:
+    frames = draw_take(1)
+    found = compare(course(frames), course(each(change, frames)))  # type: ignore[arg-type]
+    assert found.is_alike
+    assert found.stretch.correlation > 0.8
+
+
+@pytest.mark.parametrize("scene", [1, 2, 3])
+def test_two_takes_of_one_scene_do_not_change_alike(scene: int) -> None:
+    takes = [course(draw_take(seed, scene=scene)) for seed in range(4)]
+    for first, second in combinations(takes, 2):
+        found = compare(first, second)
+        assert found.moves
+        assert not found.is_alike
+
+
+def test_a_cut_start_moves_everything() -> None:
+    frames = draw_clip(1)
+    found = compare(course(frames), course(frames[8:]))
+    assert found.is_alike
+    assert found.stretch.offset_s == pytest.approx(-2.0, abs=STEP_S)
+    assert (found.stretch.first_coverage, found.stretch.second_coverage) == (32 / 40, 1.0)
+    assert found.stretch.first_start_s == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("speed", [0.8, 1.25])
+def test_another_speed(speed: float) -> None:
+    frames = draw_clip(1)
+    found = compare(course(frames), course(frames, speed=speed))
+    assert found.is_alike
+    assert found.stretch.speed == pytest.approx(speed, rel=0.02)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_turned_pictures(orientation: int) -> None:
+    made = fingerprint(draw_take(1))
+    turned = made.miniatures
+    if orientation & 1:
+        turned = turned[:, :, ::-1]
+    if orientation & 2:
+        turned = turned[:, ::-1]
+    if orientation & 4:
+        turned = turned.transpose(0, 2, 1)
+    own, other = (trace_course(one, times_s=made.times_s) for one in (made.miniatures, turned))
+    assert np.allclose(own.turned(orientation).shapes, other.shapes, atol=1e-4)
+
+
+def test_a_picture_that_stands_still_says_nothing() -> None:
+    still = draw_take(1)[:1] * 40
+    found = compare(course(add_grain(still, seed=0)), course(add_grain(still, seed=1)))
+    assert not found.moves
+    assert not found.is_alike
+
+
+def test_one_shared_cut_is_not_enough() -> None:
+    """Two takes that are both cut to the same picture in the middle."""
+    card = draw_clip(9, count=1, shots=1)
+    found = compare(
+        course(add_grain(draw_take(1)[:20] + card * 20, seed=0)),
+        course(add_grain(draw_take(2)[:20] + card * 20, seed=1)),
+    )
+    assert found.stretch.correlation > ALIKE
+    assert not found.is_alike
+
+
+def test_short_videos() -> None:
+    one, long = made_up(0, 1), made_up(1, 60)
+    assert compare_courses(one, one) is None
+    assert compare_courses(one, long) is None
+    assert compare_courses(made_up(0, 20), long) is None, "less than half of the longer one"
+    fewest = made_up(0, FEWEST_COMPARED)
+    assert compare(fewest, fewest).is_alike
+    assert not compare(made_up(0, FEWEST_COMPARED - 1), made_up(0, FEWEST_COMPARED - 1)).is_alike
+
+
+def test_a_gap_in_the_pictures() -> None:
+    """Flat frames have no miniature."""
+    whole = made_up(0, 40)
+    kept = np.r_[0:10, 18:40]
+    found = compare(whole, Course(shapes=whole.shapes[kept], times_s=whole.times_s[kept]))
+    assert found.is_alike
+    assert (found.stretch.compared, found.stretch.second_coverage) == (32, 1.0)
+
+
+@given(seed=st.integers(0, 50), pictures=st.tuples(st.integers(1, 40), st.integers(1, 40)), cut=st.integers(0, 12))
+def test_changes_hold_together(seed: int, pictures: tuple[int, int], cut: int) -> None:
+    first, second = made_up(seed, pictures[0]), made_up(seed + 1, pictures[1])
+    for one, other in ((first, second), (first, Course(shapes=first.shapes[cut:], times_s=first.times_s[cut:]))):
+        if not len(other.times_s):
+            continue
+        found = compare_courses(one, other)
+        if found is None:
+            continue
+        assert -1.001 <= found.stretch.correlation <= 1.001
+        assert -1.001 <= found.weaker_half <= 1.001
+        assert 0 <= found.stretch.agreeing <= found.stretch.compared <= min(len(one.times_s), len(other.times_s))
+        assert 0 < found.stretch.first_coverage <= 1
+        assert 0 < found.stretch.second_coverage <= 1
+        assert found.exchanged().exchanged() == found
+
+
+def test_a_stretch_is_correlated_by_itself() -> None:
+    """Where only a part is shared, what lies outside of it does not count."""
+    shared = draw_clip(3, count=16, shots=2)
+    first, second = course(draw_clip(1, count=12) + shared), course(draw_clip(2, count=12) + shared)
+    inside = compare(first, first).stretch
+    part = Course(shapes=first.shapes[12:], times_s=first.times_s[12:])
+    stretch = compare(part, part).stretch
+    assert correlate_stretch(first, second, stretch) == pytest.approx(1.0, abs=1e-3)
+    assert correlate_stretch(first, second, inside) < 0.9
+
+
+def test_few_pictures_are_not_correlated() -> None:
+    few = made_up(0, FEWEST_TO_CORRELATE - 1)
+    (stretch,) = [compare(made_up(0, 10), made_up(0, 10)).stretch]
+    assert np.isnan(correlate_stretch(few, few, stretch))
