@@ -75,7 +75,7 @@ def turn_frequencies(waves: NDArray[np.float32], orientation: int) -> NDArray[np
 
 
 def find_frequencies(miniatures: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The lowest 16 × 16 frequencies of pictures (N, 64, 64), without the constant ones: (N, 16, 16), down and across."""
+    """The lowest frequencies of pictures (N, 64, 64) without the constant ones, down and across: (N, 16, 16)."""
     return np.asarray(_TRANSFORM @ miniatures.astype(np.float32) @ _TRANSFORM.T)
 
 

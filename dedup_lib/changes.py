@@ -1,8 +1,8 @@
 """Do two videos change alike? What moves in both is correlated, and what stands still is left out. Pure.
 
-A copy that was blurred, shrunk to a stamp or filled with noise keeps its coarse shapes and how they move, and a camera in
-motion shows nearly the same ones a twentieth of a second later. Two takes of one scene share all that stands still,
-and nothing of what moves.
+A copy that was blurred, shrunk to a stamp or filled with noise keeps its coarse shapes and how they move, and a camera
+in motion shows nearly the same ones a twentieth of a second later. Two takes of one scene share all that stands
+still, and nothing of what moves.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ALIKE_IN_HALF = 0.4
 """Correlation of either half by itself: one cut or one fade at the same time is not enough."""
 
 STILL_ENERGY = 0.001
-"""Mean square by which pictures differ from their mean: less is what an encoder makes of a picture that stands still."""
+"""Mean square by which pictures differ from their mean: less than this is what encoders make of a still picture."""
 
 WORTH_OTHER_SPEEDS = 0.2
 """At its own speed a faster copy still reaches this."""
@@ -149,7 +149,7 @@ class _Timeline:
     def _changes(self) -> NDArray[np.float32]:
         """How each picture differs from the mean."""
         mean = self.shapes.sum(axis=0) / self.pictures
-        return (self.shapes - mean) * self.shown[:, None]
+        return np.asarray((self.shapes - mean) * self.shown[:, None])
 
     def find_offset(self, other: _Timeline) -> tuple[float, int] | None:
         """The highest correlation of what changes, and by how many steps the other one is later there; None where no

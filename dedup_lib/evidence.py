@@ -40,8 +40,8 @@ they do both."""
 
 LOWEST_CORRELATION = 0.5
 FEWEST_TO_CONTRADICT = 5
-"""Such pictures prove nothing where so many of them, laid beside each other at any offset, do not change alike: those of
-copies do, two takes of one scene do not."""
+"""Such pictures prove nothing where so many of them, laid beside each other at any offset, do not change alike: those
+of copies do, two takes of one scene do not."""
 
 OVERWHELMING_AGREEMENT = 0.5
 OVERWHELMING_AGREEING = 6
@@ -141,8 +141,8 @@ class Evidence:
         return stretch is not None and stretch.agreeing >= min(FEWEST_AGREEING, self.fewest_pictures)
 
     def _proves(self, stretch: Stretch | None) -> bool:
-        """Whether what agrees is enough, and nearly identical in several scenes; one of the two will do where what moves
-        does not speak against it."""
+        """Whether what agrees is enough, and nearly identical in several scenes; one of the two will do where what
+        moves does not speak against it."""
         if stretch is None or not self._has_enough(stretch):
             return False
         is_close, is_varied = stretch.distance_bits <= CLOSE_BITS, stretch.scenes >= FEWEST_SCENES
@@ -210,10 +210,12 @@ class Evidence:
         """Whether the second opinion supports pictures that agree as they are."""
         return self._proves(self.pictures) and (
             self.is_registered
-            or self._is_laid
-            and self.registration is not None
-            and self.registration.points >= FEWEST_CONFIRMING_POINTS
-            and self.registration.points >= CONFIRMING_FRACTION * self.registration.matches
+            or (
+                self._is_laid
+                and self.registration is not None
+                and self.registration.points >= FEWEST_CONFIRMING_POINTS
+                and self.registration.points >= CONFIRMING_FRACTION * self.registration.matches
+            )
         )
 
     @cached_property

@@ -168,8 +168,9 @@ def _score_frames(
     second: NDArray[np.uint8],
     second_frames: NDArray[np.int32],
 ) -> NDArray[np.float64]:
-    """How likely each frame of the first video (N) and each of the second (M) show the same, (N, M): the words that they
-    share, each once a frame and weighed by how few pairs of frames share it. What stands in all frames says nothing."""
+    """How likely each frame of the first video (N) and each of the second (M) show the same, (N, M): the words that
+    they share, each once a frame and weighed by how few pairs of frames share it. What stands in all of them says
+    nothing."""
     own_words, own_frames = _words_of_frames(first, first_frames)
     words, frames = _words_of_frames(second, second_frames)
     low, high = (np.searchsorted(words, own_words, side=side) for side in ("left", "right"))
