@@ -8,6 +8,7 @@ still, and nothing of what moves.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +54,11 @@ class Course:
         waves = self.shapes.reshape(-1, FREQUENCIES, FREQUENCIES)
         return replace(self, shapes=turn_frequencies(waves, orientation).reshape(self.shapes.shape))
 
+    @cached_property
+    def timeline(self) -> _Timeline:
+        """In steps, at its own speed."""
+        return _Timeline.of(self)
+
 
 def trace_course(miniatures: NDArray[np.uint8], *, times_s: NDArray[np.float32]) -> Course:
     """The course of pictures (N, 64, 64) that are shown at `times_s`, which rise."""
@@ -93,10 +99,10 @@ class Changes:
         return replace(self, stretch=self.stretch.exchanged())
 
 
-def compare_courses(first: Course, second: Course) -> Changes | None:
+def compare_courses(first: Course, second: Course, *, lowest: float = -1.0) -> Changes | None:
     """Lay one video beside the other at every offset and at the `SPEEDS`, and see where they change most alike; None
-    where they are too short for that."""
-    own, other = _Timeline.of(first), _Timeline.of(second)
+    where they are too short for that, or their correlation stays below `lowest`."""
+    own, other = first.timeline, second.timeline
     found = own.find_offset(other)
     if found is None:
         return None
@@ -108,7 +114,7 @@ def compare_courses(first: Course, second: Course) -> Changes | None:
             found = own.find_offset(timeline)
             if found is not None and found[0] > correlation + OTHER_SPEED_GAINS:
                 (correlation, offset), speed, other = found, faster, timeline
-    return _compare_at(own, other, offset=offset, speed=speed)
+    return _compare_at(own, other, offset=offset, speed=speed) if correlation >= lowest else None
 
 
 def correlate_stretch(first: Course, second: Course, stretch: Stretch) -> float:
@@ -142,19 +148,25 @@ class _Timeline:
         shapes[steps], shown[steps], times_s[steps] = course.shapes, True, course.times_s
         return cls(shapes=shapes, shown=shown, times_s=times_s)
 
-    @property
+    @cached_property
     def pictures(self) -> int:
         return int(self.shown.sum())
 
-    def _changes(self) -> NDArray[np.float32]:
+    @cached_property
+    def changes(self) -> NDArray[np.float32]:
         """How each picture differs from the mean."""
         mean = self.shapes.sum(axis=0) / self.pictures
         return np.asarray((self.shapes - mean) * self.shown[:, None])
 
+    @cached_property
+    def energy(self) -> NDArray[np.float32]:
+        """By how much, squared: (T,)."""
+        return np.asarray((self.changes**2).sum(axis=1))
+
     def find_offset(self, other: _Timeline) -> tuple[float, int] | None:
         """The highest correlation of what changes, and by how many steps the other one is later there; None where no
         offset leaves enough of them beside each other."""
-        own, others = self._changes(), other._changes()
+        own, others = self.changes, other.changes
         # A correlation at every offset is a sum over each diagonal of their products.
         products = own[::-1] @ others.T
         width = len(self.shown) + len(other.shown)
@@ -162,9 +174,8 @@ class _Timeline:
         sheared[:, : len(others)] = products
         sums = sheared.ravel()[: len(own) * (width - 1)].reshape(len(own), width - 1).sum(axis=0)
         shown, others_shown = self.shown[::-1].astype(np.float32), other.shown.astype(np.float32)
-        energy, others_energy = (own[::-1] ** 2).sum(axis=1), (others**2).sum(axis=1)
         compared = np.convolve(shown, others_shown)
-        energies = np.convolve(energy, others_shown) * np.convolve(shown, others_energy)
+        energies = np.convolve(self.energy[::-1], others_shown) * np.convolve(shown, other.energy)
         wanted = max(FEWEST_TO_CORRELATE, SMALLEST_OVERLAP * max(self.pictures, other.pictures))
         possible = (compared >= wanted - 0.5) & (energies > 1e-9)
         if not possible.any():

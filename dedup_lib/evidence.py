@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.alignment import Stretch, align, count_differing_bits, hash_orientations, hash_pictures
 from dedup_lib.candidates import propose_pairs
-from dedup_lib.changes import Changes, Course, compare_courses, correlate_stretch, trace_course
+from dedup_lib.changes import ALIKE, Changes, Course, compare_courses, correlate_stretch, trace_course
 from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
 from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
 from dedup_lib.records import Group, Pair
@@ -252,6 +252,15 @@ class Evidence:
             return 0.0
         return round(stretch.agreement, 7)
 
+    @property
+    def nearness(self) -> float:
+        """How near the two are to being copies, 0 to 1: the similarity, times the larger share that both show.
+        An intro that two videos share makes them little alike."""
+        _, stretch = self.best
+        if stretch is None:
+            return 0.0
+        return round(self.similarity * max(stretch.first_coverage, stretch.second_coverage), 7)
+
     def judge(self, rules: Rules) -> tuple[Verdict, Rule]:
         """The verdict under `rules`, and what decided."""
         rule, stretch = self.best
@@ -333,9 +342,9 @@ class Weighed(Scored):
 
     @cached_property
     def neighbours_of(self) -> Mapping[int, Mapping[int, float]]:
-        """Of each row, how alike every other one is that it was compared with."""
+        """Of each row, how near every other one is that it was compared with."""
         compared = (
-            [(rows, evidence.similarity) for rows, evidence in self.evidence.items()]
+            [(rows, evidence.nearness) for rows, evidence in self.evidence.items()]
             if self.evidence
             else [((pair.first, pair.second), pair.similarity) for pair in self.pairs]
         )
@@ -402,7 +411,7 @@ def weigh_list(
             evidence[rows] = found = replace(found, duration_ratio=shorter / longer if longer else math.nan)
             verdict, _ = found.judge(rules)
             for row in rows:
-                nearest[row] = np.fmax(nearest[row], found.similarity)
+                nearest[row] = np.fmax(nearest[row], found.nearness)
             if verdict == Verdict.DUPLICATE or (verdict == Verdict.EXCERPT and not keeps_excerpts):
                 excerpt = found.excerpt if verdict == Verdict.EXCERPT else ""
                 pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.similarity, excerpt=excerpt))
@@ -479,7 +488,8 @@ def _compare(proposed: Evidence, one: _Looks, other: _Looks, *, mirrored: bool |
     evidence = replace(
         proposed,
         pictures=pictures,
-        changes=compare_courses(course, other.course),
+        # Where no picture agrees, movement has nothing to contradict: only one that is alike counts.
+        changes=compare_courses(course, other.course, lowest=-1.0 if pictures is not None else ALIKE),
         fewest_pictures=min(len(first.times_s), len(second.times_s)),
         is_exact=pictures is not None and _is_same(first, second),
     )
@@ -547,7 +557,7 @@ COLUMNS = {
     "changes": "how alike both videos change in that part, -1 to 1: correlation of coarse shapes; empty: not asked",
     "cosine": "of the encoder's vectors; empty: they did not propose this pair",
     "duration_ratio": "the shorter duration by the longer",
-    "next_similarity": "of the nearest other video that the copy was compared with and that is not in its group",
+    "next_similarity": "similarity of the nearest video outside its group, times the larger share that both show",
 }
 """What the columns of duplicates.csv and review.csv say of two videos; in review.csv, kept is the one first in the
 list."""
@@ -598,7 +608,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
 
 
 def find_next_similarity(weighed: Weighed, *, row: int, group: Collection[int]) -> float | None:
-    """How alike the nearest video outside its group is to one, None where it was compared with none."""
+    """How near the nearest video outside its group is to one, None where it was compared with none."""
     others = weighed.neighbours_of.get(row, {})
     return max((similarity for other, similarity in others.items() if other not in group), default=None)
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, lru_cache
 from typing import overload
 
 import cv2
@@ -72,6 +72,13 @@ class Fingerprint:
         square = (pictures, MINIATURE_PX, MINIATURE_PX)
         if [part.shape for part in parts] != [(pictures,), square, (points, 2), (points, DESCRIPTOR_BYTES), (points,)]:
             raise ValueError("a fingerprint needs one time a miniature, and one code and one frame a point")
+
+    @cached_property
+    def words_of_frames(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Each visual word (the first 16 bits of a code) with each frame that shows it, once: rising words, frames."""
+        words = self.descriptors[:, 0].astype(np.int64) << 40 | self.descriptors[:, 1].astype(np.int64) << 32
+        both = np.unique(words | self.frames)
+        return both >> 32, both & 0xFFFFFFFF
 
     def to_bytes(self) -> bytes:
         """A fingerprint as it is stored; miniatures lose a little to JPEG."""
@@ -261,3 +268,13 @@ def encode_descriptors(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
 def mirror_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The codes that the same points have in the mirrored picture."""
     return np.roll(descriptors, DESCRIPTOR_BYTES // 2, axis=1)
+
+
+def mirror_points(fingerprint: Fingerprint) -> Fingerprint:
+    """The fingerprint with the local features of the mirrored pictures; the pictures stay."""
+    width_px, _ = fingerprint.size_px
+    return replace(
+        fingerprint,
+        points=np.stack([width_px - fingerprint.points[:, 0], fingerprint.points[:, 1]], axis=1),
+        descriptors=mirror_descriptors(fingerprint.descriptors),
+    )

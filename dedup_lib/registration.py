@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.fingerprints import MINIATURE_PX, Fingerprint, mirror_descriptors
+from dedup_lib.fingerprints import MINIATURE_PX, Fingerprint, mirror_points
 
 MAX_DISTANCE_BITS = 80
 """Two points whose codes differ in more of their 256 bits are never taken for the same."""
@@ -71,19 +71,16 @@ def register(first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Regi
     Matches of all frames are pooled: a copy is cropped, scaled or turned in the same way from its first frame to its
     last. Robust estimation by MAGSAC++ (D. Barath et al., 2020).
     """
-    codes, points = first.descriptors, first.points
-    if mirrored:
-        codes = mirror_descriptors(codes)
-        points = np.stack([first.size_px[0] - points[:, 0], points[:, 1]], axis=1)
+    own = mirror_points(first) if mirrored else first
     pairs = np.zeros((0, 2), np.intp)
     estimate = None
-    for tried, matches in enumerate(_match_frames(codes, first.frames, second.descriptors, second.frames), start=1):
+    for tried, matches in enumerate(_match_frames(own, second), start=1):
         pairs = np.concatenate([pairs, matches])
         if tried in FEWEST_AFTER_FRAMES:
-            estimate = _estimate_map(points[pairs[:, 0]], second.points[pairs[:, 1]])
+            estimate = _estimate_map(own.points[pairs[:, 0]], second.points[pairs[:, 1]])
             if estimate is None or estimate[1].sum() < FEWEST_AFTER_FRAMES[tried]:
                 return None
-    estimate = _estimate_map(points[pairs[:, 0]], second.points[pairs[:, 1]])
+    estimate = _estimate_map(own.points[pairs[:, 0]], second.points[pairs[:, 1]])
     if estimate is None:
         return None
     matrix, agree = estimate
@@ -126,23 +123,18 @@ def _estimate_map(
     return np.array(estimate, np.float64), np.asarray(mask, bool).ravel()
 
 
-def _match_frames(
-    first: NDArray[np.uint8],
-    first_frames: NDArray[np.int32],
-    second: NDArray[np.uint8],
-    second_frames: NDArray[np.int32],
-) -> Iterator[NDArray[np.intp]]:
+def _match_frames(first: Fingerprint, second: Fingerprint) -> Iterator[NDArray[np.intp]]:
     """For each frame of the first video, pairs of points (M, 2) that are each other's nearest, in the frame of the
     second that suits best; those that share most come first."""
-    scores = _score_frames(first, first_frames, second, second_frames)
+    scores = _score_frames(first, second)
     for frame in np.argsort(-scores.max(axis=1, initial=0), kind="stable"):
-        own = np.flatnonzero(first_frames == frame)
+        own = np.flatnonzero(first.frames == frame)
         best = np.zeros((0, 2), np.intp)
         for other in np.argsort(-scores[frame], kind="stable")[:FRAMES_TO_TRY]:
             if not scores[frame, other]:
                 break
-            others = np.flatnonzero(second_frames == other)
-            matches = _mutual_matches(first[own], second[others])
+            others = np.flatnonzero(second.frames == other)
+            matches = _mutual_matches(first.descriptors[own], second.descriptors[others])
             if len(matches) > len(best):
                 best = np.stack([own[matches[:, 0]], others[matches[:, 1]]], axis=1)
         yield best
@@ -162,35 +154,21 @@ def _mutual_matches(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDAr
     return np.stack([good[is_mutual], partners[is_mutual]], axis=1)
 
 
-def _score_frames(
-    first: NDArray[np.uint8],
-    first_frames: NDArray[np.int32],
-    second: NDArray[np.uint8],
-    second_frames: NDArray[np.int32],
-) -> NDArray[np.float64]:
+def _score_frames(first: Fingerprint, second: Fingerprint) -> NDArray[np.float64]:
     """How likely each frame of the first video (N) and each of the second (M) show the same, (N, M): the words that
     they share, each once a frame and weighed by how few pairs of frames share it. What stands in all of them says
     nothing."""
-    own_words, own_frames = _words_of_frames(first, first_frames)
-    words, frames = _words_of_frames(second, second_frames)
+    own_words, own_frames = first.words_of_frames
+    words, frames = second.words_of_frames
     low, high = (np.searchsorted(words, own_words, side=side) for side in ("left", "right"))
     lengths = high - low
     steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     # Both are sorted by word: how many pairs of frames share it is the product of two counts.
     owners = np.searchsorted(own_words, own_words, side="right") - np.searchsorted(own_words, own_words, side="left")
     weights = np.repeat(1 / np.maximum(owners * lengths, 1), lengths)
-    scores = np.zeros((first_frames.max(initial=-1) + 1, second_frames.max(initial=-1) + 1))
+    scores = np.zeros((first.num_frames, second.num_frames))
     np.add.at(scores, (np.repeat(own_frames, lengths), frames[np.repeat(low, lengths) + steps]), weights)
     return scores
-
-
-def _words_of_frames(
-    descriptors: NDArray[np.uint8], frames: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each word (the first 16 bits of a code) with each frame that shows it, once: rising words, and frames."""
-    words = descriptors[:, 0].astype(np.int64) << 40 | descriptors[:, 1].astype(np.int64) << 32
-    both = np.unique(words | frames)
-    return both >> 32, both & 0xFFFFFFFF
 
 
 def _region(

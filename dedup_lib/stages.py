@@ -512,11 +512,16 @@ def clean_by_evidence(
 ) -> CleanedList:
     """Share out the rows of the list, with the evidence for each copy in its row. Raises AccountingError."""
 
+    members = {group.number: {group.kept, *group.copies} for group in groups}
+    similarities = {
+        copy: similarity for group in groups for copy, similarity in zip(group.copies, group.similarities, strict=True)
+    }
+
     def describe(group: Group, copy: int) -> dict[str, object]:
         row = describe_evidence(weighed, kept=group.kept, copy=copy, rules=plan.rules)
-        if not is_match(group.similarities[group.copies.index(copy)], plan.threshold):
+        if not is_match(similarities[copy], plan.threshold):
             row |= {"verdict": str(Verdict.DUPLICATE), "rule": str(Rule.PERSON)}
-        near = find_next_similarity(weighed, row=copy, group={group.kept, *group.copies})
+        near = find_next_similarity(weighed, row=copy, group=members[group.number])
         return {name: value for name, value in row.items() if name != "similarity"} | {"next_similarity": near}
 
     return clean_list(

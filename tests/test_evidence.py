@@ -636,6 +636,12 @@ def test_the_nearest_video_outside_the_group() -> None:
     assert find_next_similarity(weighed, row=5, group=set()) is None
 
 
+def test_a_shared_intro_is_not_near() -> None:
+    weighed = hand_made(r01=evidence(stretch(first=0.1, second=0.2)), r02=evidence(stretch(20, 40, first=0.2)))
+    assert find_next_similarity(weighed, row=1, group={1}) == pytest.approx(0.2)
+    assert find_next_similarity(weighed, row=2, group={2}) == 0.5, "all of the other one is in it"
+
+
 def test_the_nearest_video_by_cosine() -> None:
     pairs = (Pair(first=0, second=1, similarity=0.9), Pair(first=1, second=2, similarity=0.7))
     weighed = Weighed.by_cosine(replace(NONE_SCORED, pairs=pairs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import fields
 from typing import Any
 
 import cv2
@@ -249,7 +250,7 @@ def test_longer_videos_have_points_of_more_frames(count: int, step_s: float, fra
 
 
 def test_parts_must_fit_each_other() -> None:
-    parts = vars(copy_of(1))
+    parts = {field.name: getattr(copy_of(1), field.name) for field in fields(Fingerprint)}
     for name in ("times_s", "miniatures", "points", "descriptors", "frames"):
         with pytest.raises(ValueError, match="one time a miniature"):
             Fingerprint(**(parts | {name: parts[name][:-1]}))
