@@ -134,6 +134,18 @@ class Stretch:
         """What to choose the better of two stretches by: few pictures agree easily."""
         return self.agreement * min(1.0, self.agreeing / 4) * max(self.first_coverage, self.second_coverage)
 
+    def pictures_beside(
+        self, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The pictures of the first video in the stretch, and for each the one of the second that is shown then; those
+        without any are left out."""
+        inside = np.flatnonzero((first_times_s >= self.first_start_s) & (first_times_s <= self.first_end_s))
+        wanted_s = self.second_start_s + (first_times_s[inside] - self.first_start_s) / self.speed
+        apart_s = np.abs(second_times_s[None] - wanted_s[:, None])
+        nearest = apart_s.argmin(axis=1)
+        is_near = apart_s[np.arange(len(nearest)), nearest] <= OFFSET_STEP_S
+        return inside[is_near], nearest[is_near]
+
     def exchanged(self) -> Stretch:
         """The same, with the second video taken for the first."""
         return replace(

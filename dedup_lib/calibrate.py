@@ -160,13 +160,13 @@ def compare_files(
         )
         wanted = profile.search_settings(run_dir=str(run.path))
         keeper = KeeperPolicy(name=wanted.keep, traits=listed.traits)
-        scored, plan = search_list(run, listed, settings=wanted, choose=keeper.choose)
+        scored, plan = search_list(run, listed, settings=wanted, keeper=keeper)
     return Compared(
         threshold=plan.threshold,
         sweep=tuple(plan.sweep(CURVE_STEPS)),
         outcomes=tuple(report.outcomes[url] for url in urls),
         pairs=scored.pairs,
-        choose=keeper.choose,
+        choose=keeper.knowing(scored.overlaid).choose,
         thumbnails_dir=run.thumbnails_dir if folder else None,
     )
 

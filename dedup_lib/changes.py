@@ -119,14 +119,10 @@ def compare_courses(first: Course, second: Course, *, lowest: float = -1.0) -> C
 
 def correlate_stretch(first: Course, second: Course, stretch: Stretch) -> float:
     """How alike two videos change in a stretch that they share, -1 to 1; NaN for too few pictures."""
-    inside = (first.times_s >= stretch.first_start_s) & (first.times_s <= stretch.first_end_s)
-    wanted_s = stretch.second_start_s + (first.times_s[inside] - stretch.first_start_s) / stretch.speed
-    partners = np.abs(second.times_s[None] - wanted_s[:, None])
-    nearest = partners.argmin(axis=1)
-    is_near = partners[np.arange(len(nearest)), nearest] <= OFFSET_STEP_S
-    if is_near.sum() < FEWEST_TO_CORRELATE:
+    own, others = stretch.pictures_beside(first.times_s, second.times_s)
+    if len(own) < FEWEST_TO_CORRELATE:
         return float("nan")
-    return _correlate(first.shapes[inside][is_near], second.shapes[nearest[is_near]])
+    return _correlate(first.shapes[own], second.shapes[others])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
@@ -20,6 +21,7 @@ from dedup_lib.candidates import propose_pairs
 from dedup_lib.changes import ALIKE, Changes, Course, compare_courses, correlate_stretch, trace_course
 from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
 from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
+from dedup_lib.overlays import Side, find_overlay
 from dedup_lib.records import Group, Pair
 from dedup_lib.registration import Registration, register, warp_miniatures
 
@@ -126,6 +128,8 @@ class Evidence:
     """How alike both change; None where that was not asked, or where one is too short for it."""
     registered_changes: Changes | None = None
     """How alike they change when laid on one another."""
+    overlay: Side = ""
+    """Which of the two bears a logo or the like that the other one lacks; "" where that is not known."""
     is_exact: bool = False
     fewest_pictures: int = 0
     """Of the two videos, what the one with fewer has."""
@@ -295,6 +299,7 @@ class Evidence:
             registration=self.registration.exchanged() if self.registration is not None else None,
             changes=self.changes.exchanged() if self.changes is not None else None,
             registered_changes=self.registered_changes.exchanged() if self.registered_changes is not None else None,
+            overlay=_OTHER_SIDE[self.overlay],
         )
 
     @property
@@ -302,6 +307,9 @@ class Evidence:
         """Which of the two shows less beyond what they share."""
         _, stretch = self.best
         return "first" if stretch is not None and stretch.first_coverage > stretch.second_coverage else "second"
+
+
+_OTHER_SIDE: Mapping[Side, Side] = {"first": "second", "second": "first", "": ""}
 
 
 @dataclass(frozen=True)
@@ -354,6 +362,11 @@ class Weighed(Scored):
             found.setdefault(second, {})[first] = similarity
         return found
 
+    @cached_property
+    def overlaid(self) -> AbstractSet[int]:
+        """The rows that bear a logo or the like that one of their copies lacks."""
+        return _find_overlaid(self.pairs, self.evidence)
+
     @classmethod
     def by_cosine(cls, scored: Scored) -> Weighed:
         """A list that the encoder's vectors alone decide about."""
@@ -379,12 +392,12 @@ def weigh_list(
     keeps_excerpts: bool,
     max_candidates: int,
     damp_hubs: bool,
-    choose: Choose = min,
+    choose_knowing: Callable[[AbstractSet[int]], Choose] = lambda overlaid: min,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Weighed:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
-    with those that `choose` would keep of the videos that hang together with it: no copy is missed because too many
-    others were nearer.
+    with those that would be kept of the videos that hang together with it: no copy is missed because too many others
+    were nearer. `choose_knowing` says which one is kept, given the rows that bear an overlay.
 
     Rows without a fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a
     video that is contained in another is no copy of it. `progress` is called with the number of pairs newly done.
@@ -416,6 +429,7 @@ def weigh_list(
                 excerpt = found.excerpt if verdict == Verdict.EXCERPT else ""
                 pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.similarity, excerpt=excerpt))
             progress(1)
+        choose = choose_knowing(_find_overlaid(pairs, evidence))
         unseen = _pairs_with_kept(pairs, rules.min_agreement, choose) - evidence.keys()
         proposed = {rows: Evidence(first=rows[0], second=rows[1]) for rows in unseen}
     return Weighed(
@@ -425,6 +439,11 @@ def weigh_list(
         searched_deeper=scored.searched_deeper,
         evidence=evidence,
     )
+
+
+def _find_overlaid(pairs: Iterable[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> AbstractSet[int]:
+    sides = ((pair, evidence[pair.first, pair.second].overlay) for pair in pairs if evidence)
+    return {pair.first if side == "first" else pair.second for pair, side in sides if side}
 
 
 def _nearest_pairs(pairs: Sequence[Pair], *, most: int) -> list[Pair]:
@@ -493,8 +512,27 @@ def _compare(proposed: Evidence, one: _Looks, other: _Looks, *, mirrored: bool |
         fewest_pictures=min(len(first.times_s), len(second.times_s)),
         is_exact=pictures is not None and _is_same(first, second),
     )
-    if evidence.is_settled or evidence.is_settled_by_changes:
-        return evidence
+    if not (evidence.is_settled or evidence.is_settled_by_changes):
+        evidence = _ask_all(evidence, first, second, mirrored=mirrored)
+    return replace(evidence, overlay=_find_overlay(evidence, first, second, is_turned=bool(best)))
+
+
+def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, is_turned: bool) -> Side:
+    rule, stretch = evidence.best
+    if rule not in DECIDING_RULES or stretch is None or stretch.speed != 1.0:
+        return ""
+    own, others = first.miniatures, second.miniatures
+    if rule in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
+        assert evidence.registration is not None
+        own, others = warp_miniatures(first, second, evidence.registration)
+    elif is_turned:
+        return ""
+    places, other_places = stretch.pictures_beside(first.times_s, second.times_s)
+    return find_overlay(own[places], others[other_places])
+
+
+def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, mirrored: bool | None) -> Evidence:
+    """The second opinion that finds most, of the second video as it is and of the mirrored first one."""
     ways = (False, True) if mirrored is None else (mirrored,)
     return max(
         (_ask_second(evidence, first, second, mirrored=way) for way in ways),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dedup_lib.records import Outcome
@@ -22,6 +22,8 @@ class Traits:
     codec: str = ""
     bits_per_pixel: float = 0.0
     """Bits of the file for a pixel of the picture and a second of the video."""
+    is_overlaid: bool = False
+    """Whether it is known to bear a logo or the like that a copy of it lacks."""
     is_https: bool = False
 
     @classmethod
@@ -67,6 +69,7 @@ CRITERIA = (
         tolerance_fraction=0.2,
         within_codec=True,
     ),
+    Criterion(name="without overlay", value=lambda traits: float(not traits.is_overlaid), tolerance_fraction=0.0),
     Criterion(name="https", value=lambda traits: float(traits.is_https), tolerance_fraction=0.0),
 )
 """Of the policy `best`, in order. A difference within the tolerance is what another encoder or container makes of
@@ -89,6 +92,11 @@ class KeeperPolicy:
         """What is looked at before the place in the list."""
         return CRITERIA if self.name == "best" else ()
 
+    def knowing(self, overlaid: Collection[int]) -> KeeperPolicy:
+        """The same policy, told which rows bear an overlay."""
+        traits = [replace(one, is_overlaid=row in overlaid) for row, one in enumerate(self.traits)]
+        return replace(self, traits=traits)
+
     def choose(self, rows: Sequence[int]) -> int:
         """The row to keep."""
         left = sorted(rows)
@@ -107,3 +115,6 @@ class KeeperPolicy:
             if len(left) == 1:
                 return criterion.name if left == [kept] else BEST_OF_ALL
         return FIRST_IN_LIST if kept < copy else BEST_OF_ALL
+
+
+FIRST_SEEN = KeeperPolicy(name="first_seen", traits=())

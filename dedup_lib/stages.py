@@ -16,7 +16,7 @@ import pandas as pd
 
 from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
-from dedup_lib.decide import Choose, borderline_pairs, is_match, score_pairs
+from dedup_lib.decide import borderline_pairs, is_match, score_pairs
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder
 from dedup_lib.errors import AccountingError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import (
@@ -35,7 +35,7 @@ from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_vi
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.fingerprints import StoredFingerprints
 from dedup_lib.jobs import load_jobs
-from dedup_lib.keepers import KeeperPolicy, Traits
+from dedup_lib.keepers import FIRST_SEEN, KeeperPolicy, Traits
 from dedup_lib.ledger import Ledger
 from dedup_lib.memory import DecisionFile, RowPairs, decisions_path, load_decisions, rows_of_decisions
 from dedup_lib.monitor import ResourceMonitor
@@ -370,13 +370,13 @@ def search_list(
     listed: ExtractedList,
     *,
     settings: SearchSettings,
-    choose: Choose = min,
+    keeper: KeeperPolicy = FIRST_SEEN,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[Weighed, SearchPlan]:
     """Compare every video of the list with every other.
 
     The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
-    `decide: cosine` the vectors alone do. `choose` names the video to keep of several. `progress` is called with the
+    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `progress` is called with the
     number of pairs newly weighed.
 
     Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
@@ -422,7 +422,7 @@ def search_list(
                 keeps_excerpts=settings.excerpts == "keep",
                 max_candidates=settings.max_candidates,
                 damp_hubs=settings.damp_hubs,
-                choose=choose,
+                choose_knowing=lambda overlaid: keeper.knowing(overlaid).choose,
                 progress=progress,
             )
         except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -116,7 +117,7 @@ def weigh(
         keeps_excerpts=keeps_excerpts,
         max_candidates=max_candidates,
         damp_hubs=damp_hubs,
-        choose=choose,
+        choose_knowing=lambda overlaid: choose,
     )
 
 
@@ -401,6 +402,31 @@ def test_a_list_of_copies_and_others() -> None:
     assert len(weighed.nearest) == len(copies) + 5
     assert np.isnan(weighed.nearest[len(copies) + 1])
     assert weighed.floor == RULES.min_agreement
+
+
+def test_of_two_copies_the_one_with_a_logo_is_known() -> None:
+    """Whichever comes first in the list, and the choice is made with that."""
+    plain, marked = copy_of(1), copy_of(1, "logo")
+    for rows, overlaid in (((plain, marked, copy_of(2)), {1}), ((marked, copy_of(2), plain), {0})):
+        seen: list[set[int]] = []
+
+        def choose_knowing(known: AbstractSet[int], seen: list[set[int]] = seen) -> Choose:
+            seen.append(set(known))
+            return min
+
+        weighed = weigh_list(
+            rows,
+            scored=NONE_SCORED,
+            durations_s=[10.0] * 3,
+            rules=RULES,
+            keeps_excerpts=False,
+            max_candidates=20,
+            damp_hubs=True,
+            choose_knowing=choose_knowing,
+        )
+        assert weighed.overlaid == overlaid
+        assert seen[-1] == overlaid
+    assert weigh([plain, plain]).overlaid == frozenset()
 
 
 def test_identical_pictures_are_known_as_such() -> None:

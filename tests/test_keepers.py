@@ -21,6 +21,7 @@ some_traits = st.builds(
     pixels=st.sampled_from([0, 1000, 1040, 1080, 4000]),
     codec=st.sampled_from(["h264", "vp9"]),
     bits_per_pixel=st.sampled_from([0.0, 1.0, 1.15, 1.4]),
+    is_overlaid=st.booleans(),
     is_https=st.booleans(),
 )
 
@@ -50,6 +51,11 @@ def test_traits_are_read_off_an_outcome() -> None:
         (Traits(duration_s=30.0, pixels=100), Traits(duration_s=28.0, pixels=9000), "longer"),
         (Traits(duration_s=28.9, pixels=9000), Traits(duration_s=30.0, pixels=100), "larger picture"),
         (Traits(codec="vp9", bits_per_pixel=2.0), Traits(codec="vp9", bits_per_pixel=1.5), "better encoding"),
+        (
+            Traits(codec="vp9", bits_per_pixel=2.0),
+            Traits(codec="vp9", bits_per_pixel=2.0, is_overlaid=True, is_https=True),
+            "without overlay",
+        ),
         (Traits(codec="vp9", is_https=True), Traits(codec="h264", bits_per_pixel=9.0), "https"),
     ],
 )
@@ -57,6 +63,14 @@ def test_each_criterion_decides_where_those_before_it_tie(better: Traits, worse:
     policy = best(worse, better)
     assert policy.choose([0, 1]) == 1
     assert policy.why(1, 0) == reason
+
+
+def test_a_policy_is_told_of_overlays() -> None:
+    policy = best(PLAIN, PLAIN, PLAIN)
+    told = policy.knowing({0, 2})
+    assert told.choose([0, 1, 2]) == 1
+    assert told.why(1, 0) == "without overlay"
+    assert policy.choose([0, 1, 2]) == 0
 
 
 def test_true_ties_go_to_the_first_in_the_list() -> None:

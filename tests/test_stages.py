@@ -621,7 +621,8 @@ def test_questions_say_how_alike_two_videos_are(run: RunFolder) -> None:
 def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[str, Any], dict[str, Path]]:
     settings = search_settings(**changes)
     keeper = KeeperPolicy(name=settings.keep, traits=listed.traits)
-    weighed, plan = search_list(run, listed, settings=settings, choose=keeper.choose)
+    weighed, plan = search_list(run, listed, settings=settings, keeper=keeper)
+    keeper = keeper.knowing(weighed.overlaid)
     same, different = load_row_decisions(run, listed, settings=settings)
     groups = group_copies(weighed.pairs, threshold=plan.threshold, choose=keeper.choose, same=same, different=different)
     review = list_doubtful(listed, groups=groups, weighed=weighed, plan=plan, decided=same | different)

@@ -1,0 +1,60 @@
+"""Which of two copies bears something that the other one lacks: a logo, a caption, a clock. OpenCV.
+
+Where something was laid over a picture, what is under it moves in the other copy only.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+FEWEST_PICTURES = 4
+
+LARGEST_DIFFERENCE = 8.0
+"""Half of the pixels of two copies, of equal brightness and contrast, differ by no more than this (of 255): otherwise
+they do not lie on one another, and every edge looks like an overlay."""
+
+LEAST_MOTION = 8.0
+STANDS_STILL = 0.35
+"""A pixel is covered where its deviation over time is less than this share of what it is in the other copy, which
+deviates by `LEAST_MOTION` or more."""
+
+LEAST_CONTRAST = 12.0
+"""An overlay differs so much, on average, from what it covers."""
+
+SMALLEST_OVERLAY_PX = 24
+LARGEST_OPPOSITE_PX = 8
+"""Of the 64 × 64 pixels of a miniature, so many hang together in an overlay, and no more in the other copy."""
+
+Side = Literal["first", "second", ""]
+
+
+def find_overlay(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Side:
+    """Which of two copies bears an overlay, by miniatures (N, 64, 64) of either that are shown at the same times and
+    lie on one another; "" where neither does, both do, or that cannot be told."""
+    if len(first) < FEWEST_PICTURES:
+        return ""
+    own, other = first.astype(np.float32), second.astype(np.float32)
+    # Contrast by how much most pixels move, brightness by most pixels: an overlay is not most of a picture.
+    gain = (np.median(own.std(axis=0)) + 1) / (np.median(other.std(axis=0)) + 1)
+    other = other * gain + np.median(own.mean(axis=0) - gain * other.mean(axis=0))
+    if np.median(np.abs(own - other).mean(axis=0)) > LARGEST_DIFFERENCE:
+        return ""
+    deviations = own.std(axis=0), other.std(axis=0)
+    differs = np.abs(own.mean(axis=0) - other.mean(axis=0)) >= LEAST_CONTRAST
+    covered_px = [
+        _largest_patch((covered < STANDS_STILL * moving) & (moving >= LEAST_MOTION) & differs)
+        for covered, moving in (deviations, deviations[::-1])
+    ]
+    if max(covered_px) < SMALLEST_OVERLAY_PX or min(covered_px) > LARGEST_OPPOSITE_PX:
+        return ""
+    return "first" if covered_px[0] > covered_px[1] else "second"
+
+
+def _largest_patch(mask: NDArray[np.bool_]) -> int:
+    """Pixels of the largest part of a mask that hangs together."""
+    count, _, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return int(facts[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0
