@@ -23,9 +23,11 @@ from rich.table import Table
 from dedup_lib.accuracy import (
     Compared,
     CurvePoint,
+    Label,
     Score,
     VariantScore,
     describe_curve,
+    describe_pairs,
     describe_score,
     describe_variants,
     load_labels,
@@ -38,9 +40,11 @@ from dedup_lib.calibrate import Profile, choose_kinds, choose_sources, compare_f
 from dedup_lib.errors import DedupError, SettingError
 from dedup_lib.plots import figure_curves
 from dedup_lib.run_folder import write_text_atomically
-from dedup_lib.variants import REFERENCE, VARIANTS
+from dedup_lib.variants import REFERENCE, VARIANTS, cut, load_clip, save_pictures
 
 ROOT = Path(__file__).resolve().parent.parent
+
+SHORTEST_TAKE_S = 4.0
 
 console = Console(highlight=False)
 
@@ -177,6 +181,32 @@ def _common_options(*, profiles: Sequence[str]) -> Callable[[Callable[..., None]
     return decorate
 
 
+_work_option = click.option(
+    "--work",
+    "work_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=ROOT / "outputs" / "accuracy",
+    show_default="outputs/accuracy",
+    help="Where the files that are made are kept for the next time.",
+)
+
+
+def cut_takes(paths: Sequence[Path], *, work_dir: Path, progress: Callable[[int], object]) -> list[tuple[Path, Path]]:
+    """The first and the last 47 % of each clip that lasts `SHORTEST_TAKE_S` or longer, as files."""
+    parts = ((0.0, 0.47), (0.53, 1.0))
+    made = []
+    for path in paths:
+        clip = load_clip(path)
+        progress(1)
+        if clip.duration_s < SHORTEST_TAKE_S:
+            continue
+        first, last = (work_dir / f"{path.parent.name}-{path.stem}-{start:g}.mp4" for start, _ in parts)
+        for target, (start, end) in zip((first, last), parts, strict=True):
+            save_pictures(target, cut(start, end)(clip, clip), variant=VARIANTS[REFERENCE])
+        made.append((first, last))
+    return made
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 def commands() -> None:
     """Measure how often the pipeline is right.
@@ -184,6 +214,7 @@ def commands() -> None:
     \b
     python benchmarks/accuracy.py labels --corpus DIR                  against the labels of a folder of clips
     python benchmarks/accuracy.py variants --corpus DIR --clips 10     on variants made of its unlike clips
+    python benchmarks/accuracy.py takes --corpus DIR                   on two parts of each clip, which are no copies
     python benchmarks/accuracy.py curves --corpus DIR                  several settings over all thresholds
     python benchmarks/accuracy.py labels --corpus DIR --profile pdq:3:spread --profile pdq:3:spread:cosine:0.7
 
@@ -224,14 +255,7 @@ def labels(corpus_dir: Path, profiles: Sequence[str], model: str, workers: int, 
 @click.option(
     "--variants", "names", default="", callback=_parse_variants, help="Names, with commas between [default: all]."
 )
-@click.option(
-    "--work",
-    "work_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=ROOT / "outputs" / "accuracy",
-    show_default="outputs/accuracy",
-    help="Where the variants are kept for the next time.",
-)
+@_work_option
 def variants(
     corpus_dir: Path,
     profiles: Sequence[str],
@@ -263,6 +287,33 @@ def variants(
     for name, result in results.items():
         console.print(table_of_pairs(result["wrong"], title=f"{name}: false pairs, of {len(made.paths)} files"))
     save_results(results_dir / "accuracy.json", section="variants", results=results)
+
+
+@commands.command()
+@_common_options(profiles=("pdq:8:spread", "pdq:1:first:cosine"))
+@_work_option
+def takes(
+    corpus_dir: Path, profiles: Sequence[str], model: str, workers: int, results_dir: Path, work_dir: Path
+) -> None:
+    """Cut each unlike clip in two parts that share no picture, and see how many are taken for copies.
+
+    Two parts of one take are the hardest look-alikes: one scene, one light, other moments. A clip that repeats itself
+    is found all the same.
+    """
+    chosen = [Profile.parse(text, model=model) for text in profiles]
+    known = load_labels(corpus_dir)
+    sources = [corpus_dir / "videos" / label.file for label in known if label.role == "distinct"]
+    with progress_bar("cutting", len(sources)) as advance:
+        halves = cut_takes(sources, work_dir=work_dir / "takes", progress=advance)
+    files = [path for pair in halves for path in pair]
+    compared = compare_by_profile(files, profiles=chosen, workers=workers)
+    named = [Label(file=path.name, role="distinct") for path in files]
+    results = {}
+    for name, one in compared.items():
+        wrong = score_groups(named, one.groups).wrong
+        results[name] = {"takes": len(halves), "wrong": describe_pairs(wrong, labels=named, compared=one)}
+        console.print(table_of_pairs(results[name]["wrong"], title=f"{name}: false pairs, of {len(halves)} takes"))
+    save_results(results_dir / "accuracy.json", section="takes", results=results)
 
 
 @commands.command()
