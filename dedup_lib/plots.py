@@ -9,6 +9,7 @@ Design*, 2008, which people with any common colour blindness tell apart.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -140,6 +141,9 @@ def has_dwarfing_bar(counts: NDArray[Any]) -> bool:
     return bool(len(seen) and seen.max() > DWARFING_FACTOR * np.quantile(seen, 0.25, method="lower"))
 
 
+MOST_COLUMNS = 3
+
+
 def new_figure(rows: int, columns: int, *, width_in: float, height_in: float, **options: Any) -> tuple[Figure, Any]:
     """A closed figure and its axes of shape (rows, columns)."""
     figure, axes = plt.subplots(
@@ -261,11 +265,9 @@ VERDICT_MEANINGS = {"duplicate": "duplicate", "excerpt": "repeated", "review": "
 
 
 def plot_measures(values: Mapping[str, Sequence[float]], *, threshold: float, title: str, ax: Axes) -> Axes:
-    """Stacked histogram of shares of agreeing pictures, by verdict."""
+    """Stacked histogram of shares of agreeing pictures, by verdict; there is at least one."""
     ax.set_title(title, pad=22)
     every = np.array([value for of in values.values() for value in of], dtype=np.float64)
-    if not len(every):
-        return say_empty("No pair came to this rule.", ax=ax)
     edges = histogram_edges(np.append(every, [0.0, 1.0]), threshold=threshold)
     shown = {verdict: of for verdict, of in values.items() if of}
     ax.hist(
@@ -285,13 +287,25 @@ def plot_measures(values: Mapping[str, Sequence[float]], *, threshold: float, ti
 
 
 def figure_measures(measures: Mapping[str, Mapping[str, Sequence[float]]], *, threshold: float) -> Figure:
-    """What each rule saw of the pairs that it may decide: by rule and verdict, the shares of agreeing pictures."""
+    """What each rule saw of the pairs that it may decide: by rule and verdict, the shares of agreeing pictures. Rules
+    that no pair came to are named below."""
     if not measures:
         return figure_of_words("The cosine alone decides: there are no rules to compare.")
+    seen = {rule: values for rule, values in measures.items() if any(values.values())}
+    idle = ", ".join(rule for rule in measures if rule not in seen)
+    if not seen:
+        return figure_of_words(f"No pair came to any rule ({idle}).")
+    columns = min(len(seen), MOST_COLUMNS)
+    rows = math.ceil(len(seen) / columns)
     with rc_context(STYLE):
-        figure, axes = new_figure(1, len(measures), width_in=10, height_in=3.4)
-        for (rule, values), ax in zip(measures.items(), axes[0], strict=True):
-            plot_measures(values, threshold=threshold, title=rule[0].upper() + rule[1:], ax=ax)
+        figure, axes = new_figure(rows, columns, width_in=10, height_in=3.4 * rows)
+        for (rule, values), ax in zip(seen.items(), axes.flat, strict=False):
+            title = textwrap.fill(rule[0].upper() + rule[1:], 96 // columns)
+            plot_measures(values, threshold=threshold, title=title, ax=ax)
+        for ax in axes.flat[len(seen) :]:
+            ax.set_axis_off()
+        if idle:
+            figure.supxlabel(f"No pair came to: {idle}.", fontsize=9, color=INK)
     return figure
 
 
@@ -314,7 +328,7 @@ def plot_sweep(
         )
     ax.set_ylim(bottom=0)
     ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_xlabel("threshold (cosine similarity)")
+    ax.set_xlabel("threshold (similarity)")
     ax.set_ylabel("count")
     ax.legend(loc="best")
     return mark_threshold(threshold, ax=ax)

@@ -86,7 +86,10 @@ EMPTY_FIGURES = {
     ),
     "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path()), "No video has a copy"),
     "measures": (lambda: plots.figure_measures({}, threshold=0.3), "The cosine alone decides"),
-    "measures of nothing": (lambda: plots.figure_measures({"a": {"review": []}}, threshold=0.3), "No pair came"),
+    "measures of nothing": (
+        lambda: plots.figure_measures({"a": {"review": []}}, threshold=0.3),
+        "No pair came to any rule (a)",
+    ),
     "curves": (lambda: plots.figure_curves({}, thresholds={}), "No settings"),
     "recalls": (lambda: plots.figure_recalls([], words={}, threshold=0.9), "No variants"),
     "likeness": (lambda: plots.figure_likeness(np.array([np.nan]), np.array([]), threshold=0.9), "No two videos"),
@@ -247,7 +250,8 @@ def test_copies_that_were_never_compared_come_last_in_their_group(urls: list[str
 
 
 def test_measures_are_counted_by_rule_and_verdict() -> None:
-    said = texts(plots.figure_measures(MEASURES, threshold=0.3))
+    said = texts(plots.figure_measures({**MEASURES, "cosine": {"duplicate": []}}, threshold=0.3))
+    assert "No pair came to: cosine." in said
     assert "Pictures agree\n" in said and "Pictures agree, points confirm" in said
     assert [said.count(label) for label in ("duplicate: 2", "different: 1", "review: 1", "duplicate: 0")] == [
         1,
