@@ -1,0 +1,417 @@
+"""What extraction costs beside the plain way: one video after the other, `cv2.VideoCapture(url)`, one insert each.
+
+    python benchmarks/extract.py --help
+
+Both ways read the same clips from a server on this machine that answers every request after a given latency, with a
+CLIP model of the real size and random weights, and with PDQ. Each run is a process of its own, so that its CPU time and
+memory are its own. Prints and saves videos a second and their ratio, CPU-seconds and bytes a video, peak memory, and the
+efficiency: the CPU-seconds of decoding and encoding, each measured alone, over all that the cores could have done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from dedup_lib.encoders import Encoder, load_encoder
+from dedup_lib.extract import CollectionSink, extract_videos, read_video
+from dedup_lib.fetch import FetchLimits
+from dedup_lib.ledger import Ledger
+from dedup_lib.records import Pooling, Recipe, Scan, Status, VideoVectors
+from dedup_lib.run_folder import write_text_atomically
+from dedup_lib.store import Store, StoreAddress
+
+ROOT = Path(__file__).resolve().parent.parent
+LARGEST_CLIP_BYTES = 12_000_000
+LIMITS = FetchLimits(timeout_s=60.0, max_bytes=10**9, allow_private_addresses=True)
+NO_SCAN = Scan(step_s=0.0, longest_s=60.0)
+DIMENSIONS = {"clip": 512, "pdq": 256}
+
+console = Console(highlight=False)
+
+
+# --- the server
+
+
+@dataclass(frozen=True)
+class Site:
+    """Clips on a server: clip `n` of `/n.mp4` is file n modulo their number, with a box at its end that is its own."""
+
+    paths: tuple[Path, ...]
+    latency_s: float
+
+    def content(self, number: int) -> bytes:
+        unique = f"copy {number:08d}".encode()
+        return self.paths[number % len(self.paths)].read_bytes() + (8 + len(unique)).to_bytes(4) + b"free" + unique
+
+
+async def _serve(site: Site, pipe: Connection) -> None:
+    sent = 0
+    files = {index: site.content(index) for index in range(len(site.paths))}
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        try:
+            while request := await reader.readuntil(b"\r\n\r\n"):
+                lines = request.decode("latin-1").split("\r\n")
+                target, headers = lines[0].split()[1], [line.lower() for line in lines[1:]]
+                if target == "/sent":
+                    body = str(sent).encode()
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                    await writer.drain()
+                    continue
+                await asyncio.sleep(site.latency_s)
+                number = int(target[1:].partition(".")[0])
+                whole = files[number % len(site.paths)]
+                # The last digits differ from file to file.
+                body = whole[:-8] + f"{number:08d}".encode()
+                ranges = [line.partition("bytes=")[2] for line in headers if line.startswith("range:")]
+                first, last = 0, len(body) - 1
+                if ranges:
+                    start, _, end = ranges[0].partition("-")
+                    first, last = int(start), min(int(end or last), last)
+                status = "206 Partial Content" if ranges else "200 OK"
+                head = (
+                    f"HTTP/1.1 {status}\r\nContent-Type: video/mp4\r\nAccept-Ranges: bytes\r\n"
+                    f"Content-Length: {last + 1 - first}\r\nContent-Range: bytes {first}-{last}/{len(body)}\r\n\r\n"
+                )
+                writer.write(head.encode("latin-1"))
+                for start in range(first, last + 1, 65536):
+                    part = body[start : min(start + 65536, last + 1)]
+                    writer.write(part)
+                    await writer.drain()
+                    sent += len(part)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    for sock in server.sockets:
+        # What lies in the buffer of a connection that is broken off was not fetched.
+        sock.setsockopt(1, 7, 65536)
+    pipe.send(server.sockets[0].getsockname()[1])
+    async with server:
+        await server.serve_forever()
+
+
+def _run_server(site: Site, pipe: Connection) -> None:
+    asyncio.run(_serve(site, pipe))
+
+
+# --- the two ways
+
+
+def read_plainly(urls: Sequence[str], *, encoder: str, model: str, frames: int, folder: Path) -> int:
+    """One video after the other, as the scripts did that this project replaces; returns how many gave a vector."""
+    embed = _plain_clip(model) if encoder == "clip" else _plain_pdq
+    with Store(StoreAddress(uri=str(folder / "milvus.db"))) as store:
+        collection = _make_collection(store, encoder=encoder, model=model, frames=frames)
+        done = 0
+        for url in urls:
+            capture = cv2.VideoCapture(url)
+            count = max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+            pictures = []
+            for place in (0,) if frames == 1 else (0, count // 2, count - 1):
+                if place:
+                    capture.set(cv2.CAP_PROP_POS_FRAMES, place)
+                is_read, picture = capture.read()
+                if is_read:
+                    pictures.append(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB))
+            capture.release()
+            if pictures:
+                vectors = np.concatenate([embed(np.asarray(picture, np.uint8)) for picture in pictures])
+                positions = tuple(range(len(pictures)))
+                collection.upsert([VideoVectors(url=url, vectors=vectors, positions=positions)])
+                done += 1
+    return done
+
+
+def _plain_clip(model: str) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+    from transformers import CLIPImageProcessorPil, CLIPVisionModelWithProjection
+
+    processor: Any = CLIPImageProcessorPil.from_pretrained(model)
+    tower: Any = CLIPVisionModelWithProjection.from_pretrained(model).eval()
+
+    def embed(picture: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            found = tower(pixel_values=processor(images=picture, return_tensors="pt")["pixel_values"]).image_embeds
+        vector = found.numpy()
+        return np.asarray(vector / np.linalg.norm(vector), np.float32)
+
+    return embed
+
+
+def _plain_pdq(picture: np.ndarray) -> np.ndarray:
+    return load_encoder("pdq").encode_frames([picture])
+
+
+def read_as_here(
+    urls: Sequence[str], *, encoder: str, model: str, frames: int, scan: Scan, workers: int, folder: Path
+) -> int:
+    """As 03_extract does it; returns how many gave a vector."""
+    loaded = load_encoder(encoder, model=model)
+    recipe = _recipe(loaded, frames)
+    with (
+        Ledger(folder / "ledger.sqlite", recipe) as ledger,
+        Store(StoreAddress(uri=str(folder / "milvus.db"))) as store,
+    ):
+        report = extract_videos(
+            urls,
+            rows=range(len(urls)),
+            encoder=loaded,
+            recipe=recipe,
+            scan=scan,
+            sink=CollectionSink(_make_collection(store, encoder=encoder, model=model, frames=frames)),
+            ledger=ledger,
+            limits=LIMITS,
+            workers=workers,
+            batch_size=32,
+            thumbnails_dir=folder / "thumbnails",
+        )
+    return sum(outcome.status == Status.OK for outcome in report.outcomes.values())
+
+
+def _recipe(encoder: Encoder, frames: int) -> Recipe:
+    span = "first" if frames == 1 else "spread"
+    return Recipe(encoder=encoder.name, model=encoder.model, num_frames=frames, frame_span=span)
+
+
+def _make_collection(store: Store, *, encoder: str, model: str, frames: int) -> Any:
+    loaded = Recipe(encoder=encoder, model=model, num_frames=frames, frame_span="first" if frames == 1 else "spread")
+    pooling = Pooling.FIRST if frames == 1 else Pooling.FRAMES
+    return store.ensure_collection("videos", pooling=pooling, recipe=loaded, dimension=DIMENSIONS[encoder])
+
+
+# --- measuring
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one run took."""
+
+    videos: int
+    wall_s: float
+    cpu_s: float
+    fetched_bytes: int
+    peak_memory_bytes: int
+    """Of the process and its children together, each shared page counted once."""
+
+
+def _measured(work: Callable[..., int], options: dict[str, Any], pipe: Connection) -> None:
+    """In a process of its own: run it, and tell what it took."""
+    peak, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        own = psutil.Process()
+        while not done.wait(0.3):
+            peak = max(peak, _memory_of([own, *own.children(recursive=True)]))
+
+    with tempfile.TemporaryDirectory(prefix="extract-") as folder:
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        start_s = time.perf_counter()
+        videos = work(**options, folder=Path(folder))
+        wall_s = time.perf_counter() - start_s
+        done.set()
+        watcher.join()
+    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    pipe.send((videos, wall_s, sum(one.ru_utime + one.ru_stime for one in spent), peak))
+
+
+def _memory_of(processes: Sequence[psutil.Process]) -> int:
+    total = 0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            # It ended meanwhile.
+            continue
+    return total
+
+
+def measure(work: Callable[..., int], *, port: int, **options: Any) -> Cost:
+    """Run one of the two ways in a process of its own."""
+    before = fetched(port)
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_measured, args=(work, options, theirs))
+    process.start()
+    theirs.close()
+    videos, wall_s, cpu_s, peak = ours.recv()
+    process.join()
+    return Cost(
+        videos=videos,
+        wall_s=round(wall_s, 2),
+        cpu_s=round(cpu_s, 2),
+        fetched_bytes=fetched(port) - before,
+        peak_memory_bytes=peak,
+    )
+
+
+def fetched(port: int) -> int:
+    """Bytes of clips that the server has sent so far."""
+    import urllib.request
+
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/sent") as answer:
+        return int(answer.read())
+
+
+def measure_alone(paths: Sequence[Path], *, encoder: str, model: str, frames: int, scan: Scan) -> tuple[float, float]:
+    """CPU-seconds a video of decoding, and of encoding in batches, each by itself in one process without a network."""
+    loaded = load_encoder(encoder, model=model)
+    recipe = _recipe(loaded, frames)
+    cv2.setNumThreads(1)
+    start_s = time.process_time()
+    reads = [read_video((0, str(path)), recipe=recipe, scan=scan, limits=LIMITS) for path in paths]
+    decode_s = time.process_time() - start_s
+    pictures = [frame for read in reads if read.sample is not None for frame in read.sample.frames]
+    loaded.encode_frames(pictures[:32])
+    start_s = time.process_time()
+    for start in range(0, len(pictures), 32):
+        loaded.encode_frames(pictures[start : start + 32])
+    return decode_s / len(paths), (time.process_time() - start_s) / len(paths)
+
+
+def save_random_clip(folder: Path) -> Path:
+    """CLIP ViT-B/32 with random weights: the real size and cost, without its judgement."""
+    import torch
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig()).save_pretrained(folder)
+    CLIPImageProcessorPil().save_pretrained(folder)
+    return folder
+
+
+def find_clips(folder: Path) -> list[Path]:
+    """The MP4 files of a folder that are read without trouble."""
+    recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+    candidates = sorted(path for path in folder.rglob("*.mp4") if path.stat().st_size <= LARGEST_CLIP_BYTES)
+    return [
+        path
+        for path in candidates
+        if read_video((0, str(path)), recipe=recipe, scan=NO_SCAN, limits=LIMITS).outcome.status == Status.OK
+    ]
+
+
+def compare(
+    site: Site, *, port: int, encoder: str, model: str, frames: int, scan: Scan, videos: int, workers: int
+) -> dict[str, Any]:
+    """Both ways over the same clips."""
+    urls = [f"http://127.0.0.1:{port}/{number}.mp4" for number in range(videos)]
+    common = {"encoder": encoder, "model": model, "frames": frames}
+    plain = measure(read_plainly, port=port, urls=urls, **common)
+    here = measure(read_as_here, port=port, urls=urls, scan=scan, workers=workers, **common)
+    decode_s, encode_s = measure_alone(site.paths, scan=scan, **common)
+    cores = os.cpu_count() or 1
+    return {
+        "encoder": encoder,
+        "frames": frames,
+        "videos": videos,
+        "plain": asdict(plain),
+        "here": asdict(here),
+        "speedup": round((here.videos / here.wall_s) / (plain.videos / plain.wall_s), 2),
+        "bytes_ratio": round(here.fetched_bytes / plain.fetched_bytes, 3),
+        "decode_cpu_s_a_video": round(decode_s, 4),
+        "encode_cpu_s_a_video": round(encode_s, 4),
+        "efficiency": round((decode_s + encode_s) * here.videos / (cores * here.wall_s), 3),
+    }
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--clips",
+    "clips_dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="VIDEO_CORPUS_DIR",
+    required=True,
+    help="Folder with MP4 files [default: $VIDEO_CORPUS_DIR].",
+)
+@click.option("--videos", default=120, show_default=True, type=click.IntRange(1), help="URLs in each run.")
+@click.option("--latency", "latency_s", default=0.2, show_default=True, help="Seconds before each answer.")
+@click.option("--workers", default=16, show_default=True, help="Videos at a time.")
+@click.option("--encoder", "encoders", multiple=True, default=("clip", "pdq"), show_default=True)
+@click.option("--frames", "counts", multiple=True, type=click.Choice(["1", "3"]), default=("1", "3"), show_default=True)
+@click.option(
+    "--results-dir", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results", show_default=True
+)
+def main(
+    clips_dir: Path,
+    videos: int,
+    latency_s: float,
+    workers: int,
+    encoders: Sequence[str],
+    counts: Sequence[str],
+    results_dir: Path,
+) -> None:
+    """Compare extraction with the plain way, on clips from a server with latency."""
+    site = Site(paths=tuple(find_clips(clips_dir)), latency_s=latency_s)
+    ours, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=_run_server, args=(site, theirs), daemon=True)
+    server.start()
+    port = ours.recv()
+    rows = []
+    try:
+        with tempfile.TemporaryDirectory(prefix="clip-") as folder:
+            model = str(save_random_clip(Path(folder))) if "clip" in encoders else ""
+            for encoder in encoders:
+                for frames in map(int, counts):
+                    rows.append(
+                        compare(
+                            site,
+                            port=port,
+                            encoder=encoder,
+                            model=model if encoder == "clip" else "",
+                            frames=frames,
+                            scan=NO_SCAN,
+                            videos=videos,
+                            workers=workers,
+                        )
+                    )
+                    console.print_json(data=rows[-1])
+    finally:
+        server.kill()
+        server.join()
+    table = Table(title=f"{videos} of {len(site.paths)} clips, {latency_s:g} s a request", title_justify="left")
+    for name in ("encoder", "frames", "plain", "here", "ratio", "CPU-s a video", "bytes", "peak MB", "efficiency"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        plain, here = row["plain"], row["here"]
+        table.add_row(
+            row["encoder"],
+            str(row["frames"]),
+            f"{plain['videos'] / plain['wall_s']:.1f}/s",
+            f"{here['videos'] / here['wall_s']:.1f}/s",
+            f"× {row['speedup']:.1f}",
+            f"{here['cpu_s'] / here['videos']:.3f}",
+            f"× {row['bytes_ratio']:.2f}",
+            f"{here['peak_memory_bytes'] / 1e6:.0f}",
+            f"{row['efficiency']:.2f}",
+        )
+    console.print(table)
+    results = json.dumps({"latency_s": latency_s, "workers": workers, "rows": rows}, indent=1)
+    write_text_atomically(results_dir / "extract.json", results + "\n")
+
+
+if __name__ == "__main__":
+    main()
