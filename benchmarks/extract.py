@@ -3,9 +3,9 @@
     python benchmarks/extract.py --help
 
 Both ways read the same clips from a server on this machine that answers every request after a given latency, with a
-CLIP model of the real size and random weights, and with PDQ. Each run is a process of its own, so that its CPU time and
-memory are its own. Prints and saves videos a second and their ratio, CPU-seconds and bytes a video, peak memory, and the
-efficiency: the CPU-seconds of decoding and encoding, each measured alone, over all that the cores could have done.
+CLIP model of the real size and random weights, and with PDQ. Each run is a process of its own, so that its CPU time
+and memory are its own. Prints and saves videos a second and their ratio, CPU-seconds and bytes a video, peak memory,
+and the efficiency: the CPU-seconds of decoding and encoding, each measured alone, over all that the cores could do.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.encoders import Encoder, load_encoder
+from dedup_lib.encoders import Encoder, hash_frame, load_encoder
 from dedup_lib.extract import CollectionSink, extract_videos, read_video
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.ledger import Ledger
@@ -41,6 +42,7 @@ from dedup_lib.store import Store, StoreAddress
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_CLIP_BYTES = 12_000_000
+LARGEST_SIDE_PX = 1920
 LIMITS = FetchLimits(timeout_s=60.0, max_bytes=10**9, allow_private_addresses=True)
 NO_SCAN = Scan(step_s=0.0, longest_s=60.0)
 DIMENSIONS = {"clip": 512, "pdq": 256}
@@ -282,13 +284,13 @@ def measure_alone(paths: Sequence[Path], *, encoder: str, model: str, frames: in
     recipe = _recipe(loaded, frames)
     cv2.setNumThreads(1)
     start_s = time.process_time()
-    reads = [read_video((0, str(path)), recipe=recipe, scan=scan, limits=LIMITS) for path in paths]
+    read = partial(read_video, recipe=recipe, scan=scan, limits=LIMITS, prepare=loaded.prepare)
+    prepared = [one for path in paths for one in read((0, str(path))).prepared]
     decode_s = time.process_time() - start_s
-    pictures = [frame for read in reads if read.sample is not None for frame in read.sample.frames]
-    loaded.encode_frames(pictures[:32])
+    loaded.encode_prepared(prepared[:32])
     start_s = time.process_time()
-    for start in range(0, len(pictures), 32):
-        loaded.encode_frames(pictures[start : start + 32])
+    for start in range(0, len(prepared), 32):
+        loaded.encode_prepared(prepared[start : start + 32])
     return decode_s / len(paths), (time.process_time() - start_s) / len(paths)
 
 
@@ -304,14 +306,16 @@ def save_random_clip(folder: Path) -> Path:
 
 
 def find_clips(folder: Path) -> list[Path]:
-    """The MP4 files of a folder that are read without trouble."""
+    """The MP4 files of a folder that are read without trouble, up to full HD."""
     recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+    read = partial(read_video, recipe=recipe, scan=NO_SCAN, limits=LIMITS, prepare=hash_frame)
+
+    def is_fit(path: Path) -> bool:
+        outcome = read((0, str(path))).outcome
+        return outcome.status == Status.OK and max(outcome.width_px, outcome.height_px) <= LARGEST_SIDE_PX
+
     candidates = sorted(path for path in folder.rglob("*.mp4") if path.stat().st_size <= LARGEST_CLIP_BYTES)
-    return [
-        path
-        for path in candidates
-        if read_video((0, str(path)), recipe=recipe, scan=NO_SCAN, limits=LIMITS).outcome.status == Status.OK
-    ]
+    return [path for path in candidates if is_fit(path)]
 
 
 def compare(

@@ -1,18 +1,26 @@
-"""Frames to vectors. One protocol, two encoders: a semantic one (CLIP) and a perceptual hash (PDQ)."""
+"""Frames to vectors: a semantic encoder (CLIP) and a perceptual hash (PDQ).
+
+An encoder works in two steps. `prepare` makes of one frame the little that is encoded, and runs where the frame was
+decoded, in many processes; `encode_prepared` makes vectors of many at once, and runs in one place.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pdqhash
+from numpy.typing import NDArray
 
 from dedup_lib.errors import EncoderError
-from dedup_lib.frames import load_picture
+from dedup_lib.frames import load_picture, resize_frame
 from dedup_lib.records import Frames, Vectors
 from dedup_lib.run_folder import resolve_path
 from dedup_lib.vectors import normalise_rows
@@ -32,16 +40,26 @@ SWEEP_LOWS = {"clip": 0.8, "pdq": 0.5}
 """Where a threshold sweep starts unless told: below it, pairs of each encoder are unlike by all experience."""
 
 
-class Encoder(Protocol):
+Prepared = NDArray[np.uint8]
+"""What an encoder needs of one frame."""
+
+
+class Encoder(ABC):
     """Turns frames into unit vectors whose inner product says how alike two frames are."""
 
     name: str
     model: str
     dimension: int
+    prepare: Callable[[Frames], Prepared]
+    """Of a frame RGB uint8 (H, W, 3) of any size. Can be pickled."""
+
+    @abstractmethod
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        """Vectors float32 (N, D) of N prepared frames."""
 
     def encode_frames(self, frames: Sequence[Frames]) -> Vectors:
         """Vectors float32 (N, D) of N frames, each RGB uint8 (H, W, 3) of any size."""
-        ...
+        return self.encode_prepared([self.prepare(frame) for frame in frames])
 
 
 def load_encoder(name: str, *, model: str = "", batch_size: int = 32) -> Encoder:
@@ -70,7 +88,12 @@ def save_image_embedding(image_path: Path, npy_path: Path, *, encoder: Encoder) 
     return vectors
 
 
-class PdqEncoder:
+def hash_frame(frame: Frames) -> Prepared:
+    """The PDQ hash of a frame: 256 bits, uint8 (256,)."""
+    return np.asarray(pdqhash.compute(frame)[0], np.uint8)
+
+
+class PdqEncoder(Encoder):
     """PDQ, a 256-bit perceptual hash (github.com/facebook/ThreatExchange/tree/main/pdq), as a unit vector.
 
     A set bit is +1/16 and a clear one -1/16, so that cosine = 1 - 2 * hamming / 256.
@@ -79,15 +102,45 @@ class PdqEncoder:
     name = "pdq"
     model = ""
     dimension = 256
+    prepare = staticmethod(hash_frame)
 
-    def encode_frames(self, frames: Sequence[Frames]) -> Vectors:
-        if not frames:
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        if not prepared:
             return np.zeros((0, self.dimension), np.float32)
-        bits = np.stack([pdqhash.compute(frame)[0] for frame in frames])
-        return normalise_rows(bits * 2.0 - 1.0)
+        return normalise_rows(np.stack(prepared) * 2.0 - 1.0)
 
 
-class ClipEncoder:
+@dataclass(frozen=True, kw_only=True)
+class ClipPreparation:
+    """A frame shrunk so that its shorter side is `side_px`, and of that the middle `crop_px` (height, width): what a
+    CLIP image processor does before it scales values, by OpenCV, which takes a fraction of its time."""
+
+    side_px: int
+    crop_px: tuple[int, int]
+
+    def __call__(self, frame: Frames) -> Prepared:
+        height, width = frame.shape[:2]
+        scale = self.side_px / min(height, width)
+        # As transformers rounds it.
+        size_px = max(self.side_px, int(width * scale)), max(self.side_px, int(height * scale))
+        if math.prod(size_px) > _LARGEST_RESIZED_PX:
+            # Of a picture like a thread, what is cut off afterwards would take all the memory.
+            frame = _cut_middle(frame, (2 * min(height, width), 2 * min(height, width)))
+            return self(frame)
+        return np.ascontiguousarray(_cut_middle(resize_frame(frame, size_px), self.crop_px))
+
+
+_LARGEST_RESIZED_PX = 4096 * 4096
+
+
+def _cut_middle(frame: Frames, size_px: tuple[int, int]) -> Frames:
+    """At most so many rows and columns of the middle."""
+    height, width = (min(*sides) for sides in zip(frame.shape[:2], size_px, strict=True))
+    top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
+    return frame[top : top + height, left : left + width]
+
+
+class ClipEncoder(Encoder):
     """The image tower of a CLIP model from transformers, on the GPU where there is one."""
 
     name = "clip"
@@ -106,7 +159,7 @@ class ClipEncoder:
         folder = resolve_path(model)
         source = str(folder) if folder.is_dir() else model
         try:
-            self._processor: Any = CLIPImageProcessorPil.from_pretrained(source)
+            processor: Any = CLIPImageProcessorPil.from_pretrained(source)
             config: Any = AutoConfig.from_pretrained(source)
             if config.model_type == "clip":
                 # The width of the vectors stands in the config of the whole model; that of the tower may differ.
@@ -125,19 +178,36 @@ class ClipEncoder:
             )
         self._tower = tower.to(self._device).eval()
         self.dimension = int(tower.config.projection_dim)
+        self.prepare = _preparation_of(processor, model)
+        mean, deviation = (np.array(values, np.float32) for values in (processor.image_mean, processor.image_std))
+        self._scale, self._shift = 1 / (255 * deviation), -mean / deviation
 
-    def encode_frames(self, frames: Sequence[Frames]) -> Vectors:
-        if not frames:
+    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
+        if not prepared:
             return np.zeros((0, self.dimension), np.float32)
         parts = []
         with self._torch.inference_mode():
-            for start in range(0, len(frames), self._batch_size):
-                batch = list(frames[start : start + self._batch_size])
-                # Left to guess, it takes the height of a picture three pixels high for its colours.
-                pixels = self._processor(images=batch, input_data_format="channels_last", return_tensors="pt")
-                embedded = self._tower(pixel_values=pixels["pixel_values"].to(self._device))
+            for start in range(0, len(prepared), self._batch_size):
+                batch = np.stack(prepared[start : start + self._batch_size]).astype(np.float32)
+                pixels = np.ascontiguousarray((batch * self._scale + self._shift).transpose(0, 3, 1, 2))
+                embedded = self._tower(pixel_values=self._torch.from_numpy(pixels).to(self._device))
                 parts.append(embedded.image_embeds.float().cpu().numpy())
         return normalise_rows(np.concatenate(parts))
+
+
+def _preparation_of(processor: Any, model: str) -> ClipPreparation:
+    """What the image processor of a model does to the size of a picture. Raises EncoderError for what CLIP does not."""
+    size, crop = processor.size, processor.crop_size
+    side_px = size.get("shortest_edge")
+    if not (processor.do_resize and processor.do_center_crop and side_px and crop.get("height") and crop.get("width")):
+        raise EncoderError(
+            f"the image processor of {model} does not shrink pictures to a shortest edge and cut out the middle, as "
+            "CLIP's does (preprocessor_config.json): set model to a CLIP model, or set encoder: pdq, which needs none"
+        )
+    crop_px = int(crop["height"]), int(crop["width"])
+    if max(crop_px) > side_px:
+        raise EncoderError(f"the image processor of {model} cuts {crop_px} out of a shortest edge of {side_px} px")
+    return ClipPreparation(side_px=int(side_px), crop_px=crop_px)
 
 
 def _explain(model: str, folder: Path, error: Exception) -> str:

@@ -1,5 +1,9 @@
-"""From URLs to stored vectors: fetch and decode in worker processes, encode in batches, save, and note each
-outcome in the ledger. What an earlier run finished is not done again."""
+"""From URLs to stored vectors: fetch, decode and prepare in worker processes, encode in batches, save, and note each
+outcome in the ledger. What an earlier run finished is not done again.
+
+The three go on side by side, with short queues between them: while a batch is encoded, the workers read the next ones
+and the one before is saved. A full queue makes those before it wait, so that memory stays the same at any length.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +18,16 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.encoders import Encoder
+from dedup_lib.encoders import Encoder, Prepared
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.fingerprints import fingerprint_kind, make_fingerprint
-from dedup_lib.frames import draw_strip, prepare_sample, save_picture
+from dedup_lib.frames import draw_strip, encode_picture, prepare_sample, use_one_thread
 from dedup_lib.jobs import job_dir, load_job, save_job
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Scan, Status, VideoVectors
-from dedup_lib.store import UPSERT_ROWS, Collection
+from dedup_lib.queues import ReadAhead, Saver
+from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Scan, Status, Vectors, VideoVectors
+from dedup_lib.store import Collection
 from dedup_lib.vectors import pool_vectors
 from dedup_lib.video import GrabbedFrames, grab_frames
 from dedup_lib.workers import Died, WorkerPool
@@ -30,18 +35,22 @@ from dedup_lib.workers import Died, WorkerPool
 KILL_AFTER_S = 5.0
 """A worker that is still at a video this long after its time is up is killed: its decoder hangs."""
 
-SAVE_EVERY_S = 10.0
-"""Whenever videos are finished and the last save is longer ago than this, they are saved."""
+READ_AHEAD = 64
+"""So many videos that were read wait for the encoder, at most."""
+
+ENCODE_AFTER_S = 1.0
+"""When no further video comes within this time, those that wait are encoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReadVideo:
-    """What a worker hands back: the outcome, and for a video with usable frames these, a strip of them, and the
-    fingerprint."""
+    """What a worker hands back: the outcome, and for a video with usable frames what the encoder needs of each and
+    which of those asked for it is, a strip of them as JPEG, and the fingerprint."""
 
     outcome: Outcome
-    sample: Sample | None = None
-    strip: Frames | None = None
+    prepared: tuple[Prepared, ...] = ()
+    positions: tuple[int, ...] = ()
+    strip: bytes | None = None
     fingerprint: bytes | None = None
 
 
@@ -150,8 +159,16 @@ def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
     return replace(video, vectors=pool_vectors(video.vectors, pooling), positions=positions)
 
 
-def read_video(task: tuple[int, str], *, recipe: Recipe, scan: Scan, limits: FetchLimits) -> ReadVideo:
+def read_video(
+    task: tuple[int, str],
+    *,
+    recipe: Recipe,
+    scan: Scan,
+    limits: FetchLimits,
+    prepare: Callable[[Frames], Prepared],
+) -> ReadVideo:
     """Fetch, decode and prepare the frames of one URL. Runs in a worker process; never raises."""
+    use_one_thread()
     _, url = task
     start_s = time.monotonic()
     stream = None
@@ -181,8 +198,9 @@ def read_video(task: tuple[int, str], *, recipe: Recipe, scan: Scan, limits: Fet
         )
         read = ReadVideo(
             outcome=outcome,
-            sample=sample if sample.frames else None,
-            strip=draw_strip(grabbed.frames),
+            prepared=tuple(map(prepare, sample.frames)),
+            positions=sample.positions,
+            strip=encode_picture(draw_strip(grabbed.frames)),
             fingerprint=_fingerprint(grabbed) if sample.frames else None,
         )
     except VideoTrouble as trouble:
@@ -257,69 +275,64 @@ def extract_videos(
     report.skipped = len(report.outcomes)
     progress(report.skipped)
     tasks = [(row, url) for url, row in row_of.items() if url not in report.outcomes]
-    start_s = last_saved_s = time.monotonic()
-    unsaved: list[Extracted] = []
+    start_s = time.monotonic()
 
-    def save() -> None:
+    def save(videos: Sequence[Extracted]) -> None:
         # Vectors first: a run that ends between the two does a few videos again, and loses none.
-        sink.save(unsaved)
-        prints = {video.outcome.url: video.fingerprint for video in unsaved if video.fingerprint is not None}
-        ledger.record((video.outcome for video in unsaved), fingerprints=prints, kind=kind)
-        unsaved.clear()
+        sink.save(videos)
+        prints = {video.outcome.url: video.fingerprint for video in videos if video.fingerprint is not None}
+        ledger.record((video.outcome for video in videos), fingerprints=prints, kind=kind)
 
-    read = _read_videos(tasks, recipe, scan, limits, workers, thumbnails_dir)
-    # Closed here, not when the exception of a run that fails is forgotten: until then its processes would go on.
-    with contextlib.closing(read), contextlib.closing(_encode_batches(read, encoder, batch_size)) as batches:
-        for videos in batches:
-            unsaved.extend(videos)
-            now_s = time.monotonic()
+    work = functools.partial(read_video, recipe=recipe, scan=scan, limits=limits, prepare=encoder.prepare)
+    kill_after_s = limits.timeout_s + KILL_AFTER_S
+    # Left in the opposite order: what was encoded is saved, also when something fails.
+    with (
+        Saver(save) as saver,
+        WorkerPool(work, workers=min(workers, max(1, len(tasks))), timeout_s=kill_after_s) as pool,
+        ReadAhead(_read_videos(pool, tasks, thumbnails_dir), most=READ_AHEAD, stop=pool.stop) as read,
+    ):
+        for videos in _encode_batches(read, encoder, batch_size):
+            saver.add(videos)
             report.outcomes.update((video.outcome.url, video.outcome) for video in videos)
-            report.finished_s.extend([now_s - start_s] * len(videos))
-            if len(unsaved) >= UPSERT_ROWS or now_s - last_saved_s >= SAVE_EVERY_S:
-                save()
-                last_saved_s = now_s
+            report.finished_s.extend([time.monotonic() - start_s] * len(videos))
             progress(len(videos))
-    save()
     report.outcomes = {url: report.outcomes[url] for url in row_of}
     report.attempted = len(tasks)
     return report
 
 
 def _read_videos(
-    tasks: Sequence[tuple[int, str]],
-    recipe: Recipe,
-    scan: Scan,
-    limits: FetchLimits,
-    workers: int,
-    thumbnails_dir: Path,
+    pool: WorkerPool[tuple[int, str], ReadVideo], tasks: Sequence[tuple[int, str]], thumbnails_dir: Path
 ) -> Generator[tuple[int, ReadVideo]]:
     """Each video as a worker leaves it, in the order in which they finish; a dead worker becomes an outcome."""
-    work = functools.partial(read_video, recipe=recipe, scan=scan, limits=limits)
-    with WorkerPool(work, workers=min(workers, max(1, len(tasks))), timeout_s=limits.timeout_s + KILL_AFTER_S) as pool:
-        for (row, url), result in pool.run(tasks):
-            if isinstance(result, Died):
-                status = Status.TIMEOUT if result.timed_out else Status.DECODE_CRASH
-                outcome = Outcome(url=url, status=status, reason=result.reason, retryable=result.timed_out)
-                yield row, ReadVideo(outcome=outcome)
-                continue
-            if result.strip is not None:
-                path = thumbnails_dir / f"{result.outcome.key}.jpg"
-                with _explained(path):
-                    save_picture(result.strip, path)
-            yield row, result
+    for (row, url), result in pool.run(tasks):
+        if isinstance(result, Died):
+            status = Status.TIMEOUT if result.timed_out else Status.DECODE_CRASH
+            outcome = Outcome(url=url, status=status, reason=result.reason, retryable=result.timed_out)
+            yield row, ReadVideo(outcome=outcome)
+            continue
+        if result.strip is not None:
+            path = thumbnails_dir / f"{result.outcome.key}.jpg"
+            with _explained(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(result.strip)
+        yield row, result
 
 
 def _encode_batches(
-    read: Iterator[tuple[int, ReadVideo]], encoder: Encoder, batch_size: int
-) -> Generator[list[Extracted]]:
-    """Encode the frames of several videos in one call, `batch_size` frames or a little more at a time."""
+    read: ReadAhead[tuple[int, ReadVideo]], encoder: Encoder, batch_size: int
+) -> Iterator[list[Extracted]]:
+    """Encode the frames of several videos in one call, `batch_size` frames or a little more at a time; fewer when no
+    further video comes for a while."""
     waiting: list[tuple[int, ReadVideo]] = []
-    for row, video in read:
-        if video.sample is None:
-            yield [Extracted(row=row, outcome=video.outcome, vectors=None)]
-            continue
-        waiting.append((row, video))
-        if sum(item.outcome.frames for _, item in waiting) >= batch_size:
+    while (item := read.next(within_s=ENCODE_AFTER_S)) is not ReadAhead.END:
+        if isinstance(item, tuple):
+            _, video = item
+            if not video.prepared:
+                yield [_extracted(item, None)]
+                continue
+            waiting.append(item)
+        if waiting and (item is None or sum(len(video.prepared) for _, video in waiting) >= batch_size):
             yield _encode(waiting, encoder)
             waiting = []
     if waiting:
@@ -327,16 +340,14 @@ def _encode_batches(
 
 
 def _encode(waiting: Sequence[tuple[int, ReadVideo]], encoder: Encoder) -> list[Extracted]:
-    samples = [video.sample for _, video in waiting if video.sample is not None]
-    vectors = encoder.encode_frames([frame for sample in samples for frame in sample.frames])
-    ends = np.cumsum([len(sample.frames) for sample in samples])
-    parts = np.split(vectors, ends[:-1])
-    return [
-        Extracted(
-            row=row,
-            outcome=video.outcome,
-            vectors=VideoVectors(url=video.outcome.url, vectors=part, positions=sample.positions),
-            fingerprint=video.fingerprint,
-        )
-        for (row, video), sample, part in zip(waiting, samples, parts, strict=True)
-    ]
+    vectors = encoder.encode_prepared([one for _, video in waiting for one in video.prepared])
+    ends = np.cumsum([len(video.prepared) for _, video in waiting])
+    return [_extracted(item, part) for item, part in zip(waiting, np.split(vectors, ends[:-1]), strict=True)]
+
+
+def _extracted(item: tuple[int, ReadVideo], vectors: Vectors | None) -> Extracted:
+    row, video = item
+    found = None
+    if vectors is not None:
+        found = VideoVectors(url=video.outcome.url, vectors=vectors, positions=video.positions)
+    return Extracted(row=row, outcome=video.outcome, vectors=found, fingerprint=video.fingerprint)

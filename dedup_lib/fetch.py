@@ -41,7 +41,7 @@ from dedup_lib.errors import VideoTrouble
 from dedup_lib.records import MAX_URL_BYTES, Status
 from dedup_lib.urls import is_web_url, url_for_request
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 128 * 1024
 MAX_REDIRECTS = 5
 SOCKET_TIMEOUT_S = 15.0
 _CACHED_CHUNKS = 64
@@ -170,9 +170,9 @@ class FileStream(MediaStream):
 
 
 class RangeStream(MediaStream):
-    """A file on a server that answers range requests, read in chunks of 256 KiB.
+    """A file on a server that answers range requests, read in chunks of `CHUNK_BYTES`.
 
-    Reading on where the last request ended doubles the request, up to 2 MiB: few requests for a file read
+    Reading on where the last request ended doubles the request, up to 1 MiB: few requests for a file read
     through, few bytes for one that is sampled.
     """
 

@@ -131,6 +131,13 @@ def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_
     )
 
 
+def resize_frame(frame: Frames, size_px: tuple[int, int]) -> Frames:
+    """A frame RGB (H, W, 3) at another size (width, height): averaged where it shrinks, smooth where it grows."""
+    shrinks = frame.shape[1] >= size_px[0] and frame.shape[0] >= size_px[1]
+    resized = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return np.asarray(resized, np.uint8)
+
+
 def draw_strip(frames: Sequence[Frames]) -> Frames:
     """Up to four frames side by side, 96 px high: RGB (96, W, 3)."""
     # More would be cut off, or too small to see, where strips stand beside each other.
@@ -146,11 +153,21 @@ def draw_strip(frames: Sequence[Frames]) -> Frames:
     return np.hstack(shrunk).astype(np.uint8, copy=False)
 
 
+def use_one_thread() -> None:
+    """Let OpenCV work in this thread alone: where many processes work side by side, its threads fight for the cores."""
+    cv2.setNumThreads(1)
+
+
+def encode_picture(frame: Frames) -> bytes:
+    """RGB (H, W, 3) as JPEG."""
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
+    return data.tobytes()
+
+
 def save_picture(frame: Frames, path: Path) -> None:
     """Save RGB (H, W, 3) as JPEG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    path.write_bytes(data.tobytes())
+    path.write_bytes(encode_picture(frame))
 
 
 def load_picture(path: Path) -> Frames:

@@ -53,7 +53,8 @@ class Ledger:
         self._path = path
         self._recipe = recipe
         with self._explained():
-            self._database = sqlite3.connect(path)
+            # Opened by one thread and written by another, never by two at a time.
+            self._database = sqlite3.connect(path, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             with self._database:
                 self._database.execute(_TABLE)

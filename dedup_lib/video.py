@@ -33,6 +33,9 @@ SCAN_SIDE_PX = 256
 _RATE_TO_SKIP = 20.0
 """Of videos with fewer frames a second a scan decodes every frame: those it would leave out are too far apart."""
 
+_HURRY_UNTIL_BEFORE_S = 0.3
+"""On the way to a frame, those that no other frame needs are left out until so many seconds before it."""
+
 _CONTAINERS = (
     "3g2,3gp,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mj2,mjpeg,mov,mp4,m4a,mpeg,mpegts,mpegvideo,"
     "mxf,nut,obu,ogg,rm,vc1,webm,wtv,yuv4mpegpipe,aac,flac,mp3,wav,amr"
@@ -179,6 +182,8 @@ class _Grabber:
         self._measured_s: float | None = None
         self._shown_px = (0, 0)
         self._last_error = ""
+        self._hurry_until_s = -math.inf
+        """Up to here, frames that no other frame needs are not decoded."""
 
     @property
     def has_opened(self) -> bool:
@@ -224,6 +229,7 @@ class _Grabber:
     def scan(self, step_s: float, longest_s: float) -> list[_Taken]:
         """A frame every `step_s` from the start on. What ends early is no trouble here."""
         self._rewind()
+        self._hurry_until_s = -math.inf
         # Deblocking and the frames that no other frame needs are half of the work, and a small picture shows neither.
         self._video.codec_context.options |= {"skip_loop_filter": "all"}
         # Where a stream carries no times, frames are counted, and so none may be left out.
@@ -261,26 +267,34 @@ class _Grabber:
     def _take_at(self, num_frames: int, duration_s: float) -> list[_Taken] | None:
         """Frames at fractions of `duration_s`, or None when the video ends before the last of them."""
         taken: list[_Taken] = []
+        way: _Way | None = None
         for index in range(num_frames):
-            one = self._take_shown_at(duration_s * (index + 0.5) / num_frames)
-            if one is None:
+            target_s = duration_s * (index + 0.5) / num_frames
+            if way is None or self._is_seeking_shorter(way.time_s, target_s):
+                way = _Way(self._decode_from(target_s))
+            self._hurry_to(target_s)
+            shown = way.go_to(target_s)
+            if shown is None:
                 return None
-            taken.append(one)
+            taken.append(self._take(*shown))
         return taken
 
-    def _take_shown_at(self, target_s: float) -> _Taken | None:
-        """The frame shown at `target_s` after the start, or None when the video ends well before it."""
-        before: tuple[VideoFrame, float] | None = None
-        for frame, time_s in self._decode_from(target_s):
-            if time_s > target_s and before is not None:
-                return self._take(*before)
-            before = frame, time_s
-            if time_s >= target_s:
-                return self._take(frame, time_s)
-        # The last frame is shown until the end, and its duration is rarely stated.
-        if before is None or before[1] < target_s - _end_tolerance_s(target_s):
-            return None
-        return self._take(*before)
+    def _is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
+        """Whether a key frame lies between here and there; taken for granted of a file without a full index."""
+        entries = self._video.index_entries
+        if self._video.time_base is None or not len(entries):
+            return True
+        target = round((target_s + self._start_s) / self._video.time_base)
+        if entries[len(entries) - 1].timestamp < target:
+            return True
+        found = entries.search_timestamp(target, backward=True)
+        return found >= 0 and float(entries[found].timestamp * self._video.time_base) - self._start_s > here_s
+
+    def _hurry_to(self, target_s: float) -> None:
+        """Leave out frames that no other frame needs until shortly before the target."""
+        rate = float(self._video.guessed_rate or 0)
+        # Of a slide show, each frame may be shown for long: none is left out.
+        self._hurry_until_s = target_s - max(_HURRY_UNTIL_BEFORE_S, 4 / rate) if rate >= _RATE_TO_SKIP else -math.inf
 
     def _decode_from(self, target_s: float) -> Iterator[tuple[VideoFrame, float]]:
         """Frames from a key frame at or before `target_s`; from the start where seeking leads to none."""
@@ -302,6 +316,11 @@ class _Grabber:
         """Frames from here on, each with its seconds since the first one."""
         count = 0
         for packet in self._packets():
+            if packet.pts is not None and packet.pts * packet.time_base - self._start_s < self._hurry_until_s:
+                self._video.codec_context.skip_frame = "NONREF"
+            elif self._hurry_until_s > -math.inf:
+                self._video.codec_context.skip_frame = "DEFAULT"
+                self._hurry_until_s = -math.inf
             try:
                 decoded = packet.decode()
             except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError) as error:
@@ -375,6 +394,33 @@ class _Grabber:
             timed_s = float(last * (self._video.time_base or 0)) - self._start_s
             self._measured_s = timed_s if timed_s > 0 else self._untimed_s(count)
         return self._measured_s
+
+
+class _Way:
+    """Decoded frames in order, each with its seconds since the start, and how far one has come."""
+
+    def __init__(self, frames: Iterator[tuple[VideoFrame, float]]) -> None:
+        self._frames = frames
+        self._shown: tuple[VideoFrame, float] | None = None
+        self._next: tuple[VideoFrame, float] | None = None
+
+    @property
+    def time_s(self) -> float:
+        """Of the frame gone to last."""
+        return self._shown[1] if self._shown is not None else -math.inf
+
+    def go_to(self, target_s: float) -> tuple[VideoFrame, float] | None:
+        """The frame shown at `target_s`, or None when the video ends well before it. Targets rise."""
+        while self._shown is None or self._shown[1] < target_s:
+            self._next = self._next or next(self._frames, None)
+            if self._next is None:
+                # The last frame is shown until the end, and its duration is rarely stated.
+                is_there = self._shown is not None and self._shown[1] >= target_s - _end_tolerance_s(target_s)
+                return self._shown if is_there else None
+            if self._next[1] > target_s and self._shown is not None:
+                break
+            self._shown, self._next = self._next, None
+        return self._shown
 
 
 def _end_tolerance_s(target_s: float) -> float:

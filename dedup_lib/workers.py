@@ -18,6 +18,8 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
+_LOOK_EVERY_S = 0.5
+
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
@@ -55,6 +57,7 @@ class WorkerPool(Generic[Task, Result]):
         self._context = _choose_context()
         self._workers: list[_Worker[Task]] = []
         self._count = workers
+        self._is_stopping = threading.Event()
 
     def __enter__(self) -> WorkerPool[Task, Result]:
         return self
@@ -64,19 +67,23 @@ class WorkerPool(Generic[Task, Result]):
             self._end(worker)
         self._workers.clear()
 
+    def stop(self) -> None:
+        """Have `run` end soon, with tasks unfinished; may be called by another thread."""
+        self._is_stopping.set()
+
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | Died]]:
         """Each task with its result, in the order in which they finish.
 
         Tasks are taken from the iterable as processes fall idle, never ahead of that.
         """
         waiting = iter(tasks)
-        while True:
+        while not self._is_stopping.is_set():
             self._hand_out(waiting)
             busy = [worker for worker in self._workers if worker.task is not None]
             if not busy:
                 return
             pause_s = max(0.0, min(worker.kill_at_s for worker in busy) - time.monotonic())
-            ready = connection.wait([worker.pipe for worker in busy], timeout=pause_s)
+            ready = connection.wait([worker.pipe for worker in busy], timeout=min(pause_s, _LOOK_EVERY_S))
             now_s = time.monotonic()
             for worker in busy:
                 task = worker.task

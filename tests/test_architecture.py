@@ -36,6 +36,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "ledger",
         "jobs",
         "workers",
+        "queues",
         "monitor",
         "variants",
         "fingerprints",

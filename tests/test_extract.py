@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from media import save_clip, save_sound
 
 from dedup_lib import extract
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.encoders import PdqEncoder
+from dedup_lib.encoders import PdqEncoder, Prepared, hash_frame
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, read_video
 from dedup_lib.fetch import FetchLimits
@@ -31,7 +31,7 @@ from dedup_lib.fingerprints import Fingerprint, fingerprint_kind, make_fingerpri
 from dedup_lib.frames import load_picture, prepare_sample
 from dedup_lib.jobs import find_jobs, load_job
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import Outcome, Pooling, Recipe, Scan, Status, video_key
+from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Scan, Status, video_key
 from dedup_lib.store import Store, StoreAddress
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
@@ -466,13 +466,21 @@ class Hostile:
     def __init__(self, **deeds: Any) -> None:
         self.deeds = deeds
 
-    def __call__(self, task: tuple[int, str], *, recipe: Recipe, scan: Scan, limits: FetchLimits) -> Any:
+    def __call__(
+        self,
+        task: tuple[int, str],
+        *,
+        recipe: Recipe,
+        scan: Scan,
+        limits: FetchLimits,
+        prepare: Callable[[Frames], Prepared],
+    ) -> Any:
         for name, deed in self.deeds.items():
             if f"/{name}" in task[1]:
                 if deed == "hang":
                     time.sleep(600)
                 os.kill(os.getpid(), deed)
-        return read_video(task, recipe=recipe, scan=scan, limits=limits)
+        return read_video(task, recipe=recipe, scan=scan, limits=limits, prepare=prepare)
 
 
 def test_workers_that_crash_and_hang_become_outcomes(
@@ -515,13 +523,13 @@ def test_a_server_that_dribbles_its_headers_ends_as_timeout(tmp_path: Path, monk
 
 def test_reading_never_raises(tmp_path: Path) -> None:
     for url in ("\ud800", "\0", "x" * 100_000, "http://[", "http://%/", "//", "."):
-        read = read_video((0, url), recipe=RECIPE, scan=SCAN, limits=LIMITS)
-        assert read.outcome.status == Status.INVALID_URL and read.sample is None, url
+        read = read_video((0, url), recipe=RECIPE, scan=SCAN, limits=LIMITS, prepare=hash_frame)
+        assert read.outcome.status == Status.INVALID_URL and not read.prepared, url
 
 
 def test_what_was_spent_is_noted(server: ClipServer) -> None:
     url = server.url("a.mp4")
-    read = read_video((0, url), recipe=RECIPE, scan=SCAN, limits=LIMITS)
+    read = read_video((0, url), recipe=RECIPE, scan=SCAN, limits=LIMITS, prepare=hash_frame)
     assert read.outcome.fetched_bytes == server.served_bytes > 0 and read.outcome.elapsed_s > 0
     assert (read.outcome.width_px, read.outcome.height_px, read.outcome.codec) == (160, 120, "h264")
     assert read.outcome.duration_s == 2.0 and read.outcome.frames == 3
@@ -537,11 +545,11 @@ class Failing(PdqEncoder):
 
     calls = 0
 
-    def encode_frames(self, frames: Any) -> Any:
+    def encode_prepared(self, prepared: Any) -> Any:
         self.calls += 1
         if self.calls == 2:
             raise RuntimeError("the accelerator is gone")
-        return super().encode_frames(frames)
+        return super().encode_prepared(prepared)
 
 
 def test_a_run_that_fails_leaves_no_process_behind(server: ClipServer, tmp_path: Path) -> None:

@@ -1,0 +1,133 @@
+"""Work that goes on side by side: what is read ahead of its use, and what is saved behind it. Threads of the standard
+library.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from enum import Enum, auto
+from typing import ClassVar, Generic, Literal, TypeVar
+
+Item = TypeVar("Item")
+
+SAVE_AT_ONCE = 1000
+SAVE_EVERY_S = 2.0
+"""What was added is saved when so much has come together, or so long after the last time."""
+
+_LOOK_EVERY_S = 0.1
+
+
+class _Mark(Enum):
+    END = auto()
+
+
+class ReadAhead(Generic[Item]):
+    """The items of a generator, run in a thread of its own that is at most `most` items ahead.
+
+    Use as a context manager: when it is left, `stop` is called for the generator to end soon, and that is closed.
+    """
+
+    END: ClassVar[Literal[_Mark.END]] = _Mark.END
+
+    def __init__(self, items: Generator[Item], *, most: int, stop: Callable[[], object] = lambda: None) -> None:
+        self._items = items
+        self._stop = stop
+        self._queue: queue.Queue[Item | Literal[_Mark.END]] = queue.Queue(most)
+        self._error: BaseException | None = None
+        self._is_closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="read ahead", daemon=True)
+
+    def __enter__(self) -> ReadAhead[Item]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_closing.set()
+        self._stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                if not self._put(item):
+                    return
+        except BaseException as error:
+            self._error = error
+        finally:
+            # Here, for a generator that is running elsewhere cannot be closed.
+            self._items.close()
+            self._put(ReadAhead.END)
+
+    def _put(self, item: Item | Literal[_Mark.END]) -> bool:
+        while not self._is_closing.is_set():
+            try:
+                self._queue.put(item, timeout=_LOOK_EVERY_S)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def next(self, *, within_s: float) -> Item | Literal[_Mark.END] | None:
+        """The next item, None when there is none within that time, and `END` behind the last one. Raises what the
+        generator raised."""
+        try:
+            item = self._queue.get(timeout=within_s)
+        except queue.Empty:
+            return None
+        if item is ReadAhead.END and self._error is not None:
+            raise self._error
+        return item
+
+
+class Saver(Generic[Item]):
+    """Hands what is added to `save`, in batches and in a thread of its own.
+
+    Use as a context manager: all is saved before the context is left, also by an exception. What `save` raises is
+    raised by the next `add`, or when the context is left.
+    """
+
+    def __init__(self, save: Callable[[Sequence[Item]], object]) -> None:
+        self._save = save
+        # More is never waiting than can be saved in two batches.
+        self._queue: queue.Queue[Sequence[Item] | None] = queue.Queue(2 * SAVE_AT_ONCE)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="saver", daemon=True)
+
+    def __enter__(self) -> Saver[Item]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        if self._error is not None and self._error is not error:
+            raise self._error
+
+    def add(self, items: Sequence[Item]) -> None:
+        """Have these saved soon."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put(items)
+
+    def _run(self) -> None:
+        unsaved: list[Item] = []
+        saved_s = time.monotonic()
+        is_open = True
+        while is_open:
+            try:
+                items = self._queue.get(timeout=SAVE_EVERY_S)
+            except queue.Empty:
+                items = []
+            is_open = items is not None
+            unsaved.extend(items or ())
+            is_due = len(unsaved) >= SAVE_AT_ONCE or time.monotonic() - saved_s >= SAVE_EVERY_S or not is_open
+            if unsaved and is_due and self._error is None:
+                try:
+                    self._save(unsaved)
+                except BaseException as error:
+                    # Further items are taken and dropped until whoever adds them has been told.
+                    self._error = error
+                unsaved, saved_s = [], time.monotonic()
