@@ -14,7 +14,6 @@ import asyncio
 import json
 import multiprocessing
 import os
-import resource
 import tempfile
 import threading
 import time
@@ -122,11 +121,14 @@ def _run_server(site: Site, pipe: Connection) -> None:
 # --- the two ways
 
 
-def read_plainly(urls: Sequence[str], *, encoder: str, model: str, frames: int, folder: Path) -> int:
-    """One video after the other, as the scripts did that this project replaces; returns how many gave a vector."""
+def read_plainly(urls: Sequence[str], *, encoder: str, model: str, frames: int, folder: Path) -> Callable[[], int]:
+    """One video after the other, as the scripts did that this project replaces. Loads the model; what it returns does
+    the work, and says how many videos gave a vector."""
     embed = _plain_clip(model) if encoder == "clip" else _plain_pdq
-    with Store(StoreAddress(uri=str(folder / "milvus.db"))) as store:
-        collection = _make_collection(store, encoder=encoder, model=model, frames=frames)
+    store = Store(StoreAddress(uri=str(folder / "milvus.db")))
+    collection = _make_collection(store, encoder=encoder, model=model, frames=frames)
+
+    def work() -> int:
         done = 0
         for url in urls:
             capture = cv2.VideoCapture(url)
@@ -144,7 +146,9 @@ def read_plainly(urls: Sequence[str], *, encoder: str, model: str, frames: int, 
                 positions = tuple(range(len(pictures)))
                 collection.upsert([VideoVectors(url=url, vectors=vectors, positions=positions)])
                 done += 1
-    return done
+        return done
+
+    return work
 
 
 def _plain_clip(model: str) -> Callable[[np.ndarray], np.ndarray]:
@@ -169,28 +173,30 @@ def _plain_pdq(picture: np.ndarray) -> np.ndarray:
 
 def read_as_here(
     urls: Sequence[str], *, encoder: str, model: str, frames: int, scan: Scan, workers: int, folder: Path
-) -> int:
-    """As 03_extract does it; returns how many gave a vector."""
+) -> Callable[[], int]:
+    """As 03_extract does it, likewise."""
     loaded = load_encoder(encoder, model=model)
     recipe = _recipe(loaded, frames)
-    with (
-        Ledger(folder / "ledger.sqlite", recipe) as ledger,
-        Store(StoreAddress(uri=str(folder / "milvus.db"))) as store,
-    ):
+    ledger, store = Ledger(folder / "ledger.sqlite", recipe), Store(StoreAddress(uri=str(folder / "milvus.db")))
+    sink = CollectionSink(_make_collection(store, encoder=encoder, model=model, frames=frames))
+
+    def work() -> int:
         report = extract_videos(
             urls,
             rows=range(len(urls)),
             encoder=loaded,
             recipe=recipe,
             scan=scan,
-            sink=CollectionSink(_make_collection(store, encoder=encoder, model=model, frames=frames)),
+            sink=sink,
             ledger=ledger,
             limits=LIMITS,
             workers=workers,
             batch_size=32,
             thumbnails_dir=folder / "thumbnails",
         )
-    return sum(outcome.status == Status.OK for outcome in report.outcomes.values())
+        return sum(outcome.status == Status.OK for outcome in report.outcomes.values())
+
+    return work
 
 
 def _recipe(encoder: Encoder, frames: int) -> Recipe:
@@ -219,26 +225,43 @@ class Cost:
     """Of the process and its children together, each shared page counted once."""
 
 
-def _measured(work: Callable[..., int], options: dict[str, Any], pipe: Connection) -> None:
-    """In a process of its own: run it, and tell what it took."""
+def _measured(load: Callable[..., Callable[[], int]], options: dict[str, Any], pipe: Connection) -> None:
+    """In a process of its own: load what is needed, do the work, and tell what that took."""
     peak, done = 0, threading.Event()
+    spent_by: dict[int, float] = {}
 
     def watch() -> None:
         nonlocal peak
         own = psutil.Process()
         while not done.wait(0.3):
-            peak = max(peak, _memory_of([own, *own.children(recursive=True)]))
+            processes = [own, *own.children(recursive=True)]
+            peak = max(peak, _memory_of(processes))
+            # The workers are children of a fork server: nobody but them knows what they took.
+            spent_by.update(_spent_by(processes))
 
     with tempfile.TemporaryDirectory(prefix="extract-") as folder:
+        work = load(**options, folder=Path(folder))
+        before = _spent_by([psutil.Process()])
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         start_s = time.perf_counter()
-        videos = work(**options, folder=Path(folder))
+        videos = work()
         wall_s = time.perf_counter() - start_s
         done.set()
         watcher.join()
-    spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    pipe.send((videos, wall_s, sum(one.ru_utime + one.ru_stime for one in spent), peak))
+    pipe.send((videos, wall_s, sum(spent_by.values()) - sum(before.values()), peak))
+
+
+def _spent_by(processes: Sequence[psutil.Process]) -> dict[int, float]:
+    """CPU-seconds of each process so far, by its number."""
+    spent = {}
+    for process in processes:
+        try:
+            times = process.cpu_times()
+        except psutil.Error:
+            continue
+        spent[process.pid] = times.user + times.system
+    return spent
 
 
 def _memory_of(processes: Sequence[psutil.Process]) -> int:
@@ -252,11 +275,11 @@ def _memory_of(processes: Sequence[psutil.Process]) -> int:
     return total
 
 
-def measure(work: Callable[..., int], *, port: int, **options: Any) -> Cost:
+def measure(load: Callable[..., Callable[[], int]], *, port: int, **options: Any) -> Cost:
     """Run one of the two ways in a process of its own."""
     before = fetched(port)
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_measured, args=(work, options, theirs))
+    process = multiprocessing.get_context("spawn").Process(target=_measured, args=(load, options, theirs))
     process.start()
     theirs.close()
     videos, wall_s, cpu_s, peak = ours.recv()
