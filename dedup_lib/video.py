@@ -24,6 +24,10 @@ from dedup_lib.records import Frames, Status
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused by their header: 8K passes, a decompression bomb does not."""
 
+MAX_DECODED_FRAMES = 100_000
+"""Decoded for one video at most, those on the way to a wanted one included. Of pictures that show anything so many take
+longer than any patience; of tiny ones at absurd rates they end here, by the same count on every machine."""
+
 FRAME_SIDE_PX = 512
 """Frames are shrunk to this longer side while they are converted; no encoder here sees more detail."""
 
@@ -157,7 +161,7 @@ def _is_media(head: bytes) -> bool:
 
 def _trouble_of(error: Exception, *, is_media: bool) -> VideoTrouble:
     if isinstance(error, MemoryError):
-        return VideoTrouble(Status.DECODE_ERROR, "decoding needs more memory than there is")
+        return VideoTrouble(Status.TOO_LARGE, "decoding needs more memory than one video may take")
     reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
     if is_media:
         return VideoTrouble(Status.DECODE_ERROR, f"the file is damaged or cut off: {reason}")
@@ -177,6 +181,7 @@ class _Grabber:
         self._deadline = deadline
         self._container: InputContainer | None = None
         self._measured_s: float | None = None
+        self._decoded_frames = 0
         self._shown_px = (0, 0)
         self._last_error = ""
 
@@ -308,6 +313,11 @@ class _Grabber:
                 # A damaged packet: the frames behind it may still be fine.
                 self._last_error = f": {error.strerror}"
                 continue
+            self._decoded_frames += len(decoded)
+            if self._decoded_frames > MAX_DECODED_FRAMES:
+                raise VideoTrouble(
+                    Status.TOO_LARGE, f"more than {MAX_DECODED_FRAMES:,} frames would have to be decoded"
+                )
             for frame in decoded:
                 # A corrupt frame shows what the decoder made up, often plain grey.
                 if isinstance(frame, VideoFrame) and not frame.is_corrupt and frame.width * frame.height <= MAX_PIXELS:

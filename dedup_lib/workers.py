@@ -1,6 +1,6 @@
 """Processes that may die: each task runs in one that can be killed and replaced.
 
-A video file can hang its decoder or corrupt the memory of its process. Here it takes down only its own task.
+A video file can hang its decoder, eat all memory or corrupt that of its process. Here it takes down only its own task.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,10 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
+
+MEMORY_LIMIT_BYTES = 4 * 1024**3
+"""Of data that a process may hold: an 8K video takes a tenth of that, and what wants more is refused it instead of
+driving the machine out of memory."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -161,6 +166,7 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
     """Main loop of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence()
+    _limit_memory()
     threading.Thread(target=_follow_parent, daemon=True).start()
     while True:
         try:
@@ -179,6 +185,17 @@ def _silence() -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def _limit_memory() -> None:
+    """Let allocations beyond `MEMORY_LIMIT_BYTES` fail, where the system can (Linux counts them, macOS does not)."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MEMORY_LIMIT_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def _follow_parent() -> None:
