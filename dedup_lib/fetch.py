@@ -263,6 +263,15 @@ class SequentialStream(MediaStream):
         while not self._complete and (end is None or self.fetched_bytes < end):
             data = self._source.read_some(self._response, already=self.fetched_bytes)
             if not data:
+                # An empty file says so by its length; what ends without any may have been cut off in its head.
+                if (
+                    not self.fetched_bytes
+                    and self.size_bytes is None
+                    and not self._response.headers.get("Transfer-Encoding")
+                ):
+                    raise VideoTrouble(
+                        Status.UNREACHABLE, "the connection closed before there was any content", retryable=True
+                    )
                 self._complete = True
                 break
             self._spool.seek(0, io.SEEK_END)

@@ -499,20 +499,6 @@ def test_workers_that_crash_and_hang_become_outcomes(
     assert run(urls, tmp_path).attempted == 1
 
 
-def test_a_server_that_dribbles_its_headers_ends_as_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "KILL_AFTER_S", 0.5)
-
-    def answer(request: Request) -> Iterator[bytes]:
-        yield b"HTTP/1.1 200 OK\r\n"
-        while not request.closing.wait(0.05):
-            yield b"x"
-
-    limits = FetchLimits(timeout_s=1, max_bytes=50_000_000, allow_private_addresses=True)
-    with FaultServer(answer) as server:
-        report = run([server.url()], tmp_path, limits=limits)
-    assert [(o.status, o.retryable) for o in report.outcomes.values()] == [(Status.TIMEOUT, True)]
-
-
 def test_reading_never_raises(tmp_path: Path) -> None:
     for url in ("\ud800", "\0", "x" * 100_000, "http://[", "http://%/", "//", "."):
         read = read_video((0, url), recipe=RECIPE, scan=SCAN, limits=LIMITS)
