@@ -527,13 +527,13 @@ def _trouble_of(error: Exception) -> VideoTrouble:
             return VideoTrouble(Status.UNREACHABLE, "the server refuses the connection", retryable=True)
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             return VideoTrouble(Status.TIMEOUT, "the server does not answer", retryable=True)
-        case SSLError():
+        case SSLError() if not isinstance(error.args[0], ssl.SSLEOFError):
             return VideoTrouble(Status.UNREACHABLE, f"TLS fails: {_tls_reason(error)}")
         case InvalidHeader():
             return VideoTrouble(Status.HTTP_ERROR, f"the server's answer makes no sense: {error}")
         case ProtocolError() if _speaks_no_http(error):
             return VideoTrouble(Status.UNREACHABLE, "the server does not speak HTTP")
-        case ProtocolError():
+        case ProtocolError() | SSLError():
             return VideoTrouble(Status.UNREACHABLE, "the server breaks off the connection", retryable=True)
     return VideoTrouble(Status.UNREACHABLE, f"the connection fails: {error}", retryable=True)
 

@@ -9,6 +9,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -503,6 +504,20 @@ def test_https_with_a_certificate_that_nobody_trusts(tls: ssl.SSLContext) -> Non
         refused = trouble_of(server.url(host="localhost"))
         assert (refused.status, refused.retryable) == (Status.UNREACHABLE, False) and "TLS" in refused.reason
         assert server.requests == []
+
+
+def hang_up(listening: socket.socket) -> None:
+    connection, _ = listening.accept()
+    connection.close()
+
+
+def test_a_server_that_hangs_up_on_a_greeting_may_answer_another_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = threading.Thread(target=hang_up, args=(listening,))
+        server.start()
+        found = trouble_of(f"https://127.0.0.1:{listening.getsockname()[1]}/")
+        server.join()
+    assert (found.status, found.retryable) == (Status.UNREACHABLE, True) and "breaks off" in found.reason
 
 
 def test_a_redirect_from_https_to_http_is_refused(
