@@ -355,7 +355,8 @@ def _stream_of(source: _Source, response: urllib3.BaseHTTPResponse) -> MediaStre
         return SequentialStream(source, response, size_bytes=int(length) if re.fullmatch(_FILE_SIZE, length) else None)
     if response.status == 416 and response.headers.get("Content-Range", "").strip() == "bytes */0":
         raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
-    raise _refusal(response, f"HTTP {response.status} {response.reason or ''}".strip())
+    # Up to 64 KB of a status line are the server's to fill.
+    raise _refusal(response, f"HTTP {response.status} {(response.reason or '')[:60]}".strip())
 
 
 def _refusal(response: urllib3.BaseHTTPResponse, reason: str) -> VideoTrouble:
@@ -530,12 +531,12 @@ def _trouble_of(error: Exception) -> VideoTrouble:
         case SSLError() if not isinstance(error.args[0], ssl.SSLEOFError):
             return VideoTrouble(Status.UNREACHABLE, f"TLS fails: {_tls_reason(error)}")
         case InvalidHeader():
-            return VideoTrouble(Status.HTTP_ERROR, f"the server's answer makes no sense: {error}")
+            return VideoTrouble(Status.HTTP_ERROR, f"the server's answer makes no sense: {str(error)[:120]}")
         case ProtocolError() if _speaks_no_http(error):
             return VideoTrouble(Status.UNREACHABLE, "the server does not speak HTTP")
         case ProtocolError() | SSLError():
             return VideoTrouble(Status.UNREACHABLE, "the server breaks off the connection", retryable=True)
-    return VideoTrouble(Status.UNREACHABLE, f"the connection fails: {error}", retryable=True)
+    return VideoTrouble(Status.UNREACHABLE, f"the connection fails: {str(error)[:120]}", retryable=True)
 
 
 def _speaks_no_http(error: ProtocolError) -> bool:

@@ -44,7 +44,9 @@ _CONTAINERS = (
 """Demuxers that only read the stream they are given. Playlists (hls, dash, concat, sdp), which open further
 addresses or files, are left out; sound formats are in, so that they get the status no_video_stream."""
 
-_PICTURE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"\x00\x00\x01\x00")
+_PICTURE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")
+_ICON_MAGIC = b"\x00\x00\x01\x00"
+"""Also how a film begins whose first box is 256 bytes long."""
 _MEDIA_MAGIC = (
     b"\x1aE\xdf\xa3",  # Matroska, WebM
     b"OggS",
@@ -130,6 +132,7 @@ def _refuse_by_content(head: bytes) -> None:
         raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
     if (
         head.startswith(_PICTURE_MAGIC)
+        or (head.startswith(_ICON_MAGIC) and head[4:8] not in _BOXES)
         or (head[:2] == b"BM" and head[6:10] == bytes(4))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"heic", b"heix", b"mif1"))
