@@ -191,6 +191,8 @@ def read_as_here(
             ledger=ledger,
             limits=LIMITS,
             workers=workers,
+            most_a_host=workers,
+            retries=0,
             batch_size=32,
             thumbnails_dir=folder / "thumbnails",
         )

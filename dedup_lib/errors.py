@@ -68,10 +68,17 @@ class NotebookError(DedupError):
 
 
 class VideoTrouble(Exception):
-    """One video cannot be read. Caught where its outcome is written; it never leaves `extract`."""
+    """One video cannot be read. Caught where its outcome is written; it never leaves `extract`.
 
-    def __init__(self, status: Status, reason: str, *, retryable: bool = False) -> None:
+    `retryable` says that the cause may pass; `retry_after_s` is the pause in seconds that the server asks for before it
+    is tried again, None where it names none.
+    """
+
+    def __init__(
+        self, status: Status, reason: str, *, retryable: bool = False, retry_after_s: float | None = None
+    ) -> None:
         self.status = status
         self.reason = reason
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
         super().__init__(f"{status}: {reason}")

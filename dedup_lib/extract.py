@@ -27,6 +27,7 @@ from dedup_lib.jobs import job_dir, load_job, save_job
 from dedup_lib.ledger import Ledger
 from dedup_lib.queues import ReadAhead, Saver
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Scan, Status, Vectors, VideoVectors
+from dedup_lib.schedule import Schedule
 from dedup_lib.store import Collection
 from dedup_lib.vectors import pool_vectors
 from dedup_lib.video import GrabbedFrames, grab_frames
@@ -52,6 +53,8 @@ class ReadVideo:
     positions: tuple[int, ...] = ()
     strip: bytes | None = None
     fingerprint: bytes | None = None
+    retry_after_s: float | None = None
+    """Pause that the server asks for before it is tried again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,7 +208,8 @@ def read_video(
         )
     except VideoTrouble as trouble:
         read = ReadVideo(
-            outcome=Outcome(url=url, status=trouble.status, reason=trouble.reason, retryable=trouble.retryable)
+            outcome=Outcome(url=url, status=trouble.status, reason=trouble.reason, retryable=trouble.retryable),
+            retry_after_s=trouble.retry_after_s,
         )
     except Exception as error:
         # Whatever a hostile file provokes, it is the trouble of one video.
@@ -251,16 +255,21 @@ def extract_videos(
     ledger: Ledger,
     limits: FetchLimits,
     workers: int,
+    most_a_host: int,
+    retries: int,
     batch_size: int,
     thumbnails_dir: Path,
     overwrite: bool = False,
+    retry_failed: bool = True,
     progress: Callable[[int], object] = lambda count: None,
 ) -> ExtractReport:
     """Bring every URL to a final outcome, with its vectors in `sink` and its outcome in `ledger`.
 
     `rows` are the places of the URLs in the list; a URL that occurs again is done once. Outcomes of earlier runs
-    stand, but for those that may end better when tried again, and for all of them with `overwrite`. `progress` is
-    called with the number of videos newly done. Raises RunFolderError when the disk refuses.
+    stand, but with `retry_failed` for those that may end better when tried again, and with `overwrite` for all of
+    them. No more than `most_a_host` videos are fetched from one host at a time, and what fails for a cause that may
+    pass is tried again up to `retries` times, after pauses. `progress` is called with the number of videos newly done.
+    Raises RunFolderError when the disk refuses.
     """
     row_of: dict[str, int] = {}
     for row, url in zip(rows, urls, strict=True):
@@ -270,7 +279,7 @@ def extract_videos(
     known = {} if overwrite else sink.find_saved(earlier, row_of)
     kinds = ledger.load_kinds()
     known = {url: o for url, o in known.items() if o.status != Status.OK or kinds.get(o.key) == kind}
-    report = ExtractReport(outcomes={url: o for url, o in known.items() if not o.retryable})
+    report = ExtractReport(outcomes={url: o for url, o in known.items() if not (o.retryable and retry_failed)})
     ledger.record(outcome for url, outcome in report.outcomes.items() if earlier.get(url) != outcome)
     report.skipped = len(report.outcomes)
     progress(report.skipped)
@@ -285,11 +294,12 @@ def extract_videos(
 
     work = functools.partial(read_video, recipe=recipe, scan=scan, limits=limits, prepare=encoder.prepare)
     kill_after_s = limits.timeout_s + KILL_AFTER_S
+    schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
     # Left in the opposite order: what was encoded is saved, also when something fails.
     with (
         Saver(save) as saver,
         WorkerPool(work, workers=min(workers, max(1, len(tasks))), timeout_s=kill_after_s) as pool,
-        ReadAhead(_read_videos(pool, tasks, thumbnails_dir), most=READ_AHEAD, stop=pool.stop) as read,
+        ReadAhead(_read_videos(pool, schedule, thumbnails_dir), most=READ_AHEAD, stop=pool.stop) as read,
     ):
         for videos in _encode_batches(read, encoder, batch_size):
             saver.add(videos)
@@ -302,14 +312,19 @@ def extract_videos(
 
 
 def _read_videos(
-    pool: WorkerPool[tuple[int, str], ReadVideo], tasks: Sequence[tuple[int, str]], thumbnails_dir: Path
+    pool: WorkerPool[tuple[int, str], ReadVideo], schedule: Schedule, thumbnails_dir: Path
 ) -> Generator[tuple[int, ReadVideo]]:
-    """Each video as a worker leaves it, in the order in which they finish; a dead worker becomes an outcome."""
-    for (row, url), result in pool.run(tasks):
+    """Each video as a worker leaves it at last, in the order in which they finish; a dead worker becomes an outcome,
+    and is not tried again now: what hung its decoder would hang the next one."""
+    for task, result in pool.run(schedule):
+        row, url = task
         if isinstance(result, Died):
+            schedule.finish(task)
             status = Status.TIMEOUT if result.timed_out else Status.DECODE_CRASH
             outcome = Outcome(url=url, status=status, reason=result.reason, retryable=result.timed_out)
             yield row, ReadVideo(outcome=outcome)
+            continue
+        if not schedule.finish(task, may_pass=result.outcome.retryable, pause_s=result.retry_after_s):
             continue
         if result.strip is not None:
             path = thumbnails_dir / f"{result.outcome.key}.jpg"

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import email.utils
 import errno
+import http.client
 import io
 import ipaddress
 import re
@@ -30,6 +32,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
+    InvalidHeader,
     NewConnectionError,
     ProtocolError,
     ReadTimeoutError,
@@ -44,6 +47,10 @@ from dedup_lib.urls import is_web_url, url_for_request
 CHUNK_BYTES = 128 * 1024
 MAX_REDIRECTS = 5
 SOCKET_TIMEOUT_S = 15.0
+
+MAX_RETRY_AFTER_S = 300.0
+"""A server may ask for a longer pause than this, but one answer shall not hold up a run for hours."""
+
 _CACHED_CHUNKS = 64
 _MOST_CHUNKS_AT_ONCE = 8
 _NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
@@ -52,7 +59,9 @@ _CARRIES_IPV4_LAST = tuple(
 )
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _FILE_SIZE = "[0-9]{1,18}"
-_RETRYABLE_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
+_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"})
+_RETRYABLE_CODES = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
+"""What may pass (RFC 9110, section 15): of the errors of a server all but that it cannot do what is asked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,6 +263,15 @@ class SequentialStream(MediaStream):
         while not self._complete and (end is None or self.fetched_bytes < end):
             data = self._source.read_some(self._response, already=self.fetched_bytes)
             if not data:
+                # An empty file says so by its length; what ends without any may have been cut off in its head.
+                if (
+                    not self.fetched_bytes
+                    and self.size_bytes is None
+                    and not self._response.headers.get("Transfer-Encoding")
+                ):
+                    raise VideoTrouble(
+                        Status.UNREACHABLE, "the connection closed before there was any content", retryable=True
+                    )
                 self._complete = True
                 break
             self._spool.seek(0, io.SEEK_END)
@@ -325,18 +343,50 @@ def _redirected(url: str, location: str) -> str:
 
 def _stream_of(source: _Source, response: urllib3.BaseHTTPResponse) -> MediaStream:
     if response.status == 206:
+        _refuse_compression(response)
         size_bytes = _total_size(response, first=0)
         first = source.read_all(response, already=0, most=min(CHUNK_BYTES, size_bytes))
         if len(first) < min(CHUNK_BYTES, size_bytes):
             raise VideoTrouble(Status.UNREACHABLE, "the connection closed in the middle of the file", retryable=True)
         return RangeStream(source, first=first, size_bytes=size_bytes)
     if response.status == 200:
+        _refuse_compression(response)
         length = response.headers.get("Content-Length", "")
         return SequentialStream(source, response, size_bytes=int(length) if re.fullmatch(_FILE_SIZE, length) else None)
     if response.status == 416 and response.headers.get("Content-Range", "").strip() == "bytes */0":
         raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
-    reason = f"HTTP {response.status} {response.reason or ''}".strip()
-    raise VideoTrouble(Status.HTTP_ERROR, reason, retryable=response.status in _RETRYABLE_CODES)
+    # Up to 64 KB of a status line are the server's to fill.
+    raise _refusal(response, f"HTTP {response.status} {(response.reason or '')[:60]}".strip())
+
+
+def _refusal(response: urllib3.BaseHTTPResponse, reason: str) -> VideoTrouble:
+    """The trouble of an answer by its status code, with the pause that the server asks for."""
+    retryable = response.status in _RETRYABLE_CODES
+    retry_after_s = _retry_after_s(response.headers.get("Retry-After", "")) if retryable else None
+    return VideoTrouble(Status.HTTP_ERROR, reason, retryable=retryable, retry_after_s=retry_after_s)
+
+
+def _retry_after_s(value: str) -> float | None:
+    """Seconds from now on, 0 to `MAX_RETRY_AFTER_S`, that a Retry-After names as a number or as a date (RFC 9110,
+    section 10.2.3); None where it is neither."""
+    if re.fullmatch("[0-9]+", value):
+        # A long run of digits is over the limit anyway, and int() refuses more than 4300 of them.
+        return min(float(value[:18]), MAX_RETRY_AFTER_S)
+    try:
+        moment_s = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(moment_s - time.time(), 0.0), MAX_RETRY_AFTER_S)
+
+
+def _refuse_compression(response: urllib3.BaseHTTPResponse) -> None:
+    """Nothing is ever unpacked: a few kilobytes may unpack to terabytes, and ranges of packed bytes are no ranges of
+    the video. A coding that is no compression (some servers name a character set there) changes no byte."""
+    codings = response.headers.get("Content-Encoding", "").lower()
+    if named := _COMPRESSIONS.intersection(re.split("[ \t,]+", codings)):
+        raise VideoTrouble(
+            Status.HTTP_ERROR, f"the server compresses the file ({min(named)}) though it was asked not to"
+        )
 
 
 def _total_size(response: urllib3.BaseHTTPResponse, *, first: int) -> int:
@@ -438,11 +488,8 @@ class _Source:
         """Bytes `first` to `last`, both included."""
         with self.request({"Range": f"bytes={first}-{last}"}) as response:
             if response.status != 206:
-                raise VideoTrouble(
-                    Status.HTTP_ERROR,
-                    f"HTTP {response.status} for a part of the file",
-                    retryable=response.status in _RETRYABLE_CODES,
-                )
+                raise _refusal(response, f"HTTP {response.status} for a part of the file")
+            _refuse_compression(response)
             if _total_size(response, first=first) != size_bytes:
                 raise VideoTrouble(Status.HTTP_ERROR, "the file changed while it was read", retryable=True)
             data = self.read_all(response, already=already, most=last - first + 1)
@@ -481,11 +528,22 @@ def _trouble_of(error: Exception) -> VideoTrouble:
             return VideoTrouble(Status.UNREACHABLE, "the server refuses the connection", retryable=True)
         case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
             return VideoTrouble(Status.TIMEOUT, "the server does not answer", retryable=True)
-        case SSLError():
+        case SSLError() if not isinstance(error.args[0], ssl.SSLEOFError):
             return VideoTrouble(Status.UNREACHABLE, f"TLS fails: {_tls_reason(error)}")
-        case ProtocolError():
+        case InvalidHeader():
+            return VideoTrouble(Status.HTTP_ERROR, f"the server's answer makes no sense: {str(error)[:120]}")
+        case ProtocolError() if _speaks_no_http(error):
+            return VideoTrouble(Status.UNREACHABLE, "the server does not speak HTTP")
+        case ProtocolError() | SSLError():
             return VideoTrouble(Status.UNREACHABLE, "the server breaks off the connection", retryable=True)
-    return VideoTrouble(Status.UNREACHABLE, f"the connection fails: {error}", retryable=True)
+    return VideoTrouble(Status.UNREACHABLE, f"the connection fails: {str(error)[:120]}", retryable=True)
+
+
+def _speaks_no_http(error: ProtocolError) -> bool:
+    """Whether an answer came that is none, rather than too little of one."""
+    inner = error.args[-1] if error.args else None
+    cut_off = (http.client.IncompleteRead, http.client.RemoteDisconnected)
+    return isinstance(inner, http.client.HTTPException) and not isinstance(inner, cut_off)
 
 
 def _tls_reason(error: SSLError) -> str:

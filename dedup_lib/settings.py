@@ -181,6 +181,9 @@ class ExtractSettings(NotebookSettings):
     end: Annotated[int, Range(0)] | None
     overwrite: bool
     workers: Annotated[int, Range(1, 256)]
+    most_a_host: Annotated[int, Range(1, 256)]
+    retries: Annotated[int, Range(0, 10)]
+    retry_failed: bool
     timeout_s: Annotated[float, Range(0.1)]
     max_bytes: Count
     allow_private_addresses: bool

@@ -24,6 +24,10 @@ from dedup_lib.records import Frames, Status
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused by their header: 8K passes, a decompression bomb does not."""
 
+MAX_DECODED_FRAMES = 100_000
+"""Decoded for one video at most, those on the way to a wanted one included. Of pictures that show anything so many take
+longer than any patience; of tiny ones at absurd rates they end here, by the same count on every machine."""
+
 FRAME_SIDE_PX = 512
 """Frames are shrunk to this longer side while they are converted; no encoder here sees more detail."""
 
@@ -43,7 +47,9 @@ _CONTAINERS = (
 """Demuxers that only read the stream they are given. Playlists (hls, dash, concat, sdp), which open further
 addresses or files, are left out; sound formats are in, so that they get the status no_video_stream."""
 
-_PICTURE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*", b"\x00\x00\x01\x00")
+_PICTURE_MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\x00", b"MM\x00*")
+_ICON_MAGIC = b"\x00\x00\x01\x00"
+"""Also how a film begins whose first box is 256 bytes long."""
 _MEDIA_MAGIC = (
     b"\x1aE\xdf\xa3",  # Matroska, WebM
     b"OggS",
@@ -129,6 +135,7 @@ def _refuse_by_content(head: bytes) -> None:
         raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
     if (
         head.startswith(_PICTURE_MAGIC)
+        or (head.startswith(_ICON_MAGIC) and head[4:8] not in _BOXES)
         or (head[:2] == b"BM" and head[6:10] == bytes(4))
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"heic", b"heix", b"mif1"))
@@ -160,7 +167,7 @@ def _is_media(head: bytes) -> bool:
 
 def _trouble_of(error: Exception, *, is_media: bool) -> VideoTrouble:
     if isinstance(error, MemoryError):
-        return VideoTrouble(Status.DECODE_ERROR, "decoding needs more memory than there is")
+        return VideoTrouble(Status.TOO_LARGE, "decoding needs more memory than one video may take")
     reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
     if is_media:
         return VideoTrouble(Status.DECODE_ERROR, f"the file is damaged or cut off: {reason}")
@@ -180,6 +187,7 @@ class _Grabber:
         self._deadline = deadline
         self._container: InputContainer | None = None
         self._measured_s: float | None = None
+        self._decoded_frames = 0
         self._shown_px = (0, 0)
         self._last_error = ""
         self._hurry_until_s = -math.inf
@@ -327,6 +335,11 @@ class _Grabber:
                 # A damaged packet: the frames behind it may still be fine.
                 self._last_error = f": {error.strerror}"
                 continue
+            self._decoded_frames += len(decoded)
+            if self._decoded_frames > MAX_DECODED_FRAMES:
+                raise VideoTrouble(
+                    Status.TOO_LARGE, f"more than {MAX_DECODED_FRAMES:,} frames would have to be decoded"
+                )
             for frame in decoded:
                 # A corrupt frame shows what the decoder made up, often plain grey.
                 if isinstance(frame, VideoFrame) and not frame.is_corrupt and frame.width * frame.height <= MAX_PIXELS:

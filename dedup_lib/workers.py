@@ -1,6 +1,6 @@
 """Processes that may die: each task runs in one that can be killed and replaced.
 
-A video file can hang its decoder or corrupt the memory of its process. Here it takes down only its own task.
+A video file can hang its decoder, eat all memory or corrupt that of its process. Here it takes down only its own task.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +19,12 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Generic, TypeVar
 
-_LOOK_EVERY_S = 0.5
+MEMORY_LIMIT_BYTES = 4 * 1024**3
+"""Of data that a process may hold: an 8K video takes a tenth of that, and what wants more is refused it instead of
+driving the machine out of memory."""
+
+_LOOK_EVERY_S = 0.2
+"""So often it is seen whether a task that had to wait may start, and whether to stop."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -71,17 +77,21 @@ class WorkerPool(Generic[Task, Result]):
         """Have `run` end soon, with tasks unfinished; may be called by another thread."""
         self._is_stopping.set()
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Task, Result | Died]]:
+    def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | Died]]:
         """Each task with its result, in the order in which they finish.
 
-        Tasks are taken from the iterable as processes fall idle, never ahead of that.
+        Tasks are taken from the iterable as processes fall idle, never ahead of that. A None stands for tasks that may
+        not start yet: it is asked again soon, and after each result.
         """
         waiting = iter(tasks)
         while not self._is_stopping.is_set():
-            self._hand_out(waiting)
+            is_over = self._hand_out(waiting)
             busy = [worker for worker in self._workers if worker.task is not None]
             if not busy:
-                return
+                if is_over:
+                    return
+                self._is_stopping.wait(_LOOK_EVERY_S)
+                continue
             pause_s = max(0.0, min(worker.kill_at_s for worker in busy) - time.monotonic())
             ready = connection.wait([worker.pipe for worker in busy], timeout=min(pause_s, _LOOK_EVERY_S))
             now_s = time.monotonic()
@@ -102,13 +112,16 @@ class WorkerPool(Generic[Task, Result]):
                 worker.is_fresh = False
                 yield task, result
 
-    def _hand_out(self, waiting: Iterator[Task]) -> None:
+    def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
+        """Give idle processes a task each; returns whether there is none left."""
         idle = [worker for worker in self._workers if worker.task is None]
         while idle or len(self._workers) < self._count:
             try:
                 task = next(waiting)
             except StopIteration:
-                return
+                return True
+            if task is None:
+                break
             worker = idle.pop() if idle else self._start()
             try:
                 self._give(task, worker)
@@ -116,6 +129,7 @@ class WorkerPool(Generic[Task, Result]):
                 # It died while idle; the task goes to a fresh one.
                 self._remove(worker)
                 self._give(task, self._start())
+        return False
 
     def _give(self, task: Task, worker: _Worker[Task]) -> None:
         worker.pipe.send(task)
@@ -168,6 +182,7 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
     """Main loop of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence()
+    _limit_memory()
     threading.Thread(target=_follow_parent, daemon=True).start()
     while True:
         try:
@@ -186,6 +201,17 @@ def _silence() -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def _limit_memory() -> None:
+    """Let allocations beyond `MEMORY_LIMIT_BYTES` fail, where the system can (Linux counts them, macOS does not)."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MEMORY_LIMIT_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
 
 
 def _follow_parent() -> None:

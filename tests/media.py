@@ -103,3 +103,25 @@ def save_sound(path: Path, *, codec: str = "aac", cover: bytes | None = None) ->
         container.mux(voice.encode(silence))
         container.mux(voice.encode())
     return path
+
+
+def save_rapid_clip(path: Path, *, count: int, fps: int) -> Path:
+    """`count` frames of 64 × 48 px behind one key frame; encoded are two, the second is there again and again."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream("mpeg4", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        first, second = (
+            packet
+            for number in (1, 2)
+            for packet in stream.encode(
+                av.VideoFrame.from_ndarray(number_frame(number, size_px=(64, 48)), format="rgb24")
+            )
+        )
+        content = bytes(second)
+        container.mux(first)
+        for number in range(1, count):
+            packet = av.Packet(content)
+            packet.stream, packet.time_base, packet.duration = stream, second.time_base, second.duration
+            packet.pts = packet.dts = number * (second.pts - first.pts)
+            container.mux(packet)
+    return path

@@ -37,6 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "jobs",
         "workers",
         "queues",
+        "schedule",
         "monitor",
         "variants",
         "fingerprints",

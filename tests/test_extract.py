@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import pytest
 from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip, save_sound
 
-from dedup_lib import extract
+from dedup_lib import extract, schedule
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.encoders import PdqEncoder, Prepared, hash_frame
 from dedup_lib.errors import RunFolderError, VideoTrouble
@@ -96,6 +96,8 @@ def run(
     store: str = "",
     batch_size: int = 8,
     rows: Sequence[int] | None = None,
+    retries: int = 0,
+    retry_failed: bool = True,
 ) -> ExtractReport:
     """Extract into job folders below `folder`, or, with `store`, into the collection of that name."""
     go = functools.partial(
@@ -107,9 +109,12 @@ def run(
         scan=scan,
         limits=limits,
         workers=workers,
+        most_a_host=workers,
+        retries=retries,
         batch_size=batch_size,
         thumbnails_dir=folder / "thumbnails",
         overwrite=overwrite,
+        retry_failed=retry_failed,
     )
     with Ledger(folder / "ledger.sqlite", recipe) as ledger:
         if not store:
@@ -227,6 +232,8 @@ def test_progress_counts_every_url_once(server: ClipServer, tmp_path: Path) -> N
                 ledger=ledger,
                 limits=LIMITS,
                 workers=2,
+                most_a_host=2,
+                retries=0,
                 batch_size=5,
                 thumbnails_dir=tmp_path / "thumbnails",
                 progress=counts.append,
@@ -457,6 +464,46 @@ def test_a_video_with_fewer_vectors_in_the_store_than_frames_is_done_again(serve
         assert store.open_collection("clips").count_stored(urls) == {urls[0]: 3, urls[1]: 3}
 
 
+# Failures that may pass
+
+
+@pytest.mark.parametrize("retries", [0, 1, 2])
+def test_a_failure_that_may_pass_is_tried_again(
+    media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
+) -> None:
+    """The first two answers are 503, all further ones are the video."""
+    monkeypatch.setattr(schedule, "FIRST_PAUSE_S", 0.05)
+    content = (media / "a.mp4").read_bytes()
+
+    def answer(request: Request) -> Iterable[bytes]:
+        return [reply("503 Busy") if request.number < 2 else reply_range(request, content)]
+
+    with FaultServer(answer) as server:
+        url = server.url("/a.mp4")
+        outcome = run([url], tmp_path, retries=retries).outcomes[url]
+        requests = len(server.requests)
+    assert outcome.status == (Status.OK if retries == 2 else Status.HTTP_ERROR)
+    assert outcome.retryable == (retries < 2)
+    assert requests == retries + 1 if retries < 2 else requests > 2
+
+
+def test_a_failure_that_will_not_pass_is_not_tried_again(tmp_path: Path) -> None:
+    with FaultServer(lambda request: [reply("404 Not Found")]) as server:
+        url = server.url("/a.mp4")
+        assert run([url], tmp_path, retries=3).outcomes[url].reason == "HTTP 404 Not Found"
+        assert len(server.requests) == 1
+
+
+def test_failures_of_earlier_calls_may_be_left_alone(tmp_path: Path) -> None:
+    with FaultServer(lambda request: [reply("500 Broken")]) as server:
+        url = server.url("/a.mp4")
+        run([url], tmp_path)
+        report = run([url], tmp_path, retry_failed=False)
+        assert (report.attempted, len(server.requests)) == (0, 1)
+        assert report.outcomes[url].status == Status.HTTP_ERROR
+        assert run([url], tmp_path).attempted == 1
+
+
 # Workers that die
 
 
@@ -507,20 +554,6 @@ def test_workers_that_crash_and_hang_become_outcomes(
     assert run(urls, tmp_path).attempted == 1
 
 
-def test_a_server_that_dribbles_its_headers_ends_as_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(extract, "KILL_AFTER_S", 0.5)
-
-    def answer(request: Request) -> Iterator[bytes]:
-        yield b"HTTP/1.1 200 OK\r\n"
-        while not request.closing.wait(0.05):
-            yield b"x"
-
-    limits = FetchLimits(timeout_s=1, max_bytes=50_000_000, allow_private_addresses=True)
-    with FaultServer(answer) as server:
-        report = run([server.url()], tmp_path, limits=limits)
-    assert [(o.status, o.retryable) for o in report.outcomes.values()] == [(Status.TIMEOUT, True)]
-
-
 def test_reading_never_raises(tmp_path: Path) -> None:
     for url in ("\ud800", "\0", "x" * 100_000, "http://[", "http://%/", "//", "."):
         read = read_video((0, url), recipe=RECIPE, scan=SCAN, limits=LIMITS, prepare=hash_frame)
@@ -566,6 +599,8 @@ def test_a_run_that_fails_leaves_no_process_behind(server: ClipServer, tmp_path:
             ledger=ledger,
             limits=LIMITS,
             workers=2,
+            most_a_host=2,
+            retries=0,
             batch_size=1,
             thumbnails_dir=tmp_path / "thumbnails",
         )
@@ -585,8 +620,8 @@ import sys
 from pathlib import Path
 from test_extract import run
 if __name__ == "__main__":
-    import dedup_lib.extract
-    dedup_lib.extract.SAVE_EVERY_S = 0.0
+    import dedup_lib.queues
+    dedup_lib.queues.SAVE_EVERY_S = 0.05
     run(sys.argv[3:], Path(sys.argv[1]), store=sys.argv[2], batch_size=1)
 """
 

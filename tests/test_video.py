@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import pytest
 from fault_server import FaultServer, always, reply
-from media import number_frame, read_number, save_clip, save_sound
+from media import number_frame, read_number, save_clip
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
@@ -273,42 +271,8 @@ def cut(source: Path, target: Path, fraction: float) -> Path:
     return target
 
 
-def test_a_file_cut_off_behind_its_index(clips: Path, tmp_path: Path) -> None:
-    found = trouble_of(cut(clips / "index-first.mp4", tmp_path / "cut.mp4", 0.6))
-    assert found.status == Status.DECODE_ERROR and "cut off" in found.reason and "of 3.0 s" in found.reason
-
-
-@pytest.mark.parametrize("name", ["index-last.mp4", "clip.mov"])
-def test_a_file_cut_off_before_its_index(clips: Path, tmp_path: Path, name: str) -> None:
-    found = trouble_of(cut(clips / name, tmp_path / name, 0.6))
-    assert (found.status, found.retryable) == (Status.DECODE_ERROR, False) and "cut off" in found.reason
-
-
 def test_the_first_frames_of_a_file_that_is_cut_off_are_there(clips: Path, tmp_path: Path) -> None:
     assert numbers(grab(cut(clips / "index-first.mp4", tmp_path / "cut.mp4", 0.6), frame_span="first")) == [0, 1, 2]
-
-
-def test_a_codec_that_nobody_knows(clips: Path, tmp_path: Path) -> None:
-    content = (clips / "index-last.mp4").read_bytes()
-    (tmp_path / "unknown.mp4").write_bytes(content.replace(b"avc1", b"zzz9"))
-    found = trouble_of(tmp_path / "unknown.mp4")
-    assert found.status == Status.DECODE_ERROR and "codec" in found.reason
-
-
-@pytest.mark.parametrize("name", ["index-first.mp4", "clip.mkv", "mpeg4.avi", "clip.ts", "clip.gif", "clip.h264"])
-def test_damage_anywhere_gives_frames_or_a_status(clips: Path, tmp_path: Path, name: str) -> None:
-    content = bytearray((clips / name).read_bytes())
-    for seed in range(12):
-        damaged, chance = bytearray(content), random.Random(seed)
-        for _ in range(2 ** (seed % 6)):
-            damaged[chance.randrange(len(damaged))] = chance.randrange(256)
-        (tmp_path / name).write_bytes(damaged)
-        try:
-            grabbed = grab(tmp_path / name)
-        except VideoTrouble as trouble:
-            assert trouble.status in (Status.DECODE_ERROR, Status.NOT_VIDEO, Status.NO_VIDEO_STREAM, Status.TOO_LARGE)
-        else:
-            assert all(frame.dtype == np.uint8 and frame.shape[2] == 3 for frame in grabbed.frames)
 
 
 def test_frames_that_a_decoder_made_up_are_not_taken(tmp_path: Path) -> None:
@@ -325,13 +289,6 @@ def test_frames_that_a_decoder_made_up_are_not_taken(tmp_path: Path) -> None:
     assert trouble_of(clip).status == Status.DECODE_ERROR
 
 
-def test_trouble_of_the_server_is_told_rather_than_that_of_the_decoder(clips: Path) -> None:
-    content = (clips / "raw.avi").read_bytes()
-    with FaultServer(always(reply("200 OK", content)[:-200_000])) as server:
-        found = trouble_of(server.url())
-    assert (found.status, found.retryable) == (Status.UNREACHABLE, True)
-
-
 def test_reading_meets_the_deadline(clips: Path) -> None:
     with (
         open_stream(str(clips / "vp9.webm"), limits=LIMITS, deadline=Deadline(30)) as stream,
@@ -344,94 +301,7 @@ def test_reading_meets_the_deadline(clips: Path) -> None:
 # What is no video
 
 
-def picture(suffix: str) -> bytes:
-    return cv2.imencode(suffix, number_frame(5))[1].tobytes()
-
-
-CONTENTS: dict[str, tuple[Callable[[], bytes], Status]] = {
-    "empty": (lambda: b"", Status.NOT_VIDEO),
-    "one byte": (lambda: b"\0", Status.NOT_VIDEO),
-    "zeros": (lambda: bytes(100_000), Status.NOT_VIDEO),
-    "text": (lambda: b"This is a film about a film.\n" * 2000, Status.NOT_VIDEO),
-    "short text": (lambda: b"Not found", Status.NOT_VIDEO),
-    "json": (lambda: b'{"error": "expired"}', Status.NOT_VIDEO),
-    "csv": (lambda: b"BMW,1\nAudi,2\n" * 100, Status.NOT_VIDEO),
-    "pdf": (lambda: b"%PDF-1.7\n" + bytes(range(256)) * 40, Status.NOT_VIDEO),
-    "zip": (lambda: b"PK\x03\x04" + bytes(range(256)) * 40, Status.NOT_VIDEO),
-    "gzip": (lambda: b"\x1f\x8b\x08" + bytes(range(256)) * 40, Status.NOT_VIDEO),
-    "png": (lambda: picture(".png"), Status.IMAGE),
-    "jpeg": (lambda: picture(".jpg"), Status.IMAGE),
-    "webp": (lambda: picture(".webp"), Status.IMAGE),
-    "bmp": (lambda: picture(".bmp"), Status.IMAGE),
-    "tiff": (lambda: picture(".tiff"), Status.IMAGE),
-    "avif": (lambda: b"\0\0\0\x20ftypavif" + bytes(200), Status.IMAGE),
-    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', Status.IMAGE),
-    "svg with prolog": (lambda: b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- x --><svg/>', Status.IMAGE),
-    "html": (lambda: b"<!DOCTYPE html><html><body><video src=x.mp4></body></html>", Status.HTML),
-    "html with bom": (lambda: b"\xef\xbb\xbf\r\n  <HTML><head></head>", Status.HTML),
-    "html behind a comment": (lambda: b"<!-- served by 7 -->\n<html><svg></svg></html>", Status.HTML),
-    "xhtml": (lambda: b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"/>', Status.HTML),
-    "dash": (lambda: b'<?xml version="1.0"?><MPD><BaseURL>x.mp4</BaseURL></MPD>', Status.NOT_VIDEO),
-}
-
-
-@pytest.mark.parametrize("kind", CONTENTS)
-def test_what_is_no_video_gets_its_own_status(tmp_path: Path, kind: str) -> None:
-    make, status = CONTENTS[kind]
-    (tmp_path / "clip.mp4").write_bytes(make())
-    found = trouble_of(tmp_path / "clip.mp4")
-    assert (found.status, found.retryable) == (status, False), found.reason
-
-
 def test_random_bytes_are_no_video(tmp_path: Path) -> None:
     for seed in range(40):
         (tmp_path / "clip.mp4").write_bytes(random.Random(seed).randbytes(20_000))
         assert trouble_of(tmp_path / "clip.mp4").status == Status.NOT_VIDEO
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{path}\n#EXT-X-ENDLIST\n",
-        "\n#EXTM3U\n#EXTINF:3,\n{url}\n",
-        "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{path}\n#EXT-X-ENDLIST\n",
-        "ffconcat version 1.0\nfile '{path}'\n",
-        "# a remark\nffconcat version 1.0\nfile '{url}'\n",
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-        "[playlist]\nFile1={url}\nNumberOfEntries=1\n",
-        "<?xml version='1.0'?><MPD><Period><AdaptationSet><Representation><BaseURL>{url}</BaseURL></Representation>"
-        "</AdaptationSet></Period></MPD>",
-        "RTSPtext\nrtsp://127.0.0.1/x\n",
-        "[Reference]\nRef1={url}\n",
-    ],
-)
-def test_a_playlist_opens_nothing_else(clips: Path, tmp_path: Path, text: str) -> None:
-    with ClipServer(clips) as server:
-        url = server.url("clip.ts")
-        for name in ("list.mp4", "list.m3u8", "list.ffconcat", "list.sdp"):
-            (tmp_path / name).write_text(text.format(path=clips / "clip.ts", url=url))
-            assert trouble_of(tmp_path / name).status == Status.NOT_VIDEO
-        assert server.requests == {}
-
-
-def test_sound_alone_has_no_video_stream(tmp_path: Path) -> None:
-    for name, codec in (("a.m4a", "aac"), ("a.mp3", "libmp3lame"), ("a.mkv", "aac")):
-        found = trouble_of(save_sound(tmp_path / name, codec=codec))
-        assert (found.status, found.retryable) == (Status.NO_VIDEO_STREAM, False), name
-
-
-def test_a_cover_picture_is_no_video(tmp_path: Path) -> None:
-    song = save_sound(tmp_path / "song.mp3", codec="libmp3lame", cover=picture(".png"))
-    with av.open(str(song)) as container:
-        assert len(container.streams.video) == 1
-    assert trouble_of(song).status == Status.NO_VIDEO_STREAM
-
-
-def test_a_picture_too_large_is_refused_by_its_header(clips: Path, tmp_path: Path) -> None:
-    content = bytearray((clips / "raw.avi").read_bytes())
-    # Width and height of the BITMAPINFOHEADER, 4 and 8 bytes behind the chunk's own header.
-    header = content.index(b"strf") + 8
-    content[header + 4 : header + 12] = (12_000).to_bytes(4, "little") * 2
-    (tmp_path / "huge.avi").write_bytes(content)
-    found = trouble_of(tmp_path / "huge.avi")
-    assert (found.status, found.retryable) == (Status.TOO_LARGE, False) and "12000 × 12000" in found.reason

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dedup_lib.workers import Died, WorkerPool
+from dedup_lib.workers import MEMORY_LIMIT_BYTES, Died, WorkerPool
 
 
 def act(task: tuple[str, Any]) -> Any:
@@ -47,6 +47,8 @@ def act(task: tuple[str, Any]) -> Any:
             signal.signal(signal.SIGALRM, lambda *_: os.abort())
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             return "fine"
+        case "allocate":
+            return len(bytearray(argument))
         case "nap":
             time.sleep(argument)
             return "woke"
@@ -136,6 +138,15 @@ def test_an_exception_is_told_and_its_process_lives_on(error: Exception) -> None
     before, died, after = run(("pid", None), ("raise", error), ("pid", None))
     assert died == Died(f"it fails unexpectedly: {type(error).__name__}: {error}", timed_out=False)
     assert before == after
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a process allocates")
+def test_a_task_that_wants_too_much_memory_is_refused_it_and_the_others_go_on() -> None:
+    before, fits, died, after = run(
+        ("pid", None), ("allocate", MEMORY_LIMIT_BYTES // 2), ("allocate", MEMORY_LIMIT_BYTES), ("pid", None)
+    )
+    assert fits == MEMORY_LIMIT_BYTES // 2 and before == after
+    assert isinstance(died, Died) and not died.timed_out and "MemoryError" in died.reason
 
 
 def test_a_result_that_cannot_be_sent_is_told() -> None:

@@ -1,0 +1,816 @@
+"""Every fault that a server or a file is known for, and the one status that it ends in.
+
+Each is served by a real server on this machine and read as a run reads it.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import gzip
+import math
+import random
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import psutil
+import pytest
+from fault_server import Answer, FaultServer, Request, always, in_turn, reply, reply_range, serve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from media import number_frame, save_clip, save_rapid_clip, save_sound
+from test_extract import LIMITS, RECIPE, SCAN, run
+
+from dedup_lib import extract, fetch
+from dedup_lib.demo.server import ClipServer
+from dedup_lib.encoders import hash_frame
+from dedup_lib.extract import read_video
+from dedup_lib.fetch import FetchLimits
+from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Outcome, Recipe, Status
+from dedup_lib.workers import Died, WorkerPool
+
+CLIPS: dict[str, dict[str, Any]] = {
+    "index-last.mp4": {},
+    "index-first.mp4": {"options": {"movflags": "+faststart"}},
+    "clip.webm": {"codec": "libvpx-vp9"},
+    "clip.mkv": {},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "raw.avi": {"codec": "rawvideo", "pixels": "bgr24"},
+    "clip.gif": {"codec": "gif", "pixels": "rgb8"},
+    "clip.ts": {"file_format": "mpegts"},
+    "fragments.mp4": {"options": {"movflags": "frag_keyframe+empty_moov+default_base_moof"}},
+    "before-zero.mkv": {"options": {"output_ts_offset": "-100", "avoid_negative_ts": "disabled"}},
+    "before-zero.mp4": {"options": {"output_ts_offset": "-1", "avoid_negative_ts": "disabled"}},
+    "days-late.mkv": {"options": {"output_ts_offset": "1000000"}},
+    # The times of MPEG-TS are 33 bits of 1/90000 s, and start again at 0 in the middle of this one.
+    "over-again.ts": {"file_format": "mpegts", "options": {"output_ts_offset": "95442"}},
+}
+
+
+@functools.cache
+def clip(name: str = "index-first.mp4") -> bytes:
+    """The content of a small clip; all but raw.avi (1.7 MB) fit into one range."""
+    with tempfile.TemporaryDirectory() as folder:
+        return save_clip(Path(folder) / name, **CLIPS[name]).read_bytes()
+
+
+def read(url: str, *, limits: FetchLimits = LIMITS, recipe: Recipe = RECIPE) -> Outcome:
+    outcome = read_video((0, url), recipe=recipe, scan=SCAN, limits=limits, prepare=hash_frame).outcome
+    assert "unexpectedly" not in outcome.reason and len(outcome.reason) < 300, outcome.reason
+    return outcome
+
+
+# Servers
+
+
+def whole(name: str = "index-first.mp4", /, **headers: object) -> Answer:
+    """The whole file for whatever is asked."""
+    return lambda request: [reply("200 OK", clip(name), **headers)]
+
+
+def part(name: str = "index-first.mp4", /, **headers: object) -> Answer:
+    """The part that is asked for, with other headers."""
+    return lambda request: [reply_range(request, clip(name), **headers)]
+
+
+def late(request: Request) -> Iterator[bytes]:
+    request.closing.wait(0.3)
+    yield reply_range(request, clip())
+
+
+def tardy_redirect(request: Request) -> Iterator[bytes]:
+    request.closing.wait(0.3)
+    yield reply("302 Found", Location="/clip.mp4")
+
+
+def drip(size: int) -> Answer:
+    """The whole file, `size` bytes at a time with pauses between."""
+
+    def answer(request: Request) -> Iterator[bytes]:
+        content = reply("200 OK", clip())
+        for start in range(0, len(content), size):
+            yield content[start : start + size]
+            request.closing.wait(0.05)
+
+    return answer
+
+
+def stop_after(size: int, *, ranges: bool) -> Answer:
+    def answer(request: Request) -> Iterator[bytes]:
+        yield (reply_range(request, clip()) if ranges else reply("200 OK", clip()))[:size]
+        yield from request.stall()
+
+    return answer
+
+
+def without_end(head: bytes, piece: Callable[[], bytes]) -> Answer:
+    def answer(request: Request) -> Iterator[bytes]:
+        yield head
+        while not request.closing.is_set():
+            yield piece()
+
+    return answer
+
+
+def trickle(head: bytes, piece: bytes) -> Answer:
+    """What keeps the parser of HTTP itself busy, out of reach of any deadline."""
+
+    def answer(request: Request) -> Iterator[bytes]:
+        yield head
+        while not request.closing.wait(0.02):
+            yield piece
+
+    return answer
+
+
+def chunked(*chunks: bytes) -> bytes:
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
+    return reply("200 OK", body, Content_Length=None, Transfer_Encoding="chunked")
+
+
+def second_part(answer: Answer) -> Answer:
+    """A large file whose first range is right."""
+    return in_turn(serve(clip("raw.avi")), answer)
+
+
+def shorter(request: Request) -> list[bytes]:
+    first, last = 0, len(clip()) - 1000
+    return [reply("206 Partial Content", clip()[:last], Content_Range=f"bytes {first}-{last}/{len(clip())}")]
+
+
+def overstated(request: Request) -> list[bytes]:
+    first, last = request.range
+    content = clip("raw.avi")
+    content_range = f"bytes {first}-{last}/{2 * len(content)}"
+    return [reply("206 Partial Content", content[first : last + 1], Content_Range=content_range)]
+
+
+def redirect(location: str) -> Answer:
+    return always(reply("302 Found", Location=location))
+
+
+def hops(count: int) -> Answer:
+    return in_turn(*[redirect("/again.mp4")] * count, serve(clip()))
+
+
+PATIENCE_S = 0.6
+"""For faults that last until the time is up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fault:
+    answer: Answer
+    status: Status
+    retryable: bool = False
+    words: str = ""
+    """Part of the reason."""
+    timeout_s: float = LIMITS.timeout_s
+    max_bytes: int = 1_000_000_000
+
+
+def lasting(answer: Answer) -> Fault:
+    return Fault(answer=answer, status=Status.TIMEOUT, retryable=True, timeout_s=PATIENCE_S)
+
+
+def fine(answer: Answer) -> Fault:
+    return Fault(answer=answer, status=Status.OK)
+
+
+def broken_off(answer: Answer) -> Fault:
+    return Fault(answer=answer, status=Status.UNREACHABLE, retryable=True)
+
+
+def refused(answer: Answer, words: str, *, retryable: bool = False) -> Fault:
+    return Fault(answer=answer, status=Status.HTTP_ERROR, retryable=retryable, words=words)
+
+
+def refused_by_code(status: str, *, retryable: bool = False) -> Fault:
+    length = None if status.startswith(("204", "304")) else 4
+    return refused(always(reply(status, b"oops", Content_Length=length)), f"HTTP {status}", retryable=retryable)
+
+
+BOMB = zlib.compress(bytes(50_000_000))
+
+FAULTS: dict[str, Fault] = {
+    # Time
+    "a slow start": fine(late),
+    "a slow drip": fine(drip(2000)),
+    "a drip too slow": lasting(drip(10)),
+    "no answer": lasting(lambda request: request.stall()),
+    "half a status line": lasting(trickle(b"HTTP/1.1 2", b"")),
+    "a stall in the head": lasting(stop_after(40, ranges=True)),
+    "a stall in a part": lasting(stop_after(3000, ranges=True)),
+    "a stall in the whole": lasting(stop_after(3000, ranges=False)),
+    "slow redirects": lasting(tardy_redirect),
+    "a stall in a later part": lasting(second_part(lambda request: request.stall())),
+    # Connections
+    "closed without a word": broken_off(always(b"")),
+    "closed in the head": broken_off(always(b"HTTP/1.1 200 OK\r\n")),
+    "closed in a part": broken_off(lambda request: [reply_range(request, clip())[:-1000]]),
+    "closed in the whole": broken_off(lambda request: [reply("200 OK", clip())[:-1000]]),
+    "closed in the whole of a large file": broken_off(lambda request: [reply("200 OK", clip("raw.avi"))[:-200_000]]),
+    "closed in a later part": broken_off(second_part(lambda request: [reply_range(request, clip("raw.avi"))[:-9]])),
+    "no HTTP": Fault(answer=always(b"220 ready\r\n\r\n"), status=Status.UNREACHABLE, words="HTTP"),
+    "a header without end": Fault(
+        answer=without_end(b"HTTP/1.1 200 OK\r\nX: ", lambda: b"x" * 9999), status=Status.UNREACHABLE, words="HTTP"
+    ),
+    "headers without end": Fault(
+        answer=without_end(b"HTTP/1.1 200 OK\r\n", lambda: b"X: x\r\n" * 99), status=Status.UNREACHABLE, words="HTTP"
+    ),
+    # Lengths
+    "a length too long": broken_off(whole(Content_Length=10**12)),
+    "a length too short": Fault(
+        answer=lambda request: [reply("200 OK", clip(), Content_Length=len(clip()) // 2)],
+        status=Status.DECODE_ERROR,
+        words="cut off",
+    ),
+    "no length": fine(whole(Content_Length=None)),
+    "a negative length": fine(whole(Content_Length=-5)),
+    **{
+        f"a length of {name}": fine(whole(Content_Length=length))
+        for name, length in {"words": "many", "a raised two": "\xb2", "5000 digits": "9" * 5000}.items()
+    },
+    "two lengths": refused(whole(Content_Length="5, 7"), "makes no sense"),
+    "the length of a part too long": fine(part(Content_Length=10**12)),
+    "a part shorter than asked for": broken_off(shorter),
+    "the length of a part too short": broken_off(part(Content_Length=1000)),
+    # Ranges
+    "ranges": fine(part()),
+    "ranges of a large file": fine(part("raw.avi")),
+    "ranges ignored": fine(whole()),
+    "ranges ignored, a large file": fine(whole("raw.avi")),
+    "ranges ignored later on": refused(second_part(whole("raw.avi")), "HTTP 200 for a part"),
+    **{
+        f"a range of {name}": refused(part(Content_Range=value), "Content-Range")
+        for name, value in {
+            "nothing": None,
+            "blank": "",
+            "other bytes": "bytes 5-9/100",
+            "no known whole": "bytes 0-9/*",
+            "no whole": "bytes 0-9",
+            "less than nothing": "bytes 0-9/-10",
+            "items": "items 0-9/10",
+            "5000 digits": "bytes 0-9/" + "9" * 5000,
+            "a raised two": "bytes \xb2-9/10",
+        }.items()
+    },
+    "several ranges": refused(part(Content_Range=None, Content_Type="multipart/byteranges"), "Content-Range"),
+    "a whole far too large": broken_off(part(Content_Range=f"bytes 0-9/{10**17}")),
+    "a whole twice too large": broken_off(overstated),
+    "a whole too small": Fault(
+        answer=part(Content_Range="bytes 0-999/1000"), status=Status.DECODE_ERROR, words="damaged or cut off"
+    ),
+    "a whole that changes": refused(
+        second_part(lambda request: [reply_range(request, clip("raw.avi") + b"more")]), "changed", retryable=True
+    ),
+    "an earlier part again": refused(second_part(part("raw.avi", Content_Range="bytes 0-99/1000000")), "Content-Range"),
+    "an empty file": Fault(answer=always(reply("200 OK")), status=Status.NOT_VIDEO, words="empty"),
+    "an empty file in chunks": Fault(answer=always(chunked(b"")), status=Status.NOT_VIDEO, words="empty"),
+    "an empty file has no range": Fault(
+        answer=always(reply("416 Range Not Satisfiable", Content_Range="bytes */0")), status=Status.NOT_VIDEO
+    ),
+    # Bodies without end
+    "zeros without end": Fault(
+        answer=without_end(reply("200 OK", Content_Length=None), lambda: bytes(99_999)), status=Status.NOT_VIDEO
+    ),
+    "a video without end": Fault(
+        answer=without_end(reply("200 OK", Content_Length=None), lambda: clip("clip.ts")),
+        status=Status.TOO_LARGE,
+        words="max_bytes",
+        max_bytes=3_000_000,
+    ),
+    # Codings
+    "gzip": refused(
+        lambda request: [reply("200 OK", gzip.compress(clip()), Content_Encoding="gzip")], "compresses the file (gzip)"
+    ),
+    "deflate": refused(
+        lambda request: [reply("200 OK", zlib.compress(clip()), Content_Encoding="Deflate")], "(deflate)"
+    ),
+    "a bomb": refused(always(reply("200 OK", BOMB, Content_Encoding="deflate")), "compresses the file"),
+    "several bombs in one": refused(always(reply("200 OK", BOMB, Content_Encoding="identity, br, br")), "(br)"),
+    "compressed parts": refused(part(Content_Encoding="gzip"), "(gzip)"),
+    "a later part compressed": refused(second_part(part("raw.avi", Content_Encoding="zstd")), "(zstd)"),
+    "a bomb that says nothing of it": Fault(answer=always(reply("200 OK", BOMB)), status=Status.NOT_VIDEO),
+    "a coding that is none": fine(part(Content_Encoding="utf-8")),
+    "chunks": fine(lambda request: [chunked(clip()[:1000], clip()[1000:], b"")]),
+    "chunks of a byte": fine(lambda request: [chunked(*(clip()[at : at + 1] for at in range(len(clip()))), b"")]),
+    "chunks without end": Fault(
+        answer=without_end(chunked(), lambda: b"1ffff\r\n" + bytes(0x1FFFF) + b"\r\n"), status=Status.NOT_VIDEO
+    ),
+    "a chunk as large as the world": broken_off(always(chunked(), b"f" * 16 + b"\r\n", bytes(99_999))),
+    "a chunk of no size": broken_off(always(chunked(), b"none\r\n", bytes(999))),
+    "the size of a chunk without end": Fault(
+        answer=without_end(chunked(), lambda: b"1" * 9999), status=Status.UNREACHABLE, words="HTTP"
+    ),
+    # Redirects
+    "five redirects": fine(hops(5)),
+    "six redirects": refused(hops(6), "more than 5 redirects"),
+    "a loop of redirects": refused(redirect("/clip.mp4"), "more than 5 redirects"),
+    "a redirect to nowhere": refused_by_code("302 Found"),
+    **{
+        f"a redirect to {location}": Fault(
+            answer=redirect(location), status=Status.BLOCKED_ADDRESS, words="only http and https"
+        )
+        for location in (
+            "file:///etc/passwd",
+            "FILE:///etc/passwd",
+            "ftp://127.0.0.1/x",
+            "data:video/mp4;base64,AAAA",
+            "gopher://127.0.0.1:70/",
+        )
+    },
+    **{
+        f"a redirect to {location}": refused(redirect(location), "no URL")
+        for location in ("http://[::1", "http://127.0.0.1:99999/", "http://0x7f.1/")
+    },
+    # Answers of a server that has no video
+    **{
+        status: refused_by_code(status)
+        for status in (
+            "204 No Content",
+            "304 Not Modified",
+            "400 Bad Request",
+            "401 Unauthorized",
+            "403 Forbidden",
+            "404 Not Found",
+            "410 Gone",
+            "416 Range Not Satisfiable",
+            "501 Not Implemented",
+            "505 HTTP Version Not Supported",
+        )
+    },
+    **{
+        status: refused_by_code(status, retryable=True)
+        for status in (
+            "408 Timeout",
+            "425 Too Early",
+            "429 Too Many Requests",
+            "500 Oops",
+            "502 Bad Gateway",
+            "503 Busy",
+            "504 Late",
+            "522 Origin Late",
+        )
+    },
+    "a reason without end": refused(always(reply("404 " + "no " * 20_000)), "HTTP 404 no no"),
+    "404 for a later part": refused(second_part(always(reply("404 Not Found"))), "HTTP 404 for a part"),
+    "503 for a later part": refused(second_part(always(reply("503 Busy"))), "HTTP 503 for a part", retryable=True),
+    # Names of a content do not matter
+    **{
+        f"a video called {kind}": fine(part(Content_Type=kind))
+        for kind in ("image/png", "text/html", "application/json", "audio/mpeg", "", "video/mp4; charset=\xff")
+    },
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_a_server_ends_in_one_status(name: str) -> None:
+    fault = FAULTS[name]
+    limits = FetchLimits(timeout_s=fault.timeout_s, max_bytes=fault.max_bytes, allow_private_addresses=True)
+    with FaultServer(fault.answer) as server:
+        outcome = read(server.url(), limits=limits)
+    assert (outcome.status, outcome.retryable) == (fault.status, fault.retryable), outcome.reason
+    assert fault.words in outcome.reason
+    assert bool(outcome.reason) == (outcome.status != Status.OK)
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    with FaultServer(FAULTS["a bomb"].answer) as server:
+        assert read(server.url()).fetched_bytes == 0
+    with FaultServer(FAULTS["a bomb that says nothing of it"].answer) as server:
+        assert read(server.url()).fetched_bytes <= len(BOMB)
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"HTTP/1.1 200 OK\r\n", b"x"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (chunked(b"#EXTM3U") + b"0\r\n", b"X: y\r\n"),
+    ],
+    ids=["a header", "promises", "trailers"],
+)
+def test_what_trickles_out_of_reach_of_the_deadline_costs_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, piece: bytes
+) -> None:
+    monkeypatch.setattr(extract, "KILL_AFTER_S", 0.5)
+    with FaultServer(trickle(head, piece)) as server:
+        report = run([server.url()], tmp_path, limits=replace(LIMITS, timeout_s=PATIENCE_S))
+    assert [(o.status, o.retryable) for o in report.outcomes.values()] == [(Status.TIMEOUT, True)]
+
+
+# Addresses
+
+
+def read_from_outside(url: str) -> Outcome:
+    return read(url, limits=replace(LIMITS, allow_private_addresses=False))
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1", Status.BLOCKED_ADDRESS),
+        ("localhost", Status.BLOCKED_ADDRESS),
+        ("LOCALHOST", Status.BLOCKED_ADDRESS),
+        ("127.0.0.%31", Status.BLOCKED_ADDRESS),
+        ("127。0。0。1", Status.BLOCKED_ADDRESS),
+        ("①②⑦.0.0.1", Status.BLOCKED_ADDRESS),
+        ("[::ffff:127.0.0.1]", Status.BLOCKED_ADDRESS),
+        ("[::ffff:7f00:1]", Status.BLOCKED_ADDRESS),
+        ("[::127.0.0.1]", Status.BLOCKED_ADDRESS),
+        ("[64:ff9b::127.0.0.1]", Status.BLOCKED_ADDRESS),
+        ("[::1]", Status.BLOCKED_ADDRESS),
+        ("[::]", Status.BLOCKED_ADDRESS),
+        ("0.0.0.0", Status.BLOCKED_ADDRESS),
+        ("10.0.0.1", Status.BLOCKED_ADDRESS),
+        ("192.168.0.1", Status.BLOCKED_ADDRESS),
+        ("169.254.169.254", Status.BLOCKED_ADDRESS),
+        ("[fd00:ec2::254]", Status.BLOCKED_ADDRESS),
+        ("example.org@127.0.0.1", Status.BLOCKED_ADDRESS),
+        ("2130706433", Status.INVALID_URL),
+        ("017700000001", Status.INVALID_URL),
+        ("0x7f000001", Status.INVALID_URL),
+        ("0x7f.0.0.1", Status.INVALID_URL),
+        ("0177.0.0.1", Status.INVALID_URL),
+        ("0000127.0.0.1", Status.INVALID_URL),
+        ("127.1", Status.INVALID_URL),
+        ("127.0.1", Status.INVALID_URL),
+    ],
+)
+def test_no_spelling_of_a_private_address_is_asked_anything(host: str, status: Status) -> None:
+    with FaultServer(serve(clip())) as server:
+        outcome = read_from_outside(server.url(host=host))
+        assert (outcome.status, outcome.retryable) == (status, False) and outcome.reason
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.2",
+        "0.0.0.0",
+        "169.254.169.254",
+        "[::ffff:127.0.0.2]",
+        "[::ffff:169.254.169.254]",
+        "[::1]",
+        "[fd00:ec2::254]",
+    ],
+)
+def test_a_redirect_is_no_way_to_a_private_address(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A test can reach no public server, so one loopback address plays its part.
+    is_public_address = fetch.is_public_address
+    monkeypatch.setattr(
+        fetch, "is_public_address", lambda address: address == "127.0.0.1" or is_public_address(address)
+    )
+    with FaultServer(serve(clip())) as inner:
+        target = inner.url(host=host)
+        with FaultServer(in_turn(redirect("/2"), redirect(target))) as outer:
+            outcome = read_from_outside(outer.url())
+            assert len(outer.requests) == 2
+        assert (outcome.status, outcome.retryable) == (Status.BLOCKED_ADDRESS, False)
+        assert "allow_private_addresses" in outcome.reason
+        assert inner.connections == 0
+
+
+# Contents
+
+
+def picture(suffix: str) -> bytes:
+    return cv2.imencode(suffix, number_frame(5))[1].tobytes()
+
+
+def sound(name: str, **facts: Any) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return save_sound(Path(folder) / name, **facts).read_bytes()
+
+
+def rapid(name: str, **facts: Any) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return save_rapid_clip(Path(folder) / name, **facts).read_bytes()
+
+
+def with_flips(count: int) -> bytes:
+    """A clip with `count` bits of its pictures flipped."""
+    content, chance = bytearray(clip("index-last.mp4")), random.Random(count)
+    start, end = content.index(b"mdat") + 4, content.index(b"moov") - 4
+    for _ in range(count):
+        content[chance.randrange(start, end)] ^= 1 << chance.randrange(8)
+    return bytes(content)
+
+
+def with_vp9_size(width_px: int, height_px: int) -> bytes:
+    """A clip whose container states a small picture, and whose stream a large one (VP9 bitstream, 7.2)."""
+    content = bytearray(clip("clip.webm"))
+    place = -1
+    while (place := content.find(b"\x49\x83\x42", place + 1)) >= 0:
+        # Three bits of colour space and one of its range stand between the sync code and the size.
+        word = int.from_bytes(content[place + 3 : place + 8], "big")
+        word = word >> 36 << 36 | (width_px - 1) << 20 | (height_px - 1) << 4 | word & 15
+        content[place + 3 : place + 8] = word.to_bytes(5, "big")
+    return bytes(content)
+
+
+def with_avi_size(side_px: int) -> bytes:
+    content = bytearray(clip("raw.avi"))
+    # Width and height of the BITMAPINFOHEADER, 4 and 8 bytes behind the chunk's own header.
+    header = content.index(b"strf") + 8
+    content[header + 4 : header + 12] = side_px.to_bytes(4, "little") * 2
+    return bytes(content)
+
+
+def with_mkv_duration(duration: float) -> bytes:
+    """A clip that states its duration as any number that a double can be."""
+    content = clip("clip.mkv")
+    place = content.index(b"\x44\x89\x88") + 3
+    return content[:place] + struct.pack(">d", duration) + content[place + 8 :]
+
+
+def with_mp4_durations(duration: int) -> bytes:
+    """A clip that states a duration (of the film, of its track and of its media) in units that it chose itself."""
+    content = bytearray(clip())
+    for box, offset in ((b"mvhd", 20), (b"tkhd", 24), (b"mdhd", 20)):
+        place = content.index(box) + offset
+        content[place : place + 4] = duration.to_bytes(4, "big")
+    return bytes(content)
+
+
+def with_mp4_steps(step: int) -> bytes:
+    """A clip whose frames are shown `step` units after one another (its first entry of the time-to-sample table)."""
+    content = bytearray(clip())
+    place = content.index(b"stts") + 16
+    content[place : place + 4] = step.to_bytes(4, "big")
+    return bytes(content)
+
+
+CONTENTS: dict[str, tuple[Callable[[], bytes], Status, str]] = {
+    # No video
+    "one byte": (lambda: b"\0", Status.NOT_VIDEO, ""),
+    "zeros": (lambda: bytes(100_000), Status.NOT_VIDEO, ""),
+    "noise": (lambda: random.Random(1).randbytes(20_000), Status.NOT_VIDEO, ""),
+    "text": (lambda: b"This is a film about a film.\n" * 2000, Status.NOT_VIDEO, ""),
+    "short text": (lambda: b"Not found", Status.NOT_VIDEO, ""),
+    "json": (lambda: b'{"error": "expired"}', Status.NOT_VIDEO, ""),
+    "csv": (lambda: b"BMW,1\nAudi,2\n" * 100, Status.NOT_VIDEO, ""),
+    "pdf": (lambda: b"%PDF-1.7\n" + bytes(range(256)) * 40, Status.NOT_VIDEO, ""),
+    "zip": (lambda: b"PK\x03\x04" + bytes(range(256)) * 40, Status.NOT_VIDEO, ""),
+    "gzip": (lambda: gzip.compress(clip()), Status.NOT_VIDEO, ""),
+    "png": (lambda: picture(".png"), Status.IMAGE, ""),
+    "jpeg": (lambda: picture(".jpg"), Status.IMAGE, ""),
+    "webp": (lambda: picture(".webp"), Status.IMAGE, ""),
+    "bmp": (lambda: picture(".bmp"), Status.IMAGE, ""),
+    "tiff": (lambda: picture(".tiff"), Status.IMAGE, ""),
+    "avif": (lambda: b"\0\0\0\x20ftypavif" + bytes(200), Status.IMAGE, ""),
+    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', Status.IMAGE, ""),
+    "svg with prolog": (lambda: b'\xef\xbb\xbf<?xml version="1.0"?>\n<!-- x --><svg/>', Status.IMAGE, ""),
+    "svg with a file in it": (
+        lambda: b'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "file:///etc/passwd">]><svg>&x;</svg>',
+        Status.IMAGE,
+        "",
+    ),
+    "html": (lambda: b"<!DOCTYPE html><html><body><video src=x.mp4></body></html>", Status.HTML, ""),
+    "html with bom": (lambda: b"\xef\xbb\xbf\r\n  <HTML><head></head>", Status.HTML, ""),
+    "html behind a comment": (lambda: b"<!-- served by 7 -->\n<html><svg></svg></html>", Status.HTML, ""),
+    "xhtml": (lambda: b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"/>', Status.HTML, ""),
+    "aac": (lambda: sound("a.m4a"), Status.NO_VIDEO_STREAM, ""),
+    "mp3": (lambda: sound("a.mp3", codec="libmp3lame"), Status.NO_VIDEO_STREAM, ""),
+    "sound in mkv": (lambda: sound("a.mkv"), Status.NO_VIDEO_STREAM, ""),
+    "a cover": (
+        lambda: sound("song.mp3", codec="libmp3lame", cover=picture(".png")),
+        Status.NO_VIDEO_STREAM,
+        "",
+    ),
+    "ico": (lambda: b"\0\0\1\0\1\0\x10\x10" + bytes(200), Status.IMAGE, ""),
+    # Order and damage
+    "a first box of 256 bytes": (
+        lambda: b"\0\0\1\0free" + bytes(248) + clip("fragments.mp4"),
+        Status.OK,
+        "",
+    ),
+    "index at the end": (lambda: clip("index-last.mp4"), Status.OK, ""),
+    "cut off behind its index": (lambda: clip()[: len(clip()) * 6 // 10], Status.DECODE_ERROR, "of 3.0 s"),
+    "cut off before its index": (
+        lambda: clip("index-last.mp4")[: len(clip()) * 6 // 10],
+        Status.DECODE_ERROR,
+        "cut off",
+    ),
+    "cut off in its index": (lambda: clip()[:500], Status.DECODE_ERROR, "cut off"),
+    "nothing but a type": (lambda: clip()[:32], Status.DECODE_ERROR, "cut off"),
+    "no frame": (lambda: clip("clip.mkv")[: clip("clip.mkv").index(b"\x1f\x43\xb6\x75")], Status.DECODE_ERROR, ""),
+    "a codec that nobody knows": (lambda: clip().replace(b"avc1", b"zzz9"), Status.DECODE_ERROR, "codec"),
+    "a few flipped bits": (lambda: with_flips(4), Status.OK, ""),
+    "many flipped bits": (lambda: with_flips(5000), Status.DECODE_ERROR, "no frame can be decoded"),
+    # Sizes
+    "a header of 12336 × 12336": (lambda: with_vp9_size(12_336, 12_336), Status.TOO_LARGE, ""),
+    "a header of 65536 × 65536": (lambda: with_vp9_size(65_536, 65_536), Status.DECODE_ERROR, ""),
+    "a container of 12000 × 12000": (lambda: with_avi_size(12_000), Status.TOO_LARGE, "12000 × 12000"),
+    # Times
+    "20,000 frames in a third of a second": (lambda: rapid("a.mp4", count=20_000, fps=60_000), Status.OK, ""),
+    "20,000 frames in 20 s": (lambda: rapid("a.mkv", count=20_000, fps=1000), Status.OK, ""),
+    **{
+        f"a duration of {number} ms": (functools.partial(with_mkv_duration, number), Status.OK, "")
+        for number in (math.nan, math.inf, -math.inf, -1.0, 0.0, 1e300)
+    },
+    **{
+        f"durations of {number}": (functools.partial(with_mp4_durations, number), Status.OK, "")
+        for number in (0, 2**31 - 1, 2**31, 2**32 - 1)
+    },
+    # The edit list of the file names three seconds, and its frames stand elsewhere.
+    **{
+        f"steps of {number}": (functools.partial(with_mp4_steps, number), Status.DECODE_ERROR, "")
+        for number in (0, 2**31 - 1, 2**31)
+    },
+    "times before zero": (lambda: clip("before-zero.mkv"), Status.OK, ""),
+    "times before zero in an edit list": (lambda: clip("before-zero.mp4"), Status.OK, ""),
+    "times of another day": (lambda: clip("days-late.mkv"), Status.OK, ""),
+    "times that start over again": (lambda: clip("over-again.ts"), Status.OK, ""),
+}
+
+
+@pytest.mark.parametrize("name", CONTENTS)
+def test_a_content_gets_one_status(name: str) -> None:
+    make, status, words = CONTENTS[name]
+    with FaultServer(serve(make())) as server:
+        outcome = read(server.url())
+    assert (outcome.status, outcome.retryable) == (status, False), outcome.reason
+    assert words in outcome.reason
+
+
+def test_no_more_frames_are_decoded_than_bounded() -> None:
+    # Each frame taken is reached from the only key frame: a dozen of them decode the clip six times.
+    with FaultServer(serve(rapid("a.mp4", count=20_000, fps=60_000))) as server:
+        outcome = read(server.url(), recipe=replace(RECIPE, num_frames=12))
+    assert (outcome.status, outcome.retryable) == (Status.TOO_LARGE, False) and "100,000 frames" in outcome.reason
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{path}\n#EXT-X-ENDLIST\n",
+        "\n#EXTM3U\n#EXTINF:3,\n{url}\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{path}\n#EXT-X-ENDLIST\n",
+        "ffconcat version 1.0\nfile '{path}'\n",
+        "# a remark\nffconcat version 1.0\nfile '{url}'\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+        "[playlist]\nFile1={url}\nNumberOfEntries=1\n",
+        "<?xml version='1.0'?><MPD><Period><AdaptationSet><Representation><BaseURL>{url}</BaseURL></Representation>"
+        "</AdaptationSet></Period></MPD>",
+        "<MPD><BaseURL>file://{path}</BaseURL></MPD>",
+        "RTSPtext\nrtsp://127.0.0.1/x\n",
+        "[Reference]\nRef1={url}\n",
+    ],
+)
+def test_a_playlist_opens_nothing_else(tmp_path: Path, text: str) -> None:
+    (tmp_path / "clip.ts").write_bytes(clip("clip.ts"))
+    with ClipServer(tmp_path) as server:
+        for name in ("list.mp4", "list.m3u8", "list.ffconcat", "list.sdp", "list.mpd"):
+            (tmp_path / name).write_text(text.format(path=tmp_path / "clip.ts", url=server.url("clip.ts")))
+            for url in (server.url(name), str(tmp_path / name)):
+                assert read(url).status == Status.NOT_VIDEO
+        assert "/clip.ts" not in server.requests
+
+
+# Processes
+
+
+Pool = WorkerPool[tuple[int, str], Outcome]
+
+
+def read_outcome(task: tuple[int, str]) -> Outcome:
+    return read(task[1])
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    with WorkerPool(read_outcome, workers=1, timeout_s=LIMITS.timeout_s + 5) as pool:
+        yield pool
+
+
+def read_with_little_memory(task: tuple[int, str]) -> Outcome:
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + 16 * 1024**2, most))
+    return read_outcome(task)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a process allocates")
+def test_a_video_that_wants_too_much_memory_ends_as_too_large(tmp_path: Path) -> None:
+    small = save_clip(tmp_path / "small.mp4", count=3)
+    large = save_clip(tmp_path / "large.mp4", count=3, size_px=(3840, 2160), codec="mpeg4")
+    with WorkerPool(read_with_little_memory, workers=1, timeout_s=60) as pool:
+        outcomes = dict(pool.run([(0, str(small)), (1, str(large)), (2, str(small))]))
+    assert [outcomes[task].status for task in sorted(outcomes)] == [Status.OK, Status.TOO_LARGE, Status.OK]
+    assert "memory" in outcomes[1, str(large)].reason
+
+
+EDITS = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "insert", "delete", "overwrite", "truncate"]),
+        st.floats(0, 1, exclude_max=True),
+        st.binary(min_size=1, max_size=40),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+def edit(content: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
+    """Changes at places given as fractions of the content; most hit the head, where more is at stake."""
+    for kind, fraction, data in edits:
+        place = int(fraction**3 * len(content))
+        before, after = content[:place], content[place:]
+        match kind:
+            case "flip":
+                content = before + bytes(byte ^ 1 << data[0] % 8 for byte in after[:1]) + after[1:]
+            case "insert":
+                content = before + data + after
+            case "delete":
+                content = before + after[len(data) :]
+            case "overwrite":
+                content = before + data + after[len(data) :]
+            case "truncate":
+                content = before
+    return content
+
+
+@settings(max_examples=300)
+@given(
+    name=st.sampled_from(
+        ["index-first.mp4", "index-last.mp4", "clip.webm", "clip.mkv", "mpeg4.avi", "clip.gif", "clip.ts"]
+    ),
+    edits=EDITS,
+)
+def test_whatever_happens_to_a_file_it_gets_a_status(
+    pool: Pool, tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[str, float, bytes]]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"edited-{name}"
+    path.write_bytes(edit(clip(name), edits))
+    ((_, outcome),) = pool.run([(0, str(path))])
+    if isinstance(outcome, Died):
+        # A crash or a hang is one video's end, and the next one finds another process.
+        assert "unexpectedly" not in outcome.reason
+    else:
+        assert outcome.status in {*KEPT_STATUSES, *INVALID_STATUSES, Status.DECODE_ERROR, Status.TOO_LARGE}
+
+
+# Real files
+
+
+ODD: dict[str, Status] = {
+    "moviepy/result.webm": Status.NOT_VIDEO,
+    "androidx-media/sample_malformed_free_box.mp4": Status.DECODE_ERROR,
+    "decord/corrupted.mp4": Status.OK,
+    "androidx-media/sample_with_invalid_nalu.mp4": Status.OK,
+    "androidx-media/invalid-bitstream.webm": Status.DECODE_ERROR,
+    "androidx-media/subsample_encrypted_noaltref.webm": Status.DECODE_ERROR,
+    "libwebm/invalid_vp9_bitstream-bug_1416.webm": Status.TOO_LARGE,
+    "libwebm/invalid_vp9_bitstream-bug_1417.webm": Status.DECODE_ERROR,
+    "mp4parse/no_timescale.mp4": Status.OK,
+    "videocomposer/video_5360763.mp4": Status.OK,
+    "androidx-media/bbb_mono_16kHz_23.05kbps_amrwb.3gp": Status.NO_VIDEO_STREAM,
+    "androidx-media/bbb_mono_8kHz_12.2kbps_amrnb.3gp": Status.NO_VIDEO_STREAM,
+    "androidx-media/bbb_1ch_12kHz_q10_vorbis.webm": Status.NO_VIDEO_STREAM,
+    "androidx-media/bbb_1ch_48kHz_q10_opus.webm": Status.NO_VIDEO_STREAM,
+    "androidx-media/full_blocks.mkv": Status.NO_VIDEO_STREAM,
+    "androidx-media/sample_with_dts.mkv": Status.NO_VIDEO_STREAM,
+    "androidx-media/subsample_encrypted_altref.webm": Status.DECODE_ERROR,
+    "androidx-media/sample_fragmented_uuid.mp4": Status.DECODE_ERROR,
+    "wpt/video_512x288_h264-360k_dashinit.mp4": Status.DECODE_ERROR,
+    "wpt/video_512x288_h264-360k_enc_2keys_2sess.mp4": Status.DECODE_ERROR,
+    "decord/video_180.mov": Status.OK,
+    "decord/video_270.mov": Status.OK,
+    "decord/video_90.mov": Status.OK,
+    "torchcodec/h264_10bits.mp4": Status.OK,
+    "torchcodec/h265_10bits.mp4": Status.OK,
+    "androidx-media/hdr10-av1.mp4": Status.OK,
+    "androidx-media/hdr10-video-with-sdr-container.mp4": Status.OK,
+    "moviepy/no_duration.webm": Status.FEATURELESS,
+    "androidx-media/sample_with_fake_auxiliary_tracks.mp4": Status.FEATURELESS,
+    "androidx-media/sample_with_fake_auxiliary_tracks_interleaved_with_primary_video_tracks.mp4": Status.FEATURELESS,
+    "wpt/400x300-red-resize-200x150-green.webm": Status.FEATURELESS,
+    "androidx-media/8k24fps_300ms.mp4": Status.OK,
+}
+"""The odd files of the corpus: broken, encrypted, without video, turned, of many bits, without duration, huge."""
+
+
+@pytest.fixture(scope="module")
+def corpus_server(corpus_dir: Path) -> Iterator[ClipServer]:
+    with (corpus_dir / "labels.csv").open(newline="", encoding="utf-8") as file:
+        assert {label["file"] for label in csv.DictReader(file) if label["role"] == "odd"} == ODD.keys()
+    with ClipServer(corpus_dir / "videos") as server:
+        yield server
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_file_gets_the_status_that_it_deserves(corpus_server: ClipServer, pool: Pool, name: str) -> None:
+    # In a worker, because the largest of them must fit into the memory that one may take.
+    ((_, outcome),) = pool.run([(0, corpus_server.url(name))])
+    assert isinstance(outcome, Outcome)
+    assert (outcome.status, outcome.retryable) == (ODD[name], False), outcome.reason
