@@ -7,7 +7,6 @@ and the one before is saved. A full queue makes those before it wait, so that me
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -19,14 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.encoders import Encoder, Prepared
-from dedup_lib.errors import RunFolderError, VideoTrouble
+from dedup_lib.errors import VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.fingerprints import fingerprint_kind, make_fingerprint
 from dedup_lib.frames import draw_strip, encode_picture, prepare_sample, use_one_thread
 from dedup_lib.jobs import job_dir, load_job, save_job
 from dedup_lib.ledger import Ledger
 from dedup_lib.queues import ReadAhead, Saver
-from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Scan, Status, Vectors, VideoVectors
+from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Scan, Status, Vectors, VideoVectors, utc_now
+from dedup_lib.run_folder import writing
 from dedup_lib.schedule import Schedule
 from dedup_lib.store import Collection
 from dedup_lib.vectors import pool_vectors
@@ -91,8 +91,8 @@ class Sink(Protocol):
         """Of these URLs (with their row in the list), the outcomes that need not be reached again."""
         ...
 
-    def save(self, videos: Sequence[Extracted]) -> None:
-        """Keep the vectors of finished videos, those already there replaced."""
+    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
+        """Keep the vectors of finished videos, those already there replaced; says by URL where each one's are."""
         ...
 
 
@@ -112,16 +112,17 @@ class CollectionSink:
             or stored.get(url) == (outcome.frames if self._collection.holds_frames else 1)
         }
 
-    def save(self, videos: Sequence[Extracted]) -> None:
+    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
         vectors = [video.vectors for video in videos if video.vectors is not None]
         self._collection.upsert([pool_video(video, self._collection.pooling) for video in vectors])
+        return {video.url: self._collection.facts.name for video in vectors}
 
 
 class JobSink:
     """Into job folders, to be uploaded later."""
 
     def __init__(self, jobs_dir: Path, recipe: Recipe) -> None:
-        with _explained(jobs_dir):
+        with writing(jobs_dir):
             jobs_dir.mkdir(parents=True, exist_ok=True)
         self._jobs_dir = jobs_dir
         self._recipe = recipe
@@ -137,23 +138,15 @@ class JobSink:
                 saved[url] = outcomes[url]
         return saved
 
-    def save(self, videos: Sequence[Extracted]) -> None:
+    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
+        stored = {}
         for video in videos:
             path = job_dir(self._jobs_dir, video.row)
-            with _explained(path):
+            with writing(path):
                 save_job(path, outcome=video.outcome, recipe=self._recipe, vectors=video.vectors)
-
-
-@contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn the refusal of a disk into an error that says where it was to be written."""
-    try:
-        yield
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write {path}: {error.strerror or error}. Make room or make it writable, and start again: what is "
-            "done stays done"
-        ) from error
+            if video.vectors is not None:
+                stored[video.outcome.url] = path.name
+        return stored
 
 
 def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
@@ -173,7 +166,7 @@ def read_video(
     """Fetch, decode and prepare the frames of one URL. Runs in a worker process; never raises."""
     use_one_thread()
     _, url = task
-    start_s = time.monotonic()
+    start_s, started = time.monotonic(), utc_now()
     stream = None
     try:
         deadline = Deadline(limits.timeout_s)
@@ -219,8 +212,10 @@ def read_video(
         fetched_bytes = stream.fetched_bytes if stream is not None else 0
         if stream is not None:
             stream.close()
-    spent = replace(read.outcome, fetched_bytes=fetched_bytes, elapsed_s=round(time.monotonic() - start_s, 3))
-    return replace(read, outcome=spent)
+    elapsed_s = round(time.monotonic() - start_s, 3)
+    return replace(
+        read, outcome=replace(read.outcome, fetched_bytes=fetched_bytes, elapsed_s=elapsed_s, started=started)
+    )
 
 
 def _fingerprint(grabbed: GrabbedFrames) -> bytes | None:
@@ -282,15 +277,16 @@ def extract_videos(
     report = ExtractReport(outcomes={url: o for url, o in known.items() if not (o.retryable and retry_failed)})
     ledger.record(outcome for url, outcome in report.outcomes.items() if earlier.get(url) != outcome)
     report.skipped = len(report.outcomes)
+    ledger.begin_extraction(total=len(row_of), done=report.skipped)
     progress(report.skipped)
     tasks = [(row, url) for url, row in row_of.items() if url not in report.outcomes]
     start_s = time.monotonic()
 
     def save(videos: Sequence[Extracted]) -> None:
         # Vectors first: a run that ends between the two does a few videos again, and loses none.
-        sink.save(videos)
+        stored = sink.save(videos)
         prints = {video.outcome.url: video.fingerprint for video in videos if video.fingerprint is not None}
-        ledger.record((video.outcome for video in videos), fingerprints=prints, kind=kind)
+        ledger.record((video.outcome for video in videos), fingerprints=prints, kind=kind, stored=stored)
 
     work = functools.partial(read_video, recipe=recipe, scan=scan, limits=limits, prepare=encoder.prepare)
     kill_after_s = limits.timeout_s + KILL_AFTER_S
@@ -306,6 +302,7 @@ def extract_videos(
             report.outcomes.update((video.outcome.url, video.outcome) for video in videos)
             report.finished_s.extend([time.monotonic() - start_s] * len(videos))
             progress(len(videos))
+    ledger.end_extraction()
     report.outcomes = {url: report.outcomes[url] for url in row_of}
     report.attempted = len(tasks)
     return report
@@ -328,7 +325,7 @@ def _read_videos(
             continue
         if result.strip is not None:
             path = thumbnails_dir / f"{result.outcome.key}.jpg"
-            with _explained(path):
+            with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(result.strip)
         yield row, result

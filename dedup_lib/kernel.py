@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.manager import AsyncKernelManager
-from traitlets import Unicode
+from traitlets import Int, List, Unicode
 from traitlets.config import Config
 
 
@@ -15,11 +16,13 @@ class LoggedKernelManager(AsyncKernelManager):
     """Starts kernels whose stderr goes to `log_path` instead of the terminal of the run."""
 
     log_path = Unicode().tag(config=True)
+    inherited = List(Int()).tag(config=True)
 
     @classmethod
-    def config_of(cls, log_path: Path) -> Config:
-        """The configuration by which papermill makes this manager write to that log."""
-        return Config({cls.__name__: {"log_path": str(log_path)}})
+    def config_of(cls, log_path: Path, *, inherited: Sequence[int] = ()) -> Config:
+        """The configuration by which papermill makes this manager write to that log, and its kernel inherit these
+        file descriptors: a run that is killed keeps its lock until its kernel has noticed."""
+        return Config({cls.__name__: {"log_path": str(log_path), "inherited": list(inherited)}})
 
     def __init__(self, **kwargs: Any) -> None:
         # No other user of the machine can listen on a local socket; Windows has none.
@@ -27,4 +30,4 @@ class LoggedKernelManager(AsyncKernelManager):
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kwargs: Any) -> None:
         with Path(self.log_path).open("wb") as log:
-            await super()._async_launch_kernel(kernel_cmd, stderr=log, **kwargs)
+            await super()._async_launch_kernel(kernel_cmd, stderr=log, pass_fds=self.inherited, **kwargs)

@@ -1,20 +1,23 @@
 """What became of every URL of a run, on disk: an SQLite file that a killed run leaves whole.
 
 Keyed by URL and recipe (the settings that change a vector), so that a run with another encoder starts afresh
-and one with another threshold does not.
+and one with another threshold does not. docs/ledger.md explains its tables.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import quote
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.records import Outcome, Recipe, Status, video_key
+from dedup_lib.records import KEPT_STATUSES, Outcome, Recipe, Status, utc_now, video_key
 
 _COLUMNS = tuple(field.name for field in fields(Outcome))
 
@@ -24,8 +27,30 @@ CREATE TABLE IF NOT EXISTS outcomes (
     key TEXT NOT NULL,
     {", ".join(_COLUMNS)},
     attempts INTEGER NOT NULL DEFAULT 1,
+    finished TEXT NOT NULL DEFAULT '',
+    stored TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (recipe, key)
 ) WITHOUT ROWID
+"""
+
+_LATER_COLUMNS = ("started", "finished", "stored")
+"""A ledger may have been made before there were these columns of `outcomes`."""
+
+# It answers what is asked several times a second while a run goes on, without a look at the table.
+_INDEX = """
+CREATE INDEX IF NOT EXISTS outcomes_finished ON outcomes (recipe, finished, status, fetched_bytes)
+"""
+
+_EXTRACTIONS = """
+CREATE TABLE IF NOT EXISTS extractions (
+    number INTEGER PRIMARY KEY,
+    recipe TEXT NOT NULL,
+    total INTEGER NOT NULL,
+    done_before INTEGER NOT NULL,
+    began TEXT NOT NULL,
+    heard TEXT NOT NULL,
+    ended TEXT NOT NULL DEFAULT ''
+)
 """
 
 _FINGERPRINTS = """
@@ -36,29 +61,44 @@ CREATE TABLE IF NOT EXISTS fingerprints (
 )
 """
 
+_WRITTEN = (*_COLUMNS, "finished", "stored")
+
 _UPSERT = f"""
-INSERT INTO outcomes (recipe, key, {", ".join(_COLUMNS)}) VALUES (:recipe, :key, {", ".join(":" + c for c in _COLUMNS)})
-ON CONFLICT (recipe, key) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in _COLUMNS)}, attempts = attempts + 1
+INSERT INTO outcomes (recipe, key, {", ".join(_WRITTEN)}) VALUES (:recipe, :key, {", ".join(":" + c for c in _WRITTEN)})
+ON CONFLICT (recipe, key) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in _WRITTEN)}, attempts = attempts + 1
 """
 
 
 class Ledger:
     """The outcomes of one recipe in one run folder. Use as a context manager.
 
-    Raises RunFolderError for a file that is damaged, held by another process, or no ledger of this project.
+    Raises RunFolderError for a file that is damaged, held by another process, or no ledger of this project, and when
+    the disk refuses.
     """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._recipe = recipe
-        with self._explained():
+        self._extraction: int | None = None
+        with _explained(path):
             # Opened by one thread and written by another, never by two at a time.
             self._database = sqlite3.connect(path, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             with self._database:
                 self._database.execute(_TABLE)
-                self._database.execute(_FINGERPRINTS)
+                self._upgrade()
+                for statement in (_FINGERPRINTS, _EXTRACTIONS, _INDEX):
+                    self._database.execute(statement)
+
+    def _upgrade(self) -> None:
+        """Give a table made by an earlier version what it lacks."""
+        found = {row[1] for row in self._database.execute("PRAGMA table_info(outcomes)")}
+        # Without it, it is the table of something else.
+        if "attempts" in found:
+            for name in _LATER_COLUMNS:
+                if name not in found:
+                    self._database.execute(f"ALTER TABLE outcomes ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
 
     def __enter__(self) -> Ledger:
         return self
@@ -68,30 +108,51 @@ class Ledger:
     ) -> None:
         self._database.close()
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise RunFolderError(
-                f"the ledger {self._path} cannot be used ({error}): end other runs in this folder; if the file is "
-                "damaged, move it away, and the videos are read again"
-            ) from error
+    def begin_extraction(self, *, total: int, done: int) -> None:
+        """Note that an extraction of `total` URLs begins, of which `done` are done already."""
+        now = utc_now()
+        with _explained(self._path), self._database:
+            begun = self._database.execute(
+                "INSERT INTO extractions (recipe, total, done_before, began, heard) VALUES (?, ?, ?, ?, ?)",
+                (self._recipe.key, total, done, now, now),
+            )
+        self._extraction = begun.lastrowid
+
+    def end_extraction(self) -> None:
+        """Note that the extraction has done all that it had to."""
+        now = utc_now()
+        with _explained(self._path), self._database:
+            self._database.execute(
+                "UPDATE extractions SET heard = ?, ended = ? WHERE number = ?", (now, now, self._extraction)
+            )
+        self._extraction = None
 
     def record(
-        self, outcomes: Iterable[Outcome], *, fingerprints: Mapping[str, bytes] | None = None, kind: str = ""
+        self,
+        outcomes: Iterable[Outcome],
+        *,
+        fingerprints: Mapping[str, bytes] | None = None,
+        kind: str = "",
+        stored: Mapping[str, str] | None = None,
     ) -> None:
-        """Write outcomes, and fingerprints of one kind by URL, all or none of them; earlier ones of the same URL are
-        replaced."""
-        rows = [asdict(o) | {"status": str(o.status), "recipe": self._recipe.key, "key": o.key} for o in outcomes]
+        """Write outcomes, fingerprints of one kind by URL, and by URL where vectors went, all or none of them; earlier
+        ones of the same URL are replaced."""
+        now = utc_now()
+        rows = [
+            asdict(outcome)
+            | {"status": str(outcome.status), "recipe": self._recipe.key, "key": outcome.key}
+            | {"finished": _finish(outcome) or now, "stored": (stored or {}).get(outcome.url, "")}
+            for outcome in outcomes
+        ]
         prints = [(video_key(url), kind, data) for url, data in (fingerprints or {}).items()]
-        with self._explained(), self._database:
+        with _explained(self._path), self._database:
+            self._database.execute("UPDATE extractions SET heard = ? WHERE number = ?", (now, self._extraction))
             self._database.executemany(_UPSERT, rows)
             self._database.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", prints)
 
     def load(self) -> dict[str, Outcome]:
         """Every outcome of this recipe by URL."""
-        with self._explained():
+        with _explained(self._path):
             found = self._database.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", (self._recipe.key,)
             ).fetchall()
@@ -103,13 +164,13 @@ class Ledger:
 
     def load_kinds(self) -> dict[str, str]:
         """The kind of each fingerprint by the key of its video."""
-        with self._explained():
+        with _explained(self._path):
             return dict(self._database.execute("SELECT key, kind FROM fingerprints"))
 
     def load_fingerprints(self, urls: Iterable[str]) -> dict[str, tuple[str, bytes]]:
         """Kind and fingerprint by URL, of those that have one."""
         found = {}
-        with self._explained():
+        with _explained(self._path):
             for url in urls:
                 row = self._database.execute(
                     "SELECT kind, data FROM fingerprints WHERE key = ?", (video_key(url),)
@@ -117,3 +178,128 @@ class Ledger:
                 if row is not None:
                     found[url] = row
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """One call of 03_extract's work, under way or not. Times are UTC in ISO format."""
+
+    recipe: str
+    """Key of the recipe."""
+    total: int
+    """URLs that it has to bring to an outcome."""
+    done_before: int
+    """Of these, what earlier calls had done."""
+    began: str
+    heard: str
+    """When it last wrote something."""
+    ended: str
+    """Empty until all is done."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """How many URLs ended in a status, and the bytes that were fetched for them."""
+
+    urls: int
+    fetched_bytes: int
+
+
+class LedgerView:
+    """A look at a ledger that another process may be writing: it changes nothing and stops nobody.
+
+    Use as a context manager, from one thread at a time. Raises RunFolderError for a file that cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        # A folder that cannot be written has no place for the file by which readers and writers agree; nor a writer.
+        still = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
+        with _explained(path):
+            self._database = sqlite3.connect(
+                f"file:{quote(str(path.absolute()))}?{'immutable=1' if still else 'mode=ro'}",
+                uri=True,
+                timeout=1,
+                check_same_thread=False,
+            )
+
+    def __enter__(self) -> LedgerView:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def load_version(self) -> int:
+        """Another number whenever another process has written something."""
+        with _explained(self._path):
+            (found,) = self._database.execute("PRAGMA data_version").fetchone()
+        return int(found)
+
+    def load_extraction(self) -> Extraction | None:
+        """The latest one; None where none has begun, or a version wrote the file that did not note it."""
+        names = [field.name for field in fields(Extraction)]
+        with _explained(self._path):
+            if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extractions'").fetchone():
+                return None
+            row = self._database.execute(
+                f"SELECT {', '.join(names)} FROM extractions ORDER BY number DESC LIMIT 1"
+            ).fetchone()
+        return Extraction(**dict(zip(names, row, strict=True))) if row is not None else None
+
+    def tally(self, recipe: str) -> dict[Status, Tally]:
+        """All outcomes of a recipe by status."""
+        return self._tally("recipe = ?", (recipe,))
+
+    def tally_since(self, recipe: str, since: str) -> dict[Status, Tally]:
+        """Outcomes of a recipe that were reached since a moment (UTC, ISO) by status."""
+        return self._tally("recipe = ? AND finished >= ?", (recipe, since))
+
+    def _tally(self, condition: str, values: tuple[str, ...]) -> dict[Status, Tally]:
+        with _explained(self._path):
+            rows = self._database.execute(
+                f"SELECT status, count(*), sum(fetched_bytes) FROM outcomes WHERE {condition} GROUP BY status", values
+            ).fetchall()
+        found = {status: Tally(urls=urls, fetched_bytes=fetched) for status, urls, fetched in rows}
+        return {status: found[status] for status in Status if status in found}
+
+    def list_troubles(self, recipe: str) -> list[tuple[str, Status, str]]:
+        """URL, status and reason of every URL that gave no frames."""
+        kept = sorted(KEPT_STATUSES)
+        condition = f"recipe = ? AND status NOT IN ({', '.join('?' * len(kept))})"
+        with _explained(self._path):
+            rows = self._database.execute(
+                f"SELECT url, status, reason FROM outcomes WHERE {condition}", (recipe, *kept)
+            ).fetchall()
+        return [(url, Status(status), reason) for url, status, reason in rows]
+
+
+def _finish(outcome: Outcome) -> str:
+    """When it was reached, as a file holds it; empty where its start is not known."""
+    if not outcome.started:
+        return ""
+    ended = datetime.fromisoformat(outcome.started) + timedelta(seconds=outcome.elapsed_s)
+    return ended.isoformat(timespec="milliseconds")
+
+
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "make room on the disk and start again: what is done stays done",
+    sqlite3.SQLITE_IOERR: "see that the disk is well and has room, and start again: what is done stays done",
+    sqlite3.SQLITE_READONLY: "make the run folder and what is in it writable, and start again",
+    sqlite3.SQLITE_CANTOPEN: "make the run folder and what is in it writable, and start again",
+    sqlite3.SQLITE_BUSY: "end what else has it open, and start again",
+    sqlite3.SQLITE_LOCKED: "end what else has it open, and start again",
+}
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        # The lower byte is the kind of error, the rest says more of it.
+        kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        remedy = _REMEDIES.get(kind, "if the file is damaged, move it away, and the videos are read again")
+        raise RunFolderError(f"the ledger {path} cannot be used ({error}): {remedy}") from error

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -91,6 +92,11 @@ def video_key(url: str) -> str:
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+def utc_now() -> str:
+    """The time as files hold it: UTC in ISO format, always equally long, so that texts sort as times do."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All settings that change a vector. Vectors of different recipes are never compared or mixed."""
@@ -161,6 +167,8 @@ class Outcome:
     """Of the whole file; 0 where the server does not say."""
     fetched_bytes: int = 0
     elapsed_s: float = 0.0
+    started: str = ""
+    """When it was begun to be read, in UTC; empty where its process died."""
 
     @property
     def key(self) -> str:

@@ -19,7 +19,7 @@ import yaml
 
 from dedup_lib.errors import NotebookError, RunFolderError, SettingError
 from dedup_lib.report import merge_parameters, render_notebook, write_index
-from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path
+from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path, writing
 from dedup_lib.settings import FLOWS, SETTINGS, parameter_types
 
 _TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter_types(cls).items() if hint is str)
@@ -165,24 +165,29 @@ def _choose(flow: Sequence[str], *, first: str, only: str) -> tuple[str, ...]:
 def execute_plan(
     plan: RunPlan,
     *,
+    command: str = "",
     report: bool = True,
     on_start: Callable[[str], object] = lambda name: None,
     on_done: Callable[[NotebookDone], object] = lambda done: None,
 ) -> None:
-    """Run the notebooks in order and render each as a page, with an index over them.
+    """Run the notebooks in order and render each as a page, with an index over them. `command` is what a person types
+    to go on with a run that was stopped.
 
-    Raises NotebookError at the first that fails; its executed copy and the pages so far are kept.
+    Raises NotebookError at the first that fails; its executed copy and the pages so far are kept. Raises
+    RunFolderError when another run works on the folder, or the disk refuses.
     """
-    try:
-        for name in plan.notebooks:
-            on_start(name)
-            on_done(_execute(plan, name, report=report))
-    finally:
-        if report:
-            write_index(plan.run.path)
+    with plan.run.locked(*plan.notebooks, command=command) as lock, writing(plan.run.path):
+        try:
+            for name in plan.notebooks:
+                lock.go_to(name)
+                on_start(name)
+                on_done(_execute(plan, name, report=report, inherited=lock.descriptors))
+        finally:
+            if report:
+                write_index(plan.run.path)
 
 
-def _execute(plan: RunPlan, name: str, *, report: bool) -> NotebookDone:
+def _execute(plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ...]) -> NotebookDone:
     # Take over a second to import; the other commands do without them.
     import papermill
 
@@ -201,7 +206,7 @@ def _execute(plan: RunPlan, name: str, *, report: bool) -> NotebookDone:
             kernel_name="python3",
             progress_bar=False,
             kernel_manager_class=LoggedKernelManager,
-            config=LoggedKernelManager.config_of(executed.with_suffix(".log")),
+            config=LoggedKernelManager.config_of(executed.with_suffix(".log"), inherited=inherited),
         )
     except papermill.PapermillExecutionError as error:
         reason = str(error.evalue).strip() or error.ename

@@ -6,13 +6,15 @@ counts and the files that it wrote. The next notebook reads the record instead o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dedup_lib.errors import RunFolderError
+from dedup_lib.run_lock import RunLock
 from dedup_lib.settings import NotebookSettings
 
 Record = dict[str, Any]
@@ -38,15 +40,32 @@ def resolve_path(path: str | Path) -> Path:
     return expanded if expanded.is_absolute() else find_project_root() / expanded
 
 
-def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all: a reader never sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the refusal of a disk into an error that says where it was to be written."""
     try:
-        scratch.write_text(text, encoding="utf-8", newline="")
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+        yield
+    except (ConnectionError, TimeoutError):
+        # Of a kernel, say: no disk refuses like this.
+        raise
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {path}: {error.strerror or error}. Make room or make it writable, and start again: what is "
+            "done stays done"
+        ) from error
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all: a reader never sees half a file. Raises RunFolderError when the disk
+    refuses."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            scratch.write_text(text, encoding="utf-8", newline="")
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 class RunFolder:
@@ -72,6 +91,11 @@ class RunFolder:
         return self.path / "ledger.sqlite"
 
     @property
+    def lock_path(self) -> Path:
+        """Says who works in the folder, and who did last."""
+        return self.path / "run.lock"
+
+    @property
     def lite_path(self) -> Path:
         """The Milvus Lite store that is used unless a server is named."""
         return self.path / "milvus.db"
@@ -89,6 +113,14 @@ class RunFolder:
     def reports_dir(self) -> Path:
         """Rendered pages."""
         return self.path / "reports"
+
+    def locked(self, *notebooks: str, command: str = "") -> RunLock:
+        """The right to write into this folder, for a run of these notebooks; a context manager. `command` is what a
+        person types to go on with it.
+
+        Raises RunFolderError when another process has it, or the folder cannot be written.
+        """
+        return RunLock(self.lock_path, notebooks=notebooks, command=command)
 
     def output_path(self, given: str, default_name: str) -> Path:
         """The path of an output file: `given`, or `default_name` in the run folder when empty.
@@ -115,7 +147,10 @@ class RunFolder:
         files: Mapping[str, Path],
         details: Record | None = None,
     ) -> Path:
-        """Save what a stage did as `stages/<stage>.json`."""
+        """Save what a stage did as `stages/<stage>.json`.
+
+        Raises RunFolderError when another process works in this folder, or the disk refuses.
+        """
         record = {
             "stage": settings.stage,
             "settings": settings.as_record(),
@@ -124,7 +159,8 @@ class RunFolder:
             **(details or {}),
         }
         path = self.path / "stages" / f"{settings.stage}.json"
-        write_text_atomically(path, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+        with self.locked(settings.stage):
+            write_text_atomically(path, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
         return path
 
     def read_record(self, stage: str) -> Record | None:

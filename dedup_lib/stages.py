@@ -163,10 +163,13 @@ def extract_list(
     encoder: Encoder,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[ExtractReport, ResourceMonitor]:
-    """Extract rows `start` to `end` of the list, straight to the store or into job folders."""
+    """Extract rows `start` to `end` of the list, straight to the store or into job folders.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    """
     recipe = make_recipe(settings, encoder)
     rows = range(len(urls))[settings.start : settings.end]
-    with Ledger(run.ledger_path, recipe) as ledger, ResourceMonitor() as monitor:
+    with run.locked(settings.stage), Ledger(run.ledger_path, recipe) as ledger, ResourceMonitor() as monitor:
 
         def extract(sink: CollectionSink | JobSink) -> ExtractReport:
             return extract_videos(
@@ -223,13 +226,13 @@ def upload_jobs(
 
     Where 03_extract has run in this folder, its settings say which jobs count, and a list without a single
     readable video leaves an empty collection. Elsewhere RunFolderError is raised when there is no job, or when the
-    jobs are of several recipes.
+    jobs are of several recipes; and wherever another process works on the run folder.
     """
     pooling = Pooling(settings.vectors)
     jobs_dir = jobs_path(run, settings.jobs_dir)
     recipe, dimension = _recipe_to_upload(run, jobs_dir)
     uploaded = others = 0
-    with Store(StoreAddress.find(run)) as store:
+    with run.locked(settings.stage), Store(StoreAddress.find(run)) as store:
         collection = store.ensure_collection(
             settings.collection, pooling=pooling, recipe=recipe, dimension=dimension, overwrite=settings.overwrite
         )
@@ -586,7 +589,10 @@ def list_questions(
 def save_outputs(
     run: RunFolder, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
 ) -> dict[str, Path]:
-    """Save the outputs of a run as CSV; returns where each lies, that of 02_dedupe_urls included."""
+    """Save the outputs of a run as CSV; returns where each lies, that of 02_dedupe_urls included.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    """
     tables = {
         "FINAL_RESULT": (settings.unique_csv, cleaned.final),
         "duplicates": (settings.report_csv, cleaned.duplicates),
@@ -596,9 +602,10 @@ def save_outputs(
         "featureless_urls": ("", cleaned.featureless),
     }
     files = {}
-    for name, (given, table) in tables.items():
-        files[name] = run.output_path(given, f"{name}.csv")
-        save_table(table, files[name])
+    with run.locked(settings.stage):
+        for name, (given, table) in tables.items():
+            files[name] = run.output_path(given, f"{name}.csv")
+            save_table(table, files[name])
     deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
     # What 02 did to another list says nothing about this one.
     if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:
@@ -651,7 +658,8 @@ def write_summary(
         },
         "files": {name: run.shown_in_run(path) for name, path in files.items()},
     }
-    write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    with run.locked(SearchSettings.stage):
+        write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return summary
 
 

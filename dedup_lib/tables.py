@@ -23,6 +23,7 @@ from typing import Any, cast
 import pandas as pd
 
 from dedup_lib.errors import ListError
+from dedup_lib.run_folder import writing
 from dedup_lib.urls import decode_url, find_text_copies, is_local_path, is_web_url
 
 VIDEO_SUFFIXES = (
@@ -301,21 +302,22 @@ def _words(name: str) -> set[str]:
 def save_table(frame: pd.DataFrame, path: Path) -> None:
     """Write a table as CSV with a header: UTF-8, lines that end with a line feed, quotes only where they are needed.
 
-    A reader never sees half a file. A missing value is written as "".
+    A reader never sees half a file. A missing value is written as "". Raises RunFolderError when the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with scratch.open("w", encoding="utf-8", newline="") as file:
-            # The csv module quotes only what holds a character of its own line end, and a lone carriage return has to
-            # be quoted too. It writes row by row.
-            rows = csv.writer(_LineFeeds(file), lineterminator="\r\n")
-            rows.writerow(frame.columns)
-            cells = frame.astype(object).where(frame.notna(), "")
-            rows.writerows(cells.itertuples(index=False, name=None))
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with scratch.open("w", encoding="utf-8", newline="") as file:
+                # The csv module quotes only what holds a character of its own line end, and a lone carriage return has
+                # to be quoted too. It writes row by row.
+                rows = csv.writer(_LineFeeds(file), lineterminator="\r\n")
+                rows.writerow(frame.columns)
+                cells = frame.astype(object).where(frame.notna(), "")
+                rows.writerows(cells.itertuples(index=False, name=None))
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
 class _LineFeeds:

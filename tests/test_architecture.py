@@ -23,7 +23,7 @@ PACKAGE = ROOT / "dedup_lib"
 
 # A module imports only what stands before it here, so that no two depend on each other. Sub-packages count as one.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "nouns": ("records", "errors", "settings", "run_folder"),
+    "nouns": ("records", "errors", "settings", "run_lock", "run_folder"),
     "the world, one heavy package each": (
         "vectors",
         "urls",
@@ -95,6 +95,7 @@ PURE = (
     "records",
     "errors",
     "settings",
+    "run_lock",
     "run_folder",
     "vectors",
     "urls",

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.ledger import Ledger
-from dedup_lib.records import Outcome, Recipe, Status, video_key
+from dedup_lib.ledger import Ledger, LedgerView, Tally
+from dedup_lib.records import Outcome, Recipe, Status, utc_now, video_key
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 FULL = Outcome(
@@ -32,6 +32,7 @@ FULL = Outcome(
     size_bytes=6_000_000_000,
     fetched_bytes=5_000_000_000,
     elapsed_s=0.125,
+    started="2024-02-29T23:59:59.950+00:00",
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -50,7 +51,8 @@ outcomes = st.builds(
     picture_fraction=st.floats(0, 1),
     size_bytes=st.integers(0, 2**62),
     fetched_bytes=st.integers(0, 2**62),
-    elapsed_s=seconds,
+    elapsed_s=st.floats(0, 1e6),
+    started=st.sampled_from(["", "0001-01-01T00:00:00.000+00:00", "2024-02-29T23:59:59.999+00:00"]),
 )
 
 
@@ -194,11 +196,138 @@ def test_a_ledger_from_before_fingerprints_takes_them(path: Path) -> None:
     assert load(path) == {FULL.url: FULL}
 
 
+# Times, places and extractions
+
+
+def read_rows(path: Path, what: str = "*", table: str = "outcomes") -> list[tuple[object, ...]]:
+    database = sqlite3.connect(path)
+    found = database.execute(f"SELECT {what} FROM {table} ORDER BY 1").fetchall()
+    database.close()
+    return found
+
+
+def test_when_and_where_is_noted_for_each_url(path: Path) -> None:
+    before = utc_now()
+    with Ledger(path, RECIPE) as ledger:
+        known = replace(FULL, url="a")
+        ledger.record([known, Outcome(url="b", status=Status.TIMEOUT)], stored={"a": "videos"})
+    (a, b) = read_rows(path, "url, started, finished, stored, attempts")
+    assert a == ("a", "2024-02-29T23:59:59.950+00:00", "2024-03-01T00:00:00.075+00:00", "videos", 1)
+    assert (b[1], b[3]) == ("", "") and before <= str(b[2]) <= utc_now()
+    record(path, known)
+    assert read_rows(path, "stored, attempts")[0] == ("", 1)
+    assert ("", 2) in read_rows(path, "stored, attempts")
+
+
+def test_an_extraction_is_noted_from_its_start_to_its_end(path: Path) -> None:
+    with Ledger(path, RECIPE) as ledger, LedgerView(path) as view:
+        assert view.load_extraction() is None
+        ledger.begin_extraction(total=9, done=4)
+        begun = view.load_extraction()
+        assert begun is not None
+        assert (begun.recipe, begun.total, begun.done_before, begun.ended) == (RECIPE.key, 9, 4, "")
+        assert begun.began == begun.heard
+        version = view.load_version()
+        ledger.record([FULL])
+        assert view.load_version() != version
+        heard = view.load_extraction()
+        assert heard is not None and heard.heard >= begun.heard and heard.ended == ""
+        ledger.end_extraction()
+        ended = view.load_extraction()
+        assert ended is not None and ended.ended == ended.heard >= heard.heard
+        ledger.record([FULL])
+        assert view.load_extraction() == ended
+        ledger.begin_extraction(total=3, done=3)
+        assert getattr(view.load_extraction(), "total", None) == 3
+
+
+def test_outcomes_are_counted_by_status_and_from_a_moment_on(path: Path) -> None:
+    other = replace(RECIPE, num_frames=4)
+    early = replace(FULL, url="early", fetched_bytes=5)
+    late = replace(FULL, url="late", started="2030-01-01T00:00:00.000+00:00", fetched_bytes=7)
+    fine = Outcome(url="fine", status=Status.OK, fetched_bytes=1)
+    record(path, early, late, fine)
+    record(path, early, recipe=other)
+    with LedgerView(path) as view:
+        assert view.tally(RECIPE.key) == {Status.OK: Tally(1, 1), Status.DECODE_ERROR: Tally(2, 12)}
+        assert view.tally_since(RECIPE.key, "2029") == {Status.DECODE_ERROR: Tally(1, 7)}
+        assert view.tally("none") == {}
+        assert sorted(view.list_troubles(RECIPE.key)) == [(url, FULL.status, FULL.reason) for url in ("early", "late")]
+
+
+def test_a_look_changes_nothing(path: Path) -> None:
+    record(path, FULL)
+    content = path.read_bytes()
+    with LedgerView(path) as view:
+        view.tally(RECIPE.key)
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            view._database.execute("DELETE FROM outcomes")
+        record(path, replace(FULL, url="b"))
+        assert view.tally(RECIPE.key) == {FULL.status: Tally(2, 2 * FULL.fetched_bytes)}
+    record(path, FULL)
+    assert len(load(path)) == 2
+    path.unlink()
+    with pytest.raises(RunFolderError, match="cannot be used"), LedgerView(path) as view:
+        view.load_version()
+    assert not path.exists()
+    path.write_bytes(content)
+
+
+OLD_SCHEMA = """
+CREATE TABLE outcomes (
+    recipe TEXT NOT NULL, key TEXT NOT NULL,
+    url, status, reason, retryable, frames, duration_s, width_px, height_px, picture_fraction, codec, size_bytes,
+    fetched_bytes, elapsed_s,
+    attempts INTEGER NOT NULL DEFAULT 1,
+    PRIMARY KEY (recipe, key)
+) WITHOUT ROWID;
+CREATE TABLE fingerprints (key TEXT NOT NULL PRIMARY KEY, kind TEXT NOT NULL, data BLOB NOT NULL);
+"""
+
+
+def make_old(path: Path) -> None:
+    """A ledger as version 0.1.0 wrote it before it noted times, with one outcome that was tried three times."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA journal_mode = WAL")
+    database.executescript(OLD_SCHEMA)
+    values = ("old", "ok", "", 0, 3, 1.5, 16, 9, 1.0, "h264", 100, 50, 0.5)
+    database.execute(f"INSERT INTO outcomes VALUES ({', '.join('?' * 16)})", (RECIPE.key, video_key("old"), *values, 3))
+    database.execute("INSERT INTO fingerprints VALUES (?, 'fine', ?)", (video_key("old"), b"1"))
+    database.commit()
+    database.close()
+
+
+def test_an_older_ledger_is_read_as_it_is(path: Path) -> None:
+    make_old(path)
+    with LedgerView(path) as view:
+        assert view.load_extraction() is None
+        assert view.tally(RECIPE.key) == {Status.OK: Tally(1, 50)}
+        assert view.list_troubles(RECIPE.key) == []
+    assert len(read_rows(path)[0]) == 16
+
+
+def test_an_older_ledger_is_upgraded_in_place(path: Path) -> None:
+    make_old(path)
+    for _ in range(2):
+        old = load(path)["old"]
+        assert (old.status, old.width_px, old.elapsed_s, old.started) == (Status.OK, 16, 0.5, "")
+        assert load_fingerprints(path, "old") == {"old": ("fine", b"1")}
+        assert read_rows(path, "url, attempts, started, finished, stored") == [("old", 3, "", "", "")]
+    with Ledger(path, RECIPE) as ledger, LedgerView(path) as view:
+        ledger.begin_extraction(total=2, done=1)
+        ledger.record([old], stored={"old": "videos"})
+        begun = view.load_extraction()
+        assert begun is not None
+        assert view.tally_since(RECIPE.key, begun.began) == {Status.OK: Tally(1, 50)}
+    assert read_rows(path, "url, attempts, stored") == [("old", 4, "videos")]
+
+
 RECORD_FOR_EVER = """
 import sys
 from itertools import count
 from pathlib import Path
-from dedup_lib.ledger import Ledger
+from dedup_lib.ledger import Ledger, LedgerView, Tally
 from dedup_lib.records import Outcome, Recipe, Status
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 with Ledger(Path(sys.argv[1]), recipe) as ledger:
@@ -263,6 +392,48 @@ def test_a_database_of_something_else(path: Path) -> None:
         load(path)
     with pytest.raises(RunFolderError, match="cannot be used"):
         record(path, FULL)
+
+
+SMALL_FILES = """
+import resource, sys
+from pathlib import Path
+from dedup_lib.errors import RunFolderError
+from dedup_lib.ledger import Ledger
+from dedup_lib.records import Outcome, Recipe, Status
+recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+with Ledger(Path(sys.argv[1]), recipe) as ledger:
+    for number in range(1000):
+        try:
+            url = str(number)
+            ledger.record([Outcome(url=url, status=Status.OK)], fingerprints={url: b"x" * 9000}, kind="fine")
+        except RunFolderError as error:
+            sys.exit(f"{number} {error}")
+"""
+
+
+def test_a_disk_without_room_is_told_and_loses_nothing(path: Path) -> None:
+    refused = subprocess.run(
+        [sys.executable, "-c", SMALL_FILES, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    number, _, said = refused.stderr.partition(" ")
+    assert said.startswith(f"the ledger {path} cannot be used"), refused.stderr
+    assert "room" in said and "start again: what is done stays done" in said
+    assert "move it away" not in said
+    assert set(load(path)) == {str(done) for done in range(int(number))}
+    record(path, FULL)
+    assert FULL.url in load(path)
+
+
+def test_a_ledger_that_is_in_use_is_told(path: Path) -> None:
+    record(path, FULL)
+    database = sqlite3.connect(path)
+    database.execute("BEGIN IMMEDIATE")
+    with Ledger(path, RECIPE) as ledger:
+        ledger._database.execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(RunFolderError, match="end what else has it open"):
+            ledger.record([FULL])
+    database.close()
 
 
 def test_a_folder_in_its_place(path: Path) -> None:
