@@ -31,6 +31,7 @@ from dedup_lib.evidence import Rule, Verdict
 from dedup_lib.plots import COLOURS, FlowStep, flow_steps, short_url, status_meaning, thumbnail_path
 from dedup_lib.records import Status
 from dedup_lib.run_folder import Record, RunFolder, write_text_atomically
+from dedup_lib.tables import bare_cell
 
 EVIDENCE_STAGE = "06_search_and_clean"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -315,7 +316,8 @@ def load_rows(path: Path) -> pd.DataFrame:
     """A CSV of the run as text, without rows when there is no such file."""
     if not path.exists():
         return pd.DataFrame()
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
+    return rows.map(bare_cell)
 
 
 def describe_copy(row: Mapping[Any, object]) -> str:
