@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dedup_lib.errors import RunFolderError
+from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.settings import NotebookSettings
 
 Record = dict[str, Any]
@@ -38,6 +38,17 @@ def resolve_path(path: str | Path) -> Path:
     return expanded if expanded.is_absolute() else find_project_root() / expanded
 
 
+def named_run_dir(name: str) -> str:
+    """The run folder of that name, as a value of `run_dir`. Raises SettingError for a name that may lead elsewhere."""
+    if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):
+        raise SettingError(
+            "--run",
+            name,
+            "a run is named by letters, digits and the like, without / and \\; set run_dir for other folders",
+        )
+    return str(Path("outputs") / name)
+
+
 def write_text_atomically(path: Path, text: str) -> None:
     """Write UTF-8 text whole or not at all: a reader never sees half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,9 +70,10 @@ class RunFolder:
         self.path = resolve_path(run_dir)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise RunFolderError(
-                f"the run folder {self.path} cannot be made ({error.strerror}): choose another run_dir"
+                f"the run folder {self.path} cannot be made ({reason}): choose another run_dir"
             ) from error
 
     def __repr__(self) -> str:

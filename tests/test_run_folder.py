@@ -76,6 +76,13 @@ def test_a_run_folder_that_cannot_be_made(project: Path) -> None:
             RunFolder(run_dir)
 
 
+def test_a_run_folder_that_no_file_system_knows(project: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"cannot be made .*: choose another run_dir"):
+        RunFolder("outputs/a\0b")
+    with pytest.raises(RunFolderError, match=r"cannot be made \(File name too long\)"):
+        RunFolder(f"outputs/{'a' * 300}")
+
+
 def test_what_a_stage_leaves_is_read_by_the_next(project: Path) -> None:
     run = RunFolder("outputs/x")
     path = run.write_record(
