@@ -32,9 +32,15 @@ def find_project_root(start: Path | None = None) -> Path:
     return here
 
 
+def expand_home(path: str | Path) -> Path:
+    """`path` with the home folder for a leading `~`; a name such as `~draft.csv`, which is no user's, stays."""
+    # Path.expanduser raises RuntimeError for it.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def resolve_path(path: str | Path) -> Path:
     """`path` with `~` expanded, taken from the project root when it is relative."""
-    expanded = Path(path).expanduser()
+    expanded = expand_home(path)
     return expanded if expanded.is_absolute() else find_project_root() / expanded
 
 
@@ -107,7 +113,7 @@ class RunFolder:
 
         A relative path is taken from the run folder: outputs belong to their run.
         """
-        return self.path / Path(given or default_name).expanduser()
+        return self.path / (expand_home(given) if given else default_name)
 
     def shown(self, path: str | Path) -> str:
         """A path as people read it: from the project root where it lies below it."""
