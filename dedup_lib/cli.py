@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,11 +15,17 @@ from rich.markup import escape
 from rich.table import Table
 
 from dedup_lib import __version__
+from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, SettingError
-from dedup_lib.run_folder import RunFolder, resolve_path
+from dedup_lib.run_folder import RunFolder, named_run_dir, resolve_path
 
 console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def shown(text: object) -> str:
+    """Text from outside as it may be printed: no markup, nothing that a terminal obeys, no credentials of URLs."""
+    return escape(show_text(str(text)))
 
 
 def main() -> None:
@@ -26,13 +33,15 @@ def main() -> None:
     try:
         commands(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        click.echo(show_text(said.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except click.Abort:
         complaints.print("stopped")
         sys.exit(130)
     except DedupError as error:
-        complaints.print(f"[bold red]error:[/] {escape(str(error))}")
+        complaints.print(f"[bold red]error:[/] {shown(error)}")
         sys.exit(1)
 
 
@@ -107,8 +116,8 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
         execute_plan(plan)
     record = plan.run.read_record(stage) or {"files": {}}
     for name in record["files"]:
-        console.print(f"{name}: {plan.run.shown(plan.run.recorded_path(record, name))}", markup=False)
-    console.print(f"report: {plan.run.shown(plan.run.reports_dir / f'{stage}.html')}", markup=False)
+        console.print(f"{name}: {shown(plan.run.shown(plan.run.recorded_path(record, name)))}")
+    console.print(f"report: {shown(plan.run.shown(plan.run.reports_dir / f'{stage}.html'))}")
 
 
 @commands.command()
@@ -130,7 +139,7 @@ def report(run_name: str) -> None:
     folder = RunFolder(found[0])
     for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
         render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
-    console.print(f"report: {folder.shown(write_index(folder.path))}", markup=False)
+    console.print(f"report: {shown(folder.shown(write_index(folder.path)))}")
 
 
 @commands.group()
@@ -144,7 +153,7 @@ def _manage(action: str, run_name: str, **given: object) -> None:
     from dedup_lib.stages import manage_collections
 
     unused = {"collection": "", "schema": "video_frames", "encoder": "pdq", "model": "", "num_frames": 3}
-    values = {"run_dir": f"outputs/{run_name}", "action": action, "frame_span": "spread", **unused, **given}
+    values = {"run_dir": named_run_dir(run_name), "action": action, "frame_span": "spread", **unused, **given}
     settings = CollectionsSettings.of(values)
     show_table(manage_collections(RunFolder(settings.run_dir), settings).to_dict("records"))
 
@@ -219,9 +228,9 @@ def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
         return
     table = Table()
     for name in rows[0]:
-        table.add_column(str(name), overflow="fold")
+        table.add_column(shown(name), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(value)) for value in row.values()))
+        table.add_row(*map(shown, row.values()))
     console.print(table)
 
 
@@ -230,7 +239,7 @@ def show_outcome(folder: RunFolder) -> None:
     summary_path = folder.path / "summary.json"
     if summary_path.exists():
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
-        table = Table(title=f"{summary['rows']['input']} rows of {escape(summary['list'])}", title_justify="left")
+        table = Table(title=f"{summary['rows']['input']} rows of {shown(summary['list'])}", title_justify="left")
         table.add_column("output")
         table.add_column("rows", justify="right")
         table.add_column("file", overflow="fold")
@@ -242,9 +251,9 @@ def show_outcome(folder: RunFolder) -> None:
             ("failed", "failed_urls"),
         ):
             path = summary["files"].get(file, "")
-            shown = escape(folder.shown(folder.path / path)) if path else ""
-            table.add_row(name.replace("_", " "), str(summary["rows"][name]), shown)
+            place = shown(folder.shown(folder.path / path)) if path else ""
+            table.add_row(name.replace("_", " "), str(summary["rows"][name]), place)
         console.print(table)
     index = folder.reports_dir / "index.html"
     if index.exists():
-        console.print(f"report: {folder.shown(index)}", markup=False)
+        console.print(f"report: {shown(folder.shown(index))}")

@@ -21,11 +21,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dedup_lib.display import show_text
 from dedup_lib.records import Status
 
 
 class DedupError(Exception):
-    """Base of all errors raised on purpose; its text is meant to be read by the user."""
+    """Base of all errors raised on purpose; its text is meant to be read by the user.
+
+    Whatever names and values went into it, it is fit for a terminal: see `display.show_text`.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(show_text(message))
 
 
 class SettingError(DedupError):

@@ -40,6 +40,7 @@ from urllib3.exceptions import (
 )
 
 from dedup_lib import __version__
+from dedup_lib.display import without_credentials
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.records import MAX_URL_BYTES, Status
 from dedup_lib.urls import is_web_url, url_for_request
@@ -332,7 +333,8 @@ def _redirected(url: str, location: str) -> str:
         if is_web_url(target):
             url_for_request(target)
     except ValueError:
-        raise VideoTrouble(Status.HTTP_ERROR, f"redirects to {location[:60]!r}, which is no URL") from None
+        shown = without_credentials(location)[:60]
+        raise VideoTrouble(Status.HTTP_ERROR, f"redirects to {shown!r}, which is no URL") from None
     if not is_web_url(target):
         scheme = target.split(":", 1)[0][:20]
         raise VideoTrouble(Status.BLOCKED_ADDRESS, f"redirects to {scheme}:, only http and https are followed")

@@ -1,7 +1,8 @@
 """What a person decided about pairs of videos, kept beside the list so that no run asks twice.
 
 `decisions.csv` grows by a line a decision, and its last line about a pair holds. It is plain CSV: a person may read
-it, mend it, and carry it to another list.
+it, mend it, and carry it to another list. Its cells are written and read as those of every table
+(`tables.protect_cell`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Literal
 
 from dedup_lib.decide import components, neighbours
 from dedup_lib.errors import ListError
+from dedup_lib.tables import bare_cell, protect_cell
 
 if sys.platform != "win32":
     import fcntl
@@ -206,7 +208,7 @@ def _find_links(memory: Memory, first_url: str, second_url: str) -> list[str]:
 def _line(*cells: str) -> bytes:
     # The csv module quotes a carriage return only where it is part of its own line end.
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    csv.writer(text, lineterminator="\r\n").writerow(map(protect_cell, cells))
     return (text.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "surrogatepass")
 
 
@@ -262,7 +264,7 @@ def _parse_line(cells: Sequence[str], place: str) -> tuple[frozenset[str], Decis
             f"{place} has {len(cells)} cells ({','.join(cells)!r}): write {','.join(COLUMNS)}, and put quotes around "
             "a URL that holds a comma"
         )
-    first_url, second_url, decision = cells[:3]
+    first_url, second_url, decision = map(bare_cell, cells[:3])
     if decision not in set(Decision):
         raise ListError(f"{place} holds the decision {decision!r}: write same or different")
     if not first_url or not second_url or first_url == second_url:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.accuracy import CurvePoint, Rows, VariantScore
 from dedup_lib.decide import is_match
+from dedup_lib.display import show_line
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Group, Pair, Status, SweepPoint, video_key
 
 COLOURS = {
@@ -106,8 +107,8 @@ def shorten_middle(text: str, *, most: int) -> str:
 
 
 def short_url(url: str, *, most: int) -> str:
-    """A URL as a caption: without the scheme of the web, in at most `most` characters."""
-    return shorten_middle(url.removeprefix("https://").removeprefix("http://"), most=most)
+    """A URL as a caption: without credentials and the scheme of the web, in at most `most` characters."""
+    return shorten_middle(show_line(url).removeprefix("https://").removeprefix("http://"), most=most)
 
 
 def thumbnail_path(url: str, *, thumbnails_dir: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The nouns of the project as small frozen records. Standard library and numpy only.
+"""The nouns of the project as small frozen records. Beyond `display`, standard library and numpy only.
 
 Conventions that hold everywhere: frames are RGB uint8 of shape (N, H, W, 3); vectors are float32 of
 shape (N, D) and unit length; similarity is the cosine of two unit vectors, higher is more alike; time
@@ -16,6 +16,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dedup_lib.display import show_line
 
 Frames = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
@@ -149,7 +151,11 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one URL: its status, the reason in words, and what was learned of the video."""
+    """What became of one URL: its status, the reason in words, and what was learned of the video.
+
+    Servers and decoders have their say in the reason, which is therefore kept as it may be shown: see
+    `display.show_line`.
+    """
 
     url: str
     status: Status
@@ -169,6 +175,9 @@ class Outcome:
     elapsed_s: float = 0.0
     started: str = ""
     """When it was begun to be read, in UTC; empty where its process died."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", show_line(self.reason))
 
     @property
     def key(self) -> str:

@@ -1,7 +1,8 @@
 """Pages of a run: each executed notebook as HTML without its code, and an overview of all of them.
 
 A page is one file. It opens offline and makes no request to anywhere; a content security policy in its head
-forbids scripts and every load but embedded pictures. All text from outside is escaped.
+forbids scripts and every load but embedded pictures. All text from outside is escaped, URLs are shown without
+their credentials, and no control character reaches a page.
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from dedup_lib.display import printable, show_line, show_text
 from dedup_lib.evidence import Rule, Verdict
 from dedup_lib.plots import COLOURS, FlowStep, flow_steps, short_url, status_meaning, thumbnail_path
 from dedup_lib.records import Status
 from dedup_lib.run_folder import Record, RunFolder, write_text_atomically
+from dedup_lib.tables import bare_cell
 
 EVIDENCE_STAGE = "06_search_and_clean"
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -107,7 +110,7 @@ def show_value(value: object) -> str:
         return f"{value:.7g}"
     if isinstance(value, list):
         return ", ".join(show_value(item) for item in value)
-    return str(value)
+    return show_text(str(value))
 
 
 @cache
@@ -119,18 +122,18 @@ def page_templates() -> jinja2.Environment:
     environment.tests["web_url"] = is_web_url
     environment.filters["short"] = lambda url: short_url(url, most=90)
     environment.filters["shown"] = show_value
+    environment.filters["bare"] = show_line
     return environment
 
 
 def render_template(template: str, /, **values: object) -> str:
-    """One template of the package filled in."""
-    return page_templates().get_template(template).render(values)
+    """One template of the package filled in, without characters that a reader would obey unseen."""
+    return printable(page_templates().get_template(template).render(values))
 
 
 def save_page(path: Path, template: str, /, **values: object) -> None:
-    """Write a page whole or not at all; what UTF-8 cannot hold becomes a question mark."""
-    text = render_template(template, colours=COLOURS, **values)
-    write_text_atomically(path, text.encode("utf-8", "replace").decode("utf-8"))
+    """Write a page whole or not at all."""
+    write_text_atomically(path, render_template(template, colours=COLOURS, **values))
 
 
 def load_picture(url: str, *, thumbnails_dir: Path) -> str:
@@ -201,9 +204,9 @@ def html_output(html: str) -> NotebookNode:
 
 
 def without_colours(text: str) -> str:
-    """Text without the codes that colour it in a terminal."""
+    """Text as a page may show it, without the codes that colour it in a terminal."""
     plain: str = strip_ansi(text)  # type: ignore[no-untyped-call]  # nbconvert has no types
-    return plain
+    return show_text(plain)
 
 
 def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
@@ -221,6 +224,8 @@ def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
             continue
         if "data" in output:
             output.data = {mime: data for mime, data in output.data.items() if mime in SHOWN_MIMES}
+            if "text/plain" in output.data:
+                output.data["text/plain"] = without_colours(output.data["text/plain"])
             if not output.data:
                 continue
         elif output.output_type == "error":
@@ -315,7 +320,8 @@ def load_rows(path: Path) -> pd.DataFrame:
     """A CSV of the run as text, without rows when there is no such file."""
     if not path.exists():
         return pd.DataFrame()
-    return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
+    return rows.map(bare_cell)
 
 
 def describe_copy(row: Mapping[Any, object]) -> str:

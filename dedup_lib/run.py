@@ -17,9 +17,17 @@ from typing import Any
 import nbformat
 import yaml
 
+from dedup_lib.display import show_text
 from dedup_lib.errors import NotebookError, RunFolderError, SettingError
 from dedup_lib.report import merge_parameters, render_notebook, write_index
-from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path, writing
+from dedup_lib.run_folder import (
+    RunFolder,
+    find_project_root,
+    named_run_dir,
+    resolve_path,
+    write_text_atomically,
+    writing,
+)
 from dedup_lib.settings import FLOWS, SETTINGS, parameter_types
 
 _TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter_types(cls).items() if hint is str)
@@ -110,7 +118,7 @@ def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "",
     """
     values = dict(profile)
     if run_name:
-        values["run_dir"] = str(Path("outputs") / run_name)
+        values["run_dir"] = named_run_dir(run_name)
     mode = values.get("mode", "direct")
     if not isinstance(mode, str) or mode not in FLOWS:
         raise SettingError("mode", mode, f"it must be one of {', '.join(FLOWS)}")
@@ -126,7 +134,7 @@ def plan_notebook(stage: str, profile: Mapping[str, Any], *, run_name: str = "")
     """
     values = dict(profile)
     if run_name:
-        values["run_dir"] = str(Path("outputs") / run_name)
+        values["run_dir"] = named_run_dir(run_name)
     _check_names(values, SETTINGS, where="no notebook")
     return _plan(values, (stage,))
 
@@ -195,6 +203,7 @@ def _execute(plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ..
 
     source = find_project_root() / "notebooks" / f"{name}.ipynb"
     executed = plan.run.notebooks_dir / f"{name}.ipynb"
+    log_path = executed.with_suffix(".log")
     executed.parent.mkdir(parents=True, exist_ok=True)
     start_s = time.monotonic()
     try:
@@ -206,12 +215,14 @@ def _execute(plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ..
             kernel_name="python3",
             progress_bar=False,
             kernel_manager_class=LoggedKernelManager,
-            config=LoggedKernelManager.config_of(executed.with_suffix(".log"), inherited=inherited),
+            config=LoggedKernelManager.config_of(log_path, inherited=inherited),
         )
     except papermill.PapermillExecutionError as error:
         reason = str(error.evalue).strip() or error.ename
         raise NotebookError(name, reason, executed) from None
     finally:
+        if log_path.exists():
+            write_text_atomically(log_path, show_text(log_path.read_text(encoding="utf-8", errors="replace")))
         if report and executed.exists():
             render_notebook(executed, plan.run.reports_dir / f"{name}.html", title=name)
     return NotebookDone(name=name, executed_path=executed, elapsed_s=time.monotonic() - start_s)

@@ -7,13 +7,14 @@ counts and the files that it wrote. The next notebook reads the record instead o
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dedup_lib.errors import RunFolderError
+from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.run_lock import RunLock
 from dedup_lib.settings import NotebookSettings
 
@@ -34,10 +35,27 @@ def find_project_root(start: Path | None = None) -> Path:
     return here
 
 
+def expand_home(path: str | Path) -> Path:
+    """`path` with the home folder for a leading `~`; a name such as `~draft.csv`, which is no user's, stays."""
+    # Path.expanduser raises RuntimeError for it.
+    return Path(os.path.expanduser(path))  # noqa: PTH111
+
+
 def resolve_path(path: str | Path) -> Path:
     """`path` with `~` expanded, taken from the project root when it is relative."""
-    expanded = Path(path).expanduser()
+    expanded = expand_home(path)
     return expanded if expanded.is_absolute() else find_project_root() / expanded
+
+
+def named_run_dir(name: str) -> str:
+    """The run folder of that name, as a value of `run_dir`. Raises SettingError for a name that may lead elsewhere."""
+    if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):
+        raise SettingError(
+            "--run",
+            name,
+            "a run is named by letters, digits and the like, without / and \\; set run_dir for other folders",
+        )
+    return str(Path("outputs") / name)
 
 
 @contextlib.contextmanager
@@ -49,9 +67,13 @@ def writing(path: Path) -> Iterator[None]:
         # Of a kernel, say: no disk refuses like this.
         raise
     except OSError as error:
+        remedy = (
+            "Rename the list, or name the output"
+            if error.errno == errno.ENAMETOOLONG
+            else "Make room or make it writable"
+        )
         raise RunFolderError(
-            f"cannot write {path}: {error.strerror or error}. Make room or make it writable, and start again: what is "
-            "done stays done"
+            f"cannot write {path}: {error.strerror or error}. {remedy}, and start again: what is done stays done"
         ) from error
 
 
@@ -78,9 +100,10 @@ class RunFolder:
         self.path = resolve_path(run_dir)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
             raise RunFolderError(
-                f"the run folder {self.path} cannot be made ({error.strerror}): choose another run_dir"
+                f"the run folder {self.path} cannot be made ({reason}): choose another run_dir"
             ) from error
 
     def __repr__(self) -> str:
@@ -127,7 +150,7 @@ class RunFolder:
 
         A relative path is taken from the run folder: outputs belong to their run.
         """
-        return self.path / Path(given or default_name).expanduser()
+        return self.path / (expand_home(given) if given else default_name)
 
     def shown(self, path: str | Path) -> str:
         """A path as people read it: from the project root where it lies below it."""

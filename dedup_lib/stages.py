@@ -40,7 +40,7 @@ from dedup_lib.ledger import Ledger
 from dedup_lib.memory import DecisionFile, RowPairs, decisions_path, load_decisions, rows_of_decisions
 from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import KEPT_STATUSES, Group, Outcome, Pair, Pooling, Recipe, Scan, Schema, Status, video_key
-from dedup_lib.run_folder import Record, RunFolder, resolve_path, write_text_atomically
+from dedup_lib.run_folder import Record, RunFolder, expand_home, resolve_path, write_text_atomically
 from dedup_lib.settings import (
     FLOWS,
     CollectionsSettings,
@@ -152,7 +152,7 @@ def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encode
 
 def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
     """The folder of the job folders; a relative one lies in the run folder."""
-    return run.path / Path(jobs_dir).expanduser()
+    return run.path / expand_home(jobs_dir)
 
 
 def extract_list(

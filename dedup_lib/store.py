@@ -13,6 +13,7 @@ Its properties carry the recipe of its vectors, and vectors of another recipe ar
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import logging
 import os
@@ -417,6 +418,8 @@ def _frame_key(video: str, position: int) -> str:
 
 
 def _explain(address: StoreAddress, action: str, error: Exception) -> str:
+    import grpc
+
     causes: list[BaseException] = []
     cause: BaseException | None = error
     # pymilvus raises errors from themselves: their chain has no end.
@@ -435,5 +438,11 @@ def _explain(address: StoreAddress, action: str, error: Exception) -> str:
         return (
             f"cannot {action}: {address} does not answer; check MILVUS_URI, and that the server runs and can be reached"
         )
-    first_line = str(error).strip().partition("\n")[0]
-    return f"cannot {action} in {address}: {first_line}"
+    # A server may repeat what it was sent, and the transport encodes the token.
+    details = (isinstance(error, grpc.Call) and error.details()) or str(error)
+    said = details.strip().partition("\n")[0].replace(address.uri, str(address))
+    parts = urlsplit(address.uri)
+    for token in (address.token, f"{parts.username}:{parts.password}"):
+        for secret in filter(None, (base64.b64encode(token.encode()).decode(), token, token.partition(":")[2])):
+            said = said.replace(secret, "…")
+    return f"cannot {action} in {address}: {said}"

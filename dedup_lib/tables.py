@@ -14,7 +14,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -22,6 +22,7 @@ from typing import Any, cast
 
 import pandas as pd
 
+from dedup_lib.display import show_text
 from dedup_lib.errors import ListError
 from dedup_lib.run_folder import writing
 from dedup_lib.urls import decode_url, find_text_copies, is_local_path, is_web_url
@@ -45,6 +46,29 @@ _SAMPLE_RECORDS = 1000
 _FIELD_LIMIT = 2**31 - 1
 _ADDRESS = re.compile(r"www\.|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
+# What a spreadsheet may take for a formula when it opens a CSV (OWASP, "CSV Injection"), full-width signs included,
+# which Excel takes for plain ones in some languages. A byte order mark in front would vanish. Numbers, dates and
+# telephone numbers can name no cell, no function and no program.
+_FORMULA = re.compile(r"\ufeff*[=+\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-][0-9+\-.,:/()% ]*([eE][+-]?[0-9]+)?", re.ASCII)
+
+
+def protect_cell(text: str) -> str:
+    """A cell as it is written to a CSV: with an apostrophe in front where a spreadsheet would run it as a formula.
+
+    Text of that kind that has apostrophes in front already gets one more, so that `bare_cell` gives back every text.
+    """
+    return f"'{text}" if _is_formula(text.lstrip("'")) else text
+
+
+def bare_cell(text: str) -> str:
+    """A cell of a CSV as it is meant: without the apostrophe that `protect_cell` or a spreadsheet put in front."""
+    return text[1:] if text.startswith("'") and _is_formula(text.lstrip("'")) else text
+
+
+def _is_formula(text: str) -> bool:
+    return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
+
 
 def load_list(path: Path) -> pd.DataFrame:
     """The CSV at `path` as a table of text.
@@ -52,7 +76,7 @@ def load_list(path: Path) -> pd.DataFrame:
     Reads UTF-8 and UTF-16, gzip, any line end, and comma, semicolon or tab, whichever the records agree on (see
     `_choose_delimiter`). A first record that holds a URL or the path of a video is data: the columns are then called
     `column_1`, …, and the one with the URLs `url`. Lines that are empty are skipped, short rows filled with "",
-    columns of the same name told apart by `_2`, …
+    columns of the same name told apart by `_2`, …, and cells read as `bare_cell` says.
 
     Raises ListError, with the remedy, for what cannot be read without guessing or losing a row.
     """
@@ -201,7 +225,7 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     try:
         for record in reader:
             if record:
-                yield line, record
+                yield line, [bare_cell(cell) for cell in record]
             line = reader.line_num + 1
     except csv.Error as error:
         is_open = "unexpected end" in str(error)
@@ -300,9 +324,11 @@ def _words(name: str) -> set[str]:
 
 
 def save_table(frame: pd.DataFrame, path: Path) -> None:
-    """Write a table as CSV with a header: UTF-8, lines that end with a line feed, quotes only where they are needed.
+    """Write a table as CSV with a header: UTF-8, lines that end with a line feed, quotes only where they are needed,
+    no cell that a spreadsheet would run (see `protect_cell`).
 
-    A reader never sees half a file. A missing value is written as "". Raises RunFolderError when the disk refuses.
+    A reader never sees half a file. A missing value is written as "". Raises RunFolderError when the disk or the name
+    of the file does not allow it.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
@@ -312,12 +338,17 @@ def save_table(frame: pd.DataFrame, path: Path) -> None:
                 # The csv module quotes only what holds a character of its own line end, and a lone carriage return has
                 # to be quoted too. It writes row by row.
                 rows = csv.writer(_LineFeeds(file), lineterminator="\r\n")
-                rows.writerow(frame.columns)
+                rows.writerow(map(_written, frame.columns))
                 cells = frame.astype(object).where(frame.notna(), "")
-                rows.writerows(cells.itertuples(index=False, name=None))
+                rows.writerows(map(_written, row) for row in cells.itertuples(index=False, name=None))
             scratch.replace(path)
         finally:
-            scratch.unlink(missing_ok=True)
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+
+
+def _written(cell: object) -> object:
+    return protect_cell(cell) if isinstance(cell, str) else cell
 
 
 class _LineFeeds:
@@ -389,6 +420,15 @@ def split_text_copies(
     is_first = pd.Series(True, index=range(len(frame)))
     is_first.iloc[rows] = False
     return frame[is_first.to_numpy()].reset_index(drop=True), report
+
+
+def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as a notebook may show it: no control characters, no credentials of URLs (see `display.show_text`)."""
+    return frame.map(_shown).rename(columns=_shown)
+
+
+def _shown(cell: object) -> object:
+    return show_text(cell) if isinstance(cell, str) else cell
 
 
 def describe_record(record: object) -> pd.DataFrame:

@@ -213,15 +213,16 @@ def _split(url: str) -> _Parts:
     user, at, place = authority.rpartition("@")
     host_port = _HOST_PORT.fullmatch(place)
     if host_port is None:
-        raise ValueError(f"{place!r} cannot be a host")
+        raise ValueError("what stands in front of the path cannot be a host")
     host, port = host_port.groups(default="")
     if not host:
         raise ValueError("the URL names no host")
     if port and not _PORT.fullmatch(port):
-        raise ValueError(f"the port {port[1:]!r} is not a number")
+        # It is not named: it may be a password.
+        raise ValueError("the port is not a number (in a password, write / as %2F, ? as %3F and # as %23)")
     # A long run of digits is out of range anyway, and int() refuses more than 4300 of them.
     if len(port) > 1 and not 1 <= int(port[1:].lstrip("0")[:6] or 0) <= 65535:
-        raise ValueError(f"the port {port[1:]} is not between 1 and 65535")
+        raise ValueError("the port is not between 1 and 65535")
     return _Parts(scheme_name, user + at, host, port, path, query, fragment)
 
 

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 
+from dedup_lib.display import without_credentials
 from dedup_lib.errors import ListError
 from dedup_lib.frames import is_flat
 from dedup_lib.records import Frames
@@ -330,7 +331,7 @@ class Source:
     def folder(self, work_dir: Path) -> Path:
         """Where its variants lie: another file under the same name gets another folder."""
         facts = [VERSION, self.name, self.path.stat().st_size, self.other_path.name, self.other_path.stat().st_size]
-        stem = re.sub(r"[^\w.-]", "_", Path(self.name).stem)[:60]
+        stem = re.sub(r"[^\w.-]", "_", Path(without_credentials(self.name)).stem)[:60]
         return work_dir / f"{stem}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
 
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fault_server import FaultServer, Request, reply, reply_range
+from fault_server import FaultServer, Request, reply, reply_range, serve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -413,6 +413,8 @@ def test_any_name_makes_a_folder(tmp_path: Path) -> None:
         assert folder.parent == tmp_path / "work"
         folder.mkdir(parents=True)
     assert Source(name="a/plain.mp4", path=path, other_path=path).folder(tmp_path).name.startswith("plain-")
+    secret = Source(name="https://user:secret@h", path=path, other_path=path).folder(tmp_path)
+    assert secret.name.startswith("h-")
 
 
 def test_why_clips_do_not_do(corpus: Path, tmp_path: Path) -> None:
@@ -752,6 +754,16 @@ def test_private_addresses_are_not_fetched_unasked(tmp_path: Path) -> None:
         sample = fetch_sample([server.url("/good.mp4")], folder=tmp_path, limits=limits, workers=1)
         assert "blocked_address" in sample.failures[server.url("/good.mp4")]
         assert server.requests == []
+
+
+def test_no_url_leads_a_sample_out_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "work" / "videos"
+    with FaultServer(serve(b"no video")) as server:
+        urls = [server.url(path) for path in ("/../../x", "/%2e%2e%2f..%2fx", "/a/", f"/{'x' * 300}", "/.x?/../../y")]
+        sample = fetch_sample(urls, folder=folder, limits=LIMITS, workers=2)
+    assert set(sample.paths) == set(urls)
+    assert {path.parent for path in sample.paths.values()} == {folder}
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(sample.paths.values())
 
 
 def test_a_sample_that_cannot_be_saved(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ PACKAGE = ROOT / "dedup_lib"
 
 # A module imports only what stands before it here, so that no two depend on each other. Sub-packages count as one.
 LAYERS: dict[str, tuple[str, ...]] = {
-    "nouns": ("records", "errors", "settings", "run_lock", "run_folder"),
+    "nouns": ("display", "records", "errors", "settings", "run_lock", "run_folder"),
     "the world, one heavy package each": (
         "vectors",
         "urls",
@@ -92,6 +92,7 @@ OWNERS: dict[str, set[str]] = {
 
 # Importing one of these loads no heavy package, and importing the package itself loads nothing but Python's own.
 PURE = (
+    "display",
     "records",
     "errors",
     "settings",

@@ -180,6 +180,37 @@ def test_dropping_asks_first(project: Path) -> None:
     assert not (project / "outputs").exists()
 
 
+@pytest.mark.parametrize("name", ["../../x", "..", ".", "a/b", "a\\b", "/tmp/x", "a\x1b[31m", " ", "a\nb"])
+@pytest.mark.parametrize("command", [("run", "direct"), ("calibrate", "direct"), ("collections", "list")], ids=" ".join)
+def test_a_run_is_named_and_leads_nowhere_else(say: Say, project: Path, command: tuple[str, ...], name: str) -> None:
+    said = say(*command, "--run", name)
+    assert said.code == 1
+    assert f"error: --run = {name!r} cannot be used: a run is named by letters" in said.err
+    assert "set run_dir" in said.err
+    assert not (project / "outputs").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "a\x1b[31m.yaml"),
+        ("run", "direct", "--set", "\x1b]0;x\x07=1"),
+        ("run", "direct", "--only", "\x9b2J"),
+        ("report", "\x1b[2J"),
+        ("report", "x", "\x9b2J"),
+        ("\x9b2J",),
+        ("run", "direct", "--\x9b2J"),
+        ("collections", "drop", "\x1b[2J", "--yes"),
+        ("collections", "create", "x", "--encoder", "\x9b2J"),
+    ],
+)
+def test_nothing_that_is_said_is_obeyed_by_a_terminal(say: Say, arguments: tuple[str, ...]) -> None:
+    said = say(*arguments)
+    assert said.code in (1, 2)
+    assert "\\x" in said.err
+    assert not {"\x1b", "\x9b", "\x07"} & set(said.err + said.out)
+
+
 def test_a_report_of_a_run_without_notebooks(say: Say, project: Path) -> None:
     (project / "outputs" / "empty").mkdir(parents=True)
     said = say("report", "outputs/empty")

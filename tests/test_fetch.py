@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import email.utils
 import os
 import shutil
@@ -209,6 +210,24 @@ def test_credentials_stay_with_their_server() -> None:
         assert read_all(server.url(user="user:secret@")) == BODY
         assert ["authorization" in request.headers for request in server.requests] == [True, True]
         assert [request.headers.keys() & {"authorization", "cookie"} for request in other.requests[:1]] == [set()]
+
+
+@pytest.mark.parametrize("spelling", ["http://{}/x", "//{}/x", "http:////{}/x", "\\\\{}/x", "/\\{}/x", "HTTP://{}"])
+def test_no_spelling_of_a_redirect_takes_credentials_elsewhere(spelling: str) -> None:
+    with FaultServer(serve(BODY)) as other:
+        elsewhere = spelling.format(f"127.0.0.1:{other.port}")
+        with FaultServer(
+            in_turn(always(reply("302 Found", Location=elsewhere)), always(reply("404 Not Found")))
+        ) as server:
+            with contextlib.suppress(VideoTrouble):
+                read_all(server.url(user="user:secret@"))
+            assert server.requests[0].headers["authorization"]
+            assert not [request for request in other.requests if "authorization" in request.headers]
+
+
+def test_a_reason_shows_no_password_even_where_it_is_cut() -> None:
+    with FaultServer(always(reply("302 Found", Location=f"http://user:{'secret' * 20}@[x"))) as server:
+        assert trouble_of(server.url()).reason == "redirects to 'http://[x', which is no URL"
 
 
 # Answers that are no video

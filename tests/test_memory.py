@@ -353,6 +353,23 @@ def test_from_a_decision_to_an_empty_cell_of_the_duplicates(tmp_path: Path) -> N
     assert cleaned.final["url"].tolist() == [A, B]
 
 
+@pytest.mark.parametrize("url", ["=1+1.mp4", "'=1.mp4", "-x.mp4", "@x.mp4", "+cmd|' /C calc'!A0", "\t=1.mp4", "-5"])
+def test_no_decision_is_a_formula_to_a_spreadsheet(path: Path, url: str) -> None:
+    file = DecisionFile(path)
+    file.decide(url, A, SAME)
+    assert load_decisions(path) == file.decisions == memory((url, A, SAME))
+    assert load_list(path)["first_url"].tolist() == [url]
+    first = path.read_text(encoding="utf-8").splitlines()[1].lstrip('"')
+    assert first.startswith("'") or url == "-5"
+    assert file.undo() == frozenset((url, A))
+    assert load_decisions(path) == {}
+
+
+def test_what_a_person_wrote_without_an_apostrophe_means_the_same(path: Path) -> None:
+    path.write_text(f"{HEADER}\n-x.mp4,{A},same\n'@y.mp4,{B},different,\n", encoding="utf-8")
+    assert load_decisions(path) == memory(("-x.mp4", A, SAME), ("@y.mp4", B, DIFFERENT))
+
+
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="an administrator may write anywhere")
 def test_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

@@ -270,6 +270,12 @@ def test_shortening_keeps_both_ends_and_the_limit(text: str, most: int) -> None:
         assert (short[0], short[-1]) == (text[0], text[-1])
 
 
+def test_a_caption_shows_no_password_even_where_it_is_cut() -> None:
+    secret = "s" * 60
+    for most in (10, 30, 200):
+        assert "sss" not in plots.short_url(f"https://user:{secret}@host/{'a' * 100}.mp4", most=most)
+
+
 def test_every_verdict_has_a_colour() -> None:
     assert {plots.COLOURS[plots.VERDICT_MEANINGS[verdict]] for verdict in Verdict} <= set(plots.COLOURS.values())
 

@@ -1,14 +1,16 @@
-"""Planning a run: which notebooks, with which parameters. Nothing is executed here."""
+"""Planning a run: which notebooks, with which parameters; and what is said of one that fails."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
-from dedup_lib.errors import RunFolderError, SettingError
-from dedup_lib.run import RunPlan, load_profile, parse_overrides, plan_notebook, plan_run
+from dedup_lib.errors import NotebookError, RunFolderError, SettingError
+from dedup_lib.run import RunPlan, execute_plan, load_profile, parse_overrides, plan_notebook, plan_run
 from dedup_lib.run_folder import find_project_root
 from dedup_lib.settings import FLOWS
 
@@ -241,6 +243,33 @@ def test_a_notebook_that_the_flow_lacks(project: Path, option: str, number: str)
 def test_the_batch_flow_has_them(project: Path) -> None:
     planned = plan(project, {"mode": "batch"}, first="04")
     assert planned.notebooks == ("04_clean_jobs", "05_upload", "06_search_and_clean")
+
+
+# What a notebook says
+
+
+def test_what_a_notebook_says_is_obeyed_by_no_terminal(project: Path) -> None:
+    source = (
+        "import os, sys\n"
+        "os.write(2, b'\\x1b[31mfrom a library about https://user:secret@h/\\xff\\n')\n"
+        "print('\\x1b[2Jprinted https://user:secret@h/')\n"
+        "raise ValueError('\\x1b[31mno\\x07 to https://user:secret@h/')"
+    )
+    notebook = new_notebook(
+        cells=[new_code_cell("", metadata={"tags": ["parameters"]}), new_code_cell(source)],
+        metadata={"language_info": {"name": "python"}},
+    )
+    nbformat.write(notebook, project / "notebooks" / "01_decode.ipynb")
+    planned = plan(project, {"input_csv": "ads.csv"})
+    with pytest.raises(NotebookError, match=r"01_decode failed: \\x1b\[31mno\\x07 to https://h/") as caught:
+        execute_plan(planned)
+    log = planned.run.notebooks_dir / "01_decode.log"
+    page = planned.run.reports_dir / "01_decode.html"
+    assert "\\x1b[31mfrom a library about https://h/\ufffd" in log.read_text(encoding="utf-8")
+    for text in (str(caught.value), log.read_text(encoding="utf-8"), page.read_text(encoding="utf-8")):
+        assert not {"\x1b", "\x07"} & set(text)
+    assert "printed https://h/" in page.read_text(encoding="utf-8")
+    assert "no\\x07 to https://h/" in page.read_text(encoding="utf-8")
 
 
 # A notebook by itself

