@@ -358,7 +358,7 @@ def _stream_of(source: _Source, response: urllib3.BaseHTTPResponse) -> MediaStre
     if response.status == 416 and response.headers.get("Content-Range", "").strip() == "bytes */0":
         raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
     # Up to 64 KB of a status line are the server's to fill.
-    raise _refusal(response, f"HTTP {response.status} {(response.reason or '')[:60]}".strip())
+    raise _refusal(response, f"HTTP {response.status} {(response.reason or '')[:120]}".strip())
 
 
 def _refusal(response: urllib3.BaseHTTPResponse, reason: str) -> VideoTrouble:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.errors import ListError
+from dedup_lib.errors import ListError, RunFolderError
 from dedup_lib.tables import (
     REPORT_COLUMNS,
     decode_list,
@@ -372,10 +372,10 @@ def test_the_report_on_text_copies_comes_back(tmp_path_factory: pytest.TempPathF
 
 
 def test_a_file_name_that_is_too_long_is_refused_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(ListError, match=r"a\.csv cannot be written .*rename the list or name the output"):
+    with pytest.raises(RunFolderError, match=r"cannot write .*a\.csv: .*Rename the list, or name the output"):
         save_table(table({"url": ["x"]}), tmp_path / f"{'a' * 260}.csv")
     (tmp_path / "file").write_text("")
-    with pytest.raises(ListError, match="make its folder writable"):
+    with pytest.raises(RunFolderError, match="make it writable"):
         save_table(table({"url": ["x"]}), tmp_path / "file" / "a.csv")
 
 
