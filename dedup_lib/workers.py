@@ -5,6 +5,7 @@ A video file can hang its decoder or corrupt the memory of its process. Here it 
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -69,15 +70,24 @@ class WorkerPool(Generic[Task, Result]):
 
         Tasks are taken from the iterable as processes fall idle, never ahead of that.
         """
+        return (found for found in self.run_or_pause(tasks, pause_after_s=math.inf) if found is not None)
+
+    def run_or_pause(
+        self, tasks: Iterable[Task], *, pause_after_s: float
+    ) -> Iterator[tuple[Task, Result | Died] | None]:
+        """As `run`, with None in between whenever no task has finished for `pause_after_s`."""
         waiting = iter(tasks)
         while True:
             self._hand_out(waiting)
             busy = [worker for worker in self._workers if worker.task is not None]
             if not busy:
                 return
-            pause_s = max(0.0, min(worker.kill_at_s for worker in busy) - time.monotonic())
-            ready = connection.wait([worker.pipe for worker in busy], timeout=pause_s)
+            kill_in_s = max(0.0, min(worker.kill_at_s for worker in busy) - time.monotonic())
+            ready = connection.wait([worker.pipe for worker in busy], timeout=min(kill_in_s, pause_after_s))
             now_s = time.monotonic()
+            if not ready and pause_after_s < kill_in_s:
+                yield None
+                continue
             for worker in busy:
                 task = worker.task
                 assert task is not None

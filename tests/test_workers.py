@@ -72,6 +72,15 @@ def test_every_task_comes_back_with_its_result() -> None:
     assert sorted(found) == [(task, task[1] * 2) for task in tasks]
 
 
+def test_while_nothing_finishes_there_are_pauses() -> None:
+    tasks = [("nap", 0.5), ("double", 2), ("hang", 600)]
+    with WorkerPool(act, workers=1, timeout_s=1.5) as pool:
+        found = list(pool.run_or_pause(tasks, pause_after_s=0.1))
+    assert [one for one in found if one is not None][:2] == [(tasks[0], "woke"), (tasks[1], 4)]
+    assert found[0] is None and found.count(None) > 3
+    assert found[-1] is not None and isinstance(found[-1][1], Died) and found[-1][1].timed_out
+
+
 def test_no_task_starts_no_process() -> None:
     with WorkerPool(act, workers=3, timeout_s=30) as pool:
         assert list(pool.run([])) == []
