@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
 from dedup_lib import __version__
 from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, SettingError
+from dedup_lib.progress import State, read_progress
 from dedup_lib.run_folder import RunFolder, named_run_dir, resolve_path
+from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_progress
 
 console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+
+WATCH_EVERY_S = 2.0
 
 
 def shown(text: object) -> str:
@@ -53,6 +60,7 @@ def commands() -> None:
     \b
     python -m dedup_lib demo                                  see it work on made clips
     python -m dedup_lib run direct --set input_csv=ads.csv    clean a list of your own
+    python -m dedup_lib status direct --watch                 see how far it is, from another terminal
     python -m dedup_lib report direct                         make the pages of a run again
     """
 
@@ -70,7 +78,8 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     """Run the notebooks of a flow over a list.
 
     PROFILE names a file in params/ (demo, direct, batch, first_frame, server, zilliz) or is the path of a YAML file. A
-    run that was stopped goes on where it was when the same command is given again.
+    run that was stopped goes on where it was when the same command is given again. One run works on a run folder at a
+    time; `status` shows how far it is from another terminal.
 
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads
@@ -81,14 +90,20 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     from dedup_lib.run import execute_plan, load_profile, parse_overrides, plan_run
 
     plan = plan_run(load_profile(profile) | parse_overrides(overrides), run_name=run_name, first=first, only=only)
-    with console.status("starting") as status:
+    with RunDisplay(console, plan.run) as display:
         execute_plan(
             plan,
+            command=_given_command(),
             report=not no_report,
-            on_start=lambda name: status.update(f"{name} …"),
-            on_done=lambda done: console.print(f"[green]✓[/] {done.name}  {done.elapsed_s:.1f} s"),
+            on_start=display.start,
+            on_done=lambda done: display.finish(done.name, done.elapsed_s),
         )
     show_outcome(plan.run)
+
+
+def _given_command() -> str:
+    """What a person types to give the same command again."""
+    return shlex.join(["python", "-m", "dedup_lib", *sys.argv[1:]])
 
 
 @commands.command()
@@ -112,8 +127,8 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
 
     stage = CalibrateSettings.stage
     plan = plan_notebook(stage, load_profile(profile) | parse_overrides(overrides), run_name=run_name)
-    with console.status(f"{stage} …"):
-        execute_plan(plan)
+    with RunDisplay(console, plan.run) as display:
+        execute_plan(plan, command=_given_command(), on_start=display.start)
     record = plan.run.read_record(stage) or {"files": {}}
     for name in record["files"]:
         console.print(f"{name}: {shown(plan.run.shown(plan.run.recorded_path(record, name)))}")
@@ -132,14 +147,54 @@ def report(run_name: str) -> None:
     """
     from dedup_lib.report import render_notebook, write_index
 
+    folder = _find_run(run_name)
+    for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
+        render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
+    console.print(f"report: {shown(folder.shown(write_index(folder.path)))}")
+
+
+def _find_run(run_name: str) -> RunFolder:
+    """A run folder by its name in outputs/ or its path; none is made."""
     found = [path for path in (Path(run_name).absolute(), resolve_path(f"outputs/{run_name}")) if path.is_dir()]
     if not found:
         known = ", ".join(sorted(path.name for path in resolve_path("outputs").glob("*/")))
         raise SettingError("RUN", run_name, f"there is no such run folder; outputs/ holds {known or 'none'}")
-    folder = RunFolder(found[0])
-    for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
-        render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
-    console.print(f"report: {shown(folder.shown(write_index(folder.path)))}")
+    return RunFolder(found[0])
+
+
+@commands.command()
+@click.argument("run_name", metavar="RUN")
+@click.option("--watch", is_flag=True, help="Show it again and again until the run ends.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on one line, for programs.")
+def status(run_name: str, watch: bool, as_json: bool) -> None:
+    """Show how far a run is: notebooks, pace and time left, statuses, failing hosts and reasons.
+
+    RUN is the name of a run in outputs/, or the path of a run folder. It may be running, also in another terminal or in
+    JupyterLab, finished, failed or killed; nothing in it is changed. With --watch, one line or one object is written
+    whenever something has changed, unless to a terminal.
+
+    \b
+    python -m dedup_lib status ads
+    python -m dedup_lib status ads --watch
+    python -m dedup_lib status ads --json | jq .extraction
+    """
+    folder = _find_run(run_name)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        line_before = ""
+        while (progress := read_progress(folder)).state == State.RUNNING and watch:
+            line = progress.to_json() if as_json else describe_progress(progress)
+            if console.is_terminal and not as_json:
+                live.update(draw_progress(progress), refresh=True)
+            elif line != line_before:
+                click.echo(line)
+                line_before = line
+            time.sleep(WATCH_EVERY_S)
+    if as_json:
+        click.echo(progress.to_json())
+    else:
+        console.print(draw_progress(progress), soft_wrap=False)
+        if next_step := describe_next_step(progress):
+            console.print(f"\n{next_step}", markup=False)
 
 
 @commands.group()

@@ -14,7 +14,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 Item = TypeVar("Item")
 
 SAVE_AT_ONCE = 1000
-SAVE_EVERY_S = 2.0
+SAVE_EVERY_S = 1.0
 """What was added is saved when so much has come together, or so long after the last time."""
 
 _LOOK_EVERY_S = 0.1

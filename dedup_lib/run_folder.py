@@ -123,6 +123,10 @@ class RunFolder:
         """The Milvus Lite store that is used unless a server is named."""
         return self.path / "milvus.db"
 
+    def record_path(self, stage: str) -> Path:
+        """Where the record of a stage lies, once it has run."""
+        return self.path / "stages" / f"{stage}.json"
+
     @property
     def thumbnails_dir(self) -> Path:
         return self.path / "thumbnails"
@@ -181,7 +185,7 @@ class RunFolder:
             "files": {name: self.shown_in_run(path) for name, path in files.items()},
             **(details or {}),
         }
-        path = self.path / "stages" / f"{settings.stage}.json"
+        path = self.record_path(settings.stage)
         with self.locked(settings.stage):
             write_text_atomically(path, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
         return path
@@ -191,7 +195,7 @@ class RunFolder:
 
         Raises RunFolderError for a record that is damaged.
         """
-        path = self.path / "stages" / f"{stage}.json"
+        path = self.record_path(stage)
         if not path.exists():
             return None
         try:

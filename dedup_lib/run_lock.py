@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import socket
 import sys
 import time
@@ -26,6 +27,9 @@ ENDING_S = 10.0
 """So long a run waits for what a killed one leaves: its kernel, which notices within a second."""
 
 _TRY_AGAIN_S = 0.05
+
+INTERRUPTED = "interrupted"
+"""The failure of a run that a person ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +141,10 @@ class RunLock:
     ) -> None:
         if self._descriptor is None:
             return
-        failure = "" if kind is None else " ".join(str(error).split()) or kind.__name__
+        failure = ""
+        if kind is not None:
+            said = " ".join(str(error).split()) or kind.__name__
+            failure = INTERRUPTED if issubclass(kind, KeyboardInterrupt) else said
         self._holder = replace(self._holder, ended=utc_now(), failure=failure)
         try:
             # On a full disk the entry stays as that of a run that was killed, which is near enough.
@@ -212,6 +219,6 @@ def _describe_refusal(folder: Path, holder: Holder | None) -> str:
         )
     return (
         f"the run folder {folder} is in use by {holder}, and one run works on it at a time: wait until it has ended "
-        f"(`python -m dedup_lib status {folder.name} --watch` shows how far it is), end it (`kill {holder.pid}` on "
-        f"{holder.host}), or choose another run_dir"
+        f"(`python -m dedup_lib status {shlex.quote(str(folder))} --watch` shows how far it is), end it (`kill "
+        f"{holder.pid}` on {holder.host}), or choose another run_dir"
     )

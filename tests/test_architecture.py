@@ -55,9 +55,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "candidates",
         "evidence",
     ),
-    "the two above at work together": ("extract", "stages"),
+    "the two above at work together": ("progress", "extract", "stages"),
     "pictures and pages": ("plots", "report"),
-    "where it all meets": ("kernel", "run", "calibrate", "widgets", "demo", "cli", "__main__"),
+    "where it all meets": ("kernel", "run", "calibrate", "widgets", "terminal", "demo", "cli", "__main__"),
 }
 ORDER = ["__init__", *(module for layer in LAYERS.values() for module in layer)]
 
@@ -81,7 +81,7 @@ OWNERS: dict[str, set[str]] = {
     "pdqhash": {"frames", "encoders"},
     "psutil": {"monitor"},
     "pymilvus": {"store"},
-    "rich": {"cli", "demo"},
+    "rich": {"cli", "demo", "terminal"},
     "skimage": {"demo"},
     "sqlite3": {"ledger"},
     "torch": {"encoders"},

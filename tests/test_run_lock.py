@@ -17,7 +17,7 @@ import pytest
 from dedup_lib import run_lock
 from dedup_lib.errors import RunFolderError
 from dedup_lib.run_folder import RunFolder
-from dedup_lib.run_lock import RunLock, is_held, read_holder
+from dedup_lib.run_lock import INTERRUPTED, RunLock, is_held, read_holder
 from dedup_lib.settings import CleanJobsSettings
 
 HOLD = """
@@ -192,7 +192,7 @@ def test_how_it_ended_is_noted(path: Path) -> None:
     assert getattr(read_holder(path), "failure", None) == "no more\x1b[0m"
     with pytest.raises(KeyboardInterrupt), take(path):
         raise KeyboardInterrupt
-    assert getattr(read_holder(path), "failure", None) == "KeyboardInterrupt"
+    assert getattr(read_holder(path), "failure", None) == INTERRUPTED
 
 
 def test_a_shorter_entry_over_a_longer_one(path: Path) -> None:

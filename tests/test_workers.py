@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,6 +37,9 @@ def act(task: tuple[str, Any]) -> Any:
             raise argument
         case "hang":
             time.sleep(argument)
+        case "nap":
+            time.sleep(argument)
+            return "woke"
         case "closure":
             return lambda: argument
         case "talk":
@@ -49,9 +53,6 @@ def act(task: tuple[str, Any]) -> Any:
             return "fine"
         case "allocate":
             return len(bytearray(argument))
-        case "nap":
-            time.sleep(argument)
-            return "woke"
     return None
 
 
@@ -72,6 +73,21 @@ def test_every_task_comes_back_with_its_result() -> None:
     with WorkerPool(act, workers=3, timeout_s=30) as pool:
         found = list(pool.run(tasks))
     assert sorted(found) == [(task, task[1] * 2) for task in tasks]
+
+
+def test_tasks_that_may_not_start_yet_are_asked_for_again() -> None:
+    first, second = ("double", 1), ("double", 2)
+    with WorkerPool(act, workers=2, timeout_s=30) as pool:
+        found = list(pool.run(iter([None, first, None, None, second, None])))
+    assert found == [(first, 2), (second, 4)]
+
+
+def test_a_run_is_stopped_from_elsewhere() -> None:
+    with WorkerPool(act, workers=1, timeout_s=60) as pool:
+        timer = threading.Timer(0.5, pool.stop)
+        timer.start()
+        assert list(pool.run([("hang", 600), ("double", 1)])) == []
+        timer.join()
 
 
 def test_no_task_starts_no_process() -> None:

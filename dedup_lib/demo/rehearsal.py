@@ -13,6 +13,7 @@ from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.run import NotebookDone, execute_plan, load_profile, plan_run
 from dedup_lib.run_folder import RunFolder
+from dedup_lib.terminal import RunDisplay
 
 FLOWS = {"demo": {}, "demo_batch": {"mode": "batch", "vectors": "frames"}}
 """Name of each run, and what it sets differently from the profile `demo`."""
@@ -36,12 +37,12 @@ def rehearse(*, port: int, console: Console, show_outcome: Callable[[RunFolder],
             console.print(
                 f"\n[bold]The {profile['mode']} flow[/] over {len(manifest.rows)} rows, served from {server.base_url}"
             )
-            with console.status("starting") as status:
+            with RunDisplay(console, plan.run) as display:
 
-                def show(done: NotebookDone) -> None:
-                    console.print(f"[green]✓[/] {done.name}  {done.elapsed_s:.1f} s")
+                def show(done: NotebookDone, display: RunDisplay = display) -> None:
+                    display.finish(done.name, done.elapsed_s)
 
-                execute_plan(plan, on_start=lambda stage: status.update(f"{stage} …"), on_done=show)
+                execute_plan(plan, command="python -m dedup_lib demo", on_start=display.start, on_done=show)
             show_outcome(plan.run)
             checks = check_outcome(plan.run.path, base_url=server.base_url)
             wrong = [check for check in checks if not check.holds]
