@@ -7,7 +7,9 @@ and the one before is saved. A full queue makes those before it wait, so that me
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,14 +20,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.encoders import Encoder, Prepared
-from dedup_lib.errors import VideoTrouble
-from dedup_lib.fetch import Deadline, FetchLimits, open_stream
+from dedup_lib.errors import RunFolderError, VideoTrouble
+from dedup_lib.fetch import Deadline, FetchLimits, MediaStream, open_stream
 from dedup_lib.fingerprints import fingerprint_kind, make_fingerprint
 from dedup_lib.frames import draw_strip, encode_picture, prepare_sample, use_one_thread
 from dedup_lib.jobs import job_dir, load_job, save_job
-from dedup_lib.ledger import Ledger
+from dedup_lib.ledger import Ledger, LedgerView
 from dedup_lib.queues import ReadAhead, Saver
-from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Sample, Scan, Status, Vectors, VideoVectors, utc_now
+from dedup_lib.records import (
+    Frames,
+    Outcome,
+    Pooling,
+    Recipe,
+    Sample,
+    Scan,
+    Status,
+    Vectors,
+    VideoVectors,
+    utc_now,
+    video_key,
+)
 from dedup_lib.run_folder import writing
 from dedup_lib.schedule import Schedule
 from dedup_lib.store import Collection
@@ -91,6 +105,10 @@ class Sink(Protocol):
         """Of these URLs (with their row in the list), the outcomes that need not be reached again."""
         ...
 
+    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
+        """The vectors that were saved of these URLs."""
+        ...
+
     def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
         """Keep the vectors of finished videos, those already there replaced; says by URL where each one's are."""
         ...
@@ -112,6 +130,9 @@ class CollectionSink:
             or stored.get(url) == (outcome.frames if self._collection.holds_frames else 1)
         }
 
+    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
+        return self._collection.load_vectors(urls)
+
     def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
         vectors = [video.vectors for video in videos if video.vectors is not None]
         self._collection.upsert([pool_video(video, self._collection.pooling) for video in vectors])
@@ -126,9 +147,11 @@ class JobSink:
             jobs_dir.mkdir(parents=True, exist_ok=True)
         self._jobs_dir = jobs_dir
         self._recipe = recipe
+        self._rows: Mapping[str, int] = {}
 
     def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
         saved = {}
+        self._rows = rows
         for url, row in rows.items():
             job = load_job(job_dir(self._jobs_dir, row))
             if job is not None and job.recipe == self._recipe and job.outcome.url == url:
@@ -137,6 +160,10 @@ class JobSink:
                 # 04_clean_jobs removes the folders of videos that gave no vector.
                 saved[url] = outcomes[url]
         return saved
+
+    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
+        jobs = {url: load_job(job_dir(self._jobs_dir, self._rows[url])) for url in urls if url in self._rows}
+        return {url: job.vectors for url, job in jobs.items() if job is not None and job.vectors is not None}
 
     def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
         stored = {}
@@ -155,6 +182,35 @@ def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
     return replace(video, vectors=pool_vectors(video.vectors, pooling), positions=positions)
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnownFiles:
+    """What a ledger knows of files that were read: a list often has one file under several addresses."""
+
+    ledger_path: Path
+    recipe: str
+    """Key of the recipe."""
+    kind: str
+    """Of the fingerprints wanted."""
+
+    def find(self, url: str, stream: MediaStream) -> ReadVideo | None:
+        """What was read of the very same file under another address: length, beginning and end are the same. None where
+        there is none, or the server does not give parts of a file. Raises VideoTrouble."""
+        if not stream.beginning_mark or not self.ledger_path.exists():
+            return None
+        with LedgerView(self.ledger_path) as view:
+            candidates = view.find_alike(self.recipe, stream.beginning_mark, self.kind)
+        if candidates:
+            stream.read_end()
+        for outcome, fingerprint in candidates:
+            if outcome.url != url and outcome.content == _content(stream):
+                return ReadVideo(outcome=replace(outcome, url=url, same_file_as=outcome.url), fingerprint=fingerprint)
+        return None
+
+
+def _content(stream: MediaStream) -> str:
+    return f"{stream.beginning_mark} {stream.end_mark}" if stream.beginning_mark and stream.end_mark else ""
+
+
 def read_video(
     task: tuple[int, str],
     *,
@@ -162,8 +218,10 @@ def read_video(
     scan: Scan,
     limits: FetchLimits,
     prepare: Callable[[Frames], Prepared],
+    known: KnownFiles | None = None,
 ) -> ReadVideo:
-    """Fetch, decode and prepare the frames of one URL. Runs in a worker process; never raises."""
+    """Fetch, decode and prepare the frames of one URL; a file that is `known` is not decoded. Runs in a worker process;
+    never raises."""
     use_one_thread()
     _, url = task
     start_s, started = time.monotonic(), utc_now()
@@ -171,34 +229,8 @@ def read_video(
     try:
         deadline = Deadline(limits.timeout_s)
         stream = open_stream(url, limits=limits, deadline=deadline)
-        grabbed = grab_frames(
-            stream,
-            num_frames=recipe.num_frames,
-            frame_span=recipe.frame_span,
-            deadline=deadline,
-            scan_step_s=scan.step_s,
-            scan_longest_s=scan.longest_s,
-        )
-        sample = prepare_sample(grabbed.frames, positions=grabbed.positions, times_s=grabbed.times_s)
-        outcome = Outcome(
-            url=url,
-            status=Status.OK if sample.frames else Status.FEATURELESS,
-            reason="" if sample.frames else _why_featureless(recipe),
-            frames=len(sample.frames),
-            duration_s=round(grabbed.facts.duration_s, 3),
-            width_px=grabbed.facts.width_px,
-            height_px=grabbed.facts.height_px,
-            picture_fraction=_picture_fraction(grabbed, sample),
-            codec=grabbed.facts.codec,
-            size_bytes=stream.size_bytes or 0,
-        )
-        read = ReadVideo(
-            outcome=outcome,
-            prepared=tuple(map(prepare, sample.frames)),
-            positions=sample.positions,
-            strip=encode_picture(draw_strip(grabbed.frames)),
-            fingerprint=_fingerprint(grabbed) if sample.frames else None,
-        )
+        same = known.find(url, stream) if known is not None else None
+        read = same or _decode(url, stream, recipe=recipe, scan=scan, deadline=deadline, prepare=prepare)
     except VideoTrouble as trouble:
         read = ReadVideo(
             outcome=Outcome(url=url, status=trouble.status, reason=trouble.reason, retryable=trouble.retryable),
@@ -215,6 +247,46 @@ def read_video(
     elapsed_s = round(time.monotonic() - start_s, 3)
     return replace(
         read, outcome=replace(read.outcome, fetched_bytes=fetched_bytes, elapsed_s=elapsed_s, started=started)
+    )
+
+
+def _decode(
+    url: str,
+    stream: MediaStream,
+    *,
+    recipe: Recipe,
+    scan: Scan,
+    deadline: Deadline,
+    prepare: Callable[[Frames], Prepared],
+) -> ReadVideo:
+    grabbed = grab_frames(
+        stream,
+        num_frames=recipe.num_frames,
+        frame_span=recipe.frame_span,
+        deadline=deadline,
+        scan_step_s=scan.step_s,
+        scan_longest_s=scan.longest_s,
+    )
+    sample = prepare_sample(grabbed.frames, positions=grabbed.positions, times_s=grabbed.times_s)
+    outcome = Outcome(
+        url=url,
+        status=Status.OK if sample.frames else Status.FEATURELESS,
+        reason="" if sample.frames else _why_featureless(recipe),
+        frames=len(sample.frames),
+        duration_s=round(grabbed.facts.duration_s, 3),
+        width_px=grabbed.facts.width_px,
+        height_px=grabbed.facts.height_px,
+        picture_fraction=_picture_fraction(grabbed, sample),
+        codec=grabbed.facts.codec,
+        size_bytes=stream.size_bytes or 0,
+        content=_content(stream),
+    )
+    return ReadVideo(
+        outcome=outcome,
+        prepared=tuple(map(prepare, sample.frames)),
+        positions=sample.positions,
+        strip=encode_picture(draw_strip(grabbed.frames)),
+        fingerprint=_fingerprint(grabbed) if sample.frames else None,
     )
 
 
@@ -283,12 +355,21 @@ def extract_videos(
     start_s = time.monotonic()
 
     def save(videos: Sequence[Extracted]) -> None:
+        videos = _with_vectors_of_same_files(videos, sink)
         # Vectors first: a run that ends between the two does a few videos again, and loses none.
         stored = sink.save(videos)
         prints = {video.outcome.url: video.fingerprint for video in videos if video.fingerprint is not None}
         ledger.record((video.outcome for video in videos), fingerprints=prints, kind=kind, stored=stored)
 
-    work = functools.partial(read_video, recipe=recipe, scan=scan, limits=limits, prepare=encoder.prepare)
+    ledger.forget_contents(earlier.keys() - known.keys())
+    work = functools.partial(
+        read_video,
+        recipe=recipe,
+        scan=scan,
+        limits=limits,
+        prepare=encoder.prepare,
+        known=KnownFiles(ledger_path=ledger.path, recipe=recipe.key, kind=kind),
+    )
     kill_after_s = limits.timeout_s + KILL_AFTER_S
     schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
     # Left in the opposite order: what was encoded is saved, also when something fails.
@@ -328,7 +409,26 @@ def _read_videos(
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(result.strip)
+        if source := result.outcome.same_file_as:
+            path = thumbnails_dir / f"{video_key(source)}.jpg"
+            with writing(path), contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(path, thumbnails_dir / f"{result.outcome.key}.jpg")
         yield row, result
+
+
+def _with_vectors_of_same_files(videos: Sequence[Extracted], sink: Sink) -> list[Extracted]:
+    """Videos whose file was read before get its vectors. Raises RunFolderError where those are gone."""
+    found = sink.load([video.outcome.same_file_as for video in videos if video.outcome.same_file_as])
+    given = []
+    for video in videos:
+        source = video.outcome.same_file_as
+        if source and source not in found:
+            raise RunFolderError(
+                f"the vectors of {source} are not where they were saved, and {video.outcome.url} is the same file: "
+                "start again, and both are read anew"
+            )
+        given.append(replace(video, vectors=replace(found[source], url=video.outcome.url)) if source else video)
+    return given
 
 
 def _encode_batches(

@@ -11,6 +11,7 @@ import base64
 import contextlib
 import email.utils
 import errno
+import hashlib
 import http.client
 import io
 import ipaddress
@@ -134,6 +135,23 @@ class MediaStream(io.RawIOBase):
         self._position += len(data)
         return data
 
+    @property
+    def beginning_mark(self) -> str:
+        """Length of the file and hash of its beginning, "" where parts of it cannot be had."""
+        return ""
+
+    @property
+    def end_mark(self) -> str:
+        """Hash of its end, "" where that has not been read."""
+        return ""
+
+    def read_end(self) -> None:
+        """Have its end read, and so its mark known. Raises VideoTrouble."""
+        place = self._position
+        self.seek(max(0, self._end() - 1))
+        self.read(1)
+        self._position = place
+
     @abstractmethod
     def _end(self) -> int:
         """Size of the whole in bytes."""
@@ -191,9 +209,19 @@ class RangeStream(MediaStream):
         self._source = source
         self._size_bytes = size_bytes
         self._chunks: OrderedDict[int, bytes] = OrderedDict({0: first})
+        self._marks = {0: hashlib.sha256(first).hexdigest()}
+        """Hashes of the first and of the last chunk, by their number."""
         self._next_index = 1
         self._chunks_at_once = 1
         self.fetched_bytes = len(first)
+
+    @property
+    def beginning_mark(self) -> str:
+        return f"{self._size_bytes} {self._marks[0]}"
+
+    @property
+    def end_mark(self) -> str:
+        return self._marks.get(max(0, self._size_bytes - 1) // CHUNK_BYTES, "")
 
     def _end(self) -> int:
         return self._size_bytes
@@ -227,6 +255,8 @@ class RangeStream(MediaStream):
         for start in range(0, len(data), CHUNK_BYTES):
             self._chunks[index + start // CHUNK_BYTES] = data[start : start + CHUNK_BYTES]
         self._next_index = last // CHUNK_BYTES + 1
+        if last == self._size_bytes - 1:
+            self._marks[self._next_index - 1] = hashlib.sha256(self._chunks[self._next_index - 1]).hexdigest()
         while len(self._chunks) > _CACHED_CHUNKS:
             self._chunks.popitem(last=False)
 

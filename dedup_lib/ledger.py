@@ -9,11 +9,12 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.parse import quote
 
 from dedup_lib.errors import RunFolderError
@@ -33,13 +34,15 @@ CREATE TABLE IF NOT EXISTS outcomes (
 ) WITHOUT ROWID
 """
 
-_LATER_COLUMNS = ("started", "finished", "stored")
+_LATER_COLUMNS = ("started", "finished", "stored", "content", "same_file_as")
 """A ledger may have been made before there were these columns of `outcomes`."""
 
 # It answers what is asked several times a second while a run goes on, without a look at the table.
 _INDEX = """
 CREATE INDEX IF NOT EXISTS outcomes_finished ON outcomes (recipe, finished, status, fetched_bytes)
 """
+
+_CONTENTS = "CREATE INDEX IF NOT EXISTS outcomes_content ON outcomes (recipe, content) WHERE content != ''"
 
 _EXTRACTIONS = """
 CREATE TABLE IF NOT EXISTS extractions (
@@ -78,6 +81,7 @@ class Ledger:
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         self._path = path
         self._recipe = recipe
         self._extraction: int | None = None
@@ -88,7 +92,7 @@ class Ledger:
             with self._database:
                 self._database.execute(_TABLE)
                 self._upgrade()
-                for statement in (_FINGERPRINTS, _EXTRACTIONS, _INDEX):
+                for statement in (_FINGERPRINTS, _EXTRACTIONS, _INDEX, _CONTENTS):
                     self._database.execute(statement)
 
     def _upgrade(self) -> None:
@@ -156,11 +160,15 @@ class Ledger:
             found = self._database.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", (self._recipe.key,)
             ).fetchall()
-        outcomes = (dict(zip(_COLUMNS, row, strict=True)) for row in found)
-        return {
-            row["url"]: Outcome(**row | {"status": Status(row["status"]), "retryable": bool(row["retryable"])})
-            for row in outcomes
-        }
+        return {outcome.url: outcome for outcome in map(_read_outcome, found)}
+
+    def forget_contents(self, urls: Iterable[str]) -> None:
+        """Have `LedgerView.find_alike` find none of these: their vectors are not where they were."""
+        with _explained(self._path), self._database:
+            self._database.executemany(
+                "UPDATE outcomes SET content = '' WHERE recipe = ? AND key = ?",
+                [(self._recipe.key, video_key(url)) for url in urls],
+            )
 
     def load_kinds(self) -> dict[str, str]:
         """The kind of each fingerprint by the key of its video."""
@@ -249,6 +257,18 @@ class LedgerView:
             ).fetchone()
         return Extraction(**dict(zip(names, row, strict=True))) if row is not None else None
 
+    def find_alike(self, recipe: str, beginning: str, kind: str) -> list[tuple[Outcome, bytes]]:
+        """Videos whose `content` begins so and that were read well, not as the same file as another, with their
+        fingerprints of that kind."""
+        with _explained(self._path):
+            rows = self._database.execute(
+                f"SELECT data, {', '.join(_COLUMNS)} FROM outcomes JOIN fingerprints USING (key) WHERE recipe = ? AND "
+                "content > ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
+                "ORDER BY key",
+                (recipe, f"{beginning} ", f"{beginning}!", kind, Status.OK),
+            ).fetchall()
+        return [(_read_outcome(row[1:]), row[0]) for row in rows]
+
     def tally(self, recipe: str) -> dict[Status, Tally]:
         """All outcomes of a recipe by status."""
         return self._tally("recipe = ?", (recipe,))
@@ -274,6 +294,11 @@ class LedgerView:
                 f"SELECT url, status, reason FROM outcomes WHERE {condition}", (recipe, *kept)
             ).fetchall()
         return [(url, Status(status), reason) for url, status, reason in rows]
+
+
+def _read_outcome(values: Sequence[Any]) -> Outcome:
+    row = dict(zip(_COLUMNS, values, strict=True))
+    return Outcome(**row | {"status": Status(row["status"]), "retryable": bool(row["retryable"])})
 
 
 def _finish(outcome: Outcome) -> str:

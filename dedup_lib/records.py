@@ -175,6 +175,10 @@ class Outcome:
     elapsed_s: float = 0.0
     started: str = ""
     """When it was begun to be read, in UTC; empty where its process died."""
+    content: str = ""
+    """Length of the file and hashes of its beginning and end, where the server gives ranges and the end was read."""
+    same_file_as: str = ""
+    """URL under which the file of this `content` was read before; it was not decoded again."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", show_line(self.reason))

@@ -25,11 +25,11 @@ from dedup_lib import extract, schedule
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.encoders import PdqEncoder, Prepared, hash_frame
 from dedup_lib.errors import RunFolderError, VideoTrouble
-from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, read_video
-from dedup_lib.fetch import FetchLimits
+from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, KnownFiles, extract_videos, read_video
+from dedup_lib.fetch import CHUNK_BYTES, FetchLimits
 from dedup_lib.fingerprints import Fingerprint, fingerprint_kind, make_fingerprint
 from dedup_lib.frames import load_picture, prepare_sample
-from dedup_lib.jobs import find_jobs, load_job
+from dedup_lib.jobs import find_jobs, job_dir, load_job
 from dedup_lib.ledger import Ledger
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Scan, Status, video_key
 from dedup_lib.store import Store, StoreAddress
@@ -464,6 +464,65 @@ def test_a_video_with_fewer_vectors_in_the_store_than_frames_is_done_again(serve
         assert store.open_collection("clips").count_stored(urls) == {urls[0]: 3, urls[1]: 3}
 
 
+# The same file under another address
+
+
+@pytest.fixture(scope="module")
+def long_film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A film of many ranges; what comes behind it is of no consequence to a player."""
+    folder = tmp_path_factory.mktemp("long")
+    content = save_clip(folder / "raw.avi", count=20, codec="rawvideo", pixels="bgr24").read_bytes()
+    assert len(content) > 4 * CHUNK_BYTES
+    return content
+
+
+@pytest.mark.parametrize("store", ["", "clips"])
+def test_a_file_under_another_address_is_not_decoded_again(long_film: bytes, tmp_path: Path, store: str) -> None:
+    files = {"/one": long_film + b"1", "/same": long_film + b"1", "/other": long_film + b"2", "/plain": b""}
+
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.path == "/plain":
+            return [reply("200 OK", files["/one"])]
+        return [reply_range(request, files[request.path])]
+
+    with FaultServer(answer) as server:
+        urls = [server.url(name) for name in files]
+        first = run(urls[:1], tmp_path, store=store)
+        found = run(urls, tmp_path, store=store).outcomes
+        again = run(urls, tmp_path, store=store)
+    assert first.outcomes[urls[0]].same_file_as == ""
+    assert [found[url].status for url in urls] == [Status.OK] * 4
+    assert [found[url].same_file_as for url in urls] == ["", urls[0], "", ""]
+    assert (found[urls[1]].duration_s, found[urls[1]].frames) == (found[urls[0]].duration_s, found[urls[0]].frames)
+    assert found[urls[1]].fetched_bytes <= 2 * CHUNK_BYTES < found[urls[2]].fetched_bytes
+    assert again.attempted == 0
+    if store:
+        with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as opened:
+            stored = opened.open_collection(store).load_vectors(urls)
+    else:
+        jobs = {url: load_job(job_dir(tmp_path / "jobs", row)) for row, url in enumerate(urls)}
+        stored = {url: job.vectors for url, job in jobs.items() if job is not None and job.vectors is not None}
+    assert set(stored) == set(urls)
+    np.testing.assert_array_equal(stored[urls[1]].vectors, stored[urls[0]].vectors)
+    with Ledger(tmp_path / "ledger.sqlite", RECIPE) as ledger:
+        prints = ledger.load_fingerprints(urls)
+    assert prints[urls[1]] == prints[urls[0]]
+    assert (tmp_path / "thumbnails" / f"{video_key(urls[1])}.jpg").exists()
+
+
+def test_vectors_that_are_gone_are_made_anew(long_film: bytes, tmp_path: Path) -> None:
+    """Of a collection that was dropped, nothing is taken for another address."""
+    with FaultServer(lambda request: [reply_range(request, long_film)]) as server:
+        urls = [server.url("/one"), server.url("/same")]
+        run(urls[:1], tmp_path, store="clips")
+        with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as opened:
+            opened.drop_collection("clips")
+        report = run(urls, tmp_path, store="clips", workers=1)
+        assert [report.outcomes[url].status for url in urls] == [Status.OK] * 2
+        with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as opened:
+            assert set(opened.open_collection("clips").load_vectors(urls)) == set(urls)
+
+
 # Failures that may pass
 
 
@@ -521,13 +580,14 @@ class Hostile:
         scan: Scan,
         limits: FetchLimits,
         prepare: Callable[[Frames], Prepared],
+        known: KnownFiles,
     ) -> Any:
         for name, deed in self.deeds.items():
             if f"/{name}" in task[1]:
                 if deed == "hang":
                     time.sleep(600)
                 os.kill(os.getpid(), deed)
-        return read_video(task, recipe=recipe, scan=scan, limits=limits, prepare=prepare)
+        return read_video(task, recipe=recipe, scan=scan, limits=limits, prepare=prepare, known=known)
 
 
 def test_workers_that_crash_and_hang_become_outcomes(
