@@ -197,8 +197,12 @@ class KnownFiles:
         there is none, or the server does not give parts of a file. Raises VideoTrouble."""
         if not stream.beginning_mark or not self.ledger_path.exists():
             return None
-        with LedgerView(self.ledger_path) as view:
-            candidates = view.find_alike(self.recipe, stream.beginning_mark, self.kind)
+        try:
+            with LedgerView(self.ledger_path) as view:
+                candidates = view.find_alike(self.recipe, stream.beginning_mark, self.kind)
+        except RunFolderError:
+            # A ledger that cannot be read just now costs a decoding, and no video.
+            return None
         if candidates:
             stream.read_end()
         for outcome, fingerprint in candidates:
