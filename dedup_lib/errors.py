@@ -7,7 +7,7 @@ message says what was found, why it does not do, and what to change.
     DedupError
     ├── SettingError      a parameter has a value that cannot work
     ├── ListError         a CSV cannot be read, or holds no URL column
-    ├── RunFolderError    the run folder lacks what an earlier notebook should have left
+    ├── RunFolderError    the run folder lacks what an earlier notebook left, is in use, or takes no more
     ├── EncoderError      a model cannot be loaded
     ├── StoreError        the vector store refuses, is away, or holds something else
     ├── AccountingError   rows in and rows out do not add up
@@ -49,7 +49,8 @@ class ListError(DedupError):
 
 
 class RunFolderError(DedupError):
-    """The run folder lacks what an earlier notebook should have left there."""
+    """The run folder lacks what an earlier notebook should have left there, another run works in it, or its disk
+    refuses."""
 
 
 class EncoderError(DedupError):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -432,6 +433,8 @@ def _explain(address: StoreAddress, action: str, error: Exception) -> str:
             f"cannot {action}: {address} cannot be opened. Most often another notebook or run has it open: shut that "
             "kernel down (one process a Milvus Lite file), or name a server by MILVUS_URI"
         )
+    if address.is_local and os.strerror(errno.ENOSPC) in text:
+        return f"cannot {action}: no room for {address}. Make room and start again: what is done stays done"
     if "UNAUTHENTICATED" in text or "auth check failure" in text:
         return f"cannot {action}: {address} refuses the token; check MILVUS_TOKEN"
     if not address.is_local and ("UNAVAILABLE" in text or "illegal connection params" in text or "Timeout" in text):

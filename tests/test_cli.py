@@ -86,7 +86,7 @@ def test_the_version() -> None:
 def test_help_and_errors_load_nothing_heavy() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from dedup_lib.cli import commands\n"
-        "for path in ([], ['run'], ['calibrate'], ['collections', 'create'], ['demo'], ['report']):\n"
+        "for path in ([], ['run'], ['calibrate'], ['collections', 'create'], ['demo'], ['report'], ['status']):\n"
         "    assert CliRunner().invoke(commands, [*path, '--help']).exit_code == 0\n"
         "heavy = {'papermill', 'nbconvert', 'torch', 'pymilvus', 'pandas', 'cv2', 'av'}\n"
         "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or None)"
@@ -222,6 +222,22 @@ def test_a_report_of_a_run_without_notebooks(say: Say, project: Path) -> None:
     assert "'nosuch'" in missing.err
     assert "outputs/ holds empty" in missing.err
     assert (project / "outputs" / "empty" / "reports" / "index.html").exists()
+
+
+def test_the_status_of_a_run_that_never_started(say: Say, project: Path) -> None:
+    (project / "outputs" / "[new] run").mkdir(parents=True)
+    for arguments in ((), ("--watch",)):
+        said = say("status", "[new] run", *arguments)
+        assert (said.code, said.err) == (0, "")
+        assert said.out.startswith("outputs/[new] run  never started\n")
+        assert "start it with: python -m dedup_lib run direct --set input_csv=LIST.csv --run '[new] run'" in said.out
+    told = json.loads(say("status", "outputs/[new] run", "--json").out)
+    assert (told["state"], told["extraction"], told["statuses"]) == ("never started", None, {})
+    assert list((project / "outputs" / "[new] run").iterdir()) == []
+    missing = say("status", "nosuch")
+    assert (missing.code, missing.out) == (1, "")
+    assert "outputs/ holds [new] run" in missing.err
+    assert not (project / "outputs" / "nosuch").exists()
 
 
 def test_what_a_run_came_to(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

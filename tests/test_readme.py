@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import sqlite3
 from pathlib import Path
 
 import click
@@ -14,7 +15,8 @@ from dedup_lib import memory
 from dedup_lib.clean import clean_list
 from dedup_lib.cli import commands
 from dedup_lib.evidence import COLUMNS, Rule, Verdict
-from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Status
+from dedup_lib.ledger import Ledger
+from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Recipe, Status
 from dedup_lib.run import load_profile
 from dedup_lib.run_folder import find_project_root
 from dedup_lib.settings import SETTINGS, parameter_types
@@ -22,6 +24,7 @@ from dedup_lib.tables import REPORT_COLUMNS
 
 ROOT = find_project_root(Path(__file__).parent)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+LEDGER = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
 EVIDENCE = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PARAMETERS = {name for cls in SETTINGS.values() for name in parameter_types(cls)}
@@ -118,6 +121,16 @@ def test_verdicts_rules_and_decisions_are_explained() -> None:
     header, *lines = (line.split(",") for line in example.splitlines())
     assert tuple(header) == memory.COLUMNS
     assert {line[2] for line in lines} == set(memory.Decision)
+
+
+def test_tables_of_the_ledger_are_explained(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger(path, Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")):
+        database = sqlite3.connect(path)
+        for heading in ("Outcomes", "Fingerprints", "Extractions"):
+            columns = [f"`{row[1]}`" for row in database.execute(f"PRAGMA table_info({heading.lower()})")]
+            assert [row[0] for row in table_below(heading, text=LEDGER)] == columns
+        database.close()
 
 
 def test_a_decision_may_be_written_as_explained(tmp_path: Path) -> None:
