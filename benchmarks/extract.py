@@ -54,19 +54,15 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Site:
-    """Clips on a server: clip `n` of `/n.mp4` is file n modulo their number, with a box at its end that is its own."""
+    """Clips on a server: `/n.mp4` is file n modulo their number, with an end of its own."""
 
     paths: tuple[Path, ...]
     latency_s: float
 
-    def content(self, number: int) -> bytes:
-        unique = f"copy {number:08d}".encode()
-        return self.paths[number % len(self.paths)].read_bytes() + (8 + len(unique)).to_bytes(4) + b"free" + unique
-
 
 async def _serve(site: Site, pipe: Connection) -> None:
     sent = 0
-    files = {index: site.content(index) for index in range(len(site.paths))}
+    files = [path.read_bytes() for path in site.paths]
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
@@ -82,8 +78,8 @@ async def _serve(site: Site, pipe: Connection) -> None:
                 await asyncio.sleep(site.latency_s)
                 number = int(target[1:].partition(".")[0])
                 whole = files[number % len(site.paths)]
-                # The last digits differ from file to file.
-                body = whole[:-8] + f"{number:08d}".encode()
+                # Each has a length and an end of its own, so that none is known as the file of another.
+                body = whole + bytes(number // len(site.paths)) + f"{number:08d}".encode()
                 ranges = [line.partition("bytes=")[2] for line in headers if line.startswith("range:")]
                 first, last = 0, len(body) - 1
                 if ranges:
