@@ -149,7 +149,7 @@ class Evidence:
         moves does not speak against it."""
         if stretch is None or not self._has_enough(stretch):
             return False
-        is_close, is_varied = stretch.distance_bits <= CLOSE_BITS, stretch.scenes >= FEWEST_SCENES
+        is_close, is_varied = _is_close(stretch), _is_varied(stretch)
         return (is_close and is_varied) or ((is_close or is_varied) and not self._is_contradicted(stretch))
 
     def _is_contradicted(self, stretch: Stretch) -> bool:
@@ -157,7 +157,7 @@ class Evidence:
         asked = [one for one in (self.changes, self.registered_changes) if one is not None and one.moves]
         known = [one.stretch.correlation for one in asked if one.stretch.compared >= FEWEST_TO_CONTRADICT]
         # In one scene any offset will do for the pictures, and the stretch may lie wrong.
-        if stretch.scenes >= FEWEST_SCENES:
+        if _is_varied(stretch):
             known.append(stretch.correlation)
         return bool(known) and bool(np.fmax.reduce(known) < LOWEST_CORRELATION)
 
@@ -171,9 +171,7 @@ class Evidence:
             and (
                 self.pictures.agreeing >= OVERWHELMING_AGREEING
                 or (
-                    self.pictures.agreeing >= FEWEST_AGREEING
-                    and self.pictures.scenes >= FEWEST_SCENES
-                    and self.pictures.distance_bits <= CLOSE_BITS
+                    self.pictures.agreeing >= FEWEST_AGREEING and _is_close(self.pictures) and _is_varied(self.pictures)
                 )
             )
         )
@@ -307,6 +305,16 @@ class Evidence:
         """Which of the two shows less beyond what they share."""
         _, stretch = self.best
         return "first" if stretch is not None and stretch.first_coverage > stretch.second_coverage else "second"
+
+
+def _is_close(stretch: Stretch) -> bool:
+    """Whether the pictures that agree are nearly identical."""
+    return stretch.distance_bits <= CLOSE_BITS
+
+
+def _is_varied(stretch: Stretch) -> bool:
+    """Whether they show several scenes."""
+    return stretch.scenes >= FEWEST_SCENES
 
 
 _OTHER_SIDE: Mapping[Side, Side] = {"first": "second", "second": "first", "": ""}

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.frames import cut_bars, is_flat
+from dedup_lib.frames import cut_bars, is_flat, resize_frame
 from dedup_lib.records import Frames, Recipe, Scan
 
 VERSION = 2
@@ -209,9 +209,7 @@ def _find_points(
     """Local features of these frames: points, descriptors, the frame of each."""
     points, descriptors, owners = [], [], []
     for owner, frame in enumerate(grey):
-        shrinks = frame.shape[1] >= size_px[0]
-        picture = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-        found, vectors = _sift().detectAndCompute(picture, None)
+        found, vectors = _sift().detectAndCompute(resize_frame(frame, size_px), None)
         if vectors is None:
             continue
         best = np.argsort([-point.response for point in found], kind="stable")[:POINTS_A_FRAME]

@@ -132,8 +132,9 @@ def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_
 
 
 def resize_frame(frame: Frames, size_px: tuple[int, int]) -> Frames:
-    """A frame RGB (H, W, 3) at another size (width, height): averaged where it shrinks, smooth where it grows."""
-    shrinks = frame.shape[1] >= size_px[0] and frame.shape[0] >= size_px[1]
+    """A frame, RGB (H, W, 3) or grey (H, W), at another size (width, height): averaged where it shrinks, smooth where
+    it grows."""
+    shrinks = frame.shape[1] >= size_px[0]
     resized = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return np.asarray(resized, np.uint8)
 

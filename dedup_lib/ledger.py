@@ -82,7 +82,6 @@ class Ledger:
     def __init__(self, path: Path, recipe: Recipe) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._path = path
         self._recipe = recipe
         self._extraction: int | None = None
         with _explained(path):
@@ -115,7 +114,7 @@ class Ledger:
     def begin_extraction(self, *, total: int, done: int) -> None:
         """Note that an extraction of `total` URLs begins, of which `done` are done already."""
         now = utc_now()
-        with _explained(self._path), self._database:
+        with _explained(self.path), self._database:
             begun = self._database.execute(
                 "INSERT INTO extractions (recipe, total, done_before, began, heard) VALUES (?, ?, ?, ?, ?)",
                 (self._recipe.key, total, done, now, now),
@@ -125,7 +124,7 @@ class Ledger:
     def end_extraction(self) -> None:
         """Note that the extraction has done all that it had to."""
         now = utc_now()
-        with _explained(self._path), self._database:
+        with _explained(self.path), self._database:
             self._database.execute(
                 "UPDATE extractions SET heard = ?, ended = ? WHERE number = ?", (now, now, self._extraction)
             )
@@ -149,14 +148,14 @@ class Ledger:
             for outcome in outcomes
         ]
         prints = [(video_key(url), kind, data) for url, data in (fingerprints or {}).items()]
-        with _explained(self._path), self._database:
+        with _explained(self.path), self._database:
             self._database.execute("UPDATE extractions SET heard = ? WHERE number = ?", (now, self._extraction))
             self._database.executemany(_UPSERT, rows)
             self._database.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", prints)
 
     def load(self) -> dict[str, Outcome]:
         """Every outcome of this recipe by URL."""
-        with _explained(self._path):
+        with _explained(self.path):
             found = self._database.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", (self._recipe.key,)
             ).fetchall()
@@ -164,7 +163,7 @@ class Ledger:
 
     def forget_contents(self, urls: Iterable[str]) -> None:
         """Have `LedgerView.find_alike` find none of these: their vectors are not where they were."""
-        with _explained(self._path), self._database:
+        with _explained(self.path), self._database:
             self._database.executemany(
                 "UPDATE outcomes SET content = '' WHERE recipe = ? AND key = ?",
                 [(self._recipe.key, video_key(url)) for url in urls],
@@ -172,13 +171,13 @@ class Ledger:
 
     def load_kinds(self) -> dict[str, str]:
         """The kind of each fingerprint by the key of its video."""
-        with _explained(self._path):
+        with _explained(self.path):
             return dict(self._database.execute("SELECT key, kind FROM fingerprints"))
 
     def load_fingerprints(self, urls: Iterable[str]) -> dict[str, tuple[str, bytes]]:
         """Kind and fingerprint by URL, of those that have one."""
         found = {}
-        with _explained(self._path):
+        with _explained(self.path):
             for url in urls:
                 row = self._database.execute(
                     "SELECT kind, data FROM fingerprints WHERE key = ?", (video_key(url),)
