@@ -165,12 +165,6 @@ def encode_picture(frame: Frames) -> bytes:
     return data.tobytes()
 
 
-def save_picture(frame: Frames, path: Path) -> None:
-    """Save RGB (H, W, 3) as JPEG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_picture(frame))
-
-
 def load_picture(path: Path) -> Frames:
     """Load a picture file as RGB uint8 (H, W, 3). Raises ValueError when it is none."""
     decoded = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", dtype=np.uint8), cv2.IMREAD_COLOR)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from media import number_frame, read_number
 
 from dedup_lib.encoders import PdqEncoder
-from dedup_lib.frames import draw_strip, find_bars, is_flat, load_picture, prepare_sample, save_picture
+from dedup_lib.frames import draw_strip, encode_picture, find_bars, is_flat, load_picture, prepare_sample
 from dedup_lib.records import Frames
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg")
@@ -212,7 +212,8 @@ def test_a_strip_of_odd_shapes_stays_small() -> None:
 
 def test_a_saved_picture_comes_back_in_its_colours(tmp_path: Path) -> None:
     frame = cv2.GaussianBlur(load_photo("coffee.png"), (0, 0), 3).astype(np.uint8)
-    save_picture(frame, tmp_path / "new" / "folder" / "ü.jpg")
+    (tmp_path / "new" / "folder").mkdir(parents=True)
+    (tmp_path / "new" / "folder" / "ü.jpg").write_bytes(encode_picture(frame))
     loaded = load_picture(tmp_path / "new" / "folder" / "ü.jpg")
     assert loaded.shape == frame.shape and np.abs(loaded.astype(int) - frame).mean() < 4
 
