@@ -1,9 +1,10 @@
-"""The store on real Milvus Lite files: what goes in, what comes out, and what is refused."""
+"""The store on Milvus Lite and on a real server: what goes in, what comes out, and what is refused."""
 
 from __future__ import annotations
 
 import base64
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -37,9 +38,13 @@ def video(url: str, *, frames: int = 1, seed: int = 0) -> VideoVectors:
     return VideoVectors(url=url, vectors=unit_rows(frames, seed=seed), positions=tuple(range(frames)))
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with Store(StoreAddress(uri=str(tmp_path_factory.mktemp("store") / "milvus.db"))) as opened:
+@pytest.fixture(scope="module", params=["lite", "server"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    if request.param == "lite":
+        address = StoreAddress(uri=str(tmp_path_factory.mktemp("store") / "milvus.db"))
+    else:
+        address = request.getfixturevalue("milvus_server").address
+    with Store(address) as opened:
         yield opened
 
 
@@ -47,8 +52,12 @@ _numbers = count()
 
 
 @pytest.fixture
-def name() -> str:
-    return f"c{next(_numbers)}"
+def name(store: Store) -> Iterator[str]:
+    """Of a collection that is gone after the test."""
+    name = f"c{next(_numbers)}"
+    yield name
+    if store.has_collection(name):
+        store.drop_collection(name)
 
 
 Make = Callable[[Pooling], Collection]
@@ -89,7 +98,8 @@ def test_a_name_is_given_once(store: Store, name: str, make: Make) -> None:
 
 
 def test_what_is_not_there_is_neither_opened_nor_dropped(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"no collection 'nosuch' in Milvus Lite, milvus\.db: fill it first"):
+    where = re.escape(str(store.address))
+    with pytest.raises(StoreError, match=f"no collection 'nosuch' in {where}: fill it first"):
         store.open_collection("nosuch")
     with pytest.raises(StoreError, match="no collection 'nosuch'"):
         store.drop_collection("nosuch")
