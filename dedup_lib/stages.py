@@ -359,6 +359,11 @@ class SearchPlan:
     sweep_high: float
 
     @property
+    def parameter(self) -> str:
+        """The setting that holds the threshold."""
+        return "cosine_thresh" if self.measure == "cosine" else "min_agreement"
+
+    @property
     def rules(self) -> Rules:
         """The knobs of a verdict."""
         return Rules(min_agreement=self.threshold, min_coverage=self.min_coverage)

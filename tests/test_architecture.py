@@ -73,7 +73,7 @@ OWNERS: dict[str, set[str]] = {
     "ipywidgets": {"widgets"},
     "jinja2": {"report"},
     "jupyter_client": {"kernel"},
-    "matplotlib": {"plots", "widgets"},
+    "matplotlib": {"plots"},
     "milvus_lite": {"store"},
     "multiprocessing": {"workers"},
     "nbconvert": {"report"},
