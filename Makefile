@@ -19,8 +19,8 @@ setup-dev: $(VENV)/dev.stamp ## prepare .venv with what tests and checks need to
 demo: $(VENV)/runtime.stamp ## clean a made-up list of videos, offline, and show the result
 	@$(BIN)/python -m dedup_lib demo
 
-lab: $(VENV)/runtime.stamp ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks
+lab: $(VENV)/runtime.stamp ## open the notebooks in JupyterLab, at their start page
+	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb
 
 run: $(if $(PARAMS),$(VENV)/runtime.stamp) ## run a profile: make run PARAMS=params/x.yaml [RUN=name] [SET="key=value key=value"]
 	@test -n "$(PARAMS)" || { echo 'name a profile: make run PARAMS=params/x.yaml' >&2; exit 2; }
