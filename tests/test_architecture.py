@@ -57,7 +57,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "the two above at work together": ("progress", "extract", "stages"),
     "pictures and pages": ("plots", "report"),
-    "where it all meets": ("kernel", "run", "calibrate", "widgets", "terminal", "demo", "cli", "__main__"),
+    "where it all meets": ("kernel", "run", "calibrate", "widgets", "terminal", "app", "demo", "cli", "__main__"),
 }
 ORDER = ["__init__", *(module for layer in LAYERS.values() for module in layer)]
 
@@ -87,6 +87,7 @@ OWNERS: dict[str, set[str]] = {
     "torch": {"encoders"},
     "transformers": {"encoders"},
     "urllib3": {"fetch"},
+    "voila": {"app"},
     "yaml": {"run", "calibrate"},
 }
 
