@@ -49,6 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "memory",
         "keepers",
         "clean",
+        "compare",
         "accuracy",
         "alignment",
         "changes",
@@ -108,6 +109,7 @@ PURE = (
     "memory",
     "keepers",
     "clean",
+    "compare",
     "accuracy",
 )
 HEAVY = (
