@@ -154,6 +154,37 @@ def report(run_name: str) -> None:
     console.print(f"report: {shown(folder.shown(write_index(folder.path)))}")
 
 
+@commands.command()
+@click.argument("run_name", metavar="RUN")
+@click.option("--port", default=8866, show_default=True, help="Port to serve it at; another one if it is taken.")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at. 0.0.0.0 lets in other machines, whose people need the whole URL with its token.",
+)
+@click.option("--no-browser", is_flag=True, help="Open no browser.")
+def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
+    """Serve 06 of a run as an app: the threshold slider, the groups, and the review queue, without code.
+
+    RUN is the name of a run in outputs/, or the path of a run folder. Each visit searches anew by the settings of the
+    run, and saves the outputs again: what was decided in the review queue holds from the next visit on. Ctrl-C ends it.
+
+    \b
+    python -m dedup_lib app ads
+    python -m dedup_lib app ads --port 9000 --no-browser
+    """
+    # Brings a web server.
+    from dedup_lib.app import serve_app
+
+    def tell(url: str) -> None:
+        console.print(f"app: {shown(url)}\nCtrl-C ends it")
+        if not no_browser:
+            click.launch(url)
+
+    serve_app(_find_run(run_name), port=port, address=address, on_ready=tell)
+
+
 def _find_run(run_name: str) -> RunFolder:
     """A run folder by its name in outputs/ or its path; none is made."""
     found = [path for path in (Path(run_name).absolute(), resolve_path(f"outputs/{run_name}")) if path.is_dir()]

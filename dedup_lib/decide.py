@@ -402,8 +402,20 @@ def count_sweep(regrouped: Sequence[Regrouping], *, num_videos: int, thresholds:
     ]
 
 
-def borderline_pairs(pairs: Sequence[Pair], *, threshold: float, count: int) -> tuple[list[Pair], list[Pair]]:
-    """The `count` pairs just above the threshold and those just below it, nearest to it first."""
-    above = sorted((p for p in pairs if is_match(p.similarity, threshold)), key=lambda p: (p.similarity, p))
-    below = sorted((p for p in pairs if not is_match(p.similarity, threshold)), key=lambda p: (-p.similarity, p))
-    return above[:count], below[:count]
+class Borderline:
+    """Pairs in the order of their similarity, to be asked again and again which lie nearest to a threshold."""
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        self._rising = sorted(pairs, key=lambda pair: (pair.similarity, pair.first, pair.second))
+        self._falling = sorted(self._rising, key=lambda pair: (-pair.similarity, pair.first, pair.second))
+
+    def at(self, threshold: float, *, count: int) -> tuple[list[Pair], list[Pair]]:
+        """The `count` pairs just above the threshold and those just below it, nearest to it first."""
+        above = bisect.bisect_left(self._rising, True, key=lambda pair: is_match(pair.similarity, threshold))
+        below = bisect.bisect_left(self._falling, True, key=lambda pair: not is_match(pair.similarity, threshold))
+        return self._rising[above : above + count], self._falling[below : below + count]
+
+
+def borderline_pairs(pairs: Iterable[Pair], *, threshold: float, count: int) -> tuple[list[Pair], list[Pair]]:
+    """The same, asked once."""
+    return Borderline(pairs).at(threshold, count=count)

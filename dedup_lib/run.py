@@ -16,6 +16,7 @@ from typing import Any
 
 import nbformat
 import yaml
+from nbformat import NotebookNode
 
 from dedup_lib.display import show_text
 from dedup_lib.errors import NotebookError, RunFolderError, SettingError
@@ -78,15 +79,37 @@ def load_defaults(stage: str) -> Mapping[str, Any]:
 
     Raises RunFolderError where the notebooks do not lie beside the package.
     """
+    return {
+        parameter.name: ast.literal_eval(parameter.value) for parameter in merge_parameters(_read_notebook(stage).cells)
+    }
+
+
+def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
+    """A notebook of this project with these parameters in place of its defaults, as papermill would run it.
+
+    Raises RunFolderError where the notebooks do not lie beside the package.
+    """
+    from papermill.parameterize import parameterize_notebook
+
+    notebook = _read_notebook(stage)
+    # As papermill's own reader leaves it.
+    notebook.metadata["papermill"] = {}
+    for cell in notebook.cells:
+        cell.metadata.setdefault("tags", [])
+    filled: NotebookNode = parameterize_notebook(notebook, dict(parameters))
+    return filled
+
+
+def _read_notebook(stage: str) -> NotebookNode:
     path = find_project_root(Path(__file__).parent) / "notebooks" / f"{stage}.ipynb"
     try:
-        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+        notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     except OSError as error:
         raise RunFolderError(
             f"{path} cannot be read ({error.strerror}), and it holds the defaults of {stage}: keep the folders "
             "dedup_lib, notebooks and params together"
         ) from None
-    return {parameter.name: ast.literal_eval(parameter.value) for parameter in merge_parameters(notebook.cells)}
+    return notebook
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:

@@ -96,7 +96,7 @@ def describe_sweep(
             for name in ("kept", "duplicates", "groups", "largest_group")
         },
         "changes": _count_changes(moving, decided=decided, count=len(thresholds)),
-        "pairs": _count_between(weighed.similarities, thresholds),
+        "pairs": count_between(weighed.similarities, thresholds=thresholds).tolist(),
         "nearest": _count_nearest(weighed.nearest, num_videos=num_videos),
         "rules": [str(rule) for rule in rules],
         "videos": {str(row): [video_key(urls[row]), show_line(urls[row])] for row in rows},
@@ -139,10 +139,14 @@ def _count_changes(moving: Sequence[Regrouping], *, decided: int, count: int) ->
     return changes
 
 
-def _count_between(similarities: NDArray[np.float64], thresholds: Sequence[float]) -> list[int]:
-    """How many similarities are a match at each threshold and at none above it."""
-    at = np.searchsorted(np.asarray(thresholds), similarities, side="right")
-    return [int(count) for count in np.bincount(at, minlength=len(thresholds) + 1)[1:]]
+def count_between(similarities: NDArray[np.floating[Any]], *, thresholds: Sequence[float]) -> NDArray[np.int64]:
+    """How many similarities (N,) reach each of the rising thresholds (T,) and none above it; int64 (T,).
+
+    Those below all thresholds, and those that are no numbers, are not counted.
+    """
+    known = similarities[np.isfinite(similarities)]
+    at = np.searchsorted(np.asarray(thresholds, dtype=np.float64), known, side="right")
+    return np.bincount(at, minlength=len(thresholds) + 1)[1:].astype(np.int64)
 
 
 def _count_nearest(nearest: NDArray[np.float64], *, num_videos: int) -> dict[str, Any]:

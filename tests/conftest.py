@@ -6,10 +6,15 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import loopback_only
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from browser import Visit
+    from playwright.sync_api import Browser
 
 # Before any test module is imported, and inherited by every child process.
 os.environ.update(
@@ -63,3 +68,21 @@ def clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_clip import save_tiny_clip
 
     return save_tiny_clip(tmp_path_factory.mktemp("models") / "tiny clip")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser, one for the tests of a module; without chromium they are skipped."""
+    from browser import open_browser
+
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """An empty page; the test fails when a page in it reports an error or asks for anything on another machine."""
+    from browser import open_visit
+
+    with open_visit(browser) as visited:
+        yield visited
