@@ -145,7 +145,8 @@ def report(run_name: str) -> None:
     \b
     python -m dedup_lib report ads
     """
-    from dedup_lib.report import render_notebook, write_index
+    from dedup_lib.overview import write_index
+    from dedup_lib.report import render_notebook
 
     folder = _find_run(run_name)
     for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):

@@ -42,6 +42,21 @@ COLOURS = {
 }
 """What each colour means, in every picture and page."""
 
+DARK_COLOURS = {"duplicate": "#3E9BDC", "threshold": "#DD8FBE"}
+"""In place of those that cannot be seen on a dark page; pictures are always light."""
+
+PAGE_COLOURS = {
+    "page": ("#F6F7F9", "#14171C"),
+    "card": ("#FFFFFF", "#1C2027"),
+    "ink": ("#20242B", "#E7EAEE"),
+    "soft": ("#59616D", "#A4ADBA"),
+    "line": ("#DFE2E8", "#333A45"),
+    "link": ("#005A94", "#7CC4F5"),
+    "bad": ("#FDF0EA", "#33211A"),
+    "stream": ("#C9CED6", "#4A525E"),
+}
+"""What a page is made of besides, on light and on dark."""
+
 INK = "#2B2F36"
 PALE = "#ECEEF1"
 

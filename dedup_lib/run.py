@@ -20,7 +20,8 @@ from nbformat import NotebookNode
 
 from dedup_lib.display import show_text
 from dedup_lib.errors import NotebookError, RunFolderError, SettingError
-from dedup_lib.report import merge_parameters, render_notebook, write_index
+from dedup_lib.overview import write_index
+from dedup_lib.report import merge_parameters, render_notebook
 from dedup_lib.run_folder import (
     RunFolder,
     find_project_root,

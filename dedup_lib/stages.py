@@ -51,6 +51,7 @@ from dedup_lib.settings import (
     UploadSettings,
 )
 from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
+from dedup_lib.sweep import describe_sweep, round_thresholds
 from dedup_lib.tables import load_list, save_table
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
@@ -453,10 +454,9 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
         )
     if settings.decide == "cosine":
         threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
-        lowest = SWEEP_LOWS[recipe.encoder]
     else:
-        threshold, lowest = settings.min_agreement, LOWEST_DOUBTFUL_AGREEMENT
-    low = min(settings.sweep_low if settings.sweep_low is not None else lowest, threshold)
+        threshold = settings.min_agreement
+    low = min(_find_sweep_low(settings, recipe), threshold)
     high = settings.sweep_high if settings.sweep_high is not None else 1.0
     if high <= low:
         raise SettingError("sweep_high", high, f"it must lie above {low:g}, where the sweep starts")
@@ -470,6 +470,13 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
         sweep_low=low,
         sweep_high=high,
     )
+
+
+def _find_sweep_low(settings: SearchSettings, recipe: Recipe) -> float:
+    """Where a sweep starts, unless the threshold lies below it."""
+    if settings.sweep_low is not None:
+        return settings.sweep_low
+    return SWEEP_LOWS[recipe.encoder] if settings.decide == "cosine" else LOWEST_DOUBTFUL_AGREEMENT
 
 
 def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> None:
@@ -666,6 +673,38 @@ def write_summary(
     with run.locked(SearchSettings.stage):
         write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return summary
+
+
+def save_sweep(
+    run: RunFolder,
+    listed: ExtractedList,
+    *,
+    weighed: Weighed,
+    plan: SearchPlan,
+    settings: SearchSettings,
+    keeper: KeeperPolicy,
+    same: AbstractSet[tuple[int, int]],
+    different: AbstractSet[tuple[int, int]],
+) -> None:
+    """Save what other thresholds would decide as sweep.json, for the overview of the run. It is exact unless the
+    threshold lies below the usual start of a sweep: a run at another one would weigh other pairs then.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    """
+    found = describe_sweep(
+        weighed,
+        thresholds=round_thresholds(plan.sweep_low, plan.sweep_high, threshold=plan.threshold),
+        threshold=plan.threshold,
+        num_videos=len(weighed.nearest) - listed.without_vector,
+        urls=listed.urls,
+        choose=keeper.choose,
+        same=same,
+        different=different,
+    )
+    is_exact = plan.sweep_low == _find_sweep_low(settings, plan.recipe)
+    whole = {"parameter": plan.parameter, "measure": plan.measure, "is_exact": is_exact} | found
+    with run.locked(SearchSettings.stage):
+        write_text_atomically(run.sweep_path, json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def _find_stages(run: RunFolder) -> list[str]:

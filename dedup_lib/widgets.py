@@ -22,6 +22,7 @@ from dedup_lib.memory import Conclusions, Decision, DecisionFile
 from dedup_lib.plots import COLOURS, has_dwarfing_bar
 from dedup_lib.records import Pair, SweepPoint
 from dedup_lib.report import load_picture, render_template
+from dedup_lib.sweep import count_between
 
 BORDERLINE_COUNT = 3
 HISTOGRAM_SIZE = (700, 160)
@@ -36,16 +37,6 @@ def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
 def counts_html(point: SweepPoint | None, *, threshold: float, parameter: str) -> str:
     """What a threshold would decide, and the line that would make it the decision, of that parameter."""
     return render_template("counts.html", point=point, threshold=f"{threshold:.7g}", parameter=parameter)
-
-
-def count_between(similarities: NDArray[np.floating[Any]], *, thresholds: Sequence[float]) -> NDArray[np.int64]:
-    """How many similarities (N,) reach each of the rising thresholds (T,) and none above it; int64 (T,).
-
-    Those below all thresholds, and those that are no numbers, are not counted.
-    """
-    known = similarities[np.isfinite(similarities)]
-    at = np.searchsorted(np.asarray(thresholds, dtype=np.float64), known, side="right")
-    return np.bincount(at, minlength=len(thresholds) + 1)[1:].astype(np.int64)
 
 
 def similarities_html(counts: NDArray[np.int64], *, thresholds: Sequence[float], index: int) -> str:

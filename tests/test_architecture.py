@@ -55,9 +55,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "changes",
         "candidates",
         "evidence",
+        "sweep",
     ),
     "the two above at work together": ("progress", "extract", "stages"),
-    "pictures and pages": ("plots", "report"),
+    "pictures and pages": ("plots", "charts", "report", "contact_sheet", "overview"),
     "where it all meets": ("kernel", "run", "calibrate", "widgets", "terminal", "app", "demo", "cli", "__main__"),
 }
 ORDER = ["__init__", *(module for layer in LAYERS.values() for module in layer)]

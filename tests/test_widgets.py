@@ -12,7 +12,8 @@ from dedup_lib.decide import sweep_thresholds
 from dedup_lib.memory import Decision, DecisionFile, load_decisions
 from dedup_lib.plots import thumbnail_path
 from dedup_lib.records import Pair, SweepPoint
-from dedup_lib.widgets import ReviewQueue, ThresholdExplorer, count_between, nearest_index, similarities_html
+from dedup_lib.sweep import count_between
+from dedup_lib.widgets import ReviewQueue, ThresholdExplorer, nearest_index, similarities_html
 
 THRESHOLDS = [0.8, 0.85, 0.9, 0.95]
 PAIRS = [
