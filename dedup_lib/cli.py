@@ -22,7 +22,7 @@ from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, SettingError
 from dedup_lib.progress import State, read_progress
 from dedup_lib.run_folder import RunFolder, named_run_dir, resolve_path
-from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_progress
+from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
 
 console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -61,6 +61,8 @@ def commands() -> None:
     python -m dedup_lib demo                                  see it work on made clips
     python -m dedup_lib run direct --set input_csv=ads.csv    clean a list of your own
     python -m dedup_lib status direct --watch                 see how far it is, from another terminal
+    python -m dedup_lib app direct                            look and decide in a browser
+    python -m dedup_lib compare direct strict                 what changed from one run to another
     python -m dedup_lib report direct                         make the pages of a run again
     """
 
@@ -185,13 +187,41 @@ def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
     serve_app(_find_run(run_name), port=port, address=address, on_ready=tell)
 
 
-def _find_run(run_name: str) -> RunFolder:
+def _find_run(run_name: str, argument: str = "RUN") -> RunFolder:
     """A run folder by its name in outputs/ or its path; none is made."""
     found = [path for path in (Path(run_name).absolute(), resolve_path(f"outputs/{run_name}")) if path.is_dir()]
     if not found:
         known = ", ".join(sorted(path.name for path in resolve_path("outputs").glob("*/")))
-        raise SettingError("RUN", run_name, f"there is no such run folder; outputs/ holds {known or 'none'}")
+        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known or 'none'}")
     return RunFolder(found[0])
+
+
+@commands.command()
+@click.argument("first", metavar="RUN_A")
+@click.argument("second", metavar="RUN_B")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on one line, for programs; writes no page.")
+def compare(first: str, second: str, as_json: bool) -> None:
+    """Show what changed from one finished run to another: outputs, groups, keepers, statuses, settings.
+
+    RUN_A and RUN_B are names of runs in outputs/, or paths of run folders, over the same list or over lists that share
+    URLs. Leaves a page with the frames of the pairs that only one of them joined among the reports of RUN_B.
+
+    \b
+    python -m dedup_lib run direct --set input_csv=ads.csv --run strict --set min_agreement=0.6
+    python -m dedup_lib compare ads strict
+    python -m dedup_lib compare ads strict --json | jq .joined_after.count
+    """
+    # Bring pandas and the templates, which --help does without.
+    from dedup_lib.compare import compare_runs, load_outcome
+    from dedup_lib.report import write_comparison
+
+    before, after = _find_run(first, "RUN_A"), _find_run(second, "RUN_B")
+    comparison = compare_runs(load_outcome(before), load_outcome(after))
+    if as_json:
+        click.echo(comparison.to_json())
+        return
+    console.print(draw_comparison(comparison), soft_wrap=False)
+    console.print(f"page: {shown(after.shown(write_comparison(comparison, before=before, after=after)))}")
 
 
 @commands.command()

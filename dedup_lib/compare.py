@@ -17,7 +17,7 @@ from typing import Any
 from dedup_lib.errors import SettingError
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.settings import SETTINGS, ExtractSettings, SearchSettings
-from dedup_lib.tables import load_list
+from dedup_lib.tables import load_table
 
 KEPT, DUPLICATE = "kept", "duplicate"
 
@@ -90,6 +90,20 @@ class Comparison:
         changes = (self.only_before, self.only_after, self.fates, self.keepers)
         return not any((*changes, self.joined_before.count, self.joined_after.count))
 
+    @property
+    def headline(self) -> str:
+        """What changed, in words."""
+        if self.is_empty:
+            return "Nothing changed"
+        counts = {
+            "pairs joined": self.joined_after.count,
+            "pairs parted": self.joined_before.count,
+            "other keepers": len(self.keepers),
+            "URLs with another outcome": len(self.fates),
+        }
+        changed = [f"{count:,} {words}" for words, count in counts.items() if count]
+        return ", ".join(changed) or "Other lists, and the same outcome for what they share"
+
     def to_json(self) -> str:
         """On one line; what is no ASCII is escaped."""
         return json.dumps(asdict(self) | {"is_empty": self.is_empty})
@@ -105,13 +119,13 @@ def load_outcome(run: RunFolder) -> RunOutcome:
     url_column = records.get(ExtractSettings.stage, {}).get("url_column", "url")
     fates: dict[str, str] = {}
     for name in ("failed_urls", "invalid_urls"):
-        table = load_list(run.recorded_path(record, name))
+        table = load_table(run.recorded_path(record, name))
         fates |= dict(zip(table["url"], table["status"], strict=True))
-    copies = load_list(run.recorded_path(record, "duplicates"))
+    copies = load_table(run.recorded_path(record, "duplicates"))
     kept_of = dict(zip(copies["url"], copies["duplicate_of"], strict=True))
     fates |= dict.fromkeys(kept_of, DUPLICATE)
     # Last, for a list may hold a kept address twice.
-    fates |= dict.fromkeys(load_list(run.recorded_path(record, "FINAL_RESULT"))[str(url_column)], KEPT)
+    fates |= dict.fromkeys(load_table(run.recorded_path(record, "FINAL_RESULT"))[str(url_column)], KEPT)
     return RunOutcome(
         name=run.path.name,
         rows=record["counts"],

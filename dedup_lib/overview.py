@@ -31,7 +31,7 @@ from dedup_lib.records import Recipe, Status
 from dedup_lib.report import page_templates, save_page
 from dedup_lib.run_folder import Record, RunFolder
 from dedup_lib.settings import ExtractSettings
-from dedup_lib.tables import bare_cell
+from dedup_lib.tables import load_table
 
 EVIDENCE_STAGE = "06_search_and_clean"
 
@@ -140,10 +140,7 @@ def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
 
 def load_rows(path: Path) -> pd.DataFrame:
     """A CSV of the run as text, without rows when there is no such file."""
-    if not path.exists():
-        return pd.DataFrame()
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
-    return rows.map(bare_cell)
+    return load_table(path) if path.exists() else pd.DataFrame()
 
 
 def find_host(url: str) -> str:

@@ -22,9 +22,13 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from dedup_lib.compare import Comparison
 from dedup_lib.display import printable, show_line, show_text
 from dedup_lib.plots import COLOURS, DARK_COLOURS, PAGE_COLOURS, short_url, thumbnail_path
-from dedup_lib.run_folder import write_text_atomically
+from dedup_lib.run_folder import RunFolder, write_text_atomically
+
+MOST_COMPARED = 50
+"""Pairs and videos of each kind that the page of a comparison shows."""
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "image/png", "image/jpeg"}
@@ -217,3 +221,33 @@ def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None
     )
     cells, _ = exporter.from_notebook_node(notebook)
     save_page(html_path, "notebook.html", title=title, cells=NOTEBOOK_LINK.sub(r"\1\2.html", cells))
+
+
+def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFolder) -> Path:
+    """Save what changed from one run to another as a page among those of the second, with frames of the pairs that
+    only one of them joined; returns its path."""
+
+    def show_pairs(pairs: Sequence[tuple[str, str]]) -> list[list[dict[str, str]]]:
+        return [
+            [
+                {
+                    "url": url,
+                    "picture": load_picture(url, thumbnails_dir=after.thumbnails_dir)
+                    or load_picture(url, thumbnails_dir=before.thumbnails_dir),
+                }
+                for url in pair
+            ]
+            for pair in pairs[:MOST_COMPARED]
+        ]
+
+    path = after.reports_dir / f"compared_with_{before.path.name}.html"
+    save_page(
+        path,
+        "compare.html",
+        comparison=comparison,
+        fates=comparison.fates[:MOST_COMPARED],
+        keepers=show_pairs(comparison.keepers),
+        parted=show_pairs(comparison.joined_before.pairs),
+        joined=show_pairs(comparison.joined_after.pairs),
+    )
+    return path
