@@ -7,9 +7,9 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -23,6 +23,9 @@ from dedup_lib.errors import DedupError, SettingError
 from dedup_lib.progress import State, read_progress
 from dedup_lib.run_folder import RunFolder, named_run_dir, resolve_path
 from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
+
+if TYPE_CHECKING:
+    from dedup_lib.run import NotebookDone, RunPlan
 
 console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -89,18 +92,36 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     python -m dedup_lib run direct --run ads --only 06 --set cosine_thresh=0.8
     """
     # These import papermill and nbconvert, which --help does without.
-    from dedup_lib.run import execute_plan, load_profile, parse_overrides, plan_run
+    from dedup_lib.run import load_profile, parse_overrides, plan_run
 
     plan = plan_run(load_profile(profile) | parse_overrides(overrides), run_name=run_name, first=first, only=only)
-    with RunDisplay(console, plan.run) as display:
-        execute_plan(
-            plan,
-            command=_given_command(),
-            report=not no_report,
-            on_start=display.start,
-            on_done=lambda done: display.finish(done.name, done.elapsed_s),
-        )
+    _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
     show_outcome(plan.run)
+
+
+def _execute(
+    plan: RunPlan,
+    *,
+    report: bool = True,
+    on_done: Callable[[RunDisplay, NotebookDone], object] = lambda display, done: None,
+) -> None:
+    """Run the notebooks of a plan before a person, who may stop it."""
+    from dedup_lib.run import execute_plan
+
+    command = _given_command()
+    try:
+        with RunDisplay(console, plan.run) as display:
+            execute_plan(
+                plan,
+                command=command,
+                report=report,
+                on_start=display.start,
+                on_progress=display.hear,
+                on_done=lambda done: on_done(display, done),
+            )
+    except KeyboardInterrupt:
+        complaints.print(f"stopped; what is done stays done. Go on with: {shown(command)}")
+        sys.exit(130)
 
 
 def _given_command() -> str:
@@ -124,13 +145,12 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     python -m dedup_lib calibrate direct --set input_csv=ads.csv --run ads
     python -m dedup_lib run outputs/ads/calibrated.yaml --set input_csv=ads.csv --run ads
     """
-    from dedup_lib.run import execute_plan, load_profile, parse_overrides, plan_notebook
+    from dedup_lib.run import load_profile, parse_overrides, plan_notebook
     from dedup_lib.settings import CalibrateSettings
 
     stage = CalibrateSettings.stage
     plan = plan_notebook(stage, load_profile(profile) | parse_overrides(overrides), run_name=run_name)
-    with RunDisplay(console, plan.run) as display:
-        execute_plan(plan, command=_given_command(), on_start=display.start)
+    _execute(plan)
     record = plan.run.read_record(stage) or {"files": {}}
     for name in record["files"]:
         console.print(f"{name}: {shown(plan.run.shown(plan.run.recorded_path(record, name)))}")
@@ -261,7 +281,12 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
 
 @commands.group()
 def collections() -> None:
-    """Look after the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names."""
+    """Look after the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names.
+
+    \b
+    python -m dedup_lib collections ping
+    python -m dedup_lib collections list --run ads
+    """
 
 
 def _manage(action: str, run_name: str, **given: object) -> None:
@@ -288,14 +313,22 @@ _run_option = click.option(
 @collections.command()
 @_run_option
 def ping(run_name: str) -> None:
-    """Does the store answer?"""
+    """Does the store answer?
+
+    \b
+    python -m dedup_lib collections ping
+    """
     _manage("ping", run_name)
 
 
 @collections.command(name="list")
 @_run_option
 def list_(run_name: str) -> None:
-    """Every collection: rows, schema, recipe, sample rows."""
+    """Every collection: rows, schema, recipe, sample rows.
+
+    \b
+    python -m dedup_lib collections list --run ads
+    """
     _manage("list", run_name)
 
 
@@ -321,7 +354,12 @@ def create(run_name: str, **given: object) -> None:
 @_run_option
 @click.confirmation_option(prompt="Delete the collection with all its vectors?")
 def drop(run_name: str, collection: str) -> None:
-    """Delete a collection with all its rows."""
+    """Delete a collection with all its rows.
+
+    \b
+    python -m dedup_lib collections drop ads
+    python -m dedup_lib collections drop ads --yes
+    """
     _manage("drop", run_name, collection=collection)
 
 
@@ -331,6 +369,10 @@ def demo(port: int) -> None:
     """Make clips, serve them with traps, clean the list by both flows, and check the outcome.
 
     Needs no account, no server, no model and no internet. Leaves outputs/demo and outputs/demo_batch.
+
+    \b
+    python -m dedup_lib demo
+    python -m dedup_lib demo --port 9000
     """
     from dedup_lib.demo.rehearsal import rehearse
 

@@ -265,7 +265,7 @@ def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> tuple[Recipe, int]:
     if len(recipes) > 1:
         raise RunFolderError(
             f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract "
-            "has not run in this run folder to say which ones count"
+            "has not run in this run folder to say which ones count: run it with the settings wanted, or set jobs_dir"
         )
     return recipes.popitem()
 
@@ -383,13 +383,14 @@ def search_list(
     *,
     settings: SearchSettings,
     keeper: KeeperPolicy = FIRST_SEEN,
+    expect: Callable[[int], object] = lambda count: None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[Weighed, SearchPlan]:
     """Compare every video of the list with every other.
 
     The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
-    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `progress` is called with the
-    number of pairs newly weighed.
+    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `expect` and `progress` are as in
+    `evidence.weigh_list`.
 
     Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
     RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts.
@@ -435,6 +436,7 @@ def search_list(
                 max_candidates=settings.max_candidates,
                 damp_hubs=settings.damp_hubs,
                 choose_knowing=lambda overlaid: keeper.knowing(overlaid).choose,
+                expect=expect,
                 progress=progress,
             )
         except ValueError as error:
@@ -643,7 +645,10 @@ def write_summary(
     """
     rows = {"input": listed.list_rows, "text_duplicates": listed.text_duplicates, **cleaned.count_rows()}
     if rows["input"] != sum(count for name, count in rows.items() if name != "input"):
-        raise AccountingError(f"the rows of {listed.name} do not add up: {rows}")
+        raise AccountingError(
+            f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
+            "over one list"
+        )
     summary = {
         "version": __version__,
         "list": listed.name,

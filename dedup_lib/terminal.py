@@ -44,8 +44,8 @@ _DONE_MARKS = {
 
 
 class RunDisplay:
-    """Shows on a terminal which notebook of a run is at work, with a bar for 03_extract; elsewhere only a line for
-    each that is done. Use as a context manager."""
+    """Shows on a terminal which notebook of a run is at work, with a bar for 03_extract and what the others show of
+    their own; elsewhere only a line for each that is done. Use as a context manager."""
 
     def __init__(self, console: Console, run: RunFolder) -> None:
         self._console = console
@@ -74,6 +74,14 @@ class RunDisplay:
         """Show that this notebook is at work."""
         self._notebook, self._since, self._seen = notebook, utc_now(), None
         self._spinner.update(text=f"{notebook} …")
+
+    def hear(self, text: str) -> None:
+        """Show the latest line of what the bars of the notebook write."""
+        lines = text.replace("\r", "\n").split("\n")
+        if latest := next((line.strip() for line in reversed(lines) if line.strip()), ""):
+            self._spinner.update(
+                text=Text(f"{self._notebook} …  {show_line(latest)}", no_wrap=True, overflow="ellipsis")
+            )
 
     def finish(self, notebook: str, elapsed_s: float) -> None:
         """Leave a line for a notebook that is done."""

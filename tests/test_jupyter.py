@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from browser import Visit, open_visit
+from browser import TIMEOUT_MS, Visit, find_free_port, jupyterlab, open_visit, run_all, serving
 from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip
 from playwright.sync_api import Browser, Page, expect
@@ -27,7 +23,6 @@ from scenes import SIZE_PX, STEP_S, draw_clip
 from dedup_lib.memory import Decision, load_decisions
 
 ROOT = Path(__file__).parent.parent
-TIMEOUT_MS = 90_000
 FPS = round(1 / STEP_S)
 
 
@@ -67,7 +62,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]]),
-        **{f"JUPYTER_{kind}_DIR": str(root / "jupyter" / kind) for kind in ("CONFIG", "DATA", "RUNTIME")},
         "IPYTHONDIR": str(root / "ipython"),
     }
     with FaultServer(answer) as server:
@@ -76,46 +70,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
         words = ["run", "direct", "--run", "demo", *(f"--set={setting}" for setting in settings)]
         subprocess.run([sys.executable, "-m", "dedup_lib", *words], cwd=root, env=environment, check=True)
         yield Project(root, environment)
-
-
-@contextmanager
-def serving(project: Project, *words: str, says: str) -> Iterator[re.Match[str]]:
-    """A server of Python's, until it is ended; what it says when it is ready."""
-    log = project.root / "server.log"
-    with (
-        log.open("w") as output,
-        subprocess.Popen(
-            [sys.executable, "-m", *words],
-            cwd=project.root,
-            env=project.environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as server,
-    ):
-        try:
-            wait_until(lambda: server.poll() is not None or re.search(says, log.read_text()) is not None)
-            said = re.search(says, log.read_text())
-            assert said is not None, log.read_text()
-            yield said
-        finally:
-            server.send_signal(signal.SIGTERM)
-            try:
-                server.wait(20)
-            except subprocess.TimeoutExpired:
-                server.kill()
-
-
-def find_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-    return port
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + TIMEOUT_MS / 1000
-    while not holds() and time.monotonic() < end_s:
-        time.sleep(0.1)
-    assert holds()
 
 
 @contextmanager
@@ -153,20 +107,13 @@ def move_the_slider_and_answer(page: Page, project: Project) -> None:
 
 
 def test_06_in_jupyterlab(project: Project, browser: Browser) -> None:
-    port = find_free_port()
-    token = secrets.token_hex(8)
-    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", "--no-browser"]
-    options += [f"--IdentityProvider.token={token}", "--allow-root", "--LabApp.news_url=None"]
     (project.run / "FINAL_RESULT.csv").unlink()
-    with serving(project, "jupyterlab", *options, says="is running at"), window(browser) as visit:
+    with jupyterlab(project.root, project.environment) as address, window(browser) as visit:
         page = visit.page
-        page.goto(f"http://127.0.0.1:{port}/lab/tree/notebooks/START.ipynb?token={token}")
+        page.goto(address("notebooks/START.ipynb"))
         page.get_by_role("link", name="06_search_and_clean").first.click()
         expect(page.get_by_role("heading", name="06 · Search and clean")).to_be_visible()
-        # What is run before its kernel is there is not run.
-        expect(page.get_by_role("button", name=re.compile("Idle$"))).to_be_visible()
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+        run_all(page)
         expect(page.get_by_text(re.compile("^4 rows in, 2 kept;"))).to_be_visible()
         assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
         assert (project.run / "FINAL_RESULT.csv").exists()
@@ -181,7 +128,11 @@ def test_the_app(project: Project, browser: Browser) -> None:
     record_path.write_text(json.dumps(record))
     (project.root / "decisions.csv").unlink(missing_ok=True)
     words = ["dedup_lib", "app", "demo", "--port", str(find_free_port()), "--no-browser"]
-    with serving(project, *words, says=r"app: (http://127\.0\.0\.1:\d+/\?token=\w+)") as said, window(browser) as visit:
+    says = r"app: (http://127\.0\.0\.1:\d+/\?token=\w+)"
+    with (
+        serving(*words, cwd=project.root, environment=project.environment, says=says) as said,
+        window(browser) as visit,
+    ):
         page = visit.page
         page.goto(said[1])
         expect(page.get_by_role("heading", name="demo: which videos are the same?")).to_be_visible()
