@@ -17,7 +17,6 @@ from typing import Any
 from dedup_lib.errors import SettingError
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.settings import SETTINGS, ExtractSettings, SearchSettings
-from dedup_lib.tables import load_table
 
 KEPT, DUPLICATE = "kept", "duplicate"
 
@@ -114,6 +113,9 @@ def load_outcome(run: RunFolder) -> RunOutcome:
 
     Raises RunFolderError where 06_search_and_clean has not finished, and ListError for an output that cannot be read.
     """
+    # Brings pandas, which the help of the command line does without.
+    from dedup_lib.tables import load_table
+
     record = run.require_record(SearchSettings.stage)
     records = {stage: found for stage in SETTINGS if (found := run.read_record(stage)) is not None}
     url_column = records.get(ExtractSettings.stage, {}).get("url_column", "url")

@@ -204,6 +204,11 @@ def prepare_notebook(notebook: NotebookNode) -> None:
                 parameters = []
 
 
+def _link_page(link: re.Match[str]) -> str:
+    """The link to a notebook as one to its page; that of the start page is the overview."""
+    return f"{link[1]}{'index' if link[2] == 'START' else link[2]}.html"
+
+
 def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None:
     """Render an executed notebook as a page of prose, tables and pictures.
 
@@ -220,7 +225,7 @@ def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None
         exclude_anchor_links=True,
     )
     cells, _ = exporter.from_notebook_node(notebook)
-    save_page(html_path, "notebook.html", title=title, cells=NOTEBOOK_LINK.sub(r"\1\2.html", cells))
+    save_page(html_path, "notebook.html", title=title, cells=NOTEBOOK_LINK.sub(_link_page, cells))
 
 
 def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFolder) -> Path:

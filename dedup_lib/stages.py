@@ -389,8 +389,8 @@ def search_list(
     """Compare every video of the list with every other.
 
     The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
-    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `expect` and `progress` are as in
-    `evidence.weigh_list`.
+    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `expect` and `progress` are
+    those of `evidence.weigh_list`.
 
     Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
     RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts.

@@ -87,6 +87,7 @@ OWNERS: dict[str, set[str]] = {
     "skimage": {"demo"},
     "sqlite3": {"ledger"},
     "torch": {"encoders"},
+    "tornado": {"app"},
     "transformers": {"encoders"},
     "urllib3": {"fetch"},
     "voila": {"app"},
