@@ -246,7 +246,7 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
             finishes = [datetime.fromisoformat(text) for text in ledger.load_finishes(key)]
     except (RunFolderError, ValueError):
         return "", None
-    times_s, done, worked_s, before = [0.0], [0], 0.0, 0
+    times_s, done, worked_s, before, busy = [0.0], [0], 0.0, 0, 0
     for call in calls:
         began = datetime.fromisoformat(call.began)
         inside = [
@@ -256,10 +256,10 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
             continue
         times_s += [worked_s + (when - began).total_seconds() for when in inside]
         done += range(before + 1, before + len(inside) + 1)
-        worked_s, before = times_s[-1], done[-1]
+        worked_s, before, busy = times_s[-1], done[-1], busy + 1
     if worked_s <= 0:
         return "", None
-    often = f" in {len(calls)} calls" if len(calls) > 1 else ""
+    often = f" in {busy} calls" if busy > 1 else ""
     words = f"{count_words(before, ('URL', 'URLs'))} in {worked_s:,.1f} s{often}: {before / worked_s:,.2f} a second."
     step = max(1, len(times_s) // 300)
     kept = sorted({*range(0, len(times_s), step), len(times_s) - 1})
@@ -285,7 +285,7 @@ def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]
     words = f"At most {max(memory_mib):,.0f} MiB of memory, and {cpu:,.0f} % of one core."
     chart = charts.draw_lines(
         times_s,
-        [("", "duplicate", memory_mib)],
+        [("", "neutral", memory_mib)],
         name="memory",
         title="Memory over time",
         x_label="seconds since the start of the latest call",
