@@ -26,7 +26,7 @@ from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_review, r
 from dedup_lib.display import show_line
 from dedup_lib.errors import RunFolderError
 from dedup_lib.ledger import LedgerView
-from dedup_lib.plots import FlowStep, flow_steps, status_meaning
+from dedup_lib.plots import FlowStep, flow_steps, short_url, status_meaning
 from dedup_lib.records import Recipe, Status
 from dedup_lib.report import page_templates, save_page
 from dedup_lib.run_folder import Record, RunFolder
@@ -357,8 +357,12 @@ def embed_sweep(sweep: Record, *, final: int, shown: set[str], pictures: Picture
     for row, (key, _) in sweep["videos"].items():
         if key not in shown and len(needed) < MOST_SWEPT_PICTURES:
             needed[row] = pictures.draw_strip(key)
-    kept = {name: value for name, value in sweep.items() if name != "nearest"}
-    return embed_json(kept | {"final": final, "pictures": {row: one for row, one in needed.items() if one}})
+    whole = {name: value for name, value in sweep.items() if name != "nearest"} | {
+        "final": final,
+        "pictures": {row: picture for row, picture in needed.items() if picture},
+        "videos": {row: [key, short_url(url, most=90)] for row, (key, url) in sweep["videos"].items()},
+    }
+    return embed_json(whole)
 
 
 def share_out_pages(sheets: Iterator[Sheet]) -> Iterator[list[Sheet]]:
@@ -412,7 +416,7 @@ def write_index(run_dir: Path) -> Path:
     summary = load_json(run.path / "summary.json")
     stages = {path.stem: load_json(path) for path in sorted((run.path / "stages").glob("*.json"))}
     for old in run.reports_dir.glob("groups-*.html"):
-        old.unlink()
+        old.unlink(missing_ok=True)
     pages = [
         {"name": path.stem, "href": quote(path.name)}
         for path in sorted(run.reports_dir.glob("*.html"))
