@@ -175,10 +175,7 @@ def draw_lines(
     drawn = []
     for label, meaning, values in lines:
         points = " ".join(f"{x.at(place)},{y.at(value)}" for place, value in zip(xs, values, strict=True))
-        path = f"M{points}"
-        if is_filled:
-            path += f" L{x.at(xs[-1])},{y.start} {x.at(xs[0])},{y.start}Z"
-        drawn.append(Line(path=path, meaning=meaning, label=label, is_filled=is_filled))
+        drawn.append(Line(path=f"M{points}", meaning=meaning, label=label, is_filled=is_filled))
     ends = "; ".join(
         f"{label or y_label} from {show_number(values[0])} to {show_number(values[-1])}" for label, _, values in lines
     )
@@ -247,6 +244,8 @@ def draw_flow(steps: Sequence[FlowStep], *, is_upright: bool) -> Flow:
 
     def add_block(start: float, end: float, rows: int, meaning: str) -> None:
         low, high = edge, edge + thickness(rows)
+        # A little over the next one, or a seam would show.
+        end += 0.5
         corners = " ".join((point(start, low), point(end, low), point(end, high), point(start, high)))
         bands.append(Band(path=f"M{corners}Z", meaning=meaning))
 

@@ -49,7 +49,7 @@ RULE_WORDS = {
 
 def show_seconds(seconds: float) -> str:
     """A moment or a length: 0:05.3, 12:04 or 1:02:03."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"0:{seconds:04.1f}"
     whole = round(seconds)
     hours, minutes = divmod(whole // 60, 60)

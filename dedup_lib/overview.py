@@ -26,7 +26,7 @@ from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_review, r
 from dedup_lib.display import show_line
 from dedup_lib.errors import RunFolderError
 from dedup_lib.ledger import LedgerView
-from dedup_lib.plots import FlowStep, flow_steps, status_meaning
+from dedup_lib.plots import FlowStep, flow_steps, short_url, status_meaning
 from dedup_lib.records import Recipe, Status
 from dedup_lib.report import page_templates, save_page
 from dedup_lib.run_folder import Record, RunFolder
@@ -49,21 +49,21 @@ PAGE_CHARACTERS = 5_500_000
 PAGE_GROUPS = 400
 
 STATUS_WORDS = {
-    Status.OK: "read, with usable frames",
-    Status.FEATURELESS: "read, but its frames are flat: it cannot be compared and stays on the list",
+    Status.OK: "read, with frames that can be compared",
+    Status.FEATURELESS: "read, but every frame is one flat colour: it cannot be compared and stays on the list",
     Status.IMAGE: "a picture, not a video",
     Status.HTML: "a web page, not a video",
-    Status.NOT_VIDEO: "some other kind of file",
-    Status.NO_VIDEO_STREAM: "a media file without moving pictures",
-    Status.INVALID_URL: "not an address that can be fetched",
-    Status.UNREACHABLE: "no server answered",
-    Status.HTTP_ERROR: "the server refused or had an error",
-    Status.TIMEOUT: "took longer than allowed",
-    Status.TOO_LARGE: "needed more bytes than allowed",
-    Status.DECODE_ERROR: "damaged, or in a format that cannot be decoded",
-    Status.DECODE_CRASH: "brought the decoder down",
+    Status.NOT_VIDEO: "no video format, a playlist, or an empty file",
+    Status.NO_VIDEO_STREAM: "sound only",
+    Status.INVALID_URL: "an empty cell, or an address that cannot be fetched",
+    Status.UNREACHABLE: "the host does not exist, or refuses or drops the connection",
+    Status.HTTP_ERROR: "the server answers with an error",
+    Status.TIMEOUT: "no answer for too long, or longer than timeout_s altogether",
+    Status.TOO_LARGE: "more than max_bytes, or pictures too large or too many to decode",
+    Status.DECODE_ERROR: "damaged, cut off or encrypted",
+    Status.DECODE_CRASH: "the file killed its decoder",
     Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed",
-    Status.PENDING: "not tried yet",
+    Status.PENDING: "not attempted yet, outside start and end",
 }
 
 DECISION_WORDS = {
@@ -243,7 +243,7 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
             finishes = [datetime.fromisoformat(text) for text in ledger.load_finishes(key)]
     except (RunFolderError, ValueError):
         return "", None
-    times_s, done, worked_s, before = [0.0], [0], 0.0, 0
+    times_s, done, worked_s, before, busy = [0.0], [0], 0.0, 0, 0
     for call in calls:
         began = datetime.fromisoformat(call.began)
         inside = [
@@ -253,10 +253,10 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
             continue
         times_s += [worked_s + (when - began).total_seconds() for when in inside]
         done += range(before + 1, before + len(inside) + 1)
-        worked_s, before = times_s[-1], done[-1]
+        worked_s, before, busy = times_s[-1], done[-1], busy + 1
     if worked_s <= 0:
         return "", None
-    often = f" in {len(calls)} calls" if len(calls) > 1 else ""
+    often = f" in {busy} calls" if busy > 1 else ""
     words = f"{count_words(before, ('URL', 'URLs'))} in {worked_s:,.1f} s{often}: {before / worked_s:,.2f} a second."
     step = max(1, len(times_s) // 300)
     kept = sorted({*range(0, len(times_s), step), len(times_s) - 1})
@@ -282,7 +282,7 @@ def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]
     words = f"At most {max(memory_mib):,.0f} MiB of memory, and {cpu:,.0f} % of one core."
     chart = charts.draw_lines(
         times_s,
-        [("", "duplicate", memory_mib)],
+        [("", "neutral", memory_mib)],
         name="memory",
         title="Memory over time",
         x_label="seconds since the start of the latest call",
@@ -354,8 +354,12 @@ def embed_sweep(sweep: Record, *, final: int, shown: set[str], pictures: Picture
     for row, (key, _) in sweep["videos"].items():
         if key not in shown and len(needed) < MOST_SWEPT_PICTURES:
             needed[row] = pictures.draw_strip(key)
-    kept = {name: value for name, value in sweep.items() if name != "nearest"}
-    return embed_json(kept | {"final": final, "pictures": {row: one for row, one in needed.items() if one}})
+    whole = {name: value for name, value in sweep.items() if name != "nearest"} | {
+        "final": final,
+        "pictures": {row: picture for row, picture in needed.items() if picture},
+        "videos": {row: [key, short_url(url, most=90)] for row, (key, url) in sweep["videos"].items()},
+    }
+    return embed_json(whole)
 
 
 def share_out_pages(sheets: Iterator[Sheet]) -> Iterator[list[Sheet]]:
@@ -409,7 +413,7 @@ def write_index(run_dir: Path) -> Path:
     summary = load_json(run.path / "summary.json")
     stages = {path.stem: load_json(path) for path in sorted((run.path / "stages").glob("*.json"))}
     for old in run.reports_dir.glob("groups-*.html"):
-        old.unlink()
+        old.unlink(missing_ok=True)
     pages = [
         {"name": path.stem, "href": quote(path.name)}
         for path in sorted(run.reports_dir.glob("*.html"))

@@ -23,7 +23,7 @@ MOST_STEPS = 120
 
 NEAREST_BIN = 0.02
 
-MOST_MEMBERS = 30_000
+MOST_MEMBERS = 15_000
 """Copies that are named, over all groups and thresholds: a page has to hold them. Counts are always complete."""
 
 Grouping = dict[int, frozenset[int]]

@@ -48,6 +48,7 @@ from dedup_lib.stages import (
     manage_collections,
     open_decisions,
     save_outputs,
+    save_sweep,
     search_list,
     upload_jobs,
     write_summary,
@@ -704,6 +705,34 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
     failed = load_list(files["failed_urls"])
     assert failed["status"].tolist() == ["timeout", "pending"]
     assert files["invalid_urls"].read_text(encoding="utf-8") == "url,status,reason,n\n"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "low", "is_exact"), [(0.9, None, True), (0.4, None, False), (0.4, 0.3, True), (0.9, 0.3, True)]
+)
+def test_other_thresholds_are_saved_for_the_overview(
+    run: RunFolder, threshold: float, low: float | None, is_exact: bool
+) -> None:
+    fill(run, STORED)
+    listed = extracted(run)
+    settings = search_settings(cosine_thresh=threshold, sweep_low=low)
+    weighed, plan = search_list(run, listed, settings=settings)
+    save_sweep(
+        run,
+        listed,
+        weighed=weighed,
+        plan=plan,
+        settings=settings,
+        keeper=KeeperPolicy(name="first_seen", traits=listed.traits),
+        same=frozenset(),
+        different=frozenset(),
+    )
+    sweep = json.loads(run.sweep_path.read_text(encoding="utf-8"))
+    assert (sweep["parameter"], sweep["threshold"], sweep["is_exact"]) == ("cosine_thresh", threshold, is_exact)
+    assert threshold in sweep["thresholds"] and sweep["thresholds"] == sorted(sweep["thresholds"])
+    groups = group_copies(weighed.pairs, threshold=threshold)
+    assert sweep["points"]["groups"][sweep["thresholds"].index(threshold)] == len(groups)
+    assert sweep["compared"] == 4
 
 
 def test_text_duplicates_of_another_list_are_not_those_of_this_one(run: RunFolder) -> None:

@@ -200,7 +200,7 @@
       text.setAttribute("text-anchor", x > 400 ? "end" : x < 80 ? "start" : "middle");
     }
 
-    const charts = all("#thresholds .chart");
+    const charts = all("#thresholds figure.chart");
     const bars = all("#chart-pairs .bars rect");
 
     function show(index) {
