@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -377,20 +377,28 @@ class SearchPlan:
         return sorted(grid | {self.threshold})
 
 
+class Bar(Protocol):
+    """A progress bar, as tqdm's is."""
+
+    total: float | None
+
+    def update(self, n: float, /) -> object:
+        """So much more is done."""
+
+
 def search_list(
     run: RunFolder,
     listed: ExtractedList,
     *,
     settings: SearchSettings,
     keeper: KeeperPolicy = FIRST_SEEN,
-    expect: Callable[[int], object] = lambda count: None,
-    progress: Callable[[int], object] = lambda count: None,
+    bar: Bar | None = None,
 ) -> tuple[Weighed, SearchPlan]:
     """Compare every video of the list with every other.
 
     The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
-    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `expect` and `progress` are
-    those of `evidence.weigh_list`.
+    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `bar` counts the pairs
+    that are compared.
 
     Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
     RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts.
@@ -421,6 +429,10 @@ def search_list(
         read = set(expected)
         urls = listed.urls
 
+        def expect(total: int) -> None:
+            if bar is not None:
+                bar.total = total
+
         def load(row: int) -> bytes | None:
             # A video that fails now may have left a fingerprint when it did not.
             stored = ledger.load_fingerprints([urls[row]]) if urls[row] in read else None
@@ -437,7 +449,7 @@ def search_list(
                 damp_hubs=settings.damp_hubs,
                 choose_knowing=lambda overlaid: keeper.knowing(overlaid).choose,
                 expect=expect,
-                progress=progress,
+                progress=bar.update if bar is not None else lambda count: None,
             )
         except ValueError as error:
             raise RunFolderError(
