@@ -69,6 +69,8 @@ class ReadVideo:
     fingerprint: bytes | None = None
     retry_after_s: float | None = None
     """Pause that the server asks for before it is tried again."""
+    tries: int = 1
+    """Of this run, this one included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,8 @@ class Extracted:
     outcome: Outcome
     vectors: VideoVectors | None
     fingerprint: bytes | None = None
+    tries: int = 1
+    """Of this run."""
 
 
 @dataclass(kw_only=True)
@@ -363,7 +367,10 @@ def extract_videos(
         # Vectors first: a run that ends between the two does a few videos again, and loses none.
         stored = sink.save(videos)
         prints = {video.outcome.url: video.fingerprint for video in videos if video.fingerprint is not None}
-        ledger.record((video.outcome for video in videos), fingerprints=prints, kind=kind, stored=stored)
+        tries = {video.outcome.url: video.tries for video in videos}
+        ledger.record(
+            (video.outcome for video in videos), fingerprints=prints, kind=kind, stored=stored, attempts=tries
+        )
 
     ledger.forget_contents(earlier.keys() - known.keys())
     work = functools.partial(
@@ -401,12 +408,12 @@ def _read_videos(
     for task, result in pool.run(schedule):
         row, url = task
         if isinstance(result, Died):
-            schedule.finish(task)
             status = Status.TIMEOUT if result.timed_out else Status.DECODE_CRASH
             outcome = Outcome(url=url, status=status, reason=result.reason, retryable=result.timed_out)
-            yield row, ReadVideo(outcome=outcome)
+            yield row, ReadVideo(outcome=outcome, tries=schedule.finish(task) or 1)
             continue
-        if not schedule.finish(task, may_pass=result.outcome.retryable, pause_s=result.retry_after_s):
+        tries = schedule.finish(task, may_pass=result.outcome.retryable, pause_s=result.retry_after_s)
+        if tries is None:
             continue
         if result.strip is not None:
             path = thumbnails_dir / f"{result.outcome.key}.jpg"
@@ -417,7 +424,7 @@ def _read_videos(
             path = thumbnails_dir / f"{video_key(source)}.jpg"
             with writing(path), contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(path, thumbnails_dir / f"{result.outcome.key}.jpg")
-        yield row, result
+        yield row, replace(result, tries=tries)
 
 
 def _with_vectors_of_same_files(videos: Sequence[Extracted], sink: Sink) -> list[Extracted]:
@@ -466,4 +473,6 @@ def _extracted(item: tuple[int, ReadVideo], vectors: Vectors | None) -> Extracte
     found = None
     if vectors is not None:
         found = VideoVectors(url=video.outcome.url, vectors=vectors, positions=video.positions)
-    return Extracted(row=row, outcome=video.outcome, vectors=found, fingerprint=video.fingerprint)
+    return Extracted(
+        row=row, outcome=video.outcome, vectors=found, fingerprint=video.fingerprint, tries=video.tries
+    )

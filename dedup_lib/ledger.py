@@ -65,10 +65,12 @@ CREATE TABLE IF NOT EXISTS fingerprints (
 """
 
 _WRITTEN = (*_COLUMNS, "finished", "stored")
+_INSERTED = ("recipe", "key", *_WRITTEN, "attempts")
 
 _UPSERT = f"""
-INSERT INTO outcomes (recipe, key, {", ".join(_WRITTEN)}) VALUES (:recipe, :key, {", ".join(":" + c for c in _WRITTEN)})
-ON CONFLICT (recipe, key) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in _WRITTEN)}, attempts = attempts + 1
+INSERT INTO outcomes ({", ".join(_INSERTED)}) VALUES ({", ".join(":" + c for c in _INSERTED)})
+ON CONFLICT (recipe, key) DO UPDATE SET
+    {", ".join(f"{c} = excluded.{c}" for c in _WRITTEN)}, attempts = attempts + excluded.attempts
 """
 
 
@@ -137,14 +139,16 @@ class Ledger:
         fingerprints: Mapping[str, bytes] | None = None,
         kind: str = "",
         stored: Mapping[str, str] | None = None,
+        attempts: Mapping[str, int] | None = None,
     ) -> None:
         """Write outcomes, fingerprints of one kind by URL, and by URL where vectors went, all or none of them; earlier
-        ones of the same URL are replaced."""
+        ones of the same URL are replaced. `attempts` by URL (else 1 each) are added to the earlier ones."""
         now = utc_now()
         rows = [
             asdict(outcome)
             | {"status": str(outcome.status), "recipe": self._recipe.key, "key": outcome.key}
             | {"finished": _finish(outcome) or now, "stored": (stored or {}).get(outcome.url, "")}
+            | {"attempts": (attempts or {}).get(outcome.url, 1)}
             for outcome in outcomes
         ]
         prints = [(video_key(url), kind, data) for url, data in (fingerprints or {}).items()]

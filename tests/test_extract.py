@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
@@ -526,6 +527,11 @@ def test_vectors_that_are_gone_are_made_anew(long_film: bytes, tmp_path: Path) -
 # Failures that may pass
 
 
+def load_attempts(folder: Path) -> list[int]:
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite")) as database:
+        return [attempts for (attempts,) in database.execute("SELECT attempts FROM outcomes ORDER BY url")]
+
+
 @pytest.mark.parametrize("retries", [0, 1, 2])
 def test_a_failure_that_may_pass_is_tried_again(
     media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
@@ -541,6 +547,10 @@ def test_a_failure_that_may_pass_is_tried_again(
         url = server.url("/a.mp4")
         outcome = run([url], tmp_path, retries=retries).outcomes[url]
         requests = len(server.requests)
+        assert load_attempts(tmp_path) == [retries + 1]
+        run([url], tmp_path)
+        # What is done is not tried; what failed is, and its tries are counted on.
+        assert load_attempts(tmp_path) == [3 if retries == 2 else retries + 2]
     assert outcome.status == (Status.OK if retries == 2 else Status.HTTP_ERROR)
     assert outcome.retryable == (retries < 2)
     assert requests == retries + 1 if retries < 2 else requests > 2
