@@ -430,8 +430,46 @@ def _total_size(response: urllib3.BaseHTTPResponse, *, first: int) -> int:
     return int(match[2])
 
 
+class _NotedLines:
+    """Lines of a stream, and whether the last of them was cut off."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+        self.is_cut_off = False
+
+    def readline(self, most: int = -1, /) -> bytes:
+        line = self._stream.readline(most)
+        self.is_cut_off = len(line) != most and not line.endswith(b"\n")
+        return line
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _Response(http.client.HTTPResponse):
+    """Knows a head that is cut off, which its parent takes for a short one."""
+
+    fp: Any
+
+    def begin(self) -> None:
+        stream = self.fp
+        self.fp = lines = _NotedLines(stream)
+        try:
+            super().begin()
+        except http.client.BadStatusLine:
+            if not lines.is_cut_off:
+                raise
+        finally:
+            if self.fp is lines:
+                self.fp = stream
+        if lines.is_cut_off:
+            raise http.client.RemoteDisconnected("the head of the answer is cut off")
+
+
 class _PlainConnection(HTTPConnection):
     """Asks for its target as it is spelt: a pool respells escapes, and a signature covers the exact bytes."""
+
+    response_class = _Response
 
     def __init__(self, *args: Any, target: str, **options: Any) -> None:
         super().__init__(*args, **options)
