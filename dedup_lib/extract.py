@@ -197,26 +197,32 @@ class KnownFiles:
     """Of the fingerprints wanted."""
 
     def find(self, url: str, stream: MediaStream) -> ReadVideo | None:
-        """What was read of the very same file under another address: length, beginning and end are the same. None where
-        there is none, or the server does not give parts of a file. Raises VideoTrouble."""
+        """What was read of the very same file under another address: length and beginning are the same, and the end is
+        or the same server names both by the same hash. None where there is none, or the server does not give parts of a
+        file. Raises VideoTrouble."""
         if not stream.beginning_mark or not self.ledger_path.exists():
             return None
         try:
             with LedgerView(self.ledger_path) as view:
-                candidates = view.find_alike(self.recipe, stream.beginning_mark, self.kind)
+                alike = view.find_alike(self.recipe, stream.beginning_mark, self.kind)
         except RunFolderError:
             # A ledger that cannot be read just now costs a decoding, and no video.
             return None
-        if candidates:
+        alike = [(outcome, fingerprint) for outcome, fingerprint in alike if outcome.url != url]
+        same = [found for found in alike if stream.tag and found[0].tag == stream.tag]
+        if not same and any(outcome.content != stream.beginning_mark for outcome, _ in alike):
             stream.read_end()
-        for outcome, fingerprint in candidates:
-            if outcome.url != url and outcome.content == _content(stream):
-                return ReadVideo(outcome=replace(outcome, url=url, same_file_as=outcome.url), fingerprint=fingerprint)
-        return None
+            same = [found for found in alike if stream.end_mark and found[0].content == _content(stream)]
+        if not same:
+            return None
+        outcome, fingerprint = same[0]
+        return ReadVideo(
+            outcome=replace(outcome, url=url, tag=stream.tag, same_file_as=outcome.url), fingerprint=fingerprint
+        )
 
 
 def _content(stream: MediaStream) -> str:
-    return f"{stream.beginning_mark} {stream.end_mark}" if stream.beginning_mark and stream.end_mark else ""
+    return f"{stream.beginning_mark} {stream.end_mark}".strip()
 
 
 def read_video(
@@ -288,6 +294,7 @@ def _decode(
         codec=grabbed.facts.codec,
         size_bytes=stream.size_bytes or 0,
         content=_content(stream),
+        tag=stream.tag,
     )
     return ReadVideo(
         outcome=outcome,
@@ -473,6 +480,4 @@ def _extracted(item: tuple[int, ReadVideo], vectors: Vectors | None) -> Extracte
     found = None
     if vectors is not None:
         found = VideoVectors(url=video.outcome.url, vectors=vectors, positions=video.positions)
-    return Extracted(
-        row=row, outcome=video.outcome, vectors=found, fingerprint=video.fingerprint, tries=video.tries
-    )
+    return Extracted(row=row, outcome=video.outcome, vectors=found, fingerprint=video.fingerprint, tries=video.tries)

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
 ) WITHOUT ROWID
 """
 
-_LATER_COLUMNS = ("started", "finished", "stored", "content", "same_file_as")
+_LATER_COLUMNS = ("started", "finished", "stored", "content", "tag", "same_file_as")
 """A ledger may have been made before there were these columns of `outcomes`."""
 
 # It answers what is asked several times a second while a run goes on, without a look at the table.
@@ -266,9 +266,9 @@ class LedgerView:
         with _explained(self._path):
             rows = self._database.execute(
                 f"SELECT data, {', '.join(_COLUMNS)} FROM outcomes JOIN fingerprints USING (key) WHERE recipe = ? AND "
-                "content > ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
+                "content >= ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
                 "ORDER BY key",
-                (recipe, f"{beginning} ", f"{beginning}!", kind, Status.OK),
+                (recipe, beginning, f"{beginning}!", kind, Status.OK),
             ).fetchall()
         return [(_read_outcome(row[1:]), row[0]) for row in rows]
 

@@ -511,6 +511,61 @@ def test_a_file_under_another_address_is_not_decoded_again(long_film: bytes, tmp
     assert (tmp_path / "thumbnails" / f"{video_key(urls[1])}.jpg").exists()
 
 
+DIGEST = '"d41d8cd98f00b204e9800998ecf8427e"'
+
+
+@pytest.mark.parametrize("tag", [DIGEST, DIGEST.replace('e"', 'e-12"'), f'"{"0aF" * 21}0"'])
+def test_a_file_that_its_server_names_by_the_same_hash_is_known_by_its_first_range(
+    long_film: bytes, tmp_path: Path, tag: str
+) -> None:
+    with FaultServer(lambda request: [reply_range(request, long_film, ETag=tag)]) as server:
+        urls = [server.url("/one"), server.url("/same")]
+        run(urls[:1], tmp_path)
+        before = len(server.requests)
+        found = run(urls, tmp_path).outcomes[urls[1]]
+        assert len(server.requests) == before + 1
+    assert (found.same_file_as, found.fetched_bytes) == (urls[0], CHUNK_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("tag", "changes"),
+    [
+        (f"W/{DIGEST}", {}),
+        (DIGEST.strip('"'), {}),
+        (f"{DIGEST}, {DIGEST}", {}),
+        # Of a length and a second in which a file was written, as web servers make them.
+        ('"6560a1b2-8d3a7f"', {}),
+        ('"1"', {}),
+        ('""', {}),
+        (None, {}),
+        (DIGEST, {"host": "localhost"}),
+        (DIGEST, {"length": 1}),
+        (DIGEST, {"beginning": b"RIFFx"}),
+        (DIGEST, {"ranges": False}),
+        (DIGEST, {"tag": DIGEST.replace("d41", "d42")}),
+    ],
+)
+def test_a_tag_that_proves_nothing_makes_no_two_files_the_same(
+    long_film: bytes, tmp_path: Path, tag: str | None, changes: dict[str, Any]
+) -> None:
+    """Two files of one length that differ behind their first range."""
+    beginning = changes.get("beginning", long_film[:5])
+    other = beginning + long_film[5:] + b"2" + bytes(changes.get("length", 0))
+
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.path == "/one":
+            return [reply_range(request, long_film + b"1", ETag=tag)]
+        if not changes.get("ranges", True):
+            return [reply("200 OK", other, ETag=tag)]
+        return [reply_range(request, other, ETag=changes.get("tag", tag))]
+
+    with FaultServer(answer) as server:
+        urls = [server.url("/one"), server.url("/other", host=changes.get("host", "127.0.0.1"))]
+        run(urls[:1], tmp_path)
+        found = run(urls, tmp_path).outcomes[urls[1]]
+    assert (found.status, found.same_file_as) == (Status.OK, "")
+
+
 def test_vectors_that_are_gone_are_made_anew(long_film: bytes, tmp_path: Path) -> None:
     """Of a collection that was dropped, nothing is taken for another address."""
     with FaultServer(lambda request: [reply_range(request, long_film)]) as server:
