@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -24,7 +26,7 @@ from media import save_clip, save_sound
 
 from dedup_lib import extract, schedule
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.encoders import PdqEncoder, Prepared, hash_frame
+from dedup_lib.encoders import Encoder, PdqEncoder, Prepared, hash_frame
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, KnownFiles, extract_videos, read_video
 from dedup_lib.fetch import CHUNK_BYTES, FetchLimits
@@ -99,13 +101,14 @@ def run(
     rows: Sequence[int] | None = None,
     retries: int = 0,
     retry_failed: bool = True,
+    encoder: Encoder | None = None,
 ) -> ExtractReport:
     """Extract into job folders below `folder`, or, with `store`, into the collection of that name."""
     go = functools.partial(
         extract_videos,
         urls,
         rows=range(len(urls)) if rows is None else rows,
-        encoder=PdqEncoder(),
+        encoder=encoder or PdqEncoder(),
         recipe=recipe,
         scan=scan,
         limits=limits,
@@ -677,6 +680,46 @@ def test_workers_that_crash_and_hang_become_outcomes(
     assert load_ledger(tmp_path) == report.outcomes
     monkeypatch.undo()
     assert run(urls, tmp_path).attempted == 1
+
+
+class Deadly(PdqEncoder):
+    """Does to its process, where a frame is prepared, what a broken decoder would."""
+
+    def prepare(self, frame: Frames) -> Prepared:
+        match frame.shape[1]:
+            case 176:
+                # Writes far beyond the memory of a frame.
+                ctypes.memset(frame.ctypes.data, 0, 1 << 40)
+            case 192:
+                os._exit(3)
+            case 208:
+                # Takes more time of a processor than it is allowed.
+                resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1, -1))
+                while True:
+                    pass
+            case 224:
+                bytearray(1 << 40)
+        return super().prepare(frame)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know other ends")
+def test_a_process_that_dies_while_it_reads_takes_its_own_video_only(tmp_path: Path) -> None:
+    widths_px = (160, 176, 192, 208, 224, 240)
+    paths = [save_clip(tmp_path / f"{width}.mp4", count=5, size_px=(width, 120)) for width in widths_px]
+    report = run(list(map(str, paths)), tmp_path, encoder=Deadly())
+    outcomes = list(report.outcomes.values())
+    assert [outcome.status for outcome in outcomes] == [
+        Status.OK,
+        Status.DECODE_CRASH,
+        Status.DECODE_CRASH,
+        Status.DECODE_CRASH,
+        Status.DECODE_ERROR,
+        Status.OK,
+    ]
+    for outcome, words in zip(outcomes[1:5], ("SIGSEGV", "exit code 3", "SIGXCPU", "MemoryError"), strict=True):
+        assert words in outcome.reason and not outcome.retryable
+    assert load_ledger(tmp_path) == report.outcomes
+    assert run(list(map(str, paths)), tmp_path).attempted == 0, "what kills a decoder is not given to the next one"
 
 
 def test_reading_never_raises(tmp_path: Path) -> None:

@@ -22,12 +22,14 @@ from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run_lock import read_holder
 
 CLIPS = 12
+MORE = ("--no-report", "--set", "num_frames=3")
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[tuple[FaultServer, Path]]:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FaultServer, Path]]:
     """A server of clips, copies of them and troubles, which takes its time, and a list of them."""
+    tmp_path = tmp_path_factory.mktemp("site")
     clips = [save_clip(tmp_path / "clip.mp4", count=10 + 2 * number).read_bytes() for number in range(CLIPS)]
     copies = [
         save_clip(tmp_path / "clip.mkv", count=10 + 2 * number, codec="mpeg4").read_bytes() for number in range(CLIPS)
@@ -55,6 +57,15 @@ def site(tmp_path: Path) -> Iterator[tuple[FaultServer, Path]]:
         yield server, tmp_path / "list.csv"
 
 
+@pytest.fixture(scope="module")
+def calm(site: tuple[FaultServer, Path]) -> Path:
+    """The folder of a run that was left in peace."""
+    _, list_csv = site
+    with started(command(list_csv, list_csv.with_name("calm"), *MORE), stdout=subprocess.DEVNULL) as process:
+        assert process.wait(240) == 0
+    return list_csv.with_name("calm")
+
+
 def load_outcomes(folder: Path) -> dict[str, Outcome]:
     with Ledger(folder / "ledger.sqlite", RECIPE) as ledger:
         return ledger.load()
@@ -79,16 +90,12 @@ def is_at(folder: Path, stage: str) -> bool:
 
 @pytest.mark.parametrize(("flow", "stages"), [("direct", ["03", "06"]), ("batch", ["05"])])
 def test_a_run_that_is_killed_with_all_its_processes_ends_as_one_left_in_peace(
-    site: tuple[FaultServer, Path], tmp_path: Path, flow: str, stages: list[str]
+    site: tuple[FaultServer, Path], calm: Path, tmp_path: Path, flow: str, stages: list[str]
 ) -> None:
     server, list_csv = site
     chance = random.Random(7)
-    more = ("--no-report", "--set", "num_frames=3")
-    with started(command(list_csv, tmp_path / "calm", *more, flow=flow), stdout=subprocess.DEVNULL) as calm:
-        assert calm.wait(240) == 0
-
     folder = tmp_path / "killed"
-    words = command(list_csv, folder, *more, flow=flow)
+    words = command(list_csv, folder, *MORE, flow=flow)
     before = len(server.requests)
     goal = before + chance.randrange(20, 50)
     moments: dict[str, Callable[[], bool]] = {
@@ -113,14 +120,15 @@ def test_a_run_that_is_killed_with_all_its_processes_ends_as_one_left_in_peace(
     with started(words, stdout=subprocess.DEVNULL) as last:
         assert last.wait(240) == 0
 
-    assert load_tables(folder) == load_tables(tmp_path / "calm")
+    assert load_tables(folder) == load_tables(calm)
     counts = count_requests(server, before)
     for urls, earlier in zip(finished, spared, strict=True):
         assert urls and {url: counts[url] for url in urls} == {url: earlier[url] for url in urls}
     outcomes = load_outcomes(folder)
     read = [url for url, outcome in outcomes.items() if outcome.status == Status.OK]
     assert len(read) == 3 * CLIPS
-    assert load_rows(folder, read, collection="videos") == load_rows(tmp_path / "calm", read, collection="videos")
+    rows = load_rows(folder, read, collection="videos")
+    assert rows == load_rows(calm, read, collection="videos") and rows[0] == 3 * len(read)
 
 
 def count_requests(server: FaultServer, before: int) -> Counter[str]:
