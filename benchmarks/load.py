@@ -49,7 +49,7 @@ FRAMES, FRAMES_A_SECOND = 24, 8
 WORKERS = 8
 SAMPLE_EVERY_S = 0.5
 NEAR = 0.05
-"""Memory at a part of the extraction is the median of the samples this near to it."""
+"""Memory at a part of the extraction is the median of the samples this near to it, while it goes on."""
 TEXT_COPY_EVERY = 50
 """Every so many rows repeat the one before."""
 
@@ -212,7 +212,7 @@ def memory_at(part: float, samples: Sequence[Sample], done: int) -> int | None:
     near = [
         sample.memory_bytes
         for sample in samples
-        if sample.stage == EXTRACTION and sample.done and abs(sample.done / done - part) <= NEAR
+        if sample.stage == EXTRACTION and 0 < sample.done < done and abs(sample.done / done - part) <= NEAR
     ]
     return round(statistics.median(near) / 1e6) if near else None
 
