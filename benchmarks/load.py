@@ -219,7 +219,7 @@ def memory_at(part: float, samples: Sequence[Sample], done: int) -> int | None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--sizes", default="200,2000,10000", show_default=True, help="Rows of each list, by commas.")
-@click.option("--clips", default=400, show_default=True, type=click.IntRange(1), help="Clips behind the addresses.")
+@click.option("--clips", default=500, show_default=True, type=click.IntRange(1), help="Clips behind the addresses.")
 @click.option(
     "--results-dir", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results", show_default=True
 )
