@@ -147,8 +147,8 @@ class Sample:
     """Of all processes of the run together, each shared page counted once."""
 
 
-def run_list(length: int, *, port: int, folder: Path) -> dict[str, Any]:
-    """Clean a list of that length, and tell what it took."""
+def run_list(length: int, *, flow: str, port: int, folder: Path) -> dict[str, Any]:
+    """Clean a list of that length by one of the flows, and tell what it took."""
     list_csv, run = folder / "list.csv", RunFolder(folder / "run")
     numbers = [row - (row % TEXT_COPY_EVERY == TEXT_COPY_EVERY - 1) for row in range(length)]
     with list_csv.open("w", newline="") as file:
@@ -159,7 +159,7 @@ def run_list(length: int, *, port: int, folder: Path) -> dict[str, Any]:
     environment = os.environ | {"MILVUS_URI": "", "MILVUS_TOKEN": ""}
     samples, seconds = [], Counter[str]()
     start_s = before_s = time.monotonic()
-    words = [sys.executable, "-m", "dedup_lib", "run", "direct", *sets]
+    words = [sys.executable, "-m", "dedup_lib", "run", flow, *sets]
     with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
             time.sleep(SAMPLE_EVERY_S)
@@ -176,6 +176,7 @@ def run_list(length: int, *, port: int, folder: Path) -> dict[str, Any]:
     peaks = {stage: max(sample.memory_bytes for sample in samples if sample.stage == stage) for stage in stages}
     done = max(sample.done for sample in samples)
     return {
+        "flow": flow,
         "rows": length,
         "videos": done,
         "wall_s": round(wall_s, 1),
@@ -219,31 +220,50 @@ def memory_at(part: float, samples: Sequence[Sample], done: int) -> int | None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--sizes", default="200,2000,10000", show_default=True, help="Rows of each list, by commas.")
+@click.option(
+    "--batch-sizes",
+    default="200,2000",
+    show_default=True,
+    help="The same for the batch flow, in which extraction goes into job folders and no store lies in its memory.",
+)
 @click.option("--clips", default=500, show_default=True, type=click.IntRange(1), help="Clips behind the addresses.")
 @click.option(
     "--results-dir", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results", show_default=True
 )
-def main(sizes: str, clips: int, results_dir: Path) -> None:
+def main(sizes: str, batch_sizes: str, clips: int, results_dir: Path) -> None:
     """Clean made-up lists of several lengths, and see what of the machine that takes."""
-    lengths = sorted(int(size) for size in sizes.split(","))
+    given = {"direct": sizes, "batch": batch_sizes}
+    wanted = [
+        (flow, int(size)) for flow, text in given.items() for size in sorted(filter(None, text.split(",")), key=int)
+    ]
     ours, theirs = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(clips, theirs), daemon=True)
     server.start()
     rows = []
     try:
         port = ours.recv()
-        for length in lengths:
+        for flow, length in wanted:
             with tempfile.TemporaryDirectory(prefix="load-") as folder:
-                rows.append(run_list(length, port=port, folder=Path(folder)))
+                rows.append(run_list(length, flow=flow, port=port, folder=Path(folder)))
             console.print_json(data=rows[-1])
     finally:
         server.kill()
         server.join()
     table = Table(title=f"{clips} clips under as many addresses as rows, {WORKERS} workers", title_justify="left")
-    for name in ("rows", "wall", "videos/s", "peak MB of 03", "at 10 / 50 / 100 %", "peak MB of 06", "all rows out"):
+    for name in (
+        "flow",
+        "rows",
+        "wall",
+        "videos/s",
+        "peak MB of 03",
+        "at 10 / 50 / 100 %",
+        "peak MB of 06",
+        "all rows out",
+    ):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
+            row["flow"],
             f"{row['rows']:,}",
             f"{row['wall_s']:.0f} s",
             f"{row['videos_a_s']:.1f}",
@@ -254,8 +274,11 @@ def main(sizes: str, clips: int, results_dir: Path) -> None:
         )
     console.print(table)
     growth = {
-        f"{later['rows']} / {former['rows']}": round(later["peak_mb"][EXTRACTION] / former["peak_mb"][EXTRACTION], 3)
+        f"{later['flow']}, {later['rows']} / {former['rows']}": round(
+            later["peak_mb"][EXTRACTION] / former["peak_mb"][EXTRACTION], 3
+        )
         for former, later in pairwise(rows)
+        if former["flow"] == later["flow"]
     }
     console.print(f"peak memory of extraction: {growth}")
     results = json.dumps({"clips": clips, "workers": WORKERS, "rows": rows, "extraction_peak_growth": growth}, indent=1)
