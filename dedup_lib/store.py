@@ -19,6 +19,7 @@ import errno
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,9 @@ _HITS_A_CALL = 20_000
 
 _TIMEOUT_S = 120.0
 """Bounds every call: without it some never return while the server is away."""
+
+_SIGNS_OF_ABSENCE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "illegal connection params", "Timeout")
+"""In what the transport says of a server that does not answer, or not in time."""
 
 _NLIST = 128
 _RECIPE = "dedup.recipe"
@@ -130,6 +134,7 @@ class Store:
             logging.getLogger(library).setLevel(logging.CRITICAL)
         with self._explained("connect"):
             self._client = MilvusClient(uri=address.uri, token=address.token, timeout=_TIMEOUT_S)
+        self._opened = self._identify()
 
     def __enter__(self) -> Store:
         return self
@@ -138,11 +143,41 @@ class Store:
         self.close()
 
     def close(self) -> None:
+        was_removed = self._was_removed()
         self._client.close()
         if self.address.is_local:
             from milvus_lite.server_manager import server_manager_instance
 
             server_manager_instance.release_server(self.address.uri)
+        if was_removed and self._identify() != self._opened:
+            # What was in memory has been written to where the store was, and no run could open so little of one.
+            shutil.rmtree(self.address.uri, ignore_errors=True)
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Which folder a Milvus Lite store is, None where there is none, and for a server."""
+        try:
+            facts = Path(self.address.uri).stat() if self.address.is_local else None
+        except OSError:
+            return None
+        return (facts.st_dev, facts.st_ino) if facts is not None else None
+
+    def _was_removed(self) -> bool:
+        try:
+            Path(self.address.uri).stat()
+        except FileNotFoundError:
+            return self._opened is not None
+        except OSError:
+            pass
+        return False
+
+    def check_place(self) -> None:
+        """Raises StoreError when a Milvus Lite store was removed or replaced after it was opened: it takes rows all the
+        same, and they are lost."""
+        if self._identify() != self._opened:
+            raise StoreError(
+                f"{self.address} was removed or replaced while it was open: put it back, or start again without it, "
+                "and the videos whose vectors it held are read again"
+            )
 
     @contextlib.contextmanager
     def _explained(self, action: str) -> Iterator[None]:
@@ -313,6 +348,7 @@ class Collection:
         for start in range(0, len(rows), UPSERT_ROWS):
             with self._store._explained(f"store vectors in {self.facts.name}"):
                 self._client.upsert(self.facts.name, rows[start : start + UPSERT_ROWS], timeout=_TIMEOUT_S)
+        self._store.check_place()
 
     def _rows_of(self, video: VideoVectors) -> Iterator[dict[str, Any]]:
         if video.vectors.shape[1:] != (self.facts.dimension,) or not is_unit(video.vectors):
@@ -433,13 +469,21 @@ def _explain(address: StoreAddress, action: str, error: Exception) -> str:
             f"cannot {action}: {address} cannot be opened. Most often another notebook or run has it open: shut that "
             "kernel down (one process a Milvus Lite file), or name a server by MILVUS_URI"
         )
-    if address.is_local and os.strerror(errno.ENOSPC) in text:
-        return f"cannot {action}: no room for {address}. Make room and start again: what is done stays done"
+    for refusal in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        if address.is_local and os.strerror(refusal) in text:
+            remedy = "Make room or make it writable, and start again: what is done stays done"
+            return f"cannot {action}: {address} cannot be written ({os.strerror(refusal)}). {remedy}"
+    if address.is_local and os.strerror(errno.EEXIST) in text:
+        return (
+            f"cannot {action}: {address} is damaged, a collection in it is only half there. Move it away and start "
+            "again: the videos whose vectors it held are read again"
+        )
     if "UNAUTHENTICATED" in text or "auth check failure" in text:
         return f"cannot {action}: {address} refuses the token; check MILVUS_TOKEN"
-    if not address.is_local and ("UNAVAILABLE" in text or "illegal connection params" in text or "Timeout" in text):
+    if not address.is_local and any(sign in text for sign in _SIGNS_OF_ABSENCE):
         return (
-            f"cannot {action}: {address} does not answer; check MILVUS_URI, and that the server runs and can be reached"
+            f"cannot {action}: {address} does not answer; check MILVUS_URI, and that the server runs and can be "
+            "reached, and start again: what is done stays done"
         )
     # A server may repeat what it was sent, and the transport encodes the token.
     details = (isinstance(error, grpc.Call) and error.details()) or str(error)
