@@ -7,7 +7,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo lab app run test check lock clean
+.PHONY: help setup setup-dev demo lab app run test check reference pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,12 @@ check: $(VENV)/dev.stamp ## lint, formatting, types, notebooks without outputs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id $(NOTEBOOKS))
+
+reference: $(VENV)/runtime.stamp ## write docs/reference.md from the code
+	@$(BIN)/python tools/reference.py
+
+pictures: $(VENV)/dev.stamp ## run the demo and write the README's pictures, docs/images/*.png (needs chromium)
+	@$(BIN)/python tools/pictures.py
 
 lock: ## resolve the requirements anew and write constraints.txt
 	@$(PYTHON) tools/setup_venv.py lock

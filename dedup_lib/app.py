@@ -15,7 +15,6 @@ from traitlets.config import Config
 from voila.app import Voila
 
 from dedup_lib.display import show_line
-from dedup_lib.errors import RunFolderError
 from dedup_lib.run import fill_in
 from dedup_lib.run_folder import Record, RunFolder, find_project_root
 from dedup_lib.settings import SearchSettings, parameter_types
@@ -33,12 +32,7 @@ def serve_app(run: RunFolder, *, port: int, address: str, on_ready: Callable[[st
 
     Raises RunFolderError when 06_search_and_clean has not finished in this run folder.
     """
-    record = run.read_record(STAGE)
-    if record is None:
-        raise RunFolderError(
-            f"there is nothing to show of {run.shown(run.path)}: {STAGE} has not finished in it. Look at "
-            f"`python -m dedup_lib status {run.path.name}`, which says how to go on"
-        )
+    record = run.require_record(STAGE)
     config = {
         # The browser that it would open lacks the token.
         "Voila": {"port": port, "ip": address, "open_browser": False, "auto_token": True, "log_level": "WARN"},

@@ -401,6 +401,7 @@ def weigh_list(
     max_candidates: int,
     damp_hubs: bool,
     choose_knowing: Callable[[AbstractSet[int]], Choose] = lambda overlaid: min,
+    expect: Callable[[int], object] = lambda count: None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Weighed:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
@@ -408,7 +409,8 @@ def weigh_list(
     were nearer. `choose_knowing` says which one is kept, given the rows that bear an overlay.
 
     Rows without a fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a
-    video that is contained in another is no copy of it. `progress` is called with the number of pairs newly done.
+    video that is contained in another is no copy of it. `expect` is called with the number of pairs to be done in all,
+    as far as they are known, and `progress` with that of pairs newly done.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
     proposed = {
@@ -426,6 +428,7 @@ def weigh_list(
     pairs: list[Pair] = []
     nearest = np.full(len(fingerprints), np.nan)
     while proposed:
+        expect(len(evidence) + len(proposed))
         for rows in sorted(proposed):
             found = _weigh(proposed[rows], *map(looks_of, rows), mirrored=mirrored.get(rows))
             shorter, longer = sorted(durations_s[row] for row in rows)

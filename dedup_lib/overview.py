@@ -31,7 +31,7 @@ from dedup_lib.records import Recipe, Status
 from dedup_lib.report import page_templates, save_page
 from dedup_lib.run_folder import Record, RunFolder
 from dedup_lib.settings import ExtractSettings
-from dedup_lib.tables import bare_cell
+from dedup_lib.tables import load_table
 
 EVIDENCE_STAGE = "06_search_and_clean"
 
@@ -49,21 +49,21 @@ PAGE_CHARACTERS = 5_500_000
 PAGE_GROUPS = 400
 
 STATUS_WORDS = {
-    Status.OK: "read, with usable frames",
-    Status.FEATURELESS: "read, but its frames are flat: it cannot be compared and stays on the list",
+    Status.OK: "read, with frames that can be compared",
+    Status.FEATURELESS: "read, but every frame is one flat colour: it cannot be compared and stays on the list",
     Status.IMAGE: "a picture, not a video",
     Status.HTML: "a web page, not a video",
-    Status.NOT_VIDEO: "some other kind of file",
-    Status.NO_VIDEO_STREAM: "a media file without moving pictures",
-    Status.INVALID_URL: "not an address that can be fetched",
-    Status.UNREACHABLE: "no server answered",
-    Status.HTTP_ERROR: "the server refused or had an error",
-    Status.TIMEOUT: "took longer than allowed",
-    Status.TOO_LARGE: "needed more bytes than allowed",
-    Status.DECODE_ERROR: "damaged, or in a format that cannot be decoded",
-    Status.DECODE_CRASH: "brought the decoder down",
+    Status.NOT_VIDEO: "no video format, a playlist, or an empty file",
+    Status.NO_VIDEO_STREAM: "sound only",
+    Status.INVALID_URL: "an empty cell, or an address that cannot be fetched",
+    Status.UNREACHABLE: "the host does not exist, or refuses or drops the connection",
+    Status.HTTP_ERROR: "the server answers with an error",
+    Status.TIMEOUT: "no answer for too long, or longer than timeout_s altogether",
+    Status.TOO_LARGE: "more than max_bytes, or pictures too large or too many to decode",
+    Status.DECODE_ERROR: "damaged, cut off or encrypted",
+    Status.DECODE_CRASH: "the file killed its decoder",
     Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed",
-    Status.PENDING: "not tried yet",
+    Status.PENDING: "not attempted yet, outside start and end",
 }
 
 DECISION_WORDS = {
@@ -140,10 +140,7 @@ def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
 
 def load_rows(path: Path) -> pd.DataFrame:
     """A CSV of the run as text, without rows when there is no such file."""
-    if not path.exists():
-        return pd.DataFrame()
-    rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
-    return rows.map(bare_cell)
+    return load_table(path) if path.exists() else pd.DataFrame()
 
 
 def find_host(url: str) -> str:

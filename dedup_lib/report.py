@@ -22,9 +22,13 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from dedup_lib.compare import Comparison
 from dedup_lib.display import printable, show_line, show_text
 from dedup_lib.plots import COLOURS, DARK_COLOURS, PAGE_COLOURS, short_url, thumbnail_path
-from dedup_lib.run_folder import write_text_atomically
+from dedup_lib.run_folder import RunFolder, write_text_atomically
+
+MOST_COMPARED = 50
+"""Pairs and videos of each kind that the page of a comparison shows."""
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "image/png", "image/jpeg"}
@@ -200,6 +204,11 @@ def prepare_notebook(notebook: NotebookNode) -> None:
                 parameters = []
 
 
+def _link_page(link: re.Match[str]) -> str:
+    """The link to a notebook as one to its page; that of the start page is the overview."""
+    return f"{link[1]}{'index' if link[2] == 'START' else link[2]}.html"
+
+
 def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None:
     """Render an executed notebook as a page of prose, tables and pictures.
 
@@ -216,4 +225,34 @@ def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None
         exclude_anchor_links=True,
     )
     cells, _ = exporter.from_notebook_node(notebook)
-    save_page(html_path, "notebook.html", title=title, cells=NOTEBOOK_LINK.sub(r"\1\2.html", cells))
+    save_page(html_path, "notebook.html", title=title, cells=NOTEBOOK_LINK.sub(_link_page, cells))
+
+
+def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFolder) -> Path:
+    """Save what changed from one run to another as a page among those of the second, with frames of the pairs that
+    only one of them joined; returns its path."""
+
+    def show_pairs(pairs: Sequence[tuple[str, str]]) -> list[list[dict[str, str]]]:
+        return [
+            [
+                {
+                    "url": url,
+                    "picture": load_picture(url, thumbnails_dir=after.thumbnails_dir)
+                    or load_picture(url, thumbnails_dir=before.thumbnails_dir),
+                }
+                for url in pair
+            ]
+            for pair in pairs[:MOST_COMPARED]
+        ]
+
+    path = after.reports_dir / f"compared_with_{before.path.name}.html"
+    save_page(
+        path,
+        "compare.html",
+        comparison=comparison,
+        fates=comparison.fates[:MOST_COMPARED],
+        keepers=show_pairs(comparison.keepers),
+        parted=show_pairs(comparison.joined_before.pairs),
+        joined=show_pairs(comparison.joined_after.pairs),
+    )
+    return path

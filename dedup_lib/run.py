@@ -200,10 +200,11 @@ def execute_plan(
     command: str = "",
     report: bool = True,
     on_start: Callable[[str], object] = lambda name: None,
+    on_progress: Callable[[str], object] = lambda text: None,
     on_done: Callable[[NotebookDone], object] = lambda done: None,
 ) -> None:
     """Run the notebooks in order and render each as a page, with an index over them. `command` is what a person types
-    to go on with a run that was stopped.
+    to go on with a run that was stopped; `on_progress` is told what the bars of a notebook write while it works.
 
     Raises NotebookError at the first that fails; its executed copy and the pages so far are kept. Raises
     RunFolderError when another run works on the folder, or the disk refuses.
@@ -213,13 +214,29 @@ def execute_plan(
             for name in plan.notebooks:
                 lock.go_to(name)
                 on_start(name)
-                on_done(_execute(plan, name, report=report, inherited=lock.descriptors))
+                done = _execute(plan, name, report=report, inherited=lock.descriptors, on_progress=on_progress)
+                on_done(done)
         finally:
             if report:
                 write_index(plan.run.path)
 
 
-def _execute(plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ...]) -> NotebookDone:
+class _Listener:
+    """A file that hands on what is written into it."""
+
+    def __init__(self, hear: Callable[[str], object]) -> None:
+        self._hear = hear
+
+    def write(self, text: str) -> None:
+        self._hear(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def _execute(
+    plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ...], on_progress: Callable[[str], object]
+) -> NotebookDone:
     # Take over a second to import; the other commands do without them.
     import papermill
 
@@ -238,6 +255,7 @@ def _execute(plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ..
             cwd=str(find_project_root()),
             kernel_name="python3",
             progress_bar=False,
+            stderr_file=_Listener(on_progress),
             kernel_manager_class=LoggedKernelManager,
             config=LoggedKernelManager.config_of(log_path, inherited=inherited),
         )

@@ -240,6 +240,16 @@ class RunFolder:
             ) from error
         return record
 
+    def require_record(self, stage: str) -> Record:
+        """What a stage left. Raises RunFolderError when it has not finished in this folder."""
+        record = self.read_record(stage)
+        if record is None:
+            raise RunFolderError(
+                f"{stage} has not finished in {self.shown(self.path)}: `python -m dedup_lib status {self.path.name}` "
+                "says how far the run is and how to go on with it"
+            )
+        return record
+
     def recorded_path(self, record: Record, name: str) -> Path:
         """Where a file lies that a stage record names; a run folder may be moved with all that is in it."""
         return self.path / str(record["files"][name])

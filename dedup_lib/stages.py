@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -265,7 +265,7 @@ def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> tuple[Recipe, int]:
     if len(recipes) > 1:
         raise RunFolderError(
             f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract "
-            "has not run in this run folder to say which ones count"
+            "has not run in this run folder to say which ones count: run it with the settings wanted, or set jobs_dir"
         )
     return recipes.popitem()
 
@@ -377,19 +377,28 @@ class SearchPlan:
         return sorted(grid | {self.threshold})
 
 
+class Bar(Protocol):
+    """A progress bar, as tqdm's is."""
+
+    total: float | None
+
+    def update(self, n: float, /) -> object:
+        """So much more is done."""
+
+
 def search_list(
     run: RunFolder,
     listed: ExtractedList,
     *,
     settings: SearchSettings,
     keeper: KeeperPolicy = FIRST_SEEN,
-    progress: Callable[[int], object] = lambda count: None,
+    bar: Bar | None = None,
 ) -> tuple[Weighed, SearchPlan]:
     """Compare every video of the list with every other.
 
     The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
-    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `progress` is called with the
-    number of pairs newly weighed.
+    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `bar` counts the pairs
+    that are compared.
 
     Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
     RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts.
@@ -420,6 +429,10 @@ def search_list(
         read = set(expected)
         urls = listed.urls
 
+        def expect(total: int) -> None:
+            if bar is not None:
+                bar.total = total
+
         def load(row: int) -> bytes | None:
             # A video that fails now may have left a fingerprint when it did not.
             stored = ledger.load_fingerprints([urls[row]]) if urls[row] in read else None
@@ -435,7 +448,8 @@ def search_list(
                 max_candidates=settings.max_candidates,
                 damp_hubs=settings.damp_hubs,
                 choose_knowing=lambda overlaid: keeper.knowing(overlaid).choose,
-                progress=progress,
+                expect=expect,
+                progress=bar.update if bar is not None else lambda count: None,
             )
         except ValueError as error:
             raise RunFolderError(
@@ -643,7 +657,10 @@ def write_summary(
     """
     rows = {"input": listed.list_rows, "text_duplicates": listed.text_duplicates, **cleaned.count_rows()}
     if rows["input"] != sum(count for name, count in rows.items() if name != "input"):
-        raise AccountingError(f"the rows of {listed.name} do not add up: {rows}")
+        raise AccountingError(
+            f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
+            "over one list"
+        )
     summary = {
         "version": __version__,
         "list": listed.name,

@@ -1,4 +1,4 @@
-"""A real browser for the tests: Debian's chromium, which reaches nothing but this machine.
+"""A real browser for the tests: Debian's chromium, which reaches nothing but this machine; and servers for it.
 
 Every request to another machine is refused, by Playwright and by the resolver of the browser, and fails the test that
 caused it; so do errors on the console and exceptions of scripts. The fixtures stand in `conftest.py`.
@@ -7,8 +7,15 @@ caused it; so do errors on the console and exceptions of scripts. The fixtures s
 from __future__ import annotations
 
 import re
+import secrets
 import shutil
-from collections.abc import Iterator
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +23,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Route, WebSocketRoute, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Route, WebSocketRoute, expect, sync_playwright
 
 # --no-sandbox: chromium refuses to start for root with it. The others keep it from calling its maker's hosts.
 FLAGS = (
@@ -30,6 +37,8 @@ FLAGS = (
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
+TIMEOUT_MS = 90_000
+"""For servers, and for what they compute."""
 AXE_DIR = Path(__file__).parent / "axe"
 
 
@@ -121,3 +130,61 @@ def violations(page: Page) -> list[str]:
         if violation["impact"] in ("serious", "critical")
         for node in violation["nodes"]
     ]
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Look again and again, and fail when it does not come to hold."""
+    end_s = time.monotonic() + TIMEOUT_MS / 1000
+    while not holds() and time.monotonic() < end_s:
+        time.sleep(0.1)
+    assert holds()
+
+
+def find_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    return port
+
+
+@contextmanager
+def serving(*words: str, cwd: Path, environment: Mapping[str, str], says: str) -> Iterator[re.Match[str]]:
+    """`python -m` these words, until it is ended; gives what it `says`, a pattern, when it is ready."""
+    with (
+        tempfile.NamedTemporaryFile("w+", suffix=".log") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", *words], cwd=cwd, env=environment, stdout=log, stderr=subprocess.STDOUT
+        ) as server,
+    ):
+        said = Path(log.name)
+        try:
+            wait_until(lambda: server.poll() is not None or re.search(says, said.read_text()) is not None)
+            ready = re.search(says, said.read_text())
+            assert ready is not None, said.read_text()
+            yield ready
+        finally:
+            server.send_signal(signal.SIGTERM)
+            try:
+                server.wait(20)
+            except subprocess.TimeoutExpired:
+                server.kill()
+
+
+@contextmanager
+def jupyterlab(project: Path, environment: Mapping[str, str]) -> Iterator[Callable[[str], str]]:
+    """JupyterLab over a folder, without the settings of the person who runs this; gives what makes a path of a file
+    in it the address that opens it."""
+    port, token = find_free_port(), secrets.token_hex(8)
+    own = {f"JUPYTER_{kind}_DIR": str(project / "jupyter" / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
+    options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", "--no-browser"]
+    # Without the question for news, which would cover a part of the page.
+    options += [f"--IdentityProvider.token={token}", "--allow-root", "--LabApp.news_url=None"]
+    with serving("jupyterlab", *options, cwd=project, environment={**environment, **own}, says="is running at"):
+        yield lambda path: f"http://127.0.0.1:{port}/lab/tree/{path}?token={token}"
+
+
+def run_all(page: Page) -> None:
+    """Run all cells of the notebook that JupyterLab shows, as a person does."""
+    # What is run before its kernel is there is not run.
+    expect(page.get_by_role("button", name=re.compile("Idle$"))).to_be_visible(timeout=TIMEOUT_MS)
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()

@@ -49,6 +49,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "memory",
         "keepers",
         "clean",
+        "compare",
         "accuracy",
         "alignment",
         "changes",
@@ -86,6 +87,7 @@ OWNERS: dict[str, set[str]] = {
     "skimage": {"demo"},
     "sqlite3": {"ledger"},
     "torch": {"encoders"},
+    "tornado": {"app"},
     "transformers": {"encoders"},
     "urllib3": {"fetch"},
     "voila": {"app"},
@@ -109,6 +111,7 @@ PURE = (
     "memory",
     "keepers",
     "clean",
+    "compare",
     "accuracy",
 )
 HEAVY = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scenes import draw_clip, each, fingerprint
+from tqdm import tqdm
 
 from dedup_lib.decide import group_copies
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
@@ -467,8 +469,8 @@ def seen(run: RunFolder, **frames: Sequence[Frames]) -> ExtractedList:
 
 
 def test_pictures_decide(run: RunFolder) -> None:
-    counts: list[int] = []
-    weighed, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), progress=counts.append)
+    with tqdm(file=io.StringIO()) as bar:
+        weighed, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), bar=bar)
     assert [(p.first, p.second, p.excerpt) for p in weighed.pairs] == [(1, 4, "")]
     assert weighed.similarities.tolist() == [pytest.approx(1.0)]
     assert (plan.measure, plan.threshold, plan.min_coverage) == ("agreement", 0.3, 0.5)
@@ -476,7 +478,7 @@ def test_pictures_decide(run: RunFolder) -> None:
     found = weighed.about(4, 1)
     assert found is not None and found.judge(plan.rules)[0] == Verdict.DUPLICATE
     assert found.cosine == pytest.approx(1.0) and found.words > 0
-    assert sum(counts) == len(weighed.evidence)
+    assert bar.n == bar.total == len(weighed.evidence)
     np.testing.assert_array_equal(np.isnan(weighed.nearest[[2, 5]]), [True, True])
 
 
