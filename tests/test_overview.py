@@ -336,7 +336,8 @@ def test_the_slider_moves_by_keys_and_draws_its_line(visit: Visit, made: MadeRun
     assert mark.get_attribute("transform") != before
     assert mark.text_content() == "0.31"
     decided = visit.page.locator("#chart-pairs .decided").get_attribute("x1")
-    assert before == f"translate({decided} 0)", "where it was, a thin line stays"
+    was = (before or "").removeprefix("translate(").split()[0]
+    assert float(was) == pytest.approx(float(decided or "nan"), abs=0.01), "where it was, a thin line stays"
 
 
 def test_tables_sort_and_groups_are_found(visit: Visit, made: MadeRun) -> None:
@@ -393,7 +394,7 @@ def test_a_run_of_thousands_of_groups_is_shared_out(
     visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "PAGE_GROUPS", 400)
-    made = make_run(tmp_path / "run", sizes=[2] * 1400, has_pictures=False)
+    made = make_run(tmp_path / "run", sizes=[2] * 1100, has_pictures=False)
     write_index(made.run.path)
     pages = sorted(path.name for path in (made.run.path / "reports").iterdir())
     groups = len(made.decide(0.3))
