@@ -401,6 +401,7 @@ def weigh_list(
     max_candidates: int,
     damp_hubs: bool,
     choose_knowing: Callable[[AbstractSet[int]], Choose] = lambda overlaid: min,
+    expect: Callable[[int], object] = lambda count: None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Weighed:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
@@ -408,7 +409,8 @@ def weigh_list(
     were nearer. `choose_knowing` says which one is kept, given the rows that bear an overlay.
 
     Rows without a fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a
-    video that is contained in another is no copy of it. `progress` is called with the number of pairs newly done.
+    video that is contained in another is no copy of it. `expect` is called with the number of pairs to be done in all,
+    as far as they are known, and `progress` with that of pairs newly done.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
     proposed = {
@@ -426,6 +428,7 @@ def weigh_list(
     pairs: list[Pair] = []
     nearest = np.full(len(fingerprints), np.nan)
     while proposed:
+        expect(len(evidence) + len(proposed))
         for rows in sorted(proposed):
             found = _weigh(proposed[rows], *map(looks_of, rows), mirrored=mirrored.get(rows))
             shorter, longer = sorted(durations_s[row] for row in rows)
@@ -594,6 +597,7 @@ COLUMNS = {
     "frames_agreeing": "pictures that agree at the same times",
     "frames_compared": "pictures compared in the part that both share, in the video where fewer of them agree",
     "offset_s": "how many seconds later the copy shows what the kept video shows",
+    "speed": "how much faster the copy runs",
     "kept_coverage": "share of the kept video that both show",
     "copy_coverage": "share of the copy that both show",
     "kept_from_s": "where that part begins in the kept video, in seconds",
@@ -641,6 +645,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
             "frames_agreeing": stretch.agreeing,
             "frames_compared": stretch.compared,
             "offset_s": round(of_copy[0] - of_kept[0], 2),
+            "speed": round(stretch.speed if kept < copy else 1 / stretch.speed, 3),
             "kept_coverage": round(of_kept[2], 3),
             "copy_coverage": round(of_copy[2], 3),
             "kept_from_s": round(of_kept[0], 2),

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
 ) WITHOUT ROWID
 """
 
-_LATER_COLUMNS = ("started", "finished", "stored", "content", "same_file_as")
+_LATER_COLUMNS = ("started", "finished", "stored", "content", "tag", "same_file_as")
 """A ledger may have been made before there were these columns of `outcomes`."""
 
 # It answers what is asked several times a second while a run goes on, without a look at the table.
@@ -65,10 +65,12 @@ CREATE TABLE IF NOT EXISTS fingerprints (
 """
 
 _WRITTEN = (*_COLUMNS, "finished", "stored")
+_INSERTED = ("recipe", "key", *_WRITTEN, "attempts")
 
 _UPSERT = f"""
-INSERT INTO outcomes (recipe, key, {", ".join(_WRITTEN)}) VALUES (:recipe, :key, {", ".join(":" + c for c in _WRITTEN)})
-ON CONFLICT (recipe, key) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in _WRITTEN)}, attempts = attempts + 1
+INSERT INTO outcomes ({", ".join(_INSERTED)}) VALUES ({", ".join(":" + c for c in _INSERTED)})
+ON CONFLICT (recipe, key) DO UPDATE SET
+    {", ".join(f"{c} = excluded.{c}" for c in _WRITTEN)}, attempts = attempts + excluded.attempts
 """
 
 
@@ -137,14 +139,16 @@ class Ledger:
         fingerprints: Mapping[str, bytes] | None = None,
         kind: str = "",
         stored: Mapping[str, str] | None = None,
+        attempts: Mapping[str, int] | None = None,
     ) -> None:
         """Write outcomes, fingerprints of one kind by URL, and by URL where vectors went, all or none of them; earlier
-        ones of the same URL are replaced."""
+        ones of the same URL are replaced. `attempts` by URL (else 1 each) are added to the earlier ones."""
         now = utc_now()
         rows = [
             asdict(outcome)
             | {"status": str(outcome.status), "recipe": self._recipe.key, "key": outcome.key}
             | {"finished": _finish(outcome) or now, "stored": (stored or {}).get(outcome.url, "")}
+            | {"attempts": (attempts or {}).get(outcome.url, 1)}
             for outcome in outcomes
         ]
         prints = [(video_key(url), kind, data) for url, data in (fingerprints or {}).items()]
@@ -247,14 +251,42 @@ class LedgerView:
 
     def load_extraction(self) -> Extraction | None:
         """The latest one; None where none has begun, or a version wrote the file that did not note it."""
+        found = self._load_extractions("ORDER BY number DESC LIMIT 1")
+        return found[0] if found else None
+
+    def load_extractions(self, recipe: str) -> list[Extraction]:
+        """Those of a recipe, the earliest first; empty where a version wrote the file that did not note them."""
+        return self._load_extractions("WHERE recipe = ? ORDER BY number", recipe)
+
+    def _load_extractions(self, condition: str, *values: str) -> list[Extraction]:
         names = [field.name for field in fields(Extraction)]
         with _explained(self._path):
             if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extractions'").fetchone():
-                return None
+                return []
+            rows = self._database.execute(f"SELECT {', '.join(names)} FROM extractions {condition}", values).fetchall()
+        return [Extraction(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def load_finishes(self, recipe: str) -> list[str]:
+        """When each outcome of a recipe was reached, in UTC, rising."""
+        with _explained(self._path):
+            rows = self._database.execute(
+                "SELECT finished FROM outcomes WHERE recipe = ? AND finished != '' ORDER BY finished", (recipe,)
+            ).fetchall()
+        return [finished for (finished,) in rows]
+
+    def load_outcome(self, recipe: str, key: str) -> Outcome | None:
+        """What became of one URL, by its key."""
+        with _explained(self._path):
             row = self._database.execute(
-                f"SELECT {', '.join(names)} FROM extractions ORDER BY number DESC LIMIT 1"
+                f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? AND key = ?", (recipe, key)
             ).fetchone()
-        return Extraction(**dict(zip(names, row, strict=True))) if row is not None else None
+        return _read_outcome(row) if row is not None else None
+
+    def load_fingerprint(self, key: str) -> bytes | None:
+        """The fingerprint of one URL, by its key."""
+        with _explained(self._path):
+            row = self._database.execute("SELECT data FROM fingerprints WHERE key = ?", (key,)).fetchone()
+        return row[0] if row is not None else None
 
     def find_alike(self, recipe: str, beginning: str, kind: str) -> list[tuple[Outcome, bytes]]:
         """Videos whose `content` begins so and that were read well, not as the same file as another, with their
@@ -262,9 +294,9 @@ class LedgerView:
         with _explained(self._path):
             rows = self._database.execute(
                 f"SELECT data, {', '.join(_COLUMNS)} FROM outcomes JOIN fingerprints USING (key) WHERE recipe = ? AND "
-                "content > ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
+                "content >= ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
                 "ORDER BY key",
-                (recipe, f"{beginning} ", f"{beginning}!", kind, Status.OK),
+                (recipe, beginning, f"{beginning}!", kind, Status.OK),
             ).fetchall()
         return [(_read_outcome(row[1:]), row[0]) for row in rows]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -40,7 +40,7 @@ from dedup_lib.ledger import Ledger
 from dedup_lib.memory import DecisionFile, RowPairs, decisions_path, load_decisions, rows_of_decisions
 from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import KEPT_STATUSES, Group, Outcome, Pair, Pooling, Recipe, Scan, Schema, Status, video_key
-from dedup_lib.run_folder import Record, RunFolder, expand_home, resolve_path, write_text_atomically
+from dedup_lib.run_folder import Record, RunFolder, expand_home, is_same_place, resolve_path, write_text_atomically
 from dedup_lib.settings import (
     FLOWS,
     CollectionsSettings,
@@ -51,12 +51,24 @@ from dedup_lib.settings import (
     UploadSettings,
 )
 from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
+from dedup_lib.sweep import describe_sweep, round_thresholds
 from dedup_lib.tables import load_list, save_table
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
 
 MOST_QUESTIONS = 50
 """Pairs that a person is asked about when fewer are doubtful."""
+
+
+OUTPUTS = {
+    "FINAL_RESULT": "unique_csv",
+    "duplicates": "report_csv",
+    "review": "review_csv",
+    "invalid_urls": "invalid_csv",
+    "failed_urls": "",
+    "featureless_urls": "",
+}
+"""The lists that 06_search_and_clean writes, as `<name>.csv` into the run folder or where this parameter says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +111,7 @@ def list_stem(path: Path) -> str:
 def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListSource:
     """The list as the user has it: `input_csv`, or the one that this run folder was last used for.
 
-    Raises RunFolderError when neither is known.
+    Raises RunFolderError when neither is known, and SettingError for a list that the run would write over.
     """
     record = run.read_record(DecodeSettings.stage)
     if not input_csv and record is None:
@@ -108,6 +120,7 @@ def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListS
             "that holds the video URLs (make demo fills outputs/demo with an example)"
         )
     path = resolve_path(input_csv or record["list"]["csv"] if record else input_csv)
+    _check_place(run, path)
     return ListSource(path=path, url_column=url_column, list_csv=path, list_rows=None, text_duplicates=0)
 
 
@@ -115,9 +128,12 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
     """The file that a stage reads: what the latest of the stages in `after` made of the list, else the list.
 
     `input_csv` names the list and may stay empty once an earlier notebook has read it in this run folder. Raises
-    RunFolderError when it is empty and none has, or when they read different lists.
+    RunFolderError when it is empty and none has, or when they read different lists, and SettingError for a list that
+    the run would write over.
     """
     named = resolve_path(input_csv) if input_csv else None
+    if named is not None:
+        _check_place(run, named)
     records = [record for stage in after if (record := run.read_record(stage)) is not None]
     lists = sorted({record["list"]["csv"] for record in records})
     if named is None and len(lists) > 1:
@@ -141,6 +157,18 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
             "the notebooks before this one with the same run_dir"
         )
     return ListSource(path=named, url_column=url_column, list_csv=named, list_rows=None, text_duplicates=0)
+
+
+def _check_place(run: RunFolder, list_csv: Path) -> None:
+    """Raises SettingError for a list that lies where 06_search_and_clean writes one."""
+    for name in OUTPUTS:
+        if is_same_place(list_csv, run.output_path("", f"{name}.csv")):
+            raise SettingError(
+                "input_csv",
+                str(list_csv),
+                f"06_search_and_clean would write its {name}.csv over it; rename or move the list, or choose another "
+                "run_dir",
+            )
 
 
 def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encoder) -> Recipe:
@@ -264,7 +292,7 @@ def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> tuple[Recipe, int]:
     if len(recipes) > 1:
         raise RunFolderError(
             f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract "
-            "has not run in this run folder to say which ones count"
+            "has not run in this run folder to say which ones count: run it with the settings wanted, or set jobs_dir"
         )
     return recipes.popitem()
 
@@ -359,6 +387,11 @@ class SearchPlan:
     sweep_high: float
 
     @property
+    def parameter(self) -> str:
+        """The setting that holds the threshold."""
+        return "cosine_thresh" if self.measure == "cosine" else "min_agreement"
+
+    @property
     def rules(self) -> Rules:
         """The knobs of a verdict."""
         return Rules(min_agreement=self.threshold, min_coverage=self.min_coverage)
@@ -371,23 +404,34 @@ class SearchPlan:
         return sorted(grid | {self.threshold})
 
 
+class Bar(Protocol):
+    """A progress bar, as tqdm's is."""
+
+    total: float | None
+
+    def update(self, n: float, /) -> object:
+        """So much more is done."""
+
+
 def search_list(
     run: RunFolder,
     listed: ExtractedList,
     *,
     settings: SearchSettings,
     keeper: KeeperPolicy = FIRST_SEEN,
-    progress: Callable[[int], object] = lambda count: None,
+    bar: Bar | None = None,
 ) -> tuple[Weighed, SearchPlan]:
     """Compare every video of the list with every other.
 
     The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
-    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `progress` is called with the
-    number of pairs newly weighed.
+    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `bar` counts the pairs
+    that are compared.
 
     Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
-    RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts.
+    RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts,
+    or an output would be written over a list.
     """
+    find_outputs(run, listed, settings=settings)
     with Store(StoreAddress.find(run)) as store:
         collection = store.open_collection(settings.collection)
         plan = _plan_search(collection, listed, settings)
@@ -414,6 +458,10 @@ def search_list(
         read = set(expected)
         urls = listed.urls
 
+        def expect(total: int) -> None:
+            if bar is not None:
+                bar.total = total
+
         def load(row: int) -> bytes | None:
             # A video that fails now may have left a fingerprint when it did not.
             stored = ledger.load_fingerprints([urls[row]]) if urls[row] in read else None
@@ -429,7 +477,8 @@ def search_list(
                 max_candidates=settings.max_candidates,
                 damp_hubs=settings.damp_hubs,
                 choose_knowing=lambda overlaid: keeper.knowing(overlaid).choose,
-                progress=progress,
+                expect=expect,
+                progress=bar.update if bar is not None else lambda count: None,
             )
         except ValueError as error:
             raise RunFolderError(
@@ -448,10 +497,9 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
         )
     if settings.decide == "cosine":
         threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
-        lowest = SWEEP_LOWS[recipe.encoder]
     else:
-        threshold, lowest = settings.min_agreement, LOWEST_DOUBTFUL_AGREEMENT
-    low = min(settings.sweep_low if settings.sweep_low is not None else lowest, threshold)
+        threshold = settings.min_agreement
+    low = min(_find_sweep_low(settings, recipe), threshold)
     high = settings.sweep_high if settings.sweep_high is not None else 1.0
     if high <= low:
         raise SettingError("sweep_high", high, f"it must lie above {low:g}, where the sweep starts")
@@ -465,6 +513,13 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
         sweep_low=low,
         sweep_high=high,
     )
+
+
+def _find_sweep_low(settings: SearchSettings, recipe: Recipe) -> float:
+    """Where a sweep starts, unless the threshold lies below it."""
+    if settings.sweep_low is not None:
+        return settings.sweep_low
+    return SWEEP_LOWS[recipe.encoder] if settings.decide == "cosine" else LOWEST_DOUBTFUL_AGREEMENT
 
 
 def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> None:
@@ -586,26 +641,52 @@ def list_questions(
     ]
 
 
+def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> dict[str, Path]:
+    """Where 06_search_and_clean writes each of its lists.
+
+    Raises SettingError where one would be written over another, or over what the run was given: the list, what the
+    notebooks before made of it, and the decisions of a person.
+    """
+    records = [record for stage in FLOWS["direct"][:-1] if (record := run.read_record(stage)) is not None]
+    taken = [(run.recorded_path(record, name), record["stage"]) for record in records for name in record["files"]]
+    taken.append((find_decisions(run, listed, settings=settings), "the decisions of a person"))
+    if listed.list_csv is not None:
+        taken.insert(0, (listed.list_csv, "the list"))
+    found = {}
+    for name, parameter in OUTPUTS.items():
+        path = run.output_path(getattr(settings, parameter) if parameter else "", f"{name}.csv")
+        for place, what in taken:
+            if is_same_place(path, place):
+                raise SettingError(
+                    parameter or name,
+                    str(path),
+                    f"this file is already that of {what}; name another one, or rename the list",
+                )
+        taken.append((path, f"{name}.csv"))
+        found[name] = path
+    return found
+
+
 def save_outputs(
-    run: RunFolder, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
+    run: RunFolder, listed: ExtractedList, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
 ) -> dict[str, Path]:
     """Save the outputs of a run as CSV; returns where each lies, that of 02_dedupe_urls included.
 
-    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    Raises RunFolderError when another process works on the run folder, or the disk refuses, and SettingError when one
+    would be written over another list.
     """
     tables = {
-        "FINAL_RESULT": (settings.unique_csv, cleaned.final),
-        "duplicates": (settings.report_csv, cleaned.duplicates),
-        "review": (settings.review_csv, review),
-        "invalid_urls": (settings.invalid_csv, cleaned.invalid),
-        "failed_urls": ("", cleaned.failed),
-        "featureless_urls": ("", cleaned.featureless),
+        "FINAL_RESULT": cleaned.final,
+        "duplicates": cleaned.duplicates,
+        "review": review,
+        "invalid_urls": cleaned.invalid,
+        "failed_urls": cleaned.failed,
+        "featureless_urls": cleaned.featureless,
     }
-    files = {}
+    files = find_outputs(run, listed, settings=settings)
     with run.locked(settings.stage):
-        for name, (given, table) in tables.items():
-            files[name] = run.output_path(given, f"{name}.csv")
-            save_table(table, files[name])
+        for name, path in files.items():
+            save_table(tables[name], path)
     deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
     # What 02 did to another list says nothing about this one.
     if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:
@@ -631,7 +712,10 @@ def write_summary(
     """
     rows = {"input": listed.list_rows, "text_duplicates": listed.text_duplicates, **cleaned.count_rows()}
     if rows["input"] != sum(count for name, count in rows.items() if name != "input"):
-        raise AccountingError(f"the rows of {listed.name} do not add up: {rows}")
+        raise AccountingError(
+            f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
+            "over one list"
+        )
     summary = {
         "version": __version__,
         "list": listed.name,
@@ -661,6 +745,38 @@ def write_summary(
     with run.locked(SearchSettings.stage):
         write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return summary
+
+
+def save_sweep(
+    run: RunFolder,
+    listed: ExtractedList,
+    *,
+    weighed: Weighed,
+    plan: SearchPlan,
+    settings: SearchSettings,
+    keeper: KeeperPolicy,
+    same: AbstractSet[tuple[int, int]],
+    different: AbstractSet[tuple[int, int]],
+) -> None:
+    """Save what other thresholds would decide as sweep.json, for the overview of the run. It is exact unless the
+    threshold lies below the usual start of a sweep: a run at another one would weigh other pairs then.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    """
+    found = describe_sweep(
+        weighed,
+        thresholds=round_thresholds(plan.sweep_low, plan.sweep_high, threshold=plan.threshold),
+        threshold=plan.threshold,
+        num_videos=len(weighed.nearest) - listed.without_vector,
+        urls=listed.urls,
+        choose=keeper.choose,
+        same=same,
+        different=different,
+    )
+    is_exact = plan.sweep_low == _find_sweep_low(settings, plan.recipe)
+    whole = {"parameter": plan.parameter, "measure": plan.measure, "is_exact": is_exact} | found
+    with run.locked(SearchSettings.stage):
+        write_text_atomically(run.sweep_path, json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def _find_stages(run: RunFolder) -> list[str]:

@@ -6,8 +6,9 @@ Runs in worker processes, because a file may hang its decoder or kill it; see `w
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -37,8 +38,8 @@ SCAN_SIDE_PX = 256
 _RATE_TO_SKIP = 20.0
 """Of videos with fewer frames a second a scan decodes every frame: those it would leave out are too far apart."""
 
-_HURRY_UNTIL_BEFORE_S = 0.3
-"""On the way to a frame, those that no other frame needs are left out until so many seconds before it."""
+_LOOK_AHEAD_S = 0.5
+"""So long before a wanted frame it is looked for, among packets that are out of order; before, none can be it."""
 
 _CONTAINERS = (
     "3g2,3gp,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mj2,mjpeg,mov,mp4,m4a,mpeg,mpegts,mpegvideo,"
@@ -107,7 +108,7 @@ def grab_frames(
     `first` takes the first ones, or all of a video with fewer. `spread` takes those shown at fractions (i + ½)/n of
     the duration, of the real one where the file's own statement is wrong; a video with fewer gives some again, so
     that positions mean the same in each of its copies. A scan takes besides a frame every `scan_step_s` seconds of the
-    first `scan_longest_s`; a step of 0 is none.
+    first `scan_longest_s`, of a video that is no longer on one way through it; a step of 0 is none.
 
     Raises VideoTrouble with the status that the video gets.
     """
@@ -115,15 +116,7 @@ def grab_frames(
     _refuse_by_content(head)
     grabber = _Grabber(stream, deadline)
     try:
-        grabbed = grabber.grab(num_frames, frame_span)
-        if not scan_step_s:
-            return grabbed
-        scanned = grabber.scan(scan_step_s, scan_longest_s)
-        return replace(
-            grabbed,
-            scanned=tuple(one.rgb for one in scanned),
-            scanned_times_s=tuple(one.time_s for one in scanned),
-        )
+        return grabber.grab(num_frames, frame_span, _Scan(scan_step_s, scan_longest_s) if scan_step_s else None)
     except (av.FFmpegError, ValueError, MemoryError, OverflowError, EOFError) as error:
         raise stream.trouble or _trouble_of(error, is_media=grabber.has_opened or _is_media(head)) from None
     finally:
@@ -179,6 +172,27 @@ class _Taken(NamedTuple):
     time_s: float
 
 
+class _Scan:
+    """A small picture every `step_s` of the first `longest_s`, taken of frames that pass by."""
+
+    def __init__(self, step_s: float, longest_s: float) -> None:
+        self.taken: list[_Taken] = []
+        self.longest_s = longest_s
+        self._step_s = step_s
+
+    def watch(self, frames: Iterator[tuple[VideoFrame, float]]) -> Iterator[tuple[VideoFrame, float]]:
+        """The same frames, from the start of a video on."""
+        self.taken.clear()
+        for frame, time_s in frames:
+            # Decoded frames may come late, but not before their step.
+            if time_s <= self.longest_s and (not self.taken or self._step(time_s) > self._step(self.taken[-1].time_s)):
+                self.taken.append(_Taken(_to_rgb(frame, SCAN_SIDE_PX), time_s))
+            yield frame, time_s
+
+    def _step(self, time_s: float) -> int:
+        return math.floor(time_s / self._step_s + 1e-3)
+
+
 class _Grabber:
     """One stream as an open container, its video, and the way through it."""
 
@@ -186,12 +200,13 @@ class _Grabber:
         self._stream = stream
         self._deadline = deadline
         self._container: InputContainer | None = None
+        self._is_at_start = False
         self._measured_s: float | None = None
         self._decoded_frames = 0
         self._shown_px = (0, 0)
         self._last_error = ""
-        self._hurry_until_s = -math.inf
-        """Up to here, frames that no other frame needs are not decoded."""
+        self._target_s = -math.inf
+        """Of the frames on the way to the one shown at this time, those that no other frame needs are not decoded."""
 
     @property
     def has_opened(self) -> bool:
@@ -204,23 +219,27 @@ class _Grabber:
 
     def _rewind(self) -> None:
         """Start afresh: not every format can seek, and of those that can, not every one finds its start again."""
+        self._target_s = -math.inf
+        if self._is_at_start:
+            return
         self.close()
         self._stream.seek(0)
         self._container = _open_container(self._stream)
         self._video = _choose_video_stream(self._container)
         self._video.thread_type = "NONE"
         self._video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        self._start_s = float((self._video.start_time or 0) * (self._video.time_base or 0))
+        # Fractions are exact, and slow for what is asked of every packet.
+        self._tick_s = float(self._video.time_base or 0)
+        self._start_s = (self._video.start_time or 0) * self._tick_s
+        self._is_at_start = True
 
-    def grab(self, num_frames: int, frame_span: str) -> GrabbedFrames:
+    def grab(self, num_frames: int, frame_span: str, scan: _Scan | None) -> GrabbedFrames:
         self._rewind()
-        taken = (
-            [self._take(frame, time_s) for frame, time_s in islice(self._decode(), num_frames)]
-            if frame_span == "first"
-            else self._spread(num_frames)
-        )
+        taken = self._first(num_frames, scan) if frame_span == "first" else self._spread(num_frames, scan)
         if not taken:
             raise VideoTrouble(Status.DECODE_ERROR, f"no frame can be decoded{self._last_error}")
+        if scan is not None and not scan.taken:
+            self._scan_alone(scan)
         width_px, height_px = self._shown_px
         return GrabbedFrames(
             facts=VideoFacts(
@@ -232,24 +251,28 @@ class _Grabber:
             frames=tuple(one.rgb for one in taken),
             positions=tuple(range(len(taken))),
             times_s=tuple(one.time_s for one in taken),
+            scanned=tuple(one.rgb for one in scan.taken) if scan is not None else (),
+            scanned_times_s=tuple(one.time_s for one in scan.taken) if scan is not None else (),
         )
 
-    def scan(self, step_s: float, longest_s: float) -> list[_Taken]:
-        """A frame every `step_s` from the start on. What ends early is no trouble here."""
+    def _scan_alone(self, scan: _Scan) -> None:
         self._rewind()
-        self._hurry_until_s = -math.inf
-        # Deblocking and the frames that no other frame needs are half of the work, and a small picture shows neither.
+        # A small picture does not show that it was not deblocked, which is a quarter of the work.
         self._video.codec_context.options |= {"skip_loop_filter": "all"}
-        # Where a stream carries no times, frames are counted, and so none may be left out.
-        if self._video.start_time is not None and float(self._video.guessed_rate or 0) >= _RATE_TO_SKIP:
-            self._video.codec_context.skip_frame = "NONREF"
-        taken: list[_Taken] = []
-        for frame, time_s in self._decode():
-            if time_s > longest_s:
+        self._finish(scan, scan.watch(self._decode()))
+
+    def _finish(self, scan: _Scan, frames: Iterator[tuple[VideoFrame, float]]) -> None:
+        """Go on until the scan is over. What ends early is no trouble here."""
+        self._hurry_to(math.inf)
+        for _, time_s in frames:
+            if time_s > scan.longest_s:
                 break
-            # Decoded frames may come late, but not before their step.
-            if not taken or math.floor(time_s / step_s + 1e-3) > math.floor(taken[-1].time_s / step_s + 1e-3):
-                taken.append(_Taken(_to_rgb(frame, SCAN_SIDE_PX), time_s))
+
+    def _first(self, num_frames: int, scan: _Scan | None) -> list[_Taken]:
+        frames = self._decode() if scan is None else scan.watch(self._decode())
+        taken = [self._take(frame, time_s) for frame, time_s in islice(frames, num_frames)]
+        if scan is not None:
+            self._finish(scan, frames)
         return taken
 
     def _take(self, frame: VideoFrame, time_s: float) -> _Taken:
@@ -258,8 +281,8 @@ class _Grabber:
         # Converted at once: decoded frames of a large picture take a hundred times the memory.
         return _Taken(_to_rgb(frame, FRAME_SIDE_PX), time_s)
 
-    def _spread(self, num_frames: int) -> list[_Taken]:
-        taken = self._take_at(num_frames, self._stated_duration_s() or self._measured_duration_s())
+    def _spread(self, num_frames: int, scan: _Scan | None) -> list[_Taken]:
+        taken = self._take_at(num_frames, self._stated_duration_s() or self._measured_duration_s(), scan)
         if taken is None:
             # The file states more than it holds. A stream cut short is damage; a container that counts its
             # sound, or guesses, is not, and the frames are taken over what is really there.
@@ -269,22 +292,30 @@ class _Grabber:
                 raise VideoTrouble(
                     Status.DECODE_ERROR, f"the file is cut off: {real_s:.1f} s of {stated_s:.1f} s are there"
                 )
-            taken = self._take_at(num_frames, real_s) or []
+            taken = self._take_at(num_frames, real_s, scan) or []
         return taken
 
-    def _take_at(self, num_frames: int, duration_s: float) -> list[_Taken] | None:
-        """Frames at fractions of `duration_s`, or None when the video ends before the last of them."""
+    def _take_at(self, num_frames: int, duration_s: float, scan: _Scan | None) -> list[_Taken] | None:
+        """Frames at fractions of `duration_s`, or None when the video ends before the last of them. A scan that would
+        pass them all is done along the way."""
         taken: list[_Taken] = []
         way: _Way | None = None
+        whole: Iterator[tuple[VideoFrame, float]] | None = None
+        if scan is not None and duration_s <= scan.longest_s:
+            self._rewind()
+            whole = scan.watch(self._decode())
+            way = _Way(whole)
         for index in range(num_frames):
             target_s = duration_s * (index + 0.5) / num_frames
-            if way is None or self._is_seeking_shorter(way.time_s, target_s):
+            if way is None or (whole is None and self._is_seeking_shorter(way.time_s, target_s)):
                 way = _Way(self._decode_from(target_s))
             self._hurry_to(target_s)
             shown = way.go_to(target_s)
             if shown is None:
                 return None
             taken.append(self._take(*shown))
+        if scan is not None and whole is not None:
+            self._finish(scan, whole)
         return taken
 
     def _is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
@@ -299,10 +330,9 @@ class _Grabber:
         return found >= 0 and float(entries[found].timestamp * self._video.time_base) - self._start_s > here_s
 
     def _hurry_to(self, target_s: float) -> None:
-        """Leave out frames that no other frame needs until shortly before the target."""
-        rate = float(self._video.guessed_rate or 0)
+        """Leave out frames that no other frame needs, up to the one shown at the target."""
         # Of a slide show, each frame may be shown for long: none is left out.
-        self._hurry_until_s = target_s - max(_HURRY_UNTIL_BEFORE_S, 4 / rate) if rate >= _RATE_TO_SKIP else -math.inf
+        self._target_s = target_s if float(self._video.guessed_rate or 0) >= _RATE_TO_SKIP else -math.inf
 
     def _decode_from(self, target_s: float) -> Iterator[tuple[VideoFrame, float]]:
         """Frames from a key frame at or before `target_s`; from the start where seeking leads to none."""
@@ -323,12 +353,11 @@ class _Grabber:
     def _decode(self) -> Iterator[tuple[VideoFrame, float]]:
         """Frames from here on, each with its seconds since the first one."""
         count = 0
-        for packet in self._packets():
-            if packet.pts is not None and packet.pts * packet.time_base - self._start_s < self._hurry_until_s:
-                self._video.codec_context.skip_frame = "NONREF"
-            elif self._hurry_until_s > -math.inf:
-                self._video.codec_context.skip_frame = "DEFAULT"
-                self._hurry_until_s = -math.inf
+        ahead: deque[av.Packet[VideoStream]] = deque()
+        packets = self._packets()
+        while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
+            is_passed_over = self._is_passed_over(packet, ahead, packets)
+            self._video.codec_context.skip_frame = "NONREF" if is_passed_over else "DEFAULT"
             try:
                 decoded = packet.decode()
             except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError) as error:
@@ -346,12 +375,42 @@ class _Grabber:
                     yield frame, self._untimed_s(count) if frame.time is None else max(0.0, frame.time - self._start_s)
                     count += 1
 
+    def _is_passed_over(
+        self,
+        packet: av.Packet[VideoStream],
+        ahead: deque[av.Packet[VideoStream]],
+        packets: Iterator[av.Packet[VideoStream]],
+    ) -> bool:
+        """Whether the frame of a packet is shown, and replaced by another, before the target. Packets come in the order
+        of decoding: those that may hold a later frame are read `ahead`."""
+        time_s = self._time_s(packet.pts)
+        if time_s is None or time_s >= self._target_s:
+            return False
+        if time_s < self._target_s - _LOOK_AHEAD_S:
+            return True
+        while True:
+            # No packet shows its frame before it is decoded.
+            decoded_s = self._time_s((ahead[-1] if ahead else packet).dts)
+            if decoded_s is None or decoded_s > self._target_s:
+                break
+            following = next(packets, None)
+            if following is None:
+                break
+            ahead.append(following)
+        shown_s = (self._time_s(one.pts) for one in ahead)
+        return any(one_s is not None and time_s < one_s <= self._target_s for one_s in shown_s)
+
+    def _time_s(self, stamp: int | None) -> float | None:
+        """Seconds since the first frame."""
+        return None if stamp is None else stamp * self._tick_s - self._start_s
+
     def _untimed_s(self, count: int) -> float:
         """When frame `count` is shown in a bare stream (H.264 without a container) that carries no times."""
         return float(count / (self._video.guessed_rate or 25))
 
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
         assert self._container is not None
+        self._is_at_start = False
         packets = self._container.demux(self._video)
         while True:
             self._deadline.remaining_s()
@@ -371,6 +430,7 @@ class _Grabber:
         assert self._container is not None
         if self._video.time_base is None:
             return False
+        self._is_at_start = False
         try:
             self._container.seek(
                 round((seek_s + self._start_s) / self._video.time_base), stream=self._video, backward=True

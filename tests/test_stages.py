@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from scenes import draw_clip, each, fingerprint
+from tqdm import tqdm
 
+from dedup_lib.clean import CleanedList
 from dedup_lib.decide import group_copies
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
@@ -48,6 +51,7 @@ from dedup_lib.stages import (
     manage_collections,
     open_decisions,
     save_outputs,
+    save_sweep,
     search_list,
     upload_jobs,
     write_summary,
@@ -466,8 +470,8 @@ def seen(run: RunFolder, **frames: Sequence[Frames]) -> ExtractedList:
 
 
 def test_pictures_decide(run: RunFolder) -> None:
-    counts: list[int] = []
-    weighed, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), progress=counts.append)
+    with tqdm(file=io.StringIO()) as bar:
+        weighed, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), bar=bar)
     assert [(p.first, p.second, p.excerpt) for p in weighed.pairs] == [(1, 4, "")]
     assert weighed.similarities.tolist() == [pytest.approx(1.0)]
     assert (plan.measure, plan.threshold, plan.min_coverage) == ("agreement", 0.3, 0.5)
@@ -475,7 +479,7 @@ def test_pictures_decide(run: RunFolder) -> None:
     found = weighed.about(4, 1)
     assert found is not None and found.judge(plan.rules)[0] == Verdict.DUPLICATE
     assert found.cosine == pytest.approx(1.0) and found.words > 0
-    assert sum(counts) == len(weighed.evidence)
+    assert bar.n == bar.total == len(weighed.evidence)
     np.testing.assert_array_equal(np.isnan(weighed.nearest[[2, 5]]), [True, True])
 
 
@@ -638,7 +642,7 @@ def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[
     groups = group_copies(weighed.pairs, threshold=plan.threshold, choose=keeper.choose, same=same, different=different)
     review = list_doubtful(listed, groups=groups, weighed=weighed, plan=plan, decided=same | different)
     cleaned = clean_by_evidence(listed, groups=groups, weighed=weighed, plan=plan, keeper=keeper, auto_clean=True)
-    files = save_outputs(run, cleaned, review=review, settings=settings)
+    files = save_outputs(run, listed, cleaned, review=review, settings=settings)
     summary = write_summary(
         run,
         listed=listed,
@@ -651,6 +655,51 @@ def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[
         files=files,
     )
     return summary, files
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["FINAL_RESULT.csv", "duplicates.csv", "review.csv", "invalid_urls.csv", "failed_urls.csv", "featureless_urls.csv"],
+)
+def test_a_list_that_a_run_would_write_over_is_refused_at_once(run: RunFolder, root: Path, name: str) -> None:
+    (run.path / name).write_text("url\nhttps://h/1\n")
+    (root / "link.csv").symlink_to(run.path / name)
+    for given in (str(run.path / name), f"outputs/mine/../mine/{name}", "link.csv"):
+        with pytest.raises(SettingError, match=rf"input_csv = .*would write its {name} over it; rename or move"):
+            find_first_list(run, input_csv=given, url_column="")
+        with pytest.raises(SettingError, match=f"would write its {name} over it"):
+            find_list(run, input_csv=given, url_column="", after=AFTER)
+    # In the folder of another run it is a list as any other.
+    assert find_first_list(RunFolder("outputs/other"), input_csv=str(run.path / name), url_column="").stem == name[:-4]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "place", "whose"),
+    [
+        ("unique_csv", "../ads.csv", "the list"),
+        ("report_csv", "../decisions.csv", "the decisions of a person"),
+        ("review_csv", "ads.unique.csv", "02_dedupe_urls"),
+        ("invalid_csv", "ads.duplicates.csv", "02_dedupe_urls"),
+        ("report_csv", "FINAL_RESULT.csv", "FINAL_RESULT.csv"),
+        ("invalid_csv", "./review.csv", "review.csv"),
+    ],
+)
+def test_no_output_is_written_over_another_list(run: RunFolder, parameter: str, place: str, whose: str) -> None:
+    fill(run, STORED)
+    listed = extracted(run, text_duplicates=2)
+    source = find_first_list(run, input_csv=str(run.path.parent / "ads.csv"), url_column="")
+    files = {"output_csv": run.path / "ads.unique.csv", "text_duplicates": run.path / "ads.duplicates.csv"}
+    run.write_record(dedupe_settings(), counts={}, files=files, details=source.as_record("url", rows=8))
+    before = {path: path.read_bytes() for path in run.path.parent.rglob("*.csv")}
+    settings = search_settings(**{parameter: place})
+    cleaned = CleanedList(**dict.fromkeys(("final", "duplicates", "invalid", "failed", "featureless"), pd.DataFrame()))
+    for go in (
+        lambda: search_list(run, listed, settings=settings),
+        lambda: save_outputs(run, listed, cleaned, review=pd.DataFrame(), settings=settings),
+    ):
+        with pytest.raises(SettingError, match=rf"this file is already that of {whose}; name another one"):
+            go()
+    assert before == {path: path.read_bytes() for path in run.path.parent.rglob("*.csv")}
 
 
 def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
@@ -704,6 +753,34 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
     failed = load_list(files["failed_urls"])
     assert failed["status"].tolist() == ["timeout", "pending"]
     assert files["invalid_urls"].read_text(encoding="utf-8") == "url,status,reason,n\n"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "low", "is_exact"), [(0.9, None, True), (0.4, None, False), (0.4, 0.3, True), (0.9, 0.3, True)]
+)
+def test_other_thresholds_are_saved_for_the_overview(
+    run: RunFolder, threshold: float, low: float | None, is_exact: bool
+) -> None:
+    fill(run, STORED)
+    listed = extracted(run)
+    settings = search_settings(cosine_thresh=threshold, sweep_low=low)
+    weighed, plan = search_list(run, listed, settings=settings)
+    save_sweep(
+        run,
+        listed,
+        weighed=weighed,
+        plan=plan,
+        settings=settings,
+        keeper=KeeperPolicy(name="first_seen", traits=listed.traits),
+        same=frozenset(),
+        different=frozenset(),
+    )
+    sweep = json.loads(run.sweep_path.read_text(encoding="utf-8"))
+    assert (sweep["parameter"], sweep["threshold"], sweep["is_exact"]) == ("cosine_thresh", threshold, is_exact)
+    assert threshold in sweep["thresholds"] and sweep["thresholds"] == sorted(sweep["thresholds"])
+    groups = group_copies(weighed.pairs, threshold=threshold)
+    assert sweep["points"]["groups"][sweep["thresholds"].index(threshold)] == len(groups)
+    assert sweep["compared"] == 4
 
 
 def test_text_duplicates_of_another_list_are_not_those_of_this_one(run: RunFolder) -> None:
