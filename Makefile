@@ -39,16 +39,16 @@ check: $(VENV)/dev.stamp ## lint, formatting, types, notebooks without outputs
 	@$(BIN)/mypy
 	@$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id $(NOTEBOOKS))
 
-server: .venv-server/server.stamp ## run a Milvus server that only this machine reaches, until Ctrl-C: make server [PORT=19530]
-	@$(PYTHON) tools/milvus_server.py $(if $(PORT),--port "$(PORT)")
-
-server-setup: .venv-server/server.stamp ## prepare .venv-server with a Milvus server, for `make server` and its tests
-
 reference: $(VENV)/runtime.stamp ## write docs/reference.md from the code
 	@$(BIN)/python tools/reference.py
 
 pictures: $(VENV)/dev.stamp ## run the demo and write the README's pictures, docs/images/*.png (needs chromium)
 	@$(BIN)/python tools/pictures.py
+
+server: .venv-server/server.stamp ## run a Milvus server that only this machine reaches, until Ctrl-C: make server [PORT=19530]
+	@$(PYTHON) tools/milvus_server.py $(if $(PORT),--port "$(PORT)")
+
+server-setup: .venv-server/server.stamp ## prepare .venv-server with a Milvus server, for `make server` and its tests
 
 lock: ## resolve the requirements anew and write constraints.txt
 	@$(PYTHON) tools/setup_venv.py lock

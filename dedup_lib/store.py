@@ -60,7 +60,7 @@ _LOAD_POLL_S = 0.05
 _NOT_LOADED = 101
 """Code of the error for a collection that is not in the store's memory, as after a restart of the server."""
 
-_SIGNS_OF_ABSENCE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "illegal connection params", "Timeout")
+_SIGNS_OF_ABSENCE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "illegal connection params", "Timeout", "timeout")
 """In what the transport says of a server that does not answer, or not in time."""
 
 _NLIST = 128
