@@ -7,28 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.errors import ListError
-from dedup_lib.records import Group, Hit, Pair, SweepPoint, Vectors, VideoVectors
-from dedup_lib.vectors import DECIMALS, cosines
-
-Search = Callable[[Vectors, int], list[list[Hit]]]
-"""Vectors (N, D) and a number of neighbours to the neighbours of each, best first."""
+from dedup_lib.joins import CROWD, Proposal, VectorTable, check_pairs
+from dedup_lib.records import Group, Pair, SweepPoint
+from dedup_lib.vectors import DECIMALS
 
 Choose = Callable[[Sequence[int]], int]
 """Rows that are alike, in list order, to the one that is kept."""
 
 Node = TypeVar("Node", int, str)
-
-_SLACK = 1e-4
-"""A store computes in float32: candidates this far below the floor are computed again before they are dropped."""
-
-_PAIRS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,13 +30,16 @@ class Scored:
     """All pairs of a list from `floor` up, and how near each video's nearest one is.
 
     `nearest` is float64 (N,), NaN for a video without a vector or without a neighbour. `searched_deeper` counts
-    the vectors whose list of neighbours came back full of matches and was asked for again.
+    the vectors whose list of neighbours came back full of matches and was asked for again. `crowds` are rows, rising,
+    of very many videos with the very same vectors: all pairs of such rows have a similarity of 1, and only the first
+    row stands in `pairs`.
     """
 
     pairs: tuple[Pair, ...]
     nearest: NDArray[np.float64]
     floor: float
     searched_deeper: int
+    crowds: tuple[tuple[int, ...], ...] = ()
 
     @property
     def similarities(self) -> NDArray[np.float64]:
@@ -55,100 +52,51 @@ def is_match(similarity: float, threshold: float) -> bool:
     return similarity >= threshold
 
 
-def video_similarity(first: VideoVectors, second: VideoVectors) -> float:
-    """How alike two videos are: the mean cosine of frames at the same position.
+def score_pairs(table: VectorTable, proposal: Proposal, *, rows: int, floor: float, max_pairs: int) -> Scored:
+    """Compute how alike the proposed pairs are, and give those at `floor` or above as pairs of rows of a list.
 
-    A position that one of them lacks (its frame was flat) counts as 0, so that a single shared frame does not
-    make two videos alike.
+    Rows that are not in the table have no vector and no pair. Raises SettingError for more than `max_pairs` pairs.
     """
-    return float(_similarities([first, second], np.array([[0, 1]]))[0])
-
-
-def score_pairs(
-    videos: Sequence[VideoVectors | None], *, search: Search, floor: float, top_k: int, largest_top_k: int
-) -> Scored:
-    """Compare every video with every other by a store's search, and give the pairs at `floor` or above.
-
-    A list of neighbours that is full of candidates may have been cut: it is asked for again, four times as long,
-    until its end lies below the floor. At `largest_top_k` the vector is compared with all others directly.
-    Rows of `videos` that are None have no vector and no pair. No pair is missed where `floor` is above 0; below it,
-    videos that lack positions can be more alike than any two of their frames, and such pairs may be.
-    """
-    rows: dict[str, list[int]] = {}
-    for row, video in enumerate(videos):
-        if video is not None:
-            rows.setdefault(video.key, []).append(row)
-    present = [video for video in videos if video is not None]
-    candidates: set[tuple[int, int]] = set()
-    deepened = 0
-    if present:
-        vectors = np.concatenate([video.vectors for video in present])
-        owners = np.array([row for row, video in enumerate(videos) if video is not None for _ in video.positions])
-        waiting, limit = np.arange(len(vectors)), top_k
-        while len(waiting):
-            cut = []
-            for index, hits in zip(waiting, search(vectors[waiting], limit), strict=True):
-                owner = int(owners[index])
-                candidates.update(_candidates_of(owner, hits, rows, floor))
-                if len(hits) == limit and hits[-1].cosine >= floor - _SLACK:
-                    cut.append(index)
-            if limit < largest_top_k:
-                deepened += len(cut)
-                waiting, limit = np.array(cut, dtype=int), min(limit * 4, largest_top_k)
-                continue
-            for index in cut:
-                near = np.flatnonzero(vectors @ vectors[index] >= floor - _SLACK)
-                owner = int(owners[index])
-                candidates.update(_ordered(owner, int(owners[other])) for other in near if owners[other] != owner)
-            break
-    ordered = np.array(sorted(candidates), dtype=int).reshape(-1, 2)
-    similarities = _similarities(videos, ordered)
-    nearest = np.full(len(videos), np.nan)
-    for side in (0, 1):
-        np.fmax.at(nearest, ordered[:, side], similarities)
-    pairs = tuple(
-        Pair(first=int(first), second=int(second), similarity=float(similarity))
-        for (first, second), similarity in zip(ordered, similarities, strict=True)
-        if is_match(similarity, floor)
+    similarities = table.compare(proposal.first, proposal.second)
+    found = np.full(len(table), np.nan)
+    for side in (proposal.first, proposal.second):
+        np.fmax.at(found, side, similarities)
+    found = np.where(np.isnan(found), np.round(np.clip(proposal.nearest.astype(np.float64), -1, 1), DECIMALS), found)
+    nearest = np.full(rows, np.nan)
+    for line, members in enumerate(table.rows):
+        nearest[members] = found[line] if len(members) == 1 else 1.0
+    shown = [members if len(members) <= CROWD else members[:1] for members in table.rows]
+    sizes = np.array([len(members) for members in shown], dtype=int)
+    kept = np.array([is_match(similarity, floor) for similarity in similarities], dtype=bool)
+    first, second = proposal.first[kept], proposal.second[kept]
+    check_pairs(int(sizes[first] @ sizes[second] + (sizes * (sizes - 1) // 2).sum()), floor=floor, most=max_pairs)
+    pairs = [
+        _pair(int(one), int(other), float(similarity))
+        for left, right, similarity in zip(first, second, similarities[kept], strict=True)
+        for one in shown[left]
+        for other in shown[right]
+    ]
+    pairs += [
+        _pair(one, other, 1.0)
+        for members in shown
+        if len(members) > 1
+        for one, other in combinations(members.tolist(), 2)
+    ]
+    return Scored(
+        pairs=tuple(sorted(pairs)),
+        nearest=nearest,
+        floor=floor,
+        searched_deeper=proposal.searched_deeper,
+        crowds=tuple(tuple(members.tolist()) for members in table.rows if len(members) > CROWD),
     )
-    return Scored(pairs=pairs, nearest=nearest, floor=floor, searched_deeper=deepened)
 
 
-def _candidates_of(owner: int, hits: Sequence[Hit], rows: dict[str, list[int]], floor: float) -> set[tuple[int, int]]:
-    """Pairs worth computing: every neighbour near the floor, and the nearest one however far it is."""
-    found: set[tuple[int, int]] = set()
-    for hit in hits:
-        if found and hit.cosine < floor - _SLACK:
-            break
-        found.update(_ordered(owner, other) for other in rows.get(hit.video, ()) if other != owner)
-    return found
+def _pair(one: int, other: int, similarity: float) -> Pair:
+    return Pair(first=min(one, other), second=max(one, other), similarity=similarity)
 
 
 def _ordered(first: int, second: int) -> tuple[int, int]:
     return (first, second) if first < second else (second, first)
-
-
-def _similarities(videos: Sequence[VideoVectors | None], pairs: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Similarity of each pair of rows (N, 2), float64 (N,)."""
-    result = np.zeros(len(pairs))
-    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-        chunk = pairs[start : start + _PAIRS_AT_ONCE]
-        lefts, rights, places, counts = [], [], [], np.ones(len(chunk))
-        for place, (first, second) in enumerate(chunk):
-            left, right = videos[first], videos[second]
-            assert left is not None
-            assert right is not None
-            counts[place] = max(len(left.positions), len(right.positions))
-            at = {position: index for index, position in enumerate(right.positions)}
-            for index, position in enumerate(left.positions):
-                if position in at:
-                    lefts.append(left.vectors[index])
-                    rights.append(right.vectors[at[position]])
-                    places.append(place)
-        if places:
-            sums = np.bincount(places, weights=cosines(np.stack(lefts), np.stack(rights)), minlength=len(chunk))
-            result[start : start + len(chunk)] = np.round(sums / counts, DECIMALS)
-    return result
 
 
 def group_copies(
@@ -158,6 +106,7 @@ def group_copies(
     choose: Choose = min,
     same: Collection[tuple[int, int]] = (),
     different: Collection[tuple[int, int]] = (),
+    crowds: Sequence[Sequence[int]] = (),
 ) -> list[Group]:
     """Decide which videos are kept: among videos that hang together by matches, `choose` names one to keep, all that
     match it are its copies, and so on with those that are left.
@@ -172,9 +121,14 @@ def group_copies(
     units do not match, and of two that match the same kept video the more alike is its copy. A video that is an
     excerpt of another one that it matches is not kept in its place, whatever `choose` would say.
 
+    Of the rows of a crowd, which are the same by their vectors, `pairs` holds the first (see `Scored`): they go to one
+    group, but for those that a person decided about.
+
     Raises ListError where rows joined by `same` are `different`.
     """
-    units = _Units(same, different)
+    pairs, crowds = _show_decided(pairs, crowds, {row for pair in (*same, *different) for row in pair})
+    crowd_of = {row: crowd[0] for crowd in crowds for row in crowd}
+    units = _Units([*same, *((crowd[0], row) for crowd in crowds for row in crowd[1:])], different)
     matches: dict[int, dict[int, float]] = {unit: {} for unit in units.joined}
     told: dict[tuple[int, int], float] = {}
     cut_inside: set[int] = set()
@@ -229,7 +183,8 @@ def group_copies(
     def similarity(keeper: int, copy: int) -> float:
         kept, unit = units.of(keeper), units.of(copy)
         if kept in units.joined or unit in units.joined:
-            return told.get(_ordered(keeper, copy), math.nan)
+            one, other = crowd_of.get(keeper, keeper), crowd_of.get(copy, copy)
+            return 1.0 if one == other else told.get(_ordered(one, other), math.nan)
         return matches[kept][unit]
 
     groups: list[Group] = []
@@ -239,6 +194,26 @@ def group_copies(
             similarities = tuple(similarity(keeper, copy) for copy in copies)
             groups.append(Group(number=len(groups) + 1, kept=keeper, copies=copies, similarities=similarities))
     return groups
+
+
+def _show_decided(
+    pairs: Sequence[Pair], crowds: Sequence[Sequence[int]], decided: Collection[int]
+) -> tuple[Sequence[Pair], list[Sequence[int]]]:
+    """The pairs with those of every row of a crowd that a person decided about, and the crowds without these rows."""
+    shown: dict[int, list[int]] = {}
+    left: list[Sequence[int]] = []
+    for crowd in crowds:
+        rest = [row for row in crowd if row not in decided]
+        shown[crowd[0]] = [row for row in crowd if row in decided] + rest[:1]
+        left += [rest] if len(rest) > 1 else []
+    if all(rows == [first] for first, rows in shown.items()):
+        return pairs, left
+    spread = [
+        replace(pair, first=min(rows), second=max(rows))
+        for pair in pairs
+        for rows in product(shown.get(pair.first, [pair.first]), shown.get(pair.second, [pair.second]))
+    ]
+    return [*spread, *(_pair(*rows, 1.0) for of in shown.values() for rows in combinations(of, 2))], left
 
 
 class _Units:
@@ -301,12 +276,13 @@ def sweep_thresholds(
     choose: Choose = min,
     same: Collection[tuple[int, int]] = (),
     different: Collection[tuple[int, int]] = (),
+    crowds: Sequence[Sequence[int]] = (),
 ) -> list[SweepPoint]:
     """What each threshold would decide over the same pairs; `num_videos` is the number of videos compared, `same` and
-    `different` are what a person said."""
+    `different` are what a person said, and `crowds` as in `group_copies`."""
     points = []
     for threshold in thresholds:
-        groups = group_copies(pairs, threshold=threshold, choose=choose, same=same, different=different)
+        groups = group_copies(pairs, threshold=threshold, choose=choose, same=same, different=different, crowds=crowds)
         duplicates = sum(len(group.copies) for group in groups)
         points.append(
             SweepPoint(

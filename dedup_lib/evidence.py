@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -371,6 +372,16 @@ class Weighed(Scored):
         return found
 
     @cached_property
+    def shown_by(self) -> Mapping[int, int]:
+        """The row that stands in pairs for each row of a crowd."""
+        return {row: crowd[0] for crowd in self.crowds for row in crowd}
+
+    def similarity_of(self, first: int, second: int) -> float | None:
+        """How near two rows are, None where they were not compared or are too far from each other."""
+        one, other = (self.shown_by.get(row, row) for row in (first, second))
+        return 1.0 if one == other else self.neighbours_of.get(one, {}).get(other)
+
+    @cached_property
     def overlaid(self) -> AbstractSet[int]:
         """The rows that bear a logo or the like that one of their copies lacks."""
         return _find_overlaid(self.pairs, self.evidence)
@@ -383,6 +394,7 @@ class Weighed(Scored):
             nearest=scored.nearest,
             floor=scored.floor,
             searched_deeper=scored.searched_deeper,
+            crowds=scored.crowds,
             evidence={},
         )
 
@@ -415,6 +427,11 @@ def weigh_list(
         (pair.first, pair.second): Evidence(first=pair.first, second=pair.second, cosine=pair.similarity)
         for pair in near
     }
+    # Of a crowd, each with the first of them.
+    for crowd in scored.crowds:
+        for first, second in product(crowd[:max_candidates], crowd):
+            if first < second:
+                proposed[first, second] = Evidence(first=first, second=second, cosine=1.0)
     mirrored: dict[tuple[int, int], bool | None] = {}
     for candidate in propose_pairs(fingerprints, most=max_candidates, damp_hubs=damp_hubs):
         rows = candidate.first, candidate.second
@@ -614,7 +631,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
     evidence = weighed.about(kept, copy)
     row: dict[str, object] = dict.fromkeys(name for name in COLUMNS if name != "next_similarity")
     if evidence is None:
-        similarity = weighed.neighbours_of.get(kept, {}).get(copy)
+        similarity = weighed.similarity_of(kept, copy)
         # Only a person brings together what was never compared.
         is_same = similarity is None or is_match(similarity, rules.min_agreement)
         return row | {
@@ -655,7 +672,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
 
 def find_next_similarity(weighed: Weighed, *, row: int, group: Collection[int]) -> float | None:
     """How near the nearest video outside its group is to one, None where it was compared with none."""
-    others = weighed.neighbours_of.get(row, {})
+    others = weighed.neighbours_of.get(weighed.shown_by.get(row, row), {})
     return max((similarity for other, similarity in others.items() if other not in group), default=None)
 
 

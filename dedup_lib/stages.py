@@ -6,9 +6,10 @@ The notebooks hold parameters, prose and pictures; what they do to a run is here
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,33 @@ from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_vi
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.fingerprints import StoredFingerprints
 from dedup_lib.jobs import load_jobs
+from dedup_lib.joins import (
+    Audit,
+    Proposal,
+    VectorTable,
+    audit_proposal,
+    choose_search,
+    find_device,
+    join_by_search,
+    join_exactly,
+)
 from dedup_lib.keepers import FIRST_SEEN, KeeperPolicy, Traits
 from dedup_lib.ledger import Ledger
 from dedup_lib.memory import DecisionFile, RowPairs, decisions_path, load_decisions, rows_of_decisions
 from dedup_lib.monitor import ResourceMonitor
-from dedup_lib.records import KEPT_STATUSES, Group, Outcome, Pair, Pooling, Recipe, Scan, Schema, Status, video_key
+from dedup_lib.records import (
+    KEPT_STATUSES,
+    Group,
+    Outcome,
+    Pair,
+    Pooling,
+    Recipe,
+    Scan,
+    Schema,
+    Status,
+    VideoVectors,
+    video_key,
+)
 from dedup_lib.run_folder import Record, RunFolder, expand_home, resolve_path, write_text_atomically
 from dedup_lib.settings import (
     FLOWS,
@@ -49,8 +72,9 @@ from dedup_lib.settings import (
     ExtractSettings,
     SearchSettings,
     UploadSettings,
+    parse_numbers,
 )
-from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
+from dedup_lib.store import LARGEST_TOP_K, READ_ROWS, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
 from dedup_lib.tables import load_list, save_table
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
@@ -345,6 +369,20 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SearchDone:
+    """How the vectors were searched for pairs."""
+
+    method: str
+    """exact or ann."""
+    why: str
+    on: str
+    """The device that compared all with all, or the store whose index proposed."""
+    index: str = ""
+    audit: Audit | None = None
+    """How much of what is there the index found; None where all were compared with all."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchPlan:
     """The numbers that a search is made with, the encoder's own in place of those left empty."""
 
@@ -357,6 +395,8 @@ class SearchPlan:
     min_coverage: float
     sweep_low: float
     sweep_high: float
+    search: SearchDone | None = None
+    """None before it was done."""
 
     @property
     def rules(self) -> Rules:
@@ -391,27 +431,17 @@ def search_list(
     with Store(StoreAddress.find(run)) as store:
         collection = store.open_collection(settings.collection)
         plan = _plan_search(collection, listed, settings)
-        expected = listed.find_read()
-        stored = collection.load_vectors(expected)
-        missing = [url for url in expected if url not in stored]
-        if missing:
-            raise StoreError(
-                f"{len(missing)} of {len(expected)} videos have no vector in the collection {settings.collection!r}, "
-                f"such as {missing[0]}: run 03_extract again (direct flow) or 05_upload (batch flow) first"
-            )
+        table = _load_table(run, collection, listed)
         by_cosine = settings.decide == "cosine"
-        scored = score_pairs(
-            [stored.get(url) for url in listed.urls],
-            search=collection.search,
-            floor=plan.sweep_low if by_cosine else SWEEP_LOWS[plan.recipe.encoder],
-            top_k=settings.top_k,
-            largest_top_k=LARGEST_TOP_K,
-        )
+        floor = plan.sweep_low if by_cosine else SWEEP_LOWS[plan.recipe.encoder]
+        proposal, done = _propose(table, collection, listed, settings=settings, floor=floor, store=str(store.address))
+        plan = replace(plan, search=done)
+    scored = score_pairs(table, proposal, rows=len(listed.urls), floor=floor, max_pairs=settings.max_pairs)
     if by_cosine:
         return Weighed.by_cosine(scored), plan
     with Ledger(run.ledger_path, plan.recipe) as ledger:
-        _check_fingerprints(run, ledger, expected)
-        read = set(expected)
+        _check_fingerprints(run, ledger, listed.find_read())
+        read = set(listed.find_read())
         urls = listed.urls
 
         def load(row: int) -> bytes | None:
@@ -436,6 +466,76 @@ def search_list(
                 f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, and {FINGERPRINT_REMEDY}"
             ) from None
     return weighed, plan
+
+
+def _load_table(run: RunFolder, collection: Collection, listed: ExtractedList) -> VectorTable:
+    """The vectors of the list, taken out of the store once. Raises StoreError where some are missing."""
+    rows: dict[str, list[int]] = {}
+    for row, url in enumerate(listed.urls):
+        if outcome_of_row(url, listed.outcomes).status == Status.OK:
+            rows.setdefault(url, []).append(row)
+    wanted = list(rows)
+    missing: list[str] = []
+
+    def load() -> Iterator[tuple[int, VideoVectors]]:
+        for start in range(0, len(wanted), READ_ROWS):
+            urls = wanted[start : start + READ_ROWS]
+            stored = collection.load_vectors(urls)
+            missing.extend(url for url in urls if url not in stored)
+            for url, vectors in stored.items():
+                for row in rows[url]:
+                    yield row, vectors
+
+    positions = collection.recipe.num_frames if collection.holds_frames else 1
+    table = VectorTable.collect(load(), positions=positions, dimension=collection.facts.dimension, folder=run.path)
+    if missing:
+        raise StoreError(
+            f"{len(missing)} of {len(rows)} videos have no vector in the collection {collection.facts.name!r}, "
+            f"such as {missing[0]}: run 03_extract again (direct flow) or 05_upload (batch flow) first"
+        )
+    return table
+
+
+def _propose(
+    table: VectorTable,
+    collection: Collection,
+    listed: ExtractedList,
+    *,
+    settings: SearchSettings,
+    floor: float,
+    store: str,
+) -> tuple[Proposal, SearchDone]:
+    """The pairs that vectors propose, and how they were searched.
+
+    Raises SettingError when the index found less than `min_recall` of what is there.
+    """
+    method, why = choose_search(settings.search, videos=len(table), width=table.width)
+    if method == "exact":
+        device = find_device(videos=len(table), width=table.width)
+        proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, device=device)
+        return proposal, SearchDone(method=method, why=why, on=device)
+    collection.ensure_index(settings.index, parse_numbers("index_params", settings.index_params))
+    params = parse_numbers("search_params", settings.search_params)
+    urls = listed.urls
+    proposal = join_by_search(
+        table,
+        partial(collection.search, params=params),
+        floor=floor,
+        top_k=settings.top_k,
+        largest_top_k=LARGEST_TOP_K,
+        max_pairs=settings.max_pairs,
+        line_of={video_key(urls[row]): line for line, rows in enumerate(table.rows) for row in rows},
+    )
+    audit = audit_proposal(table, proposal, floor=floor, videos=settings.audit_videos, max_pairs=settings.max_pairs)
+    if audit.recall is not None and audit.recall < settings.min_recall:
+        raise SettingError(
+            "search_params",
+            settings.search_params,
+            f"the index finds {audit.found:,} of the {audit.pairs:,} pairs of {audit.videos:,} videos, "
+            f"{audit.recall:.1%}, and min_recall asks for {settings.min_recall:.1%}. Set the number in search_params "
+            "higher (nprobe, ef), or search: exact",
+        )
+    return proposal, SearchDone(method=method, why=why, on=store, index=settings.index, audit=audit)
 
 
 def _plan_search(collection: Collection, listed: ExtractedList, settings: SearchSettings) -> SearchPlan:
@@ -656,6 +756,7 @@ def write_summary(
             "review": len(review),
             "searched_deeper": weighed.searched_deeper,
         },
+        "search": asdict(plan.search) if plan.search is not None else None,
         "files": {name: run.shown_in_run(path) for name, path in files.items()},
     }
     with run.locked(SearchSettings.stage):

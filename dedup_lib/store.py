@@ -43,7 +43,11 @@ _HITS_A_CALL = 20_000
 _TIMEOUT_S = 120.0
 """Bounds every call: without it some never return while the server is away."""
 
-_NLIST = 128
+_INDEX_TIMEOUT_S = 3600.0
+"""For an index over many millions of rows."""
+
+_INDEX, _NLIST = "IVF_FLAT", 128
+_ALL_LISTS: Mapping[str, int] = {"nprobe": _NLIST}
 _RECIPE = "dedup.recipe"
 _POOLING = "dedup.pooling"
 
@@ -194,7 +198,7 @@ class Store:
             fields.add_field("position", DataType.INT64)
             fields.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
             index = self._client.prepare_index_params()
-            index.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"nlist": _NLIST})
+            index.add_index("vector", index_type=_INDEX, metric_type="IP", params={"nlist": _NLIST})
             self._client.create_collection(
                 name,
                 schema=fields,
@@ -388,10 +392,40 @@ class Collection:
             return [video]
         return [_frame_key(video, position) for position in range(self.recipe.num_frames)]
 
-    def search(self, vectors: Vectors, limit: int) -> list[list[Hit]]:
+    def ensure_index(self, kind: str, params: Mapping[str, int]) -> None:
+        """Have this index on the vectors, such as IVF_FLAT with nlist, made anew where there is another one.
+
+        Raises StoreError for one that the store does not have; the usual one is then in its place.
+        """
+        name = self.facts.name
+        with self._store._explained(f"look at the index of {name}"):
+            held = self._client.describe_index(name, "vector", timeout=_TIMEOUT_S)
+            if held["index_type"] == kind and all(str(held.get(key)) == str(value) for key, value in params.items()):
+                return
+        with self._store._explained(f"index {name} by {kind}"):
+            try:
+                self._make_index(kind, params)
+            except Exception:
+                # Without any index a server would not load the collection again.
+                self._make_index(_INDEX, {"nlist": _NLIST})
+                raise
+
+    def _make_index(self, kind: str, params: Mapping[str, int]) -> None:
+        name = self.facts.name
+        self._client.flush(name, timeout=_INDEX_TIMEOUT_S)
+        self._client.release_collection(name, timeout=_TIMEOUT_S)
+        if self._client.list_indexes(name, timeout=_TIMEOUT_S):
+            self._client.drop_index(name, "vector", timeout=_TIMEOUT_S)
+        index = self._client.prepare_index_params()
+        # Milvus Lite overlooks parameters that are not in a dictionary of their own.
+        index.add_index("vector", index_type=kind, metric_type="IP", params={"params": dict(params)})
+        self._client.create_index(name, index, timeout=_INDEX_TIMEOUT_S)
+        self._client.load_collection(name, timeout=_INDEX_TIMEOUT_S)
+
+    def search(self, vectors: Vectors, limit: int, *, params: Mapping[str, int] = _ALL_LISTS) -> list[list[Hit]]:
         """The `limit` nearest rows of each vector (N, D), best first; `limit` is at most `LARGEST_TOP_K`.
 
-        All lists of the index are probed: the search is exact.
+        `params` are those of the index, and say how much of it is looked through: all of the usual one, unless told.
         """
         step = max(1, min(READ_ROWS, _HITS_A_CALL // limit))
         found: list[list[Hit]] = []
@@ -403,7 +437,7 @@ class Collection:
                     anns_field="vector",
                     limit=limit,
                     output_fields=["video"],
-                    search_params={"metric_type": "IP", "params": {"nprobe": _NLIST}},
+                    search_params={"metric_type": "IP", "params": dict(params)},
                     consistency_level="Strong",
                     timeout=_TIMEOUT_S,
                 )

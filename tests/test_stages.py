@@ -130,7 +130,14 @@ def search_settings(**changes: Any) -> SearchSettings:
         "min_coverage": 0.5,
         "excerpts": "remove",
         "cosine_thresh": 0.9,
+        "search": "auto",
+        "max_pairs": 10_000,
+        "index": "IVF_FLAT",
+        "index_params": ["nlist:128"],
+        "search_params": ["nprobe:128"],
         "top_k": 2,
+        "audit_videos": 100,
+        "min_recall": 0.99,
         "max_candidates": 20,
         "damp_hubs": True,
         "keep": "first_seen",
@@ -401,9 +408,11 @@ def test_without_extract_the_list_is_what_the_collection_holds(run: RunFolder) -
 def test_a_search_compares_the_list_and_nothing_else(run: RunFolder) -> None:
     strangers = [copy_of(f"https://other/{n}") for n in range(9)]
     fill(run, [*STORED, *strangers])
-    scored, plan = search_list(run, extracted(run), settings=search_settings())
-    assert [(p.first, p.second, p.similarity) for p in scored.pairs if p.similarity >= 0.9] == [(1, 4, 1.0)]
-    assert scored.searched_deeper > 0
+    for search in ("exact", "ann"):
+        scored, plan = search_list(run, extracted(run), settings=search_settings(search=search))
+        assert [(p.first, p.second, p.similarity) for p in scored.pairs if p.similarity >= 0.9] == [(1, 4, 1.0)]
+        assert (scored.searched_deeper > 0) == (search == "ann")
+        assert plan.search is not None and plan.search.method == search
     assert scored.floor == plan.sweep_low == SWEEP_LOWS["pdq"]
     np.testing.assert_array_equal(np.isnan(scored.nearest), [False, False, True, False, False, True])
 
