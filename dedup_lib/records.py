@@ -202,6 +202,24 @@ class VideoVectors:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredRows:
+    """Some rows of a collection, in the order of their keys.
+
+    Row n has the primary key `keys[n]`, belongs to the video `videos[n]` (its `video_key`) at `urls[n]`, is number
+    `positions[n]` of its frames, and holds the unit vector `vectors[n]`; `vectors` is float32 (n, D).
+    """
+
+    keys: tuple[str, ...]
+    videos: tuple[str, ...]
+    urls: tuple[str, ...]
+    positions: tuple[int, ...]
+    vectors: Vectors
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hit:
     """One neighbour that a search found: the key of its video, and the cosine to the vector asked for."""
 

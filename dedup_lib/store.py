@@ -28,14 +28,20 @@ from urllib.parse import urlsplit
 from dotenv import dotenv_values
 
 from dedup_lib.errors import StoreError
-from dedup_lib.records import MAX_URL_BYTES, Hit, Pooling, Recipe, Schema, Vectors, VideoVectors, video_key
+from dedup_lib.records import MAX_URL_BYTES, Hit, Pooling, Recipe, Schema, StoredRows, Vectors, VideoVectors, video_key
 from dedup_lib.run_folder import RunFolder, find_project_root
 from dedup_lib.vectors import is_unit, stack_rows
 
 UPSERT_ROWS = 1000
 READ_ROWS = 1000
 LARGEST_TOP_K = 16_384
-"""Milvus gives no more neighbours than this for one vector."""
+"""Milvus gives no more neighbours than this for one vector, and takes no more vectors in one search."""
+
+_READ_BYTES = 60_000_000
+"""Most that one answer may hold: a server sends no message above 64 MiB."""
+
+_KEYS_A_PAGE = 16_384
+"""Most rows that a server gives for one query without keys."""
 
 _HITS_A_CALL = 20_000
 """Vectors times neighbours in one search: Milvus Lite takes gigabytes for more."""
@@ -363,28 +369,84 @@ class Collection:
 
     def list_urls(self) -> list[str]:
         """Every URL in the collection, sorted."""
-        found: set[str] = set()
-        with self._store._explained(f"read {self.facts.name}"):
-            pages = self._client.query_iterator(
-                self.facts.name, batch_size=READ_ROWS, filter="", output_fields=["url"], timeout=_TIMEOUT_S
+        pages = self._pages_of_keys()
+        return sorted({str(row["url"]) for page in pages for rows in self._get(page, fields=["url"]) for row in rows})
+
+    def stream_rows(self) -> Iterator[StoredRows]:
+        """Every row of the collection exactly once, in blocks of at most `READ_ROWS`, in the order of their keys: the
+        frames of a video follow one another.
+
+        In memory are the vectors of one block and, of a Milvus Lite file, the keys of all rows. Raises StoreError at
+        the end when it did not get as many rows as the store counts, as happens while another process writes.
+        """
+        with self._store._explained(f"count {self.facts.name}"):
+            expected = self._store._count(self.facts.name)
+        read = 0
+        for page in self._pages_of_keys():
+            for found in self._get(page, fields=["id", "video", "url", "position", "vector"]):
+                rows = sorted(found, key=lambda row: str(row["id"]))
+                read += len(rows)
+                if rows:
+                    yield StoredRows(
+                        keys=tuple(str(row["id"]) for row in rows),
+                        videos=tuple(str(row["video"]) for row in rows),
+                        urls=tuple(str(row["url"]) for row in rows),
+                        positions=tuple(int(row["position"]) for row in rows),
+                        vectors=stack_rows([row["vector"] for row in rows]),
+                    )
+        if read != expected:
+            raise StoreError(
+                f"{read:,} rows of the collection {self.facts.name!r} were read where {self._store.address} counts "
+                f"{expected:,}: another process writes to it. Wait until that is done and start again"
             )
-            while page := pages.next():
-                found.update(str(row["url"]) for row in page)
-            pages.close()
-        return sorted(found)
+
+    def _pages_of_keys(self) -> Iterator[list[str]]:
+        """The primary keys of all rows, ascending."""
+        _ = self.recipe  # the fields of a collection of other origin are unknown
+        name = self.facts.name
+        if self._store.address.is_local:
+            # Milvus Lite sorts and filters the whole collection anew for each page, and sets no bound to a page.
+            with self._store._explained(f"read {name}"):
+                rows = self._client.query(
+                    name,
+                    filter="",
+                    limit=max(1, self._store._count(name)),
+                    output_fields=["id"],
+                    timeout=_TIMEOUT_S,
+                )
+            yield sorted(str(row["id"]) for row in rows)
+            return
+        with self._store._explained(f"read {name}"):
+            pages = self._client.query_iterator(
+                name, batch_size=_KEYS_A_PAGE, filter="", output_fields=["id"], timeout=_TIMEOUT_S
+            )
+        while True:
+            with self._store._explained(f"read {name}"):
+                page = [str(row["id"]) for row in pages.next()]
+            if not page:
+                break
+            yield page
+        pages.close()
 
     def _read(self, urls: Sequence[str], *, fields: list[str]) -> Iterator[Mapping[str, Any]]:
         # By primary key: a filter on another field looks at every row of the collection for each call.
         keys = [key for url in dict.fromkeys(urls) for key in self._row_keys(video_key(url))]
-        for start in range(0, len(keys), READ_ROWS):
+        for rows in self._get(keys, fields=fields):
+            yield from rows
+
+    def _get(self, keys: Sequence[str], *, fields: list[str]) -> Iterator[list[Mapping[str, Any]]]:
+        """The rows with these keys, as many at a time as one answer may hold, however long their URLs are."""
+        step = max(1, min(READ_ROWS, _READ_BYTES // (4 * self.facts.dimension + MAX_URL_BYTES)))
+        for start in range(0, len(keys), step):
             with self._store._explained(f"read {self.facts.name}"):
-                yield from self._client.get(
+                rows = self._client.get(
                     self.facts.name,
-                    ids=keys[start : start + READ_ROWS],
+                    ids=list(keys[start : start + step]),
                     output_fields=fields,
                     consistency_level="Strong",
                     timeout=_TIMEOUT_S,
                 )
+            yield list(rows)
 
     def _row_keys(self, video: str) -> list[str]:
         """Primary keys of all rows that a video may have."""

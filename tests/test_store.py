@@ -161,6 +161,8 @@ def test_a_collection_of_unknown_origin_is_listed_and_not_compared(tmp_path: Pat
             _ = foreign.recipe
         with pytest.raises(StoreError, match="not filled by this project"):
             _ = foreign.pooling
+        with pytest.raises(StoreError, match="was not filled by this project"):
+            foreign.list_urls()
         with pytest.raises(StoreError, match=r"it holds:  None, 4 dimensions, \?"):
             store.ensure_collection("foreign", pooling=Pooling.FIRST, recipe=RECIPE, dimension=4)
 
@@ -291,6 +293,38 @@ def test_more_videos_than_one_call_reads(store: Store, name: str, make: Make) ->
     assert collection.count_stored(urls) == dict.fromkeys(urls, 1)
 
 
+@pytest.mark.parametrize("pooling", [Pooling.FIRST, Pooling.FRAMES])
+def test_all_rows_come_back_once_in_the_order_of_their_keys(make: Make, pooling: Pooling) -> None:
+    collection = make(pooling)
+    frames = 3 if pooling == Pooling.FRAMES else 1
+    videos = [video(f"https://h/{n}", frames=frames, seed=n) for n in range(READ_ROWS // 2)]
+    collection.upsert(videos)
+    collection.upsert(videos[: READ_ROWS // 4])
+    expected = sorted((v.key, p, v.url, tuple(row)) for v in videos for p, row in enumerate(v.vectors))
+    blocks = list(collection.stream_rows())
+    assert max(map(len, blocks)) <= READ_ROWS
+    assert all(block.vectors.dtype == np.float32 for block in blocks)
+    rows = [
+        (key, position, url, tuple(vector))
+        for block in blocks
+        for key, position, url, vector in zip(block.videos, block.positions, block.urls, block.vectors, strict=True)
+    ]
+    assert rows == expected
+    keys = [key for block in blocks for key in block.keys]
+    assert keys == sorted(set(keys))
+
+
+def test_rows_that_vanish_while_they_are_read_are_noticed(make: Make) -> None:
+    collection = make(Pooling.FRAMES)
+    collection.upsert([video(f"v{n}", frames=3) for n in range(READ_ROWS)])
+    last = max((f"v{n}" for n in range(READ_ROWS)), key=video_key)
+    blocks = collection.stream_rows()
+    next(blocks)
+    collection.upsert([video(last, frames=1)])
+    with pytest.raises(StoreError, match=r"2,998 rows .* counts 3,000: another process writes to it"):
+        list(blocks)
+
+
 # Search
 
 
@@ -328,6 +362,7 @@ def test_an_empty_collection_has_no_neighbours(make: Make) -> None:
     collection = make(Pooling.FRAMES)
     assert collection.search(unit_rows(2), 5) == [[], []]
     assert collection.list_urls() == []
+    assert list(collection.stream_rows()) == []
     assert collection.load_vectors(["a"]) == {}
     collection.upsert([video("a")])
     assert collection.search(unit_rows(0), 5) == []
