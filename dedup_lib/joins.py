@@ -317,7 +317,8 @@ def join_by_search(
     """
     low = floor - table.slack
     waiting, limit, deeper = np.argwhere(table.present), top_k, 0
-    pairs = _Pairs(len(table), floor=floor, most=max_pairs + len(table))
+    # Frames that many videos share propose more than is alike in the end; until then a pair takes 8 bytes.
+    pairs = _Pairs(len(table), floor=floor, most=10 * max_pairs + len(table))
     while len(waiting):
         cut: list[NDArray[np.int64]] = []
         for start in range(0, len(waiting), _VECTORS_AT_ONCE):

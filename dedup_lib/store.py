@@ -461,8 +461,9 @@ class Collection:
         """
         name = self.facts.name
         with self._store._explained(f"look at the index of {name}"):
-            held = self._client.describe_index(name, "vector", timeout=_TIMEOUT_S)
-            if held["index_type"] == kind and all(str(held.get(key)) == str(value) for key, value in params.items()):
+            held = self._client.describe_index(name, "vector", timeout=_TIMEOUT_S) or {}
+            held |= held.get("params") or {}
+            if held.get("index_type") == kind and all(str(held.get(key)) == str(params[key]) for key in params):
                 return
         with self._store._explained(f"index {name} by {kind}"):
             try:

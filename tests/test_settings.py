@@ -236,6 +236,9 @@ def test_rules_between_parameters() -> None:
         with pytest.raises(SettingError, match=rf"sweep_low = 0\.9 .* below sweep_high = {high}"):
             make("06_search_and_clean", sweep_low=low, sweep_high=high)
     assert isinstance(make("06_search_and_clean", sweep_low=0.8, sweep_high=0.9), SearchSettings)
+    for given in (["nprobe"], ["nprobe:x"], ["n probe:1"], ["nprobe:-1"], ["nlist:128", ":"]):
+        with pytest.raises(SettingError, match=r"search_params = .* is no name:number, such as nlist:128"):
+            make("06_search_and_clean", search_params=given)
     for action in ("create", "drop"):
         with pytest.raises(SettingError, match=f"collection = '' .* {action} needs the name"):
             make("00_collections", action=action)

@@ -417,6 +417,52 @@ def test_a_search_compares_the_list_and_nothing_else(run: RunFolder) -> None:
     np.testing.assert_array_equal(np.isnan(scored.nearest), [False, False, True, False, False, True])
 
 
+def clustered(count: int) -> list[VideoVectors]:
+    """Videos of three frames, five alike each time, as many as fill the lists of an index."""
+    random = np.random.default_rng(0)
+    centres = np.repeat(random.normal(size=(count // 5, 3, WIDTH)), 5, axis=0)
+    rows = centres + 0.35 * random.normal(size=centres.shape)
+    return [
+        VideoVectors(url=f"https://h/{n}", vectors=normalise_rows(frames), positions=(0, 1, 2))
+        for n, frames in enumerate(rows)
+    ]
+
+
+def test_an_index_is_audited_and_a_poor_one_ends_the_run(run: RunFolder) -> None:
+    fill(run, clustered(800))
+    listed = load_extracted_list(run, collection="videos")
+    exact, plan = search_list(run, listed, settings=search_settings(search="exact", sweep_low=0.8))
+    assert plan.search is not None and (plan.search.on, plan.search.audit) == ("cpu", None)
+    thorough = search_settings(
+        search="ann", index="HNSW", index_params=["M:16"], search_params=["ef:400"], top_k=50, sweep_low=0.8
+    )
+    found, plan = search_list(run, listed, settings=thorough)
+    assert plan.search is not None and plan.search.index == "HNSW" and "Milvus Lite" in plan.search.on
+    assert plan.search.audit is not None and plan.search.audit.recall is not None
+    assert plan.search.audit.videos == 100 and plan.search.audit.recall >= 0.99
+    assert len(found.pairs) >= 0.99 * len(exact.pairs) > 500
+    poor = search_settings(search="ann", index_params=["nlist:512"], search_params=["nprobe:1"], top_k=50, sweep_low=0.8)
+    with pytest.raises(
+        SettingError, match=r"search_params = \['nprobe:1'\] .*the index finds .* min_recall asks for 99"
+    ) as told:
+        search_list(run, listed, settings=poor)
+    assert "higher (nprobe, ef), or search: exact" in str(told.value)
+    _, plan = search_list(run, listed, settings=replace(poor, min_recall=0.0))
+    assert plan.search is not None and plan.search.audit is not None and plan.search.audit.recall is not None
+    assert 0 < plan.search.audit.recall < 0.99
+
+
+def test_an_index_that_the_store_does_not_have_changes_nothing(run: RunFolder) -> None:
+    fill(run, clustered(10))
+    listed = load_extracted_list(run, collection="videos")
+    unknown = search_settings(search="ann", index="NOSUCH", index_params=[])
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"cannot index videos by NOSUCH in Milvus Lite.*unknown index_type"):
+            search_list(run, listed, settings=unknown)
+    scored, _ = search_list(run, listed, settings=search_settings(search="ann"))
+    assert len(scored.pairs) >= 10
+
+
 def test_numbers_left_empty_are_the_encoders_own(run: RunFolder) -> None:
     fill(run, STORED)
     listed = extracted(run)
