@@ -40,7 +40,7 @@ THUMBNAIL_HEIGHT_PX = 96
 def is_flat(frame: Frames) -> bool:
     """Whether a frame (H, W, 3) shows nothing but one colour: black, white, a colour card."""
     small = cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA)
-    return bool(small.reshape(-1, 3).std(axis=0).max() < FLAT_DEVIATION)
+    return bool(cv2.meanStdDev(small)[1].max() < FLAT_DEVIATION)
 
 
 def find_bars(frames: Sequence[Frames]) -> tuple[int, int, int, int]:
@@ -98,7 +98,9 @@ def _deviation_from_edge(frames: Sequence[Frames], rows: int) -> NDArray[np.floa
     """How far each pixel of the first rows is from the colour of the outermost one, in the channel that differs
     most: (frames, rows, W)."""
     tops = np.stack([frame[:rows] for frame in frames]).astype(np.float32)
-    return np.asarray(np.abs(tops - np.median(tops[:, :1], axis=2, keepdims=True)).max(axis=3))
+    red, green, blue = np.moveaxis(np.abs(tops - np.median(tops[:, :1], axis=2, keepdims=True)), 3, 0)
+    # Many times faster than a maximum along an axis of three.
+    return np.asarray(np.maximum(np.maximum(red, green), blue))
 
 
 def cut_bars(frames: Sequence[Frames]) -> list[Frames]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
@@ -107,7 +107,7 @@ def grab_frames(
     `first` takes the first ones, or all of a video with fewer. `spread` takes those shown at fractions (i + ½)/n of
     the duration, of the real one where the file's own statement is wrong; a video with fewer gives some again, so
     that positions mean the same in each of its copies. A scan takes besides a frame every `scan_step_s` seconds of the
-    first `scan_longest_s`; a step of 0 is none.
+    first `scan_longest_s`, of a video that is no longer on one way through it; a step of 0 is none.
 
     Raises VideoTrouble with the status that the video gets.
     """
@@ -115,15 +115,7 @@ def grab_frames(
     _refuse_by_content(head)
     grabber = _Grabber(stream, deadline)
     try:
-        grabbed = grabber.grab(num_frames, frame_span)
-        if not scan_step_s:
-            return grabbed
-        scanned = grabber.scan(scan_step_s, scan_longest_s)
-        return replace(
-            grabbed,
-            scanned=tuple(one.rgb for one in scanned),
-            scanned_times_s=tuple(one.time_s for one in scanned),
-        )
+        return grabber.grab(num_frames, frame_span, _Scan(scan_step_s, scan_longest_s) if scan_step_s else None)
     except (av.FFmpegError, ValueError, MemoryError, OverflowError, EOFError) as error:
         raise stream.trouble or _trouble_of(error, is_media=grabber.has_opened or _is_media(head)) from None
     finally:
@@ -179,6 +171,27 @@ class _Taken(NamedTuple):
     time_s: float
 
 
+class _Scan:
+    """A small picture every `step_s` of the first `longest_s`, taken of frames that pass by."""
+
+    def __init__(self, step_s: float, longest_s: float) -> None:
+        self.taken: list[_Taken] = []
+        self.longest_s = longest_s
+        self._step_s = step_s
+
+    def watch(self, frames: Iterator[tuple[VideoFrame, float]]) -> Iterator[tuple[VideoFrame, float]]:
+        """The same frames, from the start of a video on."""
+        self.taken.clear()
+        for frame, time_s in frames:
+            # Decoded frames may come late, but not before their step.
+            if time_s <= self.longest_s and (not self.taken or self._step(time_s) > self._step(self.taken[-1].time_s)):
+                self.taken.append(_Taken(_to_rgb(frame, SCAN_SIDE_PX), time_s))
+            yield frame, time_s
+
+    def _step(self, time_s: float) -> int:
+        return math.floor(time_s / self._step_s + 1e-3)
+
+
 class _Grabber:
     """One stream as an open container, its video, and the way through it."""
 
@@ -186,6 +199,7 @@ class _Grabber:
         self._stream = stream
         self._deadline = deadline
         self._container: InputContainer | None = None
+        self._is_at_start = False
         self._measured_s: float | None = None
         self._decoded_frames = 0
         self._shown_px = (0, 0)
@@ -204,6 +218,9 @@ class _Grabber:
 
     def _rewind(self) -> None:
         """Start afresh: not every format can seek, and of those that can, not every one finds its start again."""
+        self._hurry_until_s = -math.inf
+        if self._is_at_start:
+            return
         self.close()
         self._stream.seek(0)
         self._container = _open_container(self._stream)
@@ -211,16 +228,15 @@ class _Grabber:
         self._video.thread_type = "NONE"
         self._video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._start_s = float((self._video.start_time or 0) * (self._video.time_base or 0))
+        self._is_at_start = True
 
-    def grab(self, num_frames: int, frame_span: str) -> GrabbedFrames:
+    def grab(self, num_frames: int, frame_span: str, scan: _Scan | None) -> GrabbedFrames:
         self._rewind()
-        taken = (
-            [self._take(frame, time_s) for frame, time_s in islice(self._decode(), num_frames)]
-            if frame_span == "first"
-            else self._spread(num_frames)
-        )
+        taken = self._first(num_frames, scan) if frame_span == "first" else self._spread(num_frames, scan)
         if not taken:
             raise VideoTrouble(Status.DECODE_ERROR, f"no frame can be decoded{self._last_error}")
+        if scan is not None and not scan.taken:
+            self._scan_alone(scan)
         width_px, height_px = self._shown_px
         return GrabbedFrames(
             facts=VideoFacts(
@@ -232,24 +248,28 @@ class _Grabber:
             frames=tuple(one.rgb for one in taken),
             positions=tuple(range(len(taken))),
             times_s=tuple(one.time_s for one in taken),
+            scanned=tuple(one.rgb for one in scan.taken) if scan is not None else (),
+            scanned_times_s=tuple(one.time_s for one in scan.taken) if scan is not None else (),
         )
 
-    def scan(self, step_s: float, longest_s: float) -> list[_Taken]:
-        """A frame every `step_s` from the start on. What ends early is no trouble here."""
+    def _scan_alone(self, scan: _Scan) -> None:
         self._rewind()
-        self._hurry_until_s = -math.inf
-        # Deblocking and the frames that no other frame needs are half of the work, and a small picture shows neither.
+        # A small picture does not show that it was not deblocked, which is a quarter of the work.
         self._video.codec_context.options |= {"skip_loop_filter": "all"}
-        # Where a stream carries no times, frames are counted, and so none may be left out.
-        if self._video.start_time is not None and float(self._video.guessed_rate or 0) >= _RATE_TO_SKIP:
-            self._video.codec_context.skip_frame = "NONREF"
-        taken: list[_Taken] = []
-        for frame, time_s in self._decode():
-            if time_s > longest_s:
+        self._finish(scan, scan.watch(self._decode()))
+
+    def _finish(self, scan: _Scan, frames: Iterator[tuple[VideoFrame, float]]) -> None:
+        """Go on until the scan is over. What ends early is no trouble here."""
+        self._hurry_to(math.inf)
+        for _, time_s in frames:
+            if time_s > scan.longest_s:
                 break
-            # Decoded frames may come late, but not before their step.
-            if not taken or math.floor(time_s / step_s + 1e-3) > math.floor(taken[-1].time_s / step_s + 1e-3):
-                taken.append(_Taken(_to_rgb(frame, SCAN_SIDE_PX), time_s))
+
+    def _first(self, num_frames: int, scan: _Scan | None) -> list[_Taken]:
+        frames = self._decode() if scan is None else scan.watch(self._decode())
+        taken = [self._take(frame, time_s) for frame, time_s in islice(frames, num_frames)]
+        if scan is not None:
+            self._finish(scan, frames)
         return taken
 
     def _take(self, frame: VideoFrame, time_s: float) -> _Taken:
@@ -258,8 +278,8 @@ class _Grabber:
         # Converted at once: decoded frames of a large picture take a hundred times the memory.
         return _Taken(_to_rgb(frame, FRAME_SIDE_PX), time_s)
 
-    def _spread(self, num_frames: int) -> list[_Taken]:
-        taken = self._take_at(num_frames, self._stated_duration_s() or self._measured_duration_s())
+    def _spread(self, num_frames: int, scan: _Scan | None) -> list[_Taken]:
+        taken = self._take_at(num_frames, self._stated_duration_s() or self._measured_duration_s(), scan)
         if taken is None:
             # The file states more than it holds. A stream cut short is damage; a container that counts its
             # sound, or guesses, is not, and the frames are taken over what is really there.
@@ -269,22 +289,30 @@ class _Grabber:
                 raise VideoTrouble(
                     Status.DECODE_ERROR, f"the file is cut off: {real_s:.1f} s of {stated_s:.1f} s are there"
                 )
-            taken = self._take_at(num_frames, real_s) or []
+            taken = self._take_at(num_frames, real_s, scan) or []
         return taken
 
-    def _take_at(self, num_frames: int, duration_s: float) -> list[_Taken] | None:
-        """Frames at fractions of `duration_s`, or None when the video ends before the last of them."""
+    def _take_at(self, num_frames: int, duration_s: float, scan: _Scan | None) -> list[_Taken] | None:
+        """Frames at fractions of `duration_s`, or None when the video ends before the last of them. A scan that would
+        pass them all is done along the way."""
         taken: list[_Taken] = []
         way: _Way | None = None
+        whole: Iterator[tuple[VideoFrame, float]] | None = None
+        if scan is not None and duration_s <= scan.longest_s:
+            self._rewind()
+            whole = scan.watch(self._decode())
+            way = _Way(whole)
         for index in range(num_frames):
             target_s = duration_s * (index + 0.5) / num_frames
-            if way is None or self._is_seeking_shorter(way.time_s, target_s):
+            if way is None or (whole is None and self._is_seeking_shorter(way.time_s, target_s)):
                 way = _Way(self._decode_from(target_s))
             self._hurry_to(target_s)
             shown = way.go_to(target_s)
             if shown is None:
                 return None
             taken.append(self._take(*shown))
+        if scan is not None and whole is not None:
+            self._finish(scan, whole)
         return taken
 
     def _is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
@@ -352,6 +380,7 @@ class _Grabber:
 
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
         assert self._container is not None
+        self._is_at_start = False
         packets = self._container.demux(self._video)
         while True:
             self._deadline.remaining_s()
@@ -371,6 +400,7 @@ class _Grabber:
         assert self._container is not None
         if self._video.time_base is None:
             return False
+        self._is_at_start = False
         try:
             self._container.seek(
                 round((seek_s + self._start_s) / self._video.time_base), stream=self._video, backward=True
