@@ -441,7 +441,9 @@ def test_an_index_is_audited_and_a_poor_one_ends_the_run(run: RunFolder) -> None
     assert plan.search.audit is not None and plan.search.audit.recall is not None
     assert plan.search.audit.videos == 100 and plan.search.audit.recall >= 0.99
     assert len(found.pairs) >= 0.99 * len(exact.pairs) > 500
-    poor = search_settings(search="ann", index_params=["nlist:512"], search_params=["nprobe:1"], top_k=50, sweep_low=0.8)
+    poor = search_settings(
+        search="ann", index_params=["nlist:512"], search_params=["nprobe:1"], top_k=50, sweep_low=0.8
+    )
     with pytest.raises(
         SettingError, match=r"search_params = \['nprobe:1'\] .*the index finds .* min_recall asks for 99"
     ) as told:
