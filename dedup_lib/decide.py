@@ -52,10 +52,13 @@ def is_match(similarity: float, threshold: float) -> bool:
     return similarity >= threshold
 
 
-def score_pairs(table: VectorTable, proposal: Proposal, *, rows: int, floor: float, max_pairs: int) -> Scored:
+def score_pairs(
+    table: VectorTable, proposal: Proposal, *, rows: int, floor: float, max_pairs: int, own_rows: int | None = None
+) -> Scored:
     """Compute how alike the proposed pairs are, and give those at `floor` or above as pairs of rows of a list.
 
-    Rows that are not in the table have no vector and no pair. Raises SettingError for more than `max_pairs` pairs.
+    Rows that are not in the table have no vector and no pair, and neither have two rows from `own_rows` on, which were
+    compared before. Raises SettingError for more than `max_pairs` pairs.
     """
     similarities = table.compare(proposal.first, proposal.second)
     found = np.full(len(table), np.nan)
@@ -82,6 +85,8 @@ def score_pairs(table: VectorTable, proposal: Proposal, *, rows: int, floor: flo
         if len(members) > 1
         for one, other in combinations(members.tolist(), 2)
     ]
+    if own_rows is not None:
+        pairs = [pair for pair in pairs if pair.first < own_rows]
     return Scored(
         pairs=tuple(sorted(pairs)),
         nearest=nearest,

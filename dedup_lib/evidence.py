@@ -132,6 +132,8 @@ class Evidence:
     overlay: Side = ""
     """Which of the two bears a logo or the like that the other one lacks; "" where that is not known."""
     is_exact: bool = False
+    is_unseen: bool = False
+    """Whether the vectors are all that is known of one of the two, and are as alike as those of copies."""
     fewest_pictures: int = 0
     """Of the two videos, what the one with fewer has."""
     duration_ratio: float = float("nan")
@@ -266,6 +268,8 @@ class Evidence:
 
     def judge(self, rules: Rules) -> tuple[Verdict, Rule]:
         """The verdict under `rules`, and what decided."""
+        if self.is_unseen:
+            return Verdict.REVIEW, Rule.COSINE
         rule, stretch = self.best
         if stretch is None:
             return Verdict.DIFFERENT, Rule.WEAK
@@ -413,13 +417,17 @@ def weigh_list(
     max_candidates: int,
     damp_hubs: bool,
     choose_knowing: Callable[[AbstractSet[int]], Choose] = lambda overlaid: min,
+    own_rows: int | None = None,
+    strict_cosine: float = 1.0,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Weighed:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
     with those that would be kept of the videos that hang together with it: no copy is missed because too many others
     were nearer. `choose_knowing` says which one is kept, given the rows that bear an overlay.
 
-    Rows without a fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a
+    Rows from `own_rows` on were there before the list, and are compared with rows of the list only; where one has no
+    fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows without a
+    fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a
     video that is contained in another is no copy of it. `progress` is called with the number of pairs newly done.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
@@ -430,10 +438,10 @@ def weigh_list(
     # Of a crowd, each with the first of them.
     for crowd in scored.crowds:
         for first, second in product(crowd[:max_candidates], crowd):
-            if first < second:
+            if first < second and (own_rows is None or first < own_rows):
                 proposed[first, second] = Evidence(first=first, second=second, cosine=1.0)
     mirrored: dict[tuple[int, int], bool | None] = {}
-    for candidate in propose_pairs(fingerprints, most=max_candidates, damp_hubs=damp_hubs):
+    for candidate in propose_pairs(fingerprints, most=max_candidates, damp_hubs=damp_hubs, own_rows=own_rows):
         rows = candidate.first, candidate.second
         known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
         proposed[rows] = replace(known, words=candidate.score)
@@ -445,6 +453,8 @@ def weigh_list(
     while proposed:
         for rows in sorted(proposed):
             found = _weigh(proposed[rows], *map(looks_of, rows), mirrored=mirrored.get(rows))
+            if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
+                found = replace(found, is_unseen=found.cosine >= strict_cosine)
             shorter, longer = sorted(durations_s[row] for row in rows)
             evidence[rows] = found = replace(found, duration_ratio=shorter / longer if longer else math.nan)
             verdict, _ = found.judge(rules)
@@ -455,8 +465,10 @@ def weigh_list(
                 pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.similarity, excerpt=excerpt))
             progress(1)
         choose = choose_knowing(_find_overlaid(pairs, evidence))
-        unseen = _pairs_with_kept(pairs, rules.min_agreement, choose) - evidence.keys()
-        proposed = {rows: Evidence(first=rows[0], second=rows[1]) for rows in unseen}
+        missing = _pairs_with_kept(pairs, rules.min_agreement, choose) - evidence.keys()
+        proposed = {
+            rows: Evidence(first=rows[0], second=rows[1]) for rows in missing if own_rows is None or rows[0] < own_rows
+        }
     return Weighed(
         pairs=tuple(sorted(pairs)),
         nearest=nearest,

@@ -232,6 +232,8 @@ class SearchSettings(NotebookSettings):
     min_coverage: Fraction
     excerpts: Literal["remove", "keep"]
     cosine_thresh: Cosine | None
+    against_existing: bool
+    existing_runs: list[str]
     search: Literal["auto", "exact", "ann"]
     max_pairs: Count
     index: str
@@ -256,6 +258,8 @@ class SearchSettings(NotebookSettings):
     def check(self) -> None:
         if self.sweep_low is not None and self.sweep_high is not None and self.sweep_low >= self.sweep_high:
             raise SettingError("sweep_low", self.sweep_low, f"it must be below sweep_high = {self.sweep_high}")
+        if self.existing_runs and not self.against_existing:
+            raise SettingError("existing_runs", self.existing_runs, "set against_existing: true, too")
         for name in ("index_params", "search_params"):
             parse_numbers(name, getattr(self, name))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from tempfile import gettempdir
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 
 from dedup_lib.decide import Scored, group_copies, score_pairs
 from dedup_lib.errors import RunFolderError, SettingError
-from dedup_lib.joins import Search, VectorTable, audit_proposal, choose_search, join_by_search, join_exactly
-from dedup_lib.records import Hit, Pair, Vectors, VideoVectors
+from dedup_lib.joins import Search, VectorTable, audit_proposal, choose_search, find_near, join_by_search, join_exactly
+from dedup_lib.records import Hit, Pair, StoredRows, Vectors, VideoVectors
 from dedup_lib.vectors import normalise_rows
 
 Videos = list[VideoVectors | None]
@@ -363,6 +364,42 @@ def test_an_audit_counts_what_an_index_misses() -> None:
     exact = join_exactly(table, floor=0.9, max_pairs=MOST)
     assert audit_proposal(table, exact, floor=0.9, videos=1000, max_pairs=MOST).recall == 1
     assert audit_proposal(table, exact, floor=0.999999, videos=1000, max_pairs=MOST).recall is None
+
+
+# New against old
+
+
+@given(videos=lists_of_videos(), old=lists_of_videos(), floor=floors, block=st.integers(1, 9))
+def test_old_videos_that_are_alike_are_found_however_they_are_streamed(
+    videos: Videos, old: Videos, floor: float, block: int
+) -> None:
+    stored = {v.key: replace(v, url=f"{v.url}#old") for v in old if v is not None}
+    rows = sorted(
+        (v.key, p, v, vector) for v in stored.values() for p, vector in zip(v.positions, v.vectors, strict=True)
+    )
+    table = table_of([*videos, video("https://h/three", np.eye(3, 4))])
+
+    def stream() -> Iterator[StoredRows]:
+        for start in range(0, len(rows), block):
+            part = rows[start : start + block]
+            yield StoredRows(
+                keys=tuple(f"{key}-{position}" for key, position, _, _ in part),
+                videos=tuple(key for key, _, _, _ in part),
+                urls=tuple(v.url for _, _, v, _ in part),
+                positions=tuple(position for _, position, _, _ in part),
+                vectors=np.array([vector for *_, vector in part]),
+            )
+
+    known = {v.key for v in list(stored.values())[:1]}
+    found = find_near(table, stream(), floor=floor, known=known, max_pairs=MOST)
+    assert len(found) == len(set(found))
+    new = [v for v in [*videos, video("https://h/three", np.eye(3, 4))] if v is not None]
+    near = {v.url: max(similarity(one, v) for one in new) for v in stored.values() if v.key not in known}
+    assert {url for url, value in near.items() if value >= floor} <= set(found)
+    assert set(found) <= {url for url, value in near.items() if value >= floor - 1e-5}
+    if len(found) > 1:
+        with pytest.raises(SettingError, match="max_pairs = 1 "):
+            find_near(table, stream(), floor=floor, known=known, max_pairs=1)
 
 
 # By size

@@ -80,6 +80,8 @@ GOOD: dict[str, dict[str, Any]] = {
         "min_coverage": 0.5,
         "excerpts": "remove",
         "cosine_thresh": None,
+        "against_existing": False,
+        "existing_runs": [],
         "search": "auto",
         "max_pairs": 1000,
         "index": "IVF_FLAT",
