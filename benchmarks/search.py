@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import resource
 import tempfile
 import time
@@ -177,6 +178,13 @@ def milvus_lite(path: Path, folder: Path) -> dict[str, Any]:
     return search_store(path, StoreAddress(uri=str(folder / "milvus.db")), folder)
 
 
+def milvus_server(path: Path, folder: Path) -> dict[str, Any]:
+    """The same on the server that MILVUS_URI names; the peak of memory is that of its client."""
+    return search_store(
+        path, StoreAddress(uri=os.environ["MILVUS_URI"], token=os.environ.get("MILVUS_TOKEN", "")), folder
+    )
+
+
 def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, Any]:
     """Fill a collection, index it, read it back, and search it in batches and row by row."""
     vectors = load(path)
@@ -211,7 +219,7 @@ def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, A
             figures["disk_mb"] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6)
         line_of = {video_key(str(row)): row for row in range(len(vectors))}
         search = partial(collection.search, params={"nprobe": 32})
-        if len(vectors) > MOST_LITE_ROWS:
+        if address.is_local and len(vectors) > MOST_LITE_ROWS:
             asked = sample_rows(len(vectors))
             join_s, hits = timed(lambda: search(vectors[asked], 50))
             pairs = [
@@ -248,6 +256,7 @@ WAYS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "faiss flat": faiss_flat,
     "faiss ivf": faiss_ivf,
     "milvus lite": milvus_lite,
+    "milvus server": milvus_server,
 }
 
 
@@ -371,7 +380,11 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 
 @click.command()
 @click.option("--sizes", default="10000,90000,300000", show_default=True, help="Videos in each list, by commas.")
-@click.option("--ways", default=",".join(WAYS), show_default=True, help="What to measure, by commas.")
+@click.option(
+    "--ways",
+    default=",".join(way for way in WAYS if way != "milvus server" or "MILVUS_URI" in os.environ),
+    help="What to measure, by commas; by default all, and a server where MILVUS_URI names one.",
+)
 @click.option("--delivery", default=0, help="Old videos of the weekly delivery of 5,000; 0: none.")
 @click.option(
     "--results-dir", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results", show_default=True

@@ -1,14 +1,7 @@
 """Vectors in Milvus: a local file (Milvus Lite) by default, a server or Zilliz Cloud by `MILVUS_URI`, same code.
 
-Every collection has the same fields; its schema says what a row stands for (see `records.Schema`):
-
-    id        VARCHAR  primary key: the video's key, and for single frames `-` and the frame's position
-    video     VARCHAR  key of the video's URL
-    url       VARCHAR  the URL
-    position  INT64    which of the sampled frames; 0 where a row stands for a whole video
-    vector    FLOAT_VECTOR  unit length, so that the inner product (metric IP) is the cosine
-
-Its properties carry the recipe of its vectors, and vectors of another recipe are refused.
+Every collection has the same fields; its schema says what a row stands for (see `records.Schema`). Its properties carry
+the recipe of its vectors, and vectors of another recipe are refused. docs/store.md explains the fields and properties.
 """
 
 from __future__ import annotations
@@ -16,21 +9,25 @@ from __future__ import annotations
 import base64
 import contextlib
 import errno
+import functools
+import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 
 from dedup_lib.errors import StoreError
 from dedup_lib.records import MAX_URL_BYTES, Hit, Pooling, Recipe, Schema, StoredRows, Vectors, VideoVectors, video_key
-from dedup_lib.run_folder import RunFolder, find_project_root
+from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path
 from dedup_lib.vectors import is_unit, stack_rows
+
+T = TypeVar("T")
 
 UPSERT_ROWS = 1000
 READ_ROWS = 1000
@@ -46,14 +43,25 @@ _KEYS_A_PAGE = 16_384
 _HITS_A_CALL = 20_000
 """Vectors times neighbours in one search: Milvus Lite takes gigabytes for more."""
 
+_WRITE_BYTES = 30_000_000
+"""Most of one message to the store, beyond a row: a server takes none above 64 MiB."""
+
+_CONNECT_TIMEOUT_S = 30.0
 _TIMEOUT_S = 120.0
-"""Bounds every call: without it some never return while the server is away."""
+"""Bounds every other call: without it some never return while the server is away."""
+
+_LOAD_TIMEOUT_S = 900.0
+"""For a large collection, or a server that comes up again."""
+
+_NOT_LOADED = 101
+"""Code of the error for a collection that is not in the store's memory, as after a restart of the server."""
 
 _INDEX_TIMEOUT_S = 3600.0
 """For an index over many millions of rows."""
 
-_INDEX, _NLIST = "IVF_FLAT", 128
+_NLIST = 128
 _ALL_LISTS: Mapping[str, int] = {"nprobe": _NLIST}
+_FIELDS = ("id", "video", "url", "position", "vector")
 _RECIPE = "dedup.recipe"
 _POOLING = "dedup.pooling"
 
@@ -72,14 +80,19 @@ class StoreAddress:
 
         Raises StoreError when the URI is no http(s) address, or `.env` is no text.
         """
-        env_path = find_project_root(run.path) / ".env"
+        return cls.find_server(run.path) or cls(uri=str(run.lite_path))
+
+    @classmethod
+    def find_server(cls, path: Path) -> StoreAddress | None:
+        """The server that `MILVUS_URI` and `MILVUS_TOKEN` name for the project that holds this path, if any."""
+        env_path = find_project_root(path) / ".env"
         try:
             named = {**dotenv_values(env_path), **os.environ}
         except UnicodeDecodeError:
-            raise StoreError(f"{run.shown(env_path)} is not UTF-8: save it as plain text in UTF-8") from None
+            raise StoreError(f"{env_path} is not UTF-8: save it as plain text in UTF-8") from None
         uri = (named.get("MILVUS_URI") or "").strip()
         if not uri:
-            return cls(uri=str(run.lite_path))
+            return None
         # The URI may hold a password: the error does not repeat it.
         if not _is_server_address(uri):
             raise StoreError(
@@ -87,6 +100,29 @@ class StoreAddress:
                 "Milvus Lite file in the run folder"
             )
         return cls(uri=uri, token=(named.get("MILVUS_TOKEN") or "").strip())
+
+    @classmethod
+    def parse(cls, text: str) -> StoreAddress:
+        """The store that a person names: `server` for the one of `MILVUS_URI`, else the path of a Milvus Lite file, or
+        the name of a run in outputs/ or the path of its folder, whose file is meant. No file is made.
+
+        Raises StoreError where `MILVUS_URI` names none, or the name is no store.
+        """
+        if text == "server":
+            server = cls.find_server(Path.cwd())
+            if server is None:
+                raise StoreError(
+                    "server is the store that MILVUS_URI names, in .env or the environment, and it is empty"
+                )
+            return server
+        if text.endswith(".db"):
+            return cls(uri=str(Path(text).absolute()))
+        for folder in (Path(text).absolute(), resolve_path(f"outputs/{text}")):
+            if folder.is_dir():
+                return cls(uri=str(RunFolder(folder).lite_path))
+        raise StoreError(
+            f"{text!r} is no store: name a run in outputs/, the path of a Milvus Lite file (….db), or server"
+        )
 
     @property
     def is_local(self) -> bool:
@@ -138,8 +174,8 @@ class Store:
         # Both log a traceback for every error, which is raised as well.
         for library in ("pymilvus", "milvus_lite"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
-        with self._explained("connect"):
-            self._client = MilvusClient(uri=address.uri, token=address.token, timeout=_TIMEOUT_S)
+        with self._explained("connect"), _raising_what_lite_logs():
+            self._client = MilvusClient(uri=address.uri, token=address.token, timeout=_CONNECT_TIMEOUT_S)
 
     def __enter__(self) -> Store:
         return self
@@ -178,7 +214,7 @@ class Store:
     def sample_rows(self, name: str, *, count: int = 3) -> list[dict[str, Any]]:
         """A few rows of a collection, without their vectors."""
         with self._explained(f"read {name}"):
-            self._client.load_collection(name, timeout=_TIMEOUT_S)
+            self._load(name)
             fields = [f["name"] for f in self._describe(name)["fields"] if f["name"] != "vector"]
             return list(self._client.query(name, filter="", limit=count, output_fields=fields, timeout=_TIMEOUT_S))
 
@@ -190,12 +226,7 @@ class Store:
         """A new, empty collection. Raises StoreError when the name is taken or no good."""
         from pymilvus import DataType
 
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
-            raise StoreError(f"collection = {name!r} cannot be used: letters, digits and _ only, no digit first")
-        if self.has_collection(name):
-            raise StoreError(
-                f"the collection {name!r} exists already in {self.address}: drop it first or choose another name"
-            )
+        self._check_new_name(name)
         with self._explained(f"create {name}"):
             fields = self._client.create_schema(auto_id=False, enable_dynamic_field=False)
             fields.add_field("id", DataType.VARCHAR, is_primary=True, max_length=64)
@@ -203,17 +234,15 @@ class Store:
             fields.add_field("url", DataType.VARCHAR, max_length=MAX_URL_BYTES)
             fields.add_field("position", DataType.INT64)
             fields.add_field("vector", DataType.FLOAT_VECTOR, dim=dimension)
-            index = self._client.prepare_index_params()
-            index.add_index("vector", index_type=_INDEX, metric_type="IP", params={"nlist": _NLIST})
             self._client.create_collection(
                 name,
                 schema=fields,
-                index_params=index,
                 consistency_level="Strong",
                 properties={_RECIPE: recipe.to_json(), _POOLING: str(pooling)},
                 timeout=_TIMEOUT_S,
             )
-        return Collection(self, self._facts(name))
+            self._add_index(name)
+            return Collection(self, self._facts(name))
 
     def open_collection(self, name: str) -> Collection:
         """An existing collection. Raises StoreError when there is none."""
@@ -248,12 +277,72 @@ class Store:
             )
         return collection
 
+    def rename_collection(self, name: str, new_name: str) -> None:
+        """Give a collection another name. Raises StoreError when there is none, or the new name is taken or no good."""
+        if not self.has_collection(name):
+            raise StoreError(f"there is no collection {name!r} in {self.address} to rename")
+        self._check_new_name(new_name)
+        with self._explained(f"rename {name}"):
+            self._client.rename_collection(name, new_name, timeout=_TIMEOUT_S)
+
     def drop_collection(self, name: str) -> None:
         """Delete a collection with all its rows. Raises StoreError when there is none."""
         if not self.has_collection(name):
             raise StoreError(f"there is no collection {name!r} in {self.address} to drop")
         with self._explained(f"drop {name}"):
             self._client.drop_collection(name, timeout=_TIMEOUT_S)
+
+    def _check_new_name(self, name: str) -> None:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
+            raise StoreError(f"collection = {name!r} cannot be used: letters, digits and _ only, no digit first")
+        if self.has_collection(name):
+            raise StoreError(
+                f"the collection {name!r} exists already in {self.address}: drop it first or choose another name"
+            )
+
+    def _add_index(self, name: str) -> None:
+        """Index the vectors of a new collection where the store needs it for a search.
+
+        Milvus Lite compares every vector as fast without, and trains an index anew on each small file of rows, too few
+        of them for its lists.
+        """
+        if self.address.is_local:
+            return
+        index = self._client.prepare_index_params()
+        index.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"nlist": _NLIST})
+        # An empty collection has nothing to wait for.
+        self._client.create_index(name, index, sync=False, timeout=_TIMEOUT_S)
+
+    def _load(self, name: str) -> None:
+        """Have a collection in the store's memory, which reading needs; waits while a server comes up again."""
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            self._client.load_collection(name, timeout=_LOAD_TIMEOUT_S)
+        except MilvusException:
+            indexes = self._client.list_indexes(name, timeout=_TIMEOUT_S)
+            if self.address.is_local and indexes:
+                # A process that is killed while it writes an index leaves half a file. The rows are elsewhere.
+                self._client.release_collection(name, timeout=_TIMEOUT_S)
+                self._client.drop_index(name, "vector", timeout=_TIMEOUT_S)
+            elif not self.address.is_local and not indexes:
+                # A process that was killed right after it had created the collection leaves it without.
+                self._add_index(name)
+            else:
+                raise
+            self._client.load_collection(name, timeout=_LOAD_TIMEOUT_S)
+
+    def _when_loaded(self, name: str, call: Callable[[], T]) -> T:
+        """Read from a collection, which a server that was started anew since has first to load."""
+        from pymilvus.exceptions import MilvusException
+
+        try:
+            return call()
+        except MilvusException as error:
+            if error.code != _NOT_LOADED:
+                raise
+            self._load(name)
+            return call()
 
     def _describe(self, name: str) -> Mapping[str, Any]:
         described: Mapping[str, Any] = self._client.describe_collection(name, timeout=_TIMEOUT_S)
@@ -272,9 +361,8 @@ class Store:
         )
 
     def _count(self, name: str) -> int:
-        # Loads it too, which every use of a collection needs. Its own statistics would count rows that an upsert has
-        # replaced.
-        self._client.load_collection(name, timeout=_TIMEOUT_S)
+        # Its own statistics would count rows that an upsert has replaced.
+        self._load(name)
         counted = self._client.query(
             name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=_TIMEOUT_S
         )
@@ -320,16 +408,35 @@ class Collection:
         rows = [row for video in last.values() for row in self._rows_of(video)]
         if self.holds_frames:
             self._delete_stored(list(last))
-        for start in range(0, len(rows), UPSERT_ROWS):
-            with self._store._explained(f"store vectors in {self.facts.name}"):
-                self._client.upsert(self.facts.name, rows[start : start + UPSERT_ROWS], timeout=_TIMEOUT_S)
+        self._write(rows)
 
-    def _rows_of(self, video: VideoVectors) -> Iterator[dict[str, Any]]:
-        if video.vectors.shape[1:] != (self.facts.dimension,) or not is_unit(video.vectors):
+    def put_rows(self, rows: StoredRows) -> None:
+        """Store rows as another collection holds them; those with the same keys are replaced.
+
+        Raises StoreError for vectors that are not finite and of unit length.
+        """
+        self._check_vectors(rows.vectors, f"the rows from {rows.keys[0] if rows.keys else '?'}")
+        fields = (rows.keys, rows.videos, rows.urls, rows.positions, rows.vectors)
+        self._write([dict(zip(_FIELDS, row, strict=True)) for row in zip(*fields, strict=True)])
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        start = size = 0
+        for end, row in enumerate(rows, start=1):
+            size += row["vector"].nbytes + len(row["url"].encode()) + 100
+            if end == len(rows) or end - start == UPSERT_ROWS or size >= _WRITE_BYTES:
+                with self._store._explained(f"store vectors in {self.facts.name}"):
+                    self._client.upsert(self.facts.name, rows[start:end], timeout=_TIMEOUT_S)
+                start, size = end, 0
+
+    def _check_vectors(self, vectors: Vectors, whose: str) -> None:
+        if vectors.shape[1:] != (self.facts.dimension,) or not is_unit(vectors):
             raise StoreError(
-                f"the vectors of {video.url} have shape {video.vectors.shape} or are not of unit length; the "
+                f"the vectors of {whose} have shape {vectors.shape} or are not of unit length; the "
                 f"collection {self.facts.name!r} takes unit vectors of {self.facts.dimension} dimensions"
             )
+
+    def _rows_of(self, video: VideoVectors) -> Iterator[dict[str, Any]]:
+        self._check_vectors(video.vectors, video.url)
         if self.holds_frames and max(video.positions) >= self.recipe.num_frames:
             raise StoreError(
                 f"{video.url} has a frame {max(video.positions)}, but this recipe takes "
@@ -337,7 +444,7 @@ class Collection:
             )
         for position, vector in zip(video.positions, video.vectors, strict=True):
             key = _frame_key(video.key, position) if self.holds_frames else video.key
-            yield {"id": key, "video": video.key, "url": video.url, "position": position, "vector": vector}
+            yield dict(zip(_FIELDS, (key, video.key, video.url, position, vector), strict=True))
 
     def _delete_stored(self, urls: Sequence[str]) -> None:
         # A video that gives fewer frames than last time would keep its old ones beside the new.
@@ -383,22 +490,19 @@ class Collection:
             expected = self._store._count(self.facts.name)
         read = 0
         for page in self._pages_of_keys():
-            for found in self._get(page, fields=["id", "video", "url", "position", "vector"]):
-                rows = sorted(found, key=lambda row: str(row["id"]))
-                read += len(rows)
-                if rows:
-                    yield StoredRows(
-                        keys=tuple(str(row["id"]) for row in rows),
-                        videos=tuple(str(row["video"]) for row in rows),
-                        urls=tuple(str(row["url"]) for row in rows),
-                        positions=tuple(int(row["position"]) for row in rows),
-                        vectors=stack_rows([row["vector"] for row in rows]),
-                    )
+            for found in self._get(page, fields=_FIELDS):
+                read += len(found)
+                if found:
+                    yield _as_stored(found)
         if read != expected:
             raise StoreError(
                 f"{read:,} rows of the collection {self.facts.name!r} were read where {self._store.address} counts "
                 f"{expected:,}: another process writes to it. Wait until that is done and start again"
             )
+
+    def get_rows(self, keys: Sequence[str]) -> StoredRows:
+        """The rows with these primary keys, as many of them as there are, in the order of their keys."""
+        return _as_stored([row for rows in self._get(keys, fields=_FIELDS) for row in rows])
 
     def _pages_of_keys(self) -> Iterator[list[str]]:
         """The primary keys of all rows, ascending."""
@@ -428,25 +532,27 @@ class Collection:
             yield page
         pages.close()
 
-    def _read(self, urls: Sequence[str], *, fields: list[str]) -> Iterator[Mapping[str, Any]]:
+    def _read(self, urls: Sequence[str], *, fields: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         # By primary key: a filter on another field looks at every row of the collection for each call.
         keys = [key for url in dict.fromkeys(urls) for key in self._row_keys(video_key(url))]
         for rows in self._get(keys, fields=fields):
             yield from rows
 
-    def _get(self, keys: Sequence[str], *, fields: list[str]) -> Iterator[list[Mapping[str, Any]]]:
+    def _get(self, keys: Sequence[str], *, fields: Sequence[str]) -> Iterator[list[Mapping[str, Any]]]:
         """The rows with these keys, as many at a time as one answer may hold, however long their URLs are."""
         step = max(1, min(READ_ROWS, _READ_BYTES // (4 * self.facts.dimension + MAX_URL_BYTES)))
-        for start in range(0, len(keys), step):
+        for start, level in zip(range(0, len(keys), step), _levels(), strict=False):
             with self._store._explained(f"read {self.facts.name}"):
-                rows = self._client.get(
+                get = functools.partial(
+                    self._client.get,
                     self.facts.name,
                     ids=list(keys[start : start + step]),
-                    output_fields=fields,
-                    consistency_level="Strong",
+                    output_fields=list(fields),
+                    consistency_level=level,
                     timeout=_TIMEOUT_S,
                 )
-            yield list(rows)
+                rows = list(self._store._when_loaded(self.facts.name, get))
+            yield rows
 
     def _row_keys(self, video: str) -> list[str]:
         """Primary keys of all rows that a video may have."""
@@ -457,7 +563,7 @@ class Collection:
     def ensure_index(self, kind: str, params: Mapping[str, int]) -> None:
         """Have this index on the vectors, such as IVF_FLAT with nlist, made anew where there is another one.
 
-        Raises StoreError for one that the store does not have; the usual one is then in its place.
+        Raises StoreError for one that the store does not have; the collection then has the one of a new collection.
         """
         name = self.facts.name
         with self._store._explained(f"look at the index of {name}"):
@@ -469,8 +575,7 @@ class Collection:
             try:
                 self._make_index(kind, params)
             except Exception:
-                # Without any index a server would not load the collection again.
-                self._make_index(_INDEX, {"nlist": _NLIST})
+                self._store._load(name)
                 raise
 
     def _make_index(self, kind: str, params: Mapping[str, int]) -> None:
@@ -489,21 +594,28 @@ class Collection:
         """The `limit` nearest rows of each vector (N, D), best first; `limit` is at most `LARGEST_TOP_K`.
 
         `params` are those of the index, and say how much of it is looked through: all of the usual one, unless told.
+        Raises StoreError for another limit.
         """
+        if not 1 <= limit <= LARGEST_TOP_K:
+            raise StoreError(
+                f"{limit:,} neighbours of a vector cannot be asked for: Milvus gives 1 to {LARGEST_TOP_K:,}"
+            )
         step = max(1, min(READ_ROWS, _HITS_A_CALL // limit))
         found: list[list[Hit]] = []
-        for start in range(0, len(vectors), step):
+        for start, level in zip(range(0, len(vectors), step), _levels(), strict=False):
             with self._store._explained(f"search {self.facts.name}"):
-                answers = self._client.search(
+                ask = functools.partial(
+                    self._client.search,
                     self.facts.name,
                     data=list(vectors[start : start + step]),
                     anns_field="vector",
                     limit=limit,
                     output_fields=["video"],
                     search_params={"metric_type": "IP", "params": dict(params)},
-                    consistency_level="Strong",
+                    consistency_level=level,
                     timeout=_TIMEOUT_S,
                 )
+                answers = self._store._when_loaded(self.facts.name, ask)
             found.extend(
                 [Hit(video=str(hit["entity"]["video"]), cosine=float(hit["distance"])) for hit in hits]
                 for hits in answers
@@ -511,8 +623,47 @@ class Collection:
         return found
 
 
+def _as_stored(found: Sequence[Mapping[str, Any]]) -> StoredRows:
+    rows = sorted(found, key=lambda row: str(row["id"]))
+    return StoredRows(
+        keys=tuple(str(row["id"]) for row in rows),
+        videos=tuple(str(row["video"]) for row in rows),
+        urls=tuple(str(row["url"]) for row in rows),
+        positions=tuple(int(row["position"]) for row in rows),
+        vectors=stack_rows([row["vector"] for row in rows]),
+    )
+
+
+def _levels() -> Iterator[str]:
+    """The consistency of each call of one reading: the first waits, on a server, until all is seen that anyone has
+    written before; the others see as much without waiting (0.2 s a call)."""
+    return itertools.chain(["Strong"], itertools.repeat("Session"))
+
+
 def _frame_key(video: str, position: int) -> str:
     return f"{video}-{position:04d}"
+
+
+@contextlib.contextmanager
+def _raising_what_lite_logs() -> Iterator[None]:
+    """Milvus Lite says why it cannot open its file in its log alone."""
+    logged: list[BaseException] = []
+
+    class Overhear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info and record.exc_info[1]:
+                logged.append(record.exc_info[1])
+
+    logger, handler = logging.getLogger("milvus_lite.server_manager"), Overhear()
+    logger.setLevel(logging.ERROR)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        raise error from (logged[-1] if logged else error.__cause__)
+    finally:
+        logger.removeHandler(handler)
 
 
 def _explain(address: StoreAddress, action: str, error: Exception) -> str:
@@ -525,10 +676,15 @@ def _explain(address: StoreAddress, action: str, error: Exception) -> str:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
     text = " ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
-    if address.is_local and "Open local milvus failed" in text:
+    if address.is_local and "DataDirLockedError" in text:
         return (
-            f"cannot {action}: {address} cannot be opened. Most often another notebook or run has it open: shut that "
-            "kernel down (one process a Milvus Lite file), or name a server by MILVUS_URI"
+            f"cannot open {address.uri}: another notebook or run has it open: shut that kernel down or let the run end "
+            "(one process a Milvus Lite file), or name a server by MILVUS_URI"
+        )
+    if address.is_local and Path(address.uri).is_file():
+        return (
+            f"cannot open {address.uri}: it is a single file, as older versions of Milvus Lite wrote, and this one keeps "
+            "a folder. Move it away and run 03_extract or 05_upload again"
         )
     if address.is_local and os.strerror(errno.ENOSPC) in text:
         return f"cannot {action}: no room for {address}. Make room and start again: what is done stays done"
@@ -538,6 +694,8 @@ def _explain(address: StoreAddress, action: str, error: Exception) -> str:
         return (
             f"cannot {action}: {address} does not answer; check MILVUS_URI, and that the server runs and can be reached"
         )
+    if address.is_local and action == "connect":
+        return f"cannot open {address.uri}: {causes[-1]}"
     # A server may repeat what it was sent, and the transport encodes the token.
     details = (isinstance(error, grpc.Call) and error.details()) or str(error)
     said = details.strip().partition("\n")[0].replace(address.uri, str(address))

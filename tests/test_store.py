@@ -1,9 +1,10 @@
-"""The store on real Milvus Lite files: what goes in, what comes out, and what is refused."""
+"""The store on Milvus Lite and on a real server: what goes in, what comes out, and what is refused."""
 
 from __future__ import annotations
 
 import base64
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -37,9 +38,13 @@ def video(url: str, *, frames: int = 1, seed: int = 0) -> VideoVectors:
     return VideoVectors(url=url, vectors=unit_rows(frames, seed=seed), positions=tuple(range(frames)))
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with Store(StoreAddress(uri=str(tmp_path_factory.mktemp("store") / "milvus.db"))) as opened:
+@pytest.fixture(scope="module", params=["lite", "server"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    if request.param == "lite":
+        address = StoreAddress(uri=str(tmp_path_factory.mktemp("store") / "milvus.db"))
+    else:
+        address = request.getfixturevalue("milvus_server").address
+    with Store(address) as opened:
         yield opened
 
 
@@ -47,8 +52,12 @@ _numbers = count()
 
 
 @pytest.fixture
-def name() -> str:
-    return f"c{next(_numbers)}"
+def name(store: Store) -> Iterator[str]:
+    """Of a collection that is gone after the test."""
+    name = f"c{next(_numbers)}"
+    yield name
+    if store.has_collection(name):
+        store.drop_collection(name)
 
 
 Make = Callable[[Pooling], Collection]
@@ -89,7 +98,8 @@ def test_a_name_is_given_once(store: Store, name: str, make: Make) -> None:
 
 
 def test_what_is_not_there_is_neither_opened_nor_dropped(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"no collection 'nosuch' in Milvus Lite, milvus\.db: fill it first"):
+    where = re.escape(str(store.address))
+    with pytest.raises(StoreError, match=f"no collection 'nosuch' in {where}: fill it first"):
         store.open_collection("nosuch")
     with pytest.raises(StoreError, match="no collection 'nosuch'"):
         store.drop_collection("nosuch")
@@ -366,6 +376,31 @@ def test_an_empty_collection_has_no_neighbours(make: Make) -> None:
     assert collection.load_vectors(["a"]) == {}
     collection.upsert([video("a")])
     assert collection.search(unit_rows(0), 5) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "asked"),
+    [
+        ("IVF_FLAT", {"nlist": 4}, {"nprobe": 4}),
+        ("HNSW", {"M": 8, "efConstruction": 64}, {"ef": 300}),
+    ],
+)
+def test_an_index_is_made_as_asked(
+    store: Store, name: str, make: Make, kind: str, params: dict[str, int], asked: dict[str, int]
+) -> None:
+    rows = unit_rows(300)
+    collection = make(Pooling.FIRST)
+    collection.upsert([VideoVectors(url=f"u{n}", vectors=row[None], positions=(0,)) for n, row in enumerate(rows)])
+    for _ in range(2):
+        collection.ensure_index(kind, params)
+        held = store._client.describe_index(name, "vector")
+        assert held["index_type"] == kind
+        assert {key: int((held.get("params") or held)[key]) for key in params} == params
+        for (hit,), number in zip(collection.search(rows[:20], 1, params=asked), range(20), strict=True):
+            assert hit.video == video_key(f"u{number}")
+    with pytest.raises(StoreError, match=f"cannot index {name} by NOSUCH in"):
+        collection.ensure_index("NOSUCH", {})
+    assert [hits[0].video for hits in collection.search(rows[:2], 1)] == [video_key("u0"), video_key("u1")]
 
 
 # The file
