@@ -70,9 +70,7 @@ class MilvusServer:
                 env=os.environ | FASTER,
             )
         deadline = time.monotonic() + START_S
-        while not (
-            found := re.search(r"process (\d+)[^$]*MILVUS_URI=\S+:(\d+)\n", said := log_path.read_text("utf-8"))
-        ):
+        while not (found := re.search(r"process (\d+)[^$]*MILVUS_URI=\S+:(\d+)\n", said := log_path.read_text("utf-8"))):
             if self._tool.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"the Milvus server does not start: {said}")
