@@ -282,13 +282,14 @@ def sweep_thresholds(
     same: Collection[tuple[int, int]] = (),
     different: Collection[tuple[int, int]] = (),
     crowds: Sequence[Sequence[int]] = (),
+    own_rows: int | None = None,
 ) -> list[SweepPoint]:
     """What each threshold would decide over the same pairs; `num_videos` is the number of videos compared, `same` and
-    `different` are what a person said, and `crowds` as in `group_copies`."""
+    `different` are what a person said, and `crowds` as in `group_copies`. Rows from `own_rows` on do not count."""
     points = []
     for threshold in thresholds:
         groups = group_copies(pairs, threshold=threshold, choose=choose, same=same, different=different, crowds=crowds)
-        duplicates = sum(len(group.copies) for group in groups)
+        duplicates = sum(own_rows is None or copy < own_rows for group in groups for copy in group.copies)
         points.append(
             SweepPoint(
                 threshold=float(threshold),

@@ -163,25 +163,47 @@ class Proposal:
 
 
 class _Pairs:
-    """Pairs of lines as they are found, and no more than `most` of them."""
+    """Pairs of lines as they are found, and no more than `most` of them; with `each`, only those that are among so many
+    nearest of one of their lines."""
 
-    def __init__(self, lines: int, *, floor: float, most: int) -> None:
-        self._lines, self._floor, self._most = lines, floor, most
+    def __init__(self, table: VectorTable, *, floor: float, most: int, each: int | None = None) -> None:
+        self._table, self._floor, self._most, self._each = table, floor, most, each
         self._found: list[Lines] = []
         self._count = 0
 
     def add(self, ones: Lines, others: Lines) -> None:
         """Raises SettingError when they become too many."""
-        self._found.append(np.minimum(ones, others) * self._lines + np.maximum(ones, others))
+        self._found.append(np.minimum(ones, others) * len(self._table) + np.maximum(ones, others))
         self._count += len(ones)
         if self._count > 2 * self._most:
-            self._found = [np.unique(np.concatenate(self._found))]
-            self._count = len(self._found[0])
-        check_pairs(self._count, floor=self._floor, most=self._most)
+            self._settle()
 
     def sorted(self) -> tuple[Lines, Lines]:
+        """Raises SettingError when they are too many."""
+        return self._settle()
+
+    def _settle(self) -> tuple[Lines, Lines]:
         codes = np.unique(np.concatenate([np.zeros(0, np.int64), *self._found]))
-        return codes // max(1, self._lines), codes % max(1, self._lines)
+        first, second = codes // max(1, len(self._table)), codes % max(1, len(self._table))
+        if self._each is not None:
+            kept = _are_among_nearest(first, second, self._table.compare(first, second), each=self._each)
+            codes, first, second = codes[kept], first[kept], second[kept]
+        self._found, self._count = [codes], len(codes)
+        check_pairs(self._count, floor=self._floor, most=self._most)
+        return first, second
+
+
+def _are_among_nearest(
+    first: Lines, second: Lines, similarities: NDArray[np.float64], *, each: int
+) -> NDArray[np.bool_]:
+    """Whether a pair is among the `each` most alike of one of its lines; of equals, those with the earlier lines."""
+    own, other = np.concatenate([first, second]), np.concatenate([second, first])
+    order = np.lexsort((other, -np.concatenate([similarities, similarities]), own))
+    _, starts, counts = np.unique(own[order], return_index=True, return_counts=True)
+    rank = np.arange(len(order)) - np.repeat(starts, counts)
+    near = np.zeros(len(order), bool)
+    near[order] = rank < each
+    return near[: len(first)] | near[len(first) :]
 
 
 def check_pairs(count: int, *, floor: float, most: int) -> None:
@@ -229,6 +251,7 @@ def join_exactly(
     *,
     floor: float,
     max_pairs: int,
+    each: int | None = None,
     device: str = "cpu",
     block_lines: int | None = None,
     progress: Callable[[int], object] = lambda count: None,
@@ -236,8 +259,9 @@ def join_exactly(
     """All pairs of lines whose similarity is at least `floor`, and a few that lie as near below it as float32 can tell.
 
     Half of the products of all lines with all, a block at a time; memory does not grow with the pairs that are not
-    alike. `device` is "cpu" (numpy) or a device of torch. `progress` is called with the number of lines compared with
-    all. Raises SettingError for more than `max_pairs` pairs.
+    alike. With `each`, only pairs that are among so many nearest of one of their lines. `device` is "cpu" (numpy) or a
+    device of torch. `progress` is called with the number of lines compared with all. Raises SettingError for more than
+    `max_pairs` pairs.
     """
     step = block_lines or (BLOCK_LINES if device == "cpu" else GPU_BLOCK_LINES)
     low = floor - table.slack
@@ -247,7 +271,7 @@ def join_exactly(
     lines = table.lines.reshape(len(table), table.width)
     multiply = _multiply_numpy if device == "cpu" else _multiply_torch(device)
     nearest = np.full(len(table), -np.inf, np.float32)
-    pairs = _Pairs(len(table), floor=floor, most=max_pairs)
+    pairs = _Pairs(table, floor=floor, most=max_pairs, each=each)
     for top in range(0, len(table), step):
         left, ones = np.ascontiguousarray(lines[top : top + step]), table.counts[top : top + step]
         for start in range(top, len(table), step):
@@ -306,6 +330,7 @@ def join_by_search(
     top_k: int,
     largest_top_k: int,
     max_pairs: int,
+    each: int | None = None,
     line_of: dict[str, int],
     progress: Callable[[int], object] = lambda count: None,
 ) -> Proposal:
@@ -314,12 +339,13 @@ def join_by_search(
     A list of neighbours that is full of matches may have been cut: it is asked for again, four times as long, until its
     end lies below the floor. At `largest_top_k` the vector is compared with all others directly. So where the search is
     exact no pair is missed whose similarity is above 0. `line_of` gives the line of a video by its key; other videos
-    that the store holds are passed over. Raises SettingError for more than `max_pairs` pairs.
+    that the store holds are passed over. `each` as in `join_exactly`. Raises SettingError for more than ten times
+    `max_pairs` pairs.
     """
     low = floor - table.slack
     waiting, limit, deeper = np.argwhere(table.present), top_k, 0
     # Frames that many videos share propose more than is alike in the end; until then a pair takes 8 bytes.
-    pairs = _Pairs(len(table), floor=floor, most=10 * max_pairs + len(table))
+    pairs = _Pairs(table, floor=floor, most=10 * max_pairs + len(table), each=each)
     while len(waiting):
         cut: list[NDArray[np.int64]] = []
         for start in range(0, len(waiting), _VECTORS_AT_ONCE):
@@ -459,7 +485,7 @@ def audit_proposal(table: VectorTable, proposal: Proposal, *, floor: float, vide
     low = floor - table.slack
     flat = table.lines.reshape(len(table), table.width)
     known = proposal.first * len(table) + proposal.second
-    pairs = _Pairs(len(table), floor=floor, most=max_pairs)
+    pairs = _Pairs(table, floor=floor, most=max_pairs)
     for start in range(0, len(table), BLOCK_LINES):
         for top in range(0, len(asked), BLOCK_LINES):
             own = asked[top : top + BLOCK_LINES]

@@ -614,9 +614,11 @@ def _propose(
     Raises SettingError when the index found less than `min_recall` of what is there.
     """
     method, why = choose_search(settings.search, videos=len(table), width=table.width)
+    # Of more, the pictures are not compared.
+    each = settings.max_candidates if settings.decide == "evidence" and settings.damp_hubs else None
     if method == "exact":
         device = find_device(videos=len(table), width=table.width)
-        proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, device=device)
+        proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, each=each, device=device)
         return proposal, SearchDone(method=method, why=why, on=device)
     collection.ensure_index(settings.index, parse_numbers("index_params", settings.index_params))
     params = parse_numbers("search_params", settings.search_params)
@@ -628,6 +630,7 @@ def _propose(
         top_k=settings.top_k,
         largest_top_k=LARGEST_TOP_K,
         max_pairs=settings.max_pairs,
+        each=each,
         line_of={video_key(urls[row]): line for line, rows in enumerate(table.rows) for row in rows},
     )
     audit = audit_proposal(table, proposal, floor=floor, videos=settings.audit_videos, max_pairs=settings.max_pairs)

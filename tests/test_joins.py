@@ -235,6 +235,26 @@ def test_more_pairs_than_memory_holds_end_with_the_settings_name() -> None:
     assert len(join_exactly(table, floor=0.9, max_pairs=1770, block_lines=7).first) == 1770
 
 
+@given(videos=lists_of_videos(), each=st.integers(1, 4), most=st.integers(20, 40), block_lines=st.integers(1, 20))
+def test_the_nearest_of_each_are_kept_without_holding_the_others(
+    videos: Videos, each: int, most: int, block_lines: int
+) -> None:
+    table = table_of(videos)
+    every = join_exactly(table, floor=-1, max_pairs=MOST)
+    similarities = table.compare(every.first, every.second)
+    wanted = set()
+    for line in range(len(table)):
+        ranked = sorted(
+            (-value, one + other - line, (one, other))
+            for one, other, value in zip(every.first.tolist(), every.second.tolist(), similarities, strict=True)
+            if line in (one, other)
+        )
+        wanted |= {pair for *_, pair in ranked[:each]}
+    if len(wanted) <= most:
+        found = join_exactly(table, floor=-1, max_pairs=most, each=each, block_lines=block_lines)
+        assert set(zip(found.first.tolist(), found.second.tolist(), strict=True)) == wanted
+
+
 def crowd_of(count: int, *, others: Sequence[VideoVectors] = ()) -> Videos:
     """So many addresses of one clip, and others."""
     same = video("https://h/same", [[1, 0, 0]]).vectors
