@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.errors import RunFolderError, SettingError
+from dedup_lib.errors import RunFolderError, SettingError, StoreError
 from dedup_lib.records import Hit, StoredRows, Vectors, VideoVectors
 from dedup_lib.vectors import DECIMALS, cosines
 
@@ -48,6 +48,9 @@ _NUMBERS_AT_ONCE = 2**22
 _VECTORS_AT_ONCE = 1000
 """Asked for in one search of a store."""
 
+LARGEST_STRAY = 2e-3
+"""From the length of 1, of a vector that counts as a unit vector."""
+
 _ROUNDING = 2.0**-24
 """Unit roundoff of float32."""
 
@@ -65,6 +68,24 @@ class VectorTable:
         self.present = present
         self.rows = rows
         self.counts = present.sum(axis=1)
+        self._stray = self._find_stray()
+
+    def _find_stray(self) -> float:
+        """How far the lengths of the vectors are from 1 at most. Raises StoreError for what is no unit vector."""
+        largest = 0.0
+        for start in range(0, len(self), BLOCK_LINES):
+            lengths = np.linalg.norm(self.lines[start : start + BLOCK_LINES], axis=2)
+            stray = np.where(self.present[start : start + BLOCK_LINES], np.abs(lengths - 1), 0).max(axis=1)
+            # NaN is not below it either.
+            wrong = np.flatnonzero(~(stray < LARGEST_STRAY))
+            if len(wrong):
+                row = self.rows[start + wrong[0]][0] + 1
+                raise StoreError(
+                    f"the vectors of row {row} of the list are not finite or not of unit length, and so cannot be "
+                    "compared: fill the collection anew (overwrite: true)"
+                )
+            largest = max(largest, float(stray.max(initial=0.0)))
+        return largest
 
     @classmethod
     def collect(
@@ -72,7 +93,7 @@ class VectorTable:
     ) -> VectorTable:
         """The table of these videos, each with its row in the list, written to a nameless file in `folder`.
 
-        Raises RunFolderError when the disk refuses.
+        Raises RunFolderError when the disk refuses, and StoreError for what is no unit vector.
         """
         line_of: dict[bytes, int] = {}
         present: list[NDArray[np.bool_]] = []
@@ -139,12 +160,7 @@ class VectorTable:
         "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1); lines whose vectors are not quite of unit
         length and the rounding of the similarity add to it.
         """
-        stray = 0.0
-        for start in range(0, len(self), BLOCK_LINES):
-            lengths = np.linalg.norm(self.lines[start : start + BLOCK_LINES], axis=2)
-            off = np.abs(lengths - 1)[self.present[start : start + BLOCK_LINES]]
-            stray = max(stray, float(off.max(initial=0.0)))
-        return 2 * (self.width + 4) * _ROUNDING + 2.1 * stray + 10.0**-DECIMALS
+        return 2 * (self.width + 4) * _ROUNDING + 2.1 * self._stray + 10.0**-DECIMALS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,13 +192,10 @@ class _Pairs:
         self._found.append(np.minimum(ones, others) * len(self._table) + np.maximum(ones, others))
         self._count += len(ones)
         if self._count > 2 * self._most:
-            self._settle()
+            self.sorted()
 
     def sorted(self) -> tuple[Lines, Lines]:
-        """Raises SettingError when they are too many."""
-        return self._settle()
-
-    def _settle(self) -> tuple[Lines, Lines]:
+        """Each once, in order. Raises SettingError when they are too many."""
         codes = np.unique(np.concatenate([np.zeros(0, np.int64), *self._found]))
         first, second = codes // max(1, len(self._table)), codes % max(1, len(self._table))
         if self._each is not None:
@@ -196,14 +209,19 @@ class _Pairs:
 def _are_among_nearest(
     first: Lines, second: Lines, similarities: NDArray[np.float64], *, each: int
 ) -> NDArray[np.bool_]:
-    """Whether a pair is among the `each` most alike of one of its lines; of equals, those with the earlier lines."""
+    """Whether a pair is among the `each` most alike of one of its lines."""
     own, other = np.concatenate([first, second]), np.concatenate([second, first])
-    order = np.lexsort((other, -np.concatenate([similarities, similarities]), own))
-    _, starts, counts = np.unique(own[order], return_index=True, return_counts=True)
-    rank = np.arange(len(order)) - np.repeat(starts, counts)
-    near = np.zeros(len(order), bool)
-    near[order] = rank < each
+    near = _rank(own, other, np.tile(similarities, 2)) < each
     return near[: len(first)] | near[len(first) :]
+
+
+def _rank(own: Lines, other: Lines, similarities: NDArray[np.float64]) -> NDArray[np.int64]:
+    """How many others are more alike to each `own` line than `other`; of equals those with the earlier lines are."""
+    order = np.lexsort((other, -similarities, own))
+    _, starts, counts = np.unique(own[order], return_index=True, return_counts=True)
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order)) - np.repeat(starts, counts)
+    return ranks
 
 
 def check_pairs(count: int, *, floor: float, most: int) -> None:
@@ -254,14 +272,12 @@ def join_exactly(
     each: int | None = None,
     device: str = "cpu",
     block_lines: int | None = None,
-    progress: Callable[[int], object] = lambda count: None,
 ) -> Proposal:
     """All pairs of lines whose similarity is at least `floor`, and a few that lie as near below it as float32 can tell.
 
     Half of the products of all lines with all, a block at a time; memory does not grow with the pairs that are not
     alike. With `each`, only pairs that are among so many nearest of one of their lines. `device` is "cpu" (numpy) or a
-    device of torch. `progress` is called with the number of lines compared with all. Raises SettingError for more than
-    `max_pairs` pairs.
+    device of torch. Raises SettingError for more than `max_pairs` pairs.
     """
     step = block_lines or (BLOCK_LINES if device == "cpu" else GPU_BLOCK_LINES)
     low = floor - table.slack
@@ -283,7 +299,6 @@ def join_exactly(
             np.maximum(nearest[start : start + step], of_right, out=nearest[start : start + step])
             if len(near):
                 pairs.add(near + top, far + start)
-        progress(len(left))
     first, second = pairs.sorted()
     nearest[np.isneginf(nearest)] = np.nan
     return Proposal(first=first, second=second, nearest=nearest / np.float32(scale))
@@ -332,7 +347,6 @@ def join_by_search(
     max_pairs: int,
     each: int | None = None,
     line_of: dict[str, int],
-    progress: Callable[[int], object] = lambda count: None,
 ) -> Proposal:
     """Pairs of lines of which a store finds a vector of one among the neighbours of a vector of the other.
 
@@ -358,8 +372,6 @@ def join_by_search(
                 if len(hits) == limit and hits[-1].cosine >= low:
                     cut.append(np.array((line, position)))
             pairs.add(np.array(ones, np.int64), np.array(others, np.int64))
-            if limit == top_k:
-                progress(len(asked))
         waiting = np.array(cut, np.int64).reshape(-1, 2)
         if limit >= largest_top_k:
             break
@@ -476,8 +488,11 @@ class Audit:
     """The share of them; None where there was nothing to find."""
 
 
-def audit_proposal(table: VectorTable, proposal: Proposal, *, floor: float, videos: int, max_pairs: int) -> Audit:
-    """Compare some lines, chosen by chance, with all others exactly, and count which of their pairs were proposed.
+def audit_proposal(
+    table: VectorTable, proposal: Proposal, *, floor: float, videos: int, max_pairs: int, each: int | None = None
+) -> Audit:
+    """Compare some lines, chosen by chance, with all others exactly, and count which of their pairs, or of their `each`
+    nearest, were proposed.
 
     Raises SettingError when they stand in more than `max_pairs` pairs.
     """
@@ -491,12 +506,17 @@ def audit_proposal(table: VectorTable, proposal: Proposal, *, floor: float, vide
             own = asked[top : top + BLOCK_LINES]
             others = np.arange(start, min(start + BLOCK_LINES, len(table)))
             products = flat[own] @ flat[others].T / np.maximum(table.counts[own][:, None], table.counts[others])
-            near, far = np.nonzero(products >= low)
-            distinct = own[near] != others[far]
-            pairs.add(own[near[distinct]], others[far[distinct]])
+            places, far = np.nonzero(products >= low)
+            distinct = own[places] != others[far]
+            pairs.add(own[places[distinct]], others[far[distinct]])
     first, second = pairs.sorted()
-    true = table.compare(first, second) >= floor
-    codes = (first * len(table) + second)[true]
+    similarities = table.compare(first, second)
+    wanted = similarities >= floor
+    if each is not None:
+        own, other = np.concatenate([first, second]), np.concatenate([second, first])
+        near: NDArray[np.bool_] = (_rank(own, other, np.tile(similarities, 2)) < each) & np.isin(own, asked)
+        wanted &= near[: len(first)] | near[len(first) :]
+    codes = (first * len(table) + second)[wanted]
     found = int(np.isin(codes, known).sum())
     recall = round(found / len(codes), 6) if len(codes) else None
     return Audit(videos=len(asked), pairs=len(codes), found=found, recall=recall)

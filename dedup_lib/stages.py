@@ -633,7 +633,9 @@ def _propose(
         each=each,
         line_of={video_key(urls[row]): line for line, rows in enumerate(table.rows) for row in rows},
     )
-    audit = audit_proposal(table, proposal, floor=floor, videos=settings.audit_videos, max_pairs=settings.max_pairs)
+    audit = audit_proposal(
+        table, proposal, floor=floor, videos=settings.audit_videos, max_pairs=settings.max_pairs, each=each
+    )
     if audit.recall is not None and audit.recall < settings.min_recall:
         raise SettingError(
             "search_params",

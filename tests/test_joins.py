@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_lib.decide import Scored, group_copies, score_pairs
-from dedup_lib.errors import RunFolderError, SettingError
+from dedup_lib.errors import RunFolderError, SettingError, StoreError
 from dedup_lib.joins import Search, VectorTable, audit_proposal, choose_search, find_near, join_by_search, join_exactly
 from dedup_lib.records import Hit, Pair, StoredRows, Vectors, VideoVectors
 from dedup_lib.vectors import normalise_rows
@@ -198,6 +198,13 @@ def test_vectors_that_are_not_quite_of_unit_length_are_compared_as_if_they_were(
     ]
     (found,) = score(stretched, floor=exact).pairs
     assert found.similarity == pytest.approx(exact, abs=2e-7)
+
+
+@pytest.mark.parametrize("wrong", [[np.nan, 0], [0, 0], [np.inf, 0], [0.9, 0]])
+def test_what_is_no_unit_vector_is_refused(wrong: list[float]) -> None:
+    bad = VideoVectors(url="bad", vectors=np.array([wrong], np.float32), positions=(0,))
+    with pytest.raises(StoreError, match="the vectors of row 2 of the list are not finite or not of unit length"):
+        table_of([video("a", [[1, 0]]), bad])
 
 
 @pytest.mark.parametrize("videos", [[], [None], [None, None], [video("a", [[1, 0]])]])
@@ -384,6 +391,9 @@ def test_an_audit_counts_what_an_index_misses() -> None:
     exact = join_exactly(table, floor=0.9, max_pairs=MOST)
     assert audit_proposal(table, exact, floor=0.9, videos=1000, max_pairs=MOST).recall == 1
     assert audit_proposal(table, exact, floor=0.999999, videos=1000, max_pairs=MOST).recall is None
+    nearest = join_exactly(table, floor=0.3, max_pairs=MOST, each=2)
+    assert audit_proposal(table, nearest, floor=0.3, videos=100, max_pairs=MOST, each=2).recall == 1
+    assert (audit_proposal(table, nearest, floor=0.3, videos=100, max_pairs=MOST).recall or 0) < 0.9
 
 
 # New against old
