@@ -239,12 +239,11 @@ def choose_search(wanted: str, *, videos: int, width: int) -> tuple[str, str]:
     """How this many videos of so many numbers are searched, "exact" or "ann", and why. `wanted` is one of these or
     "auto"."""
     work = videos**2 / 2 * width
-    size = f"{videos:,} videos of {width:,} numbers are {work:.1e} multiplications"
     if wanted != "auto":
-        return wanted, f"as search says; {size}"
+        return wanted, f"as asked ({work:.1e} multiplications)"
     if work <= MOST_EXACT_WORK:
-        return "exact", f"{size}: up to {MOST_EXACT_WORK:.0e} all are compared with all"
-    return "ann", f"{size}: above {MOST_EXACT_WORK:.0e} the index of the store proposes"
+        return "exact", f"{work:.1e} multiplications, at most {MOST_EXACT_WORK:.0e}"
+    return "ann", f"{work:.1e} multiplications, above {MOST_EXACT_WORK:.0e}"
 
 
 def find_device(*, videos: int, width: int) -> str:

@@ -436,9 +436,7 @@ def test_old_videos_that_are_alike_are_found_however_they_are_streamed(
 
 
 def test_size_decides_and_says_so() -> None:
-    method, why = choose_search("auto", videos=90_000, width=512)
-    assert method == "exact" and "90,000 videos of 512 numbers are 2.1e+12 multiplications" in why
-    method, why = choose_search("auto", videos=10_000_000, width=512)
-    assert method == "ann" and "above 6e+13" in why
-    assert choose_search("exact", videos=10_000_000, width=512)[0] == "exact"
+    assert choose_search("auto", videos=90_000, width=512) == ("exact", "2.1e+12 multiplications, at most 6e+13")
+    assert choose_search("auto", videos=10_000_000, width=512) == ("ann", "2.6e+16 multiplications, above 6e+13")
+    assert choose_search("exact", videos=10_000_000, width=512) == ("exact", "as asked (2.6e+16 multiplications)")
     assert choose_search("ann", videos=2, width=512)[0] == "ann"
