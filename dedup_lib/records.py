@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -217,6 +218,16 @@ class StoredRows:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def take(self, numbers: Sequence[int]) -> StoredRows:
+        """These rows alone."""
+        return StoredRows(
+            keys=tuple(self.keys[n] for n in numbers),
+            videos=tuple(self.videos[n] for n in numbers),
+            urls=tuple(self.urls[n] for n in numbers),
+            positions=tuple(self.positions[n] for n in numbers),
+            vectors=self.vectors[list(numbers)],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -138,8 +138,9 @@ class NotebookSettings:
 class CollectionsSettings(NotebookSettings):
     stage: ClassVar[str] = "00_collections"
 
-    action: Literal["ping", "list", "create", "drop"]
+    action: Literal["ping", "list", "create", "rename", "drop"]
     collection: str
+    new_name: str
     schema: Literal["video_dedup", "video_frames", "aggregated"]
     encoder: Literal["clip", "pdq"]
     model: str
@@ -147,8 +148,10 @@ class CollectionsSettings(NotebookSettings):
     frame_span: Literal["first", "spread"]
 
     def check(self) -> None:
-        if self.action in ("create", "drop") and not self.collection:
+        if self.action in ("create", "rename", "drop") and not self.collection:
             raise SettingError("collection", self.collection, f"{self.action} needs the name of a collection")
+        if self.action == "rename" and not self.new_name:
+            raise SettingError("new_name", self.new_name, "rename needs the new name of the collection")
 
 
 @dataclass(frozen=True, kw_only=True)

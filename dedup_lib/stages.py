@@ -896,7 +896,7 @@ _POOLING_OF_NEW = {
 
 
 def manage_collections(run: RunFolder, settings: CollectionsSettings) -> pd.DataFrame:
-    """Ping the store, or list, create or drop collections; returns what is there afterwards, one row each.
+    """Ping the store, or list, create, rename or drop collections; returns what is there afterwards, one row each.
 
     For `ping` the row is the server: its address, without any secret, and its version.
     """
@@ -912,6 +912,8 @@ def manage_collections(run: RunFolder, settings: CollectionsSettings) -> pd.Data
                     recipe=make_recipe(settings, encoder),
                     dimension=encoder.dimension,
                 )
+            case "rename":
+                store.rename_collection(settings.collection, settings.new_name)
             case "drop":
                 store.drop_collection(settings.collection)
         return pd.DataFrame(

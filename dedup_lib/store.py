@@ -14,6 +14,7 @@ import itertools
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ _TIMEOUT_S = 120.0
 
 _LOAD_TIMEOUT_S = 900.0
 """For a large collection, or a server that comes up again."""
+
+_LOAD_POLL_S = 0.05
 
 _NOT_LOADED = 101
 """Code of the error for a collection that is not in the store's memory, as after a restart of the server."""
@@ -266,15 +269,13 @@ class Store:
         if not self.has_collection(name):
             return self.create_collection(name, pooling=pooling, recipe=recipe, dimension=dimension)
         collection = self.open_collection(name)
-        held = collection.facts
-        if (held.recipe, held.pooling, held.dimension) != (recipe, pooling, dimension):
-            raise StoreError(
-                f"the collection {name!r} holds other vectors than this run makes, and they cannot be mixed.\n"
-                f"it holds:  {held.pooling}, {held.dimension} dimensions, "
-                f"{held.recipe.to_json() if held.recipe else '?'}\n"
-                f"this run:  {pooling}, {dimension} dimensions, {recipe.to_json()}\n"
-                "choose another collection, or set overwrite: true to start this one anew"
-            )
+        collection.refuse_others(
+            pooling=pooling,
+            recipe=recipe,
+            dimension=dimension,
+            whose="this run",
+            remedy="choose another collection, or set overwrite: true to start this one anew",
+        )
         return collection
 
     def rename_collection(self, name: str, new_name: str) -> None:
@@ -318,7 +319,7 @@ class Store:
         from pymilvus.exceptions import MilvusException
 
         try:
-            self._client.load_collection(name, timeout=_LOAD_TIMEOUT_S)
+            self._ask_to_load(name)
         except MilvusException:
             indexes = self._client.list_indexes(name, timeout=_TIMEOUT_S)
             if self.address.is_local and indexes:
@@ -330,7 +331,21 @@ class Store:
                 self._add_index(name)
             else:
                 raise
-            self._client.load_collection(name, timeout=_LOAD_TIMEOUT_S)
+            self._ask_to_load(name)
+
+    def _ask_to_load(self, name: str) -> None:
+        from pymilvus.client.types import LoadState
+
+        # By itself, pymilvus would wait as long for each single answer as for the whole.
+        self._client.load_collection(name, timeout=_TIMEOUT_S, _async=True)
+        deadline = time.monotonic() + _LOAD_TIMEOUT_S
+        while self._client.get_load_state(name, timeout=_TIMEOUT_S)["state"] != LoadState.Loaded:
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"{self.address} has not loaded the collection {name!r} within {_LOAD_TIMEOUT_S / 60:.0f} minutes: "
+                    "see whether it has memory enough, and start again"
+                )
+            time.sleep(_LOAD_POLL_S)
 
     def _when_loaded(self, name: str, call: Callable[[], T]) -> T:
         """Read from a collection, which a server that was started anew since has first to load."""
@@ -398,6 +413,24 @@ class Collection:
     def holds_frames(self) -> bool:
         """Whether a row is one frame of a video rather than the whole."""
         return self.pooling.schema == Schema.VIDEO_FRAMES
+
+    def count(self) -> int:
+        """How many rows it has now."""
+        with self._store._explained(f"count {self.facts.name}"):
+            return self._store._count(self.facts.name)
+
+    def refuse_others(self, *, pooling: Pooling, recipe: Recipe, dimension: int, whose: str, remedy: str) -> None:
+        """Raises StoreError, with both recipes and the remedy, unless such vectors may be mixed with those it holds."""
+        held = self.facts
+        if (held.recipe, held.pooling, held.dimension) != (recipe, pooling, dimension):
+            label = f"{whose}:".ljust(10)
+            raise StoreError(
+                f"the collection {held.name!r} holds other vectors than {whose}, and they cannot be mixed.\n"
+                f"it holds:  {held.pooling}, {held.dimension} dimensions, "
+                f"{held.recipe.to_json() if held.recipe else '?'}\n"
+                f"{label} {pooling}, {dimension} dimensions, {recipe.to_json()}\n"
+                f"{remedy}"
+            )
 
     def upsert(self, videos: Sequence[VideoVectors]) -> None:
         """Store videos; those already there are replaced, never doubled, and of a URL given twice the last counts.
@@ -486,9 +519,7 @@ class Collection:
         In memory are the vectors of one block and, of a Milvus Lite file, the keys of all rows. Raises StoreError at
         the end when it did not get as many rows as the store counts, as happens while another process writes.
         """
-        with self._store._explained(f"count {self.facts.name}"):
-            expected = self._store._count(self.facts.name)
-        read = 0
+        expected, read = self.count(), 0
         for page in self._pages_of_keys():
             for found in self._get(page, fields=_FIELDS):
                 read += len(found)
@@ -520,13 +551,19 @@ class Collection:
                 )
             yield sorted(str(row["id"]) for row in rows)
             return
+        begin = functools.partial(
+            self._client.query_iterator,
+            name,
+            batch_size=_KEYS_A_PAGE,
+            filter="",
+            output_fields=["id"],
+            timeout=_TIMEOUT_S,
+        )
         with self._store._explained(f"read {name}"):
-            pages = self._client.query_iterator(
-                name, batch_size=_KEYS_A_PAGE, filter="", output_fields=["id"], timeout=_TIMEOUT_S
-            )
+            pages = self._store._when_loaded(name, begin)
         while True:
             with self._store._explained(f"read {name}"):
-                page = [str(row["id"]) for row in pages.next()]
+                page = [str(row["id"]) for row in self._store._when_loaded(name, pages.next)]
             if not page:
                 break
             yield page
@@ -683,14 +720,19 @@ def _explain(address: StoreAddress, action: str, error: Exception) -> str:
         )
     if address.is_local and Path(address.uri).is_file():
         return (
-            f"cannot open {address.uri}: it is a single file, as older versions of Milvus Lite wrote, and this one keeps "
-            "a folder. Move it away and run 03_extract or 05_upload again"
+            f"cannot open {address.uri}: it is a single file, as older versions of Milvus Lite wrote, and this one "
+            "keeps a folder. Move it away and run 03_extract or 05_upload again"
         )
     if address.is_local and os.strerror(errno.ENOSPC) in text:
         return f"cannot {action}: no room for {address}. Make room and start again: what is done stays done"
     if "UNAUTHENTICATED" in text or "auth check failure" in text:
         return f"cannot {action}: {address} refuses the token; check MILVUS_TOKEN"
-    if not address.is_local and ("UNAVAILABLE" in text or "illegal connection params" in text or "Timeout" in text):
+    if "PERMISSION_DENIED" in text or "permission deny" in text or "PrivilegeType" in text:
+        return (
+            f"cannot {action}: {address} does not let this user do that; check MILVUS_TOKEN, or have the right granted"
+        )
+    no_answer = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "illegal connection params", "Timeout", "timeout")
+    if not address.is_local and any(words in text for words in no_answer):
         return (
             f"cannot {action}: {address} does not answer; check MILVUS_URI, and that the server runs and can be reached"
         )

@@ -33,6 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "frames",
         "encoders",
         "store",
+        "transfer",
         "ledger",
         "jobs",
         "workers",

@@ -308,7 +308,7 @@ def test_job_folders_go_up_pooled_as_asked(run: RunFolder, pooling: Pooling) -> 
 def test_an_upload_mixes_nothing(run: RunFolder) -> None:
     save_jobs(run, VIDEOS[:2])
     upload_jobs(run, settings=upload_settings("frames"))
-    with pytest.raises(StoreError, match="holds other vectors than this run makes"):
+    with pytest.raises(StoreError, match="holds other vectors than this run"):
         upload_jobs(run, settings=upload_settings("average"))
     replaced = upload_jobs(run, settings=upload_settings("average", overwrite=True))
     assert (replaced.facts.rows, replaced.facts.pooling) == (2, Pooling.AVERAGE)
@@ -868,6 +868,7 @@ def manage(run: RunFolder, action: Any, **changes: Any) -> pd.DataFrame:
     values: dict[str, Any] = {
         "run_dir": "outputs/mine",
         "collection": "",
+        "new_name": "",
         "schema": "video_frames",
         "encoder": "pdq",
         "model": "",
@@ -904,6 +905,11 @@ def test_looking_after_collections(run: RunFolder) -> None:
     assert listed["collection"].tolist() == ["b", "videos"]
     assert listed["rows"].tolist() == [0, 3]
     assert listed["sample"].tolist() == ["", ", ".join(["https://h/a"] * 3)]
+    assert manage(run, "rename", collection="b", new_name="c")["collection"].tolist() == ["c", "videos"]
+    for values, said in (({"collection": "c"}, "new_name = ''"), ({"new_name": "c"}, "collection = ''")):
+        with pytest.raises(SettingError, match=said):
+            manage(run, "rename", **values)
+    manage(run, "rename", collection="c", new_name="b")
     assert manage(run, "drop", collection="b")["collection"].tolist() == ["videos"]
     with pytest.raises(StoreError, match="no collection 'b'"):
         manage(run, "drop", collection="b")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 
 from dedup_lib.errors import StoreError
-from dedup_lib.records import Pooling, Recipe, Schema, Vectors, VideoVectors, video_key
+from dedup_lib.records import MAX_URL_BYTES, Pooling, Recipe, Schema, Vectors, VideoVectors, video_key
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.store import READ_ROWS, Collection, Store, StoreAddress
 from dedup_lib.vectors import normalise_rows
@@ -113,6 +114,24 @@ def test_what_milvus_refuses_is_one_line(store: Store, capfd: pytest.CaptureFixt
     with pytest.raises(StoreError, match="cannot create zero"):
         store.create_collection("zero", pooling=Pooling.FIRST, recipe=RECIPE, dimension=0)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_collection_may_be_given_another_name(store: Store, name: str, make: Make) -> None:
+    make(Pooling.FIRST).upsert([video("a")])
+    store.rename_collection(name, f"{name}_new")
+    assert not store.has_collection(name)
+    renamed = store.open_collection(f"{name}_new")
+    assert (renamed.facts.rows, renamed.recipe, renamed.pooling) == (1, RECIPE, Pooling.FIRST)
+    assert renamed.search(unit_rows(1), 1)[0][0].video == video_key("a")
+    renamed.upsert([video("b")])
+    make(Pooling.FIRST)
+    for new, said in ((name, "exists already"), (f"{name}_new", "exists already"), ("a b", "letters, digits")):
+        with pytest.raises(StoreError, match=said):
+            store.rename_collection(f"{name}_new", new)
+    with pytest.raises(StoreError, match=r"no collection 'nosuch' .* to rename"):
+        store.rename_collection("nosuch", "other")
+    assert store.open_collection(f"{name}_new").list_urls() == ["a", "b"]
+    store.drop_collection(f"{name}_new")
 
 
 def test_dropping_takes_a_collection_with_all_its_rows(store: Store, name: str, make: Make) -> None:
@@ -335,7 +354,38 @@ def test_rows_that_vanish_while_they_are_read_are_noticed(make: Make) -> None:
         list(blocks)
 
 
+def test_urls_may_be_as_long_as_they_can_be(make: Make) -> None:
+    """Together they are longer than the longest message that a server takes or sends."""
+    collection = make(Pooling.FIRST)
+    urls = [f"{n:05}" + "ü" * ((MAX_URL_BYTES - 5) // 2) for n in range(READ_ROWS + 30)]
+    rows = unit_rows(len(urls))
+    collection.upsert([VideoVectors(url=url, vectors=rows[n : n + 1], positions=(0,)) for n, url in enumerate(urls)])
+    assert collection.list_urls() == urls
+    assert sum(map(len, collection.stream_rows())) == len(urls)
+
+
+def test_a_collection_that_was_released_is_loaded_again(store: Store, name: str, make: Make) -> None:
+    collection = make(Pooling.FIRST)
+    collection.upsert([video("a")])
+    reads: list[Callable[[], object]] = [
+        lambda: collection.load_vectors(["a"]).keys() == {"a"},
+        lambda: collection.search(unit_rows(1), 1)[0][0].video == video_key("a"),
+        lambda: collection.list_urls() == ["a"],
+        lambda: sum(map(len, collection.stream_rows())) == 1,
+        lambda: stored_rows(store, name) == 1,
+    ]
+    for read in reads:
+        store._client.release_collection(name)
+        assert read()
+
+
 # Search
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 16_385])
+def test_more_neighbours_than_milvus_gives(make: Make, limit: int) -> None:
+    with pytest.raises(StoreError, match="Milvus gives 1 to 16,384"):
+        make(Pooling.FIRST).search(unit_rows(1), limit)
 
 
 def test_search_is_exact(make: Make) -> None:
@@ -451,10 +501,87 @@ def test_a_file_serves_one_process_at_a_time(tmp_path: Path) -> None:
     assert open_elsewhere(path).returncode == 0, "the lock goes with the store"
 
 
+def test_what_cannot_be_opened_is_named_with_its_cause(tmp_path: Path) -> None:
+    for path, said in (
+        (tmp_path / "file.db", "a single file, as older versions of Milvus Lite wrote"),
+        (tmp_path / "nosuch" / "milvus.db", "not exists"),
+        (Path("/proc/milvus.db"), "No such file or directory"),
+    ):
+        (tmp_path / "file.db").write_text("SQLite format 3")
+        with pytest.raises(StoreError, match=re.escape(f"cannot open {path}: ")) as caught:
+            Store(StoreAddress(uri=str(path)))
+        assert said in str(caught.value)
+
+
+INDEX_AND_DIE = """
+import resource, signal, sys
+from pymilvus import MilvusClient
+client = MilvusClient(sys.argv[1])
+client.flush("v")
+client.release_collection("v")
+index = client.prepare_index_params()
+index.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"params": {"nlist": 4}})
+if "--die" in sys.argv:
+    # Python would get an error. So the kernel ends the process at the byte, in the middle of the file.
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+client.create_index("v", index)
+client.load_collection("v")
+"""
+
+
+def test_an_index_that_was_half_written_by_a_killed_process_is_no_loss(tmp_path: Path) -> None:
+    path = tmp_path / "milvus.db"
+    rows = unit_rows(1500)
+    with Store(StoreAddress(uri=str(path))) as store:
+        made = store.create_collection("v", pooling=Pooling.FIRST, recipe=RECIPE, dimension=DIMENSION)
+        made.upsert([VideoVectors(url=f"u{n}", vectors=rows[n : n + 1], positions=(0,)) for n in range(len(rows))])
+    command = [sys.executable, "-c", INDEX_AND_DIE, str(path)]
+    killed = subprocess.run([*command, "--die"], capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGXFSZ, killed.stderr.decode()
+    again = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert again.returncode, "the index is whole: nothing is to be mended"
+    with Store(StoreAddress(uri=str(path))) as store:
+        held = store.open_collection("v")
+        assert held.facts.rows == len(rows)
+        assert held.search(rows[7:8], 1)[0][0].video == video_key("u7")
+    with Store(StoreAddress(uri=str(path))) as store:
+        assert len(store.open_collection("v").list_urls()) == len(rows)
+
+
+SEARCH_TWICE = """
+import sys
+import numpy as np
+from dedup_lib.records import Pooling, Recipe, VideoVectors
+from dedup_lib.store import Store, StoreAddress
+recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+rows = np.eye(8, dtype=np.float32)
+for _ in range(2):
+    with Store(StoreAddress(uri=sys.argv[1])) as store:
+        made = store.ensure_collection("v", pooling=Pooling.FIRST, recipe=recipe, dimension=8)
+        made.upsert([VideoVectors(url=f"u{n}", vectors=rows[n % 8 :][:1], positions=(0,)) for n in range(300)])
+        store._client.flush("v")
+        made.search(rows, 10)
+"""
+
+
+def test_the_terminal_stays_quiet(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", SEARCH_TWICE, str(tmp_path / "milvus.db")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert told.stdout == ""
+
+
 STORE_AND_WAIT = """
 import sys, time
 import numpy as np
-from dedup_lib.records import Pooling, Recipe, VideoVectors
+from dedup_lib.records import MAX_URL_BYTES, Pooling, Recipe, VideoVectors
 from dedup_lib.store import Store, StoreAddress
 store = Store(StoreAddress(uri=sys.argv[1]))
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")

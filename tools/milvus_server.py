@@ -2,10 +2,11 @@
 
     python3 tools/milvus_server.py --data outputs/milvus-server --port 19530    (make server)
 
-The server comes from the PyPI package `milvus`, in an environment of its own: .venv-server, made by `make server-setup`,
-or the one that MILVUS_SERVER_VENV names. It listens on every interface and cannot be told not to. So it gets a network of
-its own, a namespace that holds nothing but a loopback device, and its one door is a socket on 127.0.0.1 that was opened
-outside. Runs until Ctrl-C, SIGTERM, the end of the server, or, with --until-stdin-ends, the end of its standard input.
+The server comes from the PyPI package `milvus`, in an environment of its own: .venv-server, made by
+`make server-setup`, or the one that MILVUS_SERVER_VENV names. It listens on every interface and cannot be told not to.
+So it gets a network of its own, a namespace that holds nothing but a loopback device, and its one door is a socket on
+127.0.0.1 that was opened outside. Runs until Ctrl-C, SIGTERM, the end of the server, or, with --until-stdin-ends, the
+end of its standard input.
 """
 
 from __future__ import annotations
