@@ -79,8 +79,9 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     """Run the notebooks of a flow over a list.
 
     PROFILE names a file in params/ (demo, direct, batch, first_frame, server, zilliz) or is the path of a YAML file. A
-    run that was stopped goes on where it was when the same command is given again. One run works on a run folder at a
-    time; `status` shows how far it is from another terminal.
+    run that was stopped goes on where it was when the same command is given again: what is done stays done, and what
+    failed for a cause that may pass is tried again. One run works on a run folder at a time; `status` shows how far it
+    is from another terminal.
 
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads

@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
 ) WITHOUT ROWID
 """
 
-_LATER_COLUMNS = ("started", "finished", "stored", "content", "same_file_as")
+_LATER_COLUMNS = ("started", "finished", "stored", "content", "tag", "same_file_as")
 """A ledger may have been made before there were these columns of `outcomes`."""
 
 # It answers what is asked several times a second while a run goes on, without a look at the table.
@@ -65,10 +65,12 @@ CREATE TABLE IF NOT EXISTS fingerprints (
 """
 
 _WRITTEN = (*_COLUMNS, "finished", "stored")
+_INSERTED = ("recipe", "key", *_WRITTEN, "attempts")
 
 _UPSERT = f"""
-INSERT INTO outcomes (recipe, key, {", ".join(_WRITTEN)}) VALUES (:recipe, :key, {", ".join(":" + c for c in _WRITTEN)})
-ON CONFLICT (recipe, key) DO UPDATE SET {", ".join(f"{c} = excluded.{c}" for c in _WRITTEN)}, attempts = attempts + 1
+INSERT INTO outcomes ({", ".join(_INSERTED)}) VALUES ({", ".join(":" + c for c in _INSERTED)})
+ON CONFLICT (recipe, key) DO UPDATE SET
+    {", ".join(f"{c} = excluded.{c}" for c in _WRITTEN)}, attempts = attempts + excluded.attempts
 """
 
 
@@ -169,14 +171,16 @@ class Ledger(_Reader):
         fingerprints: Mapping[str, bytes] | None = None,
         kind: str = "",
         stored: Mapping[str, str] | None = None,
+        attempts: Mapping[str, int] | None = None,
     ) -> None:
         """Write outcomes, fingerprints of one kind by URL, and by URL where vectors went, all or none of them; earlier
-        ones of the same URL are replaced."""
+        ones of the same URL are replaced. `attempts` by URL (else 1 each) are added to the earlier ones."""
         now = utc_now()
         rows = [
             asdict(outcome)
             | {"status": str(outcome.status), "recipe": self._recipe.key, "key": outcome.key}
             | {"finished": _finish(outcome) or now, "stored": (stored or {}).get(outcome.url, "")}
+            | {"attempts": (attempts or {}).get(outcome.url, 1)}
             for outcome in outcomes
         ]
         prints = [(video_key(url), kind, data) for url, data in (fingerprints or {}).items()]
@@ -273,9 +277,9 @@ class LedgerView(_Reader):
         with _explained(self.path):
             rows = self._database.execute(
                 f"SELECT data, {', '.join(_COLUMNS)} FROM outcomes JOIN fingerprints USING (key) WHERE recipe = ? AND "
-                "content > ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
+                "content >= ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
                 "ORDER BY key",
-                (recipe, f"{beginning} ", f"{beginning}!", kind, Status.OK),
+                (recipe, beginning, f"{beginning}!", kind, Status.OK),
             ).fetchall()
         return [(_read_outcome(row[1:]), row[0]) for row in rows]
 

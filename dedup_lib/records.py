@@ -177,7 +177,9 @@ class Outcome:
     started: str = ""
     """When it was begun to be read, in UTC; empty where its process died."""
     content: str = ""
-    """Length of the file and hashes of its beginning and end, where the server gives ranges and the end was read."""
+    """Length of the file and hash of its beginning, where the server gives ranges, and of its end where it was read."""
+    tag: str = ""
+    """Its server, and the hash of the whole file that this one names as its strong entity tag."""
     same_file_as: str = ""
     """URL under which the file of this `content` was read before; it was not decoded again."""
 

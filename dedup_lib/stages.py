@@ -66,7 +66,7 @@ from dedup_lib.records import (
     VideoVectors,
     video_key,
 )
-from dedup_lib.run_folder import Record, RunFolder, expand_home, resolve_path, write_text_atomically
+from dedup_lib.run_folder import Record, RunFolder, expand_home, is_same_place, resolve_path, write_text_atomically
 from dedup_lib.settings import (
     FLOWS,
     CollectionsSettings,
@@ -88,6 +88,17 @@ propose."""
 
 MOST_QUESTIONS = 50
 """Pairs that a person is asked about when fewer are doubtful."""
+
+
+OUTPUTS = {
+    "FINAL_RESULT": "unique_csv",
+    "duplicates": "report_csv",
+    "review": "review_csv",
+    "invalid_urls": "invalid_csv",
+    "failed_urls": "",
+    "featureless_urls": "",
+}
+"""The lists that 06_search_and_clean writes, as `<name>.csv` into the run folder or where this parameter says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +141,7 @@ def list_stem(path: Path) -> str:
 def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListSource:
     """The list as the user has it: `input_csv`, or the one that this run folder was last used for.
 
-    Raises RunFolderError when neither is known.
+    Raises RunFolderError when neither is known, and SettingError for a list that the run would write over.
     """
     record = run.read_record(DecodeSettings.stage)
     if not input_csv and record is None:
@@ -139,6 +150,7 @@ def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListS
             "that holds the video URLs (make demo fills outputs/demo with an example)"
         )
     path = resolve_path(input_csv or record["list"]["csv"] if record else input_csv)
+    _check_place(run, path)
     return ListSource(path=path, url_column=url_column, list_csv=path, list_rows=None, text_duplicates=0)
 
 
@@ -146,9 +158,12 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
     """The file that a stage reads: what the latest of the stages in `after` made of the list, else the list.
 
     `input_csv` names the list and may stay empty once an earlier notebook has read it in this run folder. Raises
-    RunFolderError when it is empty and none has, or when they read different lists.
+    RunFolderError when it is empty and none has, or when they read different lists, and SettingError for a list that
+    the run would write over.
     """
     named = resolve_path(input_csv) if input_csv else None
+    if named is not None:
+        _check_place(run, named)
     records = [record for stage in after if (record := run.read_record(stage)) is not None]
     lists = sorted({record["list"]["csv"] for record in records})
     if named is None and len(lists) > 1:
@@ -172,6 +187,18 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
             "the notebooks before this one with the same run_dir"
         )
     return ListSource(path=named, url_column=url_column, list_csv=named, list_rows=None, text_duplicates=0)
+
+
+def _check_place(run: RunFolder, list_csv: Path) -> None:
+    """Raises SettingError for a list that lies where 06_search_and_clean writes one."""
+    for name in OUTPUTS:
+        if is_same_place(list_csv, run.output_path("", f"{name}.csv")):
+            raise SettingError(
+                "input_csv",
+                str(list_csv),
+                f"06_search_and_clean would write its {name}.csv over it; rename or move the list, or choose another "
+                "run_dir",
+            )
 
 
 def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encoder) -> Recipe:
@@ -515,8 +542,10 @@ def search_list(
     number of pairs newly weighed.
 
     Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
-    RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts.
+    RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts,
+    or an output would be written over a list.
     """
+    find_outputs(run, listed, settings=settings)
     with Store(StoreAddress.find(run)) as store:
         collection = store.open_collection(settings.collection)
         plan = _plan_search(collection, listed, settings)
@@ -799,26 +828,52 @@ def list_questions(
     ]
 
 
+def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> dict[str, Path]:
+    """Where 06_search_and_clean writes each of its lists.
+
+    Raises SettingError where one would be written over another, or over what the run was given: the list, what the
+    notebooks before made of it, and the decisions of a person.
+    """
+    records = [record for stage in FLOWS["direct"][:-1] if (record := run.read_record(stage)) is not None]
+    taken = [(run.recorded_path(record, name), record["stage"]) for record in records for name in record["files"]]
+    taken.append((find_decisions(run, listed, settings=settings), "the decisions of a person"))
+    if listed.list_csv is not None:
+        taken.insert(0, (listed.list_csv, "the list"))
+    found = {}
+    for name, parameter in OUTPUTS.items():
+        path = run.output_path(getattr(settings, parameter) if parameter else "", f"{name}.csv")
+        for place, what in taken:
+            if is_same_place(path, place):
+                raise SettingError(
+                    parameter or name,
+                    str(path),
+                    f"this file is already that of {what}; name another one, or rename the list",
+                )
+        taken.append((path, f"{name}.csv"))
+        found[name] = path
+    return found
+
+
 def save_outputs(
-    run: RunFolder, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
+    run: RunFolder, listed: ExtractedList, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
 ) -> dict[str, Path]:
     """Save the outputs of a run as CSV; returns where each lies, that of 02_dedupe_urls included.
 
-    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    Raises RunFolderError when another process works on the run folder, or the disk refuses, and SettingError when one
+    would be written over another list.
     """
     tables = {
-        "FINAL_RESULT": (settings.unique_csv, cleaned.final),
-        "duplicates": (settings.report_csv, cleaned.duplicates),
-        "review": (settings.review_csv, review),
-        "invalid_urls": (settings.invalid_csv, cleaned.invalid),
-        "failed_urls": ("", cleaned.failed),
-        "featureless_urls": ("", cleaned.featureless),
+        "FINAL_RESULT": cleaned.final,
+        "duplicates": cleaned.duplicates,
+        "review": review,
+        "invalid_urls": cleaned.invalid,
+        "failed_urls": cleaned.failed,
+        "featureless_urls": cleaned.featureless,
     }
-    files = {}
+    files = find_outputs(run, listed, settings=settings)
     with run.locked(settings.stage):
-        for name, (given, table) in tables.items():
-            files[name] = run.output_path(given, f"{name}.csv")
-            save_table(table, files[name])
+        for name, path in files.items():
+            save_table(tables[name], path)
     deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
     # What 02 did to another list says nothing about this one.
     if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:

@@ -14,6 +14,7 @@ import itertools
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +62,9 @@ _NOT_LOADED = 101
 
 _INDEX_TIMEOUT_S = 3600.0
 """For an index over many millions of rows."""
+
+_SIGNS_OF_ABSENCE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "illegal connection params", "Timeout", "timeout")
+"""In what the transport says of a server that does not answer, or not in time."""
 
 _NLIST = 128
 _ALL_LISTS: Mapping[str, int] = {"nprobe": _NLIST}
@@ -179,6 +183,7 @@ class Store:
             logging.getLogger(library).setLevel(logging.CRITICAL)
         with self._explained("connect"), _raising_what_lite_logs():
             self._client = MilvusClient(uri=address.uri, token=address.token, timeout=_CONNECT_TIMEOUT_S)
+        self._opened = self._identify()
 
     def __enter__(self) -> Store:
         return self
@@ -187,11 +192,41 @@ class Store:
         self.close()
 
     def close(self) -> None:
+        was_removed = self._was_removed()
         self._client.close()
         if self.address.is_local:
             from milvus_lite.server_manager import server_manager_instance
 
             server_manager_instance.release_server(self.address.uri)
+        if was_removed and self._identify() != self._opened:
+            # What was in memory has been written to where the store was, and no run could open so little of one.
+            shutil.rmtree(self.address.uri, ignore_errors=True)
+
+    def _identify(self) -> tuple[int, int] | None:
+        """Which folder a Milvus Lite store is, None where there is none, and for a server."""
+        try:
+            facts = Path(self.address.uri).stat() if self.address.is_local else None
+        except OSError:
+            return None
+        return (facts.st_dev, facts.st_ino) if facts is not None else None
+
+    def _was_removed(self) -> bool:
+        try:
+            Path(self.address.uri).stat()
+        except FileNotFoundError:
+            return self._opened is not None
+        except OSError:
+            pass
+        return False
+
+    def check_place(self) -> None:
+        """Raises StoreError when a Milvus Lite store was removed or replaced after it was opened: it takes rows all the
+        same, and they are lost."""
+        if self._identify() != self._opened:
+            raise StoreError(
+                f"{self.address} was removed or replaced while it was open: put it back, or start again without it, "
+                "and the videos whose vectors it held are read again"
+            )
 
     @contextlib.contextmanager
     def _explained(self, action: str) -> Iterator[None]:
@@ -442,6 +477,7 @@ class Collection:
         if self.holds_frames:
             self._delete_stored(list(last))
         self._write(rows)
+        self._store.check_place()
 
     def put_rows(self, rows: StoredRows) -> None:
         """Store rows as another collection holds them; those with the same keys are replaced.
@@ -723,18 +759,25 @@ def _explain(address: StoreAddress, action: str, error: Exception) -> str:
             f"cannot open {address.uri}: it is a single file, as older versions of Milvus Lite wrote, and this one "
             "keeps a folder. Move it away and run 03_extract or 05_upload again"
         )
-    if address.is_local and os.strerror(errno.ENOSPC) in text:
-        return f"cannot {action}: no room for {address}. Make room and start again: what is done stays done"
+    for refusal in (errno.ENOSPC, errno.EROFS, errno.EACCES):
+        if address.is_local and os.strerror(refusal) in text:
+            remedy = "Make room or make it writable, and start again: what is done stays done"
+            return f"cannot {action}: {address} cannot be written ({os.strerror(refusal)}). {remedy}"
+    if address.is_local and os.strerror(errno.EEXIST) in text:
+        return (
+            f"cannot {action}: {address} is damaged, a collection in it is only half there. Move it away and start "
+            "again: the videos whose vectors it held are read again"
+        )
     if "UNAUTHENTICATED" in text or "auth check failure" in text:
         return f"cannot {action}: {address} refuses the token; check MILVUS_TOKEN"
     if "PERMISSION_DENIED" in text or "permission deny" in text or "PrivilegeType" in text:
         return (
             f"cannot {action}: {address} does not let this user do that; check MILVUS_TOKEN, or have the right granted"
         )
-    no_answer = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "illegal connection params", "Timeout", "timeout")
-    if not address.is_local and any(words in text for words in no_answer):
+    if not address.is_local and any(sign in text for sign in _SIGNS_OF_ABSENCE):
         return (
-            f"cannot {action}: {address} does not answer; check MILVUS_URI, and that the server runs and can be reached"
+            f"cannot {action}: {address} does not answer; check MILVUS_URI, and that the server runs and can be "
+            "reached, and start again: what is done stays done"
         )
     if address.is_local and action == "connect":
         return f"cannot open {address.uri}: {causes[-1]}"

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from scenes import draw_clip, each, fingerprint
 
+from dedup_lib.clean import CleanedList
 from dedup_lib.decide import group_copies
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
@@ -775,7 +776,7 @@ def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[
     groups = group_copies(weighed.pairs, threshold=plan.threshold, choose=keeper.choose, same=same, different=different)
     review = list_doubtful(listed, groups=groups, weighed=weighed, plan=plan, decided=same | different)
     cleaned = clean_by_evidence(listed, groups=groups, weighed=weighed, plan=plan, keeper=keeper, auto_clean=True)
-    files = save_outputs(run, cleaned, review=review, settings=settings)
+    files = save_outputs(run, listed, cleaned, review=review, settings=settings)
     summary = write_summary(
         run,
         listed=listed,
@@ -788,6 +789,51 @@ def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[
         files=files,
     )
     return summary, files
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["FINAL_RESULT.csv", "duplicates.csv", "review.csv", "invalid_urls.csv", "failed_urls.csv", "featureless_urls.csv"],
+)
+def test_a_list_that_a_run_would_write_over_is_refused_at_once(run: RunFolder, root: Path, name: str) -> None:
+    (run.path / name).write_text("url\nhttps://h/1\n")
+    (root / "link.csv").symlink_to(run.path / name)
+    for given in (str(run.path / name), f"outputs/mine/../mine/{name}", "link.csv"):
+        with pytest.raises(SettingError, match=rf"input_csv = .*would write its {name} over it; rename or move"):
+            find_first_list(run, input_csv=given, url_column="")
+        with pytest.raises(SettingError, match=f"would write its {name} over it"):
+            find_list(run, input_csv=given, url_column="", after=AFTER)
+    # In the folder of another run it is a list as any other.
+    assert find_first_list(RunFolder("outputs/other"), input_csv=str(run.path / name), url_column="").stem == name[:-4]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "place", "whose"),
+    [
+        ("unique_csv", "../ads.csv", "the list"),
+        ("report_csv", "../decisions.csv", "the decisions of a person"),
+        ("review_csv", "ads.unique.csv", "02_dedupe_urls"),
+        ("invalid_csv", "ads.duplicates.csv", "02_dedupe_urls"),
+        ("report_csv", "FINAL_RESULT.csv", "FINAL_RESULT.csv"),
+        ("invalid_csv", "./review.csv", "review.csv"),
+    ],
+)
+def test_no_output_is_written_over_another_list(run: RunFolder, parameter: str, place: str, whose: str) -> None:
+    fill(run, STORED)
+    listed = extracted(run, text_duplicates=2)
+    source = find_first_list(run, input_csv=str(run.path.parent / "ads.csv"), url_column="")
+    files = {"output_csv": run.path / "ads.unique.csv", "text_duplicates": run.path / "ads.duplicates.csv"}
+    run.write_record(dedupe_settings(), counts={}, files=files, details=source.as_record("url", rows=8))
+    before = {path: path.read_bytes() for path in run.path.parent.rglob("*.csv")}
+    settings = search_settings(**{parameter: place})
+    cleaned = CleanedList(**dict.fromkeys(("final", "duplicates", "invalid", "failed", "featureless"), pd.DataFrame()))
+    for go in (
+        lambda: search_list(run, listed, settings=settings),
+        lambda: save_outputs(run, listed, cleaned, review=pd.DataFrame(), settings=settings),
+    ):
+        with pytest.raises(SettingError, match=rf"this file is already that of {whose}; name another one"):
+            go()
+    assert before == {path: path.read_bytes() for path in run.path.parent.rglob("*.csv")}
 
 
 def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
