@@ -547,7 +547,7 @@ def search_both(run: RunFolder, **changes: Any) -> tuple[ExtractedList, pd.DataF
     )
     cleaned = clean_by_evidence(listed, groups=groups, weighed=weighed, plan=plan, keeper=keeper, auto_clean=True)
     review = list_doubtful(listed, groups=groups, weighed=weighed, plan=plan, decided=same | different)
-    files = save_outputs(run, cleaned, review=review, settings=settings)
+    files = save_outputs(run, listed, cleaned, review=review, settings=settings)
     summary = write_summary(
         run,
         listed=listed,
