@@ -7,7 +7,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo lab run test check server server-setup lock clean
+.PHONY: help setup setup-dev demo lab app run test check reference pictures server server-setup lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,8 +19,12 @@ setup-dev: $(VENV)/dev.stamp ## prepare .venv with what tests and checks need to
 demo: $(VENV)/runtime.stamp ## clean a made-up list of videos, offline, and show the result
 	@$(BIN)/python -m dedup_lib demo
 
-lab: $(VENV)/runtime.stamp ## open the notebooks in JupyterLab
-	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks
+lab: $(VENV)/runtime.stamp ## open the notebooks in JupyterLab, at their start page
+	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb
+
+app: $(if $(RUN),$(VENV)/runtime.stamp) ## serve 06 of a run as an app, for people without JupyterLab: make app RUN=name
+	@test -n "$(RUN)" || { echo 'name a run: make app RUN=demo (outputs/ holds them)' >&2; exit 2; }
+	@$(BIN)/python -m dedup_lib app "$(RUN)"
 
 run: $(if $(PARAMS),$(VENV)/runtime.stamp) ## run a profile: make run PARAMS=params/x.yaml [RUN=name] [SET="key=value key=value"]
 	@test -n "$(PARAMS)" || { echo 'name a profile: make run PARAMS=params/x.yaml' >&2; exit 2; }
@@ -34,6 +38,12 @@ check: $(VENV)/dev.stamp ## lint, formatting, types, notebooks without outputs
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id $(NOTEBOOKS))
+
+reference: $(VENV)/runtime.stamp ## write docs/reference.md from the code
+	@$(BIN)/python tools/reference.py
+
+pictures: $(VENV)/dev.stamp ## run the demo and write the README's pictures, docs/images/*.png (needs chromium)
+	@$(BIN)/python tools/pictures.py
 
 server: .venv-server/server.stamp ## run a Milvus server that only this machine reaches, until Ctrl-C: make server [PORT=19530]
 	@$(PYTHON) tools/milvus_server.py $(if $(PORT),--port "$(PORT)")

@@ -7,9 +7,9 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -23,7 +23,10 @@ from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, SettingError
 from dedup_lib.progress import State, read_progress
 from dedup_lib.run_folder import RunFolder, named_run_dir, resolve_path
-from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_progress
+from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
+
+if TYPE_CHECKING:
+    from dedup_lib.run import NotebookDone, RunPlan
 
 console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -62,6 +65,8 @@ def commands() -> None:
     python -m dedup_lib demo                                  see it work on made clips
     python -m dedup_lib run direct --set input_csv=ads.csv    clean a list of your own
     python -m dedup_lib status direct --watch                 see how far it is, from another terminal
+    python -m dedup_lib app direct                            look and decide in a browser
+    python -m dedup_lib compare direct strict                 what changed from one run to another
     python -m dedup_lib report direct                         make the pages of a run again
     """
 
@@ -89,18 +94,36 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     python -m dedup_lib run direct --run ads --only 06 --set cosine_thresh=0.8
     """
     # These import papermill and nbconvert, which --help does without.
-    from dedup_lib.run import execute_plan, load_profile, parse_overrides, plan_run
+    from dedup_lib.run import load_profile, parse_overrides, plan_run
 
     plan = plan_run(load_profile(profile) | parse_overrides(overrides), run_name=run_name, first=first, only=only)
-    with RunDisplay(console, plan.run) as display:
-        execute_plan(
-            plan,
-            command=_given_command(),
-            report=not no_report,
-            on_start=display.start,
-            on_done=lambda done: display.finish(done.name, done.elapsed_s),
-        )
+    _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
     show_outcome(plan.run)
+
+
+def _execute(
+    plan: RunPlan,
+    *,
+    report: bool = True,
+    on_done: Callable[[RunDisplay, NotebookDone], object] = lambda display, done: None,
+) -> None:
+    """Run the notebooks of a plan before a person, who may stop it."""
+    from dedup_lib.run import execute_plan
+
+    command = _given_command()
+    try:
+        with RunDisplay(console, plan.run) as display:
+            execute_plan(
+                plan,
+                command=command,
+                report=report,
+                on_start=display.start,
+                on_progress=display.hear,
+                on_done=lambda done: on_done(display, done),
+            )
+    except KeyboardInterrupt:
+        complaints.print(f"stopped; what is done stays done. Go on with: {shown(command)}")
+        sys.exit(130)
 
 
 def _given_command() -> str:
@@ -124,13 +147,12 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     python -m dedup_lib calibrate direct --set input_csv=ads.csv --run ads
     python -m dedup_lib run outputs/ads/calibrated.yaml --set input_csv=ads.csv --run ads
     """
-    from dedup_lib.run import execute_plan, load_profile, parse_overrides, plan_notebook
+    from dedup_lib.run import load_profile, parse_overrides, plan_notebook
     from dedup_lib.settings import CalibrateSettings
 
     stage = CalibrateSettings.stage
     plan = plan_notebook(stage, load_profile(profile) | parse_overrides(overrides), run_name=run_name)
-    with RunDisplay(console, plan.run) as display:
-        execute_plan(plan, command=_given_command(), on_start=display.start)
+    _execute(plan)
     record = plan.run.read_record(stage) or {"files": {}}
     for name in record["files"]:
         console.print(f"{name}: {shown(plan.run.shown(plan.run.recorded_path(record, name)))}")
@@ -147,7 +169,8 @@ def report(run_name: str) -> None:
     \b
     python -m dedup_lib report ads
     """
-    from dedup_lib.report import render_notebook, write_index
+    from dedup_lib.overview import write_index
+    from dedup_lib.report import render_notebook
 
     folder = _find_run(run_name)
     for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
@@ -155,13 +178,72 @@ def report(run_name: str) -> None:
     console.print(f"report: {shown(folder.shown(write_index(folder.path)))}")
 
 
-def _find_run(run_name: str) -> RunFolder:
+@commands.command()
+@click.argument("run_name", metavar="RUN")
+@click.option("--port", default=8866, show_default=True, help="Port to serve it at; another one if it is taken.")
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen at. 0.0.0.0 lets in other machines, whose people need the whole URL with its token.",
+)
+@click.option("--no-browser", is_flag=True, help="Open no browser.")
+def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
+    """Serve 06 of a run as an app: the threshold slider, the groups, and the review queue, without code.
+
+    RUN is the name of a run in outputs/, or the path of a run folder. Each visit searches anew by the settings of the
+    run, and saves the outputs again: what was decided in the review queue holds from the next visit on. Ctrl-C ends it.
+
+    \b
+    python -m dedup_lib app ads
+    python -m dedup_lib app ads --port 9000 --no-browser
+    """
+    # Brings a web server.
+    from dedup_lib.app import serve_app
+
+    def tell(url: str) -> None:
+        console.print(f"app: {shown(url)}\nCtrl-C ends it")
+        if not no_browser:
+            click.launch(url)
+
+    serve_app(_find_run(run_name), port=port, address=address, on_ready=tell)
+
+
+def _find_run(run_name: str, argument: str = "RUN") -> RunFolder:
     """A run folder by its name in outputs/ or its path; none is made."""
     found = [path for path in (Path(run_name).absolute(), resolve_path(f"outputs/{run_name}")) if path.is_dir()]
     if not found:
         known = ", ".join(sorted(path.name for path in resolve_path("outputs").glob("*/")))
-        raise SettingError("RUN", run_name, f"there is no such run folder; outputs/ holds {known or 'none'}")
+        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known or 'none'}")
     return RunFolder(found[0])
+
+
+@commands.command()
+@click.argument("first", metavar="RUN_A")
+@click.argument("second", metavar="RUN_B")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on one line, for programs; writes no page.")
+def compare(first: str, second: str, as_json: bool) -> None:
+    """Show what changed from one finished run to another: outputs, groups, keepers, statuses, settings.
+
+    RUN_A and RUN_B are names of runs in outputs/, or paths of run folders, over the same list or over lists that share
+    URLs. Leaves a page with the frames of the pairs that only one of them joined among the reports of RUN_B.
+
+    \b
+    python -m dedup_lib run direct --set input_csv=ads.csv --run strict --set min_agreement=0.6
+    python -m dedup_lib compare ads strict
+    python -m dedup_lib compare ads strict --json | jq .joined_after.count
+    """
+    # Bring pandas and the templates, which --help does without.
+    from dedup_lib.compare import compare_runs, load_outcome
+    from dedup_lib.report import write_comparison
+
+    before, after = _find_run(first, "RUN_A"), _find_run(second, "RUN_B")
+    comparison = compare_runs(load_outcome(before), load_outcome(after))
+    if as_json:
+        click.echo(comparison.to_json())
+        return
+    console.print(draw_comparison(comparison), soft_wrap=False)
+    console.print(f"page: {shown(after.shown(write_comparison(comparison, before=before, after=after)))}")
 
 
 @commands.command()
@@ -201,7 +283,12 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
 
 @commands.group()
 def collections() -> None:
-    """Look after the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names."""
+    """Look after the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names.
+
+    \b
+    python -m dedup_lib collections ping
+    python -m dedup_lib collections list --run ads
+    """
 
 
 def _manage(action: str, run_name: str, **given: object) -> None:
@@ -235,14 +322,22 @@ _run_option = click.option(
 @collections.command()
 @_run_option
 def ping(run_name: str) -> None:
-    """Does the store answer?"""
+    """Does the store answer?
+
+    \b
+    python -m dedup_lib collections ping
+    """
     _manage("ping", run_name)
 
 
 @collections.command(name="list")
 @_run_option
 def list_(run_name: str) -> None:
-    """Every collection: rows, schema, recipe, sample rows."""
+    """Every collection: rows, schema, recipe, sample rows.
+
+    \b
+    python -m dedup_lib collections list --run ads
+    """
     _manage("list", run_name)
 
 
@@ -325,7 +420,8 @@ def drop(run_name: str, collection: str, yes: bool) -> None:
     """Delete a collection with all its rows.
 
     \b
-    python -m dedup_lib collections drop ads --run ads
+    python -m dedup_lib collections drop ads
+    python -m dedup_lib collections drop ads --yes
     """
     from dedup_lib.store import StoreAddress
 
@@ -341,6 +437,10 @@ def demo(port: int) -> None:
     """Make clips, serve them with traps, clean the list by both flows, and check the outcome.
 
     Needs no account, no server, no model and no internet. Leaves outputs/demo and outputs/demo_batch.
+
+    \b
+    python -m dedup_lib demo
+    python -m dedup_lib demo --port 9000
     """
     from dedup_lib.demo.rehearsal import rehearse
 

@@ -419,6 +419,7 @@ def weigh_list(
     choose_knowing: Callable[[AbstractSet[int]], Choose] = lambda overlaid: min,
     own_rows: int | None = None,
     strict_cosine: float = 1.0,
+    expect: Callable[[int], object] = lambda count: None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Weighed:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
@@ -427,8 +428,9 @@ def weigh_list(
 
     Rows from `own_rows` on were there before the list, and are compared with rows of the list only; where one has no
     fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows without a
-    fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a
-    video that is contained in another is no copy of it. `progress` is called with the number of pairs newly done.
+    fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a video that is
+    contained in another is no copy of it. `expect` is called with the number of pairs to be done in all, as far as they
+    are known, and `progress` with that of pairs newly done.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
     proposed = {
@@ -451,6 +453,7 @@ def weigh_list(
     pairs: list[Pair] = []
     nearest = np.full(len(fingerprints), np.nan)
     while proposed:
+        expect(len(evidence) + len(proposed))
         for rows in sorted(proposed):
             found = _weigh(proposed[rows], *map(looks_of, rows), mirrored=mirrored.get(rows))
             if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
@@ -623,6 +626,7 @@ COLUMNS = {
     "frames_agreeing": "pictures that agree at the same times",
     "frames_compared": "pictures compared in the part that both share, in the video where fewer of them agree",
     "offset_s": "how many seconds later the copy shows what the kept video shows",
+    "speed": "how much faster the copy runs",
     "kept_coverage": "share of the kept video that both show",
     "copy_coverage": "share of the copy that both show",
     "kept_from_s": "where that part begins in the kept video, in seconds",
@@ -670,6 +674,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
             "frames_agreeing": stretch.agreeing,
             "frames_compared": stretch.compared,
             "offset_s": round(of_copy[0] - of_kept[0], 2),
+            "speed": round(stretch.speed if kept < copy else 1 / stretch.speed, 3),
             "kept_coverage": round(of_kept[2], 3),
             "copy_coverage": round(of_copy[2], 3),
             "kept_from_s": round(of_kept[0], 2),

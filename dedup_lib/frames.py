@@ -167,6 +167,13 @@ def encode_picture(frame: Frames) -> bytes:
     return data.tobytes()
 
 
+def encode_preview(frame: Frames) -> bytes:
+    """RGB (H, W, 3) or grey (H, W) as WebP, half as large as `encode_picture` makes it: for pages with very many."""
+    shown = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) if frame.ndim == 3 else frame
+    _, data = cv2.imencode(".webp", shown, [cv2.IMWRITE_WEBP_QUALITY, 60])
+    return data.tobytes()
+
+
 def load_picture(path: Path) -> Frames:
     """Load a picture file as RGB uint8 (H, W, 3). Raises ValueError when it is none."""
     decoded = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", dtype=np.uint8), cv2.IMREAD_COLOR)

@@ -262,14 +262,42 @@ class LedgerView(_Reader):
 
     def load_extraction(self) -> Extraction | None:
         """The latest one; None where none has begun, or a version wrote the file that did not note it."""
+        found = self._load_extractions("ORDER BY number DESC LIMIT 1")
+        return found[0] if found else None
+
+    def load_extractions(self, recipe: str) -> list[Extraction]:
+        """Those of a recipe, the earliest first; empty where a version wrote the file that did not note them."""
+        return self._load_extractions("WHERE recipe = ? ORDER BY number", recipe)
+
+    def _load_extractions(self, condition: str, *values: str) -> list[Extraction]:
         names = [field.name for field in fields(Extraction)]
         with _explained(self.path):
             if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extractions'").fetchone():
-                return None
+                return []
+            rows = self._database.execute(f"SELECT {', '.join(names)} FROM extractions {condition}", values).fetchall()
+        return [Extraction(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def load_finishes(self, recipe: str) -> list[str]:
+        """When each outcome of a recipe was reached, in UTC, rising."""
+        with _explained(self.path):
+            rows = self._database.execute(
+                "SELECT finished FROM outcomes WHERE recipe = ? AND finished != '' ORDER BY finished", (recipe,)
+            ).fetchall()
+        return [finished for (finished,) in rows]
+
+    def load_outcome(self, recipe: str, key: str) -> Outcome | None:
+        """What became of one URL, by its key."""
+        with _explained(self.path):
             row = self._database.execute(
-                f"SELECT {', '.join(names)} FROM extractions ORDER BY number DESC LIMIT 1"
+                f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? AND key = ?", (recipe, key)
             ).fetchone()
-        return Extraction(**dict(zip(names, row, strict=True))) if row is not None else None
+        return _read_outcome(row) if row is not None else None
+
+    def load_fingerprint(self, key: str) -> bytes | None:
+        """The fingerprint of one URL, by its key."""
+        with _explained(self.path):
+            row = self._database.execute("SELECT data FROM fingerprints WHERE key = ?", (key,)).fetchone()
+        return row[0] if row is not None else None
 
     def find_alike(self, recipe: str, beginning: str, kind: str) -> list[tuple[Outcome, bytes]]:
         """Videos whose `content` begins so and that were read well, not as the same file as another, with their

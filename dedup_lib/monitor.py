@@ -12,6 +12,9 @@ import psutil
 
 SAMPLE_EVERY_S = 0.5
 
+MOST_RECORDED = 240
+"""Samples that a record holds."""
+
 
 class ResourceMonitor:
     """Samples memory and CPU from a thread while its `with` block runs; the table is in `samples` afterwards."""
@@ -33,6 +36,12 @@ class ResourceMonitor:
         self._stop.set()
         self._thread.join()
         self.samples = pd.DataFrame(self._rows, columns=["time_s", "memory_mib", "cpu_percent"], dtype=float)
+
+    def as_record(self) -> dict[str, list[float]]:
+        """The samples for a stage record, by column; of many, the largest of each stretch."""
+        every = -(-len(self.samples) // MOST_RECORDED) or 1
+        thinned = self.samples.groupby(self.samples.index // every).max()
+        return {str(name): [round(float(value), 1) for value in column] for name, column in thinned.items()}
 
     def _watch(self) -> None:
         before_s, cpu_before_s = time.monotonic(), _take_sample()[1]

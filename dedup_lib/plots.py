@@ -21,9 +21,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
 
 from dedup_lib.accuracy import CurvePoint, Rows, VariantScore
@@ -37,20 +38,37 @@ COLOURS = {
     "repeated": "#56B4E9",
     "invalid": "#E69F00",
     "failed": "#D55E00",
+    "excerpt": "#CC79A7",
+    "review": "#CCBB44",
     "threshold": "#882255",
     "neutral": "#8A9099",
 }
 """What each colour means, in every picture and page."""
 
+DARK_COLOURS = {"duplicate": "#3E9BDC", "threshold": "#DD8FBE"}
+"""In place of those that cannot be seen on a dark page; pictures are always light."""
+
+PAGE_COLOURS = {
+    "page": ("#F6F7F9", "#14171C"),
+    "card": ("#FFFFFF", "#1C2027"),
+    "ink": ("#20242B", "#E7EAEE"),
+    "soft": ("#59616D", "#A4ADBA"),
+    "line": ("#DFE2E8", "#333A45"),
+    "link": ("#005A94", "#7CC4F5"),
+    "bad": ("#FDF0EA", "#33211A"),
+    "stream": ("#C9CED6", "#4A525E"),
+}
+"""What a page is made of besides, on light and on dark."""
+
 INK = "#2B2F36"
 PALE = "#ECEEF1"
 
 STYLE: dict[Any, Any] = {
-    "font.size": 9.5,
+    "font.size": 11,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": "#B4B9C1",
-    "axes.titlesize": 10.5,
+    "axes.titlesize": 12,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 8,
@@ -62,11 +80,11 @@ STYLE: dict[Any, Any] = {
     "grid.color": PALE,
     "xtick.color": INK,
     "ytick.color": INK,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
     "legend.edgecolor": "none",
     "legend.framealpha": 0.85,
-    "legend.fontsize": 8.5,
+    "legend.fontsize": 10.5,
     "figure.facecolor": "white",
     "axes.facecolor": "white",
 }
@@ -136,6 +154,12 @@ def drawable(text: str) -> str:
     return "".join(character if character.isprintable() and has_glyph(character) else "□" for character in text)
 
 
+def count_on(axis: Axis) -> None:
+    """Whole numbers on an axis of counts, 10,000 written so."""
+    axis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
 def has_dwarfing_bar(counts: NDArray[Any]) -> bool:
     """Whether one count makes the smaller ones invisible, so that a log scale is due."""
     seen = counts[counts > 0]
@@ -180,7 +204,7 @@ def mark_threshold(threshold: float, *, ax: Axes) -> Axes:
         ha="center",
         va="bottom",
         color=COLOURS["threshold"],
-        fontsize=8.5,
+        fontsize=10.5,
     )
     return ax
 
@@ -206,7 +230,7 @@ def label_counts(counts: NDArray[Any], *, noun: str, ax: Axes) -> bool:
         ax.set_yscale("log")
         ax.set_ylim(bottom=0.6)
     else:
-        ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+        count_on(ax.yaxis)
     ax.set_ylabel(f"{noun}, log scale" if is_log else noun)
     return is_log
 
@@ -261,7 +285,7 @@ def figure_similarities(
     return figure
 
 
-VERDICT_MEANINGS = {"duplicate": "duplicate", "excerpt": "repeated", "review": "invalid", "different": "neutral"}
+VERDICT_MEANINGS = {"duplicate": "duplicate", "excerpt": "excerpt", "review": "review", "different": "neutral"}
 """Which colour a verdict has."""
 
 
@@ -280,9 +304,9 @@ def plot_measures(values: Mapping[str, Sequence[float]], *, threshold: float, ti
         edgecolor="white",
         linewidth=0.6,
     )
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    counts, _ = np.histogram(every, bins=edges)
+    label_counts(counts, noun="pairs", ax=ax)
     ax.set_xlabel("share of pictures that agree")
-    ax.set_ylabel("pairs")
     ax.legend(loc="best")
     return mark_threshold(threshold, ax=ax)
 
@@ -301,12 +325,12 @@ def figure_measures(measures: Mapping[str, Mapping[str, Sequence[float]]], *, th
     with rc_context(STYLE):
         figure, axes = new_figure(rows, columns, width_in=10, height_in=3.4 * rows)
         for (rule, values), ax in zip(seen.items(), axes.flat, strict=False):
-            title = textwrap.fill(rule[0].upper() + rule[1:], 96 // columns)
+            title = textwrap.fill(rule[0].upper() + rule[1:], 80 // columns)
             plot_measures(values, threshold=threshold, title=title, ax=ax)
         for ax in axes.flat[len(seen) :]:
             ax.set_axis_off()
         if idle:
-            figure.supxlabel(f"No pair came to: {idle}.", fontsize=9, color=INK)
+            figure.supxlabel(f"No pair came to: {idle}.", fontsize=10.5, color=INK)
     return figure
 
 
@@ -328,7 +352,8 @@ def plot_sweep(
             label=label,
         )
     ax.set_ylim(bottom=0)
-    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    count_on(ax.yaxis)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.set_xlabel("threshold (similarity)")
     ax.set_ylabel("count")
     ax.legend(loc="best")
@@ -352,7 +377,7 @@ def figure_sweep(points: Sequence[SweepPoint], *, threshold: float) -> Figure:
         plot_sweep(
             points,
             threshold=threshold,
-            lines={"groups": ("groups", "neutral"), "largest_group": ("videos in the largest group", "failed")},
+            lines={"groups": ("groups", "kept"), "largest_group": ("videos in the largest group", "duplicate")},
             title="Groups of copies",
             ax=axes[0, 1],
         )
@@ -374,11 +399,11 @@ def plot_strip(strip: NDArray[Any] | None, *, caption: str, colour: str, ax: Axe
     ax.grid(visible=False)
     ax.spines[:].set(visible=True, color=colour, linewidth=1.6)
     ax.set_anchor("W")
-    ax.set_title(drawable(caption), fontsize=7.5, fontweight="normal", pad=4, parse_math=False)
+    ax.set_title(drawable(caption), fontsize=9.5, fontweight="normal", pad=4, parse_math=False)
     if strip is None:
         ax.set_facecolor(PALE)
         ax.set_box_aspect(9 / 16)
-        ax.text(0.5, 0.5, "no picture", ha="center", va="center", fontsize=8, color=INK, transform=ax.transAxes)
+        ax.text(0.5, 0.5, "no picture", ha="center", va="center", fontsize=9.5, color=INK, transform=ax.transAxes)
     else:
         ax.imshow(strip, cmap="gray")
     return ax
@@ -404,7 +429,7 @@ def figure_strips(
     with rc_context(STYLE):
         if not rows:
             figure, axes = new_figure(1, 1, width_in=10, height_in=1.6)
-            figure.suptitle(drawable(title), x=0.01, ha="left", fontweight="bold", fontsize=10.5, parse_math=False)
+            figure.suptitle(drawable(title), x=0.01, ha="left", fontweight="bold", fontsize=12, parse_math=False)
             say_empty(nothing, ax=axes[0, 0])
             return figure
         strips = {url: load_strip(url, thumbnails_dir=thumbnails_dir) for row in rows for url, _ in row.videos}
@@ -420,8 +445,8 @@ def figure_strips(
             width_in=max(1.5 + columns * strip_width_in, 6),
             height_in=0.4 + sum(lines) * (strip_height_in + 0.3),
         )
-        figure.suptitle(drawable(title), x=0.01, ha="left", fontweight="bold", fontsize=10.5, parse_math=False)
-        most_characters = int(strip_width_in * 14)
+        figure.suptitle(drawable(title), x=0.01, ha="left", fontweight="bold", fontsize=12, parse_math=False)
+        most_characters = int(strip_width_in * 11)
         line = 0
         for row, line_count in zip(rows, lines, strict=True):
             cells = axes[line : line + line_count].ravel()
@@ -439,7 +464,7 @@ def figure_strips(
                 textcoords="offset points",
                 ha="right",
                 va="top",
-                fontsize=9,
+                fontsize=10.5,
                 color=INK,
                 parse_math=False,
             )
@@ -500,13 +525,13 @@ def plot_statuses(counts: Mapping[Status, int], *, ax: Axes) -> Axes:
         color=[COLOURS[status_meaning(status)] for _, status in shown],
         height=0.7,
     )
-    ax.bar_label(bars, labels=[f"{count:,}" for count in numbers], padding=4, fontsize=9)
+    ax.bar_label(bars, labels=[f"{count:,}" for count in numbers], padding=4, fontsize=10.5)
     is_log = has_dwarfing_bar(numbers)
     if is_log:
         ax.set_xscale("log")
         ax.set_xlim(left=0.6)
     else:
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        count_on(ax.xaxis)
     ax.grid(visible=False)
     ax.margins(x=0.12)
     ax.set_xlabel("videos, log scale" if is_log else "videos")
@@ -589,7 +614,7 @@ def plot_flow(steps: Sequence[FlowStep], *, ax: Axes) -> Axes:
     ax.invert_yaxis()
     ax.grid(visible=False)
     ax.set_xlim(0, max(1, *(step.high for step in steps)) * 1.12)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_on(ax.xaxis)
     ax.set_xlabel("rows")
     return ax
 
@@ -620,7 +645,7 @@ def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
             np.concatenate(([0.0], times_s)), np.arange(len(times_s) + 1), where="post", color=COLOURS["kept"], lw=1.8
         )
         total.set(xlabel="seconds since the start", ylabel="videos finished", ylim=(0, None), xlim=(0, None))
-        total.yaxis.set_major_locator(MaxNLocator(integer=True))
+        count_on(total.yaxis)
         bins = int(np.clip(len(times_s) // 4, 1, HISTOGRAM_BINS))
         counts, edges = np.histogram(times_s, bins=bins, range=(0, max(times_s[-1], 1e-3)))
         mean_rate = len(times_s) / edges[-1]
@@ -638,13 +663,13 @@ def figure_resources(samples: pd.DataFrame) -> Figure:
             return figure_of_words("No samples were taken.")
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.2)
         panels = (
-            ("memory_mib", "Memory", "MiB", "duplicate"),
-            ("cpu_percent", "Processor", "% of one core", "invalid"),
+            ("memory_mib", "Memory", "MiB"),
+            ("cpu_percent", "Processor", "% of one core"),
         )
-        for ax, (column, title, unit, meaning) in zip(axes[0], panels, strict=True):
+        for ax, (column, title, unit) in zip(axes[0], panels, strict=True):
             ax.set_title(f"{title}, at most {samples[column].max():,.0f} {unit}")
-            ax.fill_between(samples["time_s"], samples[column], color=COLOURS[meaning], alpha=0.2, linewidth=0)
-            ax.plot(samples["time_s"], samples[column], color=COLOURS[meaning], linewidth=1.6)
+            ax.fill_between(samples["time_s"], samples[column], color=COLOURS["neutral"], alpha=0.25, linewidth=0)
+            ax.plot(samples["time_s"], samples[column], color=COLOURS["neutral"], linewidth=1.8)
             ax.set(xlabel="seconds since the start", ylabel=f"{title.lower()}, {unit}", ylim=(0, None), xlim=(0, None))
     return figure
 
@@ -689,8 +714,8 @@ def figure_curves(curves: Mapping[str, Sequence[CurvePoint]], *, thresholds: Map
             plot_curve(points, label=name, threshold=thresholds[name], ax=left, **look)
             plot_recall(points, label=name, threshold=thresholds[name], ax=right, **look)
         left.set_title("Precision over recall, a point a threshold")
-        right.set_title("Recall over the threshold (large mark: in use)")
-        left.legend(loc="lower left")
+        right.set_title("Recall over the threshold")
+        left.legend(loc="lower left", title="large mark: in use")
     return figure
 
 
@@ -703,7 +728,7 @@ def plot_recalls(scores: Sequence[VariantScore], *, words: Mapping[str, str], ax
         color=COLOURS["duplicate"],
         height=0.7,
     )
-    ax.bar_label(bars, labels=[f"{score.found} of {score.clips}" for score in ranked], padding=4, fontsize=8.5)
+    ax.bar_label(bars, labels=[f"{score.found} of {score.clips}" for score in ranked], padding=4, fontsize=10.5)
     ax.set(xlabel="share of the clips found again", xlim=(0, 1.12))
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.grid(visible=False, axis="y")

@@ -16,10 +16,12 @@ from typing import Any
 
 import nbformat
 import yaml
+from nbformat import NotebookNode
 
 from dedup_lib.display import show_text
 from dedup_lib.errors import NotebookError, RunFolderError, SettingError
-from dedup_lib.report import merge_parameters, render_notebook, write_index
+from dedup_lib.overview import write_index
+from dedup_lib.report import merge_parameters, render_notebook
 from dedup_lib.run_folder import (
     RunFolder,
     find_project_root,
@@ -77,15 +79,37 @@ def load_defaults(stage: str) -> Mapping[str, Any]:
 
     Raises RunFolderError where the notebooks do not lie beside the package.
     """
+    return {
+        parameter.name: ast.literal_eval(parameter.value) for parameter in merge_parameters(_read_notebook(stage).cells)
+    }
+
+
+def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
+    """A notebook of this project with these parameters in place of its defaults, as papermill would run it.
+
+    Raises RunFolderError where the notebooks do not lie beside the package.
+    """
+    from papermill.parameterize import parameterize_notebook
+
+    notebook = _read_notebook(stage)
+    # As papermill's own reader leaves it.
+    notebook.metadata["papermill"] = {}
+    for cell in notebook.cells:
+        cell.metadata.setdefault("tags", [])
+    filled: NotebookNode = parameterize_notebook(notebook, dict(parameters))
+    return filled
+
+
+def _read_notebook(stage: str) -> NotebookNode:
     path = find_project_root(Path(__file__).parent) / "notebooks" / f"{stage}.ipynb"
     try:
-        notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+        notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     except OSError as error:
         raise RunFolderError(
             f"{path} cannot be read ({error.strerror}), and it holds the defaults of {stage}: keep the folders "
             "dedup_lib, notebooks and params together"
         ) from None
-    return {parameter.name: ast.literal_eval(parameter.value) for parameter in merge_parameters(notebook.cells)}
+    return notebook
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
@@ -176,10 +200,11 @@ def execute_plan(
     command: str = "",
     report: bool = True,
     on_start: Callable[[str], object] = lambda name: None,
+    on_progress: Callable[[str], object] = lambda text: None,
     on_done: Callable[[NotebookDone], object] = lambda done: None,
 ) -> None:
     """Run the notebooks in order and render each as a page, with an index over them. `command` is what a person types
-    to go on with a run that was stopped.
+    to go on with a run that was stopped; `on_progress` is told what the bars of a notebook write while it works.
 
     Raises NotebookError at the first that fails; its executed copy and the pages so far are kept. Raises
     RunFolderError when another run works on the folder, or the disk refuses.
@@ -189,13 +214,29 @@ def execute_plan(
             for name in plan.notebooks:
                 lock.go_to(name)
                 on_start(name)
-                on_done(_execute(plan, name, report=report, inherited=lock.descriptors))
+                done = _execute(plan, name, report=report, inherited=lock.descriptors, on_progress=on_progress)
+                on_done(done)
         finally:
             if report:
                 write_index(plan.run.path)
 
 
-def _execute(plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ...]) -> NotebookDone:
+class _Listener:
+    """A file that hands on what is written into it."""
+
+    def __init__(self, hear: Callable[[str], object]) -> None:
+        self._hear = hear
+
+    def write(self, text: str) -> None:
+        self._hear(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def _execute(
+    plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ...], on_progress: Callable[[str], object]
+) -> NotebookDone:
     # Take over a second to import; the other commands do without them.
     import papermill
 
@@ -214,6 +255,7 @@ def _execute(plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ..
             cwd=str(find_project_root()),
             kernel_name="python3",
             progress_bar=False,
+            stderr_file=_Listener(on_progress),
             kernel_manager_class=LoggedKernelManager,
             config=LoggedKernelManager.config_of(log_path, inherited=inherited),
         )

@@ -8,17 +8,35 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import importlib.metadata
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from dedup_lib import __version__
 from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.run_lock import RunLock
 from dedup_lib.settings import NotebookSettings
 
 Record = dict[str, Any]
+
+RECORDED_PACKAGES = (
+    "av",
+    "opencv-python",
+    "pdqhash",
+    "numpy",
+    "torch",
+    "transformers",
+    "Pillow",
+    "urllib3",
+    "pymilvus",
+    "milvus-lite",
+    "pandas",
+)
+"""Those that a result may hang on; a record says which version of each was at work."""
 
 
 def find_project_root(start: Path | None = None) -> Path:
@@ -99,6 +117,16 @@ def write_text_atomically(path: Path, text: str) -> None:
             scratch.unlink(missing_ok=True)
 
 
+def find_versions() -> dict[str, str]:
+    """Version of Python, of this project and of `RECORDED_PACKAGES`, by name."""
+    found = {"python": platform.python_version(), "dedup_lib": __version__}
+    for name in RECORDED_PACKAGES:
+        # The model of an encoder that is not used may be missing.
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
 class RunFolder:
     """The folder of one run and the names of what lies in it, made where it is missing.
 
@@ -126,6 +154,11 @@ class RunFolder:
     def lock_path(self) -> Path:
         """Says who works in the folder, and who did last."""
         return self.path / "run.lock"
+
+    @property
+    def sweep_path(self) -> Path:
+        """What other thresholds would decide."""
+        return self.path / "sweep.json"
 
     @property
     def lite_path(self) -> Path:
@@ -192,6 +225,7 @@ class RunFolder:
             "settings": settings.as_record(),
             "counts": counts,
             "files": {name: self.shown_in_run(path) for name, path in files.items()},
+            "versions": find_versions(),
             **(details or {}),
         }
         path = self.record_path(settings.stage)
@@ -213,6 +247,16 @@ class RunFolder:
             raise RunFolderError(
                 f"{self.shown(path)} is damaged ({error}): run notebooks/{stage}.ipynb with the same run_dir again"
             ) from error
+        return record
+
+    def require_record(self, stage: str) -> Record:
+        """What a stage left. Raises RunFolderError when it has not finished in this folder."""
+        record = self.read_record(stage)
+        if record is None:
+            raise RunFolderError(
+                f"{stage} has not finished in {self.shown(self.path)}: `python -m dedup_lib status {self.path.name}` "
+                "says how far the run is and how to go on with it"
+            )
         return record
 
     def recorded_path(self, record: Record, name: str) -> Path:

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -78,6 +78,7 @@ from dedup_lib.settings import (
     parse_numbers,
 )
 from dedup_lib.store import LARGEST_TOP_K, READ_ROWS, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
+from dedup_lib.sweep import describe_sweep, round_thresholds
 from dedup_lib.tables import load_list, save_table
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
@@ -322,7 +323,7 @@ def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> tuple[Recipe, int]:
     if len(recipes) > 1:
         raise RunFolderError(
             f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract "
-            "has not run in this run folder to say which ones count"
+            "has not run in this run folder to say which ones count: run it with the settings wanted, or set jobs_dir"
         )
     return recipes.popitem()
 
@@ -515,6 +516,11 @@ class SearchPlan:
     """None before it was done."""
 
     @property
+    def parameter(self) -> str:
+        """The setting that holds the threshold."""
+        return "cosine_thresh" if self.measure == "cosine" else "min_agreement"
+
+    @property
     def rules(self) -> Rules:
         """The knobs of a verdict."""
         return Rules(min_agreement=self.threshold, min_coverage=self.min_coverage)
@@ -527,19 +533,28 @@ class SearchPlan:
         return sorted(grid | {self.threshold})
 
 
+class Bar(Protocol):
+    """A progress bar, as tqdm's is."""
+
+    total: float | None
+
+    def update(self, n: float, /) -> object:
+        """So much more is done."""
+
+
 def search_list(
     run: RunFolder,
     listed: ExtractedList,
     *,
     settings: SearchSettings,
     keeper: KeeperPolicy = FIRST_SEEN,
-    progress: Callable[[int], object] = lambda count: None,
+    bar: Bar | None = None,
 ) -> tuple[Weighed, SearchPlan]:
     """Compare every video of the list with every other.
 
     The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
-    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `progress` is called with the
-    number of pairs newly weighed.
+    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `bar` counts the pairs
+    that are compared.
 
     Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
     RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts,
@@ -571,6 +586,10 @@ def search_list(
         read = set(listed.find_read())
         urls = listed.urls
 
+        def expect(total: int) -> None:
+            if bar is not None:
+                bar.total = total
+
         def load(row: int) -> bytes | None:
             url = urls[row]
             if row < listed.own_rows:
@@ -592,7 +611,8 @@ def search_list(
                 choose_knowing=lambda overlaid: keeper.knowing(overlaid).choose,
                 own_rows=listed.own_rows,
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
-                progress=progress,
+                expect=expect,
+                progress=bar.update if bar is not None else lambda count: None,
             )
         except ValueError as error:
             raise RunFolderError(
@@ -686,10 +706,9 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
         )
     if settings.decide == "cosine":
         threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
-        lowest = SWEEP_LOWS[recipe.encoder]
     else:
-        threshold, lowest = settings.min_agreement, LOWEST_DOUBTFUL_AGREEMENT
-    low = min(settings.sweep_low if settings.sweep_low is not None else lowest, threshold)
+        threshold = settings.min_agreement
+    low = min(_find_sweep_low(settings, recipe), threshold)
     high = settings.sweep_high if settings.sweep_high is not None else 1.0
     if high <= low:
         raise SettingError("sweep_high", high, f"it must lie above {low:g}, where the sweep starts")
@@ -704,6 +723,13 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
         sweep_high=high,
         floor=low if settings.decide == "cosine" else SWEEP_LOWS[recipe.encoder],
     )
+
+
+def _find_sweep_low(settings: SearchSettings, recipe: Recipe) -> float:
+    """Where a sweep starts, unless the threshold lies below it."""
+    if settings.sweep_low is not None:
+        return settings.sweep_low
+    return SWEEP_LOWS[recipe.encoder] if settings.decide == "cosine" else LOWEST_DOUBTFUL_AGREEMENT
 
 
 def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> str:
@@ -899,7 +925,10 @@ def write_summary(
     """
     rows = {"input": listed.list_rows, "text_duplicates": listed.text_duplicates, **cleaned.count_rows()}
     if rows["input"] != sum(count for name, count in rows.items() if name != "input"):
-        raise AccountingError(f"the rows of {listed.name} do not add up: {rows}")
+        raise AccountingError(
+            f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
+            "over one list"
+        )
     summary = {
         "version": __version__,
         "list": listed.name,
@@ -934,6 +963,39 @@ def write_summary(
     with run.locked(SearchSettings.stage):
         write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return summary
+
+
+def save_sweep(
+    run: RunFolder,
+    listed: ExtractedList,
+    *,
+    weighed: Weighed,
+    plan: SearchPlan,
+    settings: SearchSettings,
+    keeper: KeeperPolicy,
+    same: AbstractSet[tuple[int, int]],
+    different: AbstractSet[tuple[int, int]],
+) -> None:
+    """Save what other thresholds would decide as sweep.json, for the overview of the run. It is exact unless the
+    threshold lies below the usual start of a sweep: a run at another one would weigh other pairs then.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    """
+    found = describe_sweep(
+        weighed,
+        thresholds=round_thresholds(plan.sweep_low, plan.sweep_high, threshold=plan.threshold),
+        threshold=plan.threshold,
+        num_videos=listed.own_rows - listed.without_vector,
+        urls=listed.urls,
+        choose=keeper.choose,
+        same=same,
+        different=different,
+        own_rows=listed.own_rows,
+    )
+    is_exact = plan.sweep_low == _find_sweep_low(settings, plan.recipe)
+    whole = {"parameter": plan.parameter, "measure": plan.measure, "is_exact": is_exact} | found
+    with run.locked(SearchSettings.stage):
+        write_text_atomically(run.sweep_path, json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 def _find_stages(run: RunFolder) -> list[str]:

@@ -347,6 +347,16 @@ def save_table(frame: pd.DataFrame, path: Path) -> None:
                 scratch.unlink(missing_ok=True)
 
 
+def load_table(path: Path) -> pd.DataFrame:
+    """A table that `save_table` wrote, as text; it may have no rows. Raises ListError when it cannot be read."""
+    try:
+        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else "") or error
+        raise ListError(f"{path} cannot be read ({reason}): run 06_search_and_clean again, which writes it") from error
+    return rows.map(bare_cell).rename(columns=bare_cell)
+
+
 def _written(cell: object) -> object:
     return protect_cell(cell) if isinstance(cell, str) else cell
 

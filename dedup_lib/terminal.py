@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -11,6 +12,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from dedup_lib.compare import Comparison
 from dedup_lib.display import show_line
 from dedup_lib.errors import DedupError
 from dedup_lib.progress import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
@@ -19,6 +21,9 @@ from dedup_lib.run_folder import RunFolder
 from dedup_lib.settings import ExtractSettings
 
 REFRESHES_PER_S = 4
+
+MOST_COMPARED = 20
+"""Rows of each table of a comparison."""
 
 _STATE_STYLES = {
     State.RUNNING: "bold cyan",
@@ -39,8 +44,8 @@ _DONE_MARKS = {
 
 
 class RunDisplay:
-    """Shows on a terminal which notebook of a run is at work, with a bar for 03_extract; elsewhere only a line for
-    each that is done. Use as a context manager."""
+    """Shows on a terminal which notebook of a run is at work, with a bar for 03_extract and what the others show of
+    their own; elsewhere only a line for each that is done. Use as a context manager."""
 
     def __init__(self, console: Console, run: RunFolder) -> None:
         self._console = console
@@ -69,6 +74,14 @@ class RunDisplay:
         """Show that this notebook is at work."""
         self._notebook, self._since, self._seen = notebook, utc_now(), None
         self._spinner.update(text=f"{notebook} …")
+
+    def hear(self, text: str) -> None:
+        """Show the latest line of what the bars of the notebook write."""
+        lines = text.replace("\r", "\n").split("\n")
+        if latest := next((line.strip() for line in reversed(lines) if line.strip()), ""):
+            self._spinner.update(
+                text=Text(f"{self._notebook} …  {show_line(latest)}", no_wrap=True, overflow="ellipsis")
+            )
 
     def finish(self, notebook: str, elapsed_s: float) -> None:
         """Leave a line for a notebook that is done."""
@@ -222,3 +235,54 @@ def _draw_frequent(found: tuple[Frequent, ...]) -> Table:
     for one in found:
         table.add_row(f"{one.urls:,}", Text(show_line(one.what)))
     return table
+
+
+def draw_comparison(comparison: Comparison) -> RenderableType:
+    """What changed from one run to another, for terminals of any width."""
+    parts: list[RenderableType] = [_fold(comparison.headline, style="bold")]
+    shared = f"{comparison.in_both:,} URLs are in both runs"
+    names = (show_line(comparison.before), show_line(comparison.after))
+    if comparison.only_before or comparison.only_after:
+        shared += (
+            f"; not compared: {comparison.only_before:,} of {names[0]} alone, {comparison.only_after:,} of {names[1]}"
+        )
+    parts.append(_fold(shared))
+    for title, changes in (
+        ("rows of each output", comparison.rows),
+        ("settings that differ", comparison.settings),
+        ("another output or status", comparison.fates),
+    ):
+        if changes:
+            rows = [(change.what, _show_value(change.before), _show_value(change.after)) for change in changes]
+            parts += _draw_changes(f"{title}", ("", *names), rows, count=len(rows))
+    for title, pairs, count, heads in (
+        ("joined now and not before", comparison.joined_after.pairs, comparison.joined_after.count, ("video", "video")),
+        (
+            "joined before, parted now",
+            comparison.joined_before.pairs,
+            comparison.joined_before.count,
+            ("video", "video"),
+        ),
+        ("another one is kept", comparison.keepers, len(comparison.keepers), ("before", "now")),
+    ):
+        if pairs:
+            parts += _draw_changes(f"{title}: {count:,}", heads, pairs, count=count)
+    return Group(*parts)
+
+
+def _show_value(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _draw_changes(
+    title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, count: int
+) -> list[RenderableType]:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in heads:
+        table.add_column(Text(show_line(head)), overflow="fold")
+    for row in rows[:MOST_COMPARED]:
+        table.add_row(*(Text(show_line(cell)) for cell in row))
+    more = (
+        [Text(f"and {count - MOST_COMPARED:,} more: --json names them", style="dim")] if count > MOST_COMPARED else []
+    )
+    return [Text(), Text(title, style="bold"), table, *more]

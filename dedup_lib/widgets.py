@@ -7,7 +7,6 @@ are computed by plain functions; the widgets only lay them out. Callbacks write 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -15,17 +14,19 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
-from matplotlib import rc_context
 from numpy.typing import NDArray
 
-from dedup_lib.decide import borderline_pairs
+from dedup_lib.decide import Borderline
 from dedup_lib.errors import DedupError
 from dedup_lib.memory import Conclusions, Decision, DecisionFile
-from dedup_lib.plots import STYLE, new_figure, plot_similarities
+from dedup_lib.plots import COLOURS, has_dwarfing_bar
 from dedup_lib.records import Pair, SweepPoint
 from dedup_lib.report import load_picture, render_template
+from dedup_lib.sweep import count_between
 
 BORDERLINE_COUNT = 3
+HISTOGRAM_SIZE = (700, 160)
+"""Width and height of the bars, in pixels where there is room."""
 
 
 def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
@@ -33,16 +34,61 @@ def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
     return int(np.argmin(np.abs(np.asarray(thresholds, dtype=np.float64) - threshold)))
 
 
-def counts_html(point: SweepPoint | None, *, threshold: float) -> str:
-    """What a threshold would decide, and the line that would make it the decision."""
-    return render_template("counts.html", point=point, threshold=f"{threshold:.7g}")
+def counts_html(point: SweepPoint | None, *, threshold: float, parameter: str) -> str:
+    """What a threshold would decide, and the line that would make it the decision, of that parameter."""
+    return render_template("counts.html", point=point, threshold=f"{threshold:.7g}", parameter=parameter)
+
+
+def similarities_html(counts: NDArray[np.int64], *, thresholds: Sequence[float], index: int) -> str:
+    """A bar for each of the rising thresholds with the pairs that reach it and none above it, and a line at the one in
+    place `index`; nothing where there are no pairs."""
+    width, height = HISTOGRAM_SIZE
+    step = width / max(1, len(counts))
+    is_log = has_dwarfing_bar(counts)
+    heights = np.log1p(counts) if is_log else counts.astype(np.float64)
+    heights *= height / max(1.0, heights.max(initial=0.0))
+    bars = [
+        {
+            "x": f"{place * step:.1f}",
+            "y": f"{height - bar:.1f}",
+            "width": f"{step - 1:.1f}",
+            "height": f"{bar:.1f}",
+            "matches": place >= index,
+            "low": f"{thresholds[place]:.4f}",
+            "count": int(count),
+        }
+        for place, (count, bar) in enumerate(zip(counts, heights, strict=True))
+        if count
+    ]
+    share = index / max(1, len(counts))
+    return render_template(
+        "similarities.html",
+        bars=bars,
+        is_log=is_log,
+        matching=int(counts[index:].sum()),
+        below=int(counts[:index].sum()),
+        width=width,
+        height=height,
+        mark=f"{index * step:.1f}",
+        # The label of the line is kept from running over those of the ends.
+        at="low" if share < 0.12 else "high" if share > 0.88 else "middle",
+        low=f"{thresholds[0]:.4f}",
+        high=f"{thresholds[-1]:.4f}",
+        threshold=f"{thresholds[index]:.4f}",
+        colours=COLOURS,
+    )
 
 
 def borderline_html(
-    pairs: Sequence[Pair], *, threshold: float, urls: Sequence[str], thumbnails_dir: Path, count: int = BORDERLINE_COUNT
+    borderline: Borderline,
+    *,
+    threshold: float,
+    urls: Sequence[str],
+    thumbnails_dir: Path,
+    count: int = BORDERLINE_COUNT,
 ) -> str:
     """The `count` pairs nearest to the threshold on either side, with the frames of both videos."""
-    above, below = borderline_pairs(pairs, threshold=threshold, count=count)
+    above, below = borderline.at(threshold, count=count)
     parts = [
         {
             "title": title,
@@ -72,21 +118,13 @@ def question_html(pair: Pair, *, urls: Sequence[str], evidence: Mapping[str, str
     return render_template("question.html", videos=videos, evidence=evidence)
 
 
-def histogram_png(pair_similarities: NDArray[np.floating[Any]], *, threshold: float) -> bytes:
-    """The histogram of all scored pairs with the threshold, as a PNG."""
-    with rc_context(STYLE):
-        figure, axes = new_figure(1, 1, width_in=7, height_in=3)
-        plot_similarities(pair_similarities, threshold=threshold, title="All scored pairs", noun="pairs", ax=axes[0, 0])
-        picture = io.BytesIO()
-        figure.savefig(picture, format="png", dpi=100)
-    return picture.getvalue()
-
-
 class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A slider over the thresholds of a sweep, with the counts, the histogram and the borderline pairs at each.
 
-    Starts at the point nearest to the decided `threshold`. `slider`, `counts`, `histogram` and `borderline`
-    are the widgets; setting `slider.value` to a threshold of the sweep updates the others.
+    Starts at the point nearest to the decided `threshold`, which is a value of the setting `parameter`. All that a
+    move shows is counted and sorted before, so that it takes no longer for more videos. `slider`, `counts`,
+    `histogram` and `borderline` are the widgets; setting `slider.value` to a threshold of the sweep updates the
+    others. Without points or pairs there is nothing to move, and `counts` says so alone.
     """
 
     def __init__(
@@ -95,37 +133,38 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
         *,
         pair_similarities: NDArray[np.floating[Any]],
         threshold: float,
+        parameter: str,
         pairs: Sequence[Pair],
         urls: Sequence[str],
         thumbnails_dir: Path,
     ) -> None:
         self._points = {point.threshold: point for point in points}
-        self._pair_similarities = pair_similarities
-        self._pairs = pairs
+        self._parameter = parameter
+        self._thresholds = sorted(self._points) or [threshold]
+        self._between = count_between(pair_similarities, thresholds=self._thresholds)
+        self._borderline = Borderline(pairs)
         self._urls = urls
         self._thumbnails_dir = thumbnails_dir
-        thresholds = sorted(self._points) or [threshold]
         self.slider = widgets.SelectionSlider(
-            options=[(f"{value:.4f}", value) for value in thresholds],
-            index=nearest_index(thresholds, threshold=threshold),
+            options=[(f"{value:.4f}", value) for value in self._thresholds],
+            index=nearest_index(self._thresholds, threshold=threshold),
             description="threshold",
-            continuous_update=False,
-            disabled=not self._points,
+            disabled=not (points and pairs),
             layout=widgets.Layout(width="40em", max_width="100%"),
         )
-        self.counts = widgets.HTML()
-        self.histogram = widgets.Image(format="png", layout=widgets.Layout(width="100%", max_width="44rem"))
-        self.histogram.alt = "Histogram of the similarities of all scored pairs, with the threshold"
-        self.borderline = widgets.HTML()
+        self.counts, self.histogram, self.borderline = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self._show(self.slider.value)
         self.slider.observe(lambda change: self._show(change["new"]), names="value")
-        super().__init__([self.slider, self.counts, self.histogram, self.borderline])
+        shown = [self.slider, self.counts, self.histogram, self.borderline]
+        super().__init__([self.counts] if self.slider.disabled else shown)
 
     def _show(self, threshold: float) -> None:
-        self.counts.value = counts_html(self._points.get(threshold), threshold=threshold)
-        self.histogram.value = histogram_png(self._pair_similarities, threshold=threshold)
+        index = self._thresholds.index(threshold)
+        point = None if self.slider.disabled else self._points[threshold]
+        self.counts.value = counts_html(point, threshold=threshold, parameter=self._parameter)
+        self.histogram.value = similarities_html(self._between, thresholds=self._thresholds, index=index)
         self.borderline.value = borderline_html(
-            self._pairs, threshold=threshold, urls=self._urls, thumbnails_dir=self._thumbnails_dir
+            self._borderline, threshold=threshold, urls=self._urls, thumbnails_dir=self._thumbnails_dir
         )
 
 

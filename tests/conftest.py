@@ -13,7 +13,9 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from browser import Visit
     from milvus_server import MilvusServer
+    from playwright.sync_api import Browser
 
 # Before any test module is imported, and inherited by every child process.
 os.environ.update(
@@ -81,3 +83,21 @@ def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusSe
     server.start()
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A real browser, one for the tests of a module; without chromium they are skipped."""
+    from browser import open_browser
+
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Visit]:
+    """An empty page; the test fails when a page in it reports an error or asks for anything on another machine."""
+    from browser import open_visit
+
+    with open_visit(browser) as visited:
+        yield visited

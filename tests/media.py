@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,10 @@ def save_clip(
     key_every: int = 10,
     sound: bool = False,
     piped: bool = False,
+    frames: Sequence[Frames] | None = None,
 ) -> Path:
-    """Encode `count` numbered frames; with `piped` the muxer cannot seek."""
+    """Encode these frames, all of `size_px`, or `count` numbered ones; with `piped` the muxer cannot seek."""
+    frames = [number_frame(number, size_px=size_px) for number in range(count)] if frames is None else frames
     target = _Pipe() if piped else str(path)
     with av.open(target, "w", format=file_format, options=options or {}) as container:
         stream: Any = container.add_stream(codec, rate=fps)
@@ -72,9 +75,8 @@ def save_clip(
         stream.codec_context.gop_size = key_every
         stream.codec_context.thread_count = 1
         voice: Any = container.add_stream("aac", rate=8000) if sound else None
-        for number in range(count):
-            frame = av.VideoFrame.from_ndarray(number_frame(number, size_px=size_px), format="rgb24")
-            container.mux(stream.encode(frame))
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
         if voice:
             silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * count // fps), np.float32), "fltp", "mono")

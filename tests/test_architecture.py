@@ -51,15 +51,17 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "memory",
         "keepers",
         "clean",
+        "compare",
         "accuracy",
         "alignment",
         "changes",
         "candidates",
         "evidence",
+        "sweep",
     ),
     "the two above at work together": ("progress", "extract", "stages"),
-    "pictures and pages": ("plots", "report"),
-    "where it all meets": ("kernel", "run", "calibrate", "widgets", "terminal", "demo", "cli", "__main__"),
+    "pictures and pages": ("plots", "charts", "report", "contact_sheet", "overview"),
+    "where it all meets": ("kernel", "run", "calibrate", "widgets", "terminal", "app", "demo", "cli", "__main__"),
 }
 ORDER = ["__init__", *(module for layer in LAYERS.values() for module in layer)]
 
@@ -75,7 +77,7 @@ OWNERS: dict[str, set[str]] = {
     "ipywidgets": {"widgets"},
     "jinja2": {"report"},
     "jupyter_client": {"kernel"},
-    "matplotlib": {"plots", "widgets"},
+    "matplotlib": {"plots"},
     "milvus_lite": {"store"},
     "multiprocessing": {"workers"},
     "nbconvert": {"report"},
@@ -87,8 +89,10 @@ OWNERS: dict[str, set[str]] = {
     "skimage": {"demo"},
     "sqlite3": {"ledger"},
     "torch": {"encoders", "joins"},
+    "tornado": {"app"},
     "transformers": {"encoders"},
     "urllib3": {"fetch"},
+    "voila": {"app"},
     "yaml": {"run", "calibrate"},
 }
 
@@ -110,6 +114,7 @@ PURE = (
     "memory",
     "keepers",
     "clean",
+    "compare",
     "accuracy",
 )
 HEAVY = (
@@ -202,7 +207,8 @@ def test_pure_modules_load_nothing_heavy(module: str) -> None:
 
 # --- notebooks
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+START = ROOT / "notebooks" / "START.ipynb"
+NOTEBOOKS = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - {START})
 STAGES = sorted(SETTINGS)
 MAX_LINES = 12
 MAX_CELLS = 30
@@ -332,13 +338,37 @@ def test_prose_leads_to_every_code_cell(notebook: Notebook) -> None:
             assert before.cell_type == "markdown", cell.source
 
 
-def test_last_cell_leads_on(notebook: Notebook) -> None:
-    links = re.findall(r"\]\(([^)#]+)", "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"))
+def links_of(*cells: Any) -> list[str]:
+    """Where the prose of these cells leads to, each of which must be there."""
+    links = re.findall(r"\]\(([^)#]+)", "".join(cell.source for cell in cells if cell.cell_type == "markdown"))
     for link in links:
-        assert "://" in link or (notebook.path.parent / link).exists(), f"a dead link: {link}"
+        assert "://" in link or (START.parent / link).exists(), f"a dead link: {link}"
+    return links
+
+
+def test_last_cell_leads_on_and_back(notebook: Notebook) -> None:
+    assert links_of(*notebook.cells)
     following = [path.name for path in NOTEBOOKS if path.stem > notebook.stage]
-    linked = set(re.findall(r"\]\(([^)#]+)", notebook.cells[-1].source))
+    before = [START.name, *(path.name for path in NOTEBOOKS if path.stem < notebook.stage)]
+    linked = set(links_of(notebook.cells[-1]))
     assert not following or linked & set(following), "a link to the next notebook"
+    assert linked & set(before), "a link to the notebook before, or to the start page"
+
+
+def test_start_page_leads_to_every_notebook() -> None:
+    start = Notebook(START)
+    nbformat.validate(start.node)
+    assert start.code == [], "nothing on it is run"
+    links_of(*start.cells)
+    (table,) = (cell.source for cell in start.cells if "| question |" in cell.source)
+    rows = re.findall(r"^\| \[(\w+)\]\((\w+\.ipynb)\) \| (.+) \|$", table, re.MULTILINE)
+    assert [(name, link) for name, link, _ in rows] == [(path.stem, path.name) for path in NOTEBOOKS]
+    for path, (_, _, question) in zip(NOTEBOOKS, rows, strict=True):
+        assert f"**{question}**" in Notebook(path).cells[0].source
+
+
+def test_make_lab_opens_the_start_page() -> None:
+    assert f"/lab/tree/notebooks/{START.name}" in (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
 def test_code_cells_only_call_the_library(notebook: Notebook) -> None:

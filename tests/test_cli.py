@@ -70,6 +70,8 @@ def test_every_command_explains_itself(path: tuple[str, ...]) -> None:
     usage, _, rest = shown.output.partition("\n")
     assert usage.startswith("Usage: ")
     assert len(rest.split()) > 8
+    example = " ".join(["python -m dedup_lib", *path])
+    assert f"\n  {example}" in rest, "an example"
     assert shown.output == CliRunner().invoke(commands, [*path, "-h"]).output
 
 
@@ -86,8 +88,8 @@ def test_the_version() -> None:
 def test_help_and_errors_load_nothing_heavy() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from dedup_lib.cli import commands\n"
-        "for path in ([], ['run'], ['calibrate'], ['collections', 'create'], ['demo'], ['report'], ['status']):\n"
-        "    assert CliRunner().invoke(commands, [*path, '--help']).exit_code == 0\n"
+        "for path in ('', 'run', 'calibrate', 'collections create', 'demo', 'report', 'status', 'app', 'compare'):\n"
+        "    assert CliRunner().invoke(commands, [*path.split(), '--help']).exit_code == 0\n"
         "heavy = {'papermill', 'nbconvert', 'torch', 'pymilvus', 'pandas', 'cv2', 'av'}\n"
         "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or None)"
     )

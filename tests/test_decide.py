@@ -17,6 +17,7 @@ from dedup_lib.decide import (
     borderline_pairs,
     group_copies,
     is_match,
+    regroup,
     sweep_thresholds,
 )
 from dedup_lib.errors import ListError
@@ -288,6 +289,22 @@ def test_a_sweep_says_what_each_threshold_would_decide(pairs: list[Pair], extra:
     assert (points[-1].duplicates, points[-1].groups) == (0, 0)
 
 
+@given(case=lists_of_decisions(), choose=chooses)
+def test_regrouping_part_by_part_decides_what_the_whole_decides(
+    case: tuple[list[Pair], set[tuple[int, int]], set[tuple[int, int]]], choose: Choose
+) -> None:
+    pairs, same, different = case
+    at = [0.4, 0.5, 0.65, 0.8, 0.9, 0.97, 1.0]
+    regrouped = regroup(pairs, thresholds=at, choose=choose, same=same, different=different)
+    for index, threshold in enumerate(at):
+        whole = group_copies(pairs, threshold=threshold, choose=choose, same=same, different=different)
+        parts = [group for one in regrouped for group in one.at(index)]
+        # As texts, for what was never compared is not a number, and equals nothing.
+        assert sorted(str(replace(group, number=0)) + str(group.similarities) for group in parts) == sorted(
+            str(replace(group, number=0)) + str(group.similarities) for group in whole
+        )
+
+
 def test_a_higher_threshold_may_find_more_copies() -> None:
     pairs = [Pair(first=0, second=1, similarity=0.9)]
     pairs += [Pair(first=1, second=copy, similarity=0.96) for copy in (2, 3, 4)]
@@ -299,6 +316,7 @@ def test_a_sweep_over_nothing() -> None:
     (point,) = sweep_thresholds([], num_videos=0, thresholds=[0.5])
     assert (point.kept, point.duplicates, point.groups, point.largest_group) == (0, 0, 0, 0)
     assert sweep_thresholds([], num_videos=3, thresholds=[]) == []
+    assert sweep_thresholds([], num_videos=3, thresholds=[], same=[(0, 1)]) == []
 
 
 # Borderline

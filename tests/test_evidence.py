@@ -600,6 +600,7 @@ def test_the_row_of_a_copy_tells_all() -> None:
         "frames_agreeing": 30,
         "frames_compared": 40,
         "offset_s": 3.0,
+        "speed": 1.0,
         "kept_coverage": 0.75,
         "copy_coverage": 0.5,
         "kept_from_s": 2.0,

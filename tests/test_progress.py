@@ -199,6 +199,25 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_a_notebook(run: RunFolder)
     assert out.getvalue() == "✓ 01_decode  1.2 s\n✓ 03_extract  1.2 s\n"
 
 
+def test_a_terminal_shows_what_the_bars_of_a_notebook_write(run: RunFolder) -> None:
+    def shown(*, terminal: bool) -> str:
+        out = io.StringIO()
+        with RunDisplay(Console(file=out, width=80, force_terminal=terminal), run) as display:
+            display.start("06_search_and_clean")
+            display.hear("\r  1%|  | 1/300\r 42%|██ | 126/300 [00:01<00:02, 80 pairs/s]")
+            display.hear("\n")
+            display.hear("\x1b[2Jx" if terminal else "")
+            time.sleep(0.5)
+            display.hear("\r 43%|██ | 129/300 [00:01<00:02, 80 pairs/s]")
+            time.sleep(0.5)
+        return out.getvalue()
+
+    seen = shown(terminal=True)
+    assert "06_search_and_clean …   43%|██ | 129/300 [00:01<00:02, 80 pairs/s]".replace("…   43", "…  43") in seen
+    assert "\x1b[2J" not in seen
+    assert shown(terminal=False) == ""
+
+
 def test_numbers_in_words() -> None:
     assert [describe_duration(s) for s in (0, 59.6, 200, 3600, 360_000)] == [
         "0 s",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import sqlite3
 from dataclasses import asdict
 from pathlib import Path
+from types import ModuleType
 
 import click
 import pandas as pd
@@ -30,6 +32,9 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 LEDGER = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
 STORE = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
 EVIDENCE = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
+SCRIPTS = (ROOT / "docs" / "scripts.md").read_text(encoding="utf-8")
+GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+START = (ROOT / "notebooks" / "START.ipynb").read_text(encoding="utf-8").replace("\\n", "\n")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PARAMETERS = {name for cls in SETTINGS.values() for name in parameter_types(cls)}
 
@@ -45,11 +50,11 @@ def table_below(heading: str, *, nth: int = 0, text: str = README) -> list[list[
 def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
     assert {"demo", "test", "lab", "run", "check", "clean"} <= targets
-    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
-    assert {"demo", "test"} <= named <= targets
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README + GUIDE + START, re.MULTILINE))
+    assert {"demo", "test", "lab", "app"} <= named <= targets
 
 
-COMMANDS = re.findall(r"python -m dedup_lib ([^`\n]+)", README + STORE)
+COMMANDS = re.findall(r"python -m dedup_lib ([^`\n\"]+)", README + GUIDE + SCRIPTS + START + STORE)
 
 
 @pytest.mark.parametrize("line", sorted(set(COMMANDS)))
@@ -79,22 +84,13 @@ def test_profiles_are_listed() -> None:
 
 def test_notebooks_are_listed() -> None:
     listed = [row[0].strip("`") for row in table_below("The notebooks")]
-    assert listed == sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb")) == sorted(SETTINGS)
+    assert listed == sorted(SETTINGS)
 
 
 def test_notebooks_ask_the_question_that_is_listed() -> None:
     for name, question, _ in table_below("The notebooks"):
         text = (ROOT / "notebooks" / f"{name.strip('`')}.ipynb").read_text(encoding="utf-8")
         assert f"**{question.removesuffix(' (batch flow)')}**" in text, name
-
-
-def test_statuses_and_where_they_go_are_listed() -> None:
-    rows = {row[0].strip("`"): row[2] for row in table_below("What comes out", nth=1)}
-    assert list(rows) == [str(status) for status in Status]
-    for status in Status:
-        goes_to = rows[str(status)]
-        assert ("invalid_urls.csv" in goes_to) == (status in INVALID_STATUSES), status
-        assert ("failed_urls.csv" in goes_to) == (status in FAILED_STATUSES), status
 
 
 def test_columns_of_the_text_duplicates_are_listed() -> None:
@@ -112,6 +108,37 @@ def test_columns_of_the_duplicates_are_listed() -> None:
         pd.DataFrame({"link": urls}), url_column="link", outcomes=outcomes, groups=groups, auto_clean=True
     )
     assert list(cleaned.duplicates) == [*listed, "link"]
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "tools" / "reference.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_current(reference: ModuleType) -> None:
+    written = reference.REFERENCE.read_text(encoding="utf-8")
+    assert written == reference.make_reference(), "write it anew: make reference"
+    assert {row[0].strip("`") for row in table_below("Parameters", text=written)} == PARAMETERS
+    statuses = {row[0].strip("`"): row[2] for row in table_below("Statuses", text=written)}
+    assert list(statuses) == [str(status) for status in Status]
+    for status in Status:
+        assert ("invalid_urls.csv" in statuses[str(status)]) == (status in INVALID_STATUSES), status
+        assert ("failed_urls.csv" in statuses[str(status)]) == (status in FAILED_STATUSES), status
+
+
+def test_the_reference_explains_the_columns_that_are_listed(reference: ModuleType) -> None:
+    listed = {row[0].strip("`"): re.findall(r"`(\w+)`", row[2]) for row in table_below("What comes out")}
+    for name, words in reference.COLUMN_WORDS.items():
+        assert list(words) == listed[name], name
+
+
+def test_the_guide_accounts_for_every_row_of_the_demo() -> None:
+    came_in, *went = (int(row[0]) for row in table_below("3. What came out", text=GUIDE))
+    assert came_in == sum(went)
 
 
 def test_columns_of_the_evidence_are_explained() -> None:
@@ -185,18 +212,13 @@ def test_a_decision_may_be_written_as_explained(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for path, text in (
-        (ROOT / "README.md", README),
-        (ROOT / "docs" / "evidence.md", EVIDENCE),
-        (ROOT / "docs" / "store.md", STORE),
-    ):
-        links = re.findall(r"\]\(([^)#]+)\)", text)
-        assert links
+    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
         assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 
 
 def test_counterparts_of_the_scripts_exist() -> None:
-    rows = table_below("Coming from the scripts")
+    rows = table_below("Options", text=SCRIPTS)
     assert len(rows) >= 16
     for _, _, here in rows:
         number = re.match(r"(\d\d)\b", here)

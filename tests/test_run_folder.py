@@ -1,12 +1,22 @@
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from dedup_lib import __version__
 from dedup_lib.errors import RunFolderError
-from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path, write_text_atomically
+from dedup_lib.run_folder import (
+    RECORDED_PACKAGES,
+    RunFolder,
+    find_project_root,
+    find_versions,
+    resolve_path,
+    write_text_atomically,
+)
 from dedup_lib.settings import CleanJobsSettings
 
 SETTINGS = CleanJobsSettings(run_dir="outputs/x", jobs_dir="jobs", dry_run=False)
@@ -101,6 +111,7 @@ def test_what_a_stage_leaves_is_read_by_the_next(project: Path) -> None:
         "settings": {"run_dir": "outputs/x", "jobs_dir": "jobs", "dry_run": False},
         "counts": {"rows": 3},
         "files": {"output_csv": "ünï.csv"},
+        "versions": find_versions(),
         "list": {"csv": "/ads.csv"},
     }
     record = run.read_record("04_clean_jobs")
@@ -108,6 +119,15 @@ def test_what_a_stage_leaves_is_read_by_the_next(project: Path) -> None:
     assert run.recorded_path(record, "output_csv") == run.path / "ünï.csv"
     run.write_record(SETTINGS, counts={"rows": 4}, files={})
     assert json.loads(path.read_text(encoding="utf-8"))["counts"] == {"rows": 4}
+
+
+def test_a_record_says_which_versions_were_at_work() -> None:
+    versions = find_versions()
+    assert versions["numpy"] == importlib.metadata.version("numpy")
+    assert versions["dedup_lib"] == __version__
+    required = (Path(__file__).parent.parent / "requirements.txt").read_text(encoding="utf-8")
+    names = set(re.findall(r"^([A-Za-z][\w.-]*)[><=]", required, re.MULTILINE))
+    assert set(RECORDED_PACKAGES) <= names
 
 
 def test_a_stage_that_has_not_run(project: Path) -> None:

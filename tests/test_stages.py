@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scenes import draw_clip, each, fingerprint
+from tqdm import tqdm
 
 from dedup_lib.clean import CleanedList
 from dedup_lib.decide import group_copies
@@ -51,6 +53,7 @@ from dedup_lib.stages import (
     manage_collections,
     open_decisions,
     save_outputs,
+    save_sweep,
     search_list,
     upload_jobs,
     write_summary,
@@ -604,8 +607,8 @@ def test_old_videos_are_told_by_the_pictures_of_the_runs_that_read_them(run: Run
 
 
 def test_pictures_decide(run: RunFolder) -> None:
-    counts: list[int] = []
-    weighed, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), progress=counts.append)
+    with tqdm(file=io.StringIO()) as bar:
+        weighed, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), bar=bar)
     assert [(p.first, p.second, p.excerpt) for p in weighed.pairs] == [(1, 4, "")]
     assert weighed.similarities.tolist() == [pytest.approx(1.0)]
     assert (plan.measure, plan.threshold, plan.min_coverage) == ("agreement", 0.3, 0.5)
@@ -613,7 +616,7 @@ def test_pictures_decide(run: RunFolder) -> None:
     found = weighed.about(4, 1)
     assert found is not None and found.judge(plan.rules)[0] == Verdict.DUPLICATE
     assert found.cosine == pytest.approx(1.0) and found.words > 0
-    assert sum(counts) == len(weighed.evidence)
+    assert bar.n == bar.total == len(weighed.evidence)
     np.testing.assert_array_equal(np.isnan(weighed.nearest[[2, 5]]), [True, True])
 
 
@@ -887,6 +890,34 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
     failed = load_list(files["failed_urls"])
     assert failed["status"].tolist() == ["timeout", "pending"]
     assert files["invalid_urls"].read_text(encoding="utf-8") == "url,status,reason,n\n"
+
+
+@pytest.mark.parametrize(
+    ("threshold", "low", "is_exact"), [(0.9, None, True), (0.4, None, False), (0.4, 0.3, True), (0.9, 0.3, True)]
+)
+def test_other_thresholds_are_saved_for_the_overview(
+    run: RunFolder, threshold: float, low: float | None, is_exact: bool
+) -> None:
+    fill(run, STORED)
+    listed = extracted(run)
+    settings = search_settings(cosine_thresh=threshold, sweep_low=low)
+    weighed, plan = search_list(run, listed, settings=settings)
+    save_sweep(
+        run,
+        listed,
+        weighed=weighed,
+        plan=plan,
+        settings=settings,
+        keeper=KeeperPolicy(name="first_seen", traits=listed.traits),
+        same=frozenset(),
+        different=frozenset(),
+    )
+    sweep = json.loads(run.sweep_path.read_text(encoding="utf-8"))
+    assert (sweep["parameter"], sweep["threshold"], sweep["is_exact"]) == ("cosine_thresh", threshold, is_exact)
+    assert threshold in sweep["thresholds"] and sweep["thresholds"] == sorted(sweep["thresholds"])
+    groups = group_copies(weighed.pairs, threshold=threshold)
+    assert sweep["points"]["groups"][sweep["thresholds"].index(threshold)] == len(groups)
+    assert sweep["compared"] == 4
 
 
 def test_text_duplicates_of_another_list_are_not_those_of_this_one(run: RunFolder) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 from dedup_lib.decide import sweep_thresholds
 from dedup_lib.memory import Decision, DecisionFile, load_decisions
 from dedup_lib.plots import thumbnail_path
-from dedup_lib.records import Pair
-from dedup_lib.widgets import ReviewQueue, ThresholdExplorer, nearest_index
+from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.sweep import count_between
+from dedup_lib.widgets import ReviewQueue, ThresholdExplorer, nearest_index, similarities_html
 
 THRESHOLDS = [0.8, 0.85, 0.9, 0.95]
 PAIRS = [
@@ -27,6 +29,7 @@ def explore(thumbnails_dir: Path, *, urls: list[str] = URLS, threshold: float = 
         sweep_thresholds(PAIRS, num_videos=4, thresholds=THRESHOLDS),
         pair_similarities=np.array([pair.similarity for pair in PAIRS]),
         threshold=threshold,
+        parameter="min_agreement",
         pairs=PAIRS,
         urls=urls,
         thumbnails_dir=thumbnails_dir,
@@ -37,8 +40,7 @@ def test_starts_at_the_point_nearest_to_the_decision(tmp_path: Path) -> None:
     explorer = explore(tmp_path)
     assert explorer.slider.value == 0.9
     assert list(explorer.children) == [explorer.slider, explorer.counts, explorer.histogram, explorer.borderline]
-    assert "cosine_thresh: 0.9<" in explorer.counts.value
-    assert "decides nothing" in explorer.counts.value
+    assert ">min_agreement: 0.9</pre>" in explorer.counts.value
 
 
 def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
@@ -48,11 +50,29 @@ def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
     for threshold in THRESHOLDS:
         explorer.slider.value = threshold
         assert f"<strong>{points[threshold].kept}</strong> videos kept" in explorer.counts.value
-        assert f"cosine_thresh: {threshold:g}" in explorer.counts.value
-        picture = bytes(explorer.histogram.value)
-        assert picture.startswith(b"\x89PNG")
-        seen.add(picture)
+        assert f"min_agreement: {threshold:g}" in explorer.counts.value
+        matching = sum(pair.similarity >= threshold for pair in PAIRS)
+        assert f"</span> {matching} match," in explorer.histogram.value
+        assert f"</span> {3 - matching} lie below" in explorer.histogram.value
+        assert f"threshold at {threshold:.4f}" in explorer.histogram.value
+        # No pair lies between 0.85 and 0.9.
+        assert explorer.histogram.value.count("<rect") == 3
+        seen.add(explorer.histogram.value)
     assert len(seen) == len(THRESHOLDS)
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_a_bar_for_each_step_holds_the_pairs_from_there_to_the_next(tmp_path: Path, scale: int) -> None:
+    similarities = np.array([0.79, 0.8, 0.85, 0.9499, 0.95, 1.0, np.nan, *[0.86] * scale])
+    counts = count_between(similarities, thresholds=THRESHOLDS)
+    assert counts.tolist() == [1, 1 + scale, 1, 2]
+    html = similarities_html(counts, thresholds=THRESHOLDS, index=2)
+    assert ("log scale" in html) == (scale == 1000)
+    assert f"from 0.8500: {1 + scale:,} pairs" in html
+    heights = [float(height) for height in re.findall(r'<rect[^>]* height="([\d.]+)"', html)]
+    assert max(heights) == heights[1] == 160
+    assert min(heights) > 10
+    assert similarities_html(count_between(np.array([]), thresholds=THRESHOLDS), thresholds=THRESHOLDS, index=0) == ""
 
 
 def test_borderline_pairs_stand_on_their_side_of_the_threshold(tmp_path: Path) -> None:
@@ -89,14 +109,21 @@ def test_an_error_while_moving_surfaces(tmp_path: Path) -> None:
         explorer.slider.value = 0.8
 
 
-def test_without_points_and_pairs_it_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("points", [[], sweep_thresholds([], num_videos=4, thresholds=THRESHOLDS)])
+def test_without_points_or_pairs_it_says_so(tmp_path: Path, points: list[SweepPoint]) -> None:
     explorer = ThresholdExplorer(
-        [], pair_similarities=np.array([]), threshold=0.93, pairs=[], urls=[], thumbnails_dir=tmp_path
+        points,
+        pair_similarities=np.array([]),
+        threshold=0.95,
+        parameter="cosine_thresh",
+        pairs=[],
+        urls=[],
+        thumbnails_dir=tmp_path,
     )
     assert explorer.slider.disabled
-    assert explorer.slider.value == 0.93
-    assert "No thresholds were tried" in explorer.counts.value
-    assert explorer.borderline.value.count("None.") == 2
+    assert explorer.slider.value == 0.95
+    assert list(explorer.children) == [explorer.counts]
+    assert "There is no threshold to try" in explorer.counts.value
 
 
 @pytest.mark.parametrize(("threshold", "index"), [(-1.0, 0), (0.8, 0), (0.876, 2), (1.0, 3)])

@@ -42,7 +42,13 @@ def rehearse(*, port: int, console: Console, show_outcome: Callable[[RunFolder],
                 def show(done: NotebookDone, display: RunDisplay = display) -> None:
                     display.finish(done.name, done.elapsed_s)
 
-                execute_plan(plan, command="python -m dedup_lib demo", on_start=display.start, on_done=show)
+                execute_plan(
+                    plan,
+                    command="python -m dedup_lib demo",
+                    on_start=display.start,
+                    on_progress=display.hear,
+                    on_done=show,
+                )
             show_outcome(plan.run)
             checks = check_outcome(plan.run.path, base_url=server.base_url)
             wrong = [check for check in checks if not check.holds]

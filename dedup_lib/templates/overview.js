@@ -1,0 +1,272 @@
+"use strict";
+// The only script of the overview: colours, sorting and searching of tables and groups, and the threshold slider.
+// Without it the page shows all the same; what needs it is hidden until here.
+(() => {
+  const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+  const number = new Intl.NumberFormat("en");
+
+  function make(tag, attributes = {}, ...children) {
+    const element = document.createElement(tag);
+    for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+    element.append(...children);
+    return element;
+  }
+
+  // Colours: as the system has them, light, or dark.
+
+  const THEMES = ["", "light", "dark"];
+  const THEME_WORDS = { "": "as the system", light: "light", dark: "dark" };
+
+  function remember(theme) {
+    // A file may have no storage of its own.
+    try { localStorage.setItem("theme", theme); } catch { /* Forgotten, then. */ }
+  }
+
+  function recall() {
+    try { return localStorage.getItem("theme") || ""; } catch { return ""; }
+  }
+
+  function setTheme(theme, button) {
+    if (theme) document.documentElement.dataset.theme = theme;
+    else delete document.documentElement.dataset.theme;
+    button.textContent = `Colours: ${THEME_WORDS[theme]}`;
+  }
+
+  for (const button of all("[data-theme-button]")) {
+    let theme = THEMES.includes(recall()) ? recall() : "";
+    setTheme(theme, button);
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+      setTheme(theme, button);
+      remember(theme);
+    });
+  }
+
+  // Tables: a click on a heading sorts by it, another one the other way round.
+
+  function valueOf(row, column) {
+    const text = row.cells[column].textContent.trim();
+    const value = Number(text.replace(/,/g, ""));
+    return text !== "" && Number.isFinite(value) ? value : text.toLowerCase();
+  }
+
+  function compare(one, other) {
+    if (typeof one === typeof other) return one < other ? -1 : one > other ? 1 : 0;
+    return typeof one === "number" ? -1 : 1;
+  }
+
+  function sortBy(table, heading) {
+    const direction = heading.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
+    for (const other of all("thead th", table)) other.removeAttribute("aria-sort");
+    heading.setAttribute("aria-sort", direction);
+    const body = table.tBodies[0];
+    const keyed = [...body.rows].map((row) => [valueOf(row, heading.cellIndex), row]);
+    keyed.sort(([one], [other]) => compare(one, other) * (direction === "ascending" ? 1 : -1));
+    body.append(...keyed.map(([, row]) => row));
+  }
+
+  for (const table of all("table.sortable")) {
+    for (const heading of all("thead th", table)) {
+      const button = make("button", { type: "button" }, ...heading.childNodes);
+      button.addEventListener("click", () => sortBy(table, heading));
+      heading.append(button);
+    }
+  }
+
+  // Searching: every word of the search must occur in a row of a table, or in a group.
+
+  function search(items, words, isWanted = () => true) {
+    let found = 0;
+    for (const item of items) {
+      item.words ??= item.element.textContent.toLowerCase();
+      const shows = words.every((word) => item.words.includes(word)) && isWanted(item);
+      if (item.element.hidden === shows) item.element.hidden = !shows;
+      found += shows;
+    }
+    return found;
+  }
+
+  const KINDS = {
+    "": () => true,
+    excerpt: (item) => all(".badge", item.element).some((badge) => badge.textContent === "excerpt"),
+    later: (item) => / s (later|earlier)/.test(item.words),
+    large: (item) => all(".video", item.element).length > 2,
+  };
+
+  for (const tools of all("[data-tools]")) {
+    const input = tools.querySelector("input");
+    const kind = tools.querySelector("[data-kind]");
+    const said = tools.querySelector("[data-found]");
+    const isOfSheets = input.dataset.filter === "sheets";
+    const elements = isOfSheets ? all("#sheets > .sheet") : all("tbody tr", tools.parentElement);
+    const items = elements.map((element) => ({ element }));
+    const update = () => {
+      const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+      const wanted = kind ? KINDS[kind.value] : undefined;
+      const found = search(items, words, wanted);
+      said.textContent = `${number.format(found)} of ${number.format(items.length)} ${said.dataset.of}`;
+    };
+    input.addEventListener("input", update);
+    kind?.addEventListener("change", update);
+    tools.hidden = elements.length < 2;
+    update();
+  }
+
+  // What is folded away is printed too.
+
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = all("details:not([open])");
+    for (const details of opened) details.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const details of opened) details.open = false;
+  });
+
+  // The slider. All that it shows was decided when the page was made: see sweep.py.
+
+  const MOST_SHOWN = 40;
+  const FATES = { appear: "appears", vanish: "vanishes", change: "changes" };
+
+  function stepAt(part, index) {
+    let groups = part[0][1];
+    for (const [start, found] of part) if (start <= index) groups = found;
+    return new Map(groups);
+  }
+
+  // What became of the groups of each part: [fate, kept row, copies before, copies after].
+  function compareSteps(part, decided, index) {
+    const before = stepAt(part, decided);
+    const after = stepAt(part, index);
+    const found = [];
+    for (const kept of new Set([...before.keys(), ...after.keys()])) {
+      const [old, fresh] = [before.get(kept), after.get(kept)];
+      if (!old) found.push(["appear", kept, [], fresh]);
+      else if (!fresh) found.push(["vanish", kept, old, []]);
+      else if (rowsOf(old) !== rowsOf(fresh)) found.push(["change", kept, old, fresh]);
+    }
+    return found;
+  }
+
+  const rowsOf = (copies) => copies.map(([row]) => row).join();
+
+  function startSlider(sweep) {
+    const decided = sweep.thresholds.indexOf(sweep.threshold);
+    const slider = document.getElementById("threshold");
+    const list = document.getElementById("changes");
+    const pictures = new Map(all("img[data-key]").map((image) => [image.dataset.key, image.src]));
+    const sheets = new Map(all(".sheet[data-kept]").map((sheet) => [sheet.dataset.kept, sheet]));
+    const parts = sweep.parts.filter((part) => part.length > 1);
+    let marked = [];
+
+    function showVideo(row, role, words) {
+      const [key, url] = sweep.videos[row];
+      const source = pictures.get(key) || sweep.pictures[row];
+      const image = source
+        ? make("img", { class: "frames", src: source, alt: `Sampled frames of ${url}`, loading: "lazy" })
+        : make("span", { class: "nopicture" }, "no picture");
+      const badge = make("span", { class: "badge" }, make("span", { class: `dot ${role[1]}` }), role[0]);
+      const text = make("div", {}, make("p", {}, badge, make("bdi", {}, url)), make("p", { class: "soft" }, words));
+      return make("div", { class: "video" }, image, text);
+    }
+
+    function showCopy([row, similarity, rule], role) {
+      const words = similarity === null ? sweep.rules[rule] : `${similarity.toFixed(4)}: ${sweep.rules[rule]}`;
+      return showVideo(row, role, words);
+    }
+
+    function showChange([fate, kept, before, after]) {
+      const was = new Set(before.map(([row]) => row));
+      const stays = new Set(after.map(([row]) => row));
+      const copies = [
+        ...after.map((copy) => showCopy(copy, was.has(copy[0]) ? ["stays", "duplicate"] : ["joins", "duplicate"])),
+        ...before.filter(([row]) => !stays.has(row)).map((copy) => showCopy(copy, ["leaves", "threshold"])),
+      ];
+      const title = make("h4", {}, make("span", { class: `fate ${fate}` }, FATES[fate]), ` a group of ${1 + Math.max(before.length, after.length)} videos`);
+      const article = make("article", { class: "sheet", "data-fate": fate }, title, showVideo(kept, ["kept", "kept"], ""), ...copies.slice(0, 6));
+      if (copies.length > 6) article.append(make("p", { class: "soft" }, `and ${number.format(copies.length - 6)} more`));
+      return article;
+    }
+
+    function moveMark(chart, threshold) {
+      const mark = chart.querySelector(".mark");
+      const [start, end, low, high] = ["start", "end", "low", "high"].map((name) => Number(mark.dataset[name]));
+      const share = high > low ? (threshold - low) / (high - low) : 0;
+      const x = start + Math.min(1, Math.max(0, share)) * (end - start);
+      mark.setAttribute("transform", `translate(${x} 0)`);
+      const text = mark.querySelector("text");
+      text.textContent = String(threshold);
+      text.setAttribute("text-anchor", x > 400 ? "end" : x < 80 ? "start" : "middle");
+    }
+
+    const charts = all("#thresholds figure.chart");
+    const bars = all("#chart-pairs .bars rect");
+
+    function show(index) {
+      const threshold = sweep.thresholds[index];
+      document.getElementById("at").textContent = String(threshold);
+      slider.setAttribute("aria-valuetext", String(threshold));
+      const removed = sweep.points.duplicates[index] - sweep.points.duplicates[decided];
+      const counts = {
+        final: [sweep.final - removed, sweep.final],
+        ...Object.fromEntries(
+          ["duplicates", "groups", "largest_group"].map((name) => [name, [sweep.points[name][index], sweep.points[name][decided]]]),
+        ),
+      };
+      for (const [name, [now, before]] of Object.entries(counts)) {
+        const cell = document.querySelector(`[data-count=${name}]`);
+        const change = now - before;
+        cell.replaceChildren(number.format(now));
+        if (change) cell.append(make("span", { class: "soft" }, ` ${change > 0 ? "+" : "\u2212"}${number.format(Math.abs(change))}`));
+      }
+      for (const chart of charts) moveMark(chart, threshold);
+      bars.forEach((bar, place) => bar.classList.toggle("match", place >= index));
+
+      const [appear, vanish, change] = ["appear", "vanish", "change"].map((name) => sweep.changes[name][index]);
+      const plural = (count, one, many) => `${number.format(count)} ${count === 1 ? one : many}`;
+      document.getElementById("said").textContent = index === decided
+        ? "This is the threshold that the run decided by."
+        : appear + vanish + change === 0
+          ? "The same groups as decided."
+          : `${plural(vanish, "group vanishes", "groups vanish")}, ${plural(appear, "appears", "appear")}, ${plural(change, "gains or loses copies", "gain or lose copies")}.`;
+
+      const found = index === decided ? [] : parts.flatMap((part) => compareSteps(part, decided, index));
+      const shown = found.slice(0, MOST_SHOWN).map(showChange);
+      const heading = shown.length ? [make("h3", {}, `What changes at ${threshold}`)] : [];
+      const total = appear + vanish + change;
+      const rest = shown.length && total > shown.length
+        ? [make("p", { class: "soft" }, `and ${number.format(total - shown.length)} more`)]
+        : [];
+      list.replaceChildren(...heading, ...shown, ...rest);
+
+      for (const sheet of marked) {
+        sheet.classList.remove("vanishing");
+        sheet.querySelector("h3 .fate").hidden = true;
+      }
+      marked = [];
+      for (const [fate, kept] of found) {
+        const sheet = sheets.get(sweep.videos[kept][0]);
+        if (!sheet) continue;
+        const badge = sheet.querySelector("h3 .fate");
+        badge.textContent = `${FATES[fate]} at ${threshold}`;
+        badge.hidden = false;
+        sheet.classList.toggle("vanishing", fate === "vanish");
+        marked.push(sheet);
+      }
+    }
+
+    slider.addEventListener("input", () => show(Number(slider.value)));
+    document.getElementById("back").addEventListener("click", () => {
+      slider.value = String(decided);
+      show(decided);
+    });
+    document.getElementById("slider").hidden = false;
+    // A reloaded page may come with the slider where it was left.
+    slider.value = String(decided);
+    show(decided);
+  }
+
+  const data = document.getElementById("sweep");
+  if (data) startSlider(JSON.parse(data.textContent));
+})();

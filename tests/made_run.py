@@ -1,0 +1,287 @@
+"""Runs of any size without fetching a video: pairs, evidence, pictures and outcomes are made up, and the stages decide
+and save by them as in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from scenes import draw_canvas
+
+from dedup_lib import stages
+from dedup_lib.alignment import Stretch
+from dedup_lib.decide import group_copies
+from dedup_lib.evidence import Evidence, Weighed
+from dedup_lib.fingerprints import DESCRIPTOR_BYTES, Fingerprint
+from dedup_lib.frames import encode_picture
+from dedup_lib.keepers import KeeperPolicy
+from dedup_lib.ledger import Ledger
+from dedup_lib.records import Frames, Group, Outcome, Pair, Pooling, Recipe, Status, video_key
+from dedup_lib.registration import Registration
+from dedup_lib.run import load_defaults
+from dedup_lib.run_folder import RunFolder
+from dedup_lib.settings import SETTINGS, ExtractSettings, NotebookSettings, SearchSettings
+
+RECIPE = Recipe(encoder="pdq", model="", num_frames=8, frame_span="spread")
+LAID = Registration(
+    matrix=np.eye(2, 3),
+    mirrored=False,
+    points=200,
+    matches=250,
+    region=(0, 0, 100, 80),
+    first_share=0.8,
+    second_share=0.8,
+)
+TROUBLES = (
+    (Status.HTTP_ERROR, "HTTP 404 Not Found", False),
+    (Status.TIMEOUT, "nothing came for 60 s", True),
+    (Status.UNREACHABLE, "the host does not exist", True),
+    (Status.HTML, "the address gives a web page, not a video", False),
+)
+
+
+def settings_of(stage: str, **values: Any) -> NotebookSettings:
+    """The defaults of a notebook, with some values changed."""
+    return SETTINGS[stage](**{**load_defaults(stage), **values})
+
+
+@dataclass
+class MadeRun:
+    """A run folder, and all that its decisions were made of."""
+
+    run: RunFolder
+    listed: stages.ExtractedList
+    weighed: Weighed
+    plan: stages.SearchPlan
+    keeper: KeeperPolicy
+    same: Collection[tuple[int, int]]
+    different: Collection[tuple[int, int]]
+
+    def decide(self, threshold: float) -> list[Group]:
+        """What 06_search_and_clean decides at a threshold."""
+        return group_copies(
+            self.weighed.pairs,
+            threshold=threshold,
+            choose=self.keeper.choose,
+            same=self.same,
+            different=self.different,
+        )
+
+
+def agree(agreeing: int, compared: int, *, offset_s: float = 0.0, copy: float = 1.0, kept: float = 1.0) -> Stretch:
+    """So many pictures that agree in several scenes."""
+    return Stretch(
+        agreeing=agreeing,
+        compared=compared,
+        first_start_s=2.0,
+        first_end_s=12.0,
+        second_start_s=2.0 + offset_s,
+        second_end_s=12.0 + offset_s,
+        first_coverage=kept,
+        second_coverage=copy,
+        speed=1.0,
+        distance_bits=10.0,
+        scenes=10,
+        correlation=0.9,
+    )
+
+
+def make_weighed(generator: np.random.Generator, sizes: list[int], *, count: int, by_cosine: bool) -> Weighed:
+    """Videos in sets of these sizes, of which the pairs are more or less alike."""
+    pairs, evidence, first = [], {}, 0
+    for size in sizes:
+        rows = range(first, first + size)
+        first += size
+        for one in rows:
+            for other in range(one + 1, rows.stop):
+                similarity = float(np.round(generator.choice([1.0, generator.uniform(0.1, 1.0)]), 4))
+                excerpt = "second" if generator.random() < 0.1 else ""
+                if by_cosine:
+                    pairs.append(Pair(first=one, second=other, similarity=similarity))
+                    continue
+                compared = 40
+                stretch = agree(
+                    max(1, round(similarity * compared)),
+                    compared,
+                    offset_s=float(generator.choice([0.0, 0.0, 3.5])),
+                    kept=0.3 if excerpt else 1.0,
+                )
+                found = Evidence(
+                    first=one, second=other, pictures=stretch, registration=LAID, fewest_pictures=40, cosine=0.9
+                )
+                evidence[one, other] = found
+                if stretch.agreement >= 0.15:
+                    pairs.append(Pair(first=one, second=other, similarity=found.similarity, excerpt=excerpt))
+        if size == 1 and not by_cosine and first > 1:
+            # What agrees without being confirmed is for a person to look at.
+            evidence[first - 2, first - 1] = Evidence(
+                first=first - 2, second=first - 1, pictures=agree(20, 60), fewest_pictures=40
+            )
+    nearest = np.full(count, np.nan)
+    for pair in pairs:
+        for row in (pair.first, pair.second):
+            nearest[row] = np.fmax(nearest[row], pair.similarity)
+    return Weighed(pairs=tuple(sorted(pairs)), nearest=nearest, floor=0.15, searched_deeper=0, evidence=evidence)
+
+
+def make_frames(seed: int, canvas: Frames) -> list[Frames]:
+    """Four frames, 170 × 96, out of a large picture."""
+    generator = np.random.default_rng(seed)
+    height, width = canvas.shape[:2]
+    places = zip(generator.integers(0, width - 340, 4), generator.integers(0, height - 192, 4), strict=True)
+    return [np.asarray(cv2.resize(canvas[y : y + 192, x : x + 340], (170, 96))) for x, y in places]
+
+
+def make_fingerprint(frames: list[Frames]) -> Fingerprint:
+    """Of these frames, shown one after the other for 15 seconds."""
+    grey = [cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (64, 64)) for frame in frames]
+    return Fingerprint(
+        times_s=np.arange(0, 15, 0.5, dtype=np.float32),
+        miniatures=np.stack([grey[index % len(grey)] for index in range(30)]).astype(np.uint8),
+        size_px=(256, 144),
+        points=np.zeros((0, 2), np.float32),
+        descriptors=np.zeros((0, DESCRIPTOR_BYTES), np.uint8),
+        frames=np.zeros(0, np.int32),
+        num_frames=1,
+    )
+
+
+def make_run(
+    folder: Path,
+    *,
+    sizes: list[int],
+    failed: int = 0,
+    by_cosine: bool = False,
+    threshold: float = 0.3,
+    seed: int = 0,
+    has_pictures: bool = True,
+    same: Collection[tuple[int, int]] = frozenset(),
+    different: Collection[tuple[int, int]] = frozenset(),
+) -> MadeRun:
+    """A run over sets of videos of these sizes, and rows that failed."""
+    run = RunFolder(folder)
+    generator = np.random.default_rng(seed)
+    count = sum(sizes)
+    urls = [f"https://cdn{row % 7}.example.com/spots/{row:05}/a-film-with-a-name.mp4" for row in range(count)]
+    urls += [f"https://gone{row % 5}.example.org/{row}.mp4" for row in range(failed)]
+    frame = pd.DataFrame({"url": urls, "title": [f"Film {row}" for row in range(len(urls))]}, dtype=str)
+    list_csv = run.path / "ads.csv"
+    frame.to_csv(list_csv, index=False)
+    outcomes = [
+        Outcome(
+            url=url,
+            status=Status.OK,
+            frames=8,
+            duration_s=15.0,
+            width_px=int(generator.choice([640, 1280])),
+            height_px=480,
+            codec="h264",
+            size_bytes=int(generator.integers(1e5, 1e7)),
+        )
+        for url in urls[:count]
+    ]
+    for index, url in enumerate(urls[count:]):
+        status, reason, retryable = TROUBLES[index % len(TROUBLES)]
+        outcomes.append(Outcome(url=url, status=status, reason=reason, retryable=retryable))
+    canvas = draw_canvas(generator, size_px=(1600, 900))
+    with Ledger(run.ledger_path, RECIPE) as ledger:
+        ledger.begin_extraction(total=len(urls), done=0)
+        fingerprints = {}
+        if has_pictures:
+            run.thumbnails_dir.mkdir()
+            for row, url in enumerate(urls[:count]):
+                frames = make_frames(row, canvas)
+                (run.thumbnails_dir / f"{video_key(url)}.jpg").write_bytes(encode_picture(np.hstack(frames)))
+                fingerprints[url] = make_fingerprint(frames).to_bytes()
+        ledger.record(outcomes, fingerprints=fingerprints, kind="made")
+        ledger.end_extraction()
+    listed = stages.ExtractedList(
+        frame=frame,
+        url_column="url",
+        outcomes={outcome.url: outcome for outcome in outcomes},
+        list_csv=list_csv,
+        list_rows=len(urls),
+        text_duplicates=0,
+        recipe=RECIPE,
+    )
+    settings = settings_of(
+        SearchSettings.stage, run_dir=str(folder), decide="cosine" if by_cosine else "evidence", sweep_low=0.15
+    )
+    assert isinstance(settings, SearchSettings)
+    plan = stages.SearchPlan(
+        collection="videos",
+        pooling=Pooling.FRAMES,
+        recipe=RECIPE,
+        measure="cosine" if by_cosine else "agreement",
+        threshold=threshold,
+        min_coverage=0.5,
+        sweep_low=0.15,
+        sweep_high=1.0,
+    )
+    weighed = make_weighed(generator, sizes, count=len(urls), by_cosine=by_cosine)
+    keeper = KeeperPolicy(name="best", traits=listed.traits).knowing(weighed.overlaid)
+    made = MadeRun(run, listed, weighed, plan, keeper, same, different)
+    save(made, settings)
+    return made
+
+
+def save(made: MadeRun, settings: SearchSettings) -> None:
+    """What the notebooks leave in the run folder."""
+    run, listed = made.run, made.listed
+    source = stages.ListSource(
+        path=listed.list_csv or run.path,
+        url_column="url",
+        list_csv=listed.list_csv or run.path,
+        list_rows=None,
+        text_duplicates=0,
+    )
+    extracted = settings_of(ExtractSettings.stage, run_dir=str(run.path), input_csv=str(source.path))
+    times_s = [round(index * 0.5, 1) for index in range(20)]
+    run.write_record(
+        extracted,
+        counts={"rows": len(listed.frame)},
+        files={"input_csv": source.path},
+        details=source.as_record("url", rows=len(listed.frame))
+        | {
+            "recipe": vars(RECIPE),
+            "dimension": 256,
+            "resources": {
+                "time_s": times_s,
+                "memory_mib": [300.0 + time_s for time_s in times_s],
+                "cpu_percent": [150.0] * len(times_s),
+            },
+        },
+    )
+    groups = made.decide(made.plan.threshold)
+    review = stages.list_doubtful(listed, groups=groups, weighed=made.weighed, plan=made.plan)
+    cleaned = stages.clean_by_evidence(
+        listed, groups=groups, weighed=made.weighed, plan=made.plan, keeper=made.keeper, auto_clean=True
+    )
+    files = stages.save_outputs(run, cleaned, review=review, settings=settings)
+    stages.save_sweep(
+        run,
+        listed,
+        weighed=made.weighed,
+        plan=made.plan,
+        settings=settings,
+        keeper=made.keeper,
+        same=frozenset(made.same),
+        different=frozenset(made.different),
+    )
+    summary = stages.write_summary(
+        run,
+        listed=listed,
+        cleaned=cleaned,
+        groups=groups,
+        weighed=made.weighed,
+        plan=made.plan,
+        keep="best",
+        review=review,
+        files=files,
+    )
+    run.write_record(settings, counts=summary["rows"], files=files)

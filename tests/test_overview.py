@@ -1,0 +1,454 @@
+"""The overview of a run: what it says, what it leaves out, and what it does in a real browser."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from browser import Visit, violations
+from made_run import MadeRun, make_run
+from pages import open_page
+
+from dedup_lib import contact_sheet, overview
+from dedup_lib.clean import clean_list
+from dedup_lib.overview import write_index
+from dedup_lib.plots import thumbnail_path
+from dedup_lib.records import video_key
+
+HOSTILE_TEXT = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(1)>"
+ENDING_TEXT = "</script><!--<script>\u2028\u202e]]>"
+SCRIPT_URL = "javascript:alert(document.domain)"
+FLOW = ["01_decode", "02_dedupe_urls", "03_extract", "05_upload", "06_search_and_clean"]
+
+
+def write_run(
+    run_dir: Path,
+    *,
+    groups: int = 2,
+    copies: int = 1,
+    has_summary: bool = True,
+    stages: list[str] = FLOW,
+    final: int = 17,
+) -> Path:
+    """A run folder as the notebooks leave it, with a repeated URL of every hostile kind."""
+    for folder in ("stages", "reports", "thumbnails"):
+        (run_dir / folder).mkdir(parents=True)
+    for stage in stages:
+        record = {
+            "stage": stage,
+            "settings": {"run_dir": HOSTILE_TEXT, "top_k": 1000, "end": None, "overwrite": False},
+            "counts": {"rows": 36, "unique_rows": 30},
+            "files": {"output_csv": str(run_dir / f"{stage}.csv")},
+            "versions": {"dedup_lib": "9.9", "numpy": "2.0"},
+        }
+        (run_dir / "stages" / f"{stage}.json").write_text(json.dumps(record))
+        (run_dir / f"{stage}.csv").write_text("url\n")
+        (run_dir / "reports" / f"{stage}.html").write_text("<!DOCTYPE html>")
+    if not has_summary:
+        return run_dir
+    rows = [
+        {
+            "url": f"https://example.com/{group}/{copy}.mp4?a=1&b=<b>",
+            "duplicate_of": f"https://example.com/{group}/kept.mp4",
+            "similarity": f"{0.99 - copy / 100:.4f}",
+            "group": str(group + 1),
+        }
+        for group in range(groups)
+        for copy in range(copies)
+    ]
+    if rows:
+        rows[0]["url"] = SCRIPT_URL
+        kept_path = thumbnail_path(rows[0]["duplicate_of"], thumbnails_dir=run_dir / "thumbnails")
+        plt.imsave(kept_path, np.zeros((8, 8, 3), dtype=np.uint8))
+    columns = ["url", "duplicate_of", "similarity", "group"]
+    pd.DataFrame(rows, columns=columns).to_csv(run_dir / "duplicates.csv", index=False)
+    pd.DataFrame(
+        [
+            {"url": f"https://example.com/{n}", "status": "http_error", "reason": HOSTILE_TEXT, "retryable": "True"}
+            for n in range(2)
+        ]
+    ).to_csv(run_dir / "failed_urls.csv", index=False)
+    pd.DataFrame([{"url": SCRIPT_URL, "status": "invalid_url", "reason": "no web address"}]).to_csv(
+        run_dir / "invalid_urls.csv", index=False
+    )
+    (run_dir / "FINAL_RESULT.csv").write_text("url\n")
+    duplicates = len(rows)
+    summary: dict[str, Any] = {
+        "version": "0.1.0",
+        "list": f"links {HOSTILE_TEXT}.csv",
+        "flow": FLOW,
+        "rows": {
+            "input": 26 + duplicates,
+            "final": final,
+            "text_duplicates": 6,
+            "duplicates": duplicates,
+            "invalid": 1,
+            "failed": 2,
+        },
+        "statuses": {"ok": 17 + duplicates, "http_error": 2, "invalid_url": 1},
+        "featureless": 0,
+        "decision": {"threshold": 0.9, "encoder": "clip", "groups": groups, "searched_deeper": 0},
+        "files": {"FINAL_RESULT": "FINAL_RESULT.csv", "duplicates": "duplicates.csv", "gone": "gone.csv"},
+    }
+    (run_dir / "summary.json").write_text(json.dumps(summary))
+    return run_dir
+
+
+def test_overview_of_a_complete_run(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "my list")
+    index_path = write_index(run_dir)
+    assert index_path == run_dir / "reports" / "index.html"
+    page = open_page(index_path)
+    assert "28 rows in, 17 videos kept" in page.text
+    assert "2 copies of kept videos" in page.text
+    assert "1 row that is no video" in page.text
+    assert "every row is accounted for" in page.text
+    assert "2 copies in 2 groups" in page.text
+    assert "Only the" not in page.text
+    assert page.text.count(HOSTILE_TEXT) >= 1 + 1 + len(FLOW)
+    links = page.links()
+    assert {"../FINAL_RESULT.csv", "../duplicates.csv", "06_search_and_clean.html", "01_decode.html"} <= set(links)
+    assert not any("gone.csv" in href or "javascript" in href for href in links)
+    assert SCRIPT_URL in page.text
+    for href in links:
+        if not href.startswith(("http", "#")):
+            assert (index_path.parent / href).exists(), href
+    pictures = [attrs for tag, attrs in page.tags if tag == "img"]
+    assert len(pictures) == 1
+    assert page.text.count("no picture") == 3
+    assert "dedup_lib 9.9" in page.text, "the version that made it"
+
+
+def test_overview_is_the_same_every_time(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", groups=5, copies=3)
+    first = write_index(run_dir).read_bytes()
+    assert write_index(run_dir).read_bytes() == first
+
+
+def test_overview_says_when_rows_do_not_add_up(tmp_path: Path) -> None:
+    page = open_page(write_index(write_run(tmp_path / "run", final=16)))
+    assert "some rows are unaccounted for" in page.text
+    assert "do not add up" in page.text
+    assert "every row is accounted for" not in page.text
+
+
+def test_overview_of_a_run_that_stopped_early(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run", has_summary=False, stages=FLOW[:2])
+    (run_dir / "reports" / "03_extract.html").write_text("<!DOCTYPE html>")
+    page = open_page(write_index(run_dir))
+    assert "has not reached its end" in page.text
+    assert "Finished: 01_decode and 02_dedupe_urls" in page.text
+    assert "Stopped in 03_extract" in page.text
+    assert "unique rows: 30" in page.text
+    assert "03_extract.html" in page.links()
+
+
+def test_overview_of_an_empty_run_folder(tmp_path: Path) -> None:
+    assert "No notebook has finished yet." in open_page(write_index(tmp_path / "new")).text
+
+
+def test_overview_without_duplicates(tmp_path: Path) -> None:
+    page = open_page(write_index(write_run(tmp_path / "run", groups=0, final=17)))
+    assert "No video has a copy in the list" in page.text
+    assert "26 rows in, 17 videos kept" in page.text
+
+
+def test_every_status_is_explained() -> None:
+    assert set(overview.STATUS_WORDS) == set(overview.Status)
+
+
+EXPLAINED = [
+    ({"verdict": "duplicate", "rule": "cosine"}, "the vectors of both are near enough"),
+    (
+        {"rule": "pictures agree", "frames_agreeing": "19", "frames_compared": "20", "offset_s": "0.02"},
+        "19 of 20 pictures agree at the same moments",
+    ),
+    (
+        {
+            "verdict": "excerpt",
+            "rule": "pictures agree",
+            "frames_agreeing": "8",
+            "frames_compared": "8",
+            "offset_s": "-12.26",
+            "kept_coverage": "0.3",
+            "copy_coverage": "1.0",
+        },
+        "8 of 8 pictures agree at the same moments; they share 100% of the copy and 30% of the other; "
+        "the copy shows it 12.3 s earlier",
+    ),
+    (
+        {
+            "rule": "pictures agree when laid on one another",
+            "offset_s": "3.0",
+            "speed": "1.25",
+            "frames_agreeing": "4",
+            "frames_compared": "9",
+        },
+        "4 of 9 pictures agree once one is laid on the other (another crop, a caption, a turn); "
+        "the copy shows it 3.0 s later; it runs 1.25 times as fast",
+    ),
+    ({"rule": "a person's decision", "frames_agreeing": "1", "frames_compared": "9"}, "a person decided so"),
+    ({"rule": HOSTILE_TEXT}, HOSTILE_TEXT),
+    ({}, ""),
+]
+
+
+@pytest.mark.parametrize(("row", "words"), EXPLAINED)
+def test_what_speaks_for_a_copy_is_a_sentence(row: dict[str, str], words: str) -> None:
+    assert contact_sheet.explain(row) == words
+
+
+def test_every_rule_has_words() -> None:
+    assert set(contact_sheet.RULE_WORDS) == set(contact_sheet.Rule)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0:00.0"), (5.25, "0:05.2"), (59.99, "1:00"), (61, "1:01"), (3723, "1:02:03")]
+)
+def test_a_length_as_people_read_it(seconds: float, shown: str) -> None:
+    assert contact_sheet.show_seconds(seconds) == shown
+
+
+def test_groups_come_largest_first_and_copies_nearest_first(tmp_path: Path) -> None:
+    rows = [("b", "a", "0.91", "1"), ("d", "c", "0.92", "2"), ("e", "c", "0.99", "2"), ("f", "c", "", "2")]
+    copies = pd.DataFrame(rows, columns=["url", "duplicate_of", "similarity", "group"])
+    pictures = contact_sheet.Pictures(thumbnails_dir=tmp_path, ledger_path=tmp_path / "none", recipe=None)
+    sheets = list(contact_sheet.draw_groups(contact_sheet.rank_groups(copies), pictures, most_copies=2))
+    assert [(sheet.number, sheet.size, sheet.hidden) for sheet in sheets] == [(2, 4, 1), (1, 2, 0)]
+    assert [(copy.url, copy.shown_similarity) for copy in sheets[0].copies] == [("e", "0.9900"), ("d", "0.9200")]
+    (told, _) = contact_sheet.draw_groups(contact_sheet.rank_groups(copies), pictures, most_copies=3)
+    assert (told.copies[-1].url, told.copies[-1].shown_similarity) == ("f", ""), "what was never compared comes last"
+
+
+def test_a_damaged_ledger_leaves_a_page_without_facts(tmp_path: Path) -> None:
+    run_dir = write_run(tmp_path / "run")
+    (run_dir / "ledger.sqlite").write_bytes(b"no database at all" * 100)
+    assert "17 videos kept" in open_page(write_index(run_dir)).text
+
+
+def test_nothing_in_the_data_of_a_page_can_end_it() -> None:
+    text = overview.embed_json({"url": ENDING_TEXT})
+    assert text.isascii() and not set(text) & set("<>&")
+    assert json.loads(text) == {"url": ENDING_TEXT}
+
+
+def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MOST_GROUPS", "MOST_COPIES", "MOST_REASONS", "MOST_ROWS_SET_ASIDE"):
+        monkeypatch.setattr(overview, name, 1)
+    page = open_page(write_index(write_run(tmp_path / "run", groups=3, copies=2)))
+    assert "Only the 1 largest groups are shown here; the CSV of duplicates lists all 3." in page.text
+    assert "and 1 more copy, listed in the CSV of duplicates" in page.text
+    assert "and 1 more reason, listed" in page.text
+    assert "and 2 more, listed in the CSV files" in page.text
+
+
+def test_hosts_stand_beside_the_reasons(tmp_path: Path) -> None:
+    rows = [(f"https://host{n % 5}.example/{n}", "timeout", "slow") for n in range(11)] + [("", "timeout", "slow")]
+    (table,) = overview.reason_table(pd.DataFrame(rows, columns=["url", "status", "reason"]))
+    assert (table["count"], table["more_hosts"]) == (12, 2)
+    assert table["hosts"] == "host0.example (3), host1.example (2), host2.example (2)"
+
+
+# In a real browser
+
+
+@pytest.fixture(scope="module", params=["agreement", "cosine"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
+    """A run of some sixty videos in which thresholds matter, with decisions of a person."""
+    made = make_run(
+        tmp_path_factory.mktemp("made") / "run",
+        sizes=[3] * 8 + [5] * 4 + [2] * 6 + [1] * 6,
+        failed=9,
+        by_cosine=request.param == "cosine",
+        same={(0, 50)},
+        different={(3, 4)},
+    )
+    write_index(made.run.path)
+    return made
+
+
+def open_overview(visit: Visit, run_dir: Path) -> None:
+    visit.page.goto((run_dir / "reports" / "index.html").as_uri())
+
+
+def move_to(visit: Visit, index: int) -> None:
+    visit.page.locator("#threshold").evaluate(
+        "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')); }", index
+    )
+
+
+def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
+    open_overview(visit, made.run.path)
+    thresholds = json.loads(made.run.sweep_path.read_text(encoding="utf-8"))["thresholds"]
+    before = {group.kept: set(group.copies) for group in made.decide(made.plan.threshold)}
+    seen = set()
+    for index in (0, 7, thresholds.index(made.plan.threshold), 31, 52, 70, len(thresholds) - 1):
+        threshold = thresholds[index]
+        move_to(visit, index)
+        groups = made.decide(threshold)
+        after = {group.kept: set(group.copies) for group in groups}
+        cleaned = clean_list(
+            made.listed.frame, url_column="url", outcomes=made.listed.outcomes, groups=groups, auto_clean=True
+        )
+        expected = {
+            "final": len(cleaned.final),
+            "duplicates": len(cleaned.duplicates),
+            "groups": len(groups),
+            "largest_group": max((group.size for group in groups), default=0),
+        }
+        shown = {
+            name: int(visit.page.locator(f"[data-count={name}]").inner_text().split()[0].replace(",", ""))
+            for name in expected
+        }
+        assert shown == expected, threshold
+        assert visit.page.locator("#at").inner_text() == f"{threshold:g}"
+        fates = {
+            "vanish": len(before.keys() - after.keys()),
+            "appear": len(after.keys() - before.keys()),
+            "change": sum(before[kept] != after[kept] for kept in before.keys() & after.keys()),
+        }
+        for fate, count in fates.items():
+            assert visit.page.locator(f"#changes [data-fate={fate}]").count() == count, (threshold, fate)
+        matching = sum(pair.similarity >= threshold for pair in made.weighed.pairs)
+        titles = visit.page.locator("#chart-pairs .match title").all_text_contents()
+        assert sum(int(title.rpartition(": ")[2].replace(",", "")) for title in titles) == matching
+        vanishing = visit.page.locator(".vanishing").evaluate_all("sheets => sheets.map(one => one.dataset.kept)")
+        assert set(vanishing) == {video_key(made.listed.urls[kept]) for kept in before.keys() - after.keys()}
+        seen.add((shown["duplicates"], fates["vanish"] > 0, fates["appear"] > 0))
+    assert len(seen) >= 4, "a slider that changes nothing proves nothing"
+    visit.page.get_by_role("button", name="Back to 0.3").click()
+    assert "decided by" in visit.page.locator("#said").inner_text()
+    assert visit.page.locator("#changes article").count() == 0
+
+
+def test_the_slider_moves_by_keys_and_draws_its_line(visit: Visit, made: MadeRun) -> None:
+    open_overview(visit, made.run.path)
+    slider, mark = visit.page.get_by_label("Try another threshold"), visit.page.locator("#chart-pairs .mark")
+    before = mark.get_attribute("transform")
+    slider.press("ArrowRight")
+    assert slider.get_attribute("aria-valuetext") == "0.31"
+    assert mark.get_attribute("transform") != before
+    assert mark.text_content() == "0.31"
+    decided = visit.page.locator("#chart-pairs .decided").get_attribute("x1")
+    was = (before or "").removeprefix("translate(").split()[0]
+    assert float(was) == pytest.approx(float(decided or "nan"), abs=0.01), "where it was, a thin line stays"
+
+
+def test_tables_sort_and_groups_are_found(visit: Visit, made: MadeRun) -> None:
+    open_overview(visit, made.run.path)
+    table = visit.page.locator("table.sortable").first
+    heading = table.get_by_role("columnheader", name="videos")
+    column = "table => [...table.tBodies[0].rows].map(row => Number(row.cells[1].textContent))"
+    for direction in ("ascending", "descending"):
+        heading.get_by_role("button").click()
+        assert heading.get_attribute("aria-sort") == direction
+        counts = table.evaluate(column)
+        assert counts == sorted(counts, reverse=direction == "descending") and len(set(counts)) > 1
+    url = next(group for group in made.decide(0.3)).kept
+    visit.page.locator("#copies input[type=search]").fill(made.listed.urls[url].split("/")[4])
+    assert visit.page.locator("#sheets .sheet:visible").count() == 1
+    visit.page.locator("#copies input[type=search]").fill("nothing is called so")
+    assert visit.page.locator("#sheets .sheet:visible").count() == 0
+    visit.page.locator("#reading input[type=search]").first.fill("404")
+    assert visit.page.locator("#reading table").nth(1).locator("tbody tr:visible").count() == 1
+
+
+@pytest.mark.parametrize("made", ["agreement"], indirect=True)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_read_it(visit: Visit, made: MadeRun, scheme: Any) -> None:
+    visit.page.emulate_media(color_scheme=scheme)
+    open_overview(visit, made.run.path)
+    move_to(visit, 60)
+    for details in visit.page.locator("details").all():
+        details.evaluate("one => { one.open = true; }")
+    assert violations(visit.page) == []
+    visit.page.set_viewport_size({"width": 390, "height": 800})
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 390
+    levels = visit.page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(one => Number(one.tagName[1]))")
+    assert levels[0] == 1 and all(after - before <= 1 for before, after in pairwise(levels))
+
+
+def test_colours_can_be_chosen_and_are_kept(visit: Visit, made: MadeRun) -> None:
+    open_overview(visit, made.run.path)
+    look = "getComputedStyle(document.body).backgroundColor"
+    light = visit.page.evaluate(look)
+    button = visit.page.get_by_role("button", name="Colours")
+    button.click()
+    button.click()
+    assert button.inner_text() == "Colours: dark"
+    assert visit.page.evaluate(look) != light
+    visit.page.reload()
+    assert button.inner_text() == "Colours: dark"
+    visit.page.emulate_media(media="print")
+    assert visit.page.evaluate(look) == "rgb(255, 255, 255)"
+    assert not button.is_visible()
+
+
+def test_a_run_of_thousands_of_groups_is_shared_out(
+    visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "PAGE_GROUPS", 400)
+    made = make_run(tmp_path / "run", sizes=[2] * 1100, has_pictures=False)
+    write_index(made.run.path)
+    pages = sorted(path.name for path in (made.run.path / "reports").iterdir())
+    groups = len(made.decide(0.3))
+    assert pages == [*(f"groups-{number}.html" for number in range(2, -(-groups // 400) + 1)), "index.html"]
+    assert len(pages) > 2
+    for name in pages:
+        path = made.run.path / "reports" / name
+        assert path.stat().st_size < 10e6
+        assert len([1 for tag, attrs in open_page(path).tags if attrs.get("class") == "sheet"]) <= 400
+    open_overview(visit, made.run.path)
+    visit.page.get_by_text("All groups with pictures").click()
+    rows = visit.page.locator("#copies table tbody tr")
+    assert rows.count() == groups
+    last = rows.last.get_by_role("link")
+    number = last.inner_text()
+    last.click()
+    assert visit.page.locator(f"#group-{number}").is_visible()
+    visit.page.get_by_role("link", name="Overview of the run").click()
+    write_index(made.run.path)
+    assert sorted(path.name for path in (made.run.path / "reports").iterdir()) == pages
+
+
+@pytest.mark.parametrize("sizes", [[], [1] * 5])
+def test_a_run_without_copies_or_without_videos(visit: Visit, tmp_path: Path, sizes: list[int]) -> None:
+    made = make_run(tmp_path / "run", sizes=sizes, failed=4)
+    open_page(write_index(made.run.path))
+    open_overview(visit, made.run.path)
+    move_to(visit, 40)
+    assert visit.page.locator("[data-count=final]").inner_text() == str(len(sizes))
+    assert violations(visit.page) == []
+
+
+def test_no_text_from_outside_runs(visit: Visit, tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", sizes=[2, 2, 1, 1, 1], failed=4, threshold=0.9)
+    reports = made.run.path / "reports"
+    for path in (*made.run.path.glob("*.csv"), made.run.sweep_path, *made.run.path.glob("stages/*.json")):
+        text = path.read_text(encoding="utf-8")
+        hostile = f"https://x.example/{HOSTILE_TEXT.replace('alert(1)', 'console.error(1)')}{ENDING_TEXT}"
+        text = text.replace("https://cdn", hostile + "cdn").replace("https://gone", hostile)
+        path.write_text(text.replace("404 Not Found", hostile), encoding="utf-8")
+    page = open_page(write_index(made.run.path))
+    assert {path.name for path in reports.iterdir()} == {"index.html"}
+    assert "<img src=https://evil.example" in page.text
+    open_overview(visit, made.run.path)
+    for index in range(0, 86, 5):
+        move_to(visit, index)
+        assert HOSTILE_TEXT[:8] in (visit.page.locator("main").text_content() or "")
+    assert visit.page.locator("script").count() == 2
+    assert visit.page.locator("img[onerror], img:not([src^='data:'])").count() == 0
+    # The policy stops what might slip in all the same.
+    visit.expected.append("Content Security Policy")
+    for tried in ("script.textContent = 'window.ran = 1'", "script.src = 'data:text/javascript,window.ran=1'"):
+        visit.page.evaluate(
+            f"() => {{ const script = document.createElement('script'); {tried}; document.body.append(script); }}"
+        )
+    visit.page.wait_for_timeout(100)
+    assert visit.page.evaluate("window.ran") is None

@@ -1,0 +1,121 @@
+"""Run the demo and write the pictures of the README: docs/images/*.png.
+
+    python tools/pictures.py          (make pictures)
+
+Needs chromium, and what the tests need: the browser and the servers are those of tests/browser.py.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from PIL import Image
+from rich.console import Console, RenderableType
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from browser import Visit, jupyterlab, open_browser, open_visit, run_all, serving  # noqa: E402
+from playwright.sync_api import Browser  # noqa: E402
+
+from dedup_lib.progress import State, read_progress  # noqa: E402
+from dedup_lib.run_folder import RunFolder  # noqa: E402
+from dedup_lib.settings import ExtractSettings  # noqa: E402
+from dedup_lib.terminal import draw_progress  # noqa: E402
+
+IMAGES = ROOT / "docs" / "images"
+MOST_BYTES = 300_000
+SCALE = 1.5
+"""Pixels of a picture to one of the page."""
+
+
+def main() -> None:
+    """Write them all."""
+    with tempfile.TemporaryDirectory(prefix="pictures-") as scratch:
+        project = Path(scratch)
+        for name in ("notebooks", "params"):
+            shutil.copytree(ROOT / name, project / name)
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "IPYTHONDIR": str(project / "ipython")}
+        bar = run_demo(project, environment)
+        with open_browser() as browser:
+            with page(browser, height=600) as visit:
+                visit.page.set_content(draw_terminal(bar))
+                save(visit.page.locator("svg").screenshot(), "terminal")
+            with page(browser, height=1250) as visit:
+                visit.page.goto((project / "outputs" / "demo" / "reports" / "index.html").as_uri())
+                save(visit.page.screenshot(), "report")
+            with jupyterlab(project, environment) as address, page(browser, height=1000) as visit:
+                visit.page.goto(address("notebooks/06_search_and_clean.ipynb"))
+                run_all(visit.page)
+                show(visit, "videos kept", "Try other thresholds")
+                save(visit.page.screenshot(), "lab")
+            words = ("dedup_lib", "app", "demo", "--no-browser")
+            with (
+                serving(*words, cwd=project, environment=environment, says=r"app: (\S+)") as said,
+                page(browser, height=1000) as visit,
+            ):
+                visit.page.goto(said[1])
+                show(visit, "decided", "Ask a person")
+                save(visit.page.screenshot(), "app")
+
+
+def page(browser: Browser, *, height: int) -> AbstractContextManager[Visit]:
+    """A page of a window of this height."""
+    return open_visit(browser, viewport={"width": 1200, "height": height}, device_scale_factor=SCALE)
+
+
+def run_demo(project: Path, environment: dict[str, str]) -> RenderableType:
+    """Run the demo in an empty project; gives what `status` showed in the middle of it."""
+    middle: RenderableType = ""
+    with subprocess.Popen([sys.executable, "-m", "dedup_lib", "demo"], cwd=project, env=environment) as demo:
+        while demo.poll() is None:
+            time.sleep(0.05)
+            if (project / "outputs" / "demo" / "run.lock").exists():
+                progress = read_progress(RunFolder(project / "outputs" / "demo"))
+                at_it = progress.holder is not None and progress.holder.now == ExtractSettings.stage
+                extraction = progress.extraction
+                if at_it and progress.state == State.RUNNING and extraction and extraction.done < extraction.total:
+                    middle = draw_progress(progress)
+    if demo.returncode:
+        sys.exit("the demo failed; what it said stands above")
+    return middle
+
+
+def draw_terminal(shown: RenderableType) -> str:
+    """A terminal that shows this, as SVG in the fonts of this machine."""
+    console = Console(record=True, width=96, file=io.StringIO(), force_terminal=True)
+    console.print(shown)
+    drawn = console.export_svg(title="python -m dedup_lib status demo --watch")
+    return re.sub(r"@font-face\s*{.*?}", "", drawn, flags=re.DOTALL)
+
+
+def show(visit: Visit, until: str, heading: str) -> None:
+    """Wait until a text is there, and bring a heading to the top."""
+    visit.page.get_by_text(until).first.wait_for(timeout=120_000)
+    visit.page.get_by_role("heading", name=heading).evaluate("heading => heading.scrollIntoView()")
+    visit.page.wait_for_timeout(1000)
+
+
+def save(png: bytes, name: str) -> None:
+    """Write a picture in as many colours as its size allows."""
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    for colours in (256, 128, 64, 32):
+        packed = io.BytesIO()
+        picture.quantize(colours, method=Image.Quantize.MEDIANCUT).save(packed, "PNG", optimize=True)
+        if packed.tell() <= MOST_BYTES:
+            break
+    (IMAGES / f"{name}.png").write_bytes(packed.getvalue())
+    print(f"docs/images/{name}.png: {picture.width} × {picture.height}, {packed.tell() / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Write docs/reference.md from the code: parameters, files, columns, statuses and commands.
+
+    python tools/reference.py          (make reference)
+
+A test holds that the file is current.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import click
+import nbformat
+
+from dedup_lib.cli import commands
+from dedup_lib.overview import FILE_WORDS, STATUS_WORDS
+from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Status
+from dedup_lib.report import merge_parameters
+from dedup_lib.settings import SETTINGS, describe_type, parameter_types
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference.md"
+
+HEAD = """\
+# Reference
+
+Written by `make reference` from the code: change the code, not this file. [The guide](guide.md) shows how all of it is
+used, [evidence.md](evidence.md) explains verdicts, rules and decisions, and [ledger.md](ledger.md) the ledger.
+"""
+
+PARAMETERS_HEAD = """\
+## Parameters
+
+Each is set by `--set name=value`, by a line `name: value` in a profile, or in the parameters cell of its notebook. The
+numbers name the notebooks that have it. A relative path is taken from the project folder, and that of an output from
+the run folder.
+"""
+
+ENVIRONMENT = """\
+## Environment
+
+In the environment or in `.env`; neither is ever a parameter, so that neither gets into a notebook or a report.
+
+| variable | holds |
+|---|---|
+| `MILVUS_URI` | address of a Milvus server or of Zilliz Cloud; empty: Milvus Lite, `milvus.db` in the run folder |
+| `MILVUS_TOKEN` | what the server asks for: `user:password`, or an API key |
+"""
+
+COLUMN_WORDS = {
+    "<list>.duplicates.csv": {
+        "url": "the address of this row",
+        "duplicate_of": "the row above it that names the same address, as it stands there",
+        "rule": "in which spelling they differ",
+        "row": "its row in your list, counted from 1",
+        "first_row": "that of the first",
+    },
+    "duplicates.csv": {
+        "url": "the copy",
+        "duplicate_of": "the video that is kept in its place",
+        "similarity": "share of the pictures that agree, or the cosine; empty: only a person calls them the same",
+        "group": "number of the kept video among those that have copies, in list order",
+        "kept_because": "the criterion by which that one was kept",
+    },
+    "review.csv": {
+        "first_url": "the video that comes first in the list",
+        "second_url": "the other one",
+    },
+    "invalid_urls.csv": {
+        "url": "what the row holds",
+        "status": "what it is, as below",
+        "reason": "the same in words",
+    },
+    "failed_urls.csv": {
+        "url": "the address",
+        "status": "how the attempt ended, as below",
+        "reason": "the same in words, with what the server or the decoder said",
+        "retryable": "whether the next run tries it again",
+    },
+}
+"""Columns before those of the list. Those of the evidence follow in duplicates.csv and review.csv."""
+
+
+def make_reference() -> str:
+    """The whole page."""
+    parts = [
+        HEAD,
+        PARAMETERS_HEAD,
+        make_table(("parameter", "notebooks", "default", "may be", "is"), list_parameters()),
+        ENVIRONMENT,
+        "## Files\n\nIn the run folder. [The ledger](ledger.md), `reports/` and `notebooks/` lie beside them.\n",
+        make_table(("file", "holds"), ((f"`{name}`", words) for name, words in list_files())),
+        "## Columns\n\nThose of your list follow them.\n",
+        *list_columns(),
+        "In `duplicates.csv` and `review.csv` those [of the evidence](evidence.md) come next.\n",
+        "## Statuses\n\nEvery URL ends in one.\n",
+        make_table(("status", "means", "goes to"), list_statuses()),
+        "## Commands\n\n`python -m dedup_lib COMMAND --help` has options and examples.\n",
+        make_table(("command", "does"), list_commands(commands, ())),
+    ]
+    return "\n".join(parts)
+
+
+def make_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines).replace("| --- |", "|---|").replace(" --- |", "---|")
+
+
+def list_parameters() -> Iterator[list[str]]:
+    """Each parameter once, in the order of the notebooks; what differs between them, once for each."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for stage, settings in SETTINGS.items():
+        notebook = nbformat.read(ROOT / "notebooks" / f"{stage}.ipynb", as_version=4)
+        hints = parameter_types(settings)
+        for parameter in merge_parameters(notebook.cells):
+            allowed = describe_type(hints[parameter.name]).replace("'", "`")
+            found.setdefault((parameter.name, parameter.value, allowed, parameter.help), []).append(stage[:2])
+    for (name, default, allowed, words), notebooks in found.items():
+        yield [f"`{name}`", " ".join(notebooks), f"`{default}`", allowed, words.replace("<", "&lt;")]
+
+
+def list_files() -> Iterator[tuple[str, str]]:
+    """The outputs of a run and what each holds."""
+    for name, words in FILE_WORDS.items():
+        yield ("<list>.duplicates.csv" if name == "text_duplicates" else f"{name}.csv"), words
+    yield "summary.json", "counts, settings and files of the run"
+
+
+def list_columns() -> Iterator[str]:
+    """A table for each file whose columns are ours."""
+    for file, words in COLUMN_WORDS.items():
+        yield f"### `{file}`\n"
+        yield make_table(("column", "says"), ((f"`{name}`", text) for name, text in words.items()))
+
+
+def list_statuses() -> Iterator[list[str]]:
+    """Every status, its meaning, and the output that its rows go to."""
+    for status in Status:
+        place = "`FINAL_RESULT.csv`"
+        if status == Status.OK:
+            place += " or `duplicates.csv`"
+        elif status in INVALID_STATUSES:
+            place = "`invalid_urls.csv`; with `auto_clean: false` the clean list"
+        elif status in FAILED_STATUSES:
+            place = "`failed_urls.csv`"
+        yield [f"`{status}`", STATUS_WORDS[status], place]
+
+
+def list_commands(command: click.Command, path: tuple[str, ...]) -> Iterator[list[str]]:
+    """Every command that does something, with the first sentence of its help."""
+    if isinstance(command, click.Group):
+        for name, inner in sorted(command.commands.items()):
+            yield from list_commands(inner, (*path, name))
+        return
+    arguments = [
+        parameter.make_metavar(click.Context(command))
+        for parameter in command.params
+        if isinstance(parameter, click.Argument)
+    ]
+    yield [f"`{' '.join((*path, *arguments))}`", (command.help or "").partition("\n\n")[0].replace("\n", " ")]
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(make_reference(), encoding="utf-8")
+    print(f"wrote {REFERENCE.relative_to(ROOT)}")
