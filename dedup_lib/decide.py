@@ -29,6 +29,7 @@ _SLACK = 1e-4
 """A store computes in float32: candidates this far below the floor are computed again before they are dropped."""
 
 _PAIRS_AT_ONCE = 20_000
+_HITS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +88,7 @@ def score_pairs(
         waiting, limit = np.arange(len(vectors)), top_k
         while len(waiting):
             cut = []
-            for index, hits in zip(waiting, search(vectors[waiting], limit), strict=True):
+            for index, hits in _search_in_parts(vectors, waiting, search, limit):
                 owner = int(owners[index])
                 candidates.update(_candidates_of(owner, hits, rows, floor))
                 if len(hits) == limit and hits[-1].cosine >= floor - _SLACK:
@@ -112,6 +113,16 @@ def score_pairs(
         if is_match(similarity, floor)
     )
     return Scored(pairs=pairs, nearest=nearest, floor=floor, searched_deeper=deepened)
+
+
+def _search_in_parts(
+    vectors: Vectors, wanted: NDArray[np.int_], search: Search, limit: int
+) -> Iterator[tuple[int, Sequence[Hit]]]:
+    """The neighbours of each wanted vector; those of all vectors at once would fill the memory."""
+    step = max(1, _HITS_AT_ONCE // limit)
+    for start in range(0, len(wanted), step):
+        part = wanted[start : start + step]
+        yield from zip(part, search(vectors[part], limit), strict=True)
 
 
 def _candidates_of(owner: int, hits: Sequence[Hit], rows: dict[str, list[int]], floor: float) -> set[tuple[int, int]]:
