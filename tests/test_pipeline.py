@@ -19,6 +19,7 @@ import nbformat
 import pytest
 import yaml
 from browser import Visit
+from milvus_server import MilvusServer
 
 from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
@@ -90,6 +91,28 @@ def read_outputs(run_dir: Path, *, but: tuple[str, ...] = ()) -> dict[str, bytes
 def test_what_was_planted_is_found(site: Site, flow: Path) -> None:
     wrong = [check for check in check_outcome(flow, base_url=site.server.base_url) if not check.holds]
     assert wrong == []
+
+
+@pytest.mark.parametrize("mode", ["direct", "batch"])
+def test_a_server_serves_as_a_file_does(
+    site: Site,
+    mode: str,
+    milvus_server: MilvusServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    monkeypatch.setenv("MILVUS_URI", milvus_server.address.uri)
+    monkeypatch.setenv("MILVUS_TOKEN", milvus_server.address.token)
+    run_dir = run_flow(site, tmp_path / mode, mode=mode, collection=f"pipeline_{mode}", vectors="frames")
+    on_a_file = read_outputs(request.getfixturevalue(mode), but=("summary.json",))
+    assert read_outputs(run_dir, but=("summary.json",)) == on_a_file
+    assert not (run_dir / "milvus.db").exists()
+    if mode == "direct":
+        milvus_server.kill()
+        milvus_server.start()
+        run_flow(site, run_dir, only="06", mode=mode, collection="pipeline_direct")
+        assert read_outputs(run_dir, but=("summary.json",)) == on_a_file
 
 
 def check_every_row(list_csv: Path, run_dir: Path) -> None:
