@@ -7,10 +7,10 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo lab app run test check reference pictures lock clean
+.PHONY: help setup setup-dev demo lab app run test check reference pictures server server-setup lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/runtime.stamp ## prepare .venv with what the notebooks need (PYTHON=… names another Python)
 
@@ -45,11 +45,16 @@ reference: $(VENV)/runtime.stamp ## write docs/reference.md from the code
 pictures: $(VENV)/dev.stamp ## run the demo and write the README's pictures, docs/images/*.png (needs chromium)
 	@$(BIN)/python tools/pictures.py
 
+server: .venv-server/server.stamp ## run a Milvus server that only this machine reaches, until Ctrl-C: make server [PORT=19530]
+	@$(PYTHON) tools/milvus_server.py $(if $(PORT),--port "$(PORT)")
+
+server-setup: .venv-server/server.stamp ## prepare .venv-server with a Milvus server, for `make server` and its tests
+
 lock: ## resolve the requirements anew and write constraints.txt
 	@$(PYTHON) tools/setup_venv.py lock
 
-clean: ## remove .venv, caches and build products; outputs/ stays
-	rm -rf $(VENV) build dist *.egg-info .ruff_cache .mypy_cache .pytest_cache .hypothesis notebooks/.ipynb_checkpoints
+clean: ## remove .venv and .venv-server, caches and build products; outputs/ stays
+	rm -rf $(VENV) .venv-server build dist *.egg-info .ruff_cache .mypy_cache .pytest_cache .hypothesis notebooks/.ipynb_checkpoints
 	find dedup_lib tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/runtime.stamp: requirements.txt constraints.txt pyproject.toml tools/setup_venv.py
@@ -58,4 +63,8 @@ $(VENV)/runtime.stamp: requirements.txt constraints.txt pyproject.toml tools/set
 
 $(VENV)/dev.stamp: requirements-dev.txt $(VENV)/runtime.stamp
 	@$(PYTHON) tools/setup_venv.py dev
+	@touch $@
+
+.venv-server/server.stamp: requirements-server.txt tools/setup_venv.py
+	@$(PYTHON) tools/setup_venv.py server
 	@touch $@

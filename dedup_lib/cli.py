@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from dedup_lib import __version__
@@ -83,8 +84,9 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     """Run the notebooks of a flow over a list.
 
     PROFILE names a file in params/ (demo, direct, batch, first_frame, server, zilliz) or is the path of a YAML file. A
-    run that was stopped goes on where it was when the same command is given again. One run works on a run folder at a
-    time; `status` shows how far it is from another terminal.
+    run that was stopped goes on where it was when the same command is given again: what is done stays done, and what
+    failed for a cause that may pass is tried again. One run works on a run folder at a time; `status` shows how far it
+    is from another terminal.
 
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads
@@ -294,7 +296,14 @@ def _manage(action: str, run_name: str, **given: object) -> None:
     from dedup_lib.settings import CollectionsSettings
     from dedup_lib.stages import manage_collections
 
-    unused = {"collection": "", "schema": "video_frames", "encoder": "pdq", "model": "", "num_frames": 3}
+    unused = {
+        "collection": "",
+        "new_name": "",
+        "schema": "video_frames",
+        "encoder": "pdq",
+        "model": "",
+        "num_frames": 3,
+    }
     values = {"run_dir": named_run_dir(run_name), "action": action, "frame_span": "spread", **unused, **given}
     settings = CollectionsSettings.of(values)
     show_table(manage_collections(RunFolder(settings.run_dir), settings).to_dict("records"))
@@ -351,15 +360,74 @@ def create(run_name: str, **given: object) -> None:
 
 @collections.command()
 @click.argument("collection")
+@click.argument("new_name")
 @_run_option
-@click.confirmation_option(prompt="Delete the collection with all its vectors?")
-def drop(run_name: str, collection: str) -> None:
+def rename(run_name: str, collection: str, new_name: str) -> None:
+    """Give a collection another name.
+
+    Runs that used it find it again with collection=NEW_NAME.
+
+    \b
+    python -m dedup_lib collections rename videos ads_2026 --run ads
+    """
+    _manage("rename", run_name, collection=collection, new_name=new_name)
+
+
+@collections.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--collection", default="videos", show_default=True, metavar="NAME", help="The collection.")
+@click.option("--as", "new_name", default="", metavar="NAME", help="Its name in TO; the same unless given.")
+def copy(source: str, target: str, collection: str, new_name: str) -> None:
+    """Copy a collection from one store to another, and compare the two.
+
+    FROM and TO are each `server`, the store that MILVUS_URI names in .env or the environment; or the name of a run in
+    outputs/, whose Milvus Lite file is meant; or the path of such a file, which ends in .db and is made when it is
+    missing. A copy that was stopped goes on when the same command is given again: rows that are there already with the
+    same vector are passed over. The original stays as it is.
+
+    \b
+    python -m dedup_lib collections copy ads server --collection videos --as ads
+    python -m dedup_lib collections copy server backup.db --collection ads
+    """
+    from dedup_lib.store import StoreAddress
+    from dedup_lib.transfer import copy_between
+
+    from_store, to_store = StoreAddress.parse(source), StoreAddress.parse(target)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(shown(collection), total=None)
+        report = copy_between(
+            from_store,
+            to_store,
+            collection=collection,
+            new_name=new_name,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    console.print(
+        f"{report.rows:,} rows of {shown(collection)} in {shown(from_store)} are in {shown(to_store)} as "
+        f"{shown(new_name or collection)}: {report.written:,} written now, {report.rows - report.written:,} there "
+        "before; all were compared and are equal"
+    )
+    if report.target_rows != report.rows:
+        console.print(f"{report.target_rows - report.rows:,} rows are in the copy alone")
+
+
+@collections.command()
+@click.argument("collection")
+@_run_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def drop(run_name: str, collection: str, yes: bool) -> None:
     """Delete a collection with all its rows.
 
     \b
     python -m dedup_lib collections drop ads
     python -m dedup_lib collections drop ads --yes
     """
+    from dedup_lib.store import StoreAddress
+
+    if not yes:
+        where = StoreAddress.find_server(Path.cwd()) or f"the Milvus Lite file of the run {run_name}"
+        click.confirm(show_text(f"Delete the collection {collection} with all its vectors from {where}?"), abort=True)
     _manage("drop", run_name, collection=collection)
 
 

@@ -11,6 +11,7 @@ import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -158,9 +159,13 @@ class ClipEncoder(Encoder):
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self.model = model
         self._torch = torch
-        self._batch_size = batch_size
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._is_bfloat16_fast = self._device == "cpu" and _has_bfloat16_products(torch)
+        # A batch is spread over threads that each encode a part of it. Threads that share each product of matrices
+        # wait for one another at every step, and spin while decoders want the cores.
+        self._parts = 1 if self._device == "cuda" else len(os.sched_getaffinity(0))
+        self._batch_size = batch_size
+        self._threads = ThreadPoolExecutor(self._parts, "encode", torch.set_num_threads, (1,))
         folder = resolve_path(model)
         source = str(folder) if folder.is_dir() else model
         try:
@@ -190,15 +195,17 @@ class ClipEncoder(Encoder):
     def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
         if not prepared:
             return np.zeros((0, self.dimension), np.float32)
-        parts = []
+        size = min(self._batch_size, math.ceil(len(prepared) / self._parts))
+        parts = [prepared[start : start + size] for start in range(0, len(prepared), size)]
+        return normalise_rows(np.concatenate(list(self._threads.map(self._embed, parts))))
+
+    def _embed(self, prepared: Sequence[Prepared]) -> Vectors:
+        batch = np.stack(prepared).astype(np.float32)
+        pixels = np.ascontiguousarray((batch * self._scale + self._shift).transpose(0, 3, 1, 2))
         bfloat16 = self._torch.autocast("cpu", dtype=self._torch.bfloat16, enabled=self._is_bfloat16_fast)
         with self._torch.inference_mode(), bfloat16:
-            for start in range(0, len(prepared), self._batch_size):
-                batch = np.stack(prepared[start : start + self._batch_size]).astype(np.float32)
-                pixels = np.ascontiguousarray((batch * self._scale + self._shift).transpose(0, 3, 1, 2))
-                embedded = self._tower(pixel_values=self._torch.from_numpy(pixels).to(self._device))
-                parts.append(embedded.image_embeds.float().cpu().numpy())
-        return normalise_rows(np.concatenate(parts))
+            embedded = self._tower(pixel_values=self._torch.from_numpy(pixels).to(self._device))
+        return np.asarray(embedded.image_embeds.float().cpu().numpy())
 
 
 def _has_bfloat16_products(torch: Any) -> bool:

@@ -69,6 +69,8 @@ class ReadVideo:
     fingerprint: bytes | None = None
     retry_after_s: float | None = None
     """Pause that the server asks for before it is tried again."""
+    tries: int = 1
+    """Of this run, this one included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,8 @@ class Extracted:
     outcome: Outcome
     vectors: VideoVectors | None
     fingerprint: bytes | None = None
+    tries: int = 1
+    """Of this run."""
 
 
 @dataclass(kw_only=True)
@@ -193,26 +197,32 @@ class KnownFiles:
     """Of the fingerprints wanted."""
 
     def find(self, url: str, stream: MediaStream) -> ReadVideo | None:
-        """What was read of the very same file under another address: length, beginning and end are the same. None where
-        there is none, or the server does not give parts of a file. Raises VideoTrouble."""
+        """What was read of the very same file under another address: length and beginning are the same, and the end is
+        or the same server names both by the same hash. None where there is none, or the server does not give parts of a
+        file. Raises VideoTrouble."""
         if not stream.beginning_mark or not self.ledger_path.exists():
             return None
         try:
             with LedgerView(self.ledger_path) as view:
-                candidates = view.find_alike(self.recipe, stream.beginning_mark, self.kind)
+                alike = view.find_alike(self.recipe, stream.beginning_mark, self.kind)
         except RunFolderError:
             # A ledger that cannot be read just now costs a decoding, and no video.
             return None
-        if candidates:
+        alike = [(outcome, fingerprint) for outcome, fingerprint in alike if outcome.url != url]
+        same = [found for found in alike if stream.tag and found[0].tag == stream.tag]
+        if not same and any(outcome.content != stream.beginning_mark for outcome, _ in alike):
             stream.read_end()
-        for outcome, fingerprint in candidates:
-            if outcome.url != url and outcome.content == _content(stream):
-                return ReadVideo(outcome=replace(outcome, url=url, same_file_as=outcome.url), fingerprint=fingerprint)
-        return None
+            same = [found for found in alike if stream.end_mark and found[0].content == _content(stream)]
+        if not same:
+            return None
+        outcome, fingerprint = same[0]
+        return ReadVideo(
+            outcome=replace(outcome, url=url, tag=stream.tag, same_file_as=outcome.url), fingerprint=fingerprint
+        )
 
 
 def _content(stream: MediaStream) -> str:
-    return f"{stream.beginning_mark} {stream.end_mark}" if stream.beginning_mark and stream.end_mark else ""
+    return f"{stream.beginning_mark} {stream.end_mark}".strip()
 
 
 def read_video(
@@ -284,6 +294,7 @@ def _decode(
         codec=grabbed.facts.codec,
         size_bytes=stream.size_bytes or 0,
         content=_content(stream),
+        tag=stream.tag,
     )
     return ReadVideo(
         outcome=outcome,
@@ -363,7 +374,10 @@ def extract_videos(
         # Vectors first: a run that ends between the two does a few videos again, and loses none.
         stored = sink.save(videos)
         prints = {video.outcome.url: video.fingerprint for video in videos if video.fingerprint is not None}
-        ledger.record((video.outcome for video in videos), fingerprints=prints, kind=kind, stored=stored)
+        tries = {video.outcome.url: video.tries for video in videos}
+        ledger.record(
+            (video.outcome for video in videos), fingerprints=prints, kind=kind, stored=stored, attempts=tries
+        )
 
     ledger.forget_contents(earlier.keys() - known.keys())
     work = functools.partial(
@@ -401,12 +415,12 @@ def _read_videos(
     for task, result in pool.run(schedule):
         row, url = task
         if isinstance(result, Died):
-            schedule.finish(task)
             status = Status.TIMEOUT if result.timed_out else Status.DECODE_CRASH
             outcome = Outcome(url=url, status=status, reason=result.reason, retryable=result.timed_out)
-            yield row, ReadVideo(outcome=outcome)
+            yield row, ReadVideo(outcome=outcome, tries=schedule.finish(task) or 1)
             continue
-        if not schedule.finish(task, may_pass=result.outcome.retryable, pause_s=result.retry_after_s):
+        tries = schedule.finish(task, may_pass=result.outcome.retryable, pause_s=result.retry_after_s)
+        if tries is None:
             continue
         if result.strip is not None:
             path = thumbnails_dir / f"{result.outcome.key}.jpg"
@@ -417,7 +431,7 @@ def _read_videos(
             path = thumbnails_dir / f"{video_key(source)}.jpg"
             with writing(path), contextlib.suppress(FileNotFoundError):
                 shutil.copyfile(path, thumbnails_dir / f"{result.outcome.key}.jpg")
-        yield row, result
+        yield row, replace(result, tries=tries)
 
 
 def _with_vectors_of_same_files(videos: Sequence[Extracted], sink: Sink) -> list[Extracted]:
@@ -466,4 +480,4 @@ def _extracted(item: tuple[int, ReadVideo], vectors: Vectors | None) -> Extracte
     found = None
     if vectors is not None:
         found = VideoVectors(url=video.outcome.url, vectors=vectors, positions=video.positions)
-    return Extracted(row=row, outcome=video.outcome, vectors=found, fingerprint=video.fingerprint)
+    return Extracted(row=row, outcome=video.outcome, vectors=found, fingerprint=video.fingerprint, tries=video.tries)

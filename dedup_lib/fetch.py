@@ -61,6 +61,10 @@ _CARRIES_IPV4_LAST = tuple(
 )
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 _FILE_SIZE = "[0-9]{1,18}"
+_DIGEST_TAG = re.compile('"([0-9A-Fa-f]{32,128})(-[0-9]{1,5})?"')
+"""A strong entity tag (RFC 9110, section 8.8.3) that reads as the hash of a content, MD5 or longer; object stores add
+the number of parts in which it was uploaded. Others, such as those of a length and a time, tell two versions of a file
+apart and say nothing of two files."""
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"})
 _RETRYABLE_CODES = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
 """What may pass (RFC 9110, section 15): of the errors of a server all but that it cannot do what is asked."""
@@ -145,6 +149,11 @@ class MediaStream(io.RawIOBase):
         """Hash of its end, "" where that has not been read."""
         return ""
 
+    @property
+    def tag(self) -> str:
+        """Its server, and the hash of the whole file that this one names; "" where it names none."""
+        return ""
+
     def read_end(self) -> None:
         """Have its end read, and so its mark known. Raises VideoTrouble."""
         place = self._position
@@ -204,9 +213,10 @@ class RangeStream(MediaStream):
     through, few bytes for one that is sampled.
     """
 
-    def __init__(self, source: _Source, *, first: bytes, size_bytes: int) -> None:
+    def __init__(self, source: _Source, *, first: bytes, size_bytes: int, named: str = "") -> None:
         super().__init__(size_bytes)
         self._source = source
+        self._tag = f"{source.server} {named}" if _DIGEST_TAG.fullmatch(named) else ""
         self._size_bytes = size_bytes
         self._chunks: OrderedDict[int, bytes] = OrderedDict({0: first})
         self._marks = {0: hashlib.sha256(first).hexdigest()}
@@ -218,6 +228,10 @@ class RangeStream(MediaStream):
     @property
     def beginning_mark(self) -> str:
         return f"{self._size_bytes} {self._marks[0]}"
+
+    @property
+    def tag(self) -> str:
+        return self._tag
 
     @property
     def end_mark(self) -> str:
@@ -380,7 +394,7 @@ def _stream_of(source: _Source, response: urllib3.BaseHTTPResponse) -> MediaStre
         first = source.read_all(response, already=0, most=min(CHUNK_BYTES, size_bytes))
         if len(first) < min(CHUNK_BYTES, size_bytes):
             raise VideoTrouble(Status.UNREACHABLE, "the connection closed in the middle of the file", retryable=True)
-        return RangeStream(source, first=first, size_bytes=size_bytes)
+        return RangeStream(source, first=first, size_bytes=size_bytes, named=response.headers.get("ETag", ""))
     if response.status == 200:
         _refuse_compression(response)
         length = response.headers.get("Content-Length", "")
@@ -430,8 +444,46 @@ def _total_size(response: urllib3.BaseHTTPResponse, *, first: int) -> int:
     return int(match[2])
 
 
+class _NotedLines:
+    """Lines of a stream, and whether the last of them was cut off."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+        self.is_cut_off = False
+
+    def readline(self, most: int = -1, /) -> bytes:
+        line = self._stream.readline(most)
+        self.is_cut_off = len(line) != most and not line.endswith(b"\n")
+        return line
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _Response(http.client.HTTPResponse):
+    """Knows a head that is cut off, which its parent takes for a short one."""
+
+    fp: Any
+
+    def begin(self) -> None:
+        stream = self.fp
+        self.fp = lines = _NotedLines(stream)
+        try:
+            super().begin()
+        except http.client.BadStatusLine:
+            if not lines.is_cut_off:
+                raise
+        finally:
+            if self.fp is lines:
+                self.fp = stream
+        if lines.is_cut_off:
+            raise http.client.RemoteDisconnected("the head of the answer is cut off")
+
+
 class _PlainConnection(HTTPConnection):
     """Asks for its target as it is spelt: a pool respells escapes, and a signature covers the exact bytes."""
+
+    response_class = _Response
 
     def __init__(self, *args: Any, target: str, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -468,6 +520,7 @@ class _Source:
         self._has_answered = False
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         host = parts.hostname or ""
+        self.server = f"{parts.scheme.lower()}://{host}:{port}"
         shown_host = f"[{host}]" if ":" in host else host
         self._headers = {
             "Host": shown_host if parts.port is None else f"{shown_host}:{port}",

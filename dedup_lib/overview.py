@@ -58,7 +58,7 @@ STATUS_WORDS = {
     Status.INVALID_URL: "an empty cell, or an address that cannot be fetched",
     Status.UNREACHABLE: "the host does not exist, or refuses or drops the connection",
     Status.HTTP_ERROR: "the server answers with an error",
-    Status.TIMEOUT: "no answer for too long, or longer than timeout_s altogether",
+    Status.TIMEOUT: "longer than timeout_s, or no answer for 15 seconds",
     Status.TOO_LARGE: "more than max_bytes, or pictures too large or too many to decode",
     Status.DECODE_ERROR: "damaged, cut off or encrypted",
     Status.DECODE_CRASH: "the file killed its decoder",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -176,7 +177,9 @@ class Outcome:
     started: str = ""
     """When it was begun to be read, in UTC; empty where its process died."""
     content: str = ""
-    """Length of the file and hashes of its beginning and end, where the server gives ranges and the end was read."""
+    """Length of the file and hash of its beginning, where the server gives ranges, and of its end where it was read."""
+    tag: str = ""
+    """Its server, and the hash of the whole file that this one names as its strong entity tag."""
     same_file_as: str = ""
     """URL under which the file of this `content` was read before; it was not decoded again."""
 
@@ -199,6 +202,34 @@ class VideoVectors:
     @property
     def key(self) -> str:
         return video_key(self.url)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRows:
+    """Some rows of a collection, in the order of their keys.
+
+    Row n has the primary key `keys[n]`, belongs to the video `videos[n]` (its `video_key`) at `urls[n]`, is number
+    `positions[n]` of its frames, and holds the unit vector `vectors[n]`; `vectors` is float32 (n, D).
+    """
+
+    keys: tuple[str, ...]
+    videos: tuple[str, ...]
+    urls: tuple[str, ...]
+    positions: tuple[int, ...]
+    vectors: Vectors
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def take(self, numbers: Sequence[int]) -> StoredRows:
+        """These rows alone."""
+        return StoredRows(
+            keys=tuple(self.keys[n] for n in numbers),
+            videos=tuple(self.videos[n] for n in numbers),
+            urls=tuple(self.urls[n] for n in numbers),
+            positions=tuple(self.positions[n] for n in numbers),
+            vectors=self.vectors[list(numbers)],
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,6 +65,15 @@ def resolve_path(path: str | Path) -> Path:
     return expanded if expanded.is_absolute() else find_project_root() / expanded
 
 
+def is_same_place(first: Path, second: Path) -> bool:
+    """Whether what is written to one of them would be read from the other, by whatever name."""
+    try:
+        return first.samefile(second)
+    except (OSError, ValueError):
+        # One of them is not there yet.
+        return first.resolve() == second.resolve()
+
+
 def named_run_dir(name: str) -> str:
     """The run folder of that name, as a value of `run_dir`. Raises SettingError for a name that may lead elsewhere."""
     if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):

@@ -89,19 +89,19 @@ class Schedule:
         host = _host(task)
         return not host or self._busy[host] < self._most_a_host
 
-    def finish(self, task: Task, *, may_pass: bool = False, pause_s: float | None = None) -> bool:
-        """Note that a task has ended; returns whether for good. One whose failure `may_pass` is tried again, after
-        `pause_s` where the server asks for that."""
+    def finish(self, task: Task, *, may_pass: bool = False, pause_s: float | None = None) -> int | None:
+        """Note that a task has ended; returns the tries that it took, None where another one follows. One whose failure
+        `may_pass` is tried again, after `pause_s` where the server asks for that."""
         self._busy[_host(task)] -= 1
         self._freed.append(_host(task))
         tries = self._tries[task]
         wanted_s = FIRST_PAUSE_S * 4 ** (tries - 1) * random.uniform(0.5, 1.5)
         if may_pass and tries <= self._retries and (pause_s or 0.0) <= LONGEST_PAUSE_S:
             heapq.heappush(self._paused, (time.monotonic() + max(wanted_s, pause_s or 0.0), task))
-            return False
+            return None
         self._open -= 1
         del self._tries[task]
-        return True
+        return tries
 
 
 def _host(task: Task) -> str:

@@ -6,6 +6,7 @@ Runs in worker processes, because a file may hang its decoder or kill it; see `w
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -37,8 +38,8 @@ SCAN_SIDE_PX = 256
 _RATE_TO_SKIP = 20.0
 """Of videos with fewer frames a second a scan decodes every frame: those it would leave out are too far apart."""
 
-_HURRY_UNTIL_BEFORE_S = 0.3
-"""On the way to a frame, those that no other frame needs are left out until so many seconds before it."""
+_LOOK_AHEAD_S = 0.5
+"""So long before a wanted frame it is looked for, among packets that are out of order; before, none can be it."""
 
 _CONTAINERS = (
     "3g2,3gp,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mj2,mjpeg,mov,mp4,m4a,mpeg,mpegts,mpegvideo,"
@@ -204,8 +205,8 @@ class _Grabber:
         self._decoded_frames = 0
         self._shown_px = (0, 0)
         self._last_error = ""
-        self._hurry_until_s = -math.inf
-        """Up to here, frames that no other frame needs are not decoded."""
+        self._target_s = -math.inf
+        """Of the frames on the way to the one shown at this time, those that no other frame needs are not decoded."""
 
     @property
     def has_opened(self) -> bool:
@@ -218,7 +219,7 @@ class _Grabber:
 
     def _rewind(self) -> None:
         """Start afresh: not every format can seek, and of those that can, not every one finds its start again."""
-        self._hurry_until_s = -math.inf
+        self._target_s = -math.inf
         if self._is_at_start:
             return
         self.close()
@@ -227,7 +228,9 @@ class _Grabber:
         self._video = _choose_video_stream(self._container)
         self._video.thread_type = "NONE"
         self._video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        self._start_s = float((self._video.start_time or 0) * (self._video.time_base or 0))
+        # Fractions are exact, and slow for what is asked of every packet.
+        self._tick_s = float(self._video.time_base or 0)
+        self._start_s = (self._video.start_time or 0) * self._tick_s
         self._is_at_start = True
 
     def grab(self, num_frames: int, frame_span: str, scan: _Scan | None) -> GrabbedFrames:
@@ -327,10 +330,9 @@ class _Grabber:
         return found >= 0 and float(entries[found].timestamp * self._video.time_base) - self._start_s > here_s
 
     def _hurry_to(self, target_s: float) -> None:
-        """Leave out frames that no other frame needs until shortly before the target."""
-        rate = float(self._video.guessed_rate or 0)
+        """Leave out frames that no other frame needs, up to the one shown at the target."""
         # Of a slide show, each frame may be shown for long: none is left out.
-        self._hurry_until_s = target_s - max(_HURRY_UNTIL_BEFORE_S, 4 / rate) if rate >= _RATE_TO_SKIP else -math.inf
+        self._target_s = target_s if float(self._video.guessed_rate or 0) >= _RATE_TO_SKIP else -math.inf
 
     def _decode_from(self, target_s: float) -> Iterator[tuple[VideoFrame, float]]:
         """Frames from a key frame at or before `target_s`; from the start where seeking leads to none."""
@@ -351,12 +353,11 @@ class _Grabber:
     def _decode(self) -> Iterator[tuple[VideoFrame, float]]:
         """Frames from here on, each with its seconds since the first one."""
         count = 0
-        for packet in self._packets():
-            if packet.pts is not None and packet.pts * packet.time_base - self._start_s < self._hurry_until_s:
-                self._video.codec_context.skip_frame = "NONREF"
-            elif self._hurry_until_s > -math.inf:
-                self._video.codec_context.skip_frame = "DEFAULT"
-                self._hurry_until_s = -math.inf
+        ahead: deque[av.Packet[VideoStream]] = deque()
+        packets = self._packets()
+        while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
+            is_passed_over = self._is_passed_over(packet, ahead, packets)
+            self._video.codec_context.skip_frame = "NONREF" if is_passed_over else "DEFAULT"
             try:
                 decoded = packet.decode()
             except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError) as error:
@@ -373,6 +374,35 @@ class _Grabber:
                 if isinstance(frame, VideoFrame) and not frame.is_corrupt and frame.width * frame.height <= MAX_PIXELS:
                     yield frame, self._untimed_s(count) if frame.time is None else max(0.0, frame.time - self._start_s)
                     count += 1
+
+    def _is_passed_over(
+        self,
+        packet: av.Packet[VideoStream],
+        ahead: deque[av.Packet[VideoStream]],
+        packets: Iterator[av.Packet[VideoStream]],
+    ) -> bool:
+        """Whether the frame of a packet is shown, and replaced by another, before the target. Packets come in the order
+        of decoding: those that may hold a later frame are read `ahead`."""
+        time_s = self._time_s(packet.pts)
+        if time_s is None or time_s >= self._target_s:
+            return False
+        if time_s < self._target_s - _LOOK_AHEAD_S:
+            return True
+        while True:
+            # No packet shows its frame before it is decoded.
+            decoded_s = self._time_s((ahead[-1] if ahead else packet).dts)
+            if decoded_s is None or decoded_s > self._target_s:
+                break
+            following = next(packets, None)
+            if following is None:
+                break
+            ahead.append(following)
+        shown_s = (self._time_s(one.pts) for one in ahead)
+        return any(one_s is not None and time_s < one_s <= self._target_s for one_s in shown_s)
+
+    def _time_s(self, stamp: int | None) -> float | None:
+        """Seconds since the first frame."""
+        return None if stamp is None else stamp * self._tick_s - self._start_s
 
     def _untimed_s(self, count: int) -> float:
         """When frame `count` is shown in a bare stream (H.264 without a container) that carries no times."""

@@ -14,6 +14,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from browser import Visit
+    from milvus_server import MilvusServer
     from playwright.sync_api import Browser
 
 # Before any test module is imported, and inherited by every child process.
@@ -68,6 +69,20 @@ def clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_clip import save_tiny_clip
 
     return save_tiny_clip(tmp_path_factory.mktemp("models") / "tiny clip")
+
+
+@pytest.fixture(scope="session")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
+    """A real Milvus server; where none can be started, the test is skipped."""
+    from milvus_server import MilvusServer, load_tool
+
+    trouble = load_tool().find_trouble()
+    if trouble:
+        pytest.skip(trouble)
+    server = MilvusServer(tmp_path_factory.mktemp("milvus-server"))
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")

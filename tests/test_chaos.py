@@ -79,11 +79,11 @@ def final_result(urls: Sequence[str], outcomes: dict[str, Outcome]) -> list[str]
     return cleaned.final["url"].tolist()
 
 
-def load_rows(folder: Path, urls: Sequence[str]) -> tuple[int, dict[str, bytes]]:
+def load_rows(folder: Path, urls: Sequence[str], *, collection: str = "clips") -> tuple[int, dict[str, bytes]]:
     """How many rows the collection holds, and the vectors of each URL."""
     with Store(StoreAddress(uri=str(folder / "milvus.db"))) as store:
         (facts,) = store.list_collections()
-        vectors = store.open_collection("clips").load_vectors(urls)
+        vectors = store.open_collection(collection).load_vectors(urls)
         return facts.rows, {url: video.vectors.tobytes() for url, video in vectors.items()}
 
 

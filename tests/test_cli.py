@@ -171,15 +171,35 @@ def test_looking_after_collections(say: Say, project: Path) -> None:
     (made,) = cells("create", "ads", "--schema", "aggregated", "--num-frames", "5")
     assert made[1:4] == ["ads", "0", "aggregated"]
     assert cells("list") == [made]
-    assert cells("drop", "ads", "--yes") == []
+    assert cells("rename", "ads", "clips") == [[*made[:1], "clips", *made[2:]]]
+    assert cells("drop", "clips", "--yes") == []
     assert (project / "outputs" / "mine" / "milvus.db").exists()
 
 
 def test_dropping_asks_first(project: Path) -> None:
     asked = CliRunner().invoke(commands, ["collections", "drop", "ads"], input="n\n")
     assert asked.exit_code == 1
-    assert "Delete the collection with all its vectors?" in asked.output
+    assert "Delete the collection ads with all its vectors from the Milvus Lite file of the run demo?" in asked.output
     assert not (project / "outputs").exists()
+
+
+def test_copying_a_collection(say: Say, project: Path) -> None:
+    assert say("collections", "create", "ads", "--run", "mine").code == 0
+    for _ in range(2):
+        said = say("collections", "copy", "mine", "copy.db", "--collection", "ads", "--as", "clips")
+        assert (said.code, said.err) == (0, "")
+        assert "0 rows of ads in Milvus Lite, milvus.db are in Milvus Lite, copy.db as clips" in said.out
+    assert (project / "copy.db").is_dir()
+    for arguments, message in (
+        (("nosuch", "copy.db"), "error: 'nosuch' is no store: name a run in outputs/"),
+        (("mine", "server"), "error: server is the store that MILVUS_URI names"),
+        (("nosuch.db", "mine"), "error: there is no store at"),
+        (("mine", "mine", "--collection", "ads"), "error: 'ads' cannot be copied onto itself"),
+        (("mine", "copy.db"), "error: there is no collection 'videos'"),
+    ):
+        said = say("collections", "copy", *arguments)
+        assert (said.code, said.out) == (1, "")
+        assert said.err.startswith(message)
 
 
 @pytest.mark.parametrize("name", ["../../x", "..", ".", "a/b", "a\\b", "/tmp/x", "a\x1b[31m", " ", "a\nb"])
@@ -203,6 +223,8 @@ def test_a_run_is_named_and_leads_nowhere_else(say: Say, project: Path, command:
         ("\x9b2J",),
         ("run", "direct", "--\x9b2J"),
         ("collections", "drop", "\x1b[2J", "--yes"),
+        ("collections", "rename", "\x1b[2J", "\x9b2J"),
+        ("collections", "copy", "\x1b[2J", "\x9b2J"),
         ("collections", "create", "x", "--encoder", "\x9b2J"),
     ],
 )

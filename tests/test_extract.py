@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import functools
 import os
+import resource
 import shutil
 import signal
 import sqlite3
@@ -23,7 +26,7 @@ from media import save_clip, save_sound
 
 from dedup_lib import extract, schedule
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.encoders import PdqEncoder, Prepared, hash_frame
+from dedup_lib.encoders import Encoder, PdqEncoder, Prepared, hash_frame
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, KnownFiles, extract_videos, read_video
 from dedup_lib.fetch import CHUNK_BYTES, FetchLimits
@@ -98,13 +101,14 @@ def run(
     rows: Sequence[int] | None = None,
     retries: int = 0,
     retry_failed: bool = True,
+    encoder: Encoder | None = None,
 ) -> ExtractReport:
     """Extract into job folders below `folder`, or, with `store`, into the collection of that name."""
     go = functools.partial(
         extract_videos,
         urls,
         rows=range(len(urls)) if rows is None else rows,
-        encoder=PdqEncoder(),
+        encoder=encoder or PdqEncoder(),
         recipe=recipe,
         scan=scan,
         limits=limits,
@@ -510,6 +514,61 @@ def test_a_file_under_another_address_is_not_decoded_again(long_film: bytes, tmp
     assert (tmp_path / "thumbnails" / f"{video_key(urls[1])}.jpg").exists()
 
 
+DIGEST = '"d41d8cd98f00b204e9800998ecf8427e"'
+
+
+@pytest.mark.parametrize("tag", [DIGEST, DIGEST.replace('e"', 'e-12"'), f'"{"0aF" * 21}0"'])
+def test_a_file_that_its_server_names_by_the_same_hash_is_known_by_its_first_range(
+    long_film: bytes, tmp_path: Path, tag: str
+) -> None:
+    with FaultServer(lambda request: [reply_range(request, long_film, ETag=tag)]) as server:
+        urls = [server.url("/one"), server.url("/same")]
+        run(urls[:1], tmp_path)
+        before = len(server.requests)
+        found = run(urls, tmp_path).outcomes[urls[1]]
+        assert len(server.requests) == before + 1
+    assert (found.same_file_as, found.fetched_bytes) == (urls[0], CHUNK_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("tag", "changes"),
+    [
+        (f"W/{DIGEST}", {}),
+        (DIGEST.strip('"'), {}),
+        (f"{DIGEST}, {DIGEST}", {}),
+        # Of a length and a second in which a file was written, as web servers make them.
+        ('"6560a1b2-8d3a7f"', {}),
+        ('"1"', {}),
+        ('""', {}),
+        (None, {}),
+        (DIGEST, {"host": "localhost"}),
+        (DIGEST, {"length": 1}),
+        (DIGEST, {"beginning": b"RIFFx"}),
+        (DIGEST, {"ranges": False}),
+        (DIGEST, {"tag": DIGEST.replace("d41", "d42")}),
+    ],
+)
+def test_a_tag_that_proves_nothing_makes_no_two_files_the_same(
+    long_film: bytes, tmp_path: Path, tag: str | None, changes: dict[str, Any]
+) -> None:
+    """Two files of one length that differ behind their first range."""
+    beginning = changes.get("beginning", long_film[:5])
+    other = beginning + long_film[5:] + b"2" + bytes(changes.get("length", 0))
+
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.path == "/one":
+            return [reply_range(request, long_film + b"1", ETag=tag)]
+        if not changes.get("ranges", True):
+            return [reply("200 OK", other, ETag=tag)]
+        return [reply_range(request, other, ETag=changes.get("tag", tag))]
+
+    with FaultServer(answer) as server:
+        urls = [server.url("/one"), server.url("/other", host=changes.get("host", "127.0.0.1"))]
+        run(urls[:1], tmp_path)
+        found = run(urls, tmp_path).outcomes[urls[1]]
+    assert (found.status, found.same_file_as) == (Status.OK, "")
+
+
 def test_vectors_that_are_gone_are_made_anew(long_film: bytes, tmp_path: Path) -> None:
     """Of a collection that was dropped, nothing is taken for another address."""
     with FaultServer(lambda request: [reply_range(request, long_film)]) as server:
@@ -524,6 +583,11 @@ def test_vectors_that_are_gone_are_made_anew(long_film: bytes, tmp_path: Path) -
 
 
 # Failures that may pass
+
+
+def load_attempts(folder: Path) -> list[int]:
+    with contextlib.closing(sqlite3.connect(folder / "ledger.sqlite")) as database:
+        return [attempts for (attempts,) in database.execute("SELECT attempts FROM outcomes ORDER BY url")]
 
 
 @pytest.mark.parametrize("retries", [0, 1, 2])
@@ -541,6 +605,10 @@ def test_a_failure_that_may_pass_is_tried_again(
         url = server.url("/a.mp4")
         outcome = run([url], tmp_path, retries=retries).outcomes[url]
         requests = len(server.requests)
+        assert load_attempts(tmp_path) == [retries + 1]
+        run([url], tmp_path)
+        # What is done is not tried; what failed is, and its tries are counted on.
+        assert load_attempts(tmp_path) == [3 if retries == 2 else retries + 2]
     assert outcome.status == (Status.OK if retries == 2 else Status.HTTP_ERROR)
     assert outcome.retryable == (retries < 2)
     assert requests == retries + 1 if retries < 2 else requests > 2
@@ -612,6 +680,46 @@ def test_workers_that_crash_and_hang_become_outcomes(
     assert load_ledger(tmp_path) == report.outcomes
     monkeypatch.undo()
     assert run(urls, tmp_path).attempted == 1
+
+
+class Deadly(PdqEncoder):
+    """Does to its process, where a frame is prepared, what a broken decoder would."""
+
+    def prepare(self, frame: Frames) -> Prepared:
+        match frame.shape[1]:
+            case 176:
+                # Writes far beyond the memory of a frame.
+                ctypes.memset(frame.ctypes.data, 0, 1 << 40)
+            case 192:
+                os._exit(3)
+            case 208:
+                # Takes more time of a processor than it is allowed.
+                resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 1, -1))
+                while True:
+                    pass
+            case 224:
+                bytearray(1 << 40)
+        return super().prepare(frame)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know other ends")
+def test_a_process_that_dies_while_it_reads_takes_its_own_video_only(tmp_path: Path) -> None:
+    widths_px = (160, 176, 192, 208, 224, 240)
+    paths = [save_clip(tmp_path / f"{width}.mp4", count=5, size_px=(width, 120)) for width in widths_px]
+    report = run(list(map(str, paths)), tmp_path, encoder=Deadly())
+    outcomes = list(report.outcomes.values())
+    assert [outcome.status for outcome in outcomes] == [
+        Status.OK,
+        Status.DECODE_CRASH,
+        Status.DECODE_CRASH,
+        Status.DECODE_CRASH,
+        Status.DECODE_ERROR,
+        Status.OK,
+    ]
+    for outcome, words in zip(outcomes[1:5], ("SIGSEGV", "exit code 3", "SIGXCPU", "MemoryError"), strict=True):
+        assert words in outcome.reason and not outcome.retryable
+    assert load_ledger(tmp_path) == report.outcomes
+    assert run(list(map(str, paths)), tmp_path).attempted == 0, "what kills a decoder is not given to the next one"
 
 
 def test_reading_never_raises(tmp_path: Path) -> None:

@@ -212,7 +212,21 @@ FAULTS: dict[str, Fault] = {
     "a stall in a later part": lasting(second_part(lambda request: request.stall())),
     # Connections
     "closed without a word": broken_off(always(b"")),
-    "closed in the head": broken_off(always(b"HTTP/1.1 200 OK\r\n")),
+    **{
+        f"closed behind {head!r}": broken_off(always(head))
+        for head in (
+            b"HTT",
+            b"HTTP/1.1 2",
+            b"HTTP/1.1 206 Partial",
+            b"HTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 206 Partial Content\r\n",
+            b"HTTP/1.1 206 Partial Content\r\nContent-Length: 900\r\nContent-Range: bytes 0-899/9",
+            b"HTTP/1.1 302 Found\r\nLocation: /cl",
+            b"HTTP/1.1 404 Not Found\r\nDate: ",
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 2",
+        )
+    },
+    "closed in the head of a later part": broken_off(second_part(always(b"HTTP/1.1 206 Partial Content\r\n"))),
     "closed in a part": broken_off(lambda request: [reply_range(request, clip())[:-1000]]),
     "closed in the whole": broken_off(lambda request: [reply("200 OK", clip())[:-1000]]),
     "closed in the whole of a large file": broken_off(lambda request: [reply("200 OK", clip("raw.avi"))[:-200_000]]),

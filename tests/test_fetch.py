@@ -12,7 +12,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -316,6 +316,63 @@ def test_all_addresses_of_a_name_are_tried() -> None:
 
 
 # Limits
+
+
+@contextlib.contextmanager
+def deaf_port() -> Iterator[int]:
+    """One that takes no further connection: as many as may wait for it do."""
+    with contextlib.ExitStack() as waiting:
+        listening = waiting.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(3):
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(listening.getsockname())
+        yield listening.getsockname()[1]
+
+
+@contextlib.contextmanager
+def mute_port() -> Iterator[int]:
+    """One that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield listening.getsockname()[1]
+
+
+@contextlib.contextmanager
+def stalling_port() -> Iterator[int]:
+    """One that says nothing more in the middle of a file."""
+
+    def answer(request: Request) -> Iterator[bytes]:
+        yield reply_range(request, BODY)[:1000]
+        yield from request.stall()
+
+    with FaultServer(answer) as server:
+        yield server.port
+
+
+@pytest.mark.parametrize(
+    ("opened", "scheme"), [(deaf_port, "http"), (mute_port, "http"), (mute_port, "https"), (stalling_port, "http")]
+)
+def test_silence_is_not_waited_out(
+    monkeypatch: pytest.MonkeyPatch, opened: Callable[[], contextlib.AbstractContextManager[int]], scheme: str
+) -> None:
+    monkeypatch.setattr(fetch, "SOCKET_TIMEOUT_S", 0.3)
+    limits, deadline = FetchLimits(timeout_s=30, max_bytes=10**9, allow_private_addresses=True), Deadline(30)
+    with opened() as port, pytest.raises(VideoTrouble) as caught:
+        open_media(f"{scheme}://127.0.0.1:{port}/clip.mp4", limits=limits, deadline=deadline)
+    assert (caught.value.status, caught.value.retryable) == (Status.TIMEOUT, True)
+    assert caught.value.reason == "the server does not answer"
+    assert deadline.remaining_s() > 0, "all the time of the video went by"
+
+
+def test_a_drip_meets_the_deadline_of_the_video() -> None:
+    def answer(request: Request) -> Iterator[bytes]:
+        yield reply_range(request, BODY)[:1000]
+        while not request.closing.wait(0.05):
+            yield b"x"
+
+    with FaultServer(answer) as server:
+        found = trouble_of(server.url(), timeout_s=1)
+    assert (found.status, found.reason) == (Status.TIMEOUT, "not done within 1 s") and found.retryable
 
 
 @pytest.mark.parametrize("ranges", [True, False])

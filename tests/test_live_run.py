@@ -62,15 +62,15 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield Site(server, tmp_path / "[red]list.csv", let_go)
 
 
-def command(site: Site, folder: Path, *more: str) -> list[str]:
-    given = {"input_csv": site.list_csv, "run_dir": folder, "allow_private_addresses": "true", "timeout_s": 100}
+def command(list_csv: Path, folder: Path, *more: str, flow: str = "direct") -> list[str]:
+    given = {"input_csv": list_csv, "run_dir": folder, "allow_private_addresses": "true", "timeout_s": 100}
     sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
-    return [sys.executable, "-m", "dedup_lib", "run", "direct", *sets, *more]
+    return [sys.executable, "-m", "dedup_lib", "run", flow, *sets, *more]
 
 
 @contextmanager
 def started(words: list[str], **how: Any) -> Iterator[subprocess.Popen[str]]:
-    with subprocess.Popen(words, cwd=ROOT, env=ENVIRONMENT, text=True, **how) as process:
+    with subprocess.Popen(words, cwd=ROOT, text=True, **{"env": ENVIRONMENT} | how) as process:
         try:
             yield process
         finally:
@@ -103,7 +103,7 @@ def count_done(folder: Path) -> int:
 
 def test_a_run_is_watched_guarded_killed_and_gone_on_with(site: Site, tmp_path: Path) -> None:
     folder = tmp_path / "my run"
-    words = command(site, folder)
+    words = command(site.list_csv, folder)
     with started(words, stdout=subprocess.DEVNULL) as first:
         # Of the first eight nothing waits for the last four: a trickle is seen.
         wait_until(lambda: folder.exists() and count_done(folder) == 8)
@@ -194,7 +194,7 @@ def test_a_notebook_run_by_hand_guards_its_folder_too(site: Site, tmp_path: Path
             wait_until(lambda: folder.exists() and read_progress(RunFolder(folder)).extraction is not None)
             with pytest.raises(RunFolderError, match=f"in use by process {process.pid} .* at 03_extract"):
                 extract_by_hand(site, folder)
-            refused = call(*command(site, folder)[3:])
+            refused = call(*command(site.list_csv, folder)[3:])
             assert refused.returncode == 1 and f"process {process.pid}" in refused.stderr
         finally:
             process.kill()
@@ -214,7 +214,7 @@ def test_a_terminal_shows_a_bar(site: Site, tmp_path: Path) -> None:
     environment = ENVIRONMENT | {"TERM": "xterm", "COLUMNS": "60", "LINES": "24"}
     shown = b""
     with subprocess.Popen(
-        command(site, folder), cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
+        command(site.list_csv, folder), cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
         end_s = time.monotonic() + 120

@@ -19,6 +19,7 @@ import nbformat
 import pytest
 import yaml
 from browser import Visit
+from milvus_server import MilvusServer
 from pages import open_page
 
 from dedup_lib.demo.check import check_outcome
@@ -91,6 +92,33 @@ def read_outputs(run_dir: Path, *, but: tuple[str, ...] = ()) -> dict[str, bytes
 def test_what_was_planted_is_found(site: Site, flow: Path) -> None:
     wrong = [check for check in check_outcome(flow, base_url=site.server.base_url) if not check.holds]
     assert wrong == []
+
+
+@pytest.mark.parametrize(("mode", "stages"), [("direct", ("03", "06")), ("batch", ("05", "06"))])
+def test_a_server_serves_as_a_file_does(
+    site: Site,
+    mode: str,
+    stages: tuple[str, ...],
+    milvus_server: MilvusServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> None:
+    """The notebooks that use the store, the server killed between them."""
+    on_a_file: Path = request.getfixturevalue(mode)
+    run_dir = tmp_path / mode
+    shutil.copytree(on_a_file, run_dir, ignore=shutil.ignore_patterns("milvus.db", *OUTPUTS))
+    monkeypatch.setenv("MILVUS_URI", milvus_server.address.uri)
+    monkeypatch.setenv("MILVUS_TOKEN", milvus_server.address.token)
+    changed = {"mode": mode, "collection": f"pipeline_{mode}"} | ({"vectors": "frames"} if mode == "batch" else {})
+    for stage in stages:
+        run_flow(site, run_dir, only=stage, **changed)
+        if (mode, stage) == ("direct", "03"):
+            milvus_server.kill()
+            milvus_server.start()
+    others = ("summary.json", "videos.duplicates.csv")
+    assert read_outputs(run_dir, but=others) == read_outputs(on_a_file, but=others)
+    assert not (run_dir / "milvus.db").exists()
 
 
 def check_every_row(list_csv: Path, run_dir: Path) -> None:
@@ -221,7 +249,7 @@ def test_what_a_person_decided_beside_the_list_is_honoured(site: Site, direct: P
     assert set(map(site.server.url, copies)) <= final
     assert len(final & set(map(site.server.url, films))) == 1
     check_every_row(listed, run_dir)
-    assert "a person&#39;s decision" in (run_dir / "reports" / "index.html").read_text("utf-8")
+    assert "a person decided so" in (run_dir / "reports" / "index.html").read_text("utf-8")
 
     decisions.unlink()
     run_flow(site, run_dir, only="06")

@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 
@@ -16,17 +17,20 @@ import pytest
 from dedup_lib import memory
 from dedup_lib.clean import clean_list
 from dedup_lib.cli import commands
+from dedup_lib.errors import StoreError
 from dedup_lib.evidence import COLUMNS, Rule, Verdict
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Recipe, Status
+from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Pooling, Recipe, Status
 from dedup_lib.run import load_profile
 from dedup_lib.run_folder import find_project_root
 from dedup_lib.settings import SETTINGS, parameter_types
+from dedup_lib.store import Store, StoreAddress
 from dedup_lib.tables import REPORT_COLUMNS
 
 ROOT = find_project_root(Path(__file__).parent)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 LEDGER = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
+STORE = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
 EVIDENCE = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
 SCRIPTS = (ROOT / "docs" / "scripts.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
@@ -50,7 +54,7 @@ def test_make_targets_exist() -> None:
     assert {"demo", "test", "lab", "app"} <= named <= targets
 
 
-COMMANDS = re.findall(r"python -m dedup_lib ([^`\n\"]+)", README + GUIDE + SCRIPTS + START)
+COMMANDS = re.findall(r"python -m dedup_lib ([^`\n\"]+)", README + GUIDE + SCRIPTS + START + STORE)
 
 
 @pytest.mark.parametrize("line", sorted(set(COMMANDS)))
@@ -158,6 +162,47 @@ def test_tables_of_the_ledger_are_explained(tmp_path: Path) -> None:
             columns = [f"`{row[1]}`" for row in database.execute(f"PRAGMA table_info({heading.lower()})")]
             assert [row[0] for row in table_below(heading, text=LEDGER)] == columns
         database.close()
+
+
+def test_fields_and_properties_of_a_collection_are_explained(tmp_path: Path) -> None:
+    from pymilvus import DataType
+
+    recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+    poolings: dict[str, set[str]] = {}
+    with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as store:
+        for pooling in Pooling:
+            made = store.create_collection(pooling, pooling=pooling, recipe=recipe, dimension=256).facts
+            poolings.setdefault(str(made.schema), set()).add(pooling)
+            described = store._client.describe_collection(pooling)
+            fields = []
+            for field in described["fields"]:
+                kind, length = DataType(field["type"]).name, field["params"].get("max_length")
+                kind += f"({length})" if length else ""
+                fields.append([f"`{field['name']}`", kind + (", primary key" if field.get("is_primary") else "")])
+            assert [row[:2] for row in table_below("Fields", text=STORE)] == fields
+            properties = [name for name in described["properties"] if name.startswith("dedup.")]
+            assert {row[0].strip("`") for row in table_below("Properties", text=STORE)} == set(properties)
+    assert {row[0].strip("`") for row in table_below("Schemas", text=STORE)} == set(poolings)
+    for name, _, filled_by in table_below("Schemas", text=STORE):
+        assert set(re.findall(r"`vectors: (\w+)`", filled_by)) == poolings[name.strip("`")]
+    assert sorted(row[0].strip("`") for row in table_below("Recipe", text=STORE)) == sorted(asdict(recipe))
+
+
+def test_a_refused_recipe_looks_as_explained(tmp_path: Path) -> None:
+    (shown,) = re.findall(r"```\n(the collection .*?)```", STORE, re.DOTALL)
+    lines = shown.splitlines()
+    recipes = [Recipe.from_json(line[line.index("{") :]) for line in lines[1:3]]
+    with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as store:
+        store.create_collection("videos", pooling=Pooling.FRAMES, recipe=recipes[0], dimension=256)
+        with pytest.raises(StoreError) as caught:
+            store.ensure_collection("videos", pooling=Pooling.FIRST, recipe=recipes[1], dimension=512)
+    assert str(caught.value).splitlines() == lines
+
+
+def test_troubles_of_the_store_are_worded_as_explained() -> None:
+    code = " ".join((ROOT / "dedup_lib" / "store.py").read_text(encoding="utf-8").split())
+    for said, _ in table_below("When the store is in trouble", text=STORE):
+        assert said.strip("`") in code.replace('" "', ""), said
 
 
 def test_a_decision_may_be_written_as_explained(tmp_path: Path) -> None:

@@ -120,6 +120,45 @@ def test_a_second_one_is_refused_at_once_and_told_who_has_it(path: Path) -> None
         assert (found.pid, found.notebooks, found.command) == (process.pid, ("01_decode", "03_extract"), "go on [x]")
 
 
+RACE = """
+import contextlib, os, sys, time
+from pathlib import Path
+from dedup_lib.errors import RunFolderError
+from dedup_lib.run_lock import RunLock
+
+places, start_s = sys.argv[2:], float(sys.argv[1])
+with contextlib.ExitStack() as held:
+    for number, place in enumerate(places):
+        time.sleep(max(0.0, start_s + 0.05 * number - time.time()))
+        try:
+            held.enter_context(RunLock(Path(place), notebooks=("01_decode",)))
+        except RunFolderError as error:
+            print("refused", error)
+        else:
+            print("held", os.getpid())
+    sys.stdout.flush()
+    sys.stdin.readline()
+"""
+
+
+def test_of_two_that_start_at_the_same_moment_one_gets_it(tmp_path: Path) -> None:
+    places = []
+    for number in range(20):
+        (tmp_path / str(number)).mkdir()
+        places.append(str(tmp_path / str(number) / "run.lock"))
+    words = [sys.executable, "-c", RACE, str(time.time() + 2), *places]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen(words, **pipes) as first, subprocess.Popen(words, **pipes) as second:
+        said = [[read_line(racer.stdout) for _ in places] for racer in (first, second)]
+        for racer in (first, second):
+            racer.kill()
+    for lines in zip(*said, strict=True):
+        held, refused = sorted(lines)
+        assert held in (f"held {first.pid}", f"held {second.pid}")
+        assert refused.startswith("refused") and f"in use by process {held.partition(' ')[2]} on" in refused
+
+
 def test_one_in_the_same_process_is_refused_too(path: Path) -> None:
     with take(path):
         with pytest.raises(RunFolderError, match=f"process {os.getpid()}"), take(path):

@@ -1,9 +1,11 @@
-"""The store on real Milvus Lite files: what goes in, what comes out, and what is refused."""
+"""The store on Milvus Lite and on a real server: what goes in, what comes out, and what is refused."""
 
 from __future__ import annotations
 
 import base64
 import os
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +21,7 @@ import numpy as np
 import pytest
 
 from dedup_lib.errors import StoreError
-from dedup_lib.records import Pooling, Recipe, Schema, Vectors, VideoVectors, video_key
+from dedup_lib.records import MAX_URL_BYTES, Pooling, Recipe, Schema, Vectors, VideoVectors, video_key
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.store import READ_ROWS, Collection, Store, StoreAddress
 from dedup_lib.vectors import normalise_rows
@@ -37,9 +39,13 @@ def video(url: str, *, frames: int = 1, seed: int = 0) -> VideoVectors:
     return VideoVectors(url=url, vectors=unit_rows(frames, seed=seed), positions=tuple(range(frames)))
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
-    with Store(StoreAddress(uri=str(tmp_path_factory.mktemp("store") / "milvus.db"))) as opened:
+@pytest.fixture(scope="module", params=["lite", "server"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    if request.param == "lite":
+        address = StoreAddress(uri=str(tmp_path_factory.mktemp("store") / "milvus.db"))
+    else:
+        address = request.getfixturevalue("milvus_server").address
+    with Store(address) as opened:
         yield opened
 
 
@@ -47,8 +53,12 @@ _numbers = count()
 
 
 @pytest.fixture
-def name() -> str:
-    return f"c{next(_numbers)}"
+def name(store: Store) -> Iterator[str]:
+    """Of a collection that is gone after the test."""
+    name = f"c{next(_numbers)}"
+    yield name
+    if store.has_collection(name):
+        store.drop_collection(name)
 
 
 Make = Callable[[Pooling], Collection]
@@ -89,7 +99,8 @@ def test_a_name_is_given_once(store: Store, name: str, make: Make) -> None:
 
 
 def test_what_is_not_there_is_neither_opened_nor_dropped(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"no collection 'nosuch' in Milvus Lite, milvus\.db: fill it first"):
+    where = re.escape(str(store.address))
+    with pytest.raises(StoreError, match=f"no collection 'nosuch' in {where}: fill it first"):
         store.open_collection("nosuch")
     with pytest.raises(StoreError, match="no collection 'nosuch'"):
         store.drop_collection("nosuch")
@@ -103,6 +114,24 @@ def test_what_milvus_refuses_is_one_line(store: Store, capfd: pytest.CaptureFixt
     with pytest.raises(StoreError, match="cannot create zero"):
         store.create_collection("zero", pooling=Pooling.FIRST, recipe=RECIPE, dimension=0)
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_collection_may_be_given_another_name(store: Store, name: str, make: Make) -> None:
+    make(Pooling.FIRST).upsert([video("a")])
+    store.rename_collection(name, f"{name}_new")
+    assert not store.has_collection(name)
+    renamed = store.open_collection(f"{name}_new")
+    assert (renamed.facts.rows, renamed.recipe, renamed.pooling) == (1, RECIPE, Pooling.FIRST)
+    assert renamed.search(unit_rows(1), 1)[0][0].video == video_key("a")
+    renamed.upsert([video("b")])
+    make(Pooling.FIRST)
+    for new, said in ((name, "exists already"), (f"{name}_new", "exists already"), ("a b", "letters, digits")):
+        with pytest.raises(StoreError, match=said):
+            store.rename_collection(f"{name}_new", new)
+    with pytest.raises(StoreError, match=r"no collection 'nosuch' .* to rename"):
+        store.rename_collection("nosuch", "other")
+    assert store.open_collection(f"{name}_new").list_urls() == ["a", "b"]
+    store.drop_collection(f"{name}_new")
 
 
 def test_dropping_takes_a_collection_with_all_its_rows(store: Store, name: str, make: Make) -> None:
@@ -161,6 +190,8 @@ def test_a_collection_of_unknown_origin_is_listed_and_not_compared(tmp_path: Pat
             _ = foreign.recipe
         with pytest.raises(StoreError, match="not filled by this project"):
             _ = foreign.pooling
+        with pytest.raises(StoreError, match="was not filled by this project"):
+            foreign.list_urls()
         with pytest.raises(StoreError, match=r"it holds:  None, 4 dimensions, \?"):
             store.ensure_collection("foreign", pooling=Pooling.FIRST, recipe=RECIPE, dimension=4)
 
@@ -291,7 +322,68 @@ def test_more_videos_than_one_call_reads(store: Store, name: str, make: Make) ->
     assert collection.count_stored(urls) == dict.fromkeys(urls, 1)
 
 
+@pytest.mark.parametrize("pooling", [Pooling.FIRST, Pooling.FRAMES])
+def test_all_rows_come_back_once_in_the_order_of_their_keys(make: Make, pooling: Pooling) -> None:
+    collection = make(pooling)
+    frames = 3 if pooling == Pooling.FRAMES else 1
+    videos = [video(f"https://h/{n}", frames=frames, seed=n) for n in range(READ_ROWS // 2)]
+    collection.upsert(videos)
+    collection.upsert(videos[: READ_ROWS // 4])
+    expected = sorted((v.key, p, v.url, tuple(row)) for v in videos for p, row in enumerate(v.vectors))
+    blocks = list(collection.stream_rows())
+    assert max(map(len, blocks)) <= READ_ROWS
+    assert all(block.vectors.dtype == np.float32 for block in blocks)
+    rows = [
+        (key, position, url, tuple(vector))
+        for block in blocks
+        for key, position, url, vector in zip(block.videos, block.positions, block.urls, block.vectors, strict=True)
+    ]
+    assert rows == expected
+    keys = [key for block in blocks for key in block.keys]
+    assert keys == sorted(set(keys))
+
+
+def test_rows_that_vanish_while_they_are_read_are_noticed(make: Make) -> None:
+    collection = make(Pooling.FRAMES)
+    collection.upsert([video(f"v{n}", frames=3) for n in range(READ_ROWS)])
+    last = max((f"v{n}" for n in range(READ_ROWS)), key=video_key)
+    blocks = collection.stream_rows()
+    next(blocks)
+    collection.upsert([video(last, frames=1)])
+    with pytest.raises(StoreError, match=r"2,998 rows .* counts 3,000: another process writes to it"):
+        list(blocks)
+
+
+def test_urls_may_be_as_long_as_they_can_be(make: Make) -> None:
+    """Together they are longer than the longest message that a server takes or sends."""
+    collection = make(Pooling.FIRST)
+    urls = [f"{n:05}" + "ü" * ((MAX_URL_BYTES - 5) // 2) for n in range(READ_ROWS + 30)]
+    rows = unit_rows(len(urls))
+    collection.upsert([VideoVectors(url=url, vectors=rows[n : n + 1], positions=(0,)) for n, url in enumerate(urls)])
+    assert collection.list_urls() == urls
+    assert sum(map(len, collection.stream_rows())) == len(urls)
+
+
+def test_a_collection_that_was_released_is_loaded_again(store: Store, name: str, make: Make) -> None:
+    collection = make(Pooling.FIRST)
+    collection.upsert([video("a")])
+    reads: list[Callable[[], object]] = [
+        lambda: collection.load_vectors(["a"]).keys() == {"a"},
+        lambda: collection.search(unit_rows(1), 1)[0][0].video == video_key("a"),
+        lambda: collection.list_urls() == ["a"],
+    ]
+    for read in reads:
+        store._client.release_collection(name)
+        assert read()
+
+
 # Search
+
+
+@pytest.mark.parametrize("limit", [-1, 0, 16_385])
+def test_more_neighbours_than_milvus_gives(make: Make, limit: int) -> None:
+    with pytest.raises(StoreError, match="Milvus gives 1 to 16,384"):
+        make(Pooling.FIRST).search(unit_rows(1), limit)
 
 
 def test_search_is_exact(make: Make) -> None:
@@ -328,9 +420,35 @@ def test_an_empty_collection_has_no_neighbours(make: Make) -> None:
     collection = make(Pooling.FRAMES)
     assert collection.search(unit_rows(2), 5) == [[], []]
     assert collection.list_urls() == []
+    assert list(collection.stream_rows()) == []
     assert collection.load_vectors(["a"]) == {}
     collection.upsert([video("a")])
     assert collection.search(unit_rows(0), 5) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "params", "asked"),
+    [
+        ("IVF_FLAT", {"nlist": 4}, {"nprobe": 4}),
+        ("HNSW", {"M": 8, "efConstruction": 64}, {"ef": 300}),
+    ],
+)
+def test_an_index_is_made_as_asked(
+    store: Store, name: str, make: Make, kind: str, params: dict[str, int], asked: dict[str, int]
+) -> None:
+    rows = unit_rows(300)
+    collection = make(Pooling.FIRST)
+    collection.upsert([VideoVectors(url=f"u{n}", vectors=row[None], positions=(0,)) for n, row in enumerate(rows)])
+    for _ in range(2):
+        collection.ensure_index(kind, params)
+        held = store._client.describe_index(name, "vector")
+        assert held["index_type"] == kind
+        assert {key: int((held.get("params") or held)[key]) for key in params} == params
+        for (hit,), number in zip(collection.search(rows[:20], 1, params=asked), range(20), strict=True):
+            assert hit.video == video_key(f"u{number}")
+    with pytest.raises(StoreError, match=f"cannot index {name} by NOSUCH in"):
+        collection.ensure_index("NOSUCH", {})
+    assert [hits[0].video for hits in collection.search(rows[:2], 1)] == [video_key("u0"), video_key("u1")]
 
 
 # The file
@@ -381,10 +499,87 @@ def test_a_file_serves_one_process_at_a_time(tmp_path: Path) -> None:
     assert open_elsewhere(path).returncode == 0, "the lock goes with the store"
 
 
+def test_what_cannot_be_opened_is_named_with_its_cause(tmp_path: Path) -> None:
+    for path, said in (
+        (tmp_path / "file.db", "a single file, as older versions of Milvus Lite wrote"),
+        (tmp_path / "nosuch" / "milvus.db", "not exists"),
+        (Path("/proc/milvus.db"), "No such file or directory"),
+    ):
+        (tmp_path / "file.db").write_text("SQLite format 3")
+        with pytest.raises(StoreError, match=re.escape(f"cannot open {path}: ")) as caught:
+            Store(StoreAddress(uri=str(path)))
+        assert said in str(caught.value)
+
+
+INDEX_AND_DIE = """
+import resource, signal, sys
+from pymilvus import MilvusClient
+client = MilvusClient(sys.argv[1])
+client.flush("v")
+client.release_collection("v")
+index = client.prepare_index_params()
+index.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"params": {"nlist": 4}})
+if "--die" in sys.argv:
+    # Python would get an error. So the kernel ends the process at the byte, in the middle of the file.
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+client.create_index("v", index)
+client.load_collection("v")
+"""
+
+
+def test_an_index_that_was_half_written_by_a_killed_process_is_no_loss(tmp_path: Path) -> None:
+    path = tmp_path / "milvus.db"
+    rows = unit_rows(1500)
+    with Store(StoreAddress(uri=str(path))) as store:
+        made = store.create_collection("v", pooling=Pooling.FIRST, recipe=RECIPE, dimension=DIMENSION)
+        made.upsert([VideoVectors(url=f"u{n}", vectors=rows[n : n + 1], positions=(0,)) for n in range(len(rows))])
+    command = [sys.executable, "-c", INDEX_AND_DIE, str(path)]
+    killed = subprocess.run([*command, "--die"], capture_output=True, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGXFSZ, killed.stderr.decode()
+    again = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    assert again.returncode, "the index is whole: nothing is to be mended"
+    with Store(StoreAddress(uri=str(path))) as store:
+        held = store.open_collection("v")
+        assert held.facts.rows == len(rows)
+        assert held.search(rows[7:8], 1)[0][0].video == video_key("u7")
+    with Store(StoreAddress(uri=str(path))) as store:
+        assert len(store.open_collection("v").list_urls()) == len(rows)
+
+
+SEARCH_TWICE = """
+import sys
+import numpy as np
+from dedup_lib.records import Pooling, Recipe, VideoVectors
+from dedup_lib.store import Store, StoreAddress
+recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
+rows = np.eye(8, dtype=np.float32)
+for _ in range(2):
+    with Store(StoreAddress(uri=sys.argv[1])) as store:
+        made = store.ensure_collection("v", pooling=Pooling.FIRST, recipe=recipe, dimension=8)
+        made.upsert([VideoVectors(url=f"u{n}", vectors=rows[n % 8 :][:1], positions=(0,)) for n in range(300)])
+        store._client.flush("v")
+        made.search(rows, 10)
+"""
+
+
+def test_the_terminal_stays_quiet(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", SEARCH_TWICE, str(tmp_path / "milvus.db")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert told.stdout == ""
+
+
 STORE_AND_WAIT = """
 import sys, time
 import numpy as np
-from dedup_lib.records import Pooling, Recipe, VideoVectors
+from dedup_lib.records import MAX_URL_BYTES, Pooling, Recipe, VideoVectors
 from dedup_lib.store import Store, StoreAddress
 store = Store(StoreAddress(uri=sys.argv[1]))
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")

@@ -2,6 +2,7 @@
 
     python3 tools/setup_venv.py runtime    what the notebooks need        (make setup)
     python3 tools/setup_venv.py dev        what tests and checks need too (make setup-dev)
+    python3 tools/setup_venv.py server     a Milvus server, in .venv-server (make server-setup)
     python3 tools/setup_venv.py lock       write constraints.txt anew     (make lock)
 
 It may be repeated at any time: an interrupted installation is taken up where it stopped. Its syntax is that of
@@ -18,6 +19,7 @@ from pathlib import Path
 OLDEST_PYTHON = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENT_FILES = {"runtime": "requirements.txt", "dev": "requirements-dev.txt"}
+SERVER_FILE = "requirements-server.txt"
 LOCK_FILE = "constraints.txt"
 LOCK_HEADER = """\
 # Versions that were tested together; `make setup` installs exactly these. Written by `make lock`, which
@@ -125,6 +127,14 @@ def setup(kind: str) -> None:
     ensure_cv2(venv_dir, REQUIREMENT_FILES[kind])
 
 
+def setup_server() -> None:
+    """A Milvus server, which pins versions of its own, apart from everything else."""
+    venv_dir = ROOT / ".venv-server"
+    create_venv(venv_dir)
+    print(f"installing {SERVER_FILE} (60 MB)", flush=True)
+    run_pip(venv_dir, "install", "--quiet", "-r", str(ROOT / SERVER_FILE))
+
+
 def lock() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         venv_dir = Path(scratch) / "venv"
@@ -144,6 +154,8 @@ def main() -> None:
     kind = sys.argv[1] if len(sys.argv) == 2 else ""
     if kind == "lock":
         lock()
+    elif kind == "server":
+        setup_server()
     elif kind in REQUIREMENT_FILES:
         setup(kind)
     else:
