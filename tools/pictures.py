@@ -56,7 +56,7 @@ def main() -> None:
             with jupyterlab(project, environment) as address, page(browser, height=1000) as visit:
                 visit.page.goto(address("notebooks/06_search_and_clean.ipynb"))
                 run_all(visit.page)
-                show(visit, "rows in, ", visit.page.get_by_text("videos kept"))
+                show(visit, visit.page.get_by_text("videos kept"), block="center")
                 save(visit.page.screenshot(), "lab")
             words = ("dedup_lib", "app", "demo", "--no-browser")
             with (
@@ -64,7 +64,7 @@ def main() -> None:
                 page(browser, height=1000) as visit,
             ):
                 visit.page.goto(said[1])
-                show(visit, "rows in, ", visit.page.get_by_text("Do these two show the same video?"))
+                show(visit, visit.page.get_by_role("heading", name="Ask a person"), block="start")
                 save(visit.page.screenshot(), "app")
 
 
@@ -98,12 +98,12 @@ def draw_terminal(shown: RenderableType) -> str:
     return re.sub(r"@font-face\s*{.*?}", "", drawn, flags=re.DOTALL)
 
 
-def show(visit: Visit, until: str, what: Locator) -> None:
-    """Wait until a text is there, and bring something to the middle."""
-    visit.page.get_by_text(until).first.wait_for(timeout=120_000)
+def show(visit: Visit, what: Locator, *, block: str) -> None:
+    """Wait until all of 06 is there, and bring a part of it to the `start` or `center` of the window."""
+    visit.page.get_by_text("rows in, ").first.wait_for(timeout=120_000)
     for _ in range(3):
         # What comes into sight is laid out anew.
-        what.first.evaluate("shown => shown.scrollIntoView({block: 'center'})")
+        what.first.evaluate("(shown, block) => shown.scrollIntoView({block})", block)
         visit.page.wait_for_timeout(1000)
 
 
