@@ -477,7 +477,6 @@ class Collection:
         if self.holds_frames:
             self._delete_stored(list(last))
         self._write(rows)
-        self._store.check_place()
 
     def put_rows(self, rows: StoredRows) -> None:
         """Store rows as another collection holds them; those with the same keys are replaced.
@@ -496,6 +495,7 @@ class Collection:
                 with self._store._explained(f"store vectors in {self.facts.name}"):
                     self._client.upsert(self.facts.name, rows[start:end], timeout=_TIMEOUT_S)
                 start, size = end, 0
+        self._store.check_place()
 
     def _check_vectors(self, vectors: Vectors, whose: str) -> None:
         if vectors.shape[1:] != (self.facts.dimension,) or not is_unit(vectors):
