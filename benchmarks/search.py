@@ -260,10 +260,10 @@ def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, A
 WAYS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
     "bare product": multiply_bare,
     "exact": join_all,
-    "faiss flat": faiss_flat,
-    "faiss ivf": faiss_ivf,
-    "milvus lite": milvus_lite,
-    "milvus server": milvus_server,
+    "FAISS flat": faiss_flat,
+    "FAISS inverted file": faiss_ivf,
+    "Milvus Lite": milvus_lite,
+    "Milvus server": milvus_server,
 }
 
 
@@ -378,7 +378,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
             axes.plot(counts, seconds, "o-", label=way if exponent is None else f"{way}: $N^{{{exponent}}}$")
     axes.set(xscale="log", yscale="log", xlabel="videos", ylabel="seconds for all pairs")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
@@ -389,7 +389,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
 @click.option("--sizes", default="10000,90000,300000", show_default=True, help="Videos in each list, by commas.")
 @click.option(
     "--ways",
-    default=",".join(way for way in WAYS if way != "milvus server" or "MILVUS_URI" in os.environ),
+    default=",".join(way for way in WAYS if way != "Milvus server" or "MILVUS_URI" in os.environ),
     help="What to measure, by commas; by default all, and a server where MILVUS_URI names one.",
 )
 @click.option("--delivery", default=0, help="Old videos of the weekly delivery of 5,000; 0: none.")

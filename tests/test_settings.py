@@ -23,7 +23,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "run_dir": "outputs/x",
         "action": "list",
         "collection": "",
-        "new_name": "",
+        "new_name": "d",
         "schema": "video_frames",
         "encoder": "pdq",
         "model": "",
