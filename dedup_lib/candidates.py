@@ -55,13 +55,17 @@ class Candidate:
     """Whether they share more when one of them is mirrored; None where no word says so."""
 
 
-def propose_pairs(fingerprints: Sequence[Fingerprint | None], *, most: int, damp_hubs: bool = True) -> list[Candidate]:
+def propose_pairs(
+    fingerprints: Sequence[Fingerprint | None], *, most: int, damp_hubs: bool = True, own_rows: int | None = None
+) -> list[Candidate]:
     """For each video the `most` others that share most visual words with it, as it is or mirrored; in order of rows.
 
     With `damp_hubs` each word is weighed by how few videos show it, and each video's scores by how much it scores with
     the bulk of the collection, so that one that shares a little with all of them proposes none of them. A video of few
-    local features proposes besides those whose coarse shapes are most like its own.
+    local features proposes besides those whose coarse shapes are most like its own. Rows from `own_rows` on are
+    proposed and propose nothing.
     """
+    own_rows = len(fingerprints) if own_rows is None else own_rows
     rows, heads, mirrored_heads = [], [], []
     shapes: dict[int, NDArray[np.float32]] = {}
     poor: list[int] = []
@@ -70,13 +74,14 @@ def propose_pairs(fingerprints: Sequence[Fingerprint | None], *, most: int, damp
         if one is None:
             continue
         shapes[row] = _mean_shape(one)
-        if len(one.points) < FEW_POINTS_A_FRAME * one.num_frames:
+        if row < own_rows and len(one.points) < FEW_POINTS_A_FRAME * one.num_frames:
             poor.append(row)
         if len(one.descriptors):
             rows.append(row)
             heads.append(_heads(one.descriptors))
             mirrored_heads.append(_heads(mirror_descriptors(one.descriptors)))
-    found = _propose_by_words(rows, heads, mirrored_heads, most=most, damp_hubs=damp_hubs)
+    asking = sum(row < own_rows for row in rows)
+    found = _propose_by_words(rows, heads, mirrored_heads, asking=asking, most=most, damp_hubs=damp_hubs)
     for first, second in _propose_by_shapes(shapes, poor, most=most) - found.keys():
         found[first, second] = Candidate(first=first, second=second, score=0.0, mirrored=None)
     return [found[pair] for pair in sorted(found)]
@@ -108,6 +113,7 @@ def _propose_by_words(
     heads: Sequence[NDArray[np.uint32]],
     mirrored_heads: Sequence[NDArray[np.uint32]],
     *,
+    asking: int,
     most: int,
     damp_hubs: bool,
 ) -> dict[tuple[int, int], Candidate]:
@@ -119,7 +125,7 @@ def _propose_by_words(
     bits = _word_bits(sum(len(one) for one in heads))
     index = _WordIndex([_bag(one, bits) for one in heads], damp_hubs=damp_hubs)
     found: dict[tuple[int, int], Candidate] = {}
-    for place, (own, mirrored) in enumerate(zip(heads, mirrored_heads, strict=True)):
+    for place, (own, mirrored) in enumerate(zip(heads[:asking], mirrored_heads[:asking], strict=True)):
         plain_scores, mirrored_scores = (index.score(place, _bag(one, bits)) for one in (own, mirrored))
         scores = np.maximum(*(_without_bulk(of, place) if damp_hubs else of for of in (plain_scores, mirrored_scores)))
         near = np.flatnonzero(scores >= LOWEST_SCORE)

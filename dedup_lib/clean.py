@@ -74,19 +74,22 @@ def clean_list(
     why: Callable[[int, int], str] = lambda kept, copy: FIRST_IN_LIST,
     describe: Callable[[Group, int], Mapping[str, object]] = lambda group, copy: {},
     described: Sequence[str] = (),
+    existing: Sequence[str] = (),
 ) -> CleanedList:
     """Share out the rows of a list: copies to `duplicates`, failures to `failed`, and with `auto_clean` what is
     certainly no video to `invalid`; without it those stay in `final`. Columns and order of the list survive.
 
     `why` says of a kept row and a copy why the first is kept, and `describe` what speaks for a copy of a group being
-    one, by the names of the columns `described`. Raises AccountingError when a row would be lost or doubled, or a kept
-    video is not in `final`.
+    one, by the names of the columns `described`. `existing` are URLs of videos that were there before the list: they
+    stand for the rows behind its own, may be kept in place of one of these, and go to no output. Raises AccountingError
+    when a row would be lost or doubled, or a kept video is in neither `final` nor `existing`.
     """
     urls = frame[url_column].tolist()
+    every = [*urls, *existing]
     found = [outcome_of_row(url, outcomes) for url in urls]
     copies = {
         row: {
-            "duplicate_of": urls[group.kept],
+            "duplicate_of": every[group.kept],
             "similarity": similarity,
             "group": group.number,
             "kept_because": why(group.kept, row),
@@ -94,6 +97,7 @@ def clean_list(
         }
         for group in groups
         for row, similarity in zip(group.copies, group.similarities, strict=True)
+        if row < len(urls)
     }
     failed = [row for row, o in enumerate(found) if o.status in FAILED_STATUSES]
     invalid = [row for row, o in enumerate(found) if auto_clean and o.status in INVALID_STATUSES]
@@ -119,7 +123,7 @@ def clean_list(
         failed=table(failed, {**reasons(failed), "retryable": [found[row].retryable for row in failed]}),
         featureless=table(featureless, reasons(featureless)),
     )
-    check_rows(len(frame), cleaned, url_column=url_column)
+    check_rows(len(frame), cleaned, url_column=url_column, existing=existing)
     return cleaned
 
 
@@ -135,11 +139,12 @@ def _with_columns(
     return pd.concat([pd.DataFrame(dict(added), dtype=object), original.rename(columns=renamed)], axis=1)
 
 
-def check_rows(rows: int, cleaned: CleanedList, *, url_column: str) -> None:
-    """Raises AccountingError unless the outputs hold `rows` rows together and every kept video is in `final`."""
+def check_rows(rows: int, cleaned: CleanedList, *, url_column: str, existing: Sequence[str] = ()) -> None:
+    """Raises AccountingError unless the outputs hold `rows` rows together and every kept video is in `final` or one of
+    `existing`."""
     counts = cleaned.count_rows()
     if sum(counts.values()) != rows:
         raise AccountingError(f"{rows} rows came in and {sum(counts.values())} would go out: {counts}")
-    missing = set(cleaned.duplicates["duplicate_of"]) - set(cleaned.final[url_column])
+    missing = set(cleaned.duplicates["duplicate_of"]) - set(cleaned.final[url_column]) - set(existing)
     if missing:
         raise AccountingError(f"{len(missing)} kept videos are not in the final list, such as {min(missing)}")

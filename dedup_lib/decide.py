@@ -8,28 +8,22 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations, product
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.errors import ListError
-from dedup_lib.records import Group, Hit, Pair, SweepPoint, Vectors, VideoVectors
-from dedup_lib.vectors import DECIMALS, cosines
-
-Search = Callable[[Vectors, int], list[list[Hit]]]
-"""Vectors (N, D) and a number of neighbours to the neighbours of each, best first."""
+from dedup_lib.joins import CROWD, Proposal, VectorTable, check_pairs
+from dedup_lib.records import Group, Pair, SweepPoint
+from dedup_lib.vectors import DECIMALS
 
 Choose = Callable[[Sequence[int]], int]
 """Rows that are alike, in list order, to the one that is kept."""
 
 Node = TypeVar("Node", int, str)
-
-_SLACK = 1e-4
-"""A store computes in float32: candidates this far below the floor are computed again before they are dropped."""
-
-_PAIRS_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +31,16 @@ class Scored:
     """All pairs of a list from `floor` up, and how near each video's nearest one is.
 
     `nearest` is float64 (N,), NaN for a video without a vector or without a neighbour. `searched_deeper` counts
-    the vectors whose list of neighbours came back full of matches and was asked for again.
+    the vectors whose list of neighbours came back full of matches and was asked for again. `crowds` are rows, rising,
+    of very many videos with the very same vectors: all pairs of such rows have a similarity of 1, and only the first
+    row stands in `pairs`.
     """
 
     pairs: tuple[Pair, ...]
     nearest: NDArray[np.float64]
     floor: float
     searched_deeper: int
+    crowds: tuple[tuple[int, ...], ...] = ()
 
     @property
     def similarities(self) -> NDArray[np.float64]:
@@ -56,100 +53,56 @@ def is_match(similarity: float, threshold: float) -> bool:
     return similarity >= threshold
 
 
-def video_similarity(first: VideoVectors, second: VideoVectors) -> float:
-    """How alike two videos are: the mean cosine of frames at the same position.
-
-    A position that one of them lacks (its frame was flat) counts as 0, so that a single shared frame does not
-    make two videos alike.
-    """
-    return float(_similarities([first, second], np.array([[0, 1]]))[0])
-
-
 def score_pairs(
-    videos: Sequence[VideoVectors | None], *, search: Search, floor: float, top_k: int, largest_top_k: int
+    table: VectorTable, proposal: Proposal, *, rows: int, floor: float, max_pairs: int, own_rows: int | None = None
 ) -> Scored:
-    """Compare every video with every other by a store's search, and give the pairs at `floor` or above.
+    """Compute how alike the proposed pairs are, and give those at `floor` or above as pairs of rows of a list.
 
-    A list of neighbours that is full of candidates may have been cut: it is asked for again, four times as long,
-    until its end lies below the floor. At `largest_top_k` the vector is compared with all others directly.
-    Rows of `videos` that are None have no vector and no pair. No pair is missed where `floor` is above 0; below it,
-    videos that lack positions can be more alike than any two of their frames, and such pairs may be.
+    Rows that are not in the table have no vector and no pair, and neither have two rows from `own_rows` on, which were
+    compared before. Raises SettingError for more than `max_pairs` pairs.
     """
-    rows: dict[str, list[int]] = {}
-    for row, video in enumerate(videos):
-        if video is not None:
-            rows.setdefault(video.key, []).append(row)
-    present = [video for video in videos if video is not None]
-    candidates: set[tuple[int, int]] = set()
-    deepened = 0
-    if present:
-        vectors = np.concatenate([video.vectors for video in present])
-        owners = np.array([row for row, video in enumerate(videos) if video is not None for _ in video.positions])
-        waiting, limit = np.arange(len(vectors)), top_k
-        while len(waiting):
-            cut = []
-            for index, hits in zip(waiting, search(vectors[waiting], limit), strict=True):
-                owner = int(owners[index])
-                candidates.update(_candidates_of(owner, hits, rows, floor))
-                if len(hits) == limit and hits[-1].cosine >= floor - _SLACK:
-                    cut.append(index)
-            if limit < largest_top_k:
-                deepened += len(cut)
-                waiting, limit = np.array(cut, dtype=int), min(limit * 4, largest_top_k)
-                continue
-            for index in cut:
-                near = np.flatnonzero(vectors @ vectors[index] >= floor - _SLACK)
-                owner = int(owners[index])
-                candidates.update(_ordered(owner, int(owners[other])) for other in near if owners[other] != owner)
-            break
-    ordered = np.array(sorted(candidates), dtype=int).reshape(-1, 2)
-    similarities = _similarities(videos, ordered)
-    nearest = np.full(len(videos), np.nan)
-    for side in (0, 1):
-        np.fmax.at(nearest, ordered[:, side], similarities)
-    pairs = tuple(
-        Pair(first=int(first), second=int(second), similarity=float(similarity))
-        for (first, second), similarity in zip(ordered, similarities, strict=True)
-        if is_match(similarity, floor)
+    similarities = table.compare(proposal.first, proposal.second)
+    found = np.full(len(table), np.nan)
+    for side in (proposal.first, proposal.second):
+        np.fmax.at(found, side, similarities)
+    found = np.where(np.isnan(found), np.round(np.clip(proposal.nearest.astype(np.float64), -1, 1), DECIMALS), found)
+    nearest = np.full(rows, np.nan)
+    for line, members in enumerate(table.rows):
+        nearest[members] = found[line] if len(members) == 1 else 1.0
+    shown = [members if len(members) <= CROWD else members[:1] for members in table.rows]
+    sizes = np.array([len(members) for members in shown], dtype=int)
+    kept = np.array([is_match(similarity, floor) for similarity in similarities], dtype=bool)
+    first, second = proposal.first[kept], proposal.second[kept]
+    check_pairs(int(sizes[first] @ sizes[second] + (sizes * (sizes - 1) // 2).sum()), floor=floor, most=max_pairs)
+    pairs = [
+        _pair(int(one), int(other), float(similarity))
+        for left, right, similarity in zip(first, second, similarities[kept], strict=True)
+        for one in shown[left]
+        for other in shown[right]
+    ]
+    pairs += [
+        _pair(one, other, 1.0)
+        for members in shown
+        if len(members) > 1
+        for one, other in combinations(members.tolist(), 2)
+    ]
+    if own_rows is not None:
+        pairs = [pair for pair in pairs if pair.first < own_rows]
+    return Scored(
+        pairs=tuple(sorted(pairs)),
+        nearest=nearest,
+        floor=floor,
+        searched_deeper=proposal.searched_deeper,
+        crowds=tuple(tuple(members.tolist()) for members in table.rows if len(members) > CROWD),
     )
-    return Scored(pairs=pairs, nearest=nearest, floor=floor, searched_deeper=deepened)
 
 
-def _candidates_of(owner: int, hits: Sequence[Hit], rows: dict[str, list[int]], floor: float) -> set[tuple[int, int]]:
-    """Pairs worth computing: every neighbour near the floor, and the nearest one however far it is."""
-    found: set[tuple[int, int]] = set()
-    for hit in hits:
-        if found and hit.cosine < floor - _SLACK:
-            break
-        found.update(_ordered(owner, other) for other in rows.get(hit.video, ()) if other != owner)
-    return found
+def _pair(one: int, other: int, similarity: float) -> Pair:
+    return Pair(first=min(one, other), second=max(one, other), similarity=similarity)
 
 
 def _ordered(first: int, second: int) -> tuple[int, int]:
     return (first, second) if first < second else (second, first)
-
-
-def _similarities(videos: Sequence[VideoVectors | None], pairs: NDArray[np.int_]) -> NDArray[np.float64]:
-    """Similarity of each pair of rows (N, 2), float64 (N,)."""
-    result = np.zeros(len(pairs))
-    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-        chunk = pairs[start : start + _PAIRS_AT_ONCE]
-        lefts, rights, places, counts = [], [], [], np.ones(len(chunk))
-        for place, (first, second) in enumerate(chunk):
-            left, right = videos[first], videos[second]
-            assert left is not None
-            assert right is not None
-            counts[place] = max(len(left.positions), len(right.positions))
-            at = {position: index for index, position in enumerate(right.positions)}
-            for index, position in enumerate(left.positions):
-                if position in at:
-                    lefts.append(left.vectors[index])
-                    rights.append(right.vectors[at[position]])
-                    places.append(place)
-        if places:
-            sums = np.bincount(places, weights=cosines(np.stack(lefts), np.stack(rights)), minlength=len(chunk))
-            result[start : start + len(chunk)] = np.round(sums / counts, DECIMALS)
-    return result
 
 
 def group_copies(
@@ -159,6 +112,7 @@ def group_copies(
     choose: Choose = min,
     same: Collection[tuple[int, int]] = (),
     different: Collection[tuple[int, int]] = (),
+    crowds: Sequence[Sequence[int]] = (),
 ) -> list[Group]:
     """Decide which videos are kept: among videos that hang together by matches, `choose` names one to keep, all that
     match it are its copies, and so on with those that are left.
@@ -173,9 +127,14 @@ def group_copies(
     units do not match, and of two that match the same kept video the more alike is its copy. A video that is an
     excerpt of another one that it matches is not kept in its place, whatever `choose` would say.
 
+    Of the rows of a crowd, which are the same by their vectors, `pairs` holds the first (see `Scored`): they go to one
+    group, but for those that a person decided about.
+
     Raises ListError where rows joined by `same` are `different`.
     """
-    units = _Units(same, different)
+    pairs, crowds = _show_decided(pairs, crowds, {row for pair in (*same, *different) for row in pair})
+    crowd_of = {row: crowd[0] for crowd in crowds for row in crowd}
+    units = _Units([*same, *((crowd[0], row) for crowd in crowds for row in crowd[1:])], different)
     matches: dict[int, dict[int, float]] = {unit: {} for unit in units.joined}
     told: dict[tuple[int, int], float] = {}
     cut_inside: set[int] = set()
@@ -230,7 +189,8 @@ def group_copies(
     def similarity(keeper: int, copy: int) -> float:
         kept, unit = units.of(keeper), units.of(copy)
         if kept in units.joined or unit in units.joined:
-            return told.get(_ordered(keeper, copy), math.nan)
+            one, other = crowd_of.get(keeper, keeper), crowd_of.get(copy, copy)
+            return 1.0 if one == other else told.get(_ordered(one, other), math.nan)
         return matches[kept][unit]
 
     groups: list[Group] = []
@@ -240,6 +200,26 @@ def group_copies(
             similarities = tuple(similarity(keeper, copy) for copy in copies)
             groups.append(Group(number=len(groups) + 1, kept=keeper, copies=copies, similarities=similarities))
     return groups
+
+
+def _show_decided(
+    pairs: Sequence[Pair], crowds: Sequence[Sequence[int]], decided: Collection[int]
+) -> tuple[Sequence[Pair], list[Sequence[int]]]:
+    """The pairs with those of every row of a crowd that a person decided about, and the crowds without these rows."""
+    shown: dict[int, list[int]] = {}
+    left: list[Sequence[int]] = []
+    for crowd in crowds:
+        rest = [row for row in crowd if row not in decided]
+        shown[crowd[0]] = [row for row in crowd if row in decided] + rest[:1]
+        left += [rest] if len(rest) > 1 else []
+    if all(rows == [first] for first, rows in shown.items()):
+        return pairs, left
+    spread = [
+        replace(pair, first=min(rows), second=max(rows))
+        for pair in pairs
+        for rows in product(shown.get(pair.first, [pair.first]), shown.get(pair.second, [pair.second]))
+    ]
+    return [*spread, *(_pair(*rows, 1.0) for of in shown.values() for rows in combinations(of, 2))], left
 
 
 class _Units:
@@ -316,6 +296,7 @@ def regroup(
     choose: Choose = min,
     same: Collection[tuple[int, int]] = (),
     different: Collection[tuple[int, int]] = (),
+    crowds: Sequence[Sequence[int]] = (),
 ) -> list[Regrouping]:
     """What `group_copies` decides at each of the `thresholds`, which rise, for each set of videos that hang together
     at the lowest. Only where a threshold parts or joins some of them is anything decided anew.
@@ -326,7 +307,8 @@ def regroup(
     # Of each pair, up to which threshold it is a match.
     ends = [bisect.bisect_right(thresholds, pair.similarity) for pair in pairs]
     linked = [(pair.first, pair.second) for pair, end in zip(pairs, ends, strict=True) if end]
-    sets = list(components(neighbours([*linked, *same])))
+    crowded = ((crowd[0], row) for crowd in crowds for row in crowd[1:])
+    sets = list(components(neighbours([*linked, *same, *crowded])))
     set_of = {row: place for place, rows in enumerate(sets) for row in rows}
 
     def share_out(rows: Iterable[tuple[int, int]]) -> list[list[int]]:
@@ -342,10 +324,11 @@ def regroup(
     if not thresholds:
         return regrouped
     # A pair below all thresholds may lie between two sets, where it changes nothing.
-    for inside, joined, apart in zip(
+    for inside, joined, apart, crowding in zip(
         share_out((pair.first, pair.second) for pair in pairs),
         share_out(told_same),
         share_out(told_different),
+        share_out((crowd[0], crowd[1]) for crowd in crowds),
         strict=True,
     ):
         own = [pairs[index] for index in inside]
@@ -357,6 +340,7 @@ def regroup(
                 choose=choose,
                 same=[told_same[index] for index in joined],
                 different=[told_different[index] for index in apart],
+                crowds=[crowds[index] for index in crowding],
             )
             if not steps or steps[-1][1] != tuple(groups):
                 steps.append((start, tuple(groups)))
@@ -372,23 +356,29 @@ def sweep_thresholds(
     choose: Choose = min,
     same: Collection[tuple[int, int]] = (),
     different: Collection[tuple[int, int]] = (),
+    crowds: Sequence[Sequence[int]] = (),
+    own_rows: int | None = None,
 ) -> list[SweepPoint]:
     """What each threshold would decide over the same pairs; `thresholds` rise, `num_videos` is the number of videos
-    compared, `same` and `different` are what a person said."""
-    regrouped = regroup(pairs, thresholds=thresholds, choose=choose, same=same, different=different)
-    return count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds)
+    compared, `same` and `different` are what a person said, `crowds` as in `group_copies`. Rows from `own_rows` on do
+    not count."""
+    regrouped = regroup(pairs, thresholds=thresholds, choose=choose, same=same, different=different, crowds=crowds)
+    return count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, own_rows=own_rows)
 
 
-def count_sweep(regrouped: Sequence[Regrouping], *, num_videos: int, thresholds: Sequence[float]) -> list[SweepPoint]:
+def count_sweep(
+    regrouped: Sequence[Regrouping], *, num_videos: int, thresholds: Sequence[float], own_rows: int | None = None
+) -> list[SweepPoint]:
     """The same, of what is regrouped already."""
     duplicates, groups, largest = ([0] * len(thresholds) for _ in range(3))
     for one in regrouped:
         ends = [start for start, _ in one.steps[1:]] + [len(thresholds)]
         for (start, found), end in zip(one.steps, ends, strict=True):
             sizes = [group.size for group in found]
+            copies = sum(own_rows is None or copy < own_rows for group in found for copy in group.copies)
             for index in range(start, end):
                 groups[index] += len(sizes)
-                duplicates[index] += sum(sizes) - len(sizes)
+                duplicates[index] += copies
                 largest[index] = max(largest[index], *sizes, 0)
     return [
         SweepPoint(

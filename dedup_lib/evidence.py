@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property, lru_cache
+from itertools import product
 from typing import Literal
 
 import numpy as np
@@ -131,6 +132,8 @@ class Evidence:
     overlay: Side = ""
     """Which of the two bears a logo or the like that the other one lacks; "" where that is not known."""
     is_exact: bool = False
+    is_unseen: bool = False
+    """Whether the vectors are all that is known of one of the two, and are as alike as those of copies."""
     fewest_pictures: int = 0
     """Of the two videos, what the one with fewer has."""
     duration_ratio: float = float("nan")
@@ -265,6 +268,8 @@ class Evidence:
 
     def judge(self, rules: Rules) -> tuple[Verdict, Rule]:
         """The verdict under `rules`, and what decided."""
+        if self.is_unseen:
+            return Verdict.REVIEW, Rule.COSINE
         rule, stretch = self.best
         if stretch is None:
             return Verdict.DIFFERENT, Rule.WEAK
@@ -371,6 +376,16 @@ class Weighed(Scored):
         return found
 
     @cached_property
+    def shown_by(self) -> Mapping[int, int]:
+        """The row that stands in pairs for each row of a crowd."""
+        return {row: crowd[0] for crowd in self.crowds for row in crowd}
+
+    def similarity_of(self, first: int, second: int) -> float | None:
+        """How near two rows are, None where they were not compared or are too far from each other."""
+        one, other = (self.shown_by.get(row, row) for row in (first, second))
+        return 1.0 if one == other else self.neighbours_of.get(one, {}).get(other)
+
+    @cached_property
     def overlaid(self) -> AbstractSet[int]:
         """The rows that bear a logo or the like that one of their copies lacks."""
         return _find_overlaid(self.pairs, self.evidence)
@@ -383,6 +398,7 @@ class Weighed(Scored):
             nearest=scored.nearest,
             floor=scored.floor,
             searched_deeper=scored.searched_deeper,
+            crowds=scored.crowds,
             evidence={},
         )
 
@@ -401,6 +417,8 @@ def weigh_list(
     max_candidates: int,
     damp_hubs: bool,
     choose_knowing: Callable[[AbstractSet[int]], Choose] = lambda overlaid: min,
+    own_rows: int | None = None,
+    strict_cosine: float = 1.0,
     expect: Callable[[int], object] = lambda count: None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> Weighed:
@@ -408,17 +426,24 @@ def weigh_list(
     with those that would be kept of the videos that hang together with it: no copy is missed because too many others
     were nearer. `choose_knowing` says which one is kept, given the rows that bear an overlay.
 
-    Rows without a fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a
-    video that is contained in another is no copy of it. `expect` is called with the number of pairs to be done in all,
-    as far as they are known, and `progress` with that of pairs newly done.
+    Rows from `own_rows` on were there before the list, and are compared with rows of the list only; where one has no
+    fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows without a
+    fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a video that is
+    contained in another is no copy of it. `expect` is called with the number of pairs to be done in all, as far as they
+    are known, and `progress` with that of pairs newly done.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
     proposed = {
         (pair.first, pair.second): Evidence(first=pair.first, second=pair.second, cosine=pair.similarity)
         for pair in near
     }
+    # Of a crowd, each with the first of them.
+    for crowd in scored.crowds:
+        for first, second in product(crowd[:max_candidates], crowd):
+            if first < second and (own_rows is None or first < own_rows):
+                proposed[first, second] = Evidence(first=first, second=second, cosine=1.0)
     mirrored: dict[tuple[int, int], bool | None] = {}
-    for candidate in propose_pairs(fingerprints, most=max_candidates, damp_hubs=damp_hubs):
+    for candidate in propose_pairs(fingerprints, most=max_candidates, damp_hubs=damp_hubs, own_rows=own_rows):
         rows = candidate.first, candidate.second
         known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
         proposed[rows] = replace(known, words=candidate.score)
@@ -431,6 +456,8 @@ def weigh_list(
         expect(len(evidence) + len(proposed))
         for rows in sorted(proposed):
             found = _weigh(proposed[rows], *map(looks_of, rows), mirrored=mirrored.get(rows))
+            if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
+                found = replace(found, is_unseen=found.cosine >= strict_cosine)
             shorter, longer = sorted(durations_s[row] for row in rows)
             evidence[rows] = found = replace(found, duration_ratio=shorter / longer if longer else math.nan)
             verdict, _ = found.judge(rules)
@@ -441,8 +468,10 @@ def weigh_list(
                 pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.similarity, excerpt=excerpt))
             progress(1)
         choose = choose_knowing(_find_overlaid(pairs, evidence))
-        unseen = _pairs_with_kept(pairs, rules.min_agreement, choose) - evidence.keys()
-        proposed = {rows: Evidence(first=rows[0], second=rows[1]) for rows in unseen}
+        missing = _pairs_with_kept(pairs, rules.min_agreement, choose) - evidence.keys()
+        proposed = {
+            rows: Evidence(first=rows[0], second=rows[1]) for rows in missing if own_rows is None or rows[0] < own_rows
+        }
     return Weighed(
         pairs=tuple(sorted(pairs)),
         nearest=nearest,
@@ -618,7 +647,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
     evidence = weighed.about(kept, copy)
     row: dict[str, object] = dict.fromkeys(name for name in COLUMNS if name != "next_similarity")
     if evidence is None:
-        similarity = weighed.neighbours_of.get(kept, {}).get(copy)
+        similarity = weighed.similarity_of(kept, copy)
         # Only a person brings together what was never compared.
         is_same = similarity is None or is_match(similarity, rules.min_agreement)
         return row | {
@@ -660,7 +689,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
 
 def find_next_similarity(weighed: Weighed, *, row: int, group: Collection[int]) -> float | None:
     """How near the nearest video outside its group is to one, None where it was compared with none."""
-    others = weighed.neighbours_of.get(row, {})
+    others = weighed.neighbours_of.get(weighed.shown_by.get(row, row), {})
     return max((similarity for other, similarity in others.items() if other not in group), default=None)
 
 

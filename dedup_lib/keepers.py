@@ -10,6 +10,7 @@ from dedup_lib.records import Outcome
 
 FIRST_IN_LIST = "first in the list"
 BEST_OF_ALL = "best of its group"
+THERE_BEFORE = "in the collection before"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +82,13 @@ class KeeperPolicy:
     """Which of several rows that are alike is kept. `traits` are those of the whole list, row by row.
 
     `first_seen` keeps the first in the list. `best` leaves at each criterion only those that tie for the best, and
-    takes the first in the list of those left: the order of the list matters for true ties only.
+    takes the first in the list of those left: the order of the list matters for true ties only. Rows from `own_rows` on
+    are videos that were there before the list: any of them is kept rather than one of the list.
     """
 
     name: Literal["best", "first_seen"]
     traits: Sequence[Traits]
+    own_rows: int | None = None
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
@@ -97,9 +100,12 @@ class KeeperPolicy:
         traits = [replace(one, is_overlaid=row in overlaid) for row, one in enumerate(self.traits)]
         return replace(self, traits=traits)
 
+    def _was_before(self, row: int) -> bool:
+        return self.own_rows is not None and row >= self.own_rows
+
     def choose(self, rows: Sequence[int]) -> int:
         """The row to keep."""
-        left = sorted(rows)
+        left = sorted(row for row in rows if self._was_before(row)) or sorted(rows)
         for criterion in self.criteria:
             left = criterion.best_of(left, self.traits)
         return left[0]
@@ -110,6 +116,8 @@ class KeeperPolicy:
         Near ties do not add up: of a longer row, one of nearly that length and the copy, the second may be kept
         although the copy alone would beat it. It is then kept for being the best of all.
         """
+        if self._was_before(kept):
+            return THERE_BEFORE
         for criterion in self.criteria:
             left = criterion.best_of([kept, copy], self.traits)
             if len(left) == 1:

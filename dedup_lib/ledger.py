@@ -74,7 +74,39 @@ ON CONFLICT (recipe, key) DO UPDATE SET
 """
 
 
-class Ledger:
+class _Reader:
+    """What can be asked of an open ledger."""
+
+    path: Path
+    _database: sqlite3.Connection
+
+    def load_outcomes(self, recipe: str) -> dict[str, Outcome]:
+        """Every outcome of the recipe with this key, by URL."""
+        with _explained(self.path):
+            found = self._database.execute(
+                f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", (recipe,)
+            ).fetchall()
+        return {outcome.url: outcome for outcome in map(_read_outcome, found)}
+
+    def load_kinds(self) -> dict[str, str]:
+        """The kind of each fingerprint by the key of its video."""
+        with _explained(self.path):
+            return dict(self._database.execute("SELECT key, kind FROM fingerprints"))
+
+    def load_fingerprints(self, urls: Iterable[str]) -> dict[str, tuple[str, bytes]]:
+        """Kind and fingerprint by URL, of those that have one."""
+        found = {}
+        with _explained(self.path):
+            for url in urls:
+                row = self._database.execute(
+                    "SELECT kind, data FROM fingerprints WHERE key = ?", (video_key(url),)
+                ).fetchone()
+                if row is not None:
+                    found[url] = row
+        return found
+
+
+class Ledger(_Reader):
     """The outcomes of one recipe in one run folder. Use as a context manager.
 
     Raises RunFolderError for a file that is damaged, held by another process, or no ledger of this project, and when
@@ -159,11 +191,7 @@ class Ledger:
 
     def load(self) -> dict[str, Outcome]:
         """Every outcome of this recipe by URL."""
-        with _explained(self.path):
-            found = self._database.execute(
-                f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", (self._recipe.key,)
-            ).fetchall()
-        return {outcome.url: outcome for outcome in map(_read_outcome, found)}
+        return self.load_outcomes(self._recipe.key)
 
     def forget_contents(self, urls: Iterable[str]) -> None:
         """Have `LedgerView.find_alike` find none of these: their vectors are not where they were."""
@@ -172,23 +200,6 @@ class Ledger:
                 "UPDATE outcomes SET content = '' WHERE recipe = ? AND key = ?",
                 [(self._recipe.key, video_key(url)) for url in urls],
             )
-
-    def load_kinds(self) -> dict[str, str]:
-        """The kind of each fingerprint by the key of its video."""
-        with _explained(self.path):
-            return dict(self._database.execute("SELECT key, kind FROM fingerprints"))
-
-    def load_fingerprints(self, urls: Iterable[str]) -> dict[str, tuple[str, bytes]]:
-        """Kind and fingerprint by URL, of those that have one."""
-        found = {}
-        with _explained(self.path):
-            for url in urls:
-                row = self._database.execute(
-                    "SELECT kind, data FROM fingerprints WHERE key = ?", (video_key(url),)
-                ).fetchone()
-                if row is not None:
-                    found[url] = row
-        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,14 +227,14 @@ class Tally:
     fetched_bytes: int
 
 
-class LedgerView:
+class LedgerView(_Reader):
     """A look at a ledger that another process may be writing: it changes nothing and stops nobody.
 
     Use as a context manager, from one thread at a time. Raises RunFolderError for a file that cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         # A folder that cannot be written has no place for the file by which readers and writers agree; nor a writer.
         still = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
         with _explained(path):
@@ -245,7 +256,7 @@ class LedgerView:
 
     def load_version(self) -> int:
         """Another number whenever another process has written something."""
-        with _explained(self._path):
+        with _explained(self.path):
             (found,) = self._database.execute("PRAGMA data_version").fetchone()
         return int(found)
 
@@ -260,7 +271,7 @@ class LedgerView:
 
     def _load_extractions(self, condition: str, *values: str) -> list[Extraction]:
         names = [field.name for field in fields(Extraction)]
-        with _explained(self._path):
+        with _explained(self.path):
             if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extractions'").fetchone():
                 return []
             rows = self._database.execute(f"SELECT {', '.join(names)} FROM extractions {condition}", values).fetchall()
@@ -268,7 +279,7 @@ class LedgerView:
 
     def load_finishes(self, recipe: str) -> list[str]:
         """When each outcome of a recipe was reached, in UTC, rising."""
-        with _explained(self._path):
+        with _explained(self.path):
             rows = self._database.execute(
                 "SELECT finished FROM outcomes WHERE recipe = ? AND finished != '' ORDER BY finished", (recipe,)
             ).fetchall()
@@ -276,7 +287,7 @@ class LedgerView:
 
     def load_outcome(self, recipe: str, key: str) -> Outcome | None:
         """What became of one URL, by its key."""
-        with _explained(self._path):
+        with _explained(self.path):
             row = self._database.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? AND key = ?", (recipe, key)
             ).fetchone()
@@ -284,14 +295,14 @@ class LedgerView:
 
     def load_fingerprint(self, key: str) -> bytes | None:
         """The fingerprint of one URL, by its key."""
-        with _explained(self._path):
+        with _explained(self.path):
             row = self._database.execute("SELECT data FROM fingerprints WHERE key = ?", (key,)).fetchone()
         return row[0] if row is not None else None
 
     def find_alike(self, recipe: str, beginning: str, kind: str) -> list[tuple[Outcome, bytes]]:
         """Videos whose `content` begins so and that were read well, not as the same file as another, with their
         fingerprints of that kind."""
-        with _explained(self._path):
+        with _explained(self.path):
             rows = self._database.execute(
                 f"SELECT data, {', '.join(_COLUMNS)} FROM outcomes JOIN fingerprints USING (key) WHERE recipe = ? AND "
                 "content >= ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
@@ -309,7 +320,7 @@ class LedgerView:
         return self._tally("recipe = ? AND finished >= ?", (recipe, since))
 
     def _tally(self, condition: str, values: tuple[str, ...]) -> dict[Status, Tally]:
-        with _explained(self._path):
+        with _explained(self.path):
             rows = self._database.execute(
                 f"SELECT status, count(*), sum(fetched_bytes) FROM outcomes WHERE {condition} GROUP BY status", values
             ).fetchall()
@@ -320,7 +331,7 @@ class LedgerView:
         """URL, status and reason of every URL that gave no frames."""
         kept = sorted(KEPT_STATUSES)
         condition = f"recipe = ? AND status NOT IN ({', '.join('?' * len(kept))})"
-        with _explained(self._path):
+        with _explained(self.path):
             rows = self._database.execute(
                 f"SELECT url, status, reason FROM outcomes WHERE {condition}", (recipe, *kept)
             ).fetchall()

@@ -6,7 +6,7 @@ notebooks alike. A notebook's setup cell calls `…Settings.of(globals())`, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from sys import float_info
 from types import UnionType
@@ -36,6 +36,17 @@ class Range:
 Count = Annotated[int, Range(1)]
 Cosine = Annotated[float, Range(-1, 1)]
 Fraction = Annotated[float, Range(0.01, 1)]
+
+
+def parse_numbers(name: str, given: Sequence[str]) -> dict[str, int]:
+    """The numbers of a parameter such as ["nlist:128"]. Raises SettingError for anything else."""
+    numbers = {}
+    for item in given:
+        key, _, value = item.partition(":")
+        if not key.strip().isidentifier() or not value.strip().isdecimal():
+            raise SettingError(name, list(given), f"{item!r} is no name:number, such as nlist:128")
+        numbers[key.strip()] = int(value)
+    return numbers
 
 
 def describe_type(hint: Any) -> str:
@@ -224,7 +235,16 @@ class SearchSettings(NotebookSettings):
     min_coverage: Fraction
     excerpts: Literal["remove", "keep"]
     cosine_thresh: Cosine | None
+    against_existing: bool
+    existing_runs: list[str]
+    search: Literal["auto", "exact", "ann"]
+    max_pairs: Count
+    index: str
+    index_params: list[str]
+    search_params: list[str]
     top_k: Annotated[int, Range(2, 16384)]
+    audit_videos: Count
+    min_recall: Annotated[float, Range(0, 1)]
     max_candidates: Annotated[int, Range(1, 1000)]
     damp_hubs: bool
     keep: Literal["best", "first_seen"]
@@ -241,6 +261,10 @@ class SearchSettings(NotebookSettings):
     def check(self) -> None:
         if self.sweep_low is not None and self.sweep_high is not None and self.sweep_low >= self.sweep_high:
             raise SettingError("sweep_low", self.sweep_low, f"it must be below sweep_high = {self.sweep_high}")
+        if self.existing_runs and not self.against_existing:
+            raise SettingError("existing_runs", self.existing_runs, "set against_existing: true, too")
+        for name in ("index_params", "search_params"):
+            parse_numbers(name, getattr(self, name))
 
 
 @dataclass(frozen=True, kw_only=True)

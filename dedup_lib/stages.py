@@ -6,9 +6,11 @@ The notebooks hold parameters, prose and pictures; what they do to a run is here
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,11 +37,35 @@ from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_vi
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.fingerprints import StoredFingerprints
 from dedup_lib.jobs import load_jobs
+from dedup_lib.joins import (
+    Audit,
+    Proposal,
+    VectorTable,
+    audit_proposal,
+    choose_search,
+    find_device,
+    find_near,
+    join_by_search,
+    join_exactly,
+)
 from dedup_lib.keepers import FIRST_SEEN, KeeperPolicy, Traits
-from dedup_lib.ledger import Ledger
+from dedup_lib.ledger import Ledger, LedgerView
 from dedup_lib.memory import DecisionFile, RowPairs, decisions_path, load_decisions, rows_of_decisions
 from dedup_lib.monitor import ResourceMonitor
-from dedup_lib.records import KEPT_STATUSES, Group, Outcome, Pair, Pooling, Recipe, Scan, Schema, Status, video_key
+from dedup_lib.records import (
+    KEPT_STATUSES,
+    Group,
+    Outcome,
+    Pair,
+    Pooling,
+    Recipe,
+    Scan,
+    Schema,
+    Status,
+    StoredRows,
+    VideoVectors,
+    video_key,
+)
 from dedup_lib.run_folder import Record, RunFolder, expand_home, is_same_place, resolve_path, write_text_atomically
 from dedup_lib.settings import (
     FLOWS,
@@ -49,12 +75,17 @@ from dedup_lib.settings import (
     ExtractSettings,
     SearchSettings,
     UploadSettings,
+    parse_numbers,
 )
-from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
+from dedup_lib.store import LARGEST_TOP_K, READ_ROWS, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
 from dedup_lib.sweep import describe_sweep, round_thresholds
 from dedup_lib.tables import load_list, save_table
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
+
+MOST_BY_WORDS = 20_000
+"""Videos of the collection whose fingerprints are read for visual words, some 70 kB each; of more, those that vectors
+propose."""
 
 MOST_QUESTIONS = 50
 """Pairs that a person is asked about when fewer are doubtful."""
@@ -310,6 +341,16 @@ class ExtractedList:
     text_duplicates: int
     recipe: Recipe | None
     """None for a list read from a collection: that one says how its vectors were made."""
+    existing: tuple[str, ...] = ()
+    """URLs of videos that were in the collection before, in order. In all that is compared they stand for the rows
+    behind those of the list; `outcomes` holds what is known of them."""
+    ledgers: tuple[Path, ...] = ()
+    """Of earlier runs, which hold their fingerprints."""
+
+    @property
+    def own_rows(self) -> int:
+        """Rows of the list; those from here on are `existing`."""
+        return len(self.frame)
 
     @property
     def name(self) -> str:
@@ -317,16 +358,22 @@ class ExtractedList:
         return self.list_csv.name if self.list_csv is not None else "the collection"
 
     @property
-    def urls(self) -> list[str]:
+    def own_urls(self) -> list[str]:
+        """Of the rows of the list."""
         return list(self.frame[self.url_column])
 
+    @property
+    def urls(self) -> list[str]:
+        """Of all rows, `existing` included."""
+        return [*self.own_urls, *self.existing]
+
     def find_read(self) -> list[str]:
-        """The URLs of the videos that can be compared."""
-        return [url for url in self.urls if outcome_of_row(url, self.outcomes).status == Status.OK]
+        """The URLs of the videos of the list that can be compared."""
+        return [url for url in self.own_urls if outcome_of_row(url, self.outcomes).status == Status.OK]
 
     @property
     def traits(self) -> list[Traits]:
-        """What the choice of a keeper looks at, of every row."""
+        """What the choice of a keeper looks at, of every row, `existing` included."""
         return [Traits.of(outcome_of_row(url, self.outcomes)) for url in self.urls]
 
     @property
@@ -337,7 +384,7 @@ class ExtractedList:
     @property
     def statuses(self) -> dict[Status, int]:
         """How many rows ended in each status."""
-        return count_statuses(self.urls, self.outcomes)
+        return count_statuses(self.own_urls, self.outcomes)
 
 
 def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
@@ -372,6 +419,84 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
     )
 
 
+def add_existing(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> ExtractedList:
+    """The list with those videos of the collection behind its rows that were there before and may be the same as one of
+    it; the list as it is unless `against_existing`.
+
+    These are the videos whose vectors are alike; where pictures decide, all that have a fingerprint besides, as long as
+    they are no more than `MOST_BY_WORDS`, for visual words find copies that vectors do not; and those of an earlier run
+    whose URL the list repeats. Raises as `search_list` does, and RunFolderError for an earlier run without a ledger.
+    """
+    if not settings.against_existing:
+        return listed
+    paths = [resolve_path(name) / run.ledger_path.name for name in settings.existing_runs]
+    for path in paths:
+        if not path.is_file():
+            raise RunFolderError(f"existing_runs names {run.shown(path.parent)}, and no run has left a ledger there")
+    ledgers = (run.ledger_path, *paths)
+    own = set(listed.own_urls)
+    with Store(StoreAddress.find(run)) as store:
+        collection = store.open_collection(settings.collection)
+        plan = _plan_search(collection, listed, settings)
+        before, with_words = _load_before(ledgers, plan.recipe, own)
+        if settings.decide == "cosine" or len(with_words) > MOST_BY_WORDS:
+            with_words = set()
+        held: set[str] = set()
+
+        def stream() -> Iterator[StoredRows]:
+            for rows in collection.stream_rows():
+                held.update(with_words.intersection(rows.urls))
+                yield rows
+
+        near = find_near(
+            _load_table(run, collection, listed),
+            stream(),
+            floor=plan.floor,
+            known={video_key(url) for url in own},
+            max_pairs=settings.max_pairs,
+        )
+    repeated = {url for path in paths for url in _load_read(path, plan.recipe) if url in own}
+    existing = tuple(sorted({*near, *held, *repeated}))
+    known = {url: before.get(url) or Outcome(url=url, status=Status.OK) for url in existing}
+    return replace(listed, existing=existing, outcomes={**known, **listed.outcomes}, ledgers=tuple(paths))
+
+
+def _load_read(path: Path, recipe: Recipe) -> dict[str, Outcome]:
+    """The videos that were read in an earlier run, by URL."""
+    with LedgerView(path) as view:
+        outcomes = view.load_outcomes(recipe.key)
+    return {url: outcome for url, outcome in outcomes.items() if outcome.status == Status.OK}
+
+
+def _load_before(ledgers: Sequence[Path], recipe: Recipe, own: AbstractSet[str]) -> tuple[dict[str, Outcome], set[str]]:
+    """What is known of videos that are not in the list, and which of them have fingerprints."""
+    before: dict[str, Outcome] = {}
+    printed: set[str] = set()
+    for path in ledgers:
+        if not path.is_file():
+            continue
+        with LedgerView(path) as view:
+            kinds = view.load_kinds()
+        found = {url: outcome for url, outcome in _load_read(path, recipe).items() if url not in own}
+        before = found | before
+        printed |= {url for url in found if video_key(url) in kinds}
+    return before, printed
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchDone:
+    """How the vectors were searched for pairs."""
+
+    method: str
+    """exact or ann."""
+    why: str
+    on: str
+    """The device that compared all with all, or the store whose index proposed."""
+    index: str = ""
+    audit: Audit | None = None
+    """How much of what is there the index found; None where all were compared with all."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
     """The numbers that a search is made with, the encoder's own in place of those left empty."""
@@ -385,6 +510,10 @@ class SearchPlan:
     min_coverage: float
     sweep_low: float
     sweep_high: float
+    floor: float
+    """From which cosine on vectors propose pairs."""
+    search: SearchDone | None = None
+    """None before it was done."""
 
     @property
     def parameter(self) -> str:
@@ -435,27 +564,26 @@ def search_list(
     with Store(StoreAddress.find(run)) as store:
         collection = store.open_collection(settings.collection)
         plan = _plan_search(collection, listed, settings)
-        expected = listed.find_read()
-        stored = collection.load_vectors(expected)
-        missing = [url for url in expected if url not in stored]
-        if missing:
-            raise StoreError(
-                f"{len(missing)} of {len(expected)} videos have no vector in the collection {settings.collection!r}, "
-                f"such as {missing[0]}: run 03_extract again (direct flow) or 05_upload (batch flow) first"
-            )
-        by_cosine = settings.decide == "cosine"
-        scored = score_pairs(
-            [stored.get(url) for url in listed.urls],
-            search=collection.search,
-            floor=plan.sweep_low if by_cosine else SWEEP_LOWS[plan.recipe.encoder],
-            top_k=settings.top_k,
-            largest_top_k=LARGEST_TOP_K,
+        table = _load_table(run, collection, listed)
+        proposal, done = _propose(
+            table, collection, listed, settings=settings, floor=plan.floor, store=str(store.address)
         )
-    if by_cosine:
+        plan = replace(plan, search=done)
+    scored = score_pairs(
+        table,
+        proposal,
+        rows=len(listed.urls),
+        floor=plan.floor,
+        max_pairs=settings.max_pairs,
+        own_rows=listed.own_rows,
+    )
+    if settings.decide == "cosine":
         return Weighed.by_cosine(scored), plan
-    with Ledger(run.ledger_path, plan.recipe) as ledger:
-        _check_fingerprints(run, ledger, expected)
-        read = set(expected)
+    with ExitStack() as stack:
+        own = stack.enter_context(Ledger(run.ledger_path, plan.recipe))
+        kind = _check_fingerprints(run, own, listed.find_read())
+        earlier = [stack.enter_context(LedgerView(path)) for path in listed.ledgers]
+        read = set(listed.find_read())
         urls = listed.urls
 
         def expect(total: int) -> None:
@@ -463,9 +591,13 @@ def search_list(
                 bar.total = total
 
         def load(row: int) -> bytes | None:
-            # A video that fails now may have left a fingerprint when it did not.
-            stored = ledger.load_fingerprints([urls[row]]) if urls[row] in read else None
-            return stored[urls[row]][1] if stored else None
+            url = urls[row]
+            if row < listed.own_rows:
+                # A video that fails now may have left a fingerprint when it did not.
+                found = [own.load_fingerprints([url])] if url in read else []
+            else:
+                found = [ledger.load_fingerprints([url]) for ledger in ([] if url in read else [own]) + earlier]
+            return next((one[url][1] for one in found if url in one and one[url][0] == kind), None)
 
         try:
             weighed = weigh_list(
@@ -477,6 +609,8 @@ def search_list(
                 max_candidates=settings.max_candidates,
                 damp_hubs=settings.damp_hubs,
                 choose_knowing=lambda overlaid: keeper.knowing(overlaid).choose,
+                own_rows=listed.own_rows,
+                strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
                 expect=expect,
                 progress=bar.update if bar is not None else lambda count: None,
             )
@@ -485,6 +619,81 @@ def search_list(
                 f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, and {FINGERPRINT_REMEDY}"
             ) from None
     return weighed, plan
+
+
+def _load_table(run: RunFolder, collection: Collection, listed: ExtractedList) -> VectorTable:
+    """The vectors of the list, taken out of the store once. Raises StoreError where some are missing."""
+    rows: dict[str, list[int]] = {}
+    for row, url in enumerate(listed.urls):
+        if outcome_of_row(url, listed.outcomes).status == Status.OK:
+            rows.setdefault(url, []).append(row)
+    wanted = list(rows)
+    missing: list[str] = []
+
+    def load() -> Iterator[tuple[int, VideoVectors]]:
+        for start in range(0, len(wanted), READ_ROWS):
+            urls = wanted[start : start + READ_ROWS]
+            stored = collection.load_vectors(urls)
+            missing.extend(url for url in urls if url not in stored and rows[url][0] < listed.own_rows)
+            for url, vectors in stored.items():
+                for row in rows[url]:
+                    yield row, vectors
+
+    positions = collection.recipe.num_frames if collection.holds_frames else 1
+    table = VectorTable.collect(load(), positions=positions, dimension=collection.facts.dimension, folder=run.path)
+    if missing:
+        raise StoreError(
+            f"{len(missing)} of {len(rows)} videos have no vector in the collection {collection.facts.name!r}, "
+            f"such as {missing[0]}: run 03_extract again (direct flow) or 05_upload (batch flow) first"
+        )
+    return table
+
+
+def _propose(
+    table: VectorTable,
+    collection: Collection,
+    listed: ExtractedList,
+    *,
+    settings: SearchSettings,
+    floor: float,
+    store: str,
+) -> tuple[Proposal, SearchDone]:
+    """The pairs that vectors propose, and how they were searched.
+
+    Raises SettingError when the index found less than `min_recall` of what is there.
+    """
+    method, why = choose_search(settings.search, videos=len(table), width=table.width)
+    # Of more, the pictures are not compared.
+    each = settings.max_candidates if settings.decide == "evidence" and settings.damp_hubs else None
+    if method == "exact":
+        device = find_device(videos=len(table), width=table.width)
+        proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, each=each, device=device)
+        return proposal, SearchDone(method=method, why=why, on=device)
+    collection.ensure_index(settings.index, parse_numbers("index_params", settings.index_params))
+    params = parse_numbers("search_params", settings.search_params)
+    urls = listed.urls
+    proposal = join_by_search(
+        table,
+        partial(collection.search, params=params),
+        floor=floor,
+        top_k=settings.top_k,
+        largest_top_k=LARGEST_TOP_K,
+        max_pairs=settings.max_pairs,
+        each=each,
+        line_of={video_key(urls[row]): line for line, rows in enumerate(table.rows) for row in rows},
+    )
+    audit = audit_proposal(
+        table, proposal, floor=floor, videos=settings.audit_videos, max_pairs=settings.max_pairs, each=each
+    )
+    if audit.recall is not None and audit.recall < settings.min_recall:
+        raise SettingError(
+            "search_params",
+            settings.search_params,
+            f"the index finds {audit.found:,} of the {audit.pairs:,} pairs of {audit.videos:,} videos, "
+            f"{audit.recall:.1%}, and min_recall asks for {settings.min_recall:.1%}. Set the number in search_params "
+            "higher (nprobe, ef), or search: exact",
+        )
+    return proposal, SearchDone(method=method, why=why, on=store, index=settings.index, audit=audit)
 
 
 def _plan_search(collection: Collection, listed: ExtractedList, settings: SearchSettings) -> SearchPlan:
@@ -512,6 +721,7 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
         min_coverage=settings.min_coverage,
         sweep_low=low,
         sweep_high=high,
+        floor=low if settings.decide == "cosine" else SWEEP_LOWS[recipe.encoder],
     )
 
 
@@ -522,8 +732,9 @@ def _find_sweep_low(settings: SearchSettings, recipe: Recipe) -> float:
     return SWEEP_LOWS[recipe.encoder] if settings.decide == "cosine" else LOWEST_DOUBTFUL_AGREEMENT
 
 
-def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> None:
-    """Raises RunFolderError unless all these videos have fingerprints that can be compared."""
+def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> str:
+    """The kind of the fingerprints of these videos; "" of no video. Raises RunFolderError unless all have one that can
+    be compared."""
     kinds = ledger.load_kinds()
     missing = [url for url in urls if video_key(url) not in kinds]
     if missing:
@@ -537,6 +748,7 @@ def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> 
             f"the fingerprints in {run.shown(run.ledger_path)} were made by different settings "
             f"({'; '.join(found)}) and cannot be compared: {FINGERPRINT_REMEDY}"
         )
+    return found[0] if found else ""
 
 
 def find_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> Path:
@@ -594,6 +806,7 @@ def clean_by_evidence(
         why=keeper.why,
         describe=describe,
         described=[name for name in COLUMNS if name != "similarity"],
+        existing=listed.existing,
     )
 
 
@@ -740,6 +953,11 @@ def write_summary(
             "review": len(review),
             "searched_deeper": weighed.searched_deeper,
         },
+        "existing": {
+            "compared": len(listed.existing),
+            "repeated": int(cleaned.duplicates["duplicate_of"].isin(listed.existing).sum()),
+        },
+        "search": asdict(plan.search) if plan.search is not None else None,
         "files": {name: run.shown_in_run(path) for name, path in files.items()},
     }
     with run.locked(SearchSettings.stage):
@@ -767,11 +985,12 @@ def save_sweep(
         weighed,
         thresholds=round_thresholds(plan.sweep_low, plan.sweep_high, threshold=plan.threshold),
         threshold=plan.threshold,
-        num_videos=len(weighed.nearest) - listed.without_vector,
+        num_videos=listed.own_rows - listed.without_vector,
         urls=listed.urls,
         choose=keeper.choose,
         same=same,
         different=different,
+        own_rows=listed.own_rows,
     )
     is_exact = plan.sweep_low == _find_sweep_low(settings, plan.recipe)
     whole = {"parameter": plan.parameter, "measure": plan.measure, "is_exact": is_exact} | found

@@ -48,6 +48,7 @@ def describe_sweep(
     choose: Choose,
     same: Collection[tuple[int, int]],
     different: Collection[tuple[int, int]],
+    own_rows: int | None = None,
 ) -> dict[str, Any]:
     """What each of the `thresholds` (rising, `threshold` among them) would decide, for a JSON file.
 
@@ -59,8 +60,10 @@ def describe_sweep(
     URL of these rows.
     """
     decided = bisect.bisect_left(thresholds, threshold)
-    regrouped = regroup(weighed.pairs, thresholds=thresholds, choose=choose, same=same, different=different)
-    points = count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds)
+    regrouped = regroup(
+        weighed.pairs, thresholds=thresholds, choose=choose, same=same, different=different, crowds=weighed.crowds
+    )
+    points = count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, own_rows=own_rows)
     moving = sorted(
         (one for one in regrouped if len(one.steps) > 1),
         key=lambda one: min(abs(start - decided) for start, _ in one.steps[1:]),
@@ -109,7 +112,7 @@ def _rule_of(weighed: Weighed, kept: int, copy: int) -> Rule:
     evidence = weighed.about(kept, copy)
     if evidence is not None:
         return evidence.best[0]
-    return Rule.COSINE if copy in weighed.neighbours_of.get(kept, {}) else Rule.PERSON
+    return Rule.COSINE if weighed.similarity_of(kept, copy) is not None else Rule.PERSON
 
 
 def _grouping(groups: Sequence[Group]) -> Grouping:

@@ -174,10 +174,13 @@ def jupyterlab(project: Path, environment: Mapping[str, str]) -> Iterator[Callab
     """JupyterLab over a folder, without the settings of the person who runs this; gives what makes a path of a file
     in it the address that opens it."""
     port, token = find_free_port(), secrets.token_hex(8)
+    # Without the question for news, which would cover a part of the page.
+    quiet = project / "jupyter" / "CONFIG" / "labconfig" / "page_config.json"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}')
     own = {f"JUPYTER_{kind}_DIR": str(project / "jupyter" / kind) for kind in ("CONFIG", "DATA", "RUNTIME")}
     options = [f"--ServerApp.port={port}", "--ServerApp.port_retries=0", "--ServerApp.ip=127.0.0.1", "--no-browser"]
-    # Without the question for news, which would cover a part of the page.
-    options += [f"--IdentityProvider.token={token}", "--allow-root", "--LabApp.news_url=None"]
+    options += [f"--IdentityProvider.token={token}", "--allow-root"]
     with serving("jupyterlab", *options, cwd=project, environment={**environment, **own}, says="is running at"):
         yield lambda path: f"http://127.0.0.1:{port}/lab/tree/{path}?token={token}"
 

@@ -222,6 +222,7 @@ def make_run(
         min_coverage=0.5,
         sweep_low=0.15,
         sweep_high=1.0,
+        floor=0.15,
     )
     weighed = make_weighed(generator, sizes, count=len(urls), by_cosine=by_cosine)
     keeper = KeeperPolicy(name="best", traits=listed.traits).knowing(weighed.overlaid)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from dedup_lib.decide import group_copies, score_pairs
@@ -16,8 +15,9 @@ from dedup_lib.encoders import DEFAULT_THRESHOLDS, PdqEncoder
 from dedup_lib.extract import ExtractReport, JobSink, extract_videos
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.jobs import load_jobs
+from dedup_lib.joins import VectorTable, join_exactly
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import Hit, Recipe, Scan, Status, Vectors, VideoVectors
+from dedup_lib.records import Recipe, Scan, Status, VideoVectors
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 
@@ -86,21 +86,14 @@ def test_blank_clips_are_featureless(corpus: Corpus) -> None:
     assert not {url for _, url in corpus.rows("featureless")} & corpus.vectors.keys()
 
 
-def test_no_two_unlike_clips_are_taken_for_copies(corpus: Corpus) -> None:
+def test_no_two_unlike_clips_are_taken_for_copies(corpus: Corpus, tmp_path: Path) -> None:
     videos = [corpus.vectors.get(url) for url in corpus.urls]
-    owners = [video.key for video in videos if video for _ in video.positions]
-    stored = np.concatenate([video.vectors for video in videos if video])
-
-    def search(vectors: Vectors, limit: int) -> list[list[Hit]]:
-        cosines = vectors @ stored.T
-        best = np.argsort(-cosines, axis=1, kind="stable")[:, :limit]
-        return [
-            [Hit(video=owners[place], cosine=float(row[place])) for place in places]
-            for row, places in zip(cosines, best, strict=True)
-        ]
-
+    table = VectorTable.collect(
+        ((row, video) for row, video in enumerate(videos) if video), positions=3, dimension=256, folder=tmp_path
+    )
     threshold = DEFAULT_THRESHOLDS["pdq"]
-    scored = score_pairs(videos, search=search, floor=threshold, top_k=16, largest_top_k=512)
+    proposal = join_exactly(table, floor=threshold, max_pairs=10_000)
+    scored = score_pairs(table, proposal, rows=len(videos), floor=threshold, max_pairs=10_000)
     groups = group_copies(scored.pairs, threshold=threshold)
     roles = [label["role"] for label in corpus.labels]
     names = [label["group"] or label["file"] for label in corpus.labels]

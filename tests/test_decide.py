@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations, product
 from random import Random
@@ -15,177 +14,14 @@ from hypothesis import strategies as st
 
 from dedup_lib.decide import (
     Choose,
-    Scored,
-    Search,
     borderline_pairs,
     group_copies,
     is_match,
     regroup,
-    score_pairs,
     sweep_thresholds,
-    video_similarity,
 )
 from dedup_lib.errors import ListError
-from dedup_lib.records import Hit, Pair, Vectors, VideoVectors
-from dedup_lib.vectors import normalise_rows
-
-Videos = list[VideoVectors | None]
-ALL = 16_384
-
-
-def search_in(videos: Sequence[VideoVectors | None]) -> Search:
-    """What a store does: the nearest rows of the stored videos, each URL stored once."""
-    stored = {video.key: video for video in videos if video is not None}
-    keys = [key for key, video in stored.items() for _ in video.positions]
-    rows = np.concatenate([video.vectors for video in stored.values()]) if stored else np.zeros((0, 1))
-
-    def search(vectors: Vectors, limit: int) -> list[list[Hit]]:
-        cosines = vectors @ rows.T
-        order = np.argsort(-cosines, axis=1, kind="stable")[:, :limit]
-        return [
-            [Hit(video=keys[column], cosine=float(cosines[row, column])) for column in columns]
-            for row, columns in enumerate(order)
-        ]
-
-    return search
-
-
-def score(videos: Videos, *, floor: float, top_k: int = 50, largest_top_k: int = ALL) -> Scored:
-    return score_pairs(videos, search=search_in(videos), floor=floor, top_k=top_k, largest_top_k=largest_top_k)
-
-
-def compare_all(videos: Videos, floor: float) -> tuple[Pair, ...]:
-    found = []
-    for first, second in combinations(range(len(videos)), 2):
-        left, right = videos[first], videos[second]
-        if left is not None and right is not None:
-            similarity = video_similarity(left, right)
-            if similarity >= floor:
-                found.append(Pair(first=first, second=second, similarity=similarity))
-    return tuple(found)
-
-
-def video(url: str, rows: object, positions: Sequence[int] | None = None) -> VideoVectors:
-    vectors = normalise_rows(np.asarray(rows, dtype=float))
-    return VideoVectors(url=url, vectors=vectors, positions=tuple(positions or range(len(vectors))))
-
-
-@st.composite
-def lists_of_videos(draw: st.DrawFn, *, most_frames: int = 3) -> Videos:
-    """Videos in a few clusters, some without a vector, some URLs twice, some positions missing."""
-    random = np.random.default_rng(draw(st.integers(0, 10_000)))
-    centres = random.normal(size=(3, most_frames, 4))
-    noise = draw(st.sampled_from([0.0, 0.01, 0.3]))
-    videos: Videos = []
-    for n in range(draw(st.integers(0, 14))):
-        kind = draw(st.sampled_from(["new", "new", "new", "repeated", "none"]))
-        if kind == "none":
-            videos.append(None)
-        elif kind == "repeated" and (present := [v for v in videos if v is not None]):
-            videos.append(present[draw(st.integers(0, len(present) - 1))])
-        else:
-            positions = sorted(draw(st.sets(st.integers(0, most_frames - 1), min_size=1)))
-            rows = centres[draw(st.integers(0, 2)), positions]
-            videos.append(video(f"https://h/{n}", rows + noise * random.normal(size=rows.shape), positions))
-    return videos
-
-
-# Similarity
-
-
-@pytest.mark.parametrize(
-    ("similarity", "threshold", "expected"), [(0.95, 0.95, True), (0.9499999, 0.95, False), (-0.2, -0.2, True)]
-)
-def test_a_match_is_at_the_threshold_or_above(similarity: float, threshold: float, expected: bool) -> None:
-    assert is_match(similarity, threshold) is expected
-
-
-def test_similarity_is_the_mean_over_positions() -> None:
-    first = video("a", [[1, 0], [1, 0], [1, 0]])
-    assert video_similarity(first, first) == 1
-    assert video_similarity(first, video("b", [[1, 0], [0, 1], [-1, 0]])) == 0
-    assert video_similarity(first, video("b", [[1, 0], [1, 0], [0, 1]])) == pytest.approx(2 / 3, abs=1e-6)
-
-
-def test_a_position_that_one_lacks_counts_as_nothing() -> None:
-    whole = video("a", [[1, 0], [1, 0], [1, 0]])
-    assert video_similarity(whole, video("b", [[1, 0]], [1])) == pytest.approx(1 / 3, abs=1e-6)
-    assert video_similarity(video("b", [[1, 0], [1, 0]], [0, 2]), whole) == pytest.approx(2 / 3, abs=1e-6)
-    assert video_similarity(video("a", [[1, 0]], [0]), video("b", [[1, 0]], [1])) == 0, "no position in common"
-    assert video_similarity(video("a", [[1, 0]], [3]), video("b", [[1, 0]], [3])) == 1
-
-
-@given(videos=lists_of_videos())
-def test_similarity_has_no_direction(videos: Videos) -> None:
-    present = [v for v in videos if v is not None]
-    for left, right in combinations(present, 2):
-        assert -1 <= video_similarity(left, right) == video_similarity(right, left) <= 1
-    assert all(video_similarity(v, v) == 1 for v in present)
-
-
-# Pairs
-
-floors = st.sampled_from([0.01, 0.3, 0.5, 0.8, 0.95, 0.999, 1.0])
-
-
-@given(videos=lists_of_videos(), floor=floors, top_k=st.integers(2, 6), more=st.integers(0, 30))
-def test_pairs_are_those_of_brute_force(videos: Videos, floor: float, top_k: int, more: int) -> None:
-    scored = score(videos, floor=floor, top_k=top_k, largest_top_k=top_k + more)
-    assert scored.pairs == compare_all(videos, floor)
-    assert scored.floor == floor
-    np.testing.assert_array_equal(scored.similarities, [pair.similarity for pair in scored.pairs])
-
-
-@given(videos=lists_of_videos(most_frames=1), floor=st.sampled_from([-1.0, -0.3, 0.0, 0.9]), top_k=st.integers(2, 5))
-def test_one_row_a_video_is_compared_at_any_floor(videos: Videos, floor: float, top_k: int) -> None:
-    scored = score(videos, floor=floor, top_k=top_k)
-    assert scored.pairs == compare_all(videos, floor)
-    every = compare_all(videos, -1)
-    for row, nearest in enumerate(scored.nearest):
-        others = [pair.similarity for pair in every if row in (pair.first, pair.second)]
-        np.testing.assert_array_equal(nearest, max(others) if others else np.nan)
-
-
-def test_a_group_larger_than_every_limit_is_not_cut() -> None:
-    videos: Videos = [video(f"https://h/{n}", [[1, 0.001 * n], [0, 1]]) for n in range(40)]
-    scored = score(videos, floor=0.9, top_k=2, largest_top_k=16)
-    assert len(scored.pairs) == 40 * 39 / 2
-    assert scored.searched_deeper > 0
-    (group,) = group_copies(scored.pairs, threshold=0.9)
-    assert (group.kept, group.copies) == (0, tuple(range(1, 40)))
-    assert score(videos, floor=0.9, top_k=ALL).searched_deeper == 0
-
-
-def test_videos_of_other_lists_take_no_place() -> None:
-    """A collection may hold more than the list; its rows push those of the list down."""
-    strangers = [video(f"https://other/{n}", [[1, 0.0001 * n]]) for n in range(30)]
-    videos: Videos = [video("https://h/a", [[1, 0]]), None, video("https://h/b", [[1, 0.01]])]
-    scored = score_pairs(videos, search=search_in([*strangers, *videos]), floor=0.9, top_k=2, largest_top_k=8)
-    assert [(pair.first, pair.second) for pair in scored.pairs] == [(0, 2)]
-    assert np.isnan(scored.nearest[1])
-
-
-def test_a_repeated_url_is_a_pair_of_its_own() -> None:
-    one, other = video("a", [[1, 0]]), video("b", [[0, 1]])
-    scored = score([one, other, one, None, one], floor=0.5, top_k=2)
-    assert [(p.first, p.second, p.similarity) for p in scored.pairs] == [(0, 2, 1.0), (0, 4, 1.0), (2, 4, 1.0)]
-
-
-@pytest.mark.parametrize("videos", [[], [None], [None, None], [video("a", [[1, 0]])]])
-def test_nothing_to_compare(videos: Videos) -> None:
-    scored = score(videos, floor=0.5)
-    assert (scored.pairs, scored.searched_deeper) == ((), 0)
-    assert scored.nearest.shape == (len(videos),)
-    assert np.isnan(scored.nearest).all()
-    assert scored.similarities.shape == (0,)
-
-
-def test_how_near_the_nearest_is_below_the_floor_too() -> None:
-    videos: Videos = [video("a", [[1, 0]]), video("b", [[1, 1]]), video("c", [[-1, 0.1]])]
-    scored = score(videos, floor=0.99, top_k=2)
-    assert scored.pairs == ()
-    np.testing.assert_allclose(scored.nearest, [0.5**0.5, 0.5**0.5, -0.633238], atol=1e-5)
-
+from dedup_lib.records import Pair
 
 # Groups
 

@@ -385,9 +385,13 @@ def test_colours_can_be_chosen_and_are_kept(visit: Visit, made: MadeRun) -> None
     assert visit.page.evaluate(look) != light
     visit.page.reload()
     assert button.inner_text() == "Colours: dark"
-    visit.page.emulate_media(media="print")
-    assert visit.page.evaluate(look) == "rgb(255, 255, 255)"
-    assert not button.is_visible()
+    for theme in ("dark", "as the system"):
+        assert button.inner_text() == f"Colours: {theme}"
+        visit.page.emulate_media(media="print", color_scheme="dark")
+        assert visit.page.evaluate(look) == "rgb(255, 255, 255)", "paper is white"
+        assert not button.is_visible()
+        visit.page.emulate_media(media="screen")
+        button.click()
 
 
 def test_a_run_of_thousands_of_groups_is_shared_out(

@@ -23,6 +23,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "run_dir": "outputs/x",
         "action": "list",
         "collection": "",
+        "new_name": "d",
         "schema": "video_frames",
         "encoder": "pdq",
         "model": "",
@@ -80,7 +81,16 @@ GOOD: dict[str, dict[str, Any]] = {
         "min_coverage": 0.5,
         "excerpts": "remove",
         "cosine_thresh": None,
+        "against_existing": False,
+        "existing_runs": [],
+        "search": "auto",
+        "max_pairs": 1000,
+        "index": "IVF_FLAT",
+        "index_params": ["nlist:128"],
+        "search_params": ["nprobe:32"],
         "top_k": 50,
+        "audit_videos": 100,
+        "min_recall": 0.99,
         "max_candidates": 20,
         "damp_hubs": True,
         "keep": "best",
@@ -229,6 +239,9 @@ def test_rules_between_parameters() -> None:
         with pytest.raises(SettingError, match=rf"sweep_low = 0\.9 .* below sweep_high = {high}"):
             make("06_search_and_clean", sweep_low=low, sweep_high=high)
     assert isinstance(make("06_search_and_clean", sweep_low=0.8, sweep_high=0.9), SearchSettings)
+    for given in (["nprobe"], ["nprobe:x"], ["n probe:1"], ["nprobe:-1"], ["nlist:128", ":"]):
+        with pytest.raises(SettingError, match=r"search_params = .* is no name:number, such as nlist:128"):
+            make("06_search_and_clean", search_params=given)
     for action in ("create", "drop"):
         with pytest.raises(SettingError, match=f"collection = '' .* {action} needs the name"):
             make("00_collections", action=action)

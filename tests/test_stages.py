@@ -24,6 +24,7 @@ from dedup_lib.evidence import COLUMNS, LOWEST_DOUBTFUL_AGREEMENT, Verdict
 from dedup_lib.jobs import job_dir, save_job
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
+from dedup_lib.memory import Decision, DecisionFile
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Status, Vectors, VideoVectors
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.settings import (
@@ -38,6 +39,7 @@ from dedup_lib.settings import (
 from dedup_lib.stages import (
     ExtractedList,
     ListSource,
+    add_existing,
     clean_by_evidence,
     find_decisions,
     find_first_list,
@@ -134,7 +136,16 @@ def search_settings(**changes: Any) -> SearchSettings:
         "min_coverage": 0.5,
         "excerpts": "remove",
         "cosine_thresh": 0.9,
+        "against_existing": False,
+        "existing_runs": [],
+        "search": "auto",
+        "max_pairs": 10_000,
+        "index": "IVF_FLAT",
+        "index_params": ["nlist:128"],
+        "search_params": ["nprobe:128"],
         "top_k": 2,
+        "audit_videos": 100,
+        "min_recall": 0.99,
         "max_candidates": 20,
         "damp_hubs": True,
         "keep": "first_seen",
@@ -405,11 +416,61 @@ def test_without_extract_the_list_is_what_the_collection_holds(run: RunFolder) -
 def test_a_search_compares_the_list_and_nothing_else(run: RunFolder) -> None:
     strangers = [copy_of(f"https://other/{n}") for n in range(9)]
     fill(run, [*STORED, *strangers])
-    scored, plan = search_list(run, extracted(run), settings=search_settings())
-    assert [(p.first, p.second, p.similarity) for p in scored.pairs if p.similarity >= 0.9] == [(1, 4, 1.0)]
-    assert scored.searched_deeper > 0
+    for search in ("exact", "ann"):
+        scored, plan = search_list(run, extracted(run), settings=search_settings(search=search))
+        assert [(p.first, p.second, p.similarity) for p in scored.pairs if p.similarity >= 0.9] == [(1, 4, 1.0)]
+        assert (scored.searched_deeper > 0) == (search == "ann")
+        assert plan.search is not None and plan.search.method == search
     assert scored.floor == plan.sweep_low == SWEEP_LOWS["pdq"]
     np.testing.assert_array_equal(np.isnan(scored.nearest), [False, False, True, False, False, True])
+
+
+def clustered(count: int) -> list[VideoVectors]:
+    """Videos of three frames, five alike each time, as many as fill the lists of an index."""
+    random = np.random.default_rng(0)
+    centres = np.repeat(random.normal(size=(count // 5, 3, WIDTH)), 5, axis=0)
+    rows = centres + 0.35 * random.normal(size=centres.shape)
+    return [
+        VideoVectors(url=f"https://h/{n}", vectors=normalise_rows(frames), positions=(0, 1, 2))
+        for n, frames in enumerate(rows)
+    ]
+
+
+def test_an_index_is_audited_and_a_poor_one_ends_the_run(run: RunFolder) -> None:
+    fill(run, clustered(800))
+    listed = load_extracted_list(run, collection="videos")
+    exact, plan = search_list(run, listed, settings=search_settings(search="exact", sweep_low=0.8))
+    assert plan.search is not None and (plan.search.on, plan.search.audit) == ("cpu", None)
+    thorough = search_settings(
+        search="ann", index="HNSW", index_params=["M:16"], search_params=["ef:400"], top_k=50, sweep_low=0.8
+    )
+    found, plan = search_list(run, listed, settings=thorough)
+    assert plan.search is not None and plan.search.index == "HNSW" and "Milvus Lite" in plan.search.on
+    assert plan.search.audit is not None and plan.search.audit.recall is not None
+    assert plan.search.audit.videos == 100 and plan.search.audit.recall >= 0.99
+    assert len(found.pairs) >= 0.99 * len(exact.pairs) > 500
+    poor = search_settings(
+        search="ann", index_params=["nlist:512"], search_params=["nprobe:1"], top_k=50, sweep_low=0.8
+    )
+    with pytest.raises(
+        SettingError, match=r"search_params = \['nprobe:1'\] .*the index finds .* min_recall asks for 99"
+    ) as told:
+        search_list(run, listed, settings=poor)
+    assert "higher (nprobe, ef), or search: exact" in str(told.value)
+    _, plan = search_list(run, listed, settings=replace(poor, min_recall=0.0))
+    assert plan.search is not None and plan.search.audit is not None and plan.search.audit.recall is not None
+    assert 0 < plan.search.audit.recall < 0.99
+
+
+def test_an_index_that_the_store_does_not_have_changes_nothing(run: RunFolder) -> None:
+    fill(run, clustered(10))
+    listed = load_extracted_list(run, collection="videos")
+    unknown = search_settings(search="ann", index="NOSUCH", index_params=[])
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"cannot index videos by NOSUCH in Milvus Lite.*unknown index_type"):
+            search_list(run, listed, settings=unknown)
+    scored, _ = search_list(run, listed, settings=search_settings(search="ann"))
+    assert len(scored.pairs) >= 10
 
 
 def test_numbers_left_empty_are_the_encoders_own(run: RunFolder) -> None:
@@ -467,6 +528,82 @@ def seen(run: RunFolder, **frames: Sequence[Frames]) -> ExtractedList:
     )
     print_all(run, {URLS[int(name[-1])]: of for name, of in frames.items()})
     return listed
+
+
+# Against what was there before
+
+
+def search_both(run: RunFolder, **changes: Any) -> tuple[ExtractedList, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """The list with what was there before, duplicates.csv and review.csv, and the summary, as 06 makes them."""
+    settings = search_settings(against_existing=True, keep="best", **changes)
+    listed = add_existing(run, extracted(run), settings=settings)
+    keeper = KeeperPolicy(name=settings.keep, traits=listed.traits, own_rows=listed.own_rows)
+    weighed, plan = search_list(run, listed, settings=settings, keeper=keeper)
+    same, different = load_row_decisions(run, listed, settings=settings)
+    groups = group_copies(
+        weighed.pairs,
+        threshold=plan.threshold,
+        choose=keeper.choose,
+        same=same,
+        different=different,
+        crowds=weighed.crowds,
+    )
+    cleaned = clean_by_evidence(listed, groups=groups, weighed=weighed, plan=plan, keeper=keeper, auto_clean=True)
+    review = list_doubtful(listed, groups=groups, weighed=weighed, plan=plan, decided=same | different)
+    files = save_outputs(run, listed, cleaned, review=review, settings=settings)
+    summary = write_summary(
+        run,
+        listed=listed,
+        cleaned=cleaned,
+        groups=groups,
+        weighed=weighed,
+        plan=plan,
+        keep=settings.keep,
+        review=review,
+        files=files,
+    )
+    return listed, cleaned.duplicates, review, summary
+
+
+def test_a_new_list_is_compared_with_what_the_collection_holds(run: RunFolder) -> None:
+    old = [copy_of("https://old/1"), video_of("https://old/2", 50), video_of("https://old/3", 51)]
+    fill(run, [*STORED, *old])
+    listed, duplicates, _, summary = search_both(run)
+    assert (listed.existing, listed.own_rows, listed.urls) == (("https://old/1",), 6, [*URLS, "https://old/1"])
+    assert list(duplicates["url"]) == [URLS[1], URLS[4]], "two of the list, and none of those from before"
+    assert set(duplicates["duplicate_of"]) == {"https://old/1"}
+    assert set(duplicates["kept_because"]) == {"in the collection before"}
+    assert (summary["rows"]["input"], summary["rows"]["final"], summary["rows"]["duplicates"]) == (6, 2, 2)
+    assert summary["existing"] == {"compared": 1, "repeated": 2}
+    assert summary["statuses"] == {"ok": 4, "timeout": 1, "pending": 1}
+    DecisionFile(run.path.parent / "decisions.csv").decide(URLS[1], "https://old/1", Decision.DIFFERENT)
+    _, duplicates, _, summary = search_both(run)
+    assert list(zip(duplicates["url"], duplicates["duplicate_of"], strict=True)) == [(URLS[4], "https://old/1")]
+    listed = add_existing(run, extracted(run), settings=search_settings())
+    assert listed.existing == (), "only where it is asked for"
+
+
+def test_old_videos_are_told_by_the_pictures_of_the_runs_that_read_them(run: RunFolder) -> None:
+    """One was read here, one in an earlier run, of one no pictures are left, and the URL of one comes again."""
+    listed = seen(run)
+    here, before, lost = "https://old/here", "https://old/before", "https://old/lost"
+    fill(run, [video_of(here, 60), video_of(before, 61), replace(VIDEOS[0], url=lost)])
+    earlier = RunFolder("outputs/earlier")
+    for folder, frames in ((run, {here: FRAMES[0]}), (earlier, {before: SMALLER, URLS[3]: FRAMES[2]})):
+        with Ledger(folder.ledger_path, RECIPE) as ledger:
+            ledger.record(Outcome(url=url, status=Status.OK, duration_s=10) for url in frames)
+        print_all(folder, frames)
+    listed, duplicates, review, summary = search_both(run, decide="evidence", existing_runs=["outputs/earlier"])
+    assert listed.existing == (URLS[3], before, here, lost)
+    found = dict(zip(duplicates["url"], duplicates["duplicate_of"], strict=True))
+    assert found == {URLS[0]: here, URLS[1]: before, URLS[3]: URLS[3], URLS[4]: before}
+    assert set(duplicates["rule"]) <= {"identical pictures", "pictures agree"}
+    assert summary["existing"] == {"compared": 4, "repeated": 4}
+    assert list(zip(review["first_url"], review["second_url"], review["rule"], strict=True)) == [
+        (URLS[0], lost, "cosine")
+    ]
+    with pytest.raises(RunFolderError, match="existing_runs names outputs/none, and no run has left a ledger there"):
+        search_both(run, decide="evidence", existing_runs=["outputs/none"])
 
 
 def test_pictures_decide(run: RunFolder) -> None:

@@ -426,6 +426,31 @@ def test_an_empty_collection_has_no_neighbours(make: Make) -> None:
     assert collection.search(unit_rows(0), 5) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "params", "asked"),
+    [
+        ("IVF_FLAT", {"nlist": 4}, {"nprobe": 4}),
+        ("HNSW", {"M": 8, "efConstruction": 64}, {"ef": 300}),
+    ],
+)
+def test_an_index_is_made_as_asked(
+    store: Store, name: str, make: Make, kind: str, params: dict[str, int], asked: dict[str, int]
+) -> None:
+    rows = unit_rows(300)
+    collection = make(Pooling.FIRST)
+    collection.upsert([VideoVectors(url=f"u{n}", vectors=row[None], positions=(0,)) for n, row in enumerate(rows)])
+    for _ in range(2):
+        collection.ensure_index(kind, params)
+        held = store._client.describe_index(name, "vector")
+        assert held["index_type"] == kind
+        assert {key: int((held.get("params") or held)[key]) for key in params} == params
+        for (hit,), number in zip(collection.search(rows[:20], 1, params=asked), range(20), strict=True):
+            assert hit.video == video_key(f"u{number}")
+    with pytest.raises(StoreError, match=f"cannot index {name} by NOSUCH in"):
+        collection.ensure_index("NOSUCH", {})
+    assert [hits[0].video for hits in collection.search(rows[:2], 1)] == [video_key("u0"), video_key("u1")]
+
+
 # The file
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import Visit, jupyterlab, open_browser, open_visit, run_all, serving  # noqa: E402
-from playwright.sync_api import Browser  # noqa: E402
+from playwright.sync_api import Browser, Locator  # noqa: E402
 
 from dedup_lib.progress import State, read_progress  # noqa: E402
 from dedup_lib.run_folder import RunFolder  # noqa: E402
@@ -56,7 +56,7 @@ def main() -> None:
             with jupyterlab(project, environment) as address, page(browser, height=1000) as visit:
                 visit.page.goto(address("notebooks/06_search_and_clean.ipynb"))
                 run_all(visit.page)
-                show(visit, "videos kept", "Try other thresholds")
+                show(visit, visit.page.get_by_text("videos kept"), block="center")
                 save(visit.page.screenshot(), "lab")
             words = ("dedup_lib", "app", "demo", "--no-browser")
             with (
@@ -64,7 +64,7 @@ def main() -> None:
                 page(browser, height=1000) as visit,
             ):
                 visit.page.goto(said[1])
-                show(visit, "decided", "Ask a person")
+                show(visit, visit.page.get_by_role("heading", name="Ask a person"), block="start")
                 save(visit.page.screenshot(), "app")
 
 
@@ -98,11 +98,13 @@ def draw_terminal(shown: RenderableType) -> str:
     return re.sub(r"@font-face\s*{.*?}", "", drawn, flags=re.DOTALL)
 
 
-def show(visit: Visit, until: str, heading: str) -> None:
-    """Wait until a text is there, and bring a heading to the top."""
-    visit.page.get_by_text(until).first.wait_for(timeout=120_000)
-    visit.page.get_by_role("heading", name=heading).evaluate("heading => heading.scrollIntoView()")
-    visit.page.wait_for_timeout(1000)
+def show(visit: Visit, what: Locator, *, block: str) -> None:
+    """Wait until all of 06 is there, and bring a part of it to the `start` or `center` of the window."""
+    visit.page.get_by_text("rows in, ").first.wait_for(timeout=120_000)
+    for _ in range(3):
+        # What comes into sight is laid out anew.
+        what.first.evaluate("(shown, block) => shown.scrollIntoView({block})", block)
+        visit.page.wait_for_timeout(1000)
 
 
 def save(png: bytes, name: str) -> None:

@@ -164,7 +164,7 @@
       const [key, url] = sweep.videos[row];
       const source = pictures.get(key) || sweep.pictures[row];
       const image = source
-        ? make("img", { class: "frames", src: source, alt: `Sampled frames of ${url}`, loading: "lazy" })
+        ? make("img", { class: "frames", src: source, alt: `Sampled frames of ${url}` })
         : make("span", { class: "nopicture" }, "no picture");
       const badge = make("span", { class: "badge" }, make("span", { class: `dot ${role[1]}` }), role[0]);
       const text = make("div", {}, make("p", {}, badge, make("bdi", {}, url)), make("p", { class: "soft" }, words));

@@ -1,0 +1,440 @@
+"""What it costs to find every pair of a list whose vectors are alike, and how that grows.
+
+    python benchmarks/search.py --help
+
+Vectors are made up: clusters of videos that are somewhat alike, and known copies. Each way of searching runs in a
+process of its own, so that its peak of memory is its own. Ways that would take hours are given a sample of the rows,
+and their seconds are multiplied up: such figures are marked `extrapolated`.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from dedup_lib.joins import (
+    BLOCK_LINES,
+    Proposal,
+    VectorTable,
+    audit_proposal,
+    find_near,
+    join_by_search,
+    join_exactly,
+)
+from dedup_lib.records import Pooling, Recipe, StoredRows, Vectors, VideoVectors, video_key
+from dedup_lib.run_folder import write_text_atomically
+from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, Store, StoreAddress
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPE = Recipe(encoder="clip", model="made up", num_frames=1, frame_span="first")
+FLOOR = 0.85
+DIMENSION = 512
+COPY_EVERY = 20
+MOST_PAIRS = 50_000_000
+SAMPLE = 2_000
+"""Rows of which the extrapolated ways are asked."""
+MOST_FAISS_ROWS = 90_000
+"""In larger lists FAISS's flat index is asked for a sample."""
+MOST_LITE_ROWS = 10_000
+"""Likewise Milvus Lite, whose lists are not asked for again then."""
+
+console = Console(highlight=False)
+
+
+def make_vectors(rows: int, path: Path) -> None:
+    """Write unit vectors, float32 (rows, 512). They lie in 16 directions, so that they crowd as those of pictures do:
+    clusters of 1 to 39 that are around 0.84 alike, and every twentieth row a copy of the one before."""
+    random = np.random.default_rng(0)
+    written = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, DIMENSION))
+    directions = random.normal(size=(16, DIMENSION)).astype(np.float32) / 4
+    start = 0
+    while start < rows:
+        sizes = random.integers(1, 40, size=500)
+        centres = np.repeat(random.normal(size=(500, 16)), sizes, axis=0)
+        made = (centres + 0.44 * random.normal(size=centres.shape)).astype(np.float32) @ directions
+        copies = np.arange(COPY_EVERY - 1, len(made), COPY_EVERY)
+        made[copies] = made[copies - 1] + 0.1 * random.normal(size=(len(copies), DIMENSION))
+        made /= np.linalg.norm(made, axis=1, keepdims=True)
+        end = min(rows, start + len(made))
+        written[start:end] = made[: end - start]
+        start = end
+    written.flush()
+
+
+def load(path: Path) -> Vectors:
+    """Vectors on disk, float32 (rows, 512)."""
+    return np.asarray(np.load(path, mmap_mode="r"))
+
+
+def make_table(path: Path, folder: Path) -> VectorTable:
+    """The table of these vectors, each a video of its own."""
+    vectors = load(path)
+    videos = (
+        (row, VideoVectors(url=str(row), vectors=vectors[row : row + 1], positions=(0,))) for row in range(len(vectors))
+    )
+    return VectorTable.collect(videos, positions=1, dimension=DIMENSION, folder=folder)
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds that some work takes, and its result."""
+    start_s = time.perf_counter()
+    result = work()
+    return round(time.perf_counter() - start_s, 2), result
+
+
+def timed_join(work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """The same, with the seconds of all processors together: these say more where others work beside it."""
+    start_s = time.process_time()
+    join_s, result = timed(work)
+    return {"join_s": join_s, "join_cpu_s": round(time.process_time() - start_s, 2)}, result
+
+
+# Ways. Each takes the path of the vectors and a folder, and gives its figures.
+
+
+def multiply_bare(path: Path, folder: Path) -> dict[str, Any]:
+    """The products alone, half of all with all, of vectors in memory: no threshold, no pairs."""
+    vectors = np.array(load(path))
+    product = np.empty((BLOCK_LINES, BLOCK_LINES), np.float32)
+
+    def multiply() -> None:
+        for top in range(0, len(vectors), BLOCK_LINES):
+            left = vectors[top : top + BLOCK_LINES]
+            for start in range(top, len(vectors), BLOCK_LINES):
+                right = vectors[start : start + BLOCK_LINES]
+                np.matmul(left, right.T, out=product[: len(left), : len(right)])
+
+    return timed_join(multiply)[0]
+
+
+def join_all(path: Path, folder: Path) -> dict[str, Any]:
+    """As 06_search_and_clean does it."""
+    collect_s, table = timed(lambda: make_table(path, folder))
+    join, proposal = timed_join(lambda: join_exactly(table, floor=FLOOR, max_pairs=MOST_PAIRS))
+    score_s, similarities = timed(lambda: table.compare(proposal.first, proposal.second))
+    true = similarities >= FLOOR
+    codes = proposal.first[true] * len(table) + proposal.second[true]
+    np.save(pairs_path(path), codes)
+    copies = np.arange(COPY_EVERY - 1, min(500, len(table)), COPY_EVERY)
+    found = np.isin((copies - 1) * len(table) + copies, codes)
+    return {
+        "collect_s": collect_s,
+        **join,
+        "score_s": score_s,
+        "pairs": len(codes),
+        "copies_found": float(found.mean()),
+        **recall_of(path, codes),
+    }
+
+
+def faiss_flat(path: Path, folder: Path) -> dict[str, Any]:
+    """FAISS's range search, by brute force."""
+    import faiss
+
+    vectors = np.array(load(path))
+    asked = np.arange(len(vectors)) if len(vectors) <= MOST_FAISS_ROWS else sample_rows(len(vectors))
+    index_s, index = timed(lambda: faiss.IndexFlatIP(DIMENSION))
+    add_s, _ = timed(lambda: index.add(vectors))
+    return {"index_s": index_s + add_s, **range_search(path, index, vectors, asked)}
+
+
+def faiss_ivf(path: Path, folder: Path) -> dict[str, Any]:
+    """FAISS's range search in an inverted file, learned from some of the vectors."""
+    import faiss
+
+    vectors = np.array(load(path))
+    lists = int(4 * np.sqrt(len(vectors)))
+    index = faiss.IndexIVFFlat(faiss.IndexFlatIP(DIMENSION), DIMENSION, lists, faiss.METRIC_INNER_PRODUCT)
+    index.nprobe = 16
+    learn = vectors[np.random.default_rng(0).choice(len(vectors), min(len(vectors), 40 * lists), replace=False)]
+    index_s, _ = timed(lambda: (index.train(learn), index.add(vectors)))
+    asked = np.arange(len(vectors)) if len(vectors) <= MOST_FAISS_ROWS else sample_rows(len(vectors))
+    return {"index": f"nlist {lists}, nprobe 16", "index_s": index_s, **range_search(path, index, vectors, asked)}
+
+
+def range_search(path: Path, index: Any, vectors: Vectors, asked: NDArray[np.int64]) -> dict[str, Any]:
+    """Ask an index of FAISS for all neighbours of these rows from the floor on."""
+    codes = []
+
+    def search() -> None:
+        for start in range(0, len(asked), 1000):
+            rows = asked[start : start + 1000]
+            limits, _, found = index.range_search(vectors[rows], FLOOR)
+            codes.append(code_of(np.repeat(rows, np.diff(limits.astype(np.int64))), found, len(vectors)))
+
+    join_s, _ = timed(search)
+    return extrapolate(join_s, asked, len(vectors)) | recall_of(path, np.unique(np.concatenate(codes)), asked)
+
+
+def milvus_lite(path: Path, folder: Path) -> dict[str, Any]:
+    """Insert and batched search, deeper where a list came back full, with the default index."""
+    return search_store(path, StoreAddress(uri=str(folder / "milvus.db")), folder)
+
+
+def milvus_server(path: Path, folder: Path) -> dict[str, Any]:
+    """The same on the server that MILVUS_URI names; the peak of memory is that of its client."""
+    return search_store(
+        path, StoreAddress(uri=os.environ["MILVUS_URI"], token=os.environ.get("MILVUS_TOKEN", "")), folder
+    )
+
+
+def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, Any]:
+    """Fill a collection, index it, read it back, and search it in batches and row by row."""
+    vectors = load(path)
+    with Store(address) as store:
+        collection = store.ensure_collection(
+            "benchmark", pooling=Pooling.FIRST, recipe=RECIPE, dimension=DIMENSION, overwrite=True
+        )
+
+        def insert() -> None:
+            for start in range(0, len(vectors), UPSERT_ROWS):
+                block = vectors[start : start + UPSERT_ROWS]
+                collection.upsert(
+                    [
+                        VideoVectors(url=str(start + row), vectors=vector[None], positions=(0,))
+                        for row, vector in enumerate(block)
+                    ]
+                )
+
+        insert_s, _ = timed(insert)
+        index_s, _ = timed(lambda: collection.ensure_index("IVF_FLAT", {"nlist": 128}))
+        stream_s, _ = timed(lambda: sum(len(rows) for rows in collection.stream_rows()))
+        singles = sample_rows(len(vectors))[:30]
+        single_s, _ = timed(lambda: [collection.search(vectors[row][None], 50) for row in singles])
+        figures: dict[str, Any] = {
+            "insert_s": insert_s,
+            "index": "IVF_FLAT, nlist 128, nprobe 32",
+            "index_s": index_s,
+            "stream_s": stream_s,
+            "row_by_row_s (extrapolated)": round(single_s / len(singles) * len(vectors), 0),
+        }
+        if address.is_local:
+            figures["disk_mb"] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6)
+        line_of = {video_key(str(row)): row for row in range(len(vectors))}
+        search = partial(collection.search, params={"nprobe": 32})
+        if address.is_local and len(vectors) > MOST_LITE_ROWS:
+            asked = sample_rows(len(vectors))
+            join_s, hits = timed(lambda: search(vectors[asked], 50))
+            pairs = [
+                (row, line_of[hit.video])
+                for row, of in zip(asked, hits, strict=True)
+                for hit in of
+                if hit.cosine >= FLOOR
+            ]
+            ones, others = np.array(pairs, np.int64).reshape(-1, 2).T
+            codes = np.unique(code_of(ones, others, len(vectors)))
+            return figures | extrapolate(join_s, asked, len(vectors)) | recall_of(path, codes, asked)
+        table = make_table(path, folder)
+
+        def join() -> Proposal:
+            return join_by_search(
+                table, search, floor=FLOOR, top_k=50, largest_top_k=LARGEST_TOP_K, max_pairs=MOST_PAIRS, line_of=line_of
+            )
+
+        join_s, proposal = timed(join)
+        audit_s, audit = timed(lambda: audit_proposal(table, proposal, floor=FLOOR, videos=1000, max_pairs=MOST_PAIRS))
+        codes = proposal.first * len(table) + proposal.second
+        return figures | {
+            "join_s": join_s,
+            "searched_deeper": proposal.searched_deeper,
+            "audit_s": audit_s,
+            "audit": audit.recall,
+            **recall_of(path, codes),
+        }
+
+
+WAYS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
+    "bare product": multiply_bare,
+    "exact": join_all,
+    "FAISS flat": faiss_flat,
+    "FAISS inverted file": faiss_ivf,
+    "Milvus Lite": milvus_lite,
+    "Milvus server": milvus_server,
+}
+
+
+def sample_rows(rows: int) -> NDArray[np.int64]:
+    """Rows that are asked for the others."""
+    return np.sort(np.random.default_rng(1).choice(rows, size=min(SAMPLE, rows), replace=False))
+
+
+def code_of(ones: NDArray[np.int64], others: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
+    """One number a pair of different rows."""
+    ones, others = ones[ones != others], others[ones != others]
+    return np.minimum(ones, others) * rows + np.maximum(ones, others)
+
+
+def extrapolate(seconds: float, asked: NDArray[np.int64], rows: int) -> dict[str, Any]:
+    """What all rows would take, from what the asked ones took."""
+    if len(asked) == rows:
+        return {"join_s": seconds}
+    return {"join_s": round(seconds / len(asked) * rows, 1), "extrapolated": f"from {len(asked):,} of {rows:,} rows"}
+
+
+def pairs_path(path: Path) -> Path:
+    """Where the pairs lie that the exact join found."""
+    return path.with_suffix(".pairs.npy")
+
+
+def recall_of(path: Path, codes: NDArray[np.int64], asked: NDArray[np.int64] | None = None) -> dict[str, Any]:
+    """The share of the exact pairs, those of the asked rows where only some were asked, that are among these."""
+    rows = len(load(path))
+    true = np.load(pairs_path(path))
+    if asked is not None and len(asked) < rows:
+        true = true[np.isin(true // rows, asked) | np.isin(true % rows, asked)]
+    return {"recall": round(float(np.isin(true, codes).mean()), 4)}
+
+
+# Weekly delivery
+
+
+def deliver(old_path: Path, new_path: Path, folder: Path) -> dict[str, Any]:
+    """A new list against a collection: vectors only, streamed as a store gives them."""
+
+    def stream() -> Iterator[StoredRows]:
+        vectors = np.load(old_path, mmap_mode="r")
+        for start in range(0, len(vectors), 1000):
+            block = np.array(vectors[start : start + 1000])
+            urls = tuple(f"old {start + row}" for row in range(len(block)))
+            keys = tuple(map(video_key, urls))
+            yield StoredRows(keys=keys, videos=keys, urls=urls, positions=(0,) * len(block), vectors=block)
+
+    read_s, rows = timed(lambda: sum(len(block) for block in stream()))
+    table = make_table(new_path, folder)
+    near_s, near = timed(lambda: find_near(table, stream(), floor=FLOOR, known=set(), max_pairs=MOST_PAIRS))
+    return {"old": rows, "new": len(table), "stream_s": read_s, "near_s": near_s, "near": len(near)}
+
+
+def make_delivery(old_path: Path, new_path: Path, rows: int) -> None:
+    """New vectors, a tenth of them near copies of old ones."""
+    random = np.random.default_rng(7)
+    made = random.normal(size=(rows, DIMENSION)).astype(np.float32)
+    old = load(old_path)
+    chosen = np.sort(random.choice(len(old), size=rows // 10, replace=False))
+    made[: len(chosen)] = old[chosen] + 0.01 * made[: len(chosen)]
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    np.save(new_path, made)
+
+
+# Running
+
+
+def run_alone(work: Callable[..., dict[str, Any]], *arguments: Path) -> dict[str, Any]:
+    """The figures of some work in a new process, with its peak of memory beyond what an idle one takes."""
+    context = multiprocessing.get_context("spawn")
+    reader, writer = context.Pipe(duplex=False)
+    process = context.Process(target=_run, args=(writer, work, arguments))
+    process.start()
+    writer.close()
+    try:
+        figures: dict[str, Any] = reader.recv()
+    except EOFError:
+        figures = {"failed": "the process died"}
+    process.join()
+    return figures
+
+
+def _run(writer: Any, work: Callable[..., dict[str, Any]], arguments: tuple[Path, ...]) -> None:
+    with tempfile.TemporaryDirectory(prefix="search-") as folder:
+        figures = work(*arguments, Path(folder))
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    writer.send(figures | {"peak_mb": round((peak_kb + children_kb) / 1024)})
+
+
+def fit(rows: list[dict[str, Any]], way: str) -> float | None:
+    """The exponent with which the seconds of a way grow with the number of videos."""
+    points = [(row["videos"], row["join_s"]) for row in rows if row["way"] == way and row.get("join_s")]
+    if len(points) < 2:
+        return None
+    counts, seconds = np.log(np.array(points)).T
+    return round(float(np.polyfit(counts, seconds, 1)[0]), 2)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Seconds by videos, a line for each way."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for way in WAYS:
+        points = [(row["videos"], row["join_s"]) for row in rows if row["way"] == way and row.get("join_s")]
+        if points:
+            counts, seconds = zip(*points, strict=True)
+            exponent = fit(rows, way)
+            axes.plot(counts, seconds, "o-", label=way if exponent is None else f"{way}: $N^{{{exponent}}}$")
+    axes.set(xscale="log", yscale="log", xlabel="videos", ylabel="seconds for all pairs")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend(frameon=False, loc="lower right")
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+@click.command()
+@click.option("--sizes", default="10000,90000,300000", show_default=True, help="Videos in each list, by commas.")
+@click.option(
+    "--ways",
+    default=",".join(way for way in WAYS if way != "Milvus server" or "MILVUS_URI" in os.environ),
+    help="What to measure, by commas; by default all, and a server where MILVUS_URI names one.",
+)
+@click.option("--delivery", default=0, help="Old videos of the weekly delivery of 5,000; 0: none.")
+@click.option(
+    "--results-dir", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results", show_default=True
+)
+@click.option("--folder", type=click.Path(path_type=Path), default=None, help="Where vectors are kept for another run.")
+def main(sizes: str, ways: str, delivery: int, results_dir: Path, folder: Path | None) -> None:
+    """Join made-up lists of several sizes. Figures of ways and sizes that are not asked for stay as they are."""
+    path = results_dir / "search.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": [], "delivery": None}
+    rows = {(row["way"], row["videos"]): row for row in known["rows"]}
+    with tempfile.TemporaryDirectory(prefix="search-") as temporary:
+        kept = folder or Path(temporary)
+        for count in sorted(int(size) for size in sizes.split(",") if size):
+            vectors = kept / f"{count}.npy"
+            if not vectors.exists():
+                make_vectors(count, vectors)
+            for way in (name for name in WAYS if name in ways.split(",")):
+                rows[way, count] = {"way": way, "videos": count} | run_alone(WAYS[way], vectors)
+                console.print(rows[way, count])
+                _save(path, rows, known["delivery"])
+        if delivery:
+            old, new = kept / f"{delivery}.npy", kept / "delivery.npy"
+            if not old.exists():
+                make_vectors(delivery, old)
+            make_delivery(old, new, 5000)
+            known["delivery"] = run_alone(deliver, old, new)
+            console.print(known["delivery"])
+    found = _save(path, rows, known["delivery"])
+    table = Table("way", "videos", "seconds", "peak MB", "recall", title="All pairs at 0.85", title_justify="left")
+    for row in found:
+        seconds = f"{row.get('join_s', 0):,.1f}{' *' if 'extrapolated' in row else ''}"
+        table.add_row(row["way"], f"{row['videos']:,}", seconds, str(row.get("peak_mb")), str(row.get("recall", "")))
+    console.print(table, "* extrapolated from a sample of rows")
+    draw(found, ROOT / "docs" / "images" / "search.png")
+
+
+def _save(path: Path, rows: dict[tuple[str, int], dict[str, Any]], delivery: Any) -> list[dict[str, Any]]:
+    found = sorted(rows.values(), key=lambda row: (row["videos"], list(WAYS).index(row["way"])))
+    exponents = {way: fit(found, way) for way in WAYS}
+    results = json.dumps({"rows": found, "exponents": exponents, "delivery": delivery}, indent=1)
+    write_text_atomically(path, results + "\n")
+    return found
+
+
+if __name__ == "__main__":
+    main()
