@@ -263,7 +263,7 @@ def save(made: MadeRun, settings: SearchSettings) -> None:
     cleaned = stages.clean_by_evidence(
         listed, groups=groups, weighed=made.weighed, plan=made.plan, keeper=made.keeper, auto_clean=True
     )
-    files = stages.save_outputs(run, cleaned, review=review, settings=settings)
+    files = stages.save_outputs(run, listed, cleaned, review=review, settings=settings)
     stages.save_sweep(
         run,
         listed,
