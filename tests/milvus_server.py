@@ -55,6 +55,12 @@ class MilvusServer:
     def address(self) -> StoreAddress:
         return StoreAddress(uri=f"http://127.0.0.1:{self.port}", token=TOKEN)
 
+    @property
+    def processes(self) -> tuple[psutil.Process, psutil.Process]:
+        """The tool's, which has the door to this machine, and the server's."""
+        assert self._tool is not None
+        return psutil.Process(self._tool.pid), psutil.Process(self._server_pid)
+
     def start(self) -> None:
         """Start it, again on the port that it had before, and wait until it answers."""
         log_path = self.folder / "server.log"
@@ -85,13 +91,13 @@ class MilvusServer:
 
     def freeze(self) -> None:
         """Have it hang, until `thaw`."""
-        process = psutil.Process(self._server_pid)
-        process.suspend()
-        while process.status() != psutil.STATUS_STOPPED:
+        _, server = self.processes
+        server.suspend()
+        while server.status() != psutil.STATUS_STOPPED:
             time.sleep(0.01)
 
     def thaw(self) -> None:
-        psutil.Process(self._server_pid).resume()
+        self.processes[1].resume()
 
     def kill(self) -> None:
         """End it as a power cut would."""

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
+import psutil
 import pytest
 from milvus_server import TOKEN, MilvusServer
 from pymilvus import MilvusClient
@@ -52,6 +54,14 @@ def check_said_soon(call: Callable[[], object], said: str) -> str:
 
 
 NO_ANSWER = "does not answer; check MILVUS_URI, and that the server runs and can be reached"
+
+
+def test_other_machines_do_not_reach_it(milvus_server: MilvusServer) -> None:
+    door, server = milvus_server.processes
+    listening = [c.laddr for c in door.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert [(address.ip, address.port) for address in listening] == [("127.0.0.1", milvus_server.port)]
+    own = Path("/proc/self/ns/net").readlink()
+    assert Path(f"/proc/{server.pid}/ns/net").readlink() != own
 
 
 @pytest.mark.parametrize("token", ["", "root:wr0ng", "nobody:Milvus"])
