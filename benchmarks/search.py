@@ -137,7 +137,6 @@ def join_all(path: Path, folder: Path) -> dict[str, Any]:
         "score_s": score_s,
         "pairs": len(codes),
         "copies_found": float(found.mean()),
-        **recall_of(path, codes),
     }
 
 
