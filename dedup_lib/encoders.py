@@ -163,7 +163,7 @@ class ClipEncoder(Encoder):
         self._is_bfloat16_fast = self._device == "cpu" and _has_bfloat16_products(torch)
         # A batch is spread over threads that each encode a part of it. Threads that share each product of matrices
         # wait for one another at every step, and spin while decoders want the cores.
-        self._parts = 1 if self._device == "cuda" else len(os.sched_getaffinity(0))
+        self._parts = 1 if self._device == "cuda" else (os.cpu_count() or 1)
         self._batch_size = batch_size
         self._threads = ThreadPoolExecutor(self._parts, "encode", torch.set_num_threads, (1,))
         folder = resolve_path(model)
