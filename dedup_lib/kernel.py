@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,17 @@ class LoggedKernelManager(AsyncKernelManager):
         return Config({cls.__name__: {"log_path": str(log_path), "inherited": list(inherited)}})
 
     def __init__(self, **kwargs: Any) -> None:
-        # No other user of the machine can listen on a local socket; Windows has none.
-        super().__init__(**({} if sys.platform == "win32" else {"transport": "ipc"}), **kwargs)
+        # No other user of the machine can listen on a local socket; Windows has none. A folder of its own, for two runs
+        # that start in one folder would choose the same names, and those of a killed run would stay there.
+        self._sockets_dir = "" if sys.platform == "win32" else tempfile.mkdtemp(prefix="kernel-")
+        local = {"transport": "ipc", "ip": f"{self._sockets_dir}/ipc"} if self._sockets_dir else {}
+        super().__init__(**local, **kwargs)
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kwargs: Any) -> None:
         with Path(self.log_path).open("wb") as log:
             await super()._async_launch_kernel(kernel_cmd, stderr=log, pass_fds=self.inherited, **kwargs)
+
+    async def _async_cleanup_resources(self, restart: bool = False) -> None:
+        await super()._async_cleanup_resources(restart=restart)
+        if not restart and self._sockets_dir:
+            shutil.rmtree(self._sockets_dir, ignore_errors=True)

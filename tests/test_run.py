@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +250,33 @@ def test_the_batch_flow_has_them(project: Path) -> None:
 # What a notebook says
 
 
+def write_notebook(project: Path, source: str) -> RunPlan:
+    """The plan of a run whose first notebook does this."""
+    notebook = new_notebook(
+        cells=[new_code_cell("", metadata={"tags": ["parameters"]}), new_code_cell(source)],
+        metadata={"language_info": {"name": "python"}},
+    )
+    nbformat.write(notebook, project / "notebooks" / "01_decode.ipynb")
+    return plan(project, {"input_csv": "ads.csv"})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no local sockets")
+def test_kernels_listen_in_a_folder_of_their_own_that_is_gone_afterwards(project: Path) -> None:
+    source = (
+        "import json, pathlib, ipykernel.connect\n"
+        "known = json.loads(ipykernel.connect.get_connection_info())\n"
+        "pathlib.Path('outputs/address.json').write_text(json.dumps(known))\n"
+        "raise ValueError('enough')"
+    )
+    planned = write_notebook(project, source)
+    with pytest.raises(NotebookError, match="enough"):
+        execute_plan(planned)
+    known = json.loads((project / "outputs" / "address.json").read_text(encoding="utf-8"))
+    sockets_dir = Path(known["ip"]).parent
+    assert known["transport"] == "ipc"
+    assert sockets_dir.is_absolute() and not sockets_dir.exists()
+
+
 def test_what_a_notebook_says_is_obeyed_by_no_terminal(project: Path) -> None:
     source = (
         "import os, sys\n"
@@ -255,12 +284,7 @@ def test_what_a_notebook_says_is_obeyed_by_no_terminal(project: Path) -> None:
         "print('\\x1b[2Jprinted https://user:secret@h/')\n"
         "raise ValueError('\\x1b[31mno\\x07 to https://user:secret@h/')"
     )
-    notebook = new_notebook(
-        cells=[new_code_cell("", metadata={"tags": ["parameters"]}), new_code_cell(source)],
-        metadata={"language_info": {"name": "python"}},
-    )
-    nbformat.write(notebook, project / "notebooks" / "01_decode.ipynb")
-    planned = plan(project, {"input_csv": "ads.csv"})
+    planned = write_notebook(project, source)
     with pytest.raises(NotebookError, match=r"01_decode failed: \\x1b\[31mno\\x07 to https://h/") as caught:
         execute_plan(planned)
     log = planned.run.notebooks_dir / "01_decode.log"
