@@ -454,7 +454,7 @@ def weigh_list(
     nearest = np.full(len(fingerprints), np.nan)
     while proposed:
         expect(len(evidence) + len(proposed))
-        for rows in sorted(proposed):
+        for rows in sorted(proposed, key=_in_blocks):
             found = _weigh(proposed[rows], *map(looks_of, rows), mirrored=mirrored.get(rows))
             if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
                 found = replace(found, is_unseen=found.cosine >= strict_cosine)
@@ -479,6 +479,14 @@ def weigh_list(
         searched_deeper=scored.searched_deeper,
         evidence=evidence,
     )
+
+
+def _in_blocks(rows: tuple[int, int]) -> tuple[int, int, int, int]:
+    """What to sort pairs by, so that those of which both videos are at hand already come first: in a square of the table
+    of all pairs a video is loaded once, in a row of it once a pair."""
+    first, second = rows
+    side = FINGERPRINTS_AT_HAND // 2
+    return first // side, second // side, first, second
 
 
 def _find_overlaid(pairs: Iterable[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> AbstractSet[int]:

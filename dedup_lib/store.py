@@ -61,8 +61,10 @@ _LOAD_POLL_S = 0.05
 _NOT_LOADED = 101
 """Code of the error for a collection that is not in the store's memory, as after a restart of the server."""
 
-_INDEX_TIMEOUT_S = 3600.0
-"""For an index over many millions of rows."""
+_INDEX_STALL_S = 900.0
+"""An index that takes in no row for so long will not be finished."""
+
+_INDEX_POLL_S = 0.5
 
 _SIGNS_OF_ABSENCE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "illegal connection params", "Timeout", "timeout")
 """In what the transport says of a server that does not answer, or not in time."""
@@ -661,15 +663,32 @@ class Collection:
 
     def _make_index(self, kind: str, params: Mapping[str, int]) -> None:
         name = self.facts.name
-        self._client.flush(name, timeout=_INDEX_TIMEOUT_S)
+        self._client.flush(name, timeout=_LOAD_TIMEOUT_S)
         self._client.release_collection(name, timeout=_TIMEOUT_S)
         if self._client.list_indexes(name, timeout=_TIMEOUT_S):
             self._client.drop_index(name, "vector", timeout=_TIMEOUT_S)
         index = self._client.prepare_index_params()
         # Milvus Lite overlooks parameters that are not in a dictionary of their own.
         index.add_index("vector", index_type=kind, metric_type="IP", params={"params": dict(params)})
-        self._client.create_index(name, index, timeout=_INDEX_TIMEOUT_S)
-        self._client.load_collection(name, timeout=_INDEX_TIMEOUT_S)
+        # By itself, pymilvus would wait as long for each single answer as for the whole.
+        self._client.create_index(name, index, timeout=_TIMEOUT_S, sync=False)
+        self._await_index()
+        self._store._load(name)
+
+    def _await_index(self) -> None:
+        """Wait until the index holds all rows, for hours where there are many millions."""
+        done, moved_s = -1, time.monotonic()
+        while True:
+            held = self._client.describe_index(self.facts.name, "vector", timeout=_TIMEOUT_S)
+            if held["state"] == "Finished":
+                return
+            if held["state"] == "Failed":
+                raise ValueError("the store gave the index up; its log says why")
+            if held["indexed_rows"] != done:
+                done, moved_s = held["indexed_rows"], time.monotonic()
+            if time.monotonic() - moved_s > _INDEX_STALL_S:
+                raise ValueError(f"the index has stood at {done:,} rows for {_INDEX_STALL_S:.0f} s")
+            time.sleep(_INDEX_POLL_S)
 
     def search(self, vectors: Vectors, limit: int, *, params: Mapping[str, int] = _ALL_LISTS) -> list[list[Hit]]:
         """The `limit` nearest rows of each vector (N, D), best first; `limit` is at most `LARGEST_TOP_K`.
