@@ -482,8 +482,8 @@ def weigh_list(
 
 
 def _in_blocks(rows: tuple[int, int]) -> tuple[int, int, int, int]:
-    """What to sort pairs by for videos to be at hand when they are wanted: within a square of the table of all pairs each
-    video is loaded once, and along a row of it once for each pair."""
+    """What to sort pairs by for videos to be at hand when they are wanted: within a square of the table of all pairs
+    each video is loaded once, and along a row of it once for each pair."""
     first, second = rows
     side = FINGERPRINTS_AT_HAND // 2
     return first // side, second // side, first, second
