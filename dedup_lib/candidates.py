@@ -193,9 +193,14 @@ def _bag(heads: NDArray[np.uint32], bits: int) -> Bag:
 
 def _without_bulk(scores: NDArray[np.float64], own: int) -> NDArray[np.float64]:
     """The scores that stand out from those with the bulk of the collection, the others as 0."""
-    others = np.delete(scores, own)
-    middle = np.median(others)
+    middle = spread = 0.0
+    count = len(scores) - 1
+    # Where most score nothing, as in every long list, both medians are nothing.
+    if count - np.count_nonzero(scores) <= count // 2:
+        others = np.delete(scores, own)
+        middle = float(np.median(others))
+        spread = float(np.median(np.abs(others - middle)))
     # 1.4826 median absolute deviations are one standard deviation of a normal distribution.
-    deviation = max(1.4826 * float(np.median(np.abs(others - middle))), SMALLEST_DEVIATION)
+    deviation = max(1.4826 * spread, SMALLEST_DEVIATION)
     stands_out = (scores >= middle + LOWEST_DEVIATIONS * deviation) | (scores >= CERTAIN_SCORE)
     return np.where(stands_out, scores, 0.0)
