@@ -194,7 +194,7 @@ class ExtractSettings(NotebookSettings):
     start: Annotated[int, Range(0)]
     end: Annotated[int, Range(0)] | None
     overwrite: bool
-    workers: Annotated[int, Range(1, 256)]
+    workers: Annotated[int, Range(1, 256)] | None
     most_a_host: Annotated[int, Range(1, 256)]
     retries: Annotated[int, Range(0, 10)]
     retry_failed: bool
@@ -284,7 +284,7 @@ class CalibrateSettings(NotebookSettings):
     decide: Literal["evidence", "cosine"]
     wanted_precision: Annotated[float, Range(0, 1)]
     collection_size: Count | None
-    workers: Annotated[int, Range(1, 256)]
+    workers: Annotated[int, Range(1, 256)] | None
     timeout_s: Annotated[float, Range(0.1)]
     max_bytes: Count
     allow_private_addresses: bool

@@ -80,6 +80,7 @@ from dedup_lib.settings import (
 from dedup_lib.store import LARGEST_TOP_K, READ_ROWS, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
 from dedup_lib.sweep import describe_sweep, round_thresholds
 from dedup_lib.tables import load_list, save_table
+from dedup_lib.workers import count_workers
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
 
@@ -244,7 +245,7 @@ def extract_list(
                     max_bytes=settings.max_bytes,
                     allow_private_addresses=settings.allow_private_addresses,
                 ),
-                workers=settings.workers,
+                workers=settings.workers or count_workers(),
                 most_a_host=settings.most_a_host,
                 retries=settings.retries,
                 retry_failed=settings.retry_failed,

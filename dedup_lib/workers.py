@@ -23,6 +23,10 @@ MEMORY_LIMIT_BYTES = 4 * 1024**3
 """Of data that a process may hold: an 8K video takes a tenth of that, and what wants more is refused it instead of
 driving the machine out of memory."""
 
+WORKERS_A_CORE = 8
+MOST_WORKERS = 64
+"""A video waits for its server six times as long as it keeps a core busy, where an answer takes 0.2 s."""
+
 _LOOK_EVERY_S = 0.2
 """So often it is seen whether a task that had to wait may start, and whether to stop."""
 
@@ -47,6 +51,11 @@ class _Worker(Generic[Task]):
     kill_at_s: float = 0.0
     is_fresh: bool = True
     """Whether its current task is its first."""
+
+
+def count_workers() -> int:
+    """So many processes keep the cores of this machine busy with videos that come over a network."""
+    return min(MOST_WORKERS, WORKERS_A_CORE * (os.cpu_count() or 1))
 
 
 class WorkerPool(Generic[Task, Result]):

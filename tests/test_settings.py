@@ -160,7 +160,11 @@ def test_a_value_of_another_kind_is_refused(stage: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "name"),
-    [(s, n) for s, n in FIELDS if n not in ("cosine_thresh", "sweep_low", "sweep_high", "end", "collection_size")],
+    [
+        (s, n)
+        for s, n in FIELDS
+        if n not in ("cosine_thresh", "sweep_low", "sweep_high", "end", "collection_size", "workers")
+    ],
 )
 def test_nothing_is_no_value(stage: str, name: str) -> None:
     refuse(stage, name, None)
