@@ -4,7 +4,8 @@
 
 Vectors are made up: clusters of videos that are somewhat alike, and known copies. Each way of searching runs in a
 process of its own, so that its peak of memory is its own. Ways that would take hours are given a sample of the rows,
-and their seconds are multiplied up: such figures are marked `extrapolated`.
+and their seconds are multiplied up: such figures are marked `extrapolated`. What each way finds of the pairs of that
+sample, and what it finds besides, is told by products in float64 of these rows with all.
 """
 
 from __future__ import annotations
@@ -46,11 +47,11 @@ DIMENSION = 512
 COPY_EVERY = 20
 MOST_PAIRS = 50_000_000
 SAMPLE = 2_000
-"""Rows of which the extrapolated ways are asked."""
-MOST_FAISS_ROWS = 90_000
-"""In larger lists FAISS's flat index is asked for a sample."""
+"""Rows of which the extrapolated ways are asked, and whose pairs are known."""
+MOST_FAISS_ROWS = MOST_SERVER_ROWS = 90_000
+"""In larger lists FAISS and a server are asked for a sample, and the lists of the server not asked for again."""
 MOST_LITE_ROWS = 10_000
-"""Likewise Milvus Lite, whose lists are not asked for again then."""
+"""Likewise Milvus Lite."""
 
 console = Console(highlight=False)
 
@@ -125,19 +126,14 @@ def join_all(path: Path, folder: Path) -> dict[str, Any]:
     """As 06_search_and_clean does it."""
     collect_s, table = timed(lambda: make_table(path, folder))
     join, proposal = timed_join(lambda: join_exactly(table, floor=FLOOR, max_pairs=MOST_PAIRS))
-    score_s, similarities = timed(lambda: table.compare(proposal.first, proposal.second))
-    true = similarities >= FLOOR
-    codes = proposal.first[true] * len(table) + proposal.second[true]
-    np.save(pairs_path(path), codes)
-    copies = np.arange(COPY_EVERY - 1, min(500, len(table)), COPY_EVERY)
-    found = np.isin((copies - 1) * len(table) + copies, codes)
-    return {
-        "collect_s": collect_s,
-        **join,
-        "score_s": score_s,
-        "pairs": len(codes),
-        "copies_found": float(found.mean()),
-    }
+    score_s, codes = timed(lambda: keep_alike(table, proposal))
+    return {"collect_s": collect_s, **join, "score_s": score_s, "pairs": len(codes), **judge(path, codes)}
+
+
+def keep_alike(table: VectorTable, proposal: Proposal) -> NDArray[np.int64]:
+    """The proposed pairs that are alike enough."""
+    alike = table.compare(proposal.first, proposal.second) >= FLOOR
+    return np.asarray(proposal.first[alike] * len(table) + proposal.second[alike])
 
 
 def faiss_flat(path: Path, folder: Path) -> dict[str, Any]:
@@ -176,7 +172,7 @@ def range_search(path: Path, index: Any, vectors: Vectors, asked: NDArray[np.int
             codes.append(code_of(np.repeat(rows, np.diff(limits.astype(np.int64))), found, len(vectors)))
 
     join_s, _ = timed(search)
-    return extrapolate(join_s, asked, len(vectors)) | recall_of(path, np.unique(np.concatenate(codes)), asked)
+    return extrapolate(join_s, asked, len(vectors)) | judge(path, np.unique(np.concatenate(codes)))
 
 
 def milvus_lite(path: Path, folder: Path) -> dict[str, Any]:
@@ -225,7 +221,7 @@ def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, A
             figures["disk_mb"] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6)
         line_of = {video_key(str(row)): row for row in range(len(vectors))}
         search = partial(collection.search, params={"nprobe": 32})
-        if address.is_local and len(vectors) > MOST_LITE_ROWS:
+        if len(vectors) > (MOST_LITE_ROWS if address.is_local else MOST_SERVER_ROWS):
             asked = sample_rows(len(vectors))
             join_s, hits = timed(lambda: search(vectors[asked], 50))
             pairs = [
@@ -236,7 +232,7 @@ def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, A
             ]
             ones, others = np.array(pairs, np.int64).reshape(-1, 2).T
             codes = np.unique(code_of(ones, others, len(vectors)))
-            return figures | extrapolate(join_s, asked, len(vectors)) | recall_of(path, codes, asked)
+            return figures | extrapolate(join_s, asked, len(vectors)) | judge(path, codes)
         table = make_table(path, folder)
 
         def join() -> Proposal:
@@ -246,13 +242,12 @@ def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, A
 
         join_s, proposal = timed(join)
         audit_s, audit = timed(lambda: audit_proposal(table, proposal, floor=FLOOR, videos=1000, max_pairs=MOST_PAIRS))
-        codes = proposal.first * len(table) + proposal.second
         return figures | {
             "join_s": join_s,
             "searched_deeper": proposal.searched_deeper,
             "audit_s": audit_s,
             "audit": audit.recall,
-            **recall_of(path, codes),
+            **judge(path, keep_alike(table, proposal)),
         }
 
 
@@ -284,18 +279,32 @@ def extrapolate(seconds: float, asked: NDArray[np.int64], rows: int) -> dict[str
     return {"join_s": round(seconds / len(asked) * rows, 1), "extrapolated": f"from {len(asked):,} of {rows:,} rows"}
 
 
-def pairs_path(path: Path) -> Path:
-    """Where the pairs lie that the exact join found."""
-    return path.with_suffix(".pairs.npy")
+def true_pairs(path: Path) -> NDArray[np.int64]:
+    """The pairs of the sampled rows, by products in float64 with all."""
+    kept = path.with_suffix(".true.npy")
+    if not kept.exists():
+        vectors = load(path)
+        asked = sample_rows(len(vectors))
+        own = vectors[asked].astype(np.float64)
+        codes = []
+        for start in range(0, len(vectors), BLOCK_LINES):
+            rows, others = np.nonzero(own @ vectors[start : start + BLOCK_LINES].astype(np.float64).T >= FLOOR)
+            codes.append(code_of(asked[rows], start + others, len(vectors)))
+        np.save(kept, np.unique(np.concatenate(codes)))
+    return np.asarray(np.load(kept))
 
 
-def recall_of(path: Path, codes: NDArray[np.int64], asked: NDArray[np.int64] | None = None) -> dict[str, Any]:
-    """The share of the exact pairs, those of the asked rows where only some were asked, that are among these."""
+def know_pairs(path: Path, folder: Path) -> dict[str, Any]:
+    """Work them out before any way asks."""
+    return {"known": len(true_pairs(path))}
+
+
+def judge(path: Path, codes: NDArray[np.int64]) -> dict[str, Any]:
+    """The share of the pairs of the sampled rows that are among these, and how many of theirs here are none."""
     rows = len(load(path))
-    true = np.load(pairs_path(path))
-    if asked is not None and len(asked) < rows:
-        true = true[np.isin(true // rows, asked) | np.isin(true % rows, asked)]
-    return {"recall": round(float(np.isin(true, codes).mean()), 4)}
+    true, asked = true_pairs(path), sample_rows(rows)
+    own = codes[np.isin(codes // rows, asked) | np.isin(codes % rows, asked)]
+    return {"recall": round(float(np.isin(true, own).mean()), 4), "wrong": int((~np.isin(own, true)).sum())}
 
 
 # Weekly delivery
@@ -403,10 +412,14 @@ def main(sizes: str, ways: str, delivery: int, results_dir: Path, folder: Path |
     rows = {(row["way"], row["videos"]): row for row in known["rows"]}
     with tempfile.TemporaryDirectory(prefix="search-") as temporary:
         kept = folder or Path(temporary)
+        for made in (kept, results_dir):
+            made.mkdir(parents=True, exist_ok=True)
         for count in sorted(int(size) for size in sizes.split(",") if size):
             vectors = kept / f"{count}.npy"
             if not vectors.exists():
                 make_vectors(count, vectors)
+            # In a process of its own: those of the ways would have its memory in their peaks.
+            run_alone(know_pairs, vectors)
             for way in (name for name in WAYS if name in ways.split(",")):
                 rows[way, count] = {"way": way, "videos": count} | run_alone(WAYS[way], vectors)
                 console.print(rows[way, count])
