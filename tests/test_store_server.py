@@ -100,6 +100,7 @@ def test_a_server_that_hangs(milvus_server: MilvusServer, store: Store, collecti
             lambda: collection.load_vectors(["a"]),
             lambda: collection.search(unit_rows(1), 1),
             lambda: list(collection.stream_rows()),
+            lambda: collection.ensure_index("HNSW", {"M": 8, "efConstruction": 64}),
             store.list_collections,
         ):
             check_said_soon(call, NO_ANSWER)
