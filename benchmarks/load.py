@@ -222,7 +222,7 @@ def memory_at(part: float, samples: Sequence[Sample], done: int) -> int | None:
 @click.option("--sizes", default="200,2000,10000", show_default=True, help="Rows of each list, by commas.")
 @click.option(
     "--batch-sizes",
-    default="200,2000",
+    default="200,2000,10000",
     show_default=True,
     help="The same for the batch flow, in which extraction goes into job folders and no store lies in its memory.",
 )
