@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
+from html import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
@@ -432,19 +433,32 @@ def split_text_copies(
     return frame[is_first.to_numpy()].reset_index(drop=True), report
 
 
-def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
+class ShownTable(pd.DataFrame):
+    """A table that a notebook shows so that a keyboard can scroll it, and that is named for those who do not see it."""
+
+    def _repr_html_(self) -> str | None:
+        table = super()._repr_html_()  # type: ignore[misc]  # the stubs of pandas lack it
+        if table is None:
+            return None
+        rows = f"{len(self):,} {'row' if len(self) == 1 else 'rows'}"
+        name = escape(f"Table of {', '.join(map(str, self.columns))}: {rows}")
+        frame = f'class="scroll" role="region" aria-label="{name}" tabindex="0" style="overflow-x: auto"'
+        return f"<div {frame}>{table}</div>"
+
+
+def shown_table(frame: pd.DataFrame) -> ShownTable:
     """A table as a notebook may show it: no control characters, no credentials of URLs (see `display.show_text`)."""
-    return frame.map(_shown).rename(columns=_shown)
+    return ShownTable(frame.map(_shown).rename(columns=_shown))
 
 
 def _shown(cell: object) -> object:
     return show_text(cell) if isinstance(cell, str) else cell
 
 
-def describe_record(record: object) -> pd.DataFrame:
+def describe_record(record: object) -> ShownTable:
     """A frozen record as a table of one row a field, records inside it unfolded: `recipe.encoder`."""
     rows = list(_fields_of(record, prefix=""))
-    return pd.DataFrame({"value": [value for _, value in rows]}, index=[name for name, _ in rows], dtype=object)
+    return ShownTable({"value": [value for _, value in rows]}, index=[name for name, _ in rows], dtype=object)
 
 
 def _fields_of(record: object, *, prefix: str) -> Iterator[tuple[str, str]]:

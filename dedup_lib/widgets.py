@@ -25,6 +25,8 @@ from dedup_lib.report import load_picture, render_template
 from dedup_lib.sweep import count_between
 
 BORDERLINE_COUNT = 3
+TEXT_ON = {"duplicate": "#FFFFFF", "kept": "#000000"}
+"""What can be read on these colours: at least 4.5 to 1 (WCAG 2.2, 1.4.3)."""
 HISTOGRAM_SIZE = (700, 160)
 """Width and height of the bars, in pixels where there is room."""
 
@@ -202,8 +204,8 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         self._decided: list[frozenset[str]] = []
         self.current: Pair | None = None
         self.progress, self.question, self.message = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.same = _button("Same", style="success", tooltip="Both show the same video: keep one of them")
-        self.different = _button("Different", style="danger", tooltip="They are different videos: keep both")
+        self.same = _button("Same", colour="duplicate", tooltip="Both show the same video: keep one of them")
+        self.different = _button("Different", colour="kept", tooltip="They are different videos: keep both")
         self.skip = _button("Skip", tooltip="Decide later: the pair comes back once, at the end")
         self.undo = _button("Undo", tooltip="Take back the last decision and show its pair again")
         self.same.on_click(lambda _: self._decide(Decision.SAME))
@@ -280,5 +282,7 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         self.message.value = f'<p role="alert">{escape(str(error))}</p>'
 
 
-def _button(description: str, *, tooltip: str, style: str = "") -> widgets.Button:
-    return widgets.Button(description=description, tooltip=tooltip, button_style=style)
+def _button(description: str, *, tooltip: str, colour: str = "") -> widgets.Button:
+    # White on those of ipywidgets is too pale to be read by many.
+    style = {"button_color": COLOURS[colour], "text_color": TEXT_ON[colour]} if colour else {}
+    return widgets.Button(description=description, tooltip=tooltip, style=style)
