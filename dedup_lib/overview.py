@@ -28,7 +28,7 @@ from dedup_lib.errors import RunFolderError
 from dedup_lib.ledger import LedgerView
 from dedup_lib.plots import FlowStep, flow_steps, short_url, status_meaning
 from dedup_lib.records import Recipe, Status
-from dedup_lib.report import page_templates, save_page
+from dedup_lib.report import page_templates, save_page, settle_links
 from dedup_lib.run_folder import Record, RunFolder
 from dedup_lib.settings import ExtractSettings
 from dedup_lib.tables import load_table
@@ -460,6 +460,7 @@ def write_index(run_dir: Path) -> Path:
         else:
             values |= describe_progress(stages, pages=pages)
     save_page(index_path, "index.html", **values)
+    settle_links(run.reports_dir)
     return index_path
 
 

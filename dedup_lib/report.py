@@ -36,6 +36,7 @@ SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "ima
 
 INTERACTIVE_NOTE = '<p class="note">This part is interactive: it opens in JupyterLab.</p>'
 NOTEBOOK_LINK = re.compile(r'(<a\b[^>]*?\bhref="(?:\./)?)([^":/?#]+)\.ipynb(?=["#])')
+PAGE_LINK = re.compile(r'(<a\b[^>]*?\s)(?:data-)?(href="([^":/?#]+\.html)["#])')
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
 
 
@@ -226,6 +227,20 @@ def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None
     )
     cells, _ = exporter.from_notebook_node(notebook)
     save_page(html_path, "notebook.html", title=title, cells=NOTEBOOK_LINK.sub(_link_page, cells))
+
+
+def settle_links(reports_dir: Path) -> None:
+    """Make the links between the pages of notebooks live or, where a run has no such page, words: an `a` without
+    `href` is a placeholder of a link. Once the page is there, the link is too."""
+
+    def settle(link: re.Match[str]) -> str:
+        return f"{link[1]}{'' if (reports_dir / link[3]).exists() else 'data-'}{link[2]}"
+
+    for path in sorted(reports_dir.glob("[0-9][0-9]_*.html")):
+        page = path.read_text(encoding="utf-8")
+        settled = PAGE_LINK.sub(settle, page)
+        if settled != page:
+            write_text_atomically(path, settled)
 
 
 def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFolder) -> Path:

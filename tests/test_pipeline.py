@@ -20,7 +20,7 @@ import pytest
 import yaml
 from browser import Visit
 from milvus_server import MilvusServer
-from pages import open_page
+from pages import list_dead_links, open_page
 
 from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
@@ -369,6 +369,10 @@ class Loads(HTMLParser):
             loads = name in ("src", "srcset", "poster", "background", "data") or (name == "href" and tag != "a")
             if loads and value and not value.startswith(("data:", "#")):
                 self.found.append(f"<{tag} {name}={value[:80]}>")
+
+
+def test_no_link_of_the_reports_is_dead(flow: Path) -> None:
+    assert list_dead_links(flow / "reports") == []
 
 
 def test_reports_load_nothing(flow: Path) -> None:

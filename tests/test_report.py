@@ -108,6 +108,26 @@ def test_links_between_notebooks_lead_to_pages(rendered: Page) -> None:
     assert {"02_dedupe_urls.html", "./01_decode.html#top", "index.html"} == set(rendered.links())
 
 
+def test_a_link_lives_as_long_as_there_is_its_page(tmp_path: Path) -> None:
+    executed, path, other = tmp_path / "06.ipynb", tmp_path / "06_search.html", tmp_path / "02_dedupe_urls.html"
+    links = "[before](02_dedupe_urls.ipynb), [start](START.ipynb), [out](https://h/02_dedupe_urls.html)"
+    nbformat.write(new_notebook(cells=[new_markdown_cell(f"# Search\n\n{links}")]), executed)
+    report.render_notebook(executed, path, title="Search")
+    (tmp_path / "index.html").touch()
+
+    def settled() -> set[str]:
+        report.settle_links(tmp_path)
+        assert "before" in Page(path).text
+        return set(Page(path).links())
+
+    always = {"index.html", "https://h/02_dedupe_urls.html"}
+    assert settled() == always
+    other.touch()
+    assert settled() == always | {"02_dedupe_urls.html"}
+    other.unlink()
+    assert settled() == always
+
+
 def test_picture_is_described_by_its_heading(rendered: Page) -> None:
     assert [attrs["alt"] for tag, attrs in rendered.tags if tag == "img"] == ["Picture under “How alike?”"]
 
