@@ -273,19 +273,22 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
 
 
 def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]:
-    """What 03_extract took of the machine when it ran last, in words and as a chart."""
+    """What 03_extract took of the machine in the call that read most, in words and as a chart."""
     resources = stages.get(ExtractSettings.stage, {}).get("resources", {})
     times_s, memory_mib = resources.get("time_s", []), resources.get("memory_mib", [])
     if len(times_s) < 2:
         return "", None
     cpu = max(resources.get("cpu_percent", [0.0]))
-    words = f"At most {max(memory_mib):,.0f} MiB of memory, and {cpu:,.0f} % of one core."
+    call = (
+        f", in the call that read {count_words(resources['videos'], ('URL', 'URLs'))}" if "videos" in resources else ""
+    )
+    words = f"At most {max(memory_mib):,.0f} MiB of memory, and {cpu:,.0f} % of one core{call}."
     chart = charts.draw_lines(
         times_s,
         [("", "neutral", memory_mib)],
         name="memory",
         title="Memory over time",
-        x_label="seconds since the start of the latest call",
+        x_label="seconds since the start of the call",
         y_label="MiB",
         is_filled=True,
     )

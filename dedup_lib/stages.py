@@ -268,6 +268,17 @@ def extract_list(
             return extract(CollectionSink(collection)), monitor
 
 
+def choose_resources(run: RunFolder, monitor: ResourceMonitor, *, details: Record, videos: int) -> Record:
+    """What extraction took of the machine, for its record: of this call, which read so many `videos`, or as recorded
+    by an earlier one that read more of the same list with the same recipe (`details` names both)."""
+    before = run.read_record(ExtractSettings.stage) or {}
+    recorded: Record = before.get("resources", {})
+    is_same = all(before.get(name) == details[name] for name in ("list", "recipe"))
+    if is_same and recorded.get("videos", 0) > videos:
+        return recorded
+    return {"videos": videos} | monitor.as_record()
+
+
 @dataclass(frozen=True, kw_only=True)
 class UploadReport:
     """What an upload left in the store."""

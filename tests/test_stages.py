@@ -25,6 +25,7 @@ from dedup_lib.jobs import job_dir, save_job
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
 from dedup_lib.memory import Decision, DecisionFile
+from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Status, Vectors, VideoVectors
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.settings import (
@@ -40,6 +41,7 @@ from dedup_lib.stages import (
     ExtractedList,
     ListSource,
     add_existing,
+    choose_resources,
     clean_by_evidence,
     find_decisions,
     find_first_list,
@@ -1012,3 +1014,30 @@ def test_a_recipe_holds_what_changes_a_vector() -> None:
     assert make_recipe(extract_settings(), load_encoder("pdq")) == RECIPE
     assert make_recipe(extract_settings(workers=9, batch_size=1), load_encoder("pdq")) == RECIPE
     assert make_recipe(extract_settings(num_frames=1, frame_span="first"), load_encoder("pdq")) != RECIPE
+
+
+# What extraction took
+
+
+@pytest.mark.parametrize(
+    ("videos", "changed", "kept"),
+    [
+        (0, {}, True),
+        (3, {}, True),
+        (10, {}, False),
+        (0, {"recipe": {"num_frames": 3}}, False),
+        (0, {"list": {}}, False),
+    ],
+)
+def test_the_record_keeps_what_the_call_took_that_read_most(
+    tmp_path: Path, videos: int, changed: dict[str, Any], kept: bool
+) -> None:
+    run = RunFolder(tmp_path / "run")
+    details = {"list": {"csv": "a.csv"}, "recipe": {"num_frames": 8}}
+    with ResourceMonitor() as monitor:
+        pass
+    before = choose_resources(run, monitor, details=details, videos=9)
+    assert before == {"videos": 9} | monitor.as_record()
+    run.write_record(extract_settings(), counts={}, files={}, details=details | {"resources": before})
+    after = choose_resources(run, monitor, details=details | changed, videos=videos)
+    assert after["videos"] == (9 if kept else videos)
