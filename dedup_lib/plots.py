@@ -68,6 +68,8 @@ PAGE_COLOURS = {
 
 INK = "#2B2F36"
 PALE = "#ECEEF1"
+SERIES_COLOURS = (INK, "#7B62C9", "#A67C1F", COLOURS["neutral"])
+"""Of settings that are compared, which mean none of `COLOURS`; each has a marker of its own, too."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -443,7 +445,7 @@ def figure_sweep(points: Sequence[SweepPoint], *, threshold: float) -> Figure:
         plot_sweep(
             points,
             threshold=threshold,
-            lines={"groups": ("groups", "kept"), "largest_group": ("videos in the largest group", "duplicate")},
+            lines={"groups": ("groups", "neutral"), "largest_group": ("videos in the largest group", "duplicate")},
             title="Groups of copies",
             ax=axes[0, 1],
         )
@@ -708,7 +710,7 @@ def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
         total, rate = axes[0]
         total.set_title(f"{len(times_s):,} videos in {times_s[-1]:,.1f} s")
         total.step(
-            np.concatenate(([0.0], times_s)), np.arange(len(times_s) + 1), where="post", color=COLOURS["kept"], lw=1.8
+            np.concatenate(([0.0], times_s)), np.arange(len(times_s) + 1), where="post", color=COLOURS["neutral"], lw=1.8
         )
         total.set(xlabel="seconds since the start", ylabel="videos finished", ylim=(0, None), xlim=(0, None))
         count_on(total.yaxis)
@@ -716,7 +718,7 @@ def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
         counts, edges = np.histogram(times_s, bins=bins, range=(0, max(times_s[-1], 1e-3)))
         mean_rate = len(times_s) / edges[-1]
         rate.set_title(f"{mean_rate:,.2f} videos per second on average")
-        rate.stairs(counts / np.diff(edges), edges, fill=True, color=COLOURS["kept"])
+        rate.stairs(counts / np.diff(edges), edges, fill=True, color=COLOURS["neutral"])
         rate.axhline(mean_rate, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
         rate.set(xlabel="seconds since the start", ylabel="videos per second", ylim=(0, None), xlim=(0, None))
     return figure
@@ -737,6 +739,7 @@ def figure_resources(samples: pd.DataFrame) -> Figure:
             ax.fill_between(samples["time_s"], samples[column], color=COLOURS["neutral"], alpha=0.25, linewidth=0)
             ax.plot(samples["time_s"], samples[column], color=COLOURS["neutral"], linewidth=1.8)
             ax.set(xlabel="seconds since the start", ylabel=f"{title.lower()}, {unit}", ylim=(0, None), xlim=(0, None))
+            count_on(ax.yaxis)
     return figure
 
 
@@ -774,9 +777,8 @@ def figure_curves(curves: Mapping[str, Sequence[CurvePoint]], *, thresholds: Map
             return figure_of_words("No settings were compared.")
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.9)
         left, right = axes[0]
-        colours = [COLOURS[name] for name in ("duplicate", "failed", "kept", "threshold", "invalid", "repeated")]
         for place, (name, points) in enumerate(curves.items()):
-            look = {"colour": colours[place % len(colours)], "marker": "os^Dv*"[place % 6]}
+            look = {"colour": SERIES_COLOURS[place % len(SERIES_COLOURS)], "marker": "os^Dv*"[place % 6]}
             plot_curve(points, label=name, threshold=thresholds[name], ax=left, **look)
             plot_recall(points, label=name, threshold=thresholds[name], ax=right, **look)
         left.set_title("Precision over recall, a point a threshold")
