@@ -710,7 +710,11 @@ def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
         total, rate = axes[0]
         total.set_title(f"{len(times_s):,} videos in {times_s[-1]:,.1f} s")
         total.step(
-            np.concatenate(([0.0], times_s)), np.arange(len(times_s) + 1), where="post", color=COLOURS["neutral"], lw=1.8
+            np.concatenate(([0.0], times_s)),
+            np.arange(len(times_s) + 1),
+            where="post",
+            color=COLOURS["neutral"],
+            linewidth=1.8,
         )
         total.set(xlabel="seconds since the start", ylabel="videos finished", ylim=(0, None), xlim=(0, None))
         count_on(total.yaxis)
