@@ -79,14 +79,21 @@ class VideoTrouble(Exception):
     """One video cannot be read. Caught where its outcome is written; it never leaves `extract`.
 
     `retryable` says that the cause may pass; `retry_after_s` is the pause in seconds that the server asks for before it
-    is tried again, None where it names none.
+    is tried again, None where it names none. `refused_by` is the setting that refused it, as `name=value`.
     """
 
     def __init__(
-        self, status: Status, reason: str, *, retryable: bool = False, retry_after_s: float | None = None
+        self,
+        status: Status,
+        reason: str,
+        *,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+        refused_by: str = "",
     ) -> None:
         self.status = status
         self.reason = reason
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.refused_by = refused_by
         super().__init__(f"{status}: {reason}")

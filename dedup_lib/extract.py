@@ -247,7 +247,13 @@ def read_video(
         read = same or _decode(url, stream, recipe=recipe, scan=scan, deadline=deadline, prepare=prepare)
     except VideoTrouble as trouble:
         read = ReadVideo(
-            outcome=Outcome(url=url, status=trouble.status, reason=trouble.reason, retryable=trouble.retryable),
+            outcome=Outcome(
+                url=url,
+                status=trouble.status,
+                reason=trouble.reason,
+                retryable=trouble.retryable,
+                refused_by=trouble.refused_by,
+            ),
             retry_after_s=trouble.retry_after_s,
         )
     except Exception as error:
@@ -348,9 +354,10 @@ def extract_videos(
     """Bring every URL to a final outcome, with its vectors in `sink` and its outcome in `ledger`.
 
     `rows` are the places of the URLs in the list; a URL that occurs again is done once. Outcomes of earlier runs
-    stand, but with `retry_failed` for those that may end better when tried again, and with `overwrite` for all of
-    them. No more than `most_a_host` videos are fetched from one host at a time, and what fails for a cause that may
-    pass is tried again up to `retries` times, after pauses. `progress` is called with the number of videos newly done.
+    stand, but for those that a setting refused which has another value now, with `retry_failed` for those that may end
+    better when tried again, and with `overwrite` for all of them. No more than `most_a_host` videos are fetched from
+    one host at a time, and what fails for a cause that may pass is tried again up to `retries` times, after pauses.
+    `progress` is called with the number of videos newly done.
     Raises RunFolderError when the disk refuses.
     """
     row_of: dict[str, int] = {}
@@ -361,7 +368,13 @@ def extract_videos(
     known = {} if overwrite else sink.find_saved(earlier, row_of)
     kinds = ledger.load_kinds()
     known = {url: o for url, o in known.items() if o.status != Status.OK or kinds.get(o.key) == kind}
-    report = ExtractReport(outcomes={url: o for url, o in known.items() if not (o.retryable and retry_failed)})
+    report = ExtractReport(
+        outcomes={
+            url: outcome
+            for url, outcome in known.items()
+            if not (outcome.retryable and retry_failed) and not _may_pass_now(outcome, limits)
+        }
+    )
     ledger.record(outcome for url, outcome in report.outcomes.items() if earlier.get(url) != outcome)
     report.skipped = len(report.outcomes)
     ledger.begin_extraction(total=len(row_of), done=report.skipped)
@@ -405,6 +418,12 @@ def extract_videos(
     report.outcomes = {url: report.outcomes[url] for url in row_of}
     report.attempted = len(tasks)
     return report
+
+
+def _may_pass_now(outcome: Outcome, limits: FetchLimits) -> bool:
+    """Whether what was refused by a setting may be let through, for that one has another value now."""
+    name, _, _ = outcome.refused_by.partition("=")
+    return bool(name) and limits.spell(name) != outcome.refused_by
 
 
 def _read_videos(

@@ -201,6 +201,7 @@ class ExtractSettings(NotebookSettings):
     timeout_s: Annotated[float, Range(0.1)]
     max_bytes: Count
     allow_private_addresses: bool
+    allow_local_paths: bool
 
     def check(self) -> None:
         if self.end is not None and self.end < self.start:
@@ -288,6 +289,7 @@ class CalibrateSettings(NotebookSettings):
     timeout_s: Annotated[float, Range(0.1)]
     max_bytes: Count
     allow_private_addresses: bool
+    allow_local_paths: bool
     params_yaml: str
 
 

@@ -240,11 +240,7 @@ def extract_list(
                 scan=Scan(step_s=settings.scan_step_s, longest_s=settings.scan_longest_s),
                 sink=sink,
                 ledger=ledger,
-                limits=FetchLimits(
-                    timeout_s=settings.timeout_s,
-                    max_bytes=settings.max_bytes,
-                    allow_private_addresses=settings.allow_private_addresses,
-                ),
+                limits=FetchLimits.of(settings),
                 workers=settings.workers or count_workers(),
                 most_a_host=settings.most_a_host,
                 retries=settings.retries,
