@@ -15,8 +15,8 @@ import click
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
+from tqdm import tqdm
 
 from dedup_lib import __version__
 from dedup_lib.display import show_text
@@ -179,9 +179,13 @@ def report(run_name: str) -> None:
     from dedup_lib.report import render_notebook
 
     folder = _find_run(run_name)
-    for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
-        render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
-    console.print(f"report: {shown(folder.shown(write_index(folder.path)))}")
+    with console.status("making the pages") as at:
+        for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
+            at.update(f"making the page of {executed.stem}")
+            render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
+        at.update("making the overview")
+        index_path = write_index(folder.path)
+    console.print(f"report: {shown(folder.shown(index_path))}")
 
 
 @commands.command(short_help="Look and decide in a browser, without code.")
@@ -420,15 +424,13 @@ def copy(source: str, target: str, collection: str, new_name: str) -> None:
     from dedup_lib.transfer import copy_between
 
     from_store, to_store = StoreAddress.parse(source), StoreAddress.parse(target)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(shown(collection), total=None)
-        report = copy_between(
-            from_store,
-            to_store,
-            collection=collection,
-            new_name=new_name,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with tqdm(desc=show_text(collection), unit=" rows", leave=False, disable=not console.is_terminal) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = copy_between(from_store, to_store, collection=collection, new_name=new_name, progress=show)
     console.print(
         f"{report.rows:,} rows of {shown(collection)} in {shown(from_store)} are in {shown(to_store)} as "
         f"{shown(new_name or collection)}: {report.written:,} written now, {report.rows - report.written:,} there "

@@ -41,6 +41,7 @@ from dedup_lib.stages import (
     ExtractedList,
     ListSource,
     add_existing,
+    begin_on,
     choose_resources,
     clean_by_evidence,
     find_decisions,
@@ -1042,3 +1043,21 @@ def test_the_record_keeps_what_the_call_took_that_read_most(
     run.write_record(extract_settings(), counts={}, files={}, details=details | {"resources": before})
     after = choose_resources(run, monitor, details=details | changed, videos=videos)
     assert after["videos"] == (9 if kept else videos)
+
+
+# How far it is
+
+
+def test_a_bar_starts_anew_with_each_step_and_grows_within_one() -> None:
+    said = io.StringIO()
+    with tqdm(file=said, mininterval=0, unit="") as bar:
+        begin = begin_on(bar)
+        begin("searching", 4)(4)
+        assert (bar.n, bar.total) == (4, 4)
+        begin("comparing", 2)(1)
+        assert (bar.n, bar.total) == (1, 2)
+        begin("comparing", 3)(2)
+        assert (bar.n, bar.total) == (3, 3)
+    assert "searching: 100%" in said.getvalue()
+    assert "comparing: 100%" in said.getvalue()
+    begin_on(None)("nobody watches", 1)(1)
