@@ -69,7 +69,8 @@ PAGE_COLOURS = {
 INK = "#2B2F36"
 PALE = "#ECEEF1"
 SERIES_COLOURS = (INK, "#7B62C9", "#A67C1F", COLOURS["neutral"])
-"""Of settings that are compared, which mean none of `COLOURS`; each has a marker of its own, too."""
+SERIES_MARKERS = "os^Dv*"
+"""Of settings that are compared, which mean none of `COLOURS`: neither carries a meaning alone."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -782,7 +783,10 @@ def figure_curves(curves: Mapping[str, Sequence[CurvePoint]], *, thresholds: Map
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.9)
         left, right = axes[0]
         for place, (name, points) in enumerate(curves.items()):
-            look = {"colour": SERIES_COLOURS[place % len(SERIES_COLOURS)], "marker": "os^Dv*"[place % 6]}
+            look = {
+                "colour": SERIES_COLOURS[place % len(SERIES_COLOURS)],
+                "marker": SERIES_MARKERS[place % len(SERIES_MARKERS)],
+            }
             plot_curve(points, label=name, threshold=thresholds[name], ax=left, **look)
             plot_recall(points, label=name, threshold=thresholds[name], ax=right, **look)
         left.set_title("Precision over recall, a point a threshold")
