@@ -111,6 +111,7 @@ class Profile:
                 "model": self.model,
                 "workers": workers,
                 "timeout_s": 300.0,
+                "allow_local_paths": True,
             }
         )
 

@@ -10,6 +10,7 @@ message says what was found, why it does not do, and what to change.
     ├── RunFolderError    the run folder lacks what an earlier notebook left, is in use, or takes no more
     ├── EncoderError      a model cannot be loaded
     ├── StoreError        the vector store refuses, is away, or holds something else
+    ├── ClusterError      a cluster is away, or differs from this machine
     ├── AccountingError   rows in and rows out do not add up
     └── NotebookError     a notebook of a run failed
 
@@ -61,6 +62,10 @@ class StoreError(DedupError):
     """The vector store refuses, cannot be reached, or holds something else than expected."""
 
 
+class ClusterError(DedupError):
+    """There is no cluster, nobody is left in it, or its machines are not set up as this one."""
+
+
 class AccountingError(DedupError):
     """Rows in and rows out do not add up: an output would lose or double a row."""
 
@@ -79,14 +84,21 @@ class VideoTrouble(Exception):
     """One video cannot be read. Caught where its outcome is written; it never leaves `extract`.
 
     `retryable` says that the cause may pass; `retry_after_s` is the pause in seconds that the server asks for before it
-    is tried again, None where it names none.
+    is tried again, None where it names none. `refused_by` is the setting that refused it, as `name=value`.
     """
 
     def __init__(
-        self, status: Status, reason: str, *, retryable: bool = False, retry_after_s: float | None = None
+        self,
+        status: Status,
+        reason: str,
+        *,
+        retryable: bool = False,
+        retry_after_s: float | None = None,
+        refused_by: str = "",
     ) -> None:
         self.status = status
         self.reason = reason
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.refused_by = refused_by
         super().__init__(f"{status}: {reason}")

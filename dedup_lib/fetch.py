@@ -44,6 +44,7 @@ from dedup_lib import __version__
 from dedup_lib.display import without_credentials
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.records import MAX_URL_BYTES, Status
+from dedup_lib.settings import CalibrateSettings, ExtractSettings
 from dedup_lib.urls import is_web_url, url_for_request
 
 CHUNK_BYTES = 128 * 1024
@@ -72,12 +73,27 @@ _RETRYABLE_CODES = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
 
 @dataclass(frozen=True, kw_only=True)
 class FetchLimits:
-    """What one video may cost: seconds from its first request on, bytes that are fetched (not the size of
-    the file), and whether addresses inside private networks are allowed."""
+    """What one video may cost: seconds from its first request on, bytes that are fetched (not the size of the file);
+    and whether addresses inside private networks and files of this machine are allowed."""
 
     timeout_s: float
     max_bytes: int
     allow_private_addresses: bool = False
+    allow_local_paths: bool = False
+
+    @classmethod
+    def of(cls, settings: ExtractSettings | CalibrateSettings) -> FetchLimits:
+        """Those that the settings of a notebook name."""
+        return cls(
+            timeout_s=settings.timeout_s,
+            max_bytes=settings.max_bytes,
+            allow_private_addresses=settings.allow_private_addresses,
+            allow_local_paths=settings.allow_local_paths,
+        )
+
+    def spell(self, name: str) -> str:
+        """One of them as `name=value`."""
+        return f"{name}={getattr(self, name)}"
 
 
 class Deadline:
@@ -350,6 +366,12 @@ def open_stream(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaSt
         if scheme.lower() in ("http", "https"):
             raise VideoTrouble(Status.INVALID_URL, "the URL names no host")
         raise VideoTrouble(Status.INVALID_URL, f"only http and https are fetched, not {scheme[:20]}:")
+    if not limits.allow_local_paths:
+        raise VideoTrouble(
+            Status.BLOCKED_ADDRESS,
+            "no URL, but the path of a file of this machine (allow_local_paths permits it)",
+            refused_by=limits.spell("allow_local_paths"),
+        )
     return FileStream(Path(url))
 
 
@@ -535,7 +557,7 @@ class _Source:
             _TlsPool(address, port, server_hostname=host, assert_hostname=host, target=self._target)
             if parts.scheme.lower() == "https"
             else _PlainPool(address, port, target=self._target)
-            for address in find_addresses(host, port, allow_private=limits.allow_private_addresses)
+            for address in find_addresses(host, port, limits=limits)
         ]
 
     def request(self, headers: dict[str, str]) -> urllib3.BaseHTTPResponse:
@@ -599,7 +621,11 @@ class _Source:
         except (HTTPError, OSError) as error:
             raise _trouble_of(error) from None
         if already + len(data) > self._limits.max_bytes:
-            raise VideoTrouble(Status.TOO_LARGE, f"more than {self._limits.max_bytes:,} bytes were needed (max_bytes)")
+            raise VideoTrouble(
+                Status.TOO_LARGE,
+                f"more than {self._limits.max_bytes:,} bytes were needed (max_bytes)",
+                refused_by=self._limits.spell("max_bytes"),
+            )
         return data
 
     def close(self) -> None:
@@ -638,7 +664,7 @@ def _tls_reason(error: SSLError) -> str:
     return (reason or str(error)).replace("_", " ").lower()
 
 
-def find_addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
+def find_addresses(host: str, port: int, *, limits: FetchLimits) -> list[str]:
     """The IP addresses of a host, each checked; the connection goes to one of these and to no other.
 
     Raises VideoTrouble when the name does not resolve, or when any of its addresses is not public.
@@ -650,10 +676,11 @@ def find_addresses(host: str, port: int, *, allow_private: bool) -> list[str]:
         raise VideoTrouble(Status.UNREACHABLE, f"the host name {host!r} does not resolve", retryable=again) from None
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     for address in addresses:
-        if not allow_private and not is_public_address(address):
+        if not limits.allow_private_addresses and not is_public_address(address):
             raise VideoTrouble(
                 Status.BLOCKED_ADDRESS,
                 f"{host} is {address}, which is not a public address (allow_private_addresses permits it)",
+                refused_by=limits.spell("allow_private_addresses"),
             )
     return addresses
 

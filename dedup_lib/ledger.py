@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS outcomes (
 ) WITHOUT ROWID
 """
 
-_LATER_COLUMNS = ("started", "finished", "stored", "content", "tag", "same_file_as")
+_LATER_COLUMNS = ("started", "finished", "stored", "content", "tag", "same_file_as", "refused_by")
 """A ledger may have been made before there were these columns of `outcomes`."""
 
 # It answers what is asked several times a second while a run goes on, without a look at the table.

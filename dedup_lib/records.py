@@ -182,6 +182,8 @@ class Outcome:
     """Its server, and the hash of the whole file that this one names as its strong entity tag."""
     same_file_as: str = ""
     """URL under which the file of this `content` was read before; it was not decoded again."""
+    refused_by: str = ""
+    """The setting that refused it, as `name=value`; with another value it is tried again."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", show_line(self.reason))

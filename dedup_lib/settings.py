@@ -194,6 +194,7 @@ class ExtractSettings(NotebookSettings):
     start: Annotated[int, Range(0)]
     end: Annotated[int, Range(0)] | None
     overwrite: bool
+    engine: Literal["local", "ray"]
     workers: Annotated[int, Range(1, 256)] | None
     most_a_host: Annotated[int, Range(1, 256)]
     retries: Annotated[int, Range(0, 10)]
@@ -201,6 +202,7 @@ class ExtractSettings(NotebookSettings):
     timeout_s: Annotated[float, Range(0.1)]
     max_bytes: Count
     allow_private_addresses: bool
+    allow_local_paths: bool
 
     def check(self) -> None:
         if self.end is not None and self.end < self.start:
@@ -288,6 +290,7 @@ class CalibrateSettings(NotebookSettings):
     timeout_s: Annotated[float, Range(0.1)]
     max_bytes: Count
     allow_private_addresses: bool
+    allow_local_paths: bool
     params_yaml: str
 
 

@@ -699,7 +699,7 @@ def test_what_is_left_out_is_not_sampled() -> None:
         sample_list(URLS, count=6, seed=1, leave_out=["nosuch"])
 
 
-LIMITS = FetchLimits(timeout_s=20, max_bytes=200_000, allow_private_addresses=True)
+LIMITS = FetchLimits(timeout_s=20, max_bytes=200_000, allow_private_addresses=True, allow_local_paths=True)
 
 
 def answer(request: Request) -> list[bytes]:

@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
     folder, urls, store = sys.argv[1:]
     dedup_lib.queues.SAVE_EVERY_S = 0.2
-    limits = FetchLimits(timeout_s=5, max_bytes=3_000_000, allow_private_addresses=True)
+    limits = FetchLimits(timeout_s=5, max_bytes=3_000_000, allow_private_addresses=True, allow_local_paths=True)
     run(json.loads(Path(urls).read_text()), Path(folder), store=store, limits=limits, workers=4)
 """
 

@@ -54,7 +54,7 @@ def corpus(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus
             scan=Scan(step_s=0, longest_s=60),
             sink=JobSink(folder / "jobs", RECIPE),
             ledger=ledger,
-            limits=FetchLimits(timeout_s=120, max_bytes=10**9),
+            limits=FetchLimits(timeout_s=120, max_bytes=10**9, allow_local_paths=True),
             workers=2,
             most_a_host=2,
             retries=0,

@@ -739,7 +739,9 @@ def test_limits_stand_in_an_order_that_makes_sense() -> None:
 def scan(path: Path) -> Fingerprint:
     """The fingerprint of a file, after it was stored."""
     deadline = Deadline(60)
-    with open_stream(str(path), limits=FetchLimits(timeout_s=60, max_bytes=10**8), deadline=deadline) as stream:
+    with open_stream(
+        str(path), limits=FetchLimits(timeout_s=60, max_bytes=10**8, allow_local_paths=True), deadline=deadline
+    ) as stream:
         grabbed = grab_frames(
             stream, num_frames=3, frame_span="spread", deadline=deadline, scan_step_s=STEP_S, scan_longest_s=60
         )

@@ -38,7 +38,7 @@ from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Scan, Status, vi
 from dedup_lib.store import Store, StoreAddress
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
-LIMITS = FetchLimits(timeout_s=20, max_bytes=50_000_000, allow_private_addresses=True)
+LIMITS = FetchLimits(timeout_s=20, max_bytes=50_000_000, allow_private_addresses=True, allow_local_paths=True)
 SCAN = Scan(step_s=0.25, longest_s=60)
 
 WANTED = {
@@ -665,7 +665,7 @@ def test_workers_that_crash_and_hang_become_outcomes(
     monkeypatch.setattr(extract, "read_video", Hostile(crash=signal.SIGSEGV, hang="hang"))
     monkeypatch.setattr(extract, "KILL_AFTER_S", 0.5)
     urls = [server.url(name) for name in ("a.mp4", "crash.mp4", "b.webm", "hang.mp4", "c.ts", "crash2.mp4")]
-    limits = FetchLimits(timeout_s=3, max_bytes=50_000_000, allow_private_addresses=True)
+    limits = replace(LIMITS, timeout_s=3)
     report = run(urls, tmp_path, limits=limits)
     assert [outcome.status for outcome in report.outcomes.values()] == [
         Status.OK,
@@ -848,6 +848,30 @@ def test_a_private_address_is_an_outcome_and_nobody_is_asked(server: ClipServer,
     limits = FetchLimits(timeout_s=5, max_bytes=1000, allow_private_addresses=False)
     assert run([url], tmp_path, limits=limits).outcomes[url].status == Status.BLOCKED_ADDRESS
     assert server.requests == {}
+
+
+@pytest.mark.parametrize(
+    ("refusing", "status"),
+    [
+        ({"allow_private_addresses": False}, Status.BLOCKED_ADDRESS),
+        ({"allow_local_paths": False}, Status.BLOCKED_ADDRESS),
+        ({"max_bytes": 1000}, Status.TOO_LARGE),
+    ],
+)
+def test_what_a_setting_refused_is_tried_again_when_that_is_another(
+    server: ClipServer, tmp_path: Path, refusing: dict[str, Any], status: Status
+) -> None:
+    local = tmp_path / "local.mp4"
+    local.write_bytes((server.folder / "a.mp4").read_bytes())
+    url, limits = str(local) if "allow_local_paths" in refusing else server.url("a.mp4"), replace(LIMITS, **refusing)
+    for attempted in (1, 0):
+        report = run([url], tmp_path / "run", limits=limits)
+        assert (report.attempted, report.outcomes[url].status) == (attempted, status)
+        (setting,) = refusing
+        assert setting in report.outcomes[url].reason
+    for attempted in (1, 0):
+        report = run([url], tmp_path / "run", limits=LIMITS)
+        assert (report.attempted, report.outcomes[url].status) == (attempted, Status.OK)
 
 
 def test_a_trouble_of_one_video_never_leaves(tmp_path: Path) -> None:

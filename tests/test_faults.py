@@ -387,7 +387,7 @@ FAULTS: dict[str, Fault] = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_a_server_ends_in_one_status(name: str) -> None:
     fault = FAULTS[name]
-    limits = FetchLimits(timeout_s=fault.timeout_s, max_bytes=fault.max_bytes, allow_private_addresses=True)
+    limits = replace(LIMITS, timeout_s=fault.timeout_s, max_bytes=fault.max_bytes)
     with FaultServer(fault.answer) as server:
         outcome = read(server.url(), limits=limits)
     assert (outcome.status, outcome.retryable) == (fault.status, fault.retryable), outcome.reason

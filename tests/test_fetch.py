@@ -38,9 +38,19 @@ BODY = np.random.default_rng(1).bytes(5 * CHUNK_BYTES + 1234)
 
 
 def open_stream(
-    url: str, *, timeout_s: float = 20, max_bytes: int = 50_000_000, allow_private: bool = True
+    url: str,
+    *,
+    timeout_s: float = 20,
+    max_bytes: int = 50_000_000,
+    allow_private: bool = True,
+    allow_local: bool = True,
 ) -> MediaStream:
-    limits = FetchLimits(timeout_s=timeout_s, max_bytes=max_bytes, allow_private_addresses=allow_private)
+    limits = FetchLimits(
+        timeout_s=timeout_s,
+        max_bytes=max_bytes,
+        allow_private_addresses=allow_private,
+        allow_local_paths=allow_local,
+    )
     return open_media(url, limits=limits, deadline=Deadline(timeout_s))
 
 
@@ -304,7 +314,7 @@ def test_a_port_where_nobody_listens() -> None:
 
 def test_a_name_without_an_address() -> None:
     with pytest.raises(VideoTrouble) as caught:
-        find_addresses("fe80::1%no-such-interface", 80, allow_private=True)
+        find_addresses("fe80::1%no-such-interface", 80, limits=FetchLimits(timeout_s=20, max_bytes=1))
     assert caught.value.status == Status.UNREACHABLE and "does not resolve" in caught.value.reason
 
 
@@ -356,7 +366,10 @@ def test_silence_is_not_waited_out(
     monkeypatch: pytest.MonkeyPatch, opened: Callable[[], contextlib.AbstractContextManager[int]], scheme: str
 ) -> None:
     monkeypatch.setattr(fetch, "SOCKET_TIMEOUT_S", 0.3)
-    limits, deadline = FetchLimits(timeout_s=30, max_bytes=10**9, allow_private_addresses=True), Deadline(30)
+    limits, deadline = (
+        FetchLimits(timeout_s=30, max_bytes=10**9, allow_private_addresses=True, allow_local_paths=True),
+        Deadline(30),
+    )
     with opened() as port, pytest.raises(VideoTrouble) as caught:
         open_media(f"{scheme}://127.0.0.1:{port}/clip.mp4", limits=limits, deadline=deadline)
     assert (caught.value.status, caught.value.retryable) == (Status.TIMEOUT, True)

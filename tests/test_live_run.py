@@ -165,7 +165,13 @@ def extract_by_hand(site: Site, folder: Path) -> None:
     defaults = {"url_column": "", "mode": "direct", "jobs_dir": "jobs", "collection": "videos", "num_frames": 3}
     defaults |= {"frame_span": "spread", "scan_step_s": 0.25, "scan_longest_s": 60.0, "encoder": "pdq", "model": ""}
     defaults |= {"batch_size": 8, "start": 0, "end": None, "overwrite": False, "workers": 2, "timeout_s": 60.0}
-    defaults |= {"max_bytes": 10**8, "allow_private_addresses": True, "input_csv": "", "run_dir": str(folder)}
+    defaults |= {
+        "max_bytes": 10**8,
+        "allow_private_addresses": True,
+        "allow_local_paths": False,
+        "input_csv": "",
+        "run_dir": str(folder),
+    }
     defaults |= {"most_a_host": 6, "retries": 0, "retry_failed": True}
     urls = [site.server.url("/fine.mp4"), site.server.url("/slow.mp4")]
     extract_list(RunFolder(folder), urls, settings=ExtractSettings(**defaults), encoder=PdqEncoder())

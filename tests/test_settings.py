@@ -64,6 +64,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "timeout_s": 30,
         "max_bytes": 1000,
         "allow_private_addresses": False,
+        "allow_local_paths": False,
     },
     "04_clean_jobs": {"run_dir": "outputs/x", "jobs_dir": "batch_outputs", "dry_run": True},
     "05_upload": {
@@ -123,6 +124,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "timeout_s": 30,
         "max_bytes": 1000,
         "allow_private_addresses": False,
+        "allow_local_paths": False,
         "params_yaml": "",
     },
 }

@@ -127,6 +127,7 @@ def extract_settings(**changes: Any) -> ExtractSettings:
         "timeout_s": 5.0,
         "max_bytes": 1000,
         "allow_private_addresses": False,
+        "allow_local_paths": True,
     }
     return ExtractSettings(**values | changes)
 

@@ -18,7 +18,7 @@ from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.records import Status
 from dedup_lib.video import FRAME_SIDE_PX, SCAN_SIDE_PX, GrabbedFrames, grab_frames
 
-LIMITS = FetchLimits(timeout_s=30, max_bytes=50_000_000, allow_private_addresses=True)
+LIMITS = FetchLimits(timeout_s=30, max_bytes=50_000_000, allow_private_addresses=True, allow_local_paths=True)
 
 CLIPS: dict[str, dict[str, Any]] = {
     "index-last.mp4": {},
