@@ -37,7 +37,7 @@ SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "ima
 """What a page can show without a script."""
 
 LARGE_PICTURE_BYTES = 200_000
-"""Encoded, as PNG. Drawings stay below; frames of videos do not, and JPEG takes a fifth for them."""
+"""Encoded, as PNG. Drawings stay below; frames of videos do not, and JPEG takes a third for them."""
 JPEG_QUALITY = 90
 
 INTERACTIVE_NOTE = '<p class="note">This part is interactive: it opens in JupyterLab.</p>'
