@@ -120,6 +120,7 @@ def extract_settings(**changes: Any) -> ExtractSettings:
         "start": 0,
         "end": None,
         "overwrite": False,
+        "engine": "local",
         "workers": 1,
         "most_a_host": 1,
         "retries": 0,
