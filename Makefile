@@ -61,7 +61,7 @@ $(VENV)/runtime.stamp: requirements.txt constraints.txt pyproject.toml tools/set
 	@$(PYTHON) tools/setup_venv.py runtime
 	@touch $@
 
-$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/runtime.stamp
+$(VENV)/dev.stamp: requirements-dev.txt requirements-ray.txt $(VENV)/runtime.stamp
 	@$(PYTHON) tools/setup_venv.py dev
 	@touch $@
 
