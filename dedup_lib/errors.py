@@ -10,6 +10,7 @@ message says what was found, why it does not do, and what to change.
     ├── RunFolderError    the run folder lacks what an earlier notebook left, is in use, or takes no more
     ├── EncoderError      a model cannot be loaded
     ├── StoreError        the vector store refuses, is away, or holds something else
+    ├── ClusterError      a cluster is away, or differs from this machine
     ├── AccountingError   rows in and rows out do not add up
     └── NotebookError     a notebook of a run failed
 
@@ -59,6 +60,10 @@ class EncoderError(DedupError):
 
 class StoreError(DedupError):
     """The vector store refuses, cannot be reached, or holds something else than expected."""
+
+
+class ClusterError(DedupError):
+    """There is no cluster, nobody is left in it, or its machines are not set up as this one."""
 
 
 class AccountingError(DedupError):

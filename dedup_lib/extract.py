@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.encoders import Encoder, Prepared
+from dedup_lib.encoders import Encoder, Prepared, load_encoder
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, MediaStream, open_stream
 from dedup_lib.fingerprints import fingerprint_kind, make_fingerprint
@@ -45,7 +45,7 @@ from dedup_lib.schedule import Schedule
 from dedup_lib.store import Collection
 from dedup_lib.vectors import pool_vectors
 from dedup_lib.video import GrabbedFrames, grab_frames
-from dedup_lib.workers import Died, WorkerPool
+from dedup_lib.workers import Died, Pool, WorkerPool
 
 KILL_AFTER_S = 5.0
 """A worker that is still at a video this long after its time is up is killed: its decoder hangs."""
@@ -67,10 +67,20 @@ class ReadVideo:
     positions: tuple[int, ...] = ()
     strip: bytes | None = None
     fingerprint: bytes | None = None
+    vectors: Vectors | None = None
+    """Where it was encoded already, on the machine that read it."""
     retry_after_s: float | None = None
     """Pause that the server asks for before it is tried again."""
     tries: int = 1
     """Of this run, this one included."""
+
+
+class MakePool(Protocol):
+    """Makes what reads videos, such as a `WorkerPool`."""
+
+    def __call__(
+        self, work: Callable[[tuple[int, str]], ReadVideo], *, workers: int | None, timeout_s: float
+    ) -> Pool[tuple[int, str], ReadVideo]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,13 +352,14 @@ def extract_videos(
     sink: Sink,
     ledger: Ledger,
     limits: FetchLimits,
-    workers: int,
+    workers: int | None,
     most_a_host: int,
     retries: int,
     batch_size: int,
     thumbnails_dir: Path,
     overwrite: bool = False,
     retry_failed: bool = True,
+    cluster: MakePool | None = None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> ExtractReport:
     """Bring every URL to a final outcome, with its vectors in `sink` and its outcome in `ledger`.
@@ -357,7 +368,8 @@ def extract_videos(
     stand, but for those that a setting refused which has another value now, with `retry_failed` for those that may end
     better when tried again, and with `overwrite` for all of them. No more than `most_a_host` videos are fetched from
     one host at a time, and what fails for a cause that may pass is tried again up to `retries` times, after pauses.
-    `progress` is called with the number of videos newly done.
+    `progress` is called with the number of videos newly done. With `cluster`, videos are read and encoded by the pool
+    that it makes, elsewhere; ledger, schedule and sink stay here.
     Raises RunFolderError when the disk refuses.
     """
     row_of: dict[str, int] = {}
@@ -399,14 +411,16 @@ def extract_videos(
         scan=scan,
         limits=limits,
         prepare=encoder.prepare,
-        known=KnownFiles(ledger_path=ledger.path, recipe=recipe.key, kind=kind),
+        # Elsewhere the same path may be another run's ledger.
+        known=None if cluster else KnownFiles(ledger_path=ledger.path, recipe=recipe.key, kind=kind),
     )
+    make_pool: MakePool = cluster or WorkerPool
     kill_after_s = limits.timeout_s + KILL_AFTER_S
     schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
     # Left in the opposite order: what was encoded is saved, also when something fails.
     with (
         Saver(save) as saver,
-        WorkerPool(work, workers=min(workers, max(1, len(tasks))), timeout_s=kill_after_s) as pool,
+        make_pool(work, workers=workers, timeout_s=kill_after_s) as pool,
         ReadAhead(_read_videos(pool, schedule, thumbnails_dir), most=READ_AHEAD, stop=pool.stop) as read,
     ):
         for videos in _encode_batches(read, encoder, batch_size):
@@ -427,7 +441,7 @@ def _may_pass_now(outcome: Outcome, limits: FetchLimits) -> bool:
 
 
 def _read_videos(
-    pool: WorkerPool[tuple[int, str], ReadVideo], schedule: Schedule, thumbnails_dir: Path
+    pool: Pool[tuple[int, str], ReadVideo], schedule: Schedule, thumbnails_dir: Path
 ) -> Generator[tuple[int, ReadVideo]]:
     """Each video as a worker leaves it at last, in the order in which they finish; a dead worker becomes an outcome,
     and is not tried again now: what hung its decoder would hang the next one."""
@@ -478,7 +492,7 @@ def _encode_batches(
         if isinstance(item, tuple):
             _, video = item
             if not video.prepared:
-                yield [_extracted(item, None)]
+                yield [_extracted(item, video.vectors)]
                 continue
             waiting.append(item)
         if waiting and (item is None or sum(len(video.prepared) for _, video in waiting) >= batch_size):
@@ -486,6 +500,18 @@ def _encode_batches(
             waiting = []
     if waiting:
         yield _encode(waiting, encoder)
+
+
+def encode_beside(name: str, model: str, batch_size: int) -> Callable[[ReadVideo], ReadVideo]:
+    """What encodes videos on the machine that reads them; the encoder is loaded now. Raises EncoderError."""
+    encoder = load_encoder(name, model=model, batch_size=batch_size)
+
+    def encode(video: ReadVideo) -> ReadVideo:
+        if not video.prepared:
+            return video
+        return replace(video, prepared=(), vectors=encoder.encode_prepared(video.prepared))
+
+    return encode
 
 
 def _encode(waiting: Sequence[tuple[int, ReadVideo]], encoder: Encoder) -> list[Extracted]:

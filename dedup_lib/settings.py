@@ -194,6 +194,7 @@ class ExtractSettings(NotebookSettings):
     start: Annotated[int, Range(0)]
     end: Annotated[int, Range(0)] | None
     overwrite: bool
+    engine: Literal["local", "ray"]
     workers: Annotated[int, Range(1, 256)] | None
     most_a_host: Annotated[int, Range(1, 256)]
     retries: Annotated[int, Range(0, 10)]

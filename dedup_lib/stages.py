@@ -18,6 +18,7 @@ import pandas as pd
 
 from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
+from dedup_lib.cluster import ClusterPool
 from dedup_lib.decide import borderline_pairs, is_match, score_pairs
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder
 from dedup_lib.errors import AccountingError, RunFolderError, SettingError, StoreError
@@ -33,7 +34,15 @@ from dedup_lib.evidence import (
     find_next_similarity,
     weigh_list,
 )
-from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, pool_video
+from dedup_lib.extract import (
+    CollectionSink,
+    ExtractReport,
+    JobSink,
+    MakePool,
+    encode_beside,
+    extract_videos,
+    pool_video,
+)
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.fingerprints import StoredFingerprints
 from dedup_lib.jobs import load_jobs
@@ -80,7 +89,6 @@ from dedup_lib.settings import (
 from dedup_lib.store import LARGEST_TOP_K, READ_ROWS, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
 from dedup_lib.sweep import describe_sweep, round_thresholds
 from dedup_lib.tables import load_list, save_table
-from dedup_lib.workers import count_workers
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
 
@@ -241,13 +249,14 @@ def extract_list(
                 sink=sink,
                 ledger=ledger,
                 limits=FetchLimits.of(settings),
-                workers=settings.workers or count_workers(),
+                workers=settings.workers,
                 most_a_host=settings.most_a_host,
                 retries=settings.retries,
                 retry_failed=settings.retry_failed,
                 batch_size=settings.batch_size,
                 thumbnails_dir=run.thumbnails_dir,
                 overwrite=settings.overwrite,
+                cluster=_cluster_of(settings),
                 progress=progress,
             )
 
@@ -273,6 +282,14 @@ class UploadReport:
     """Job folders uploaded."""
     other_recipes: int
     """Job folders left alone, because other settings made them."""
+
+
+def _cluster_of(settings: ExtractSettings) -> MakePool | None:
+    """What makes the pool of `engine: ray`; None for this machine alone."""
+    if settings.engine == "local":
+        return None
+    encode = partial(encode_beside, settings.encoder, settings.model, settings.batch_size)
+    return partial(ClusterPool, make_finish=encode)
 
 
 def upload_jobs(

@@ -17,7 +17,7 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 """Of data that a process may hold: an 8K video takes a tenth of that, and what wants more is refused it instead of
@@ -58,20 +58,30 @@ def count_workers() -> int:
     return min(MOST_WORKERS, WORKERS_A_CORE * (os.cpu_count() or 1))
 
 
+class Pool(Protocol[Task, Result]):
+    """What does tasks, as `WorkerPool` does them. A context manager."""
+
+    def __enter__(self) -> Pool[Task, Result]: ...
+    def __exit__(self, *_: object) -> None: ...
+    def stop(self) -> None: ...
+    def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | Died]]: ...
+
+
 class WorkerPool(Generic[Task, Result]):
-    """A fixed number of processes that all run `work`, a picklable function, on one task at a time each.
+    """Processes that all run `work`, a picklable function, on one task at a time each: `workers` of them, None for as
+    many as keep the cores busy. They are started as tasks come.
 
     `timeout_s` bounds a task; a process that is still at it is killed. A process may also die of what an earlier
     task did to its memory: a task is blamed for the death of a fresh process only, and else given to one.
     Use as a context manager.
     """
 
-    def __init__(self, work: Callable[[Task], Result], *, workers: int, timeout_s: float) -> None:
+    def __init__(self, work: Callable[[Task], Result], *, workers: int | None, timeout_s: float) -> None:
         self._work = work
         self._timeout_s = timeout_s
         self._context = _choose_context()
         self._workers: list[_Worker[Task]] = []
-        self._count = workers
+        self._count = workers or count_workers()
         self._is_stopping = threading.Event()
 
     def __enter__(self) -> WorkerPool[Task, Result]:
