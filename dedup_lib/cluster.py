@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from dedup_lib import __version__
@@ -99,10 +99,15 @@ class _Node(Generic[Task, Result]):
 class _Member:
     """A machine as the driver knows it."""
 
+    node: str
+    name: str
     actor: Any
-    most: int
+    starting: Any
+    """The promise of its `say`; None once it takes part."""
+    ready_by_s: float
+    most: int = 0
     """Tasks that it is given at a time."""
-    busy: set[Any] = field(default_factory=set)
+    busy: int = 0
 
 
 class ClusterPool(Generic[Task, Result]):
@@ -111,7 +116,8 @@ class ClusterPool(Generic[Task, Result]):
     result there.
 
     Machines that join later are used too, and the tasks of one that is lost go to the others. Use as a context manager.
-    Raises ClusterError when there is no cluster, or nobody is left in it, or it has another version of the project.
+    Raises ClusterError when there is no cluster, or nobody is left in it, or it has another version of the project; and
+    what `finish` raises.
     """
 
     def __init__(
@@ -128,8 +134,10 @@ class ClusterPool(Generic[Task, Result]):
         self._members: dict[str, _Member] = {}
         self._lost: Counter[Task] = Counter()
         self._again: list[Task] = []
-        self._given: dict[Any, tuple[Task, str]] = {}
-        self._looked_s = -_LOOK_FOR_NODES_EVERY_S
+        self._given: dict[Any, tuple[Task, _Member]] = {}
+        self._look_at_s = 0.0
+        self._manned_s = 0.0
+        """When somebody took part for the last time."""
         self._is_stopping = threading.Event()
 
     def __enter__(self) -> ClusterPool[Task, Result]:
@@ -154,27 +162,34 @@ class ClusterPool(Generic[Task, Result]):
     def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | Died]]:
         """Each task with its result, in the order in which they finish; see `WorkerPool.run`."""
         waiting = iter(tasks)
+        self._manned_s = time.monotonic()
         while not self._is_stopping.is_set():
             self._look_for_nodes()
             is_over = self._hand_out(waiting)
-            if not self._given:
-                if is_over:
-                    return
+            if is_over and not self._given:
+                return
+            # Those that join are waited for beside the others, who go on while it loads what it needs.
+            joining = {member.starting: member for member in self._members.values() if member.starting is not None}
+            promises = [*self._given, *joining]
+            if not promises:
                 self._is_stopping.wait(_LOOK_EVERY_S)
                 continue
-            ready, _ = self._ray.wait(list(self._given), num_returns=1, timeout=_LOOK_EVERY_S)
+            ready, _ = self._ray.wait(promises, num_returns=1, timeout=_LOOK_EVERY_S)
             for promise in ready:
-                task, node = self._given.pop(promise)
-                result = self._collect(promise, task, node)
+                if promise in joining:
+                    self._welcome(joining[promise])
+                    continue
+                task, member = self._given.pop(promise)
+                result = self._collect(promise, task, member)
                 if result is not None:
                     yield task, result
 
     def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
         """Give tasks to the machines, the next one always to where most processes are idle; returns whether there is
         none left."""
-        while self._members:
-            node, member = max(self._members.items(), key=lambda item: item[1].most - len(item[1].busy))
-            if len(member.busy) >= member.most:
+        while True:
+            member = max(self._members.values(), key=lambda member: member.most - member.busy, default=None)
+            if member is None or member.busy >= member.most:
                 return False
             try:
                 task = self._again.pop() if self._again else next(waiting)
@@ -182,78 +197,86 @@ class ClusterPool(Generic[Task, Result]):
                 return True
             if task is None:
                 return False
-            promise = member.actor.do.remote(task)
-            member.busy.add(promise)
-            self._given[promise] = task, node
-        return False
+            self._given[member.actor.do.remote(task)] = task, member
+            member.busy += 1
 
-    def _collect(self, promise: Any, task: Task, node: str) -> Result | Died | None:
-        """The result of a task; None where its machine was lost, and it is given to another."""
-        if node in self._members:
-            self._members[node].busy.discard(promise)
+    def _collect(self, promise: Any, task: Task, member: _Member) -> Result | Died | None:
+        """The result of a task; None where its machine was lost, and it is given to another. Raises what was raised by
+        what the machine does with results: that is no trouble of a task."""
+        member.busy -= 1
         try:
             result: Result | Died = self._ray.get(promise)
-        except self._ray.exceptions.RayTaskError as error:
-            return Died(f"it fails unexpectedly: {error.cause or error}"[:500], timed_out=False)
+        except self._ray.exceptions.RayTaskError:
+            raise
         except self._ray.exceptions.RayError:
-            self._members.pop(node, None)
+            self._part_with(member)
             self._lost[task] += 1
             if self._lost[task] >= MOST_LOSSES:
-                return Died(f"the machine that read it was lost, {MOST_LOSSES} times", timed_out=False)
+                # As one that took too long: another run may try it again.
+                return Died(f"the machine that read it was lost, {MOST_LOSSES} times", timed_out=True)
             self._again.append(task)
             return None
         return result
 
+    def _part_with(self, member: _Member) -> None:
+        """Give an actor nothing more. Its node may have another one already, which is left alone."""
+        if self._members.get(member.node) is member:
+            del self._members[member.node]
+
     def _look_for_nodes(self) -> None:
         """Take in machines that have joined, and see that there is one."""
-        if time.monotonic() - self._looked_s < _LOOK_FOR_NODES_EVERY_S and self._members:
-            return
-        deadline_s = time.monotonic() + _NOBODY_LEFT_S
-        while not self._is_stopping.is_set():
-            self._looked_s = time.monotonic()
-            nodes = {node["NodeID"]: node for node in self._ray.nodes() if _takes_part(node)}
-            self._take_in({name: node for name, node in nodes.items() if name not in self._members})
-            if self._members:
-                return
-            if time.monotonic() > deadline_s:
-                raise ClusterError(
-                    f"the cluster at {_address()} has no machine left that can work: start one (ray start), and the "
-                    "same command goes on"
-                )
-            self._is_stopping.wait(_LOOK_EVERY_S)
+        now_s = time.monotonic()
+        for member in list(self._members.values()):
+            if member.starting is not None and now_s > member.ready_by_s:
+                self._part_with(member)
+        if any(member.starting is None for member in self._members.values()):
+            self._manned_s = now_s
+        elif not self._members and now_s - self._manned_s > _NOBODY_LEFT_S:
+            raise ClusterError(
+                f"the cluster at {_address()} has no machine left that can work: start one (ray start), and the "
+                "same command goes on"
+            )
+        if now_s >= self._look_at_s:
+            self._look_at_s = now_s + (_LOOK_FOR_NODES_EVERY_S if self._members else _LOOK_EVERY_S)
+            for node in self._ray.nodes():
+                if _takes_part(node) and node["NodeID"] not in self._members:
+                    self._take_in(node)
 
-    def _take_in(self, nodes: dict[str, dict[str, Any]]) -> None:
+    def _take_in(self, node: dict[str, Any]) -> None:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        most = (self._workers or MOST_WORKERS) * 2 + 1
-        actors = {
-            name: self._ray.remote(_Node)
+        actor = (
+            self._ray.remote(_Node)
             .options(
                 num_cpus=0,
                 num_gpus=1 if node["Resources"].get("GPU") else 0,
-                max_concurrency=most,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=name, soft=False),
+                max_concurrency=(self._workers or MOST_WORKERS) * 2 + 1,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False),
             )
             .remote(self._work, **self._options)
-            for name, node in nodes.items()
-        }
-        # Machines load models side by side.
-        said = {name: actor.say.remote() for name, actor in actors.items()}
-        for name, promise in said.items():
-            try:
-                version, workers = self._ray.get(promise, timeout=_START_S)
-            except self._ray.exceptions.RayActorError as error:
-                raise ClusterError(f"{_name(nodes[name])} cannot take part: {_cause(error)}") from None
-            except self._ray.exceptions.RayError:
-                # Lost, or too slow: it is asked again when it is looked for the next time.
-                continue
-            if version != __version__:
-                raise ClusterError(
-                    f"{_name(nodes[name])} has version {version} of this project, and this machine {__version__}: "
-                    "install the same one on all machines"
-                )
-            # A few more than it has processes: they need not wait for the way there and back.
-            self._members[name] = _Member(actors[name], workers + max(1, workers // 4))
+        )
+        self._members[node["NodeID"]] = _Member(
+            node["NodeID"], _name(node), actor, actor.say.remote(), time.monotonic() + _START_S
+        )
+
+    def _welcome(self, member: _Member) -> None:
+        """Have a machine that is ready take part. Raises ClusterError for one that is set up otherwise."""
+        promise, member.starting = member.starting, None
+        try:
+            version, workers = self._ray.get(promise)
+        except self._ray.exceptions.RayError as error:
+            if getattr(error, "actor_init_failed", False):
+                raise ClusterError(f"{member.name} cannot take part: {_cause(error)}") from None
+            # Lost while it started; while its node lives, another one is started there.
+            self._part_with(member)
+            return
+        if version != __version__:
+            raise ClusterError(
+                f"{member.name} has version {version} of this project, and this machine {__version__}: "
+                "install the same one on all machines"
+            )
+        # A few more than it has processes: they need not wait for the way there and back.
+        member.most = workers + max(1, workers // 4)
 
 
 def _import_ray() -> Any:
