@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
+import platform
 import queue
 import socket
 import sys
@@ -17,7 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from dedup_lib import __version__
@@ -32,11 +34,8 @@ MOST_LOSSES = 3
 _LOOK_EVERY_S = 0.2
 _LOOK_FOR_NODES_EVERY_S = 5.0
 _CONNECT_S = 10.0
-_START_S = 120.0
-"""A machine that has not loaded what it needs by then takes no part."""
-
-_NOBODY_LEFT_S = 60.0
-"""So long a cluster without machines is waited for."""
+_ALONE_S = 300.0
+"""So long it is waited for a machine that works: to load a model takes its time, and to start a machine anew."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -64,9 +63,9 @@ class _Node(Generic[Task, Result]):
         self._promised: dict[Task, Future[Result | Died]] = {}
         threading.Thread(target=self._run, daemon=True).start()
 
-    def say(self) -> tuple[str, int]:
-        """Version of the project there, and how many tasks it takes at a time."""
-        return __version__, self._workers
+    def say(self) -> tuple[str, str, int]:
+        """Name of the machine, version of the project there, and how many processes it has."""
+        return platform.node(), __version__, self._workers
 
     def do(self, task: Task) -> Result | Died:
         """One task, from its wait for a process to what the machine adds to the result."""
@@ -99,15 +98,15 @@ class _Node(Generic[Task, Result]):
 class _Member:
     """A machine as the driver knows it."""
 
-    node: str
-    name: str
     actor: Any
-    starting: Any
-    """The promise of its `say`; None once it takes part."""
-    ready_by_s: float
-    most: int = 0
+    most: int
     """Tasks that it is given at a time."""
-    busy: int = 0
+    busy: set[Any] = field(default_factory=set)
+
+    @property
+    def idle(self) -> int:
+        """So many more it takes."""
+        return self.most - len(self.busy)
 
 
 class ClusterPool(Generic[Task, Result]):
@@ -116,8 +115,7 @@ class ClusterPool(Generic[Task, Result]):
     result there.
 
     Machines that join later are used too, and the tasks of one that is lost go to the others. Use as a context manager.
-    Raises ClusterError when there is no cluster, or nobody is left in it, or it has another version of the project; and
-    what `finish` raises.
+    Raises ClusterError when there is no cluster, or nobody is left in it, or it has another version of the project.
     """
 
     def __init__(
@@ -134,10 +132,11 @@ class ClusterPool(Generic[Task, Result]):
         self._members: dict[str, _Member] = {}
         self._lost: Counter[Task] = Counter()
         self._again: list[Task] = []
-        self._given: dict[Any, tuple[Task, _Member]] = {}
-        self._look_at_s = 0.0
-        self._manned_s = 0.0
-        """When somebody took part for the last time."""
+        self._given: dict[Any, tuple[Task, str, _Member]] = {}
+        self._starting: dict[str, tuple[Any, Any]] = {}
+        """Actors that get ready, and the promise that they will say so."""
+        self._looked_s = -math.inf
+        self._alone_s = time.monotonic()
         self._is_stopping = threading.Event()
 
     def __enter__(self) -> ClusterPool[Task, Result]:
@@ -148,10 +147,12 @@ class ClusterPool(Generic[Task, Result]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for member in self._members.values():
+        for actor in [
+            *(member.actor for member in self._members.values()),
+            *(one for one, _ in self._starting.values()),
+        ]:
             with contextlib.suppress(Exception):
-                self._ray.kill(member.actor)
-        self._members.clear()
+                self._ray.kill(actor)
         if self._is_own:
             self._ray.shutdown()
 
@@ -162,25 +163,18 @@ class ClusterPool(Generic[Task, Result]):
     def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | Died]]:
         """Each task with its result, in the order in which they finish; see `WorkerPool.run`."""
         waiting = iter(tasks)
-        self._manned_s = time.monotonic()
         while not self._is_stopping.is_set():
             self._look_for_nodes()
             is_over = self._hand_out(waiting)
-            if is_over and not self._given:
-                return
-            # Those that join are waited for beside the others, who go on while it loads what it needs.
-            joining = {member.starting: member for member in self._members.values() if member.starting is not None}
-            promises = [*self._given, *joining]
-            if not promises:
+            if not self._given:
+                if is_over:
+                    return
                 self._is_stopping.wait(_LOOK_EVERY_S)
                 continue
-            ready, _ = self._ray.wait(promises, num_returns=1, timeout=_LOOK_EVERY_S)
+            ready, _ = self._ray.wait(list(self._given), num_returns=1, timeout=_LOOK_EVERY_S)
             for promise in ready:
-                if promise in joining:
-                    self._welcome(joining[promise])
-                    continue
-                task, member = self._given.pop(promise)
-                result = self._collect(promise, task, member)
+                task, node, member = self._given.pop(promise)
+                result = self._collect(promise, task, node, member)
                 if result is not None:
                     yield task, result
 
@@ -188,8 +182,8 @@ class ClusterPool(Generic[Task, Result]):
         """Give tasks to the machines, the next one always to where most processes are idle; returns whether there is
         none left."""
         while True:
-            member = max(self._members.values(), key=lambda member: member.most - member.busy, default=None)
-            if member is None or member.busy >= member.most:
+            node = max(self._members, key=lambda name: self._members[name].idle, default=None)
+            if node is not None and self._members[node].idle <= 0:
                 return False
             try:
                 task = self._again.pop() if self._again else next(waiting)
@@ -197,19 +191,26 @@ class ClusterPool(Generic[Task, Result]):
                 return True
             if task is None:
                 return False
-            self._given[member.actor.do.remote(task)] = task, member
-            member.busy += 1
+            if node is None:
+                self._again.append(task)
+                return False
+            member = self._members[node]
+            promise = member.actor.do.remote(task)
+            member.busy.add(promise)
+            self._given[promise] = task, node, member
 
-    def _collect(self, promise: Any, task: Task, member: _Member) -> Result | Died | None:
-        """The result of a task; None where its machine was lost, and it is given to another. Raises what was raised by
-        what the machine does with results: that is no trouble of a task."""
-        member.busy -= 1
+    def _collect(self, promise: Any, task: Task, node: str, member: _Member) -> Result | Died | None:
+        """The result of a task; None where its machine was lost, and it is given to another. Raises what `finish` does:
+        that is no trouble of a task."""
+        member.busy.discard(promise)
         try:
             result: Result | Died = self._ray.get(promise)
         except self._ray.exceptions.RayTaskError:
             raise
         except self._ray.exceptions.RayError:
-            self._part_with(member)
+            # Its node may have another actor already.
+            if self._members.get(node) is member:
+                del self._members[node]
             self._lost[task] += 1
             if self._lost[task] >= MOST_LOSSES:
                 # As one that took too long: another run may try it again.
@@ -218,31 +219,31 @@ class ClusterPool(Generic[Task, Result]):
             return None
         return result
 
-    def _part_with(self, member: _Member) -> None:
-        """Give an actor nothing more. Its node may have another one already, which is left alone."""
-        if self._members.get(member.node) is member:
-            del self._members[member.node]
-
     def _look_for_nodes(self) -> None:
-        """Take in machines that have joined, and see that there is one."""
+        """Have machines that joined get ready, and take in those that are."""
         now_s = time.monotonic()
-        for member in list(self._members.values()):
-            if member.starting is not None and now_s > member.ready_by_s:
-                self._part_with(member)
-        if any(member.starting is None for member in self._members.values()):
-            self._manned_s = now_s
-        elif not self._members and now_s - self._manned_s > _NOBODY_LEFT_S:
-            raise ClusterError(
-                f"the cluster at {_address()} has no machine left that can work: start one (ray start), and the "
-                "same command goes on"
-            )
-        if now_s >= self._look_at_s:
-            self._look_at_s = now_s + (_LOOK_FOR_NODES_EVERY_S if self._members else _LOOK_EVERY_S)
+        if now_s - self._looked_s >= _LOOK_FOR_NODES_EVERY_S:
+            self._looked_s = now_s
             for node in self._ray.nodes():
-                if _takes_part(node) and node["NodeID"] not in self._members:
-                    self._take_in(node)
+                name = node["NodeID"]
+                if _takes_part(node) and name not in self._members and name not in self._starting:
+                    self._starting[name] = self._start(node)
+        for name in list(self._starting):
+            actor, said = self._starting[name]
+            if self._ray.wait([said], timeout=0)[0]:
+                del self._starting[name]
+                member = self._welcome(actor, said)
+                if member is not None:
+                    self._members[name] = member
+        if self._members:
+            self._alone_s = now_s
+        elif now_s - self._alone_s > _ALONE_S:
+            raise ClusterError(
+                f"no machine of the cluster at {_address()} works or gets ready within {_ALONE_S:.0f} s: start one "
+                "(ray start), and the same command goes on"
+            )
 
-    def _take_in(self, node: dict[str, Any]) -> None:
+    def _start(self, node: dict[str, Any]) -> tuple[Any, Any]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         actor = (
@@ -250,33 +251,30 @@ class ClusterPool(Generic[Task, Result]):
             .options(
                 num_cpus=0,
                 num_gpus=1 if node["Resources"].get("GPU") else 0,
-                max_concurrency=(self._workers or MOST_WORKERS) * 2 + 1,
+                max_concurrency=2 * (self._workers or MOST_WORKERS),
                 scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False),
             )
             .remote(self._work, **self._options)
         )
-        self._members[node["NodeID"]] = _Member(
-            node["NodeID"], _name(node), actor, actor.say.remote(), time.monotonic() + _START_S
-        )
+        return actor, actor.say.remote()
 
-    def _welcome(self, member: _Member) -> None:
-        """Have a machine that is ready take part. Raises ClusterError for one that is set up otherwise."""
-        promise, member.starting = member.starting, None
+    def _welcome(self, actor: Any, said: Any) -> _Member | None:
+        """A machine that is ready; None for one that was lost before it was."""
         try:
-            version, workers = self._ray.get(promise)
-        except self._ray.exceptions.RayError as error:
-            if getattr(error, "actor_init_failed", False):
-                raise ClusterError(f"{member.name} cannot take part: {_cause(error)}") from None
-            # Lost while it started; while its node lives, another one is started there.
-            self._part_with(member)
-            return
+            name, version, workers = self._ray.get(said)
+        except self._ray.exceptions.RayActorError as error:
+            if error.actor_init_failed:
+                raise ClusterError(f"a machine of the cluster cannot take part: {_last_line(error)}") from None
+            return None
+        except self._ray.exceptions.RayError:
+            return None
         if version != __version__:
             raise ClusterError(
-                f"{member.name} has version {version} of this project, and this machine {__version__}: "
-                "install the same one on all machines"
+                f"the machine {name} has version {version} of this project, and this machine {__version__}: install "
+                "the same one on all machines"
             )
         # A few more than it has processes: they need not wait for the way there and back.
-        member.most = workers + max(1, workers // 4)
+        return _Member(actor, workers + max(1, workers // 4))
 
 
 def _import_ray() -> Any:
@@ -317,13 +315,9 @@ def _takes_part(node: dict[str, Any]) -> bool:
     return bool(node["Alive"] and node["Resources"].get("CPU"))
 
 
-def _name(node: dict[str, Any]) -> str:
-    return f"the machine {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-
-
-def _cause(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     """What an actor failed to start of, without Ray's account of where."""
-    return str(error).strip().splitlines()[-1].strip()
+    return str(error).strip().rpartition("\n")[2].strip()
 
 
 def _first_line(error: Exception) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
+from PIL import Image
 
 from dedup_lib.compare import Comparison
 from dedup_lib.display import printable, show_line, show_text
@@ -34,8 +36,13 @@ WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "image/png", "image/jpeg"}
 """What a page can show without a script."""
 
+LARGE_PICTURE_BYTES = 200_000
+"""Encoded, as PNG. Drawings stay below; frames of videos do not, and JPEG takes a third for them."""
+JPEG_QUALITY = 90
+
 INTERACTIVE_NOTE = '<p class="note">This part is interactive: it opens in JupyterLab.</p>'
-NOTEBOOK_LINK = re.compile(r'(<a\b[^>]*?\bhref="(?:\./)?)([^":/?#]+)\.ipynb(?=["#])')
+NOTEBOOK_LINK = re.compile(r'(<a\b[^>]*?)\bhref="(?:\./)?([^":/?#]+)\.ipynb(#[^"]*)?"')
+PAGE_LINK = re.compile(r'data-page="([^"#]+)(#[^"]*)?"(?: href="[^"]*")?')
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
 
 
@@ -157,6 +164,17 @@ def without_colours(text: str) -> str:
     return show_text(plain)
 
 
+def shrink_picture(png: str) -> tuple[str, str]:
+    """The MIME type and the base64 text of a picture for a page: a large PNG becomes a JPEG where that is smaller."""
+    if len(png) <= LARGE_PICTURE_BYTES:
+        return "image/png", png
+    with io.BytesIO() as jpeg, Image.open(io.BytesIO(base64.b64decode(png))) as picture:
+        # A figure is drawn on white, so that no transparency is lost. 4:4:4 keeps thin coloured frames sharp.
+        picture.convert("RGB").save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        text = base64.b64encode(jpeg.getvalue()).decode("ascii")
+    return ("image/jpeg", text) if len(text) < len(png) else ("image/png", png)
+
+
 def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
     """The outputs that a page without scripts can show: no progress bars, a note in place of widgets.
 
@@ -172,6 +190,9 @@ def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
             continue
         if "data" in output:
             output.data = {mime: data for mime, data in output.data.items() if mime in SHOWN_MIMES}
+            if "image/png" in output.data:
+                mime, picture = shrink_picture(output.data.pop("image/png"))
+                output.data[mime] = picture
             if "text/plain" in output.data:
                 output.data["text/plain"] = without_colours(output.data["text/plain"])
             if not output.data:
@@ -205,15 +226,31 @@ def prepare_notebook(notebook: NotebookNode) -> None:
 
 
 def _link_page(link: re.Match[str]) -> str:
-    """The link to a notebook as one to its page; that of the start page is the overview."""
-    return f"{link[1]}{'index' if link[2] == 'START' else link[2]}.html"
+    """The link to a notebook as one to its page, which `link_pages` makes; that of the start page is the overview."""
+    return f'{link[1]}data-page="{"index" if link[2] == "START" else link[2]}.html{link[3] or ""}"'
+
+
+def link_pages(reports_dir: Path) -> None:
+    """Make the pages of notebooks lead to those that are there: what a flow does not make, or did not yet, is named
+    without a link. The overview must be there."""
+    pages = {path.name: path for path in reports_dir.glob("*.html")}
+
+    def link(named: re.Match[str]) -> str:
+        place = f"{named[1]}{named[2] or ''}"
+        return f'data-page="{place}"' + (f' href="{place}"' if named[1] in pages else "")
+
+    for path in pages.values():
+        html = path.read_text(encoding="utf-8")
+        linked = PAGE_LINK.sub(link, html)
+        if linked != html:
+            write_text_atomically(path, linked)
 
 
 def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None:
     """Render an executed notebook as a page of prose, tables and pictures.
 
-    Code, prompts, progress bars and widget state are left out; the parameters become a table, widgets a note,
-    links to other notebooks links to their pages. The traceback of a failed cell stays.
+    Code, prompts, progress bars and widget state are left out; the parameters become a table, widgets a note. Links to
+    other notebooks name their pages, and lead there from `link_pages` on. The traceback of a failed cell stays.
     """
     notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     prepare_notebook(notebook)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -221,6 +221,18 @@ def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encode
 def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
     """The folder of the job folders; a relative one lies in the run folder."""
     return run.path / expand_home(jobs_dir)
+
+
+def choose_resources(run: RunFolder, *, report: ExtractReport, monitor: ResourceMonitor) -> Record:
+    """What extraction took of the machine, for the record of 03_extract: the samples of the call that read the most
+    URLs, which may be an earlier one in this run folder."""
+    earlier: Record = {}
+    # Of a damaged record nothing is kept; the one that follows replaces it.
+    with suppress(RunFolderError):
+        earlier = (run.read_record(ExtractSettings.stage) or {}).get("resources", {})
+    if earlier.get("attempted", 0) > report.attempted:
+        return earlier
+    return {"attempted": report.attempted, **monitor.as_record()}
 
 
 def extract_list(

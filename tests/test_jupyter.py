@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from browser import TIMEOUT_MS, Visit, find_free_port, jupyterlab, open_visit, run_all, serving
+from browser import TIMEOUT_MS, Visit, find_free_port, jupyterlab, open_visit, run_all, serving, violations
 from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip
 from playwright.sync_api import Browser, Page, expect
@@ -142,3 +142,5 @@ def test_the_app(project: Project, browser: Browser) -> None:
         assert headings == ["Try other thresholds", "The groups", "Ask a person", "The clean list", "What came out"]
         assert page.locator(".jp-InputArea-editor, .highlight").count() == 0, "no code is shown"
         move_the_slider_and_answer(page, project)
+        assert page.get_by_role("slider", name="threshold").get_attribute("aria-valuetext") == "0.1500"
+        assert violations(page) == []

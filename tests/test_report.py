@@ -104,8 +104,43 @@ def test_page_keeps_the_traceback_readable(rendered: Page) -> None:
     assert "36 rows" in rendered.text
 
 
-def test_links_between_notebooks_lead_to_pages(rendered: Page) -> None:
-    assert {"02_dedupe_urls.html", "./01_decode.html#top", "index.html"} == set(rendered.links())
+def test_pages_lead_to_those_that_are_there(tmp_path: Path) -> None:
+    source = (
+        "# One\n\n[start](START.ipynb), [two](02_two.ipynb), [three](./03_three.ipynb#top), [web](https://a.b/x.ipynb)"
+    )
+    path, folder = tmp_path / "one.ipynb", tmp_path / "reports"
+    nbformat.write(new_notebook(cells=[new_markdown_cell(source)]), path)
+    report.render_notebook(path, folder / "01_one.html", title="One")
+    (folder / "index.html").write_text("<!DOCTYPE html>")
+    back, start, web = "index.html", "index.html", "https://a.b/x.ipynb"
+
+    def links() -> list[str]:
+        report.link_pages(folder)
+        return [attrs["href"] for tag, attrs in Page(folder / "01_one.html").tags if tag == "a" and "href" in attrs]
+
+    assert links() == [back, start, web]
+    (folder / "03_three.html").write_text("<!DOCTYPE html>")
+    assert links() == [back, start, "03_three.html#top", web]
+    assert links() == [back, start, "03_three.html#top", web]
+    (folder / "03_three.html").unlink()
+    assert links() == [back, start, web]
+    assert "three" in Page(folder / "01_one.html").text
+
+
+def test_large_pictures_become_small() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    pictures = []
+    for pixels in (noise, np.zeros((400, 400, 3), dtype=np.uint8)):
+        with io.BytesIO() as file:
+            plt.imsave(file, pixels, format="png")
+            pictures.append(base64.b64encode(file.getvalue()).decode())
+    assert len(pictures[0]) > report.LARGE_PICTURE_BYTES
+    outputs = [new_output("display_data", data={"image/png": picture}) for picture in pictures]
+    large, small = report.static_outputs(outputs)
+    assert set(large.data) == {"image/jpeg"} and set(small.data) == {"image/png"}
+    assert len(large.data["image/jpeg"]) < len(pictures[0])
+    shown = plt.imread(io.BytesIO(base64.b64decode(large.data["image/jpeg"])), format="jpeg")
+    assert np.abs(shown[..., :3].astype(float) - noise).mean() < 20
 
 
 def test_picture_is_described_by_its_heading(rendered: Page) -> None:
