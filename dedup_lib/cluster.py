@@ -132,7 +132,7 @@ class ClusterPool(Generic[Task, Result]):
         self._members: dict[str, _Member] = {}
         self._lost: Counter[Task] = Counter()
         self._again: list[Task] = []
-        self._given: dict[Any, tuple[Task, str]] = {}
+        self._given: dict[Any, tuple[Task, str, _Member]] = {}
         self._starting: dict[str, tuple[Any, Any]] = {}
         """Actors that get ready, and the promise that they will say so."""
         self._looked_s = -math.inf
@@ -173,8 +173,8 @@ class ClusterPool(Generic[Task, Result]):
                 continue
             ready, _ = self._ray.wait(list(self._given), num_returns=1, timeout=_LOOK_EVERY_S)
             for promise in ready:
-                task, node = self._given.pop(promise)
-                result = self._collect(promise, task, node)
+                task, node, member = self._given.pop(promise)
+                result = self._collect(promise, task, node, member)
                 if result is not None:
                     yield task, result
 
@@ -197,21 +197,24 @@ class ClusterPool(Generic[Task, Result]):
             member = self._members[node]
             promise = member.actor.do.remote(task)
             member.busy.add(promise)
-            self._given[promise] = task, node
+            self._given[promise] = task, node, member
 
-    def _collect(self, promise: Any, task: Task, node: str) -> Result | Died | None:
-        """The result of a task; None where its machine was lost, and it is given to another."""
-        if node in self._members:
-            self._members[node].busy.discard(promise)
+    def _collect(self, promise: Any, task: Task, node: str, member: _Member) -> Result | Died | None:
+        """The result of a task; None where its machine was lost, and it is given to another. Raises what `finish` does:
+        that is no trouble of a task."""
+        member.busy.discard(promise)
         try:
             result: Result | Died = self._ray.get(promise)
-        except self._ray.exceptions.RayTaskError as error:
-            return Died(f"it fails unexpectedly: {error.cause or error}"[:500], timed_out=False)
+        except self._ray.exceptions.RayTaskError:
+            raise
         except self._ray.exceptions.RayError:
-            self._members.pop(node, None)
+            # Its node may have another actor already.
+            if self._members.get(node) is member:
+                del self._members[node]
             self._lost[task] += 1
             if self._lost[task] >= MOST_LOSSES:
-                return Died(f"the machine that read it was lost, {MOST_LOSSES} times", timed_out=False)
+                # As one that took too long: another run may try it again.
+                return Died(f"the machine that read it was lost, {MOST_LOSSES} times", timed_out=True)
             self._again.append(task)
             return None
         return result
