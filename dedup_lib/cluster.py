@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
+import platform
 import queue
 import socket
 import sys
@@ -32,11 +34,8 @@ MOST_LOSSES = 3
 _LOOK_EVERY_S = 0.2
 _LOOK_FOR_NODES_EVERY_S = 5.0
 _CONNECT_S = 10.0
-_START_S = 120.0
-"""A machine that has not loaded what it needs by then takes no part."""
-
-_NOBODY_LEFT_S = 60.0
-"""So long a cluster without machines is waited for."""
+_ALONE_S = 300.0
+"""So long it is waited for a machine that works: to load a model takes its time, and to start a machine anew."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -64,9 +63,9 @@ class _Node(Generic[Task, Result]):
         self._promised: dict[Task, Future[Result | Died]] = {}
         threading.Thread(target=self._run, daemon=True).start()
 
-    def say(self) -> tuple[str, int]:
-        """Version of the project there, and how many tasks it takes at a time."""
-        return __version__, self._workers
+    def say(self) -> tuple[str, str, int]:
+        """Name of the machine, version of the project there, and how many processes it has."""
+        return platform.node(), __version__, self._workers
 
     def do(self, task: Task) -> Result | Died:
         """One task, from its wait for a process to what the machine adds to the result."""
@@ -104,6 +103,11 @@ class _Member:
     """Tasks that it is given at a time."""
     busy: set[Any] = field(default_factory=set)
 
+    @property
+    def idle(self) -> int:
+        """So many more it takes."""
+        return self.most - len(self.busy)
+
 
 class ClusterPool(Generic[Task, Result]):
     """Runs `work` on every machine of the cluster that `RAY_ADDRESS` names, in `workers` processes on each (None: as
@@ -128,8 +132,11 @@ class ClusterPool(Generic[Task, Result]):
         self._members: dict[str, _Member] = {}
         self._lost: Counter[Task] = Counter()
         self._again: list[Task] = []
-        self._given: dict[Any, tuple[Task, str]] = {}
-        self._looked_s = -_LOOK_FOR_NODES_EVERY_S
+        self._given: dict[Any, tuple[Task, str, _Member]] = {}
+        self._starting: dict[str, tuple[Any, Any]] = {}
+        """Actors that get ready, and the promise that they will say so."""
+        self._looked_s = -math.inf
+        self._alone_s = time.monotonic()
         self._is_stopping = threading.Event()
 
     def __enter__(self) -> ClusterPool[Task, Result]:
@@ -140,10 +147,12 @@ class ClusterPool(Generic[Task, Result]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for member in self._members.values():
+        for actor in [
+            *(member.actor for member in self._members.values()),
+            *(one for one, _ in self._starting.values()),
+        ]:
             with contextlib.suppress(Exception):
-                self._ray.kill(member.actor)
-        self._members.clear()
+                self._ray.kill(actor)
         if self._is_own:
             self._ray.shutdown()
 
@@ -164,17 +173,17 @@ class ClusterPool(Generic[Task, Result]):
                 continue
             ready, _ = self._ray.wait(list(self._given), num_returns=1, timeout=_LOOK_EVERY_S)
             for promise in ready:
-                task, node = self._given.pop(promise)
-                result = self._collect(promise, task, node)
+                task, node, member = self._given.pop(promise)
+                result = self._collect(promise, task, node, member)
                 if result is not None:
                     yield task, result
 
     def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
         """Give tasks to the machines, the next one always to where most processes are idle; returns whether there is
         none left."""
-        while self._members:
-            node, member = max(self._members.items(), key=lambda item: item[1].most - len(item[1].busy))
-            if len(member.busy) >= member.most:
+        while True:
+            node = max(self._members, key=lambda name: self._members[name].idle, default=None)
+            if node is not None and self._members[node].idle <= 0:
                 return False
             try:
                 task = self._again.pop() if self._again else next(waiting)
@@ -182,78 +191,90 @@ class ClusterPool(Generic[Task, Result]):
                 return True
             if task is None:
                 return False
+            if node is None:
+                self._again.append(task)
+                return False
+            member = self._members[node]
             promise = member.actor.do.remote(task)
             member.busy.add(promise)
-            self._given[promise] = task, node
-        return False
+            self._given[promise] = task, node, member
 
-    def _collect(self, promise: Any, task: Task, node: str) -> Result | Died | None:
-        """The result of a task; None where its machine was lost, and it is given to another."""
-        if node in self._members:
-            self._members[node].busy.discard(promise)
+    def _collect(self, promise: Any, task: Task, node: str, member: _Member) -> Result | Died | None:
+        """The result of a task; None where its machine was lost, and it is given to another. Raises what `finish` does:
+        that is no trouble of a task."""
+        member.busy.discard(promise)
         try:
             result: Result | Died = self._ray.get(promise)
-        except self._ray.exceptions.RayTaskError as error:
-            return Died(f"it fails unexpectedly: {error.cause or error}"[:500], timed_out=False)
+        except self._ray.exceptions.RayTaskError:
+            raise
         except self._ray.exceptions.RayError:
-            self._members.pop(node, None)
+            # Its node may have another actor already.
+            if self._members.get(node) is member:
+                del self._members[node]
             self._lost[task] += 1
             if self._lost[task] >= MOST_LOSSES:
-                return Died(f"the machine that read it was lost, {MOST_LOSSES} times", timed_out=False)
+                # As one that took too long: another run may try it again.
+                return Died(f"the machine that read it was lost, {MOST_LOSSES} times", timed_out=True)
             self._again.append(task)
             return None
         return result
 
     def _look_for_nodes(self) -> None:
-        """Take in machines that have joined, and see that there is one."""
-        if time.monotonic() - self._looked_s < _LOOK_FOR_NODES_EVERY_S and self._members:
-            return
-        deadline_s = time.monotonic() + _NOBODY_LEFT_S
-        while not self._is_stopping.is_set():
-            self._looked_s = time.monotonic()
-            nodes = {node["NodeID"]: node for node in self._ray.nodes() if _takes_part(node)}
-            self._take_in({name: node for name, node in nodes.items() if name not in self._members})
-            if self._members:
-                return
-            if time.monotonic() > deadline_s:
-                raise ClusterError(
-                    f"the cluster at {_address()} has no machine left that can work: start one (ray start), and the "
-                    "same command goes on"
-                )
-            self._is_stopping.wait(_LOOK_EVERY_S)
+        """Have machines that joined get ready, and take in those that are."""
+        now_s = time.monotonic()
+        if now_s - self._looked_s >= _LOOK_FOR_NODES_EVERY_S:
+            self._looked_s = now_s
+            for node in self._ray.nodes():
+                name = node["NodeID"]
+                if _takes_part(node) and name not in self._members and name not in self._starting:
+                    self._starting[name] = self._start(node)
+        for name in list(self._starting):
+            actor, said = self._starting[name]
+            if self._ray.wait([said], timeout=0)[0]:
+                del self._starting[name]
+                member = self._welcome(actor, said)
+                if member is not None:
+                    self._members[name] = member
+        if self._members:
+            self._alone_s = now_s
+        elif now_s - self._alone_s > _ALONE_S:
+            raise ClusterError(
+                f"no machine of the cluster at {_address()} works or gets ready within {_ALONE_S:.0f} s: start one "
+                "(ray start), and the same command goes on"
+            )
 
-    def _take_in(self, nodes: dict[str, dict[str, Any]]) -> None:
+    def _start(self, node: dict[str, Any]) -> tuple[Any, Any]:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        most = (self._workers or MOST_WORKERS) * 2 + 1
-        actors = {
-            name: self._ray.remote(_Node)
+        actor = (
+            self._ray.remote(_Node)
             .options(
                 num_cpus=0,
                 num_gpus=1 if node["Resources"].get("GPU") else 0,
-                max_concurrency=most,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=name, soft=False),
+                max_concurrency=2 * (self._workers or MOST_WORKERS),
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False),
             )
             .remote(self._work, **self._options)
-            for name, node in nodes.items()
-        }
-        # Machines load models side by side.
-        said = {name: actor.say.remote() for name, actor in actors.items()}
-        for name, promise in said.items():
-            try:
-                version, workers = self._ray.get(promise, timeout=_START_S)
-            except self._ray.exceptions.RayActorError as error:
-                raise ClusterError(f"{_name(nodes[name])} cannot take part: {_cause(error)}") from None
-            except self._ray.exceptions.RayError:
-                # Lost, or too slow: it is asked again when it is looked for the next time.
-                continue
-            if version != __version__:
-                raise ClusterError(
-                    f"{_name(nodes[name])} has version {version} of this project, and this machine {__version__}: "
-                    "install the same one on all machines"
-                )
-            # A few more than it has processes: they need not wait for the way there and back.
-            self._members[name] = _Member(actors[name], workers + max(1, workers // 4))
+        )
+        return actor, actor.say.remote()
+
+    def _welcome(self, actor: Any, said: Any) -> _Member | None:
+        """A machine that is ready; None for one that was lost before it was."""
+        try:
+            name, version, workers = self._ray.get(said)
+        except self._ray.exceptions.RayActorError as error:
+            if error.actor_init_failed:
+                raise ClusterError(f"a machine of the cluster cannot take part: {_last_line(error)}") from None
+            return None
+        except self._ray.exceptions.RayError:
+            return None
+        if version != __version__:
+            raise ClusterError(
+                f"the machine {name} has version {version} of this project, and this machine {__version__}: install "
+                "the same one on all machines"
+            )
+        # A few more than it has processes: they need not wait for the way there and back.
+        return _Member(actor, workers + max(1, workers // 4))
 
 
 def _import_ray() -> Any:
@@ -294,13 +315,9 @@ def _takes_part(node: dict[str, Any]) -> bool:
     return bool(node["Alive"] and node["Resources"].get("CPU"))
 
 
-def _name(node: dict[str, Any]) -> str:
-    return f"the machine {node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
-
-
-def _cause(error: Exception) -> str:
+def _last_line(error: Exception) -> str:
     """What an actor failed to start of, without Ray's account of where."""
-    return str(error).strip().splitlines()[-1].strip()
+    return str(error).strip().rpartition("\n")[2].strip()
 
 
 def _first_line(error: Exception) -> str:

@@ -414,7 +414,8 @@ def extract_videos(
         # Elsewhere the same path may be another run's ledger.
         known=None if cluster else KnownFiles(ledger_path=ledger.path, recipe=recipe.key, kind=kind),
     )
-    make_pool: MakePool = cluster or WorkerPool
+    # Where nothing is left to do, no cluster is needed.
+    make_pool: MakePool = cluster if cluster and tasks else WorkerPool
     kill_after_s = limits.timeout_s + KILL_AFTER_S
     schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
     # Left in the opposite order: what was encoded is saved, also when something fails.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -225,6 +225,18 @@ def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
     return run.path / expand_home(jobs_dir)
 
 
+def choose_resources(run: RunFolder, *, report: ExtractReport, monitor: ResourceMonitor) -> Record:
+    """What extraction took of the machine, for the record of 03_extract: the samples of the call that read the most
+    URLs, which may be an earlier one in this run folder."""
+    earlier: Record = {}
+    # Of a damaged record nothing is kept; the one that follows replaces it.
+    with suppress(RunFolderError):
+        earlier = (run.read_record(ExtractSettings.stage) or {}).get("resources", {})
+    if earlier.get("attempted", 0) > report.attempted:
+        return earlier
+    return {"attempted": report.attempted, **monitor.as_record()}
+
+
 def extract_list(
     run: RunFolder,
     urls: Sequence[str],
@@ -273,17 +285,6 @@ def extract_list(
                 overwrite=settings.overwrite,
             )
             return extract(CollectionSink(collection)), monitor
-
-
-def choose_resources(run: RunFolder, monitor: ResourceMonitor, *, details: Record, videos: int) -> Record:
-    """What extraction took of the machine, for its record: of this call, which read so many `videos`, or as recorded
-    by an earlier one that read more of the same list with the same recipe (`details` names both)."""
-    before = run.read_record(ExtractSettings.stage) or {}
-    recorded: Record = before.get("resources", {})
-    is_same = all(before.get(name) == details[name] for name in ("list", "recipe"))
-    if is_same and recorded.get("videos", 0) > videos:
-        return recorded
-    return {"videos": videos} | monitor.as_record()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -247,6 +247,53 @@ def test_what_a_lost_machine_was_at_is_done_by_the_others(nodes: Any, tmp_path: 
     assert stored(tmp_path, urls).keys() == set(urls)
 
 
+def break_down() -> Callable[[Any], Any]:
+    def finish(number: int) -> int:
+        raise RuntimeError("the accelerator is gone")
+
+    return finish
+
+
+def test_what_a_machine_cannot_finish_ends_the_run_and_is_no_trouble_of_a_task(nodes: Any) -> None:
+    with make_pool(break_down) as pool, pytest.raises(RuntimeError, match="the accelerator is gone"):
+        list(pool.run(iter([1])))
+
+
+def test_actors_that_are_lost_with_many_tasks_are_replaced_once(nodes: Any) -> None:
+    with make_pool() as pool:
+        done = pool.run(iter(range(20, 120)))
+        found = [next(done) for _ in range(5)]
+        before = list(pool._members.values())
+        for member in before:
+            pool._ray.kill(member.actor)
+        found += done
+        after = list(pool._members.values())
+        assert len(after) == 2 and not set(after) & set(before)
+        assert max(pool._lost.values()) == 1
+    assert sorted(task for task, _ in found) == list(range(20, 120))
+    assert not any(isinstance(result, Died) for _, result in found)
+
+
+def test_a_task_that_takes_its_machine_down_again_and_again_may_be_tried_by_another_run(
+    nodes: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "MOST_LOSSES", 1)
+    with make_pool(fell) as pool:
+        ((_, died),) = pool.run(iter([1]))
+    assert isinstance(died, Died) and died.timed_out and "lost" in died.reason
+
+
+def fell() -> Callable[[Any], Any]:
+    return lambda number: os._exit(1)
+
+
+def test_where_nothing_is_left_no_cluster_is_needed(tmp_path: Path) -> None:
+    def refuse_pool(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a cluster was asked for")
+
+    assert run([], tmp_path, cluster=refuse_pool).attempted == 0
+
+
 def test_machines_that_are_not_set_up_alike(nodes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         make_pool(refuse) as pool,

@@ -57,6 +57,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "start": 0,
         "end": None,
         "overwrite": False,
+        "engine": "local",
         "workers": 4,
         "most_a_host": 4,
         "retries": 1,

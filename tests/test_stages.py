@@ -21,12 +21,14 @@ from dedup_lib.decide import group_copies
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import COLUMNS, LOWEST_DOUBTFUL_AGREEMENT, Verdict
+from dedup_lib.extract import ExtractReport
 from dedup_lib.jobs import job_dir, save_job
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
 from dedup_lib.memory import Decision, DecisionFile
 from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Status, Vectors, VideoVectors
+from dedup_lib.run import load_defaults
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.settings import (
     CollectionsSettings,
@@ -119,6 +121,7 @@ def extract_settings(**changes: Any) -> ExtractSettings:
         "start": 0,
         "end": None,
         "overwrite": False,
+        "engine": "local",
         "workers": 1,
         "most_a_host": 1,
         "retries": 0,
@@ -1018,31 +1021,21 @@ def test_a_recipe_holds_what_changes_a_vector() -> None:
     assert make_recipe(extract_settings(num_frames=1, frame_span="first"), load_encoder("pdq")) != RECIPE
 
 
-# What extraction took
-
-
-@pytest.mark.parametrize(
-    ("videos", "changed", "kept"),
-    [
-        (0, {}, True),
-        (3, {}, True),
-        (10, {}, False),
-        (0, {"recipe": {"num_frames": 3}}, False),
-        (0, {"list": {}}, False),
-    ],
-)
-def test_the_record_keeps_what_the_call_took_that_read_most(
-    tmp_path: Path, videos: int, changed: dict[str, Any], kept: bool
-) -> None:
+def test_the_samples_of_the_call_that_read_the_most_are_kept(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    details = {"list": {"csv": "a.csv"}, "recipe": {"num_frames": 8}}
-    with ResourceMonitor() as monitor:
-        pass
-    before = choose_resources(run, monitor, details=details, videos=9)
-    assert before == {"videos": 9} | monitor.as_record()
-    run.write_record(extract_settings(), counts={}, files={}, details=details | {"resources": before})
-    after = choose_resources(run, monitor, details=details | changed, videos=videos)
-    assert after["videos"] == (9 if kept else videos)
+    settings = ExtractSettings(**load_defaults(ExtractSettings.stage))
+
+    def call(attempted: int) -> int:
+        with ResourceMonitor() as monitor:
+            pass
+        resources = choose_resources(run, report=ExtractReport(attempted=attempted), monitor=monitor)
+        run.write_record(settings, counts={}, files={}, details={"resources": resources})
+        assert resources["time_s"]
+        return int(resources["attempted"])
+
+    assert [call(attempted) for attempted in (5, 0, 2, 7, 0)] == [5, 5, 5, 7, 7]
+    run.record_path(settings.stage).write_text("damaged")
+    assert call(0) == 0
 
 
 # How far it is
