@@ -262,7 +262,7 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
     kept = sorted({*range(0, len(times_s), step), len(times_s) - 1})
     chart = charts.draw_lines(
         [times_s[index] for index in kept],
-        [("", "kept", [float(done[index]) for index in kept])],
+        [("", "neutral", [float(done[index]) for index in kept])],
         name="pace",
         title="URLs done over time",
         x_label="seconds of work",
@@ -312,7 +312,7 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
             thresholds,
             [
                 ("copies removed", "duplicate", points["duplicates"]),
-                ("groups", "kept", points["groups"]),
+                ("groups", "neutral", points["groups"]),
             ],
             name="sweep",
             title="What each threshold would decide",

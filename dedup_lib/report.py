@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from nbconvert import HTMLExporter
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
-from PIL import Image
 
 from dedup_lib.compare import Comparison
 from dedup_lib.display import printable, show_line, show_text
@@ -35,10 +33,6 @@ MOST_COMPARED = 50
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "image/png", "image/jpeg"}
 """What a page can show without a script."""
-
-LARGE_PICTURE_BYTES = 200_000
-"""Encoded, as PNG. Drawings stay below; frames of videos do not, and JPEG takes a third for them."""
-JPEG_QUALITY = 90
 
 INTERACTIVE_NOTE = '<p class="note">This part is interactive: it opens in JupyterLab.</p>'
 NOTEBOOK_LINK = re.compile(r'(<a\b[^>]*?)\bhref="(?:\./)?([^":/?#]+)\.ipynb(#[^"]*)?"')
@@ -164,17 +158,6 @@ def without_colours(text: str) -> str:
     return show_text(plain)
 
 
-def shrink_picture(png: str) -> tuple[str, str]:
-    """The MIME type and the base64 text of a picture for a page: a large PNG becomes a JPEG where that is smaller."""
-    if len(png) <= LARGE_PICTURE_BYTES:
-        return "image/png", png
-    with io.BytesIO() as jpeg, Image.open(io.BytesIO(base64.b64decode(png))) as picture:
-        # A figure is drawn on white, so that no transparency is lost. 4:4:4 keeps thin coloured frames sharp.
-        picture.convert("RGB").save(jpeg, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-        text = base64.b64encode(jpeg.getvalue()).decode("ascii")
-    return ("image/jpeg", text) if len(text) < len(png) else ("image/png", png)
-
-
 def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
     """The outputs that a page without scripts can show: no progress bars, a note in place of widgets.
 
@@ -190,9 +173,6 @@ def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
             continue
         if "data" in output:
             output.data = {mime: data for mime, data in output.data.items() if mime in SHOWN_MIMES}
-            if "image/png" in output.data:
-                mime, picture = shrink_picture(output.data.pop("image/png"))
-                output.data[mime] = picture
             if "text/plain" in output.data:
                 output.data["text/plain"] = without_colours(output.data["text/plain"])
             if not output.data:

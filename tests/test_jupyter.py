@@ -141,6 +141,8 @@ def test_the_app(project: Project, browser: Browser) -> None:
         headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
         assert headings == ["Try other thresholds", "The groups", "Ask a person", "The clean list", "What came out"]
         assert page.locator(".jp-InputArea-editor, .highlight").count() == 0, "no code is shown"
+        expect(page.get_by_role("slider", name="threshold")).to_be_visible()
+        expect(page.get_by_role("img", name="Where every row went: rows; rows in the list 4;")).to_be_visible()
         move_the_slider_and_answer(page, project)
         assert page.get_by_role("slider", name="threshold").get_attribute("aria-valuetext") == "0.1500"
         assert violations(page) == []

@@ -127,22 +127,6 @@ def test_pages_lead_to_those_that_are_there(tmp_path: Path) -> None:
     assert "three" in Page(folder / "01_one.html").text
 
 
-def test_large_pictures_become_small() -> None:
-    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
-    pictures = []
-    for pixels in (noise, np.zeros((400, 400, 3), dtype=np.uint8)):
-        with io.BytesIO() as file:
-            plt.imsave(file, pixels, format="png")
-            pictures.append(base64.b64encode(file.getvalue()).decode())
-    assert len(pictures[0]) > report.LARGE_PICTURE_BYTES
-    outputs = [new_output("display_data", data={"image/png": picture}) for picture in pictures]
-    large, small = report.static_outputs(outputs)
-    assert set(large.data) == {"image/jpeg"} and set(small.data) == {"image/png"}
-    assert len(large.data["image/jpeg"]) < len(pictures[0])
-    shown = plt.imread(io.BytesIO(base64.b64decode(large.data["image/jpeg"])), format="jpeg")
-    assert np.abs(shown[..., :3].astype(float) - noise).mean() < 20
-
-
 def test_picture_is_described_by_its_heading(rendered: Page) -> None:
     assert [attrs["alt"] for tag, attrs in rendered.tags if tag == "img"] == ["Picture under “How alike?”"]
 

@@ -43,6 +43,7 @@ from dedup_lib.stages import (
     ExtractedList,
     ListSource,
     add_existing,
+    begin_on,
     choose_resources,
     clean_by_evidence,
     find_decisions,
@@ -1035,3 +1036,21 @@ def test_the_samples_of_the_call_that_read_the_most_are_kept(tmp_path: Path) -> 
     assert [call(attempted) for attempted in (5, 0, 2, 7, 0)] == [5, 5, 5, 7, 7]
     run.record_path(settings.stage).write_text("damaged")
     assert call(0) == 0
+
+
+# How far it is
+
+
+def test_a_bar_starts_anew_with_each_step_and_grows_within_one() -> None:
+    said = io.StringIO()
+    with tqdm(file=said, mininterval=0, unit="") as bar:
+        begin = begin_on(bar)
+        begin("searching", 4)(4)
+        assert (bar.n, bar.total) == (4, 4)
+        begin("comparing", 2)(1)
+        assert (bar.n, bar.total) == (1, 2)
+        begin("comparing", 3)(2)
+        assert (bar.n, bar.total) == (3, 3)
+    assert "searching: 100%" in said.getvalue()
+    assert "comparing: 100%" in said.getvalue()
+    begin_on(None)("nobody watches", 1)(1)
