@@ -9,6 +9,7 @@ message says what was found, why it does not do, and what to change.
     ├── ListError         a CSV cannot be read, or holds no URL column
     ├── RunFolderError    the run folder lacks what an earlier notebook left, is in use, or takes no more
     ├── EncoderError      a model cannot be loaded
+    ├── ClusterError      the Ray cluster is away, or a node of it cannot do the work
     ├── StoreError        the vector store refuses, is away, or holds something else
     ├── AccountingError   rows in and rows out do not add up
     └── NotebookError     a notebook of a run failed
@@ -55,6 +56,10 @@ class RunFolderError(DedupError):
 
 class EncoderError(DedupError):
     """An encoder's model cannot be loaded or does not fit."""
+
+
+class ClusterError(DedupError):
+    """There is no Ray cluster to work on, or a node of it cannot do the work."""
 
 
 class StoreError(DedupError):

@@ -4,14 +4,17 @@ library.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from enum import Enum, auto
+from concurrent.futures import Future
 from typing import ClassVar, Generic, Literal, TypeVar
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 SAVE_AT_ONCE = 1000
 SAVE_EVERY_S = 1.0
@@ -80,6 +83,45 @@ class ReadAhead(Generic[Item]):
         if item is ReadAhead.END and self._error is not None:
             raise self._error
         return item
+
+
+class Gathered(Generic[Item, Result]):
+    """A function of many items that many threads call with a few each: those who come while it is at work are answered
+    by its next call, of about `most` items."""
+
+    def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result]], *, most: int) -> None:
+        self._work = work
+        self._most = most
+        self._waiting: queue.SimpleQueue[tuple[Sequence[Item], Future[Sequence[Result]]]] = queue.SimpleQueue()
+        self._turn = threading.Lock()
+
+    def __call__(self, items: Sequence[Item]) -> Sequence[Result]:
+        """The results of these items. Raises what `work` raises."""
+        answer: Future[Sequence[Result]] = Future()
+        self._waiting.put((items, answer))
+        with self._turn:
+            # Whoever had the turn before may have done it.
+            while not answer.done():
+                self._answer_some()
+        return answer.result()
+
+    def _answer_some(self) -> None:
+        taken: list[tuple[Sequence[Item], Future[Sequence[Result]]]] = []
+        count = 0
+        with contextlib.suppress(queue.Empty):
+            while count < self._most:
+                taken.append(self._waiting.get_nowait())
+                count += len(taken[-1][0])
+        try:
+            results = self._work([item for items, _ in taken for item in items])
+        except BaseException as error:
+            for _, answer in taken:
+                answer.set_exception(error)
+            return
+        start = 0
+        for items, answer in taken:
+            answer.set_result(results[start : start + len(items)])
+            start += len(items)
 
 
 class Saver(Generic[Item]):

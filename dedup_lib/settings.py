@@ -194,6 +194,7 @@ class ExtractSettings(NotebookSettings):
     start: Annotated[int, Range(0)]
     end: Annotated[int, Range(0)] | None
     overwrite: bool
+    engine: Literal["local", "ray"]
     workers: Annotated[int, Range(1, 256)] | None
     most_a_host: Annotated[int, Range(1, 256)]
     retries: Annotated[int, Range(0, 10)]
@@ -206,6 +207,12 @@ class ExtractSettings(NotebookSettings):
     def check(self) -> None:
         if self.end is not None and self.end < self.start:
             raise SettingError("end", self.end, f"it must not come before start = {self.start}")
+        if self.engine == "ray" and self.allow_local_paths:
+            raise SettingError(
+                "allow_local_paths",
+                self.allow_local_paths,
+                "the nodes of a cluster do not have the files of this machine: set engine: local, or serve them by HTTP",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

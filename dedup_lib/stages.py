@@ -80,7 +80,6 @@ from dedup_lib.settings import (
 from dedup_lib.store import LARGEST_TOP_K, READ_ROWS, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
 from dedup_lib.sweep import describe_sweep, round_thresholds
 from dedup_lib.tables import load_list, save_table
-from dedup_lib.workers import count_workers
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
 
@@ -225,7 +224,8 @@ def extract_list(
 ) -> tuple[ExtractReport, ResourceMonitor]:
     """Extract rows `start` to `end` of the list, straight to the store or into job folders.
 
-    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    Raises RunFolderError when another process works on the run folder, or the disk refuses, and ClusterError when
+    the cluster does.
     """
     recipe = make_recipe(settings, encoder)
     rows = range(len(urls))[settings.start : settings.end]
@@ -241,7 +241,8 @@ def extract_list(
                 sink=sink,
                 ledger=ledger,
                 limits=FetchLimits.of(settings),
-                workers=settings.workers or count_workers(),
+                engine=settings.engine,
+                workers=settings.workers,
                 most_a_host=settings.most_a_host,
                 retries=settings.retries,
                 retry_failed=settings.retry_failed,

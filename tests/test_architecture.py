@@ -37,6 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "ledger",
         "jobs",
         "workers",
+        "cluster",
         "queues",
         "schedule",
         "monitor",
@@ -85,6 +86,7 @@ OWNERS: dict[str, set[str]] = {
     "pdqhash": {"frames", "encoders"},
     "psutil": {"monitor"},
     "pymilvus": {"store"},
+    "ray": {"cluster"},
     "rich": {"cli", "demo", "terminal"},
     "skimage": {"demo"},
     "sqlite3": {"ledger"},
@@ -128,6 +130,7 @@ HEAVY = (
     "matplotlib",
     "papermill",
     "nbconvert",
+    "ray",
 )
 
 UNTELLING_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "core", "base", "tools"}

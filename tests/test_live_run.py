@@ -172,7 +172,7 @@ def extract_by_hand(site: Site, folder: Path) -> None:
         "input_csv": "",
         "run_dir": str(folder),
     }
-    defaults |= {"most_a_host": 6, "retries": 0, "retry_failed": True}
+    defaults |= {"most_a_host": 6, "retries": 0, "retry_failed": True, "engine": "local"}
     urls = [site.server.url("/fine.mp4"), site.server.url("/slow.mp4")]
     extract_list(RunFolder(folder), urls, settings=ExtractSettings(**defaults), encoder=PdqEncoder())
 

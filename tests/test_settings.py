@@ -61,6 +61,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "most_a_host": 4,
         "retries": 1,
         "retry_failed": True,
+        "engine": "local",
         "timeout_s": 30,
         "max_bytes": 1000,
         "allow_private_addresses": False,

@@ -120,6 +120,7 @@ def extract_settings(**changes: Any) -> ExtractSettings:
         "most_a_host": 1,
         "retries": 0,
         "retry_failed": True,
+        "engine": "local",
         "timeout_s": 5.0,
         "max_bytes": 1000,
         "allow_private_addresses": False,

@@ -1,0 +1,364 @@
+"""The processes of `workers`, on every node of a Ray cluster.
+
+Each node has one actor, which holds as many processes as a machine by itself would, each to be killed and replaced
+there. A task crosses the network, and what is left of it once the node has finished it; what lies between does not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+from dedup_lib.errors import ClusterError
+from dedup_lib.run_folder import find_versions
+from dedup_lib.workers import Died, WorkerPool, count_workers
+
+REMEDY = "docs/guide.md says how a cluster is started"
+
+CONNECT_WITHIN_S = 5.0
+
+NODE_WITHIN_S = 120.0
+"""A run ends when for so long no node of the cluster has been ready to work."""
+
+FINISH_AHEAD = 16
+"""So many tasks of a node wait for its `finish`, or are at it, while all its processes are busy."""
+
+MOST_LOSSES = 5
+"""A task whose node was lost so often is given up: it may be what takes the nodes down."""
+
+_LOOK_EVERY_S = 0.2
+_COUNT_NODES_EVERY_S = 2.0
+_ANSWER_WITHIN_S = 5.0
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job(Generic[Task, Result]):
+    """What a node has to know."""
+
+    work: Callable[[Task], Result]
+    make_finish: Callable[[], Callable[[Result], Result]]
+    timeout_s: float
+
+
+class _Node(Generic[Task, Result]):
+    """Works on one node of the cluster, as an actor with many threads."""
+
+    def __init__(self, job: _Job[Task, Result], answers: Any, workers: int) -> None:
+        # A process imports what the main module of its parent is made of, which here is Ray's own.
+        vars(sys.modules["__main__"]).pop("__file__", None)
+        self._finish = job.make_finish()
+        # The one used last is used next: processes that are not needed are not started.
+        self._idle: queue.LifoQueue[WorkerPool[Task, Result]] = queue.LifoQueue()
+        for _ in range(workers):
+            self._idle.put(WorkerPool(job.work, workers=1, timeout_s=job.timeout_s, answer=partial(_ask, answers)))
+
+    def describe(self) -> dict[str, str]:
+        """The versions of what is at work here."""
+        return find_versions()
+
+    def run(self, task: Task) -> Result | Died:
+        pool = self._idle.get()
+        try:
+            ((_, result),) = pool.run([task])
+        finally:
+            self._idle.put(pool)
+        return result if isinstance(result, Died) else self._finish(result)
+
+
+class _Answers:
+    """Answers the questions of all nodes, as an actor on the machine of the run."""
+
+    def __init__(self, answer: Callable[[Any], object]) -> None:
+        self._answer = answer
+
+    def answer(self, question: Any) -> object:
+        return self._answer(question)
+
+
+def _ask(answers: Any, question: Any) -> object:
+    import ray
+
+    try:
+        return ray.get(answers.answer.remote(question), timeout=_ANSWER_WITHIN_S)
+    except ray.exceptions.RayError:
+        return None
+
+
+@dataclass(eq=False)
+class _Member:
+    """A node that takes part."""
+
+    node_id: str
+    name: str
+    actor: Any
+    slots: int
+    """Tasks that it holds at a time."""
+    starting: Any
+    """The reference of its `describe`, None once it is ready."""
+    busy: int = 0
+
+
+class ClusterPool(Generic[Task, Result]):
+    """Runs `work` on one task at a time in each of many processes, as `WorkerPool` does, on the nodes of the cluster
+    that the environment variable RAY_ADDRESS names: `workers` on each node (None: as many as its cores need).
+
+    What `work` gives is handed on the same node to the function that `make_finish` made there, once a node and for
+    many threads. `answer` is called on this machine for what `work` asks by `ask_parent`; where it cannot be reached,
+    the answer is None. All three can be pickled. A GPU is asked for where `uses_gpu`, and a node has one.
+
+    A node that is lost, or whose actor is, does a task no harm: it is given to another one. Nodes that join take part.
+    Use as a context manager. Raises ClusterError when there is no cluster, or a node cannot do the work; and whatever
+    `finish` raises.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Task], Result],
+        *,
+        make_finish: Callable[[], Callable[[Result], Result]],
+        answer: Callable[[Any], object],
+        workers: int | None,
+        timeout_s: float,
+        uses_gpu: bool = False,
+    ) -> None:
+        self._ray = _import_ray()
+        self._job = _Job(work=work, make_finish=make_finish, timeout_s=timeout_s)
+        self._answer = answer
+        self._workers = workers
+        self._uses_gpu = uses_gpu
+        self._members: dict[str, _Member] = {}
+        self._next: deque[tuple[Task, int]] = deque()
+        """Tasks to be given to a node before any other, and how often they were lost."""
+        self._busy: dict[Any, tuple[_Member, Task, int]] = {}
+        self._count_at_s = 0.0
+        self._alone_since_s: float | None = None
+        self._last_trouble = ""
+        self._is_stopping = threading.Event()
+
+    def __enter__(self) -> ClusterPool[Task, Result]:
+        self._address = _find_address(self._ray)
+        if self._ray.is_initialized():
+            raise ClusterError("this process is connected to Ray already: call ray.shutdown() first")
+        try:
+            self._ray.init(
+                address=self._address,
+                # The nodes need the packages of requirements.txt, and get the code of the project from here.
+                runtime_env={"py_modules": [str(Path(__file__).parent)]},
+                configure_logging=False,
+                log_to_driver=False,
+            )
+            here = self._ray.get_runtime_context().get_node_id()
+            self._answers = (
+                self._ray.remote(_Answers)
+                .options(num_cpus=0, max_concurrency=4, scheduling_strategy=self._on_node(here))
+                .remote(self._answer)
+            )
+            self._job_ref = self._ray.put(self._job)
+        except Exception as error:
+            self._ray.shutdown()
+            raise ClusterError(
+                f"the Ray cluster at {self._address} takes no work from here: {_last_line(error)}. This machine has to be "
+                f"a node of it, with the same versions of Ray and Python; {REMEDY}"
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # With this, what runs on the nodes ends.
+        self._ray.shutdown()
+
+    def stop(self) -> None:
+        """Have `run` end soon, with tasks unfinished; may be called by another thread."""
+        self._is_stopping.set()
+
+    def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | Died]]:
+        """Each task with its result, in the order in which they finish; see `WorkerPool.run`."""
+        waiting = iter(tasks)
+        while not self._is_stopping.is_set():
+            self._count_nodes()
+            is_over = self._hand_out(waiting)
+            if is_over and not self._busy:
+                return
+            starting = {member.starting: member for member in self._members.values() if member.starting is not None}
+            awaited = [*self._busy, *starting]
+            if not awaited:
+                self._is_stopping.wait(_LOOK_EVERY_S)
+                continue
+            done, _ = self._ray.wait(awaited, num_returns=1, timeout=_LOOK_EVERY_S)
+            for reference in done:
+                if reference in starting:
+                    self._welcome(starting[reference])
+                else:
+                    yield from self._collect(reference)
+
+    def _on_node(self, node_id: str) -> Any:
+        return self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
+
+    def _count_nodes(self) -> None:
+        """Have every node take part that does not yet."""
+        now_s = time.monotonic()
+        if now_s >= self._count_at_s:
+            self._count_at_s = now_s + _COUNT_NODES_EVERY_S
+            for node in self._ray.nodes():
+                # A node that was started with no cores is not to work.
+                if node["Alive"] and node["NodeID"] not in self._members and node["Resources"].get("CPU", 0) >= 1:
+                    self._take_in(node)
+        if any(member.starting is None for member in self._members.values()):
+            self._alone_since_s = None
+        elif self._alone_since_s is None:
+            self._alone_since_s = now_s
+        elif now_s - self._alone_since_s > NODE_WITHIN_S:
+            raise ClusterError(
+                f"no node of the Ray cluster at {self._address} has been ready for {NODE_WITHIN_S:g} s"
+                f"{f' ({self._last_trouble})' if self._last_trouble else ''}: see that one has a core free, and start "
+                "again: what is done stays done"
+            )
+
+    def _take_in(self, node: dict[str, Any]) -> None:
+        resources = node["Resources"]
+        workers = self._workers or count_workers(int(resources["CPU"]))
+        slots = workers + FINISH_AHEAD
+        actor = (
+            self._ray.remote(_Node)
+            .options(
+                num_cpus=1,
+                num_gpus=int(self._uses_gpu and resources.get("GPU", 0) >= 1),
+                max_concurrency=slots,
+                scheduling_strategy=self._on_node(node["NodeID"]),
+            )
+            .remote(self._job_ref, self._answers, workers)
+        )
+        self._members[node["NodeID"]] = _Member(
+            node_id=node["NodeID"],
+            name=node["NodeManagerAddress"],
+            actor=actor,
+            slots=slots,
+            starting=actor.describe.remote(),
+        )
+
+    def _welcome(self, member: _Member) -> None:
+        """Have a node take tasks. Raises ClusterError for one that would give other results, or none."""
+        reference, member.starting = member.starting, None
+        try:
+            there = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            if getattr(error, "actor_init_failed", False) or isinstance(
+                error, (self._ray.exceptions.RayTaskError, self._ray.exceptions.RuntimeEnvSetupError)
+            ):
+                raise ClusterError(
+                    f"node {member.name} of the Ray cluster cannot take part: {_last_line(error)}. Install "
+                    "requirements.txt and requirements-ray.txt there within constraints.txt, or take it out"
+                ) from error
+            self._part_with(member, error)
+            return
+        here = find_versions()
+        for name in sorted(here.keys() & there.keys()):
+            if here[name] != there[name]:
+                raise ClusterError(
+                    f"node {member.name} of the Ray cluster has {name} {there[name]}, and this machine {here[name]}: "
+                    "results would differ. Install the same on every node, which constraints.txt names"
+                )
+
+    def _part_with(self, member: _Member, error: Exception) -> None:
+        """Give a node nothing more; while it lives, it is taken in again."""
+        self._last_trouble = f"node {member.name}: {_last_line(error)}"
+        if self._members.get(member.node_id) is member:
+            del self._members[member.node_id]
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.kill(member.actor)
+
+    def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
+        """Give the nodes tasks while they have room; returns whether there is none left."""
+        while True:
+            free = [member for member in self._members.values() if member.starting is None and member.busy < member.slots]
+            if not self._next:
+                if not free and self._busy:
+                    return False
+                try:
+                    task = next(waiting)
+                except StopIteration:
+                    return True
+                if task is None:
+                    return False
+                self._next.append((task, 0))
+            if not free:
+                return False
+            # The one with the most room left, so that all have alike.
+            member = max(free, key=lambda member: 1 - member.busy / member.slots)
+            task, losses = self._next.popleft()
+            self._busy[member.actor.run.remote(task)] = (member, task, losses)
+            member.busy += 1
+
+    def _collect(self, reference: Any) -> Iterator[tuple[Task, Result | Died]]:
+        member, task, losses = self._busy.pop(reference)
+        member.busy -= 1
+        try:
+            result: Result | Died = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError:
+            # The task itself cannot raise: it is `finish` that fails.
+            raise
+        except self._ray.exceptions.RayError as error:
+            self._part_with(member, error)
+            losses += 1
+            if losses < MOST_LOSSES:
+                self._next.append((task, losses))
+                return
+            result = Died(f"{losses} nodes of the cluster were lost while they were at it", timed_out=True)
+        yield task, result
+
+
+def _import_ray() -> ModuleType:
+    """Ray, which is asked for by few and brings hundreds of megabytes. Raises ClusterError where it is missing."""
+    try:
+        import ray
+        import ray.util.scheduling_strategies
+    except ImportError as error:
+        raise ClusterError(
+            f"engine: ray needs the package Ray, which cannot be imported ({error}): run make setup-ray, or "
+            "pip install -r requirements-ray.txt -c constraints.txt"
+        ) from error
+    return ray
+
+
+def _find_address(ray: ModuleType) -> str:
+    """The address of the head of the cluster, where something answers. Raises ClusterError."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or "/" in host or not port.isdecimal():
+        raise ClusterError(
+            f"engine: ray needs the environment variable RAY_ADDRESS, the address of the cluster's head such as "
+            f"10.0.0.5:6379, and it is {address!r}; {REMEDY}"
+        )
+    # As Ray does, which else waits a quarter of an hour for an answer.
+    reached = ray.util.get_node_ip_address() if host in _LOOPBACK else host
+    try:
+        socket.create_connection((reached, int(port)), timeout=CONNECT_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        through = f" (by {reached})" if reached != host else ""
+        raise ClusterError(
+            f"no Ray cluster answers at RAY_ADDRESS = {address}{through}: {error}. See that its head runs and can be "
+            f"reached from this machine; {REMEDY}"
+        ) from error
+    return address
+
+
+def _last_line(error: Exception) -> str:
+    """What an error comes down to: Ray's texts begin with what went before."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
