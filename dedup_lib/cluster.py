@@ -35,8 +35,9 @@ NODE_WITHIN_S = 120.0
 FINISH_AHEAD = 16
 """So many tasks of a node wait for its `finish`, or are at it, while all its processes are busy."""
 
-MOST_LOSSES = 5
-"""A task whose node was lost so often is given up: it may be what takes the nodes down."""
+MOST_LOSSES = 4
+"""A task whose node was lost so often is given up: it is what takes the nodes down. For from the second time on, which
+may happen to any of those that were together on a node, it has one for itself."""
 
 _LOOK_EVERY_S = 0.2
 _COUNT_NODES_EVERY_S = 2.0
@@ -112,6 +113,12 @@ class _Member:
     starting: Any
     """The reference of its `describe`, None once it is ready."""
     busy: int = 0
+    is_reserved: bool = False
+    """For the one task that it is busy with."""
+
+    @property
+    def is_free(self) -> bool:
+        return self.starting is None and not self.is_reserved and self.busy < self.slots
 
 
 class ClusterPool(Generic[Task, Result]):
@@ -173,8 +180,8 @@ class ClusterPool(Generic[Task, Result]):
         except Exception as error:
             self._ray.shutdown()
             raise ClusterError(
-                f"the Ray cluster at {self._address} takes no work from here: {_last_line(error)}. This machine has to be "
-                f"a node of it, with the same versions of Ray and Python; {REMEDY}"
+                f"the Ray cluster at {self._address} takes no work from here: {_last_line(error)}. This machine has to "
+                f"be a node of it, with the same versions of Ray and Python; {REMEDY}"
             ) from error
         return self
 
@@ -285,7 +292,7 @@ class ClusterPool(Generic[Task, Result]):
     def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
         """Give the nodes tasks while they have room; returns whether there is none left."""
         while True:
-            free = [member for member in self._members.values() if member.starting is None and member.busy < member.slots]
+            free = [member for member in self._members.values() if member.is_free]
             if not self._next:
                 if not free and self._busy:
                     return False
@@ -296,17 +303,23 @@ class ClusterPool(Generic[Task, Result]):
                 if task is None:
                     return False
                 self._next.append((task, 0))
+            task, losses = self._next[0]
+            is_suspect = losses >= 2
+            if is_suspect:
+                free = [member for member in free if not member.busy]
             if not free:
                 return False
             # The one with the most room left, so that all have alike.
-            member = max(free, key=lambda member: 1 - member.busy / member.slots)
-            task, losses = self._next.popleft()
+            member = min(free, key=lambda member: member.busy / member.slots)
+            self._next.popleft()
             self._busy[member.actor.run.remote(task)] = (member, task, losses)
             member.busy += 1
+            member.is_reserved = is_suspect
 
     def _collect(self, reference: Any) -> Iterator[tuple[Task, Result | Died]]:
         member, task, losses = self._busy.pop(reference)
         member.busy -= 1
+        member.is_reserved = False
         try:
             result: Result | Died = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError:
@@ -323,7 +336,9 @@ class ClusterPool(Generic[Task, Result]):
 
 
 def _import_ray() -> ModuleType:
-    """Ray, which is asked for by few and brings hundreds of megabytes. Raises ClusterError where it is missing."""
+    """Ray, which few need and which is large. Raises ClusterError where it is missing."""
+    # Where something else answers at the address of a cluster, Ray asks it for a quarter of an hour unless told not to.
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     try:
         import ray
         import ray.util.scheduling_strategies

@@ -500,12 +500,12 @@ class EncodingAtOnce:
     """Encodes the frames of a video where it was read, together with those of other threads' videos."""
 
     def __init__(self, encoder: Encoder, batch_size: int) -> None:
-        self._encode: Gathered[Prepared, Vectors] = Gathered(encoder.encode_prepared, most=batch_size)
+        self._encode = Gathered(encoder.encode_prepared, most=batch_size)
 
     def __call__(self, video: ReadVideo) -> ReadVideo:
         if not video.prepared:
             return video
-        return replace(video, prepared=(), vectors=np.asarray(self._encode(video.prepared)))
+        return replace(video, prepared=(), vectors=self._encode(video.prepared))
 
 
 def _encode_batches(

@@ -9,12 +9,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from enum import Enum, auto
 from concurrent.futures import Future
-from typing import ClassVar, Generic, Literal, TypeVar
+from enum import Enum, auto
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from numpy.typing import NDArray
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 SAVE_AT_ONCE = 1000
 SAVE_EVERY_S = 1.0
@@ -85,19 +86,19 @@ class ReadAhead(Generic[Item]):
         return item
 
 
-class Gathered(Generic[Item, Result]):
-    """A function of many items that many threads call with a few each: those who come while it is at work are answered
-    by its next call, of about `most` items."""
+class Gathered(Generic[Item]):
+    """A function that makes a row of an array of each item, and that many threads call with a few items each: those who
+    come while it is at work are answered by its next call, of about `most` items."""
 
-    def __init__(self, work: Callable[[Sequence[Item]], Sequence[Result]], *, most: int) -> None:
+    def __init__(self, work: Callable[[Sequence[Item]], NDArray[Any]], *, most: int) -> None:
         self._work = work
         self._most = most
-        self._waiting: queue.SimpleQueue[tuple[Sequence[Item], Future[Sequence[Result]]]] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[tuple[Sequence[Item], Future[NDArray[Any]]]] = queue.SimpleQueue()
         self._turn = threading.Lock()
 
-    def __call__(self, items: Sequence[Item]) -> Sequence[Result]:
-        """The results of these items. Raises what `work` raises."""
-        answer: Future[Sequence[Result]] = Future()
+    def __call__(self, items: Sequence[Item]) -> NDArray[Any]:
+        """The rows of these items. Raises what `work` raises."""
+        answer: Future[NDArray[Any]] = Future()
         self._waiting.put((items, answer))
         with self._turn:
             # Whoever had the turn before may have done it.
@@ -106,21 +107,21 @@ class Gathered(Generic[Item, Result]):
         return answer.result()
 
     def _answer_some(self) -> None:
-        taken: list[tuple[Sequence[Item], Future[Sequence[Result]]]] = []
+        taken: list[tuple[Sequence[Item], Future[NDArray[Any]]]] = []
         count = 0
         with contextlib.suppress(queue.Empty):
             while count < self._most:
                 taken.append(self._waiting.get_nowait())
                 count += len(taken[-1][0])
         try:
-            results = self._work([item for items, _ in taken for item in items])
+            rows = self._work([item for items, _ in taken for item in items])
         except BaseException as error:
             for _, answer in taken:
                 answer.set_exception(error)
             return
         start = 0
         for items, answer in taken:
-            answer.set_result(results[start : start + len(items)])
+            answer.set_result(rows[start : start + len(items)])
             start += len(items)
 
 

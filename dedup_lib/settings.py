@@ -211,7 +211,7 @@ class ExtractSettings(NotebookSettings):
             raise SettingError(
                 "allow_local_paths",
                 self.allow_local_paths,
-                "the nodes of a cluster do not have the files of this machine: set engine: local, or serve them by HTTP",
+                "the nodes of a cluster lack the files of this machine: set engine: local, or serve them by HTTP",
             )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -66,21 +65,12 @@ class RayCluster:
         """All its processes are killed."""
         self._cluster.remove_node(node, allow_graceful=False)
 
-
-def find_workers() -> list[psutil.Process]:
-    """The processes of this machine that work on a node for a run."""
-    return [process for process in psutil.process_iter() if _title(process).startswith("ray::_Node")]
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return "" if process.status() == psutil.STATUS_ZOMBIE else " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def wait_for_no_workers() -> None:
-    end_s = time.monotonic() + 20
-    while find_workers() and time.monotonic() < end_s:
-        time.sleep(0.05)
-    assert find_workers() == []
+    def find_workers(self) -> list[psutil.Process]:
+        """The processes that work on the nodes for a run."""
+        return [
+            child
+            for node in self._cluster.list_all_nodes()
+            for raylet in node.all_processes["raylet"]
+            for child in psutil.Process(raylet.process.pid).children()
+            if child.status() != psutil.STATUS_ZOMBIE and child.name().startswith("ray::_Node")
+        ]

@@ -1,6 +1,7 @@
 """Prepare the virtual environment in .venv, or lock its versions. Standard library only.
 
     python3 tools/setup_venv.py runtime    what the notebooks need        (make setup)
+    python3 tools/setup_venv.py ray        what a Ray cluster needs too   (make setup-ray)
     python3 tools/setup_venv.py dev        what tests and checks need too (make setup-dev)
     python3 tools/setup_venv.py server     a Milvus server, in .venv-server (make server-setup)
     python3 tools/setup_venv.py lock       write constraints.txt anew     (make lock)
@@ -18,7 +19,7 @@ from pathlib import Path
 
 OLDEST_PYTHON = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENT_FILES = {"runtime": "requirements.txt", "dev": "requirements-dev.txt"}
+REQUIREMENT_FILES = {"runtime": "requirements.txt", "ray": "requirements-ray.txt", "dev": "requirements-dev.txt"}
 SERVER_FILE = "requirements-server.txt"
 LOCK_FILE = "constraints.txt"
 LOCK_HEADER = """\
