@@ -7,14 +7,12 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-ray setup-dev demo lab app run test check reference pictures server server-setup lock clean
+.PHONY: help setup setup-dev demo lab app run test check reference pictures server server-setup lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/runtime.stamp ## prepare .venv with what the notebooks need (PYTHON=… names another Python)
-
-setup-ray: $(VENV)/ray.stamp ## prepare .venv with what engine: ray needs too, on this machine or a node
 
 setup-dev: $(VENV)/dev.stamp ## prepare .venv with what tests and checks need too
 
@@ -61,10 +59,6 @@ clean: ## remove .venv and .venv-server, caches and build products; outputs/ sta
 
 $(VENV)/runtime.stamp: requirements.txt constraints.txt pyproject.toml tools/setup_venv.py
 	@$(PYTHON) tools/setup_venv.py runtime
-	@touch $@
-
-$(VENV)/ray.stamp: requirements-ray.txt $(VENV)/runtime.stamp
-	@$(PYTHON) tools/setup_venv.py ray
 	@touch $@
 
 $(VENV)/dev.stamp: requirements-dev.txt requirements-ray.txt $(VENV)/runtime.stamp

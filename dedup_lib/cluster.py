@@ -344,8 +344,8 @@ def _import_ray() -> ModuleType:
         import ray.util.scheduling_strategies
     except ImportError as error:
         raise ClusterError(
-            f"engine: ray needs the package Ray, which cannot be imported ({error}): run make setup-ray, or "
-            "pip install -r requirements-ray.txt -c constraints.txt"
+            f"engine: ray needs the package Ray, which cannot be imported ({error}): pip install -r "
+            "requirements-ray.txt -c constraints.txt, or set engine: local"
         ) from error
     return ray
 

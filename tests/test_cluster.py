@@ -44,7 +44,7 @@ from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run_folder import find_versions
 from dedup_lib.store import Store, StoreAddress
 
-pytest.importorskip("ray", reason="Ray is not installed: requirements-ray.txt")
+pytest.importorskip("ray", reason="Ray is not installed: requirements-ray.txt names it")
 
 __all__ = ["long_film", "media", "server"]
 

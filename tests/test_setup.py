@@ -107,8 +107,8 @@ def test_opencv_without_display_libraries(tmp_path: Path) -> None:
     wheels.mkdir()
     shutil.copy(ROOT / "tools" / "setup_venv.py", project / "tools")
     (project / "requirements.txt").write_text("opencv-python>=1,<2\n", encoding="utf-8")
-    (project / "requirements-ray.txt").write_text("-r requirements.txt\n", encoding="utf-8")
-    (project / "requirements-dev.txt").write_text("-r requirements-ray.txt\n", encoding="utf-8")
+    (project / "requirements-ray.txt").write_text("# what dev needs too\n", encoding="utf-8")
+    (project / "requirements-dev.txt").write_text("-r requirements.txt\n-r requirements-ray.txt\n", encoding="utf-8")
     (project / "constraints.txt").write_text("opencv-python==1.0\n", encoding="utf-8")
     for version in ("1.0", "1.1"):
         make_wheel(wheels, "opencv-python", version, f"raise ImportError({NO_LIBGL.partition(': ')[2]!r})\n")
@@ -137,8 +137,10 @@ def test_opencv_without_display_libraries(tmp_path: Path) -> None:
 
 # --- the lists of packages
 
+REQUIREMENT_FILES = ("requirements.txt", "requirements-ray.txt", "requirements-dev.txt")
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-ray.txt", "requirements-dev.txt"])
+
+@pytest.mark.parametrize("name", REQUIREMENT_FILES)
 def test_lock_holds_every_requirement_within_its_range(name: str) -> None:
     locked = read_requirements("constraints.txt")
     for package, requirement in read_requirements(name).items():
@@ -148,7 +150,7 @@ def test_lock_holds_every_requirement_within_its_range(name: str) -> None:
         assert requirement.specifier.contains(pin.version), f"{package}: {pin} lies outside {requirement.specifier}"
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-ray.txt", "requirements-dev.txt"])
+@pytest.mark.parametrize("name", REQUIREMENT_FILES)
 def test_every_requirement_is_bounded_and_says_its_purpose(name: str) -> None:
     for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         if re.match(r"[A-Za-z]", line):
@@ -179,7 +181,7 @@ def test_every_imported_package_is_a_requirement() -> None:
     listed = read_requirements("requirements.txt").keys() | read_requirements("requirements-ray.txt").keys()
     for package in sorted(imported - set(sys.stdlib_module_names) - {"dedup_lib"}):
         owners = {canonicalize_name(name).removesuffix("-headless") for name in distributions.get(package, [package])}
-        assert owners & listed, f"dedup_lib imports {package}, which no list of requirements names"
+        assert owners & listed, f"dedup_lib imports {package}, which no requirements file lists"
 
 
 # --- make

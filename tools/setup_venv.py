@@ -1,7 +1,6 @@
 """Prepare the virtual environment in .venv, or lock its versions. Standard library only.
 
     python3 tools/setup_venv.py runtime    what the notebooks need        (make setup)
-    python3 tools/setup_venv.py ray        what a Ray cluster needs too   (make setup-ray)
     python3 tools/setup_venv.py dev        what tests and checks need too (make setup-dev)
     python3 tools/setup_venv.py server     a Milvus server, in .venv-server (make server-setup)
     python3 tools/setup_venv.py lock       write constraints.txt anew     (make lock)
@@ -19,7 +18,8 @@ from pathlib import Path
 
 OLDEST_PYTHON = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
-REQUIREMENT_FILES = {"runtime": "requirements.txt", "ray": "requirements-ray.txt", "dev": "requirements-dev.txt"}
+REQUIREMENT_FILES = {"runtime": "requirements.txt", "dev": "requirements-dev.txt"}
+RAY_FILE = "requirements-ray.txt"
 SERVER_FILE = "requirements-server.txt"
 LOCK_FILE = "constraints.txt"
 LOCK_HEADER = """\
@@ -94,7 +94,7 @@ def install(venv_dir: Path, requirement_file: str, *, headless: bool) -> None:
         folder = ROOT
         if headless:
             folder = Path(scratch)
-            for name in (*REQUIREMENT_FILES.values(), LOCK_FILE):
+            for name in (*REQUIREMENT_FILES.values(), RAY_FILE, LOCK_FILE):
                 (folder / name).write_text(without_display((ROOT / name).read_text(encoding="utf-8")), encoding="utf-8")
         run_pip(venv_dir, "install", *quiet, "-r", str(folder / requirement_file), "-c", str(folder / LOCK_FILE))
 
