@@ -170,7 +170,7 @@ def extract_by_hand(site: Site, folder: Path) -> None:
         "end": None,
         "overwrite": False,
         "workers": 2,
-        "timeout_s": 60.0,
+        "timeout_s": 300.0,
     }
     defaults |= {
         "max_bytes": 10**8,
