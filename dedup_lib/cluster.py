@@ -1,160 +1,193 @@
-"""Work on the machines of a Ray cluster: on each of them one actor, which has the processes that may die.
+"""The processes of `workers`, on every node of a Ray cluster.
 
-It stands in for `workers.WorkerPool`, by whose code a task is done and judged there too. A machine that is lost is not
-the fault of a task.
+Each node has one actor, which holds as many processes as a machine by itself would, each to be killed and replaced
+there. A task crosses the network, and what is left of it once the node has finished it; what lies between does not.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import math
 import os
-import platform
 import queue
 import socket
 import sys
 import threading
 import time
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from dedup_lib import __version__
 from dedup_lib.errors import ClusterError
-from dedup_lib.workers import MOST_WORKERS, Died, WorkerPool, count_workers
+from dedup_lib.run_folder import find_versions
+from dedup_lib.workers import Died, WorkerPool, count_workers
 
-ADDRESS_VARIABLE = "RAY_ADDRESS"
+REMEDY = "docs/guide.md says how a cluster is started"
 
-MOST_LOSSES = 3
-"""A task whose machine was lost so often is given up: it may be what it dies of."""
+CONNECT_WITHIN_S = 5.0
+
+NODE_WITHIN_S = 120.0
+"""A run ends when for so long no node of the cluster has been ready to work."""
+
+FINISH_AHEAD = 16
+"""So many tasks of a node wait for its `finish`, or are at it, while all its processes are busy."""
+
+MOST_LOSSES = 4
+"""A task whose node was lost so often is given up: it is what takes the nodes down. For from the second time on, which
+may happen to any of those that were together on a node, it has one for itself."""
 
 _LOOK_EVERY_S = 0.2
-_LOOK_FOR_NODES_EVERY_S = 5.0
-_CONNECT_S = 10.0
-_ALONE_S = 300.0
-"""So long it is waited for a machine that works: to load a model takes its time, and to start a machine anew."""
+_COUNT_NODES_EVERY_S = 2.0
+_ANSWER_WITHIN_S = 5.0
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-Finish = Callable[[Result], Result]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job(Generic[Task, Result]):
+    """What a node has to know."""
+
+    work: Callable[[Task], Result]
+    make_finish: Callable[[], Callable[[Result], Result]]
+    timeout_s: float
 
 
 class _Node(Generic[Task, Result]):
-    """The actor of one machine. Tasks wait here, so that no process is idle until the next one has come over the
-    network."""
+    """Works on one node of the cluster, as an actor with many threads."""
 
-    def __init__(
-        self,
-        work: Callable[[Task], Result],
-        *,
-        workers: int | None,
-        timeout_s: float,
-        make_finish: Callable[[], Finish[Result]],
-    ) -> None:
-        # Else each process of the pool would run the script again by which Ray started this one.
+    def __init__(self, job: _Job[Task, Result], answers: Any, workers: int) -> None:
+        # A process imports what the main module of its parent is made of, which here is Ray's own.
         vars(sys.modules["__main__"]).pop("__file__", None)
-        self._finish = make_finish()
-        self._workers = workers or count_workers()
-        self._pool = WorkerPool(work, workers=self._workers, timeout_s=timeout_s)
-        self._waiting: queue.SimpleQueue[tuple[Task, Future[Result | Died]]] = queue.SimpleQueue()
-        self._promised: dict[Task, Future[Result | Died]] = {}
-        threading.Thread(target=self._run, daemon=True).start()
+        self._finish = job.make_finish()
+        # The one used last is used next: processes that are not needed are not started.
+        self._idle: queue.LifoQueue[WorkerPool[Task, Result]] = queue.LifoQueue()
+        for _ in range(workers):
+            self._idle.put(WorkerPool(job.work, workers=1, timeout_s=job.timeout_s, answer=partial(_ask, answers)))
 
-    def say(self) -> tuple[str, str, int]:
-        """Name of the machine, version of the project there, and how many processes it has."""
-        return platform.node(), __version__, self._workers
+    def describe(self) -> dict[str, str]:
+        """The versions of what is at work here."""
+        return find_versions()
 
-    def do(self, task: Task) -> Result | Died:
-        """One task, from its wait for a process to what the machine adds to the result."""
-        promise: Future[Result | Died] = Future()
-        self._waiting.put((task, promise))
-        result = promise.result()
+    def run(self, task: Task) -> Result | Died:
+        pool = self._idle.get()
+        try:
+            ((_, result),) = pool.run([task])
+        finally:
+            self._idle.put(pool)
         return result if isinstance(result, Died) else self._finish(result)
 
-    def _run(self) -> None:
-        try:
-            with self._pool:
-                for task, result in self._pool.run(self._take()):
-                    self._promised.pop(task).set_result(result)
-        finally:
-            # Whoever waits for a promise would wait for ever: a machine that is lost is noticed.
-            os._exit(1)
 
-    def _take(self) -> Iterator[Task | None]:
-        while True:
-            try:
-                task, promise = self._waiting.get_nowait()
-            except queue.Empty:
-                yield None
-                continue
-            self._promised[task] = promise
-            yield task
+class _Answers:
+    """Answers the questions of all nodes, as an actor on the machine of the run."""
+
+    def __init__(self, answer: Callable[[Any], object]) -> None:
+        self._answer = answer
+
+    def answer(self, question: Any) -> object:
+        return self._answer(question)
+
+
+def _ask(answers: Any, question: Any) -> object:
+    import ray
+
+    try:
+        return ray.get(answers.answer.remote(question), timeout=_ANSWER_WITHIN_S)
+    except ray.exceptions.RayError:
+        return None
 
 
 @dataclass(eq=False)
 class _Member:
-    """A machine as the driver knows it."""
+    """A node that takes part."""
 
+    node_id: str
+    name: str
     actor: Any
-    most: int
-    """Tasks that it is given at a time."""
-    busy: set[Any] = field(default_factory=set)
+    slots: int
+    """Tasks that it holds at a time."""
+    starting: Any
+    """The reference of its `describe`, None once it is ready."""
+    busy: int = 0
+    is_reserved: bool = False
+    """For the one task that it is busy with."""
 
     @property
-    def idle(self) -> int:
-        """So many more it takes."""
-        return self.most - len(self.busy)
+    def is_free(self) -> bool:
+        return self.starting is None and not self.is_reserved and self.busy < self.slots
 
 
 class ClusterPool(Generic[Task, Result]):
-    """Runs `work` on every machine of the cluster that `RAY_ADDRESS` names, in `workers` processes on each (None: as
-    many as keep its cores busy). `make_finish` is called once on each machine, and what it gives is applied to every
-    result there.
+    """Runs `work` on one task at a time in each of many processes, as `WorkerPool` does, on the nodes of the cluster
+    that the environment variable RAY_ADDRESS names: `workers` on each node (None: as many as its cores need).
 
-    Machines that join later are used too, and the tasks of one that is lost go to the others. Use as a context manager.
-    Raises ClusterError when there is no cluster, or nobody is left in it, or it has another version of the project.
+    What `work` gives is handed on the same node to the function that `make_finish` made there, once a node and for
+    many threads. `answer` is called on this machine for what `work` asks by `ask_parent`; where it cannot be reached,
+    the answer is None. All three can be pickled. A GPU is asked for where `uses_gpu`, and a node has one.
+
+    A node that is lost, or whose actor is, does a task no harm: it is given to another one. Nodes that join take part.
+    Use as a context manager. Raises ClusterError when there is no cluster, or a node cannot do the work; and whatever
+    `finish` raises.
     """
 
     def __init__(
         self,
         work: Callable[[Task], Result],
         *,
+        make_finish: Callable[[], Callable[[Result], Result]],
+        answer: Callable[[Any], object],
         workers: int | None,
         timeout_s: float,
-        make_finish: Callable[[], Finish[Result]],
+        uses_gpu: bool = False,
     ) -> None:
-        self._work = work
+        self._ray = _import_ray()
+        self._job = _Job(work=work, make_finish=make_finish, timeout_s=timeout_s)
+        self._answer = answer
         self._workers = workers
-        self._options: dict[str, Any] = {"workers": workers, "timeout_s": timeout_s, "make_finish": make_finish}
+        self._uses_gpu = uses_gpu
         self._members: dict[str, _Member] = {}
-        self._lost: Counter[Task] = Counter()
-        self._again: list[Task] = []
-        self._given: dict[Any, tuple[Task, str, _Member]] = {}
-        self._starting: dict[str, tuple[Any, Any]] = {}
-        """Actors that get ready, and the promise that they will say so."""
-        self._looked_s = -math.inf
-        self._alone_s = time.monotonic()
+        self._next: deque[tuple[Task, int]] = deque()
+        """Tasks to be given to a node before any other, and how often they were lost."""
+        self._busy: dict[Any, tuple[_Member, Task, int]] = {}
+        self._count_at_s = 0.0
+        self._alone_since_s: float | None = None
+        self._last_trouble = ""
         self._is_stopping = threading.Event()
 
     def __enter__(self) -> ClusterPool[Task, Result]:
-        self._ray = _import_ray()
-        self._is_own = not self._ray.is_initialized()
-        if self._is_own:
-            _connect(self._ray)
+        self._address = _find_address(self._ray)
+        if self._ray.is_initialized():
+            raise ClusterError("this process is connected to Ray already: call ray.shutdown() first")
+        try:
+            self._ray.init(
+                address=self._address,
+                # The nodes need the packages of requirements.txt, and get the code of the project from here.
+                runtime_env={"py_modules": [str(Path(__file__).parent)]},
+                configure_logging=False,
+                log_to_driver=False,
+            )
+            here = self._ray.get_runtime_context().get_node_id()
+            self._answers = (
+                self._ray.remote(_Answers)
+                .options(num_cpus=0, max_concurrency=4, scheduling_strategy=self._on_node(here))
+                .remote(self._answer)
+            )
+            self._job_ref = self._ray.put(self._job)
+        except Exception as error:
+            self._ray.shutdown()
+            raise ClusterError(
+                f"the Ray cluster at {self._address} takes no work from here: {_last_line(error)}. This machine has to "
+                f"be a node of it, with the same versions of Ray and Python; {REMEDY}"
+            ) from error
         return self
 
     def __exit__(self, *_: object) -> None:
-        for actor in [
-            *(member.actor for member in self._members.values()),
-            *(one for one, _ in self._starting.values()),
-        ]:
-            with contextlib.suppress(Exception):
-                self._ray.kill(actor)
-        if self._is_own:
-            self._ray.shutdown()
+        # With this, what runs on the nodes ends.
+        self._ray.shutdown()
 
     def stop(self) -> None:
         """Have `run` end soon, with tasks unfinished; may be called by another thread."""
@@ -164,161 +197,183 @@ class ClusterPool(Generic[Task, Result]):
         """Each task with its result, in the order in which they finish; see `WorkerPool.run`."""
         waiting = iter(tasks)
         while not self._is_stopping.is_set():
-            self._look_for_nodes()
+            self._count_nodes()
             is_over = self._hand_out(waiting)
-            if not self._given:
-                if is_over:
-                    return
+            if is_over and not self._busy:
+                return
+            starting = {member.starting: member for member in self._members.values() if member.starting is not None}
+            awaited = [*self._busy, *starting]
+            if not awaited:
                 self._is_stopping.wait(_LOOK_EVERY_S)
                 continue
-            ready, _ = self._ray.wait(list(self._given), num_returns=1, timeout=_LOOK_EVERY_S)
-            for promise in ready:
-                task, node, member = self._given.pop(promise)
-                result = self._collect(promise, task, node, member)
-                if result is not None:
-                    yield task, result
+            done, _ = self._ray.wait(awaited, num_returns=1, timeout=_LOOK_EVERY_S)
+            for reference in done:
+                if reference in starting:
+                    self._welcome(starting[reference])
+                else:
+                    yield from self._collect(reference)
 
-    def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
-        """Give tasks to the machines, the next one always to where most processes are idle; returns whether there is
-        none left."""
-        while True:
-            node = max(self._members, key=lambda name: self._members[name].idle, default=None)
-            if node is not None and self._members[node].idle <= 0:
-                return False
-            try:
-                task = self._again.pop() if self._again else next(waiting)
-            except StopIteration:
-                return True
-            if task is None:
-                return False
-            if node is None:
-                self._again.append(task)
-                return False
-            member = self._members[node]
-            promise = member.actor.do.remote(task)
-            member.busy.add(promise)
-            self._given[promise] = task, node, member
+    def _on_node(self, node_id: str) -> Any:
+        return self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
 
-    def _collect(self, promise: Any, task: Task, node: str, member: _Member) -> Result | Died | None:
-        """The result of a task; None where its machine was lost, and it is given to another. Raises what `finish` does:
-        that is no trouble of a task."""
-        member.busy.discard(promise)
-        try:
-            result: Result | Died = self._ray.get(promise)
-        except self._ray.exceptions.RayTaskError:
-            raise
-        except self._ray.exceptions.RayError:
-            # Its node may have another actor already.
-            if self._members.get(node) is member:
-                del self._members[node]
-            self._lost[task] += 1
-            if self._lost[task] >= MOST_LOSSES:
-                # As one that took too long: another run may try it again.
-                return Died(f"the machine that read it was lost, {MOST_LOSSES} times", timed_out=True)
-            self._again.append(task)
-            return None
-        return result
-
-    def _look_for_nodes(self) -> None:
-        """Have machines that joined get ready, and take in those that are."""
+    def _count_nodes(self) -> None:
+        """Have every node take part that does not yet."""
         now_s = time.monotonic()
-        if now_s - self._looked_s >= _LOOK_FOR_NODES_EVERY_S:
-            self._looked_s = now_s
+        if now_s >= self._count_at_s:
+            self._count_at_s = now_s + _COUNT_NODES_EVERY_S
             for node in self._ray.nodes():
-                name = node["NodeID"]
-                if _takes_part(node) and name not in self._members and name not in self._starting:
-                    self._starting[name] = self._start(node)
-        for name in list(self._starting):
-            actor, said = self._starting[name]
-            if self._ray.wait([said], timeout=0)[0]:
-                del self._starting[name]
-                member = self._welcome(actor, said)
-                if member is not None:
-                    self._members[name] = member
-        if self._members:
-            self._alone_s = now_s
-        elif now_s - self._alone_s > _ALONE_S:
+                # A node that was started with no cores is not to work.
+                if node["Alive"] and node["NodeID"] not in self._members and node["Resources"].get("CPU", 0) >= 1:
+                    self._take_in(node)
+        if any(member.starting is None for member in self._members.values()):
+            self._alone_since_s = None
+        elif self._alone_since_s is None:
+            self._alone_since_s = now_s
+        elif now_s - self._alone_since_s > NODE_WITHIN_S:
             raise ClusterError(
-                f"no machine of the cluster at {_address()} works or gets ready within {_ALONE_S:.0f} s: start one "
-                "(ray start), and the same command goes on"
+                f"no node of the Ray cluster at {self._address} has been ready for {NODE_WITHIN_S:g} s"
+                f"{f' ({self._last_trouble})' if self._last_trouble else ''}: see that one has a core free, and start "
+                "again: what is done stays done"
             )
 
-    def _start(self, node: dict[str, Any]) -> tuple[Any, Any]:
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
+    def _take_in(self, node: dict[str, Any]) -> None:
+        resources = node["Resources"]
+        workers = self._workers or count_workers(int(resources["CPU"]))
+        slots = workers + FINISH_AHEAD
         actor = (
             self._ray.remote(_Node)
             .options(
-                num_cpus=0,
-                num_gpus=1 if node["Resources"].get("GPU") else 0,
-                max_concurrency=2 * (self._workers or MOST_WORKERS),
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False),
+                num_cpus=1,
+                num_gpus=int(self._uses_gpu and resources.get("GPU", 0) >= 1),
+                max_concurrency=slots,
+                scheduling_strategy=self._on_node(node["NodeID"]),
             )
-            .remote(self._work, **self._options)
+            .remote(self._job_ref, self._answers, workers)
         )
-        return actor, actor.say.remote()
+        self._members[node["NodeID"]] = _Member(
+            node_id=node["NodeID"],
+            name=node["NodeManagerAddress"],
+            actor=actor,
+            slots=slots,
+            starting=actor.describe.remote(),
+        )
 
-    def _welcome(self, actor: Any, said: Any) -> _Member | None:
-        """A machine that is ready; None for one that was lost before it was."""
+    def _welcome(self, member: _Member) -> None:
+        """Have a node take tasks. Raises ClusterError for one that would give other results, or none."""
+        reference, member.starting = member.starting, None
         try:
-            name, version, workers = self._ray.get(said)
-        except self._ray.exceptions.RayActorError as error:
-            if error.actor_init_failed:
-                raise ClusterError(f"a machine of the cluster cannot take part: {_last_line(error)}") from None
-            return None
-        except self._ray.exceptions.RayError:
-            return None
-        if version != __version__:
-            raise ClusterError(
-                f"the machine {name} has version {version} of this project, and this machine {__version__}: install "
-                "the same one on all machines"
-            )
-        # A few more than it has processes: they need not wait for the way there and back.
-        return _Member(actor, workers + max(1, workers // 4))
+            there = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            if getattr(error, "actor_init_failed", False) or isinstance(
+                error, (self._ray.exceptions.RayTaskError, self._ray.exceptions.RuntimeEnvSetupError)
+            ):
+                raise ClusterError(
+                    f"node {member.name} of the Ray cluster cannot take part: {_last_line(error)}. Install "
+                    "requirements.txt and requirements-ray.txt there within constraints.txt, or take it out"
+                ) from error
+            self._part_with(member, error)
+            return
+        here = find_versions()
+        for name in sorted(here.keys() & there.keys()):
+            if here[name] != there[name]:
+                raise ClusterError(
+                    f"node {member.name} of the Ray cluster has {name} {there[name]}, and this machine {here[name]}: "
+                    "results would differ. Install the same on every node, which constraints.txt names"
+                )
+
+    def _part_with(self, member: _Member, error: Exception) -> None:
+        """Give a node nothing more; while it lives, it is taken in again."""
+        self._last_trouble = f"node {member.name}: {_last_line(error)}"
+        if self._members.get(member.node_id) is member:
+            del self._members[member.node_id]
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.kill(member.actor)
+
+    def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
+        """Give the nodes tasks while they have room; returns whether there is none left."""
+        while True:
+            free = [member for member in self._members.values() if member.is_free]
+            if not self._next:
+                if not free and self._busy:
+                    return False
+                try:
+                    task = next(waiting)
+                except StopIteration:
+                    return True
+                if task is None:
+                    return False
+                self._next.append((task, 0))
+            task, losses = self._next[0]
+            is_suspect = losses >= 2
+            if is_suspect:
+                free = [member for member in free if not member.busy]
+            if not free:
+                return False
+            # The one with the most room left, so that all have alike.
+            member = min(free, key=lambda member: member.busy / member.slots)
+            self._next.popleft()
+            self._busy[member.actor.run.remote(task)] = (member, task, losses)
+            member.busy += 1
+            member.is_reserved = is_suspect
+
+    def _collect(self, reference: Any) -> Iterator[tuple[Task, Result | Died]]:
+        member, task, losses = self._busy.pop(reference)
+        member.busy -= 1
+        member.is_reserved = False
+        try:
+            result: Result | Died = self._ray.get(reference)
+        except self._ray.exceptions.RayTaskError:
+            # The task itself cannot raise: it is `finish` that fails.
+            raise
+        except self._ray.exceptions.RayError as error:
+            self._part_with(member, error)
+            losses += 1
+            if losses < MOST_LOSSES:
+                self._next.append((task, losses))
+                return
+            result = Died(f"{losses} nodes of the cluster were lost while they were at it", timed_out=True)
+        yield task, result
 
 
-def _import_ray() -> Any:
-    # Ray reports its use to its makers unless told otherwise, and asks a cluster that does not answer for a long time.
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+def _import_ray() -> ModuleType:
+    """Ray, which few need and which is large. Raises ClusterError where it is missing."""
+    # Where something else answers at the address of a cluster, Ray asks it for a quarter of an hour unless told not to.
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     try:
         import ray
-    except ImportError:
+        import ray.util.scheduling_strategies
+    except ImportError as error:
         raise ClusterError(
-            "engine: ray needs Ray, which is not installed: pip install -r requirements-ray.txt -c constraints.txt, or "
-            "set engine: local"
-        ) from None
+            f"engine: ray needs the package Ray, which cannot be imported ({error}): pip install -r "
+            "requirements-ray.txt -c constraints.txt, or set engine: local"
+        ) from error
     return ray
 
 
-def _address() -> str:
-    return os.environ.get(ADDRESS_VARIABLE) or "auto"
-
-
-def _connect(ray: Any) -> None:
-    host, _, port = _address().removeprefix("ray://").rpartition(":")
-    try:
-        if host and port.isdecimal():
-            # Ray takes minutes to find out that nobody is there.
-            socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
-        ray.init(address=_address(), log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:
-        # Of many kinds: ConnectionError, RuntimeError, ValueError.
+def _find_address(ray: ModuleType) -> str:
+    """The address of the head of the cluster, where something answers. Raises ClusterError."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    if not host or "/" in host or not port.isdecimal():
         raise ClusterError(
-            f"there is no Ray cluster at {_address()} ({_first_line(error)}): start one on this machine with "
-            f"`ray start --head`, or set {ADDRESS_VARIABLE} to the address of one, or set engine: local"
-        ) from None
-
-
-def _takes_part(node: dict[str, Any]) -> bool:
-    """Whether a machine is there and gives its cores: a head often does not."""
-    return bool(node["Alive"] and node["Resources"].get("CPU"))
+            f"engine: ray needs the environment variable RAY_ADDRESS, the address of the cluster's head such as "
+            f"10.0.0.5:6379, and it is {address!r}; {REMEDY}"
+        )
+    # As Ray does, which else waits a quarter of an hour for an answer.
+    reached = ray.util.get_node_ip_address() if host in _LOOPBACK else host
+    try:
+        socket.create_connection((reached, int(port)), timeout=CONNECT_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        through = f" (by {reached})" if reached != host else ""
+        raise ClusterError(
+            f"no Ray cluster answers at RAY_ADDRESS = {address}{through}: {error}. See that its head runs and can be "
+            f"reached from this machine; {REMEDY}"
+        ) from error
+    return address
 
 
 def _last_line(error: Exception) -> str:
-    """What an actor failed to start of, without Ray's account of where."""
-    return str(error).strip().rpartition("\n")[2].strip()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    """What an error comes down to: Ray's texts begin with what went before."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

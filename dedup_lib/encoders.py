@@ -6,6 +6,7 @@ decoded, in many processes; `encode_prepared` makes vectors of many at once, and
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -46,11 +47,13 @@ Prepared = NDArray[np.uint8]
 
 
 class Encoder(ABC):
-    """Turns frames into unit vectors whose inner product says how alike two frames are."""
+    """Turns frames into unit vectors whose inner product says how alike two frames are. Can be pickled."""
 
     name: str
     model: str
     dimension: int
+    uses_gpu = False
+    """Where there is one."""
     prepare: Callable[[Frames], Prepared]
     """Of a frame RGB uint8 (H, W, 3) of any size. Can be pickled."""
 
@@ -149,23 +152,16 @@ class ClipEncoder(Encoder):
     """
 
     name = "clip"
+    uses_gpu = True
 
     def __init__(self, model: str, *, batch_size: int = 32) -> None:
-        # Both take seconds to import and only this class needs them.
-        import torch
+        # It and torch take seconds to import and only this class needs them.
         from transformers import AutoConfig, CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
         # It reports the text tower, which is left alone, as so many unexpected weights.
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self.model = model
-        self._torch = torch
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._is_bfloat16_fast = self._device == "cpu" and _has_bfloat16_products(torch)
-        # A batch is spread over threads that each encode a part of it. Threads that share each product of matrices
-        # wait for one another at every step, and spin while decoders want the cores.
-        self._parts = 1 if self._device == "cuda" else (os.cpu_count() or 1)
         self._batch_size = batch_size
-        self._threads = ThreadPoolExecutor(self._parts, "encode", torch.set_num_threads, (1,))
         folder = resolve_path(model)
         source = str(folder) if folder.is_dir() else model
         try:
@@ -186,11 +182,34 @@ class ClipEncoder(Encoder):
                 f"{model} is no CLIP model (model_type {config.model_type}, {len(loading['missing_keys'])} weights "
                 "missing): set model to one, or set encoder: pdq, which needs none"
             )
-        self._tower = tower.to(self._device).eval()
+        self._tower = tower.eval()
         self.dimension = int(tower.config.projection_dim)
         self.prepare = _preparation_of(processor, model)
         mean, deviation = (np.array(values, np.float32) for values in (processor.image_mean, processor.image_std))
         self._scale, self._shift = 1 / (255 * deviation), -mean / deviation
+        self._settle()
+
+    def _settle(self) -> None:
+        """Take hold of what this machine has."""
+        import torch
+
+        self._torch = torch
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._is_bfloat16_fast = self._device == "cpu" and _has_bfloat16_products(torch)
+        # A batch is spread over threads that each encode a part of it. Threads that share each product of matrices
+        # wait for one another at every step, and spin while decoders want the cores.
+        self._parts = 1 if self._device == "cuda" else (os.cpu_count() or 1)
+        self._threads = ThreadPoolExecutor(self._parts, "encode", torch.set_num_threads, (1,))
+        self._tower = self._tower.to(self._device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name not in ("_torch", "_threads")}
+        # Weights on a GPU could be read only where there is one.
+        return state | {"_tower": copy.deepcopy(self._tower).to("cpu")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._settle()
 
     def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
         if not prepared:

@@ -9,8 +9,8 @@ message says what was found, why it does not do, and what to change.
     ├── ListError         a CSV cannot be read, or holds no URL column
     ├── RunFolderError    the run folder lacks what an earlier notebook left, is in use, or takes no more
     ├── EncoderError      a model cannot be loaded
+    ├── ClusterError      the Ray cluster is away, or a node of it cannot do the work
     ├── StoreError        the vector store refuses, is away, or holds something else
-    ├── ClusterError      a cluster is away, or differs from this machine
     ├── AccountingError   rows in and rows out do not add up
     └── NotebookError     a notebook of a run failed
 
@@ -58,12 +58,12 @@ class EncoderError(DedupError):
     """An encoder's model cannot be loaded or does not fit."""
 
 
+class ClusterError(DedupError):
+    """There is no Ray cluster to work on, or a node of it cannot do the work."""
+
+
 class StoreError(DedupError):
     """The vector store refuses, cannot be reached, or holds something else than expected."""
-
-
-class ClusterError(DedupError):
-    """There is no cluster, nobody is left in it, or its machines are not set up as this one."""
 
 
 class AccountingError(DedupError):

@@ -14,19 +14,20 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.encoders import Encoder, Prepared, load_encoder
+from dedup_lib.cluster import ClusterPool
+from dedup_lib.encoders import Encoder, Prepared
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, MediaStream, open_stream
 from dedup_lib.fingerprints import fingerprint_kind, make_fingerprint
 from dedup_lib.frames import draw_strip, encode_picture, prepare_sample, use_one_thread
 from dedup_lib.jobs import job_dir, load_job, save_job
 from dedup_lib.ledger import Ledger, LedgerView
-from dedup_lib.queues import ReadAhead, Saver
+from dedup_lib.queues import Gathered, ReadAhead, Saver
 from dedup_lib.records import (
     Frames,
     Outcome,
@@ -45,7 +46,9 @@ from dedup_lib.schedule import Schedule
 from dedup_lib.store import Collection
 from dedup_lib.vectors import pool_vectors
 from dedup_lib.video import GrabbedFrames, grab_frames
-from dedup_lib.workers import Died, Pool, WorkerPool
+from dedup_lib.workers import Died, WorkerPool, ask_parent, count_workers
+
+Pool = WorkerPool["tuple[int, str]", "ReadVideo"] | ClusterPool["tuple[int, str]", "ReadVideo"]
 
 KILL_AFTER_S = 5.0
 """A worker that is still at a video this long after its time is up is killed: its decoder hangs."""
@@ -65,22 +68,14 @@ class ReadVideo:
     outcome: Outcome
     prepared: tuple[Prepared, ...] = ()
     positions: tuple[int, ...] = ()
+    vectors: Vectors | None = None
+    """Where it was encoded already, in place of what is prepared for that."""
     strip: bytes | None = None
     fingerprint: bytes | None = None
-    vectors: Vectors | None = None
-    """Where it was encoded already, on the machine that read it."""
     retry_after_s: float | None = None
     """Pause that the server asks for before it is tried again."""
     tries: int = 1
     """Of this run, this one included."""
-
-
-class MakePool(Protocol):
-    """Makes what reads videos, such as a `WorkerPool`."""
-
-    def __call__(
-        self, work: Callable[[tuple[int, str]], ReadVideo], *, workers: int | None, timeout_s: float
-    ) -> Pool[tuple[int, str], ReadVideo]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,29 +191,42 @@ def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
     return replace(video, vectors=pool_vectors(video.vectors, pooling), positions=positions)
 
 
-@dataclass(frozen=True, kw_only=True)
-class KnownFiles:
-    """What a ledger knows of files that were read: a list often has one file under several addresses."""
+Alike = list[tuple[Outcome, bytes]]
+"""Videos that were read well, with their fingerprints."""
 
-    ledger_path: Path
-    recipe: str
-    """Key of the recipe."""
-    kind: str
-    """Of the fingerprints wanted."""
+
+def look_up_alike(beginning: str, *, ledger_path: Path, recipe: str, kind: str) -> Alike:
+    """What a ledger knows of files that begin so: those of the recipe with this key whose fingerprints are of that
+    kind."""
+    if not ledger_path.exists():
+        return []
+    try:
+        with LedgerView(ledger_path) as view:
+            return view.find_alike(recipe, beginning, kind)
+    except RunFolderError:
+        # A ledger that cannot be read just now costs a decoding, and no video.
+        return []
+
+
+def ask_for_alike(beginning: str) -> Alike:
+    """The same, in a process far from the ledger."""
+    return ask_parent(beginning) or []
+
+
+@dataclass(frozen=True)
+class KnownFiles:
+    """Files that were read: a list often has one file under several addresses."""
+
+    look_up: Callable[[str], Alike]
+    """Those that begin so."""
 
     def find(self, url: str, stream: MediaStream) -> ReadVideo | None:
         """What was read of the very same file under another address: length and beginning are the same, and the end is
         or the same server names both by the same hash. None where there is none, or the server does not give parts of a
         file. Raises VideoTrouble."""
-        if not stream.beginning_mark or not self.ledger_path.exists():
+        if not stream.beginning_mark:
             return None
-        try:
-            with LedgerView(self.ledger_path) as view:
-                alike = view.find_alike(self.recipe, stream.beginning_mark, self.kind)
-        except RunFolderError:
-            # A ledger that cannot be read just now costs a decoding, and no video.
-            return None
-        alike = [(outcome, fingerprint) for outcome, fingerprint in alike if outcome.url != url]
+        alike = [found for found in self.look_up(stream.beginning_mark) if found[0].url != url]
         same = [found for found in alike if stream.tag and found[0].tag == stream.tag]
         if not same and any(outcome.content != stream.beginning_mark for outcome, _ in alike):
             stream.read_end()
@@ -357,9 +365,9 @@ def extract_videos(
     retries: int,
     batch_size: int,
     thumbnails_dir: Path,
+    engine: Literal["local", "ray"] = "local",
     overwrite: bool = False,
     retry_failed: bool = True,
-    cluster: MakePool | None = None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> ExtractReport:
     """Bring every URL to a final outcome, with its vectors in `sink` and its outcome in `ledger`.
@@ -368,9 +376,9 @@ def extract_videos(
     stand, but for those that a setting refused which has another value now, with `retry_failed` for those that may end
     better when tried again, and with `overwrite` for all of them. No more than `most_a_host` videos are fetched from
     one host at a time, and what fails for a cause that may pass is tried again up to `retries` times, after pauses.
-    `progress` is called with the number of videos newly done. With `cluster`, videos are read and encoded by the pool
-    that it makes, elsewhere; ledger, schedule and sink stay here.
-    Raises RunFolderError when the disk refuses.
+    `progress` is called with the number of videos newly done. `workers` (None: as many as the cores need) fetch and
+    decode on this machine, or with `engine` ray on each node of the cluster that RAY_ADDRESS names, which encode there.
+    Raises RunFolderError when the disk refuses, and ClusterError when the cluster does.
     """
     row_of: dict[str, int] = {}
     for row, url in zip(rows, urls, strict=True):
@@ -405,23 +413,30 @@ def extract_videos(
         )
 
     ledger.forget_contents(earlier.keys() - known.keys())
-    work = functools.partial(
-        read_video,
-        recipe=recipe,
-        scan=scan,
-        limits=limits,
-        prepare=encoder.prepare,
-        # Elsewhere the same path may be another run's ledger.
-        known=None if cluster else KnownFiles(ledger_path=ledger.path, recipe=recipe.key, kind=kind),
-    )
-    # Where nothing is left to do, no cluster is needed.
-    make_pool: MakePool = cluster if cluster and tasks else WorkerPool
+    look_up = functools.partial(look_up_alike, ledger_path=ledger.path.absolute(), recipe=recipe.key, kind=kind)
+    work = functools.partial(read_video, recipe=recipe, scan=scan, limits=limits, prepare=encoder.prepare)
     kill_after_s = limits.timeout_s + KILL_AFTER_S
+    pool: Pool
+    if engine == "ray" and tasks:
+        pool = ClusterPool(
+            functools.partial(work, known=KnownFiles(ask_for_alike)),
+            make_finish=functools.partial(EncodingAtOnce, encoder, batch_size),
+            answer=look_up,
+            workers=workers,
+            timeout_s=kill_after_s,
+            uses_gpu=encoder.uses_gpu,
+        )
+    else:
+        pool = WorkerPool(
+            functools.partial(work, known=KnownFiles(look_up)),
+            workers=min(workers or count_workers(), max(1, len(tasks))),
+            timeout_s=kill_after_s,
+        )
     schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
     # Left in the opposite order: what was encoded is saved, also when something fails.
     with (
         Saver(save) as saver,
-        make_pool(work, workers=workers, timeout_s=kill_after_s) as pool,
+        pool,
         ReadAhead(_read_videos(pool, schedule, thumbnails_dir), most=READ_AHEAD, stop=pool.stop) as read,
     ):
         for videos in _encode_batches(read, encoder, batch_size):
@@ -441,9 +456,7 @@ def _may_pass_now(outcome: Outcome, limits: FetchLimits) -> bool:
     return bool(name) and limits.spell(name) != outcome.refused_by
 
 
-def _read_videos(
-    pool: Pool[tuple[int, str], ReadVideo], schedule: Schedule, thumbnails_dir: Path
-) -> Generator[tuple[int, ReadVideo]]:
+def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Generator[tuple[int, ReadVideo]]:
     """Each video as a worker leaves it at last, in the order in which they finish; a dead worker becomes an outcome,
     and is not tried again now: what hung its decoder would hang the next one."""
     for task, result in pool.run(schedule):
@@ -483,6 +496,18 @@ def _with_vectors_of_same_files(videos: Sequence[Extracted], sink: Sink) -> list
     return given
 
 
+class EncodingAtOnce:
+    """Encodes the frames of a video where it was read, together with those of other threads' videos."""
+
+    def __init__(self, encoder: Encoder, batch_size: int) -> None:
+        self._encode = Gathered(encoder.encode_prepared, most=batch_size)
+
+    def __call__(self, video: ReadVideo) -> ReadVideo:
+        if not video.prepared:
+            return video
+        return replace(video, prepared=(), vectors=self._encode(video.prepared))
+
+
 def _encode_batches(
     read: ReadAhead[tuple[int, ReadVideo]], encoder: Encoder, batch_size: int
 ) -> Iterator[list[Extracted]]:
@@ -501,18 +526,6 @@ def _encode_batches(
             waiting = []
     if waiting:
         yield _encode(waiting, encoder)
-
-
-def encode_beside(name: str, model: str, batch_size: int) -> Callable[[ReadVideo], ReadVideo]:
-    """What encodes videos on the machine that reads them; the encoder is loaded now. Raises EncoderError."""
-    encoder = load_encoder(name, model=model, batch_size=batch_size)
-
-    def encode(video: ReadVideo) -> ReadVideo:
-        if not video.prepared:
-            return video
-        return replace(video, prepared=(), vectors=encoder.encode_prepared(video.prepared))
-
-    return encode
 
 
 def _encode(waiting: Sequence[tuple[int, ReadVideo]], encoder: Encoder) -> list[Extracted]:

@@ -4,12 +4,16 @@ library.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future
 from enum import Enum, auto
-from typing import ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+
+from numpy.typing import NDArray
 
 Item = TypeVar("Item")
 
@@ -80,6 +84,45 @@ class ReadAhead(Generic[Item]):
         if item is ReadAhead.END and self._error is not None:
             raise self._error
         return item
+
+
+class Gathered(Generic[Item]):
+    """A function that makes a row of an array of each item, and that many threads call with a few items each: those who
+    come while it is at work are answered by its next call, of about `most` items."""
+
+    def __init__(self, work: Callable[[Sequence[Item]], NDArray[Any]], *, most: int) -> None:
+        self._work = work
+        self._most = most
+        self._waiting: queue.SimpleQueue[tuple[Sequence[Item], Future[NDArray[Any]]]] = queue.SimpleQueue()
+        self._turn = threading.Lock()
+
+    def __call__(self, items: Sequence[Item]) -> NDArray[Any]:
+        """The rows of these items. Raises what `work` raises."""
+        answer: Future[NDArray[Any]] = Future()
+        self._waiting.put((items, answer))
+        with self._turn:
+            # Whoever had the turn before may have done it.
+            while not answer.done():
+                self._answer_some()
+        return answer.result()
+
+    def _answer_some(self) -> None:
+        taken: list[tuple[Sequence[Item], Future[NDArray[Any]]]] = []
+        count = 0
+        with contextlib.suppress(queue.Empty):
+            while count < self._most:
+                taken.append(self._waiting.get_nowait())
+                count += len(taken[-1][0])
+        try:
+            rows = self._work([item for items, _ in taken for item in items])
+        except BaseException as error:
+            for _, answer in taken:
+                answer.set_exception(error)
+            return
+        start = 0
+        for items, answer in taken:
+            answer.set_result(rows[start : start + len(items)])
+            start += len(items)
 
 
 class Saver(Generic[Item]):

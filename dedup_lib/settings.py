@@ -207,6 +207,12 @@ class ExtractSettings(NotebookSettings):
     def check(self) -> None:
         if self.end is not None and self.end < self.start:
             raise SettingError("end", self.end, f"it must not come before start = {self.start}")
+        if self.engine == "ray" and self.allow_local_paths:
+            raise SettingError(
+                "allow_local_paths",
+                self.allow_local_paths,
+                "the nodes of a cluster lack the files of this machine: set engine: local, or serve them by HTTP",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

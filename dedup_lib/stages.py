@@ -18,7 +18,6 @@ import pandas as pd
 
 from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
-from dedup_lib.cluster import ClusterPool
 from dedup_lib.decide import borderline_pairs, is_match, score_pairs
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder
 from dedup_lib.errors import AccountingError, RunFolderError, SettingError, StoreError
@@ -34,15 +33,7 @@ from dedup_lib.evidence import (
     find_next_similarity,
     weigh_list,
 )
-from dedup_lib.extract import (
-    CollectionSink,
-    ExtractReport,
-    JobSink,
-    MakePool,
-    encode_beside,
-    extract_videos,
-    pool_video,
-)
+from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, pool_video
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.fingerprints import StoredFingerprints
 from dedup_lib.jobs import load_jobs
@@ -247,7 +238,8 @@ def extract_list(
 ) -> tuple[ExtractReport, ResourceMonitor]:
     """Extract rows `start` to `end` of the list, straight to the store or into job folders.
 
-    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    Raises RunFolderError when another process works on the run folder, or the disk refuses, and ClusterError when
+    the cluster does.
     """
     recipe = make_recipe(settings, encoder)
     rows = range(len(urls))[settings.start : settings.end]
@@ -263,6 +255,7 @@ def extract_list(
                 sink=sink,
                 ledger=ledger,
                 limits=FetchLimits.of(settings),
+                engine=settings.engine,
                 workers=settings.workers,
                 most_a_host=settings.most_a_host,
                 retries=settings.retries,
@@ -270,7 +263,6 @@ def extract_list(
                 batch_size=settings.batch_size,
                 thumbnails_dir=run.thumbnails_dir,
                 overwrite=settings.overwrite,
-                cluster=_cluster_of(settings),
                 progress=progress,
             )
 
@@ -296,14 +288,6 @@ class UploadReport:
     """Job folders uploaded."""
     other_recipes: int
     """Job folders left alone, because other settings made them."""
-
-
-def _cluster_of(settings: ExtractSettings) -> MakePool | None:
-    """What makes the pool of `engine: ray`; None for this machine alone."""
-    if settings.engine == "local":
-        return None
-    encode = partial(encode_beside, settings.encoder, settings.model, settings.batch_size)
-    return partial(ClusterPool, make_finish=encode)
 
 
 def upload_jobs(

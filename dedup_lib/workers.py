@@ -5,6 +5,7 @@ A video file can hang its decoder, eat all memory or corrupt that of its process
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -17,7 +18,7 @@ from multiprocessing import connection
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 """Of data that a process may hold: an 8K video takes a tenth of that, and what wants more is refused it instead of
@@ -29,6 +30,12 @@ MOST_WORKERS = 64
 
 _LOOK_EVERY_S = 0.2
 """So often it is seen whether a task that had to wait may start, and whether to stop."""
+
+_starting = threading.Lock()
+"""Starting a process asks every other child how it ended, and only one thread at a time may ask that of a child."""
+
+_to_parent: Connection | None = None
+"""In a process of a pool."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -43,6 +50,13 @@ class Died:
     timed_out: bool
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What a process sends in place of a result when it asks something."""
+
+    content: Any
+
+
 @dataclass(eq=False)
 class _Worker(Generic[Task]):
     process: BaseProcess
@@ -53,35 +67,40 @@ class _Worker(Generic[Task]):
     """Whether its current task is its first."""
 
 
-def count_workers() -> int:
-    """So many processes keep the cores of this machine busy with videos that come over a network."""
-    return min(MOST_WORKERS, WORKERS_A_CORE * (os.cpu_count() or 1))
+def count_workers(cores: int | None = None) -> int:
+    """So many processes keep the cores (None: those of this machine) busy with videos that come over a network."""
+    return min(MOST_WORKERS, WORKERS_A_CORE * (cores or os.cpu_count() or 1))
 
 
-class Pool(Protocol[Task, Result]):
-    """What does tasks, as `WorkerPool` does them. A context manager."""
-
-    def __enter__(self) -> Pool[Task, Result]: ...
-    def __exit__(self, *_: object) -> None: ...
-    def stop(self) -> None: ...
-    def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | Died]]: ...
+def ask_parent(question: Any) -> Any:
+    """In a process of a pool: what the pool's `answer` says to a question."""
+    assert _to_parent is not None
+    _to_parent.send(_Question(question))
+    return _to_parent.recv()
 
 
 class WorkerPool(Generic[Task, Result]):
-    """Processes that all run `work`, a picklable function, on one task at a time each: `workers` of them, None for as
-    many as keep the cores busy. They are started as tasks come.
+    """A fixed number of processes that all run `work`, a picklable function, on one task at a time each.
 
     `timeout_s` bounds a task; a process that is still at it is killed. A process may also die of what an earlier
     task did to its memory: a task is blamed for the death of a fresh process only, and else given to one.
-    Use as a context manager.
+    `answer` is called for what `work` asks by `ask_parent`. Use as a context manager, from one thread at a time.
     """
 
-    def __init__(self, work: Callable[[Task], Result], *, workers: int | None, timeout_s: float) -> None:
+    def __init__(
+        self,
+        work: Callable[[Task], Result],
+        *,
+        workers: int,
+        timeout_s: float,
+        answer: Callable[[Any], object] | None = None,
+    ) -> None:
         self._work = work
+        self._answer = answer
         self._timeout_s = timeout_s
         self._context = _choose_context()
         self._workers: list[_Worker[Task]] = []
-        self._count = workers or count_workers()
+        self._count = workers
         self._is_stopping = threading.Event()
 
     def __enter__(self) -> WorkerPool[Task, Result]:
@@ -119,6 +138,9 @@ class WorkerPool(Generic[Task, Result]):
                 assert task is not None
                 if worker.pipe in ready:
                     result = self._collect(worker)
+                    if isinstance(result, _Question):
+                        self._reply(worker, result)
+                        continue
                     if worker not in self._workers and not worker.is_fresh:
                         self._give(task, self._start())
                         continue
@@ -155,22 +177,30 @@ class WorkerPool(Generic[Task, Result]):
         worker.task = task
         worker.kill_at_s = time.monotonic() + self._timeout_s
 
-    def _collect(self, worker: _Worker[Task]) -> Result | Died:
+    def _collect(self, worker: _Worker[Task]) -> Result | Died | _Question:
         try:
-            result: Result | Died = worker.pipe.recv()
+            result: Result | Died | _Question = worker.pipe.recv()
         except Exception:
             # Cut short, or garbage: a process whose memory is damaged may send anything.
-            worker.process.join(1)
-            reason = _describe_exit(worker.process.exitcode)
+            connection.wait([worker.process.sentinel], 1)
+            with _starting:
+                reason = _describe_exit(worker.process.exitcode)
             self._remove(worker)
             return Died(reason, timed_out=False)
         return result
+
+    def _reply(self, worker: _Worker[Task], question: _Question) -> None:
+        assert self._answer is not None
+        # One that has died meanwhile is collected as such.
+        with contextlib.suppress(ConnectionError):
+            worker.pipe.send(self._answer(question.content))
 
     def _start(self) -> _Worker[Task]:
         ours, theirs = self._context.Pipe()
         # BaseContext does not declare Process, though every context has it.
         process = self._context.Process(target=_serve, args=(theirs, self._work), daemon=True)  # type: ignore[attr-defined]
-        process.start()
+        with _starting:
+            process.start()
         theirs.close()
         worker: _Worker[Task] = _Worker(process, ours)
         self._workers.append(worker)
@@ -199,6 +229,8 @@ def _choose_context() -> BaseContext:
 
 def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
     """Main loop of a worker process."""
+    global _to_parent  # noqa: PLW0603 - what a task runs is handed no pipe
+    _to_parent = pipe
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence()
     _limit_memory()

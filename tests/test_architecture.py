@@ -130,6 +130,7 @@ HEAVY = (
     "matplotlib",
     "papermill",
     "nbconvert",
+    "ray",
 )
 
 UNTELLING_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "core", "base", "tools"}

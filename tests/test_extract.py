@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -102,6 +102,7 @@ def run(
     retries: int = 0,
     retry_failed: bool = True,
     encoder: Encoder | None = None,
+    engine: Literal["local", "ray"] = "local",
 ) -> ExtractReport:
     """Extract into job folders below `folder`, or, with `store`, into the collection of that name."""
     go = functools.partial(
@@ -119,6 +120,7 @@ def run(
         thumbnails_dir=folder / "thumbnails",
         overwrite=overwrite,
         retry_failed=retry_failed,
+        engine=engine,
     )
     with Ledger(folder / "ledger.sqlite", recipe) as ledger:
         if not store:

@@ -169,9 +169,8 @@ def extract_by_hand(site: Site, folder: Path) -> None:
         "start": 0,
         "end": None,
         "overwrite": False,
-        "engine": "local",
         "workers": 2,
-        "timeout_s": 60.0,
+        "timeout_s": 300.0,
     }
     defaults |= {
         "max_bytes": 10**8,
@@ -180,7 +179,7 @@ def extract_by_hand(site: Site, folder: Path) -> None:
         "input_csv": "",
         "run_dir": str(folder),
     }
-    defaults |= {"most_a_host": 6, "retries": 0, "retry_failed": True}
+    defaults |= {"most_a_host": 6, "retries": 0, "retry_failed": True, "engine": "local"}
     urls = [site.server.url("/fine.mp4"), site.server.url("/slow.mp4")]
     extract_list(RunFolder(folder), urls, settings=ExtractSettings(**defaults), encoder=PdqEncoder())
 

@@ -1,0 +1,76 @@
+"""A Ray cluster of this machine's loopback alone, whose nodes come and go."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+import pytest
+
+TESTS = Path(__file__).parent
+
+# Ray reads them when it is imported, and its processes do when they start: no address but 127.0.0.1, no word to its
+# makers, who are told else that they are told nothing, and no question to what serves facts inside clouds.
+_CLOSED = "http://127.0.0.1:9"
+os.environ.update(
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_USAGE_STATS_REPORT_URL=_CLOSED,
+    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+)
+
+
+class RayCluster:
+    """Nodes of two cores each. Use as a context manager, which has RAY_ADDRESS name the first one."""
+
+    def __enter__(self) -> Self:
+        from ray.cluster_utils import Cluster
+
+        # The names of its sockets are too long below a folder of pytest.
+        self._folder = tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True)
+        self._environment = pytest.MonkeyPatch()
+        self._environment.setenv("RAY_TMPDIR", self._folder.name)
+        # What stands in for a hostile file is found on the nodes, too.
+        self._environment.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ["PYTHONPATH"]]))
+        with pytest.MonkeyPatch.context() as head:
+            head.setenv("http_proxy", _CLOSED)
+            self._cluster = Cluster(initialize_head=True, head_node_args=self._arguments)
+        self._environment.setenv("RAY_ADDRESS", self._cluster.address)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._cluster.shutdown()
+        self._environment.undo()
+        self._folder.cleanup()
+
+    @property
+    def _arguments(self) -> dict[str, Any]:
+        return {
+            "num_cpus": 2,
+            "node_ip_address": "127.0.0.1",
+            "include_dashboard": False,
+            "object_store_memory": 80 * 2**20,
+        }
+
+    def add_node(self) -> Any:
+        return self._cluster.add_node(**self._arguments)
+
+    def remove_node(self, node: Any) -> None:
+        """All its processes are killed."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def find_workers(self) -> list[psutil.Process]:
+        """The processes that work on the nodes for a run."""
+        return [
+            child
+            for node in self._cluster.list_all_nodes()
+            for raylet in node.all_processes["raylet"]
+            for child in psutil.Process(raylet.process.pid).children()
+            if child.status() != psutil.STATUS_ZOMBIE and child.name().startswith("ray::_Node")
+        ]
