@@ -1,6 +1,8 @@
 # Start here: `make` lists what there is to do. Needs GNU make, git and Python 3.11 or newer with venv.
 
 PYTHON ?= python3
+# Two processes: each has its own servers, stores and kernels.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from tqdm import tqdm
 
 from dedup_lib.accuracy import (
     Compared,
@@ -129,8 +130,9 @@ def compare_by_profile(paths: Sequence[Path], *, profiles: Sequence[Profile], wo
     """The same files under each profile, by its name."""
     compared = {}
     for profile in profiles:
-        with progress_bar(f"reading for {profile}", len(paths)) as advance:
-            compared[str(profile)] = compare_files(paths, profile=profile, workers=workers, progress=advance)
+        # Not where nobody watches.
+        with tqdm(unit="", leave=False, disable=None) as bar:
+            compared[str(profile)] = compare_files(paths, profile=profile, workers=workers, bar=bar)
     return compared
 
 

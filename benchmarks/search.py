@@ -23,6 +23,7 @@ from typing import Any
 
 import click
 import numpy as np
+from matplotlib import rc_context
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -36,6 +37,7 @@ from dedup_lib.joins import (
     join_by_search,
     join_exactly,
 )
+from dedup_lib.plots import SERIES_COLOURS, SERIES_MARKERS, STYLE, new_figure
 from dedup_lib.records import Pooling, Recipe, StoredRows, Vectors, VideoVectors, video_key
 from dedup_lib.run_folder import write_text_atomically
 from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, Store, StoreAddress
@@ -375,22 +377,25 @@ def fit(rows: list[dict[str, Any]], way: str) -> float | None:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Seconds by videos, a line for each way."""
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(7, 4.5))
-    for way in WAYS:
-        points = [(row["videos"], row["join_s"]) for row in rows if row["way"] == way and row.get("join_s")]
-        if points:
-            counts, seconds = zip(*points, strict=True)
-            exponent = fit(rows, way)
-            axes.plot(counts, seconds, "o-", label=way if exponent is None else f"{way}: $N^{{{exponent}}}$")
-    axes.set(xscale="log", yscale="log", xlabel="videos", ylabel="seconds for all pairs")
-    axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False, loc="lower right")
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    with rc_context(STYLE):
+        figure, grid = new_figure(1, 1, width_in=8, height_in=4.8)
+        axes = grid[0, 0]
+        for place, way in enumerate(WAYS):
+            points = [(row["videos"], row["join_s"]) for row in rows if row["way"] == way and row.get("join_s")]
+            if points:
+                counts, seconds = zip(*points, strict=True)
+                exponent = fit(rows, way)
+                axes.plot(
+                    counts,
+                    seconds,
+                    color=SERIES_COLOURS[place % len(SERIES_COLOURS)],
+                    marker=SERIES_MARKERS[place % len(SERIES_MARKERS)],
+                    linestyle="-" if place < len(SERIES_COLOURS) else "--",
+                    label=way if exponent is None else f"{way}: $N^{{{exponent}}}$",
+                )
+        axes.set(xscale="log", yscale="log", xlabel="videos", ylabel="seconds for all pairs")
+        axes.legend(loc="lower right")
+        figure.savefig(path, dpi=120)
 
 
 @click.command()

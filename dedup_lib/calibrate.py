@@ -30,7 +30,7 @@ from dedup_lib.records import video_key
 from dedup_lib.run import load_defaults
 from dedup_lib.run_folder import RunFolder, write_text_atomically
 from dedup_lib.settings import ExtractSettings, SearchSettings
-from dedup_lib.stages import ExtractedList, extract_list, make_recipe, search_list
+from dedup_lib.stages import Bar, ExtractedList, begin_on, extract_list, make_recipe, search_list
 from dedup_lib.urls import is_web_url
 from dedup_lib.variants import REFERENCE, VARIANTS, Source, explain_clips, make_all_variants
 
@@ -134,12 +134,12 @@ def compare_files(
     profile: Profile,
     workers: int,
     folder: Path | None = None,
-    progress: Progress = lambda count: None,
+    bar: Bar | None = None,
 ) -> Compared:
     """Extract and search local files as 03 and 06 do.
 
     With `folder`, a folder below it keeps their vectors and the strips of their frames, and what is there is not done
-    again; each recipe has its own. Without it nothing stays.
+    again; each recipe has its own. Without it nothing stays. `bar` shows one step after the other.
     """
     urls = [str(path) for path in paths]
     encoder = load_encoder(profile.encoder, model=profile.model)
@@ -149,6 +149,7 @@ def compare_files(
         kept = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="accuracy-")))
         run = RunFolder(kept / recipe.key)
         settings = profile.extract_settings(run_dir=str(run.path), workers=workers)
+        progress = begin_on(bar)("reading videos", len(urls))
         report, _ = extract_list(run, urls, settings=settings, encoder=encoder, progress=progress)
         listed = ExtractedList(
             frame=pd.DataFrame({"url": urls}, dtype=str),
@@ -161,7 +162,7 @@ def compare_files(
         )
         wanted = profile.search_settings(run_dir=str(run.path))
         keeper = KeeperPolicy(name=wanted.keep, traits=listed.traits)
-        scored, plan = search_list(run, listed, settings=wanted, keeper=keeper)
+        scored, plan = search_list(run, listed, settings=wanted, keeper=keeper, bar=bar)
     return Compared(
         threshold=plan.threshold,
         sweep=tuple(plan.sweep(CURVE_STEPS)),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.changes import trace_course
 from dedup_lib.fingerprints import Fingerprint, mirror_descriptors
+from dedup_lib.records import Begin, begin_silently
 
 FEWEST_WORD_BITS, MOST_WORD_BITS = 16, 32
 POINTS_A_WORD = 16
@@ -56,21 +57,28 @@ class Candidate:
 
 
 def propose_pairs(
-    fingerprints: Sequence[Fingerprint | None], *, most: int, damp_hubs: bool = True, own_rows: int | None = None
+    fingerprints: Sequence[Fingerprint | None],
+    *,
+    most: int,
+    damp_hubs: bool = True,
+    own_rows: int | None = None,
+    begin: Begin = begin_silently,
 ) -> list[Candidate]:
     """For each video the `most` others that share most visual words with it, as it is or mirrored; in order of rows.
 
     With `damp_hubs` each word is weighed by how few videos show it, and each video's scores by how much it scores with
     the bulk of the collection, so that one that shares a little with all of them proposes none of them. A video of few
     local features proposes besides those whose coarse shapes are most like its own. Rows from `own_rows` on are
-    proposed and propose nothing.
+    proposed and propose nothing. `begin` is told of the videos whose words are read, and of those that ask.
     """
     own_rows = len(fingerprints) if own_rows is None else own_rows
     rows, heads, mirrored_heads = [], [], []
     shapes: dict[int, NDArray[np.float32]] = {}
     poor: list[int] = []
     # Each fingerprint is looked at once: they may come from a disk.
+    progress = begin("reading fingerprints", len(fingerprints))
     for row, one in enumerate(fingerprints):
+        progress(1)
         if one is None:
             continue
         shapes[row] = _mean_shape(one)
@@ -81,7 +89,7 @@ def propose_pairs(
             heads.append(_heads(one.descriptors))
             mirrored_heads.append(_heads(mirror_descriptors(one.descriptors)))
     asking = sum(row < own_rows for row in rows)
-    found = _propose_by_words(rows, heads, mirrored_heads, asking=asking, most=most, damp_hubs=damp_hubs)
+    found = _propose_by_words(rows, heads, mirrored_heads, asking=asking, most=most, damp_hubs=damp_hubs, begin=begin)
     for first, second in _propose_by_shapes(shapes, poor, most=most) - found.keys():
         found[first, second] = Candidate(first=first, second=second, score=0.0, mirrored=None)
     return [found[pair] for pair in sorted(found)]
@@ -116,6 +124,7 @@ def _propose_by_words(
     asking: int,
     most: int,
     damp_hubs: bool,
+    begin: Begin,
 ) -> dict[tuple[int, int], Candidate]:
     if len(rows) < 2:
         return {}
@@ -125,10 +134,12 @@ def _propose_by_words(
     bits = _word_bits(sum(len(one) for one in heads))
     index = _WordIndex([_bag(one, bits) for one in heads], damp_hubs=damp_hubs)
     found: dict[tuple[int, int], Candidate] = {}
+    progress = begin("looking for shared visual words", asking)
     for place, (own, mirrored) in enumerate(zip(heads[:asking], mirrored_heads[:asking], strict=True)):
         plain_scores, mirrored_scores = (index.score(place, _bag(one, bits)) for one in (own, mirrored))
         scores = np.maximum(*(_without_bulk(of, place) if damp_hubs else of for of in (plain_scores, mirrored_scores)))
         near = np.flatnonzero(scores >= LOWEST_SCORE)
+        progress(1)
         for other in near[np.argsort(-scores[near], kind="stable")[:most]]:
             first, second = sorted((rows[place], rows[other]))
             score = round(float(scores[other]), 6)

@@ -15,8 +15,8 @@ import click
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
+from tqdm import tqdm
 
 from dedup_lib import __version__
 from dedup_lib.display import show_text
@@ -67,7 +67,9 @@ def commands() -> None:
     python -m dedup_lib status direct --watch                 see how far it is, from another terminal
     python -m dedup_lib app direct                            look and decide in a browser
     python -m dedup_lib compare direct strict                 what changed from one run to another
+    python -m dedup_lib calibrate direct                      measure which threshold suits your videos
     python -m dedup_lib report direct                         make the pages of a run again
+    python -m dedup_lib collections list --run direct         look into the vector store
     """
 
 
@@ -76,10 +78,12 @@ def commands() -> None:
 @click.option(
     "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
 )
-@click.option("--set", "overrides", multiple=True, metavar="K=V", help="Set a parameter; may be given several times.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be given several times."
+)
 @click.option("--from", "first", default="", metavar="NN", help="Start at this notebook, such as 03.")
 @click.option("--only", default="", metavar="NN", help="Run this notebook alone.")
-@click.option("--no-report", is_flag=True, help="Do not render pages.")
+@click.option("--no-report", is_flag=True, help="Make no report.")
 def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, only: str, no_report: bool) -> None:
     """Run the notebooks of a flow over a list.
 
@@ -91,7 +95,7 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads
     python -m dedup_lib run batch --set input_csv=ads.csv --set vectors=average
-    python -m dedup_lib run direct --run ads --only 06 --set cosine_thresh=0.8
+    python -m dedup_lib run direct --run ads --only 06 --set min_agreement=0.5
     """
     # These import papermill and nbconvert, which --help does without.
     from dedup_lib.run import load_profile, parse_overrides, plan_run
@@ -131,17 +135,19 @@ def _given_command() -> str:
     return shlex.join(["python", "-m", "dedup_lib", *sys.argv[1:]])
 
 
-@commands.command()
+@commands.command(short_help="Propose a threshold, measured on a sample.")
 @click.argument("profile")
 @click.option(
     "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
 )
-@click.option("--set", "overrides", multiple=True, metavar="K=V", help="Set a parameter; may be given several times.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be given several times."
+)
 def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     """Propose a threshold for a list, measured on a sample of its videos.
 
-    Runs 07_calibrate with the settings of PROFILE, which are those of `run`. It leaves a page and a params file,
-    itself a profile.
+    Runs 07_calibrate. PROFILE is one of those that `run` takes. Leaves a page, and a profile with the threshold that it
+    proposes.
 
     \b
     python -m dedup_lib calibrate direct --set input_csv=ads.csv --run ads
@@ -173,12 +179,16 @@ def report(run_name: str) -> None:
     from dedup_lib.report import render_notebook
 
     folder = _find_run(run_name)
-    for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
-        render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
-    console.print(f"report: {shown(folder.shown(write_index(folder.path)))}")
+    with console.status("making the pages") as at:
+        for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
+            at.update(f"making the page of {executed.stem}")
+            render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
+        at.update("making the overview")
+        index_path = write_index(folder.path)
+    console.print(f"report: {shown(folder.shown(index_path))}")
 
 
-@commands.command()
+@commands.command(short_help="Look and decide in a browser, without code.")
 @click.argument("run_name", metavar="RUN")
 @click.option("--port", default=8866, show_default=True, help="Port to serve it at; another one if it is taken.")
 @click.option(
@@ -191,8 +201,8 @@ def report(run_name: str) -> None:
 def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
     """Serve 06 of a run as an app: the threshold slider, the groups, and the review queue, without code.
 
-    RUN is the name of a run in outputs/, or the path of a run folder. Each visit searches anew by the settings of the
-    run, and saves the outputs again: what was decided in the review queue holds from the next visit on. Ctrl-C ends it.
+    RUN is the name of a run in outputs/, or the path of a run folder. Each visit searches anew with the settings of the
+    run and saves the outputs again: what you decide in the review queue counts from the next visit on. Ctrl-C ends it.
 
     \b
     python -m dedup_lib app ads
@@ -218,7 +228,7 @@ def _find_run(run_name: str, argument: str = "RUN") -> RunFolder:
     return RunFolder(found[0])
 
 
-@commands.command()
+@commands.command(short_help="Show what changed from one run to another.")
 @click.argument("first", metavar="RUN_A")
 @click.argument("second", metavar="RUN_B")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on one line, for programs; writes no page.")
@@ -226,7 +236,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
     """Show what changed from one finished run to another: outputs, groups, keepers, statuses, settings.
 
     RUN_A and RUN_B are names of runs in outputs/, or paths of run folders, over the same list or over lists that share
-    URLs. Leaves a page with the frames of the pairs that only one of them joined among the reports of RUN_B.
+    URLs. Leaves a page among the reports of RUN_B, with the frames of the pairs that only one of the two joined.
 
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run strict --set min_agreement=0.6
@@ -246,7 +256,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
     console.print(f"page: {shown(after.shown(write_comparison(comparison, before=before, after=after)))}")
 
 
-@commands.command()
+@commands.command(short_help="Show how far a run is, and what fails.")
 @click.argument("run_name", metavar="RUN")
 @click.option("--watch", is_flag=True, help="Show it again and again until the run ends.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on one line, for programs.")
@@ -254,8 +264,8 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
     """Show how far a run is: notebooks, pace and time left, statuses, failing hosts and reasons.
 
     RUN is the name of a run in outputs/, or the path of a run folder. It may be running, also in another terminal or in
-    JupyterLab, finished, failed or killed; nothing in it is changed. With --watch, one line or one object is written
-    whenever something has changed, unless to a terminal.
+    JupyterLab, finished, failed or killed; nothing in it is changed. With --watch, a terminal shows it
+    anew every two seconds; elsewhere a line (or JSON object) is written whenever something has changed.
 
     \b
     python -m dedup_lib status ads
@@ -281,7 +291,7 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
             console.print(f"\n{next_step}", markup=False)
 
 
-@commands.group()
+@commands.group(short_help="Look after the vector store.")
 def collections() -> None:
     """Look after the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names.
 
@@ -302,7 +312,7 @@ def _manage(action: str, run_name: str, **given: object) -> None:
         "schema": "video_frames",
         "encoder": "pdq",
         "model": "",
-        "num_frames": 3,
+        "num_frames": 8,
     }
     values = {"run_dir": named_run_dir(run_name), "action": action, "frame_span": "spread", **unused, **given}
     settings = CollectionsSettings.of(values)
@@ -322,7 +332,7 @@ _run_option = click.option(
 @collections.command()
 @_run_option
 def ping(run_name: str) -> None:
-    """Does the store answer?
+    """Ask whether the store answers.
 
     \b
     python -m dedup_lib collections ping
@@ -333,7 +343,7 @@ def ping(run_name: str) -> None:
 @collections.command(name="list")
 @_run_option
 def list_(run_name: str) -> None:
-    """Every collection: rows, schema, recipe, sample rows.
+    """List every collection: rows, schema, recipe, sample rows.
 
     \b
     python -m dedup_lib collections list --run ads
@@ -344,13 +354,33 @@ def list_(run_name: str) -> None:
 @collections.command()
 @click.argument("collection")
 @_run_option
-@click.option("--schema", type=click.Choice(["video_dedup", "video_frames", "aggregated"]), default="video_frames")
-@click.option("--encoder", type=click.Choice(["pdq", "clip"]), default="pdq", show_default=True)
+@click.option(
+    "--schema",
+    type=click.Choice(["video_dedup", "video_frames", "aggregated"]),
+    default="video_frames",
+    show_default=True,
+    help="What a row holds: the first frame of a video, one of its frames, or all of them pooled.",
+)
+@click.option(
+    "--encoder",
+    type=click.Choice(["pdq", "clip"]),
+    default="pdq",
+    show_default=True,
+    help="What makes the vectors: a perceptual hash, or a model.",
+)
 @click.option("--model", default="", help="CLIP model id or folder of a saved model.")
-@click.option("--num-frames", default=3, show_default=True, help="Frames a video.")
-@click.option("--frame-span", type=click.Choice(["spread", "first"]), default="spread", show_default=True)
+@click.option("--num-frames", default=8, show_default=True, help="Frames a video.")
+@click.option(
+    "--frame-span",
+    type=click.Choice(["spread", "first"]),
+    default="spread",
+    show_default=True,
+    help="Frames spread over the duration, or the first ones.",
+)
 def create(run_name: str, **given: object) -> None:
     """Make an empty collection.
+
+    03_extract makes the one that it fills by itself; make one before to settle how its vectors are made.
 
     \b
     python -m dedup_lib collections create ads --schema aggregated --encoder clip
@@ -394,15 +424,13 @@ def copy(source: str, target: str, collection: str, new_name: str) -> None:
     from dedup_lib.transfer import copy_between
 
     from_store, to_store = StoreAddress.parse(source), StoreAddress.parse(target)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(shown(collection), total=None)
-        report = copy_between(
-            from_store,
-            to_store,
-            collection=collection,
-            new_name=new_name,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
+    with tqdm(desc=show_text(collection), unit=" rows", leave=False, disable=not console.is_terminal) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = copy_between(from_store, to_store, collection=collection, new_name=new_name, progress=show)
     console.print(
         f"{report.rows:,} rows of {shown(collection)} in {shown(from_store)} are in {shown(to_store)} as "
         f"{shown(new_name or collection)}: {report.written:,} written now, {report.rows - report.written:,} there "
@@ -431,7 +459,7 @@ def drop(run_name: str, collection: str, yes: bool) -> None:
     _manage("drop", run_name, collection=collection)
 
 
-@commands.command()
+@commands.command(short_help="See it work on made clips, offline.")
 @click.option("--port", default=8765, show_default=True, help="Port of the local server; another one if it is taken.")
 def demo(port: int) -> None:
     """Make clips, serve them with traps, clean the list by both flows, and check the outcome.
@@ -451,7 +479,7 @@ def demo(port: int) -> None:
 def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
     """Print records as a table."""
     if not rows:
-        console.print("nothing there yet")
+        console.print("the store holds no collection yet")
         return
     table = Table()
     for name in rows[0]:

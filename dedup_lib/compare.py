@@ -150,7 +150,7 @@ def compare_runs(before: RunOutcome, after: RunOutcome) -> Comparison:
             "RUN_B",
             after.name,
             f"it is of another list: none of its {len(after.fates):,} URLs is among the {len(before.fates):,} of "
-            f"{before.name}",
+            f"{before.name}. Compare runs that share URLs",
         )
     kept_before, kept_after = _kept_of(before, both), _kept_of(after, both)
     return Comparison(

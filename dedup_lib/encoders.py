@@ -245,7 +245,10 @@ def _preparation_of(processor: Any, model: str) -> ClipPreparation:
         )
     crop_px = int(crop["height"]), int(crop["width"])
     if max(crop_px) > side_px:
-        raise EncoderError(f"the image processor of {model} cuts {crop_px} out of a shortest edge of {side_px} px")
+        raise EncoderError(
+            f"the image processor of {model} cuts {crop_px} out of a shortest edge of {side_px} px: set model to a "
+            "CLIP model"
+        )
     return ClipPreparation(side_px=int(side_px), crop_px=crop_px)
 
 

@@ -23,7 +23,7 @@ from dedup_lib.changes import ALIKE, Changes, Course, compare_courses, correlate
 from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
 from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
 from dedup_lib.overlays import Side, find_overlay
-from dedup_lib.records import Group, Pair
+from dedup_lib.records import Begin, Group, Pair, begin_silently
 from dedup_lib.registration import Registration, register, warp_miniatures
 
 MAX_DISTANCE_BITS = 56
@@ -419,8 +419,7 @@ def weigh_list(
     choose_knowing: Callable[[AbstractSet[int]], Choose] = lambda overlaid: min,
     own_rows: int | None = None,
     strict_cosine: float = 1.0,
-    expect: Callable[[int], object] = lambda count: None,
-    progress: Callable[[int], object] = lambda count: None,
+    begin: Begin = begin_silently,
 ) -> Weighed:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
     with those that would be kept of the videos that hang together with it: no copy is missed because too many others
@@ -429,8 +428,7 @@ def weigh_list(
     Rows from `own_rows` on were there before the list, and are compared with rows of the list only; where one has no
     fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows without a
     fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a video that is
-    contained in another is no copy of it. `expect` is called with the number of pairs to be done in all, as far as they
-    are known, and `progress` with that of pairs newly done.
+    contained in another is no copy of it. `begin` is told of the pairs to be compared in all, as far as they are known.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
     proposed = {
@@ -443,7 +441,9 @@ def weigh_list(
             if first < second and (own_rows is None or first < own_rows):
                 proposed[first, second] = Evidence(first=first, second=second, cosine=1.0)
     mirrored: dict[tuple[int, int], bool | None] = {}
-    for candidate in propose_pairs(fingerprints, most=max_candidates, damp_hubs=damp_hubs, own_rows=own_rows):
+    for candidate in propose_pairs(
+        fingerprints, most=max_candidates, damp_hubs=damp_hubs, own_rows=own_rows, begin=begin
+    ):
         rows = candidate.first, candidate.second
         known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
         proposed[rows] = replace(known, words=candidate.score)
@@ -453,7 +453,7 @@ def weigh_list(
     pairs: list[Pair] = []
     nearest = np.full(len(fingerprints), np.nan)
     while proposed:
-        expect(len(evidence) + len(proposed))
+        progress = begin("comparing pairs", len(evidence) + len(proposed))
         for rows in sorted(proposed, key=_in_blocks):
             found = _weigh(proposed[rows], *map(looks_of, rows), mirrored=mirrored.get(rows))
             if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:

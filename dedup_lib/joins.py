@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.errors import RunFolderError, SettingError, StoreError
-from dedup_lib.records import Hit, StoredRows, Vectors, VideoVectors
+from dedup_lib.records import Begin, Hit, StoredRows, Vectors, VideoVectors, begin_silently
 from dedup_lib.vectors import DECIMALS, cosines
 
 Lines = NDArray[np.int64]
@@ -271,12 +271,13 @@ def join_exactly(
     each: int | None = None,
     device: str = "cpu",
     block_lines: int | None = None,
+    begin: Begin = begin_silently,
 ) -> Proposal:
     """All pairs of lines whose similarity is at least `floor`, and a few that lie as near below it as float32 can tell.
 
     Half of the products of all lines with all, a block at a time; memory does not grow with the pairs that are not
     alike. With `each`, only pairs that are among so many nearest of one of their lines. `device` is "cpu" (numpy) or a
-    device of torch. Raises SettingError for more than `max_pairs` pairs.
+    device of torch. `begin` is told of the blocks. Raises SettingError for more than `max_pairs` pairs.
     """
     step = block_lines or (BLOCK_LINES if device == "cpu" else GPU_BLOCK_LINES)
     low = floor - table.slack
@@ -287,6 +288,8 @@ def join_exactly(
     multiply = _multiply_numpy if device == "cpu" else _multiply_torch(device)
     nearest = np.full(len(table), -np.inf, np.float32)
     pairs = _Pairs(table, floor=floor, most=max_pairs, each=each)
+    blocks = -(-len(table) // step)
+    progress = begin("searching: blocks of vectors", blocks * (blocks + 1) // 2)
     for top in range(0, len(table), step):
         left, ones = np.ascontiguousarray(lines[top : top + step]), table.counts[top : top + step]
         for start in range(top, len(table), step):
@@ -298,6 +301,7 @@ def join_exactly(
             np.maximum(nearest[start : start + step], of_right, out=nearest[start : start + step])
             if len(near):
                 pairs.add(near + top, far + start)
+            progress(1)
     first, second = pairs.sorted()
     nearest[np.isneginf(nearest)] = np.nan
     return Proposal(first=first, second=second, nearest=nearest / np.float32(scale))
@@ -346,20 +350,24 @@ def join_by_search(
     max_pairs: int,
     each: int | None = None,
     line_of: dict[str, int],
+    begin: Begin = begin_silently,
 ) -> Proposal:
     """Pairs of lines of which a store finds a vector of one among the neighbours of a vector of the other.
 
     A list of neighbours that is full of matches may have been cut: it is asked for again, four times as long, until its
     end lies below the floor. At `largest_top_k` the vector is compared with all others directly. So where the search is
     exact no pair is missed whose similarity is above 0. `line_of` gives the line of a video by its key; other videos
-    that the store holds are passed over. `each` as in `join_exactly`. Raises SettingError for more than ten times
-    `max_pairs` pairs.
+    that the store holds are passed over. `each` as in `join_exactly`; `begin` is told of the vectors. Raises
+    SettingError for more than ten times `max_pairs` pairs.
     """
     low = floor - table.slack
     waiting, limit, deeper = np.argwhere(table.present), top_k, 0
     # Frames that many videos share propose more than is alike in the end; until then a pair takes 8 bytes.
     pairs = _Pairs(table, floor=floor, most=10 * max_pairs + len(table), each=each)
+    asked_for = 0
     while len(waiting):
+        asked_for += len(waiting)
+        progress = begin("searching: vectors", asked_for)
         cut: list[NDArray[np.int64]] = []
         for start in range(0, len(waiting), _VECTORS_AT_ONCE):
             asked = waiting[start : start + _VECTORS_AT_ONCE]
@@ -371,6 +379,7 @@ def join_by_search(
                 if len(hits) == limit and hits[-1].cosine >= low:
                     cut.append(np.array((line, position)))
             pairs.add(np.array(ones, np.int64), np.array(others, np.int64))
+            progress(len(asked))
         waiting = np.array(cut, np.int64).reshape(-1, 2)
         if limit >= largest_top_k:
             break

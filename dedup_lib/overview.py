@@ -28,7 +28,7 @@ from dedup_lib.errors import RunFolderError
 from dedup_lib.ledger import LedgerView
 from dedup_lib.plots import FlowStep, flow_steps, short_url, status_meaning
 from dedup_lib.records import Recipe, Status
-from dedup_lib.report import page_templates, save_page
+from dedup_lib.report import link_pages, page_templates, save_page
 from dedup_lib.run_folder import Record, RunFolder
 from dedup_lib.settings import ExtractSettings
 from dedup_lib.tables import load_table
@@ -262,7 +262,7 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
     kept = sorted({*range(0, len(times_s), step), len(times_s) - 1})
     chart = charts.draw_lines(
         [times_s[index] for index in kept],
-        [("", "kept", [float(done[index]) for index in kept])],
+        [("", "neutral", [float(done[index]) for index in kept])],
         name="pace",
         title="URLs done over time",
         x_label="seconds of work",
@@ -273,7 +273,7 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
 
 
 def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]:
-    """What 03_extract took of the machine when it ran last, in words and as a chart."""
+    """What 03_extract took of the machine in the call that read the most, in words and as a chart."""
     resources = stages.get(ExtractSettings.stage, {}).get("resources", {})
     times_s, memory_mib = resources.get("time_s", []), resources.get("memory_mib", [])
     if len(times_s) < 2:
@@ -285,7 +285,7 @@ def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]
         [("", "neutral", memory_mib)],
         name="memory",
         title="Memory over time",
-        x_label="seconds since the start of the latest call",
+        x_label="seconds since the start of the call that read the most URLs",
         y_label="MiB",
         is_filled=True,
     )
@@ -312,7 +312,7 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
             thresholds,
             [
                 ("copies removed", "duplicate", points["duplicates"]),
-                ("groups", "kept", points["groups"]),
+                ("groups", "neutral", points["groups"]),
             ],
             name="sweep",
             title="What each threshold would decide",
@@ -404,7 +404,8 @@ def describe_progress(stages: Mapping[str, Record], *, pages: Sequence[Mapping[s
 
 
 def write_index(run_dir: Path) -> Path:
-    """Write `reports/index.html`: what came of the list, the evidence, other thresholds, the files, the settings.
+    """Write `reports/index.html`: what came of the list, the evidence, other thresholds, the files, the settings;
+    and link the pages beside it with each other.
 
     Works for a run that failed early too: the page then says how far it got. Groups that would make it too large for a
     mail go to further pages beside it. What is left out is said, and stands in the CSVs.
@@ -460,6 +461,7 @@ def write_index(run_dir: Path) -> Path:
         else:
             values |= describe_progress(stages, pages=pages)
     save_page(index_path, "index.html", **values)
+    link_pages(run.reports_dir)
     return index_path
 
 

@@ -1,18 +1,22 @@
 """Every picture of the project: drawn from records and arrays, decided and read nowhere here.
 
 `plot_x` draws on the axes it is given; `figure_x` sizes a figure, draws and returns it. A figure is closed
-before it is drawn on, so a notebook that ends its cell with it shows it exactly once. A colour always means
+before it is drawn on, so a notebook that ends its cell with it shows it exactly once, with words for those who do
+not see it. A colour always means
 the same thing (`COLOURS`), and never carries a meaning alone. Colours: Okabe & Ito, *Color Universal
 Design*, 2008, which people with any common colour blindness tell apart.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +26,12 @@ import pandas as pd
 from matplotlib import font_manager, rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.category import StrCategoryLocator
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter
 from numpy.typing import NDArray
+from PIL import Image
 
 from dedup_lib.accuracy import CurvePoint, Rows, VariantScore
 from dedup_lib.decide import is_match
@@ -62,6 +68,9 @@ PAGE_COLOURS = {
 
 INK = "#2B2F36"
 PALE = "#ECEEF1"
+SERIES_COLOURS = (INK, "#7B62C9", "#A67C1F", COLOURS["neutral"])
+SERIES_MARKERS = "os^Dv*"
+"""Of settings that are compared, which mean none of `COLOURS`: neither carries a meaning alone."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 11,
@@ -168,11 +177,71 @@ def has_dwarfing_bar(counts: NDArray[Any]) -> bool:
 
 MOST_COLUMNS = 3
 
+SHOWN_DPI = 100
+CHART_PIXELS = 1.5
+"""Pixels of a shown chart to one of the page, so that it stays sharp where it is enlarged. Frames are no larger."""
+CHART_COLOURS = 64
+JPEG_QUALITY = 80
+
+
+class ShownFigure(Figure):
+    """A figure that a notebook shows as a picture with words, of frames as a JPEG, which is a tenth of a PNG."""
+
+    def _ipython_display_(self) -> None:
+        # Only notebooks show figures.
+        from IPython.display import display
+
+        words = describe_figure(self)
+        data = {"text/html": figure_html(self, words=words), "text/plain": words}
+        display(data, raw=True)  # type: ignore[no-untyped-call]  # IPython has no types
+
+
+def figure_html(figure: Figure, *, words: str) -> str:
+    """A figure as an `img` that holds its own data."""
+    of_frames = any(ax.images for ax in figure.axes)
+    dots = 1.0 if of_frames else CHART_PIXELS
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=SHOWN_DPI * dots, bbox_inches="tight")
+    picture = Image.open(drawn).convert("RGB")
+    if of_frames:
+        picture.save(packed, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    else:
+        picture.quantize(CHART_COLOURS).save(packed, "PNG", optimize=True)
+    data = f"data:image/{'jpeg' if of_frames else 'png'};base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
+    style = "max-width: 100%; height: auto; background: #fff"
+    return f'<img src="{data}" alt="{escape(words)}" width="{round(picture.width / dots)}" style="{style}">'
+
+
+def describe_figure(figure: Figure) -> str:
+    """What a figure says, in words: titles, axes, names and counts of its bars, legends, captions."""
+    parts = [figure.get_suptitle(), *map(_describe_axes, figure.axes), figure.get_supxlabel()]
+    return ". ".join(" ".join(part.split()).rstrip(".") for part in parts if part)
+
+
+def _describe_axes(ax: Axes) -> str:
+    title, said = ax.get_title(loc="left"), [text.get_text().replace("\n", ", ") for text in ax.texts]
+    if isinstance(ax.yaxis.get_major_locator(), FixedLocator | StrCategoryLocator):
+        names = [label.get_text() for label in ax.get_yticklabels()]
+        said = [f"{name} {text}" for name, text in zip(names, said, strict=False)] or said
+    labels = " over ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))).replace("\n", ", ")
+    if not labels:
+        # A strip of frames, or words alone.
+        return ": ".join(filter(None, (*said, title)))
+    legend = ax.get_legend()
+    said += [text.get_text() for text in legend.get_texts()] if legend is not None else []
+    return ": ".join(filter(None, (title, "; ".join([labels, *said]))))
+
 
 def new_figure(rows: int, columns: int, *, width_in: float, height_in: float, **options: Any) -> tuple[Figure, Any]:
     """A closed figure and its axes of shape (rows, columns)."""
     figure, axes = plt.subplots(
-        rows, columns, figsize=(width_in, height_in), layout="constrained", squeeze=False, **options
+        rows,
+        columns,
+        figsize=(width_in, height_in),
+        layout="constrained",
+        squeeze=False,
+        FigureClass=ShownFigure,
+        **options,
     )
     plt.close(figure)
     return figure, axes
@@ -377,7 +446,7 @@ def figure_sweep(points: Sequence[SweepPoint], *, threshold: float) -> Figure:
         plot_sweep(
             points,
             threshold=threshold,
-            lines={"groups": ("groups", "kept"), "largest_group": ("videos in the largest group", "duplicate")},
+            lines={"groups": ("groups", "neutral"), "largest_group": ("videos in the largest group", "duplicate")},
             title="Groups of copies",
             ax=axes[0, 1],
         )
@@ -642,7 +711,11 @@ def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
         total, rate = axes[0]
         total.set_title(f"{len(times_s):,} videos in {times_s[-1]:,.1f} s")
         total.step(
-            np.concatenate(([0.0], times_s)), np.arange(len(times_s) + 1), where="post", color=COLOURS["kept"], lw=1.8
+            np.concatenate(([0.0], times_s)),
+            np.arange(len(times_s) + 1),
+            where="post",
+            color=COLOURS["neutral"],
+            linewidth=1.8,
         )
         total.set(xlabel="seconds since the start", ylabel="videos finished", ylim=(0, None), xlim=(0, None))
         count_on(total.yaxis)
@@ -650,7 +723,7 @@ def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
         counts, edges = np.histogram(times_s, bins=bins, range=(0, max(times_s[-1], 1e-3)))
         mean_rate = len(times_s) / edges[-1]
         rate.set_title(f"{mean_rate:,.2f} videos per second on average")
-        rate.stairs(counts / np.diff(edges), edges, fill=True, color=COLOURS["kept"])
+        rate.stairs(counts / np.diff(edges), edges, fill=True, color=COLOURS["neutral"])
         rate.axhline(mean_rate, color=INK, linewidth=1.2, linestyle=(0, (4, 2)))
         rate.set(xlabel="seconds since the start", ylabel="videos per second", ylim=(0, None), xlim=(0, None))
     return figure
@@ -671,6 +744,7 @@ def figure_resources(samples: pd.DataFrame) -> Figure:
             ax.fill_between(samples["time_s"], samples[column], color=COLOURS["neutral"], alpha=0.25, linewidth=0)
             ax.plot(samples["time_s"], samples[column], color=COLOURS["neutral"], linewidth=1.8)
             ax.set(xlabel="seconds since the start", ylabel=f"{title.lower()}, {unit}", ylim=(0, None), xlim=(0, None))
+            count_on(ax.yaxis)
     return figure
 
 
@@ -708,9 +782,11 @@ def figure_curves(curves: Mapping[str, Sequence[CurvePoint]], *, thresholds: Map
             return figure_of_words("No settings were compared.")
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.9)
         left, right = axes[0]
-        colours = [COLOURS[name] for name in ("duplicate", "failed", "kept", "threshold", "invalid", "repeated")]
         for place, (name, points) in enumerate(curves.items()):
-            look = {"colour": colours[place % len(colours)], "marker": "os^Dv*"[place % 6]}
+            look = {
+                "colour": SERIES_COLOURS[place % len(SERIES_COLOURS)],
+                "marker": SERIES_MARKERS[place % len(SERIES_MARKERS)],
+            }
             plot_curve(points, label=name, threshold=thresholds[name], ax=left, **look)
             plot_recall(points, label=name, threshold=thresholds[name], ax=right, **look)
         left.set_title("Precision over recall, a point a threshold")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,6 +22,15 @@ from dedup_lib.display import show_line
 
 Frames = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
+
+Begin = Callable[[str, int], Callable[[int], object]]
+"""Is told that a step of long work begins, what it does and of how many things, and gives what is to be told how many
+more are done. Told of the same step again, it knows that there are more of them than was thought."""
+
+
+def begin_silently(step: str, count: int) -> Callable[[int], object]:
+    """A `Begin` for when nobody watches."""
+    return lambda done: None
 
 
 MAX_URL_BYTES = 65_535

@@ -35,7 +35,8 @@ SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "ima
 """What a page can show without a script."""
 
 INTERACTIVE_NOTE = '<p class="note">This part is interactive: it opens in JupyterLab.</p>'
-NOTEBOOK_LINK = re.compile(r'(<a\b[^>]*?\bhref="(?:\./)?)([^":/?#]+)\.ipynb(?=["#])')
+NOTEBOOK_LINK = re.compile(r'(<a\b[^>]*?)\bhref="(?:\./)?([^":/?#]+)\.ipynb(#[^"]*)?"')
+PAGE_LINK = re.compile(r'data-page="([^"#]+)(#[^"]*)?"(?: href="[^"]*")?')
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
 
 
@@ -205,15 +206,31 @@ def prepare_notebook(notebook: NotebookNode) -> None:
 
 
 def _link_page(link: re.Match[str]) -> str:
-    """The link to a notebook as one to its page; that of the start page is the overview."""
-    return f"{link[1]}{'index' if link[2] == 'START' else link[2]}.html"
+    """The link to a notebook as one to its page, which `link_pages` makes; that of the start page is the overview."""
+    return f'{link[1]}data-page="{"index" if link[2] == "START" else link[2]}.html{link[3] or ""}"'
+
+
+def link_pages(reports_dir: Path) -> None:
+    """Make the pages of notebooks lead to those that are there: what a flow does not make, or did not yet, is named
+    without a link. The overview must be there."""
+    pages = {path.name: path for path in reports_dir.glob("*.html")}
+
+    def link(named: re.Match[str]) -> str:
+        place = f"{named[1]}{named[2] or ''}"
+        return f'data-page="{place}"' + (f' href="{place}"' if named[1] in pages else "")
+
+    for path in pages.values():
+        html = path.read_text(encoding="utf-8")
+        linked = PAGE_LINK.sub(link, html)
+        if linked != html:
+            write_text_atomically(path, linked)
 
 
 def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None:
     """Render an executed notebook as a page of prose, tables and pictures.
 
-    Code, prompts, progress bars and widget state are left out; the parameters become a table, widgets a note,
-    links to other notebooks links to their pages. The traceback of a failed cell stays.
+    Code, prompts, progress bars and widget state are left out; the parameters become a table, widgets a note. Links to
+    other notebooks name their pages, and lead there from `link_pages` on. The traceback of a failed cell stays.
     """
     notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     prepare_notebook(notebook)

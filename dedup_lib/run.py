@@ -122,7 +122,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise SettingError("--set", text, "write it as name=value, such as --set cosine_thresh=0.9")
+            raise SettingError("--set", text, "write it as name=value, such as --set min_agreement=0.5")
         values[name.strip()] = value if name.strip() in _TEXTS else _read_value(value)
     return values
 

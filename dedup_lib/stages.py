@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -54,6 +54,7 @@ from dedup_lib.memory import DecisionFile, RowPairs, decisions_path, load_decisi
 from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import (
     KEPT_STATUSES,
+    Begin,
     Group,
     Outcome,
     Pair,
@@ -64,6 +65,7 @@ from dedup_lib.records import (
     Status,
     StoredRows,
     VideoVectors,
+    begin_silently,
     video_key,
 )
 from dedup_lib.run_folder import Record, RunFolder, expand_home, is_same_place, resolve_path, write_text_atomically
@@ -212,6 +214,18 @@ def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encode
 def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
     """The folder of the job folders; a relative one lies in the run folder."""
     return run.path / expand_home(jobs_dir)
+
+
+def choose_resources(run: RunFolder, *, report: ExtractReport, monitor: ResourceMonitor) -> Record:
+    """What extraction took of the machine, for the record of 03_extract: the samples of the call that read the most
+    URLs, which may be an earlier one in this run folder."""
+    earlier: Record = {}
+    # Of a damaged record nothing is kept; the one that follows replaces it.
+    with suppress(RunFolderError):
+        earlier = (run.read_record(ExtractSettings.stage) or {}).get("resources", {})
+    if earlier.get("attempted", 0) > report.attempted:
+        return earlier
+    return {"attempted": report.attempted, **monitor.as_record()}
 
 
 def extract_list(
@@ -417,13 +431,50 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
     )
 
 
-def add_existing(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> ExtractedList:
+class Bar(Protocol):
+    """A progress bar, as tqdm's is."""
+
+    total: float | None
+
+    def update(self, n: float, /) -> object:
+        """So much more is done."""
+
+    def reset(self, total: float | None = None) -> object:
+        """Start again at nothing."""
+
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> object:
+        """Say what is counted."""
+
+
+def begin_on(bar: Bar | None) -> Begin:
+    """One step after the other on one bar, each with its own pace and time left."""
+    if bar is None:
+        return begin_silently
+    known = ""
+
+    def begin(step: str, count: int) -> Callable[[int], object]:
+        nonlocal known
+        if step == known:
+            bar.total = count
+        else:
+            bar.reset(count)
+            bar.set_description(step)
+            known = step
+        return bar.update
+
+    return begin
+
+
+def add_existing(
+    run: RunFolder, listed: ExtractedList, *, settings: SearchSettings, bar: Bar | None = None
+) -> ExtractedList:
     """The list with those videos of the collection behind its rows that were there before and may be the same as one of
     it; the list as it is unless `against_existing`.
 
     These are the videos whose vectors are alike; where pictures decide, all that have a fingerprint besides, as long as
     they are no more than `MOST_BY_WORDS`, for visual words find copies that vectors do not; and those of an earlier run
-    whose URL the list repeats. Raises as `search_list` does, and RunFolderError for an earlier run without a ledger.
+    whose URL the list repeats. `bar` shows one step after the other. Raises as `search_list` does, and RunFolderError
+    for an earlier run without a ledger.
     """
     if not settings.against_existing:
         return listed
@@ -432,7 +483,7 @@ def add_existing(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
         if not path.is_file():
             raise RunFolderError(f"existing_runs names {run.shown(path.parent)}, and no run has left a ledger there")
     ledgers = (run.ledger_path, *paths)
-    own = set(listed.own_urls)
+    own, begin = set(listed.own_urls), begin_on(bar)
     with Store(StoreAddress.find(run)) as store:
         collection = store.open_collection(settings.collection)
         plan = _plan_search(collection, listed, settings)
@@ -442,12 +493,14 @@ def add_existing(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
         held: set[str] = set()
 
         def stream() -> Iterator[StoredRows]:
+            progress = begin("looking through the collection", collection.facts.rows)
             for rows in collection.stream_rows():
+                progress(len(rows.urls))
                 held.update(with_words.intersection(rows.urls))
                 yield rows
 
         near = find_near(
-            _load_table(run, collection, listed),
+            _load_table(run, collection, listed, begin=begin),
             stream(),
             floor=plan.floor,
             known={video_key(url) for url in own},
@@ -531,15 +584,6 @@ class SearchPlan:
         return sorted(grid | {self.threshold})
 
 
-class Bar(Protocol):
-    """A progress bar, as tqdm's is."""
-
-    total: float | None
-
-    def update(self, n: float, /) -> object:
-        """So much more is done."""
-
-
 def search_list(
     run: RunFolder,
     listed: ExtractedList,
@@ -551,20 +595,21 @@ def search_list(
     """Compare every video of the list with every other.
 
     The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
-    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `bar` counts the pairs
-    that are compared.
+    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `bar` shows one
+    step after the other.
 
     Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
     RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts,
     or an output would be written over a list.
     """
     find_outputs(run, listed, settings=settings)
+    begin = begin_on(bar)
     with Store(StoreAddress.find(run)) as store:
         collection = store.open_collection(settings.collection)
         plan = _plan_search(collection, listed, settings)
-        table = _load_table(run, collection, listed)
+        table = _load_table(run, collection, listed, begin=begin)
         proposal, done = _propose(
-            table, collection, listed, settings=settings, floor=plan.floor, store=str(store.address)
+            table, collection, listed, settings=settings, floor=plan.floor, store=str(store.address), begin=begin
         )
         plan = replace(plan, search=done)
     scored = score_pairs(
@@ -583,10 +628,6 @@ def search_list(
         earlier = [stack.enter_context(LedgerView(path)) for path in listed.ledgers]
         read = set(listed.find_read())
         urls = listed.urls
-
-        def expect(total: int) -> None:
-            if bar is not None:
-                bar.total = total
 
         def load(row: int) -> bytes | None:
             url = urls[row]
@@ -609,8 +650,7 @@ def search_list(
                 choose_knowing=lambda overlaid: keeper.knowing(overlaid).choose,
                 own_rows=listed.own_rows,
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
-                expect=expect,
-                progress=bar.update if bar is not None else lambda count: None,
+                begin=begin,
             )
         except ValueError as error:
             raise RunFolderError(
@@ -619,7 +659,7 @@ def search_list(
     return weighed, plan
 
 
-def _load_table(run: RunFolder, collection: Collection, listed: ExtractedList) -> VectorTable:
+def _load_table(run: RunFolder, collection: Collection, listed: ExtractedList, *, begin: Begin) -> VectorTable:
     """The vectors of the list, taken out of the store once. Raises StoreError where some are missing."""
     rows: dict[str, list[int]] = {}
     for row, url in enumerate(listed.urls):
@@ -629,8 +669,10 @@ def _load_table(run: RunFolder, collection: Collection, listed: ExtractedList) -
     missing: list[str] = []
 
     def load() -> Iterator[tuple[int, VideoVectors]]:
+        progress = begin("reading vectors", len(wanted))
         for start in range(0, len(wanted), READ_ROWS):
             urls = wanted[start : start + READ_ROWS]
+            progress(len(urls))
             stored = collection.load_vectors(urls)
             missing.extend(url for url in urls if url not in stored and rows[url][0] < listed.own_rows)
             for url, vectors in stored.items():
@@ -655,6 +697,7 @@ def _propose(
     settings: SearchSettings,
     floor: float,
     store: str,
+    begin: Begin,
 ) -> tuple[Proposal, SearchDone]:
     """The pairs that vectors propose, and how they were searched.
 
@@ -665,7 +708,7 @@ def _propose(
     each = settings.max_candidates if settings.decide == "evidence" and settings.damp_hubs else None
     if method == "exact":
         device = find_device(videos=len(table), width=table.width)
-        proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, each=each, device=device)
+        proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, each=each, device=device, begin=begin)
         return proposal, SearchDone(method=method, why=why, on=device)
     collection.ensure_index(settings.index, parse_numbers("index_params", settings.index_params))
     params = parse_numbers("search_params", settings.search_params)
@@ -679,6 +722,7 @@ def _propose(
         max_pairs=settings.max_pairs,
         each=each,
         line_of={video_key(urls[row]): line for line, rows in enumerate(table.rows) for row in rows},
+        begin=begin,
     )
     audit = audit_proposal(
         table, proposal, floor=floor, videos=settings.audit_videos, max_pairs=settings.max_pairs, each=each

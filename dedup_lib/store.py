@@ -325,7 +325,9 @@ class Store:
     def rename_collection(self, name: str, new_name: str) -> None:
         """Give a collection another name. Raises StoreError when there is none, or the new name is taken or no good."""
         if not self.has_collection(name):
-            raise StoreError(f"there is no collection {name!r} in {self.address} to rename")
+            raise StoreError(
+                f"there is no collection {name!r} in {self.address} to rename: `collections list` names those there are"
+            )
         self._check_new_name(new_name)
         with self._explained(f"rename {name}"):
             self._client.rename_collection(name, new_name, timeout=_TIMEOUT_S)
@@ -333,7 +335,9 @@ class Store:
     def drop_collection(self, name: str) -> None:
         """Delete a collection with all its rows. Raises StoreError when there is none."""
         if not self.has_collection(name):
-            raise StoreError(f"there is no collection {name!r} in {self.address} to drop")
+            raise StoreError(
+                f"there is no collection {name!r} in {self.address} to drop: `collections list` names those there are"
+            )
         with self._explained(f"drop {name}"):
             self._client.drop_collection(name, timeout=_TIMEOUT_S)
 
@@ -442,7 +446,7 @@ class Collection:
         if self.facts.recipe is None:
             raise StoreError(
                 f"the collection {self.facts.name!r} does not say how its vectors were made, so nothing can be "
-                "compared with them: it was not filled by this project"
+                "compared with them: set collection to one that 03_extract or 05_upload filled"
             )
         return self.facts.recipe
 
@@ -450,7 +454,9 @@ class Collection:
     def pooling(self) -> Pooling:
         """How videos become rows. Raises StoreError for a collection that does not say."""
         if self.facts.pooling is None:
-            raise StoreError(f"the collection {self.facts.name!r} was not filled by this project")
+            raise StoreError(
+                f"the collection {self.facts.name!r} was not filled by this project: set collection to another name"
+            )
         return self.facts.pooling
 
     @property

@@ -13,9 +13,10 @@ import os
 import re
 import zlib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
+from html import escape
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, cast
@@ -376,13 +377,20 @@ def free_column_name(frame: pd.DataFrame, wanted: str) -> str:
     return _free_name(wanted, set(frame.columns))
 
 
-def decode_list(frame: pd.DataFrame, *, url_column: str) -> pd.DataFrame:
+def decode_list(
+    frame: pd.DataFrame, *, url_column: str, progress: Callable[[int], object] = lambda count: None
+) -> pd.DataFrame:
     """A copy of the list with every URL repaired (see `urls.decode_url`).
 
-    If that changed any, a new last column `original_url` holds what the list said.
+    If that changed any, a new last column `original_url` holds what the list said. `progress` is told of rows done.
     """
+
+    def decode(url: str) -> str:
+        progress(1)
+        return decode_url(url)
+
     decoded = frame.copy()
-    decoded[url_column] = pd.Series(map(decode_url, frame[url_column]), index=frame.index, dtype="str")
+    decoded[url_column] = pd.Series(map(decode, frame[url_column]), index=frame.index, dtype="str")
     if not decoded[url_column].equals(frame[url_column]):
         decoded[free_column_name(frame, "original_url")] = frame[url_column]
     return decoded
@@ -406,14 +414,18 @@ def split_text_copies(
     url_column: str,
     ignore_path_case: bool = False,
     drop_query_parameters: Collection[str] = (),
+    progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows whose URL stands nowhere above them, and a report with a row for each of the others.
 
     The report has the columns `REPORT_COLUMNS` (`row` and `first_row` count the rows of the list from 1, int64) and
-    then the list's other columns. See `urls.find_text_copies` for what is a copy.
+    then the list's other columns. See `urls.find_text_copies` for what is a copy. `progress`
+    is told of rows done.
     """
     urls = frame[url_column].tolist()
-    copies = find_text_copies(urls, ignore_path_case=ignore_path_case, drop_query_parameters=drop_query_parameters)
+    copies = find_text_copies(
+        urls, ignore_path_case=ignore_path_case, drop_query_parameters=drop_query_parameters, progress=progress
+    )
     rows = [copy.row for copy in copies]
     columns = {
         "url": pd.Series([urls[copy.row] for copy in copies], dtype="str"),
@@ -432,19 +444,32 @@ def split_text_copies(
     return frame[is_first.to_numpy()].reset_index(drop=True), report
 
 
-def shown_table(frame: pd.DataFrame) -> pd.DataFrame:
+class ShownTable(pd.DataFrame):
+    """A table that a notebook shows so that a keyboard can scroll it, and that is named for those who do not see it."""
+
+    def _repr_html_(self) -> str | None:
+        table = super()._repr_html_()  # type: ignore[misc]  # the stubs of pandas lack it
+        if table is None:
+            return None
+        rows = f"{len(self):,} {'row' if len(self) == 1 else 'rows'}"
+        name = escape(f"Table of {', '.join(map(str, self.columns))}: {rows}")
+        frame = f'class="scroll" role="region" aria-label="{name}" tabindex="0" style="overflow-x: auto"'
+        return f"<div {frame}>{table}</div>"
+
+
+def shown_table(frame: pd.DataFrame) -> ShownTable:
     """A table as a notebook may show it: no control characters, no credentials of URLs (see `display.show_text`)."""
-    return frame.map(_shown).rename(columns=_shown)
+    return ShownTable(frame.map(_shown).rename(columns=_shown))
 
 
 def _shown(cell: object) -> object:
     return show_text(cell) if isinstance(cell, str) else cell
 
 
-def describe_record(record: object) -> pd.DataFrame:
+def describe_record(record: object) -> ShownTable:
     """A frozen record as a table of one row a field, records inside it unfolded: `recipe.encoder`."""
     rows = list(_fields_of(record, prefix=""))
-    return pd.DataFrame({"value": [value for _, value in rows]}, index=[name for name, _ in rows], dtype=object)
+    return ShownTable({"value": [value for _, value in rows]}, index=[name for name, _ in rows], dtype=object)
 
 
 def _fields_of(record: object, *, prefix: str) -> Iterator[tuple[str, str]]:

@@ -40,7 +40,7 @@ def copy_between(
     """
     new_name = new_name or collection
     if source.is_local and not Path(source.uri).exists():
-        raise StoreError(f"there is no store at {source.uri}")
+        raise StoreError(f"there is no store at {source.uri}: name a run in which 03_extract has worked")
     if (source, collection) == (target, new_name):
         raise StoreError(
             f"{collection!r} cannot be copied onto itself: name another store, or another name for the copy"

@@ -7,7 +7,7 @@ RFC 5891 (host names beyond ASCII).
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
@@ -320,7 +320,11 @@ def _lower(match: re.Match[str]) -> str:
 
 
 def find_text_copies(
-    urls: Sequence[str], *, ignore_path_case: bool = False, drop_query_parameters: Collection[str] = ()
+    urls: Sequence[str],
+    *,
+    ignore_path_case: bool = False,
+    drop_query_parameters: Collection[str] = (),
+    progress: Callable[[int], object] = lambda count: None,
 ) -> list[TextCopy]:
     """Every row whose URL equals that of an earlier row, with the first such row; empty ones equal nothing.
 
@@ -329,6 +333,7 @@ def find_text_copies(
     seen: dict[str, tuple[int, tuple[str, ...]]] = {}
     copies = []
     for row, url in enumerate(urls):
+        progress(1)
         if not url.strip():
             continue
         normalised = normalise_url(url, ignore_path_case=ignore_path_case, drop_query_parameters=drop_query_parameters)

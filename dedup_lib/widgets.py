@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dedup_lib.decide import Borderline
 from dedup_lib.errors import DedupError
 from dedup_lib.memory import Conclusions, Decision, DecisionFile
-from dedup_lib.plots import COLOURS, has_dwarfing_bar
+from dedup_lib.plots import COLOURS, PAGE_COLOURS, has_dwarfing_bar
 from dedup_lib.records import Pair, SweepPoint
 from dedup_lib.report import load_picture, render_template
 from dedup_lib.sweep import count_between
@@ -202,8 +202,10 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         self._decided: list[frozenset[str]] = []
         self.current: Pair | None = None
         self.progress, self.question, self.message = widgets.HTML(), widgets.HTML(), widgets.HTML()
-        self.same = _button("Same", style="success", tooltip="Both show the same video: keep one of them")
-        self.different = _button("Different", style="danger", tooltip="They are different videos: keep both")
+        self.same = _button("Same", colour=COLOURS["duplicate"], tooltip="Both show the same video: keep one of them")
+        self.different = _button(
+            "Different", colour=PAGE_COLOURS["soft"][0], tooltip="They are different videos: keep both"
+        )
         self.skip = _button("Skip", tooltip="Decide later: the pair comes back once, at the end")
         self.undo = _button("Undo", tooltip="Take back the last decision and show its pair again")
         self.same.on_click(lambda _: self._decide(Decision.SAME))
@@ -280,5 +282,7 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         self.message.value = f'<p role="alert">{escape(str(error))}</p>'
 
 
-def _button(description: str, *, tooltip: str, style: str = "") -> widgets.Button:
-    return widgets.Button(description=description, tooltip=tooltip, button_style=style)
+def _button(description: str, *, tooltip: str, colour: str | None = None) -> widgets.Button:
+    """A button of the page's own colours, or on a dark `colour` of its own: white on Jupyter's green is unreadable."""
+    style = {"button_color": colour, "text_color": "white"} if colour else {}
+    return widgets.Button(description=description, tooltip=tooltip, style=style)

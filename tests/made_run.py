@@ -252,6 +252,7 @@ def save(made: MadeRun, settings: SearchSettings) -> None:
             "recipe": vars(RECIPE),
             "dimension": 256,
             "resources": {
+                "attempted": len(listed.frame),
                 "time_s": times_s,
                 "memory_mib": [300.0 + time_s for time_s in times_s],
                 "cpu_percent": [150.0] * len(times_s),

@@ -45,7 +45,7 @@ class Page(HTMLParser):
             self.text += data
 
     def links(self) -> dict[str, dict[str, str]]:
-        return {attrs["href"]: attrs for tag, attrs in self.tags if tag == "a"}
+        return {attrs["href"]: attrs for tag, attrs in self.tags if tag == "a" and "href" in attrs}
 
 
 def open_page(path: Path) -> Page:
@@ -61,7 +61,7 @@ def open_page(path: Path) -> Page:
         if tag == "img":
             assert attrs.get("alt"), "a picture needs words"
         if tag == "a":
-            href = attrs["href"].lower()
+            href = attrs.get("href", "").lower()
             assert ":" not in href or href.startswith(("http://", "https://"))
             if href.startswith("http"):
                 assert {"noreferrer", "noopener"} <= set(attrs["rel"].split())

@@ -846,7 +846,8 @@ def own_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_notebook_proposes_a_threshold(own_list: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     given = {"input_csv": str(own_list), "run_dir": str(run_dir), "kinds": ["grey", "mirror"], "workers": 2}
-    execute_plan(plan_notebook("07_calibrate", load_profile("direct") | given | {"collection_size": 5000}))
+    given |= {"collection_size": 5000, "allow_local_paths": True}
+    execute_plan(plan_notebook("07_calibrate", load_profile("direct") | given))
     values = load_profile(str(run_dir / "calibrated.yaml"))
     assert 0 < values["min_agreement"] <= 1
     assert "3 videos of own.csv" in (run_dir / "calibrated.yaml").read_text(encoding="utf-8")
@@ -854,7 +855,7 @@ def test_the_notebook_proposes_a_threshold(own_list: Path, tmp_path: Path) -> No
     assert record["counts"] == {"sampled": 5, "used": 3, "files": 9}
     assert record["threshold"] == values["min_agreement"]
     page = (run_dir / "reports" / "07_calibrate.html").read_text(encoding="utf-8")
-    assert "5,000" in page and "nowhere.mp4" in page
+    assert "5,000" in page and "no such file" in page
     # It leaves a profile.
     planned = plan_notebook("06_search_and_clean", values | {"run_dir": str(run_dir)})
     assert planned.parameters["06_search_and_clean"] == {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import combinations
@@ -521,6 +521,12 @@ def test_many_copies_end_in_one_group() -> None:
     copies = [copied(sketch(0), seed) for seed in range(60)]
     others = [sketch(seed) for seed in range(1, 80)]
     done: list[int] = []
+    begun: dict[str, int] = {}
+
+    def begin(step: str, count: int) -> Callable[[int], object]:
+        begun[step] = count
+        return done.append if step == "comparing pairs" else lambda count: None
+
     weighed = weigh_list(
         [*others[:40], *copies, *others[40:]],
         scored=NONE_SCORED,
@@ -529,12 +535,13 @@ def test_many_copies_end_in_one_group() -> None:
         keeps_excerpts=False,
         max_candidates=5,
         damp_hubs=True,
-        progress=done.append,
+        begin=begin,
     )
     assert groups_of(weighed) == [set(range(40, 100))]
     assert {(40, row) for row in range(41, 100)} <= weighed.evidence.keys()
     assert len(weighed.evidence) < len(copies) * (len(copies) - 1) / 2
-    assert sum(done) == len(weighed.evidence)
+    assert sum(done) == begun["comparing pairs"] == len(weighed.evidence)
+    assert begun["reading fingerprints"] == len(copies) + len(others)
 
 
 @pytest.mark.parametrize("choose", [min, max])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from browser import TIMEOUT_MS, Visit, find_free_port, jupyterlab, open_visit, run_all, serving
+from browser import TIMEOUT_MS, Visit, find_free_port, jupyterlab, open_visit, run_all, serving, violations
 from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip
 from playwright.sync_api import Browser, Page, expect
@@ -141,4 +141,8 @@ def test_the_app(project: Project, browser: Browser) -> None:
         headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
         assert headings == ["Try other thresholds", "The groups", "Ask a person", "The clean list", "What came out"]
         assert page.locator(".jp-InputArea-editor, .highlight").count() == 0, "no code is shown"
+        expect(page.get_by_role("slider", name="threshold")).to_be_visible()
+        expect(page.get_by_role("img", name="Where every row went: rows; rows in the list 4;")).to_be_visible()
         move_the_slider_and_answer(page, project)
+        assert page.get_by_role("slider", name="threshold").get_attribute("aria-valuetext") == "0.1500"
+        assert violations(page) == []

@@ -164,7 +164,14 @@ def test_a_run_is_watched_guarded_killed_and_gone_on_with(site: Site, tmp_path: 
 def extract_by_hand(site: Site, folder: Path) -> None:
     defaults = {"url_column": "", "mode": "direct", "jobs_dir": "jobs", "collection": "videos", "num_frames": 3}
     defaults |= {"frame_span": "spread", "scan_step_s": 0.25, "scan_longest_s": 60.0, "encoder": "pdq", "model": ""}
-    defaults |= {"batch_size": 8, "start": 0, "end": None, "overwrite": False, "workers": 2, "timeout_s": 60.0}
+    defaults |= {
+        "batch_size": 8,
+        "start": 0,
+        "end": None,
+        "overwrite": False,
+        "workers": 2,
+        "timeout_s": 60.0,
+    }
     defaults |= {
         "max_bytes": 10**8,
         "allow_private_addresses": True,

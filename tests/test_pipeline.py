@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import nbformat
 import pytest
@@ -380,6 +381,19 @@ def test_reports_load_nothing(flow: Path) -> None:
         assert not re.search(r"@import|url\(\s*['\"]?(?!data:|#)", html), page.name
         scripts = open_page(page).scripts
         assert not scripts or page.name == "index.html", page.name
+
+
+def test_no_link_of_a_page_is_dead(flow: Path) -> None:
+    for page in sorted((flow / "reports").glob("*.html")):
+        for _, attrs in open_page(page).tags:
+            for name in ("href", "src"):
+                target, _, part = attrs.get(name, "").partition("#")
+                if target.startswith(("data:", "http:", "https:")):
+                    continue
+                there = page.parent / unquote(target) if target else page
+                assert there.exists(), f"{page.name}: {target}"
+                if part and there.suffix == ".html":
+                    assert part in {found.get("id") for _, found in open_page(there).tags}, f"{page.name}: #{part}"
 
 
 def test_a_browser_opens_the_report_without_a_request(direct: Path, visit: Visit) -> None:

@@ -317,3 +317,34 @@ def test_mistakes_have_captions_and_a_limit(urls: list[str], tmp_path: Path) -> 
     assert "missed\nnot alike" in said
     assert all(f"clip {number}" in said for number in (0, 1, 2, 3))
     assert "clip 4" not in said and "example.com/a" not in said
+
+
+# For those who do not see it, and in a page
+
+
+def test_a_figure_is_told_in_words(urls: list[str], tmp_path: Path) -> None:
+    assert plots.describe_figure(plots.figure_flow(ROWS)) == (
+        "Where every row went: rows; rows in the list 36; the same URL again −6; not a video −3; could not be read −2; "
+        "copy of a kept video −8; videos kept 17"
+    )
+    said = plots.describe_figure(FIGURES["similarities"]())
+    assert said.startswith("Each video's nearest other: videos over similarity; threshold 0.9000; below: 1; match: 1.")
+    assert "\n" not in said
+    groups = [Group(number=1, kept=0, copies=(1,), similarities=(0.9,))]
+    said = plots.describe_figure(plots.figure_groups(groups, urls=urls, thumbnails_dir=tmp_path))
+    assert said.endswith("in green. group 1, 2 videos: example.com/a.mp4. example.com/b.mp4")
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_words(name: str) -> None:
+    assert len(plots.describe_figure(FIGURES[name]())) > 20
+
+
+def test_frames_are_packed_as_jpeg_and_charts_as_png(urls: list[str], tmp_path: Path) -> None:
+    pairs = [Pair(first=0, second=1, similarity=0.95)]
+    frames = plots.figure_pairs(pairs, urls=urls, thumbnails_dir=tmp_path, threshold=0.9, title='"<b>')
+    for figure, form in ((frames, "jpeg"), (plots.figure_flow(ROWS), "png")):
+        html = plots.figure_html(figure, words='"<b>')
+        assert html.startswith(f'<img src="data:image/{form};base64,')
+        assert 'alt="&quot;&lt;b&gt;"' in html
+        assert len(html) < 60_000

@@ -104,8 +104,27 @@ def test_page_keeps_the_traceback_readable(rendered: Page) -> None:
     assert "36 rows" in rendered.text
 
 
-def test_links_between_notebooks_lead_to_pages(rendered: Page) -> None:
-    assert {"02_dedupe_urls.html", "./01_decode.html#top", "index.html"} == set(rendered.links())
+def test_pages_lead_to_those_that_are_there(tmp_path: Path) -> None:
+    source = (
+        "# One\n\n[start](START.ipynb), [two](02_two.ipynb), [three](./03_three.ipynb#top), [web](https://a.b/x.ipynb)"
+    )
+    path, folder = tmp_path / "one.ipynb", tmp_path / "reports"
+    nbformat.write(new_notebook(cells=[new_markdown_cell(source)]), path)
+    report.render_notebook(path, folder / "01_one.html", title="One")
+    (folder / "index.html").write_text("<!DOCTYPE html>")
+    back, start, web = "index.html", "index.html", "https://a.b/x.ipynb"
+
+    def links() -> list[str]:
+        report.link_pages(folder)
+        return [attrs["href"] for tag, attrs in Page(folder / "01_one.html").tags if tag == "a" and "href" in attrs]
+
+    assert links() == [back, start, web]
+    (folder / "03_three.html").write_text("<!DOCTYPE html>")
+    assert links() == [back, start, "03_three.html#top", web]
+    assert links() == [back, start, "03_three.html#top", web]
+    (folder / "03_three.html").unlink()
+    assert links() == [back, start, web]
+    assert "three" in Page(folder / "01_one.html").text
 
 
 def test_picture_is_described_by_its_heading(rendered: Page) -> None:

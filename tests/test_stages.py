@@ -21,11 +21,14 @@ from dedup_lib.decide import group_copies
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import COLUMNS, LOWEST_DOUBTFUL_AGREEMENT, Verdict
+from dedup_lib.extract import ExtractReport
 from dedup_lib.jobs import job_dir, save_job
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
 from dedup_lib.memory import Decision, DecisionFile
+from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Status, Vectors, VideoVectors
+from dedup_lib.run import load_defaults
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.settings import (
     CollectionsSettings,
@@ -40,6 +43,8 @@ from dedup_lib.stages import (
     ExtractedList,
     ListSource,
     add_existing,
+    begin_on,
+    choose_resources,
     clean_by_evidence,
     find_decisions,
     find_first_list,
@@ -1014,3 +1019,38 @@ def test_a_recipe_holds_what_changes_a_vector() -> None:
     assert make_recipe(extract_settings(), load_encoder("pdq")) == RECIPE
     assert make_recipe(extract_settings(workers=9, batch_size=1), load_encoder("pdq")) == RECIPE
     assert make_recipe(extract_settings(num_frames=1, frame_span="first"), load_encoder("pdq")) != RECIPE
+
+
+def test_the_samples_of_the_call_that_read_the_most_are_kept(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    settings = ExtractSettings(**load_defaults(ExtractSettings.stage))
+
+    def call(attempted: int) -> int:
+        with ResourceMonitor() as monitor:
+            pass
+        resources = choose_resources(run, report=ExtractReport(attempted=attempted), monitor=monitor)
+        run.write_record(settings, counts={}, files={}, details={"resources": resources})
+        assert resources["time_s"]
+        return int(resources["attempted"])
+
+    assert [call(attempted) for attempted in (5, 0, 2, 7, 0)] == [5, 5, 5, 7, 7]
+    run.record_path(settings.stage).write_text("damaged")
+    assert call(0) == 0
+
+
+# How far it is
+
+
+def test_a_bar_starts_anew_with_each_step_and_grows_within_one() -> None:
+    said = io.StringIO()
+    with tqdm(file=said, mininterval=0, unit="") as bar:
+        begin = begin_on(bar)
+        begin("searching", 4)(4)
+        assert (bar.n, bar.total) == (4, 4)
+        begin("comparing", 2)(1)
+        assert (bar.n, bar.total) == (1, 2)
+        begin("comparing", 3)(2)
+        assert (bar.n, bar.total) == (3, 3)
+    assert "searching: 100%" in said.getvalue()
+    assert "comparing: 100%" in said.getvalue()
+    begin_on(None)("nobody watches", 1)(1)

@@ -386,6 +386,13 @@ def test_a_table_is_shown_without_what_must_not_be() -> None:
     assert list(shown_table(table({"a": []})).columns) == ["a"]
 
 
+def test_a_shown_table_can_be_scrolled_by_a_keyboard_and_has_a_name() -> None:
+    html = str(shown_table(table({'u"<': ["1"], "n": ["<b>"]}))._repr_html_())
+    assert 'role="region" aria-label="Table of u&quot;&lt;, n: 1 row" tabindex="0"' in html
+    assert "<b>" not in html
+    assert ": 0 rows" in str(shown_table(table({"a": []}))._repr_html_())
+
+
 def test_quoted_line_ends_do_not_outvote_the_delimiter(tmp_path: Path) -> None:
     frame = table({"url": ['\n\t".mp4'], "a; b": ["\r\t\r;"], "c,d;e\t": [""]})
     save_table(frame, tmp_path / "table.csv")
