@@ -129,6 +129,9 @@ def test_frames_are_encoded_on_their_nodes(
         raise AssertionError("frames were sent here")
 
     monkeypatch.setattr(ClipEncoder, "encode_prepared", refuse)
+    versions = find_versions()
+    other_build = {"torch": f"{versions['torch'].partition('+')[0]}+cu130"}
+    monkeypatch.setattr(cluster, "find_versions", lambda: versions | other_build)
     report = run(urls, tmp_path / "ray", recipe=recipe, encoder=encoder, engine="ray")
     assert timeless(report.outcomes) == timeless(local.outcomes)
     compared = 0
