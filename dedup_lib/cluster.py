@@ -162,28 +162,33 @@ class ClusterPool(Generic[Task, Result]):
         self._address = _find_address(self._ray)
         if self._ray.is_initialized():
             raise ClusterError("this process is connected to Ray already: call ray.shutdown() first")
-        try:
-            self._ray.init(
-                address=self._address,
-                # The nodes need the packages of requirements.txt, and get the code of the project from here.
-                runtime_env={"py_modules": [str(Path(__file__).parent)]},
-                configure_logging=False,
-                log_to_driver=False,
-            )
-            here = self._ray.get_runtime_context().get_node_id()
-            self._answers = (
-                self._ray.remote(_Answers)
-                .options(num_cpus=0, max_concurrency=4, scheduling_strategy=self._on_node(here))
-                .remote(self._answer)
-            )
-            self._job_ref = self._ray.put(self._job)
-        except Exception as error:
-            self._ray.shutdown()
-            raise ClusterError(
-                f"the Ray cluster at {self._address} takes no work from here: {_last_line(error)}. This machine has to "
-                f"be a node of it, with the same versions of Ray and Python; {REMEDY}"
-            ) from error
+        with contextlib.ExitStack() as undone:
+            undone.callback(self._ray.shutdown)
+            try:
+                self._connect()
+            except Exception as error:
+                raise ClusterError(
+                    f"the Ray cluster at {self._address} takes no work from here: {_last_line(error)}. This machine "
+                    f"has to be a node of it, with the same versions of Ray and Python; {REMEDY}"
+                ) from error
+            undone.pop_all()
         return self
+
+    def _connect(self) -> None:
+        self._ray.init(
+            address=self._address,
+            # The nodes need the packages of requirements.txt, and get the code of the project from here.
+            runtime_env={"py_modules": [str(Path(__file__).parent)]},
+            configure_logging=False,
+            log_to_driver=False,
+        )
+        here = self._ray.get_runtime_context().get_node_id()
+        self._answers = (
+            self._ray.remote(_Answers)
+            .options(num_cpus=0, max_concurrency=4, scheduling_strategy=self._on_node(here))
+            .remote(self._answer)
+        )
+        self._job_ref = self._ray.put(self._job)
 
     def __exit__(self, *_: object) -> None:
         # With this, what runs on the nodes ends.
@@ -217,14 +222,17 @@ class ClusterPool(Generic[Task, Result]):
         return self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
 
     def _count_nodes(self) -> None:
-        """Have every node take part that does not yet."""
+        """Have every node take part that does not yet, and none that is gone."""
         now_s = time.monotonic()
         if now_s >= self._count_at_s:
             self._count_at_s = now_s + _COUNT_NODES_EVERY_S
-            for node in self._ray.nodes():
+            alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
+            # Of one that was idle nothing else would tell that it is gone.
+            self._members = {node_id: member for node_id, member in self._members.items() if node_id in alive}
+            for node_id in alive.keys() - self._members.keys():
                 # A node that was started with no cores is not to work.
-                if node["Alive"] and node["NodeID"] not in self._members and node["Resources"].get("CPU", 0) >= 1:
-                    self._take_in(node)
+                if alive[node_id]["Resources"].get("CPU", 0) >= 1:
+                    self._take_in(alive[node_id])
         if any(member.starting is None for member in self._members.values()):
             self._alone_since_s = None
         elif self._alone_since_s is None:
@@ -275,7 +283,8 @@ class ClusterPool(Generic[Task, Result]):
             return
         here = find_versions()
         for name in sorted(here.keys() & there.keys()):
-            if here[name] != there[name]:
+            # What follows a + is the build, for a GPU or not.
+            if here[name].partition("+")[0] != there[name].partition("+")[0]:
                 raise ClusterError(
                     f"node {member.name} of the Ray cluster has {name} {there[name]}, and this machine {here[name]}: "
                     "results would differ. Install the same on every node, which constraints.txt names"
