@@ -21,11 +21,14 @@ os.environ.update(
     RAY_USAGE_STATS_ENABLED="0",
     RAY_USAGE_STATS_REPORT_URL=_CLOSED,
     RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    # Processes that nobody has asked for take the time of those that are.
+    RAY_prestart_worker_first_driver="0",
+    RAY_enable_worker_prestart="0",
 )
 
 
 class RayCluster:
-    """Nodes of two cores each. Use as a context manager, which has RAY_ADDRESS name the first one."""
+    """Nodes of one core each. Use as a context manager, which has RAY_ADDRESS name the first one."""
 
     def __enter__(self) -> Self:
         from ray.cluster_utils import Cluster
@@ -52,7 +55,7 @@ class RayCluster:
     @property
     def _arguments(self) -> dict[str, Any]:
         return {
-            "num_cpus": 2,
+            "num_cpus": 1,
             "node_ip_address": "127.0.0.1",
             "include_dashboard": False,
             "object_store_memory": 80 * 2**20,
