@@ -368,8 +368,8 @@ def open_stream(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaSt
         raise VideoTrouble(Status.INVALID_URL, f"only http and https are fetched, not {scheme[:20]}:")
     if not limits.allow_local_paths:
         raise VideoTrouble(
-            Status.BLOCKED_ADDRESS,
-            "no URL, but the path of a file of this machine (allow_local_paths permits it)",
+            Status.INVALID_URL,
+            "no http:// or https:// in front, and paths of this machine are read only with allow_local_paths",
             refused_by=limits.spell("allow_local_paths"),
         )
     return FileStream(Path(url))

@@ -62,7 +62,7 @@ STATUS_WORDS = {
     Status.TOO_LARGE: "more than max_bytes, or pictures too large or too many to decode",
     Status.DECODE_ERROR: "damaged, cut off or encrypted",
     Status.DECODE_CRASH: "the file killed its decoder",
-    Status.BLOCKED_ADDRESS: "leads to a private address or to a file of this machine, which is not allowed",
+    Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed",
     Status.PENDING: "not attempted yet, outside start and end",
 }
 

@@ -856,7 +856,7 @@ def test_a_private_address_is_an_outcome_and_nobody_is_asked(server: ClipServer,
     ("refusing", "status"),
     [
         ({"allow_private_addresses": False}, Status.BLOCKED_ADDRESS),
-        ({"allow_local_paths": False}, Status.BLOCKED_ADDRESS),
+        ({"allow_local_paths": False}, Status.INVALID_URL),
         ({"max_bytes": 1000}, Status.TOO_LARGE),
     ],
 )
