@@ -186,11 +186,11 @@ def test_a_collection_of_unknown_origin_is_listed_and_not_compared(tmp_path: Pat
         assert (facts.name, facts.recipe, facts.pooling, facts.schema) == ("foreign", None, None, None)
         assert store.sample_rows("foreign") == []
         foreign = store.open_collection("foreign")
-        with pytest.raises(StoreError, match="not filled by this project"):
+        with pytest.raises(StoreError, match="does not say how its vectors were made"):
             _ = foreign.recipe
         with pytest.raises(StoreError, match="not filled by this project"):
             _ = foreign.pooling
-        with pytest.raises(StoreError, match="was not filled by this project"):
+        with pytest.raises(StoreError, match="does not say how its vectors were made"):
             foreign.list_urls()
         with pytest.raises(StoreError, match=r"it holds:  None, 4 dimensions, \?"):
             store.ensure_collection("foreign", pooling=Pooling.FIRST, recipe=RECIPE, dimension=4)
