@@ -73,14 +73,18 @@ def commands() -> None:
     """
 
 
-@commands.command()
-@click.argument("profile")
-@click.option(
+_work_in_option = click.option(
     "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
 )
-@click.option(
+_set_option = click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be given several times."
 )
+
+
+@commands.command()
+@click.argument("profile")
+@_work_in_option
+@_set_option
 @click.option("--from", "first", default="", metavar="NN", help="Start at this notebook, such as 03.")
 @click.option("--only", default="", metavar="NN", help="Run this notebook alone.")
 @click.option("--no-report", is_flag=True, help="Make no report.")
@@ -137,12 +141,8 @@ def _given_command() -> str:
 
 @commands.command(short_help="Propose a threshold, measured on a sample.")
 @click.argument("profile")
-@click.option(
-    "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
-)
-@click.option(
-    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be given several times."
-)
+@_work_in_option
+@_set_option
 def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     """Propose a threshold for a list, measured on a sample of its videos.
 
