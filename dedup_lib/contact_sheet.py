@@ -32,17 +32,17 @@ OFFSET_WORTH_SAYING_S = 0.25
 ROW_GAP_PX = 2
 
 RULE_WORDS = {
-    Rule.EXACT: "both files decode to the very same pictures",
+    Rule.EXACT: "both files decode to exactly the same pictures",
     Rule.PICTURES: "{share} pictures agree at the same moments",
     Rule.CONFIRMED: "{share} pictures agree at the same moments, and local features confirm it",
     Rule.REGISTERED: "{share} pictures agree once one is laid on the other (another crop, a caption, a turn)",
-    Rule.CHANGES: "what moves in them moves alike in {share} pictures",
-    Rule.REGISTERED_CHANGES: "what moves in them moves alike in {share} pictures, once one is laid on the other",
+    Rule.CHANGES: "the movement is alike in {share} pictures",
+    Rule.REGISTERED_CHANGES: "the movement is alike in {share} pictures once one is laid on the other",
     Rule.SHORT: "only a part is shared: {share} pictures agree there",
     Rule.UNCONFIRMED: "{share} pictures agree, but local features or movement do not",
     Rule.WEAK: "too few pictures agree: {share}",
     Rule.PERSON: "a person decided so",
-    Rule.COSINE: "the vectors of both are near enough",
+    Rule.COSINE: "their vectors are close enough",
 }
 """What each rule found, in words."""
 

@@ -50,24 +50,24 @@ PAGE_GROUPS = 400
 
 STATUS_WORDS = {
     Status.OK: "read, with frames that can be compared",
-    Status.FEATURELESS: "read, but every frame is one flat colour: it cannot be compared and stays on the list",
-    Status.IMAGE: "a picture, not a video",
+    Status.FEATURELESS: "read, but every frame is one flat colour: it cannot be compared, and is kept",
+    Status.IMAGE: "an image, not a video",
     Status.HTML: "a web page, not a video",
-    Status.NOT_VIDEO: "no video format, a playlist, or an empty file",
+    Status.NOT_VIDEO: "not in a known video format, a playlist, or an empty file",
     Status.NO_VIDEO_STREAM: "sound only",
-    Status.INVALID_URL: "an empty cell, or an address that cannot be fetched",
+    Status.INVALID_URL: "an empty cell, or not a URL that can be fetched",
     Status.UNREACHABLE: "the host does not exist, or refuses or drops the connection",
-    Status.HTTP_ERROR: "the server answers with an error",
-    Status.TIMEOUT: "longer than timeout_s, or no answer for 15 seconds",
+    Status.HTTP_ERROR: "the server answers with an error, or with something that makes no sense",
+    Status.TIMEOUT: "not finished within timeout_s, or no answer for 15 seconds",
     Status.TOO_LARGE: "more than max_bytes, or pictures too large or too many to decode",
     Status.DECODE_ERROR: "damaged, cut off or encrypted",
-    Status.DECODE_CRASH: "the file killed its decoder",
-    Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed",
-    Status.PENDING: "not attempted yet, outside start and end",
+    Status.DECODE_CRASH: "the file crashed its decoder",
+    Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed, or redirects from https to http",
+    Status.PENDING: "not read yet: outside start and end, or the run stopped before it",
 }
 
 DECISION_WORDS = {
-    "threshold": "similarity from which two videos are copies",
+    "threshold": "similarity from which on two videos are copies",
     "num_frames": "frames per video",
     "frame_span": "where the frames are taken",
     "schema": "what is compared",
@@ -80,19 +80,19 @@ DECISION_WORDS = {
 }
 
 FILE_WORDS = {
-    "FINAL_RESULT": "the cleaned list: every video once",
-    "duplicates": "copies removed, each with the video kept in its place",
-    "review": "pairs of videos that a person should look at, with what is known of them",
-    "invalid_urls": "rows that are certainly no video, with the reason",
-    "failed_urls": "rows that could not be read, with the reason and whether a retry may help",
-    "text_duplicates": "rows whose URL stands above them in another spelling, with the rule",
+    "FINAL_RESULT": "the clean list: every video once",
+    "duplicates": "copies removed, each with the video kept in its place and the evidence",
+    "review": "pairs of videos that a person should look at, with the evidence",
+    "invalid_urls": "rows that are certainly not videos, with the reason",
+    "failed_urls": "rows that could not be read, with the reason and whether trying again may help",
+    "text_duplicates": "rows that repeat a URL above them, perhaps in another spelling, with the rule",
     "featureless_urls": "videos without usable frames: kept, but not compared",
 }
 
 LOSS_WORDS = {
     "text_duplicates": ("repeated URL", "repeated URLs"),
     "duplicates": ("copy of a kept video", "copies of kept videos"),
-    "invalid": ("row that is no video", "rows that are no video"),
+    "invalid": ("row that is not a video", "rows that are not videos"),
     "failed": ("row that could not be read", "rows that could not be read"),
 }
 
@@ -124,7 +124,7 @@ def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
         "final": ("kept", "videos kept"),
         "duplicates": ("duplicate", "copies of kept videos"),
         "text_duplicates": ("repeated", "repeated URLs"),
-        "invalid": ("invalid", "not a video"),
+        "invalid": ("invalid", "not videos"),
         "failed": ("failed", "could not be read"),
     }
     return [
@@ -256,8 +256,8 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
         worked_s, before, busy = times_s[-1], done[-1], busy + 1
     if worked_s <= 0:
         return "", None
-    often = f" in {busy} calls" if busy > 1 else ""
-    words = f"{count_words(before, ('URL', 'URLs'))} in {worked_s:,.1f} s{often}: {before / worked_s:,.2f} a second."
+    often = f", in {busy} calls" if busy > 1 else ""
+    words = f"{count_words(before, ('URL', 'URLs'))} in {worked_s:,.1f} s{often}: {before / worked_s:,.2f} per second."
     step = max(1, len(times_s) // 300)
     kept = sorted({*range(0, len(times_s), step), len(times_s) - 1})
     chart = charts.draw_lines(
@@ -303,7 +303,7 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
             [*thresholds, round(thresholds[-1] + step, 4)],
             sweep["pairs"],
             name="pairs",
-            title="Pairs that some threshold calls copies",
+            title="Pairs that some threshold would call copies",
             noun="pairs",
             x_label=measure,
             mark=sweep["threshold"],
@@ -324,9 +324,9 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
             nearest["edges"],
             nearest["counts"],
             name="nearest",
-            title="Each video's nearest other one",
+            title="How near each video's nearest other one is",
             noun="videos",
-            x_label="similarity" if sweep["measure"] == "cosine" else "similarity, times the share that both show",
+            x_label="similarity" if sweep["measure"] == "cosine" else "similarity × share that both show",
             mark=sweep["threshold"],
         ),
     ]
@@ -390,7 +390,7 @@ def describe_progress(stages: Mapping[str, Record], *, pages: Sequence[Mapping[s
     stopped = [page for page in pages if page["name"] not in stages]
     finished = join_words(list(stages))
     return {
-        "headline": "This run has not reached its end",
+        "headline": "This run is not finished",
         "subline": f"Finished: {finished}. There is no result yet." if finished else "No notebook has finished yet.",
         "stopped": stopped,
         "progress": [

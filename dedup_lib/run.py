@@ -67,9 +67,9 @@ def load_profile(profile: str) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise SettingError("profile", profile, f"{path.name} is no YAML: {reason}") from None
+        raise SettingError("profile", profile, f"{path.name} is not valid YAML: {reason}") from None
     if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
-        raise SettingError("profile", profile, f"{path.name} must be one flat list of `parameter: value` lines")
+        raise SettingError("profile", profile, f"{path.name} must consist of lines `parameter: value`, without nesting")
     return {str(name): value for name, value in values.items()}
 
 
@@ -106,7 +106,7 @@ def _read_notebook(stage: str) -> NotebookNode:
         notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     except OSError as error:
         raise RunFolderError(
-            f"{path} cannot be read ({error.strerror}), and it holds the defaults of {stage}: keep the folders "
+            f"{path}, which holds the defaults of {stage}, cannot be read ({error.strerror}): keep the folders "
             "dedup_lib, notebooks and params together"
         ) from None
     return notebook
@@ -168,8 +168,8 @@ def _check_names(values: Mapping[str, Any], stages: Iterable[str], *, where: str
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            meant = f"; did you mean {near[0]}?" if near else f"; it knows {', '.join(sorted(known))}"
-            raise SettingError(name, values[name], f"{where} has a parameter of that name{meant}")
+            meant = f"did you mean {near[0]}?" if near else "docs/reference.md lists them all"
+            raise SettingError(name, values[name], f"{where} has a parameter of that name; {meant}")
 
 
 def _plan(values: Mapping[str, Any], notebooks: tuple[str, ...]) -> RunPlan:

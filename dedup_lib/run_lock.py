@@ -194,8 +194,8 @@ class RunLock:
 
     def _refused(self, error: OSError) -> RunFolderError:
         return RunFolderError(
-            f"the run folder {self._path.parent} cannot be worked in ({self._path.name}: {error.strerror}): make it "
-            "writable or make room, or choose another run_dir"
+            f"the run folder {self._path.parent} cannot be used ({self._path.name}: {error.strerror}): make it "
+            "writable, free space, or set another run_dir"
         )
 
 
@@ -214,11 +214,11 @@ def _describe_refusal(folder: Path, holder: Holder | None) -> str:
     if holder is None or not holder.lives:
         was = f" ({holder})" if holder is not None else ""
         return (
-            f"the run folder {folder} is in use by a process that an earlier run{was} left behind: end it, or choose "
-            "another run_dir"
+            f"the run folder {folder} is in use by a process that an earlier run{was} left behind: end that process, "
+            "or set another run_dir"
         )
     return (
-        f"the run folder {folder} is in use by {holder}, and one run works on it at a time: wait until it has ended "
-        f"(`python -m dedup_lib status {shlex.quote(str(folder))} --watch` shows how far it is), end it (`kill "
-        f"{holder.pid}` on {holder.host}), or choose another run_dir"
+        f"the run folder {folder} is in use by {holder}, and only one run works in it at a time: wait until that one "
+        f"ends (`python -m dedup_lib status {shlex.quote(str(folder))} --watch` shows how far it is), stop it (`kill "
+        f"{holder.pid}` on {holder.host}), or set another run_dir"
     )

@@ -186,7 +186,7 @@ def test_nodes_that_come_and_go_lose_nothing(
     assert [report.outcomes[url].status for url in urls] == [Status.OK, Status.HTML] * 20
     lost = report.outcomes[felling]
     assert (lost.status, lost.retryable) == (Status.TIMEOUT, True)
-    assert lost.reason == "4 nodes of the cluster were lost while they were at it"
+    assert lost.reason == "4 nodes of the cluster were lost while they read it"
     assert load_ledger(tmp_path) == report.outcomes
     with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as store:
         collection = store.open_collection("clips")

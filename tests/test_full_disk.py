@@ -71,7 +71,7 @@ def test_a_run_goes_on_when_there_is_room_again(disk: tuple[Path, Remount], tmp_
         full = run()
         assert full.returncode == 1
         assert len(full.stderr.splitlines()) == 1, full.stderr
-        assert "No space left on device" in full.stderr and "Make room" in full.stderr
+        assert "No space left on device" in full.stderr and "Free space" in full.stderr
         before = read_progress(RunFolder(folder / "run"))
         assert before.state == State.FAILED and before.holder is not None and "No space left" in before.holder.failure
         assert before.extraction is not None and 0 < before.extraction.done < 40

@@ -107,7 +107,7 @@ def test_overview_of_a_complete_run(tmp_path: Path) -> None:
     page = open_page(index_path)
     assert "28 rows in, 17 videos kept" in page.text
     assert "2 copies of kept videos" in page.text
-    assert "1 row that is no video" in page.text
+    assert "1 row that is not a video" in page.text
     assert "every row is accounted for" in page.text
     assert "2 copies in 2 groups" in page.text
     assert "Only the" not in page.text
@@ -142,7 +142,7 @@ def test_overview_of_a_run_that_stopped_early(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", has_summary=False, stages=FLOW[:2])
     (run_dir / "reports" / "03_extract.html").write_text("<!DOCTYPE html>")
     page = open_page(write_index(run_dir))
-    assert "has not reached its end" in page.text
+    assert "is not finished" in page.text
     assert "Finished: 01_decode and 02_dedupe_urls" in page.text
     assert "Stopped in 03_extract" in page.text
     assert "unique rows: 30" in page.text
@@ -155,7 +155,7 @@ def test_overview_of_an_empty_run_folder(tmp_path: Path) -> None:
 
 def test_overview_without_duplicates(tmp_path: Path) -> None:
     page = open_page(write_index(write_run(tmp_path / "run", groups=0, final=17)))
-    assert "No video has a copy in the list" in page.text
+    assert "No video in the list has a copy" in page.text
     assert "26 rows in, 17 videos kept" in page.text
 
 
@@ -164,7 +164,7 @@ def test_every_status_is_explained() -> None:
 
 
 EXPLAINED = [
-    ({"verdict": "duplicate", "rule": "cosine"}, "the vectors of both are near enough"),
+    ({"verdict": "duplicate", "rule": "cosine"}, "their vectors are close enough"),
     (
         {"rule": "pictures agree", "frames_agreeing": "19", "frames_compared": "20", "offset_s": "0.02"},
         "19 of 20 pictures agree at the same moments",
@@ -323,7 +323,7 @@ def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
         seen.add((shown["duplicates"], fates["vanish"] > 0, fates["appear"] > 0))
     assert len(seen) >= 4, "a slider that changes nothing proves nothing"
     visit.page.get_by_role("button", name="Back to 0.3").click()
-    assert "decided by" in visit.page.locator("#said").inner_text()
+    assert "that the run used" in visit.page.locator("#said").inner_text()
     assert visit.page.locator("#changes article").count() == 0
 
 
@@ -343,7 +343,7 @@ def test_the_slider_moves_by_keys_and_draws_its_line(visit: Visit, made: MadeRun
 def test_tables_sort_and_groups_are_found(visit: Visit, made: MadeRun) -> None:
     open_overview(visit, made.run.path)
     table = visit.page.locator("table.sortable").first
-    heading = table.get_by_role("columnheader", name="videos")
+    heading = table.get_by_role("columnheader", name="URLs")
     column = "table => [...table.tBodies[0].rows].map(row => Number(row.cells[1].textContent))"
     for direction in ("ascending", "descending"):
         heading.get_by_role("button").click()

@@ -206,7 +206,9 @@ def test_the_kernel_of_a_killed_run_keeps_the_lock_while_it_lives(
         process.wait()
         assert lives(int(said))
         with (
-            pytest.raises(RunFolderError, match=rf"earlier run \(process {process.pid} .* left behind: end it"),
+            pytest.raises(
+                RunFolderError, match=rf"earlier run \(process {process.pid} .* left behind: end that process"
+            ),
             take(path),
         ):
             pytest.fail("two would write")
@@ -279,7 +281,7 @@ while True:
 
 def test_a_folder_in_its_place(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(RunFolderError, match=r"cannot be worked in \(run\.lock: .*make it writable"), take(path):
+    with pytest.raises(RunFolderError, match=r"cannot be used \(run\.lock: .*make it writable"), take(path):
         pytest.fail("it was let in")
 
 

@@ -49,11 +49,11 @@ def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
     seen = set()
     for threshold in THRESHOLDS:
         explorer.slider.value = threshold
-        assert f"<strong>{points[threshold].kept}</strong> videos kept" in explorer.counts.value
+        assert f"<strong>{points[threshold].kept}</strong> of the" in explorer.counts.value
         assert f"min_agreement: {threshold:g}" in explorer.counts.value
         matching = sum(pair.similarity >= threshold for pair in PAIRS)
         assert f"</span> {matching} match," in explorer.histogram.value
-        assert f"</span> {3 - matching} lie below" in explorer.histogram.value
+        assert f"</span> {3 - matching} below the threshold" in explorer.histogram.value
         assert f"threshold at {threshold:.4f}" in explorer.histogram.value
         # No pair lies between 0.85 and 0.9.
         assert explorer.histogram.value.count("<rect") == 3
