@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from dedup_lib import charts
-from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_review, rank_groups
+from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_pair, rank_groups
 from dedup_lib.display import show_line
 from dedup_lib.errors import RunFolderError
 from dedup_lib.ledger import LedgerView
@@ -481,7 +481,7 @@ def _describe_result(
     set_aside = pd.concat([load_output("failed_urls"), load_output("invalid_urls")], ignore_index=True)
     ranked = rank_groups(copies)
     first, parts = _write_groups(run, ranked[:MOST_GROUPS], pictures, shared=shared)
-    review = draw_review(doubtful.head(MOST_REVIEWED), pictures)
+    review = [draw_pair(row, pictures) for row in doubtful.head(MOST_REVIEWED).to_dict("records")]
     reasons = reason_table(set_aside)
     sweep = load_json(run.sweep_path)
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
