@@ -177,14 +177,17 @@ def report(run_name: str) -> None:
     """
     from dedup_lib.overview import write_index
     from dedup_lib.report import render_notebook
+    from dedup_lib.stages import begin_on
 
     folder = _find_run(run_name)
-    with console.status("making the pages") as at:
-        for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
-            at.update(f"making the page of {executed.stem}")
-            render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
-        at.update("making the overview")
-        index_path = write_index(folder.path)
+    with tqdm(unit="", leave=False, disable=not console.is_terminal) as bar:
+        begin = begin_on(bar)
+        executed = sorted(folder.notebooks_dir.glob("*.ipynb"))
+        progress = begin("making the pages of notebooks", len(executed))
+        for path in executed:
+            render_notebook(path, folder.reports_dir / f"{path.stem}.html", title=path.stem)
+            progress(1)
+        index_path = write_index(folder.path, begin=begin)
     console.print(f"report: {shown(folder.shown(index_path))}")
 
 
