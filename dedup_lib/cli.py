@@ -251,7 +251,12 @@ def compare(first: str, second: str, as_json: bool) -> None:
     from dedup_lib.report import write_comparison
 
     before, after = _find_run(first, "RUN_A"), _find_run(second, "RUN_B")
-    comparison = compare_runs(load_outcome(before), load_outcome(after))
+    with tqdm(total=2, desc="reading outputs", unit=" runs", leave=False, disable=not console.is_terminal) as bar:
+        outcomes = []
+        for folder in (before, after):
+            outcomes.append(load_outcome(folder))
+            bar.update()
+    comparison = compare_runs(*outcomes)
     if as_json:
         click.echo(comparison.to_json())
         return

@@ -724,7 +724,13 @@ def _propose(
         begin=begin,
     )
     audit = audit_proposal(
-        table, proposal, floor=floor, videos=settings.audit_videos, max_pairs=settings.max_pairs, each=each
+        table,
+        proposal,
+        floor=floor,
+        videos=settings.audit_videos,
+        max_pairs=settings.max_pairs,
+        each=each,
+        begin=begin,
     )
     if audit.recall is not None and audit.recall < settings.min_recall:
         raise SettingError(
