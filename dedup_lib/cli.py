@@ -177,14 +177,17 @@ def report(run_name: str) -> None:
     """
     from dedup_lib.overview import write_index
     from dedup_lib.report import render_notebook
+    from dedup_lib.stages import begin_on
 
     folder = _find_run(run_name)
-    with console.status("rendering the pages") as at:
-        for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
-            at.update(f"rendering the page of {executed.stem}")
-            render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
-        at.update("rendering the overview")
-        index_path = write_index(folder.path)
+    with tqdm(unit="", leave=False, disable=not console.is_terminal) as bar:
+        begin = begin_on(bar)
+        executed = sorted(folder.notebooks_dir.glob("*.ipynb"))
+        progress = begin("rendering the pages of notebooks", len(executed))
+        for path in executed:
+            render_notebook(path, folder.reports_dir / f"{path.stem}.html", title=path.stem)
+            progress(1)
+        index_path = write_index(folder.path, begin=begin)
     console.print(f"report: {shown(folder.shown(index_path))}")
 
 
@@ -249,7 +252,12 @@ def compare(first: str, second: str, as_json: bool) -> None:
     from dedup_lib.report import write_comparison
 
     before, after = _find_run(first, "RUN_A"), _find_run(second, "RUN_B")
-    comparison = compare_runs(load_outcome(before), load_outcome(after))
+    with tqdm(total=2, desc="reading outputs", unit=" runs", leave=False, disable=not console.is_terminal) as bar:
+        outcomes = []
+        for folder in (before, after):
+            outcomes.append(load_outcome(folder))
+            bar.update()
+    comparison = compare_runs(*outcomes)
     if as_json:
         click.echo(comparison.to_json())
         return

@@ -42,7 +42,7 @@ RULE_WORDS = {
     Rule.UNCONFIRMED: "{share} pictures agree, but local features or movement do not",
     Rule.WEAK: "too few pictures agree: {share}",
     Rule.PERSON: "a person decided so",
-    Rule.COSINE: "their vectors are close enough",
+    Rule.COSINE: "only their vectors were compared",
 }
 """What each rule found, in words."""
 
@@ -70,9 +70,18 @@ def read_number(text: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def explain(row: Mapping[Any, object]) -> str:
-    """What speaks for two videos showing the same, as one sentence; `row` is one of the CSV of duplicates or of review,
-    where the copy is the video listed second."""
+VERDICT_WORDS = {
+    Verdict.DUPLICATE: "they count as copies, and one of them is removed",
+    Verdict.EXCERPT: "one counts as an excerpt of the other",
+    Verdict.REVIEW: "it is undecided, and both are kept",
+    Verdict.DIFFERENT: "they count as different, and both are kept",
+}
+"""What comes of two videos, as long as no person decides."""
+
+
+def explain(row: Mapping[Any, object], *, first: str = "the other", second: str = "the copy") -> str:
+    """What speaks for two videos showing the same, as one sentence that calls them `first` and `second`; `row` is one
+    of the CSV of duplicates or of review, where the copy is the video listed second."""
     rule = str(row.get("rule", ""))
     share = f"{row['frames_agreeing']} of {row['frames_compared']}" if row.get("frames_compared") else "enough"
     try:
@@ -87,9 +96,9 @@ def explain(row: Mapping[Any, object]) -> str:
     offset_s, speed = numbers["offset_s"], numbers["speed"]
     kept, copy = numbers["kept_coverage"], numbers["copy_coverage"]
     if kept is not None and copy is not None and min(kept, copy) < 0.995:
-        parts.append(f"they share {copy:.0%} of the copy and {kept:.0%} of the other")
+        parts.append(f"they share {copy:.0%} of {second} and {kept:.0%} of {first}")
     if offset_s is not None and abs(offset_s) >= OFFSET_WORTH_SAYING_S:
-        parts.append(f"the copy shows it {abs(offset_s):.1f} s {'later' if offset_s > 0 else 'earlier'}")
+        parts.append(f"{second} shows it {abs(offset_s):.1f} s {'later' if offset_s > 0 else 'earlier'}")
     if speed is not None and abs(speed - 1) >= 0.005:
         parts.append(f"it runs {speed:.2f} times as fast")
     return "; ".join(parts)
@@ -162,7 +171,8 @@ class Sheet:
 
 class Pictures:
     """What a run folder knows of its videos by sight: strips of frames, fingerprints, and facts. Use as a context
-    manager. A ledger that is missing or damaged leaves the pages without facts and moments."""
+    manager, as often as wanted: the ledger is open in between. One that is missing or damaged leaves the pages without
+    facts and moments."""
 
     def __init__(self, *, thumbnails_dir: Path, ledger_path: Path, recipe: Recipe | None) -> None:
         self._thumbnails_dir = thumbnails_dir
@@ -183,8 +193,9 @@ class Pictures:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._ledger is not None:
-            self._ledger.close()
+        ledger = self.__dict__.pop("_ledger", None)
+        if ledger is not None:
+            ledger.close()
 
     def draw_strip(self, key: str) -> str:
         """The sampled frames of a video as a `data:` URI, or nothing where there are none that can be read."""
@@ -299,30 +310,20 @@ def draw_groups(ranked: Sequence[tuple[int, pd.DataFrame]], pictures: Pictures, 
         yield Sheet(number=number, kept=kept, copies=tuple(copies), size=len(group) + 1)
 
 
-def draw_review(rows: pd.DataFrame, pictures: Pictures) -> list[tuple[Video, Video]]:
-    """The pairs of the CSV of review; what speaks for the pair stands with its second video."""
-    pairs = []
-    for row in rows.to_dict("records"):
-        first, second = str(row["first_url"]), str(row["second_url"])
-        moments, words = pictures.draw_moments(first, second, row)
-        pairs.append(
-            (
-                Video(
-                    url=first,
-                    facts=pictures.describe(first),
-                    picture=pictures.draw_strip(video_key(first)),
-                    role="first",
-                ),
-                Video(
-                    url=second,
-                    facts=pictures.describe(second),
-                    picture=pictures.draw_strip(video_key(second)),
-                    similarity=read_number(row.get("similarity")),
-                    role=str(row.get("verdict", "")),
-                    explained=explain(row),
-                    moments=moments,
-                    moments_words=words,
-                ),
-            )
-        )
-    return pairs
+def draw_pair(row: Mapping[Any, object], pictures: Pictures) -> tuple[Video, Video]:
+    """The two videos of a row of the CSV of review; what speaks for the pair stands with its second video."""
+    first, second = str(row["first_url"]), str(row["second_url"])
+    moments, words = pictures.draw_moments(first, second, row)
+    return (
+        Video(url=first, facts=pictures.describe(first), picture=pictures.draw_strip(video_key(first)), role="first"),
+        Video(
+            url=second,
+            facts=pictures.describe(second),
+            picture=pictures.draw_strip(video_key(second)),
+            similarity=read_number(row.get("similarity")),
+            role=str(row.get("verdict", "")),
+            explained=explain(row, first="the first", second="the second"),
+            moments=moments,
+            moments_words=words,
+        ),
+    )

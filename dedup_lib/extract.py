@@ -429,7 +429,7 @@ def extract_videos(
     else:
         pool = WorkerPool(
             functools.partial(work, known=KnownFiles(look_up)),
-            workers=min(workers or count_workers(), max(1, len(tasks))),
+            workers=workers or count_workers(),
             timeout_s=kill_after_s,
         )
     schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)

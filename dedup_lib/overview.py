@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -22,12 +22,12 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from dedup_lib import charts
-from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_review, rank_groups
+from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_pair, rank_groups
 from dedup_lib.display import show_line
 from dedup_lib.errors import RunFolderError
 from dedup_lib.ledger import LedgerView
 from dedup_lib.plots import FlowStep, flow_steps, short_url, status_meaning
-from dedup_lib.records import Recipe, Status
+from dedup_lib.records import Begin, Recipe, Status, begin_silently
 from dedup_lib.report import link_pages, page_templates, save_page
 from dedup_lib.run_folder import Record, RunFolder
 from dedup_lib.settings import ExtractSettings
@@ -403,12 +403,12 @@ def describe_progress(stages: Mapping[str, Record], *, pages: Sequence[Mapping[s
     }
 
 
-def write_index(run_dir: Path) -> Path:
+def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
     """Write `reports/index.html`: what came of the list, the evidence, other thresholds, the files, the settings;
     and link the pages beside it with each other.
 
     Works for a run that failed early too: the page then says how far it got. Groups that would make it too large for a
-    mail go to further pages beside it. What is left out is said, and stands in the CSVs.
+    mail go to further pages beside it. What is left out is said, and stands in the CSVs. `begin` is told of the groups.
     """
     run = RunFolder(run_dir)
     summary = load_json(run.path / "summary.json")
@@ -457,7 +457,7 @@ def write_index(run_dir: Path) -> Path:
     index_path = run.reports_dir / "index.html"
     with Pictures(thumbnails_dir=run.thumbnails_dir, ledger_path=run.ledger_path, recipe=recipe) as pictures:
         if summary:
-            values |= _describe_result(run, summary, pictures, shared=shared)
+            values |= _describe_result(run, summary, pictures, shared=shared, begin=begin)
         else:
             values |= describe_progress(stages, pages=pages)
     save_page(index_path, "index.html", **values)
@@ -466,7 +466,7 @@ def write_index(run_dir: Path) -> Path:
 
 
 def _describe_result(
-    run: RunFolder, summary: Record, pictures: Pictures, *, shared: Mapping[str, Any]
+    run: RunFolder, summary: Record, pictures: Pictures, *, shared: Mapping[str, Any], begin: Begin
 ) -> dict[str, Any]:
     """What the overview says of a run that has a result; further pages of groups are written on the way."""
 
@@ -480,8 +480,8 @@ def _describe_result(
     copies, doubtful = load_output("duplicates"), load_output("review")
     set_aside = pd.concat([load_output("failed_urls"), load_output("invalid_urls")], ignore_index=True)
     ranked = rank_groups(copies)
-    first, parts = _write_groups(run, ranked[:MOST_GROUPS], pictures, shared=shared)
-    review = draw_review(doubtful.head(MOST_REVIEWED), pictures)
+    first, parts = _write_groups(run, ranked[:MOST_GROUPS], pictures, shared=shared, begin=begin)
+    review = [draw_pair(row, pictures) for row in doubtful.head(MOST_REVIEWED).to_dict("records")]
     reasons = reason_table(set_aside)
     sweep = load_json(run.sweep_path)
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
@@ -521,18 +521,28 @@ def _describe_result(
     }
 
 
+def _tell(progress: Callable[[int], object], sheets: Iterable[Sheet]) -> Iterator[Sheet]:
+    for sheet in sheets:
+        progress(1)
+        yield sheet
+
+
 def _write_groups(
     run: RunFolder,
     ranked: Sequence[tuple[int, pd.DataFrame]],
     pictures: Pictures,
     *,
     shared: Mapping[str, Any],
+    begin: Begin,
 ) -> tuple[list[Sheet], list[dict[str, Any]]]:
     """The sheets of the first page, and a row for each group of a run that needs more pages; these are written."""
     first: list[Sheet] = []
     listed: list[dict[str, Any]] = []
     number = 1
-    for number, sheets in enumerate(share_out_pages(draw_groups(ranked, pictures, most_copies=MOST_COPIES)), start=1):
+    drawn = _tell(
+        begin("drawing groups of copies", len(ranked)), draw_groups(ranked, pictures, most_copies=MOST_COPIES)
+    )
+    for number, sheets in enumerate(share_out_pages(drawn), start=1):
         href = f"groups-{number}.html" if number > 1 else ""
         if number == 1:
             first = sheets

@@ -17,6 +17,7 @@ from typing import Any
 import nbformat
 import yaml
 from nbformat import NotebookNode
+from tqdm import tqdm
 
 from dedup_lib.display import show_text
 from dedup_lib.errors import NotebookError, RunFolderError, SettingError
@@ -31,6 +32,7 @@ from dedup_lib.run_folder import (
     writing,
 )
 from dedup_lib.settings import FLOWS, SETTINGS, parameter_types
+from dedup_lib.stages import begin_on
 
 _TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter_types(cls).items() if hint is str)
 
@@ -204,7 +206,8 @@ def execute_plan(
     on_done: Callable[[NotebookDone], object] = lambda done: None,
 ) -> None:
     """Run the notebooks in order and render each as a page, with an index over them. `command` is what a person types
-    to go on with a run that was stopped; `on_progress` is told what the bars of a notebook write while it works.
+    to go on with a run that was stopped; `on_start` is told the name of each notebook, and at the end of the report;
+    `on_progress` what their bars write while they work.
 
     Raises NotebookError at the first that fails; its executed copy and the pages so far are kept. Raises
     RunFolderError when another run works on the folder, or the disk refuses.
@@ -218,7 +221,9 @@ def execute_plan(
                 on_done(done)
         finally:
             if report:
-                write_index(plan.run.path)
+                on_start("the report")
+                with tqdm(unit="", file=_Listener(on_progress), leave=False) as bar:
+                    write_index(plan.run.path, begin=begin_on(bar))
 
 
 class _Listener:

@@ -55,7 +55,7 @@ class Holder:
         """Whether it may still be at work: it has not said that it ended, and its process is not known to be gone."""
         if self.ended:
             return False
-        if self.host != socket.gethostname():
+        if not self.is_here:
             return True
         try:
             os.kill(self.pid, 0)
@@ -68,10 +68,20 @@ class Holder:
     @property
     def is_parent(self) -> bool:
         """Whether it started this process."""
-        return not self.ended and self.host == socket.gethostname() and self.pid == os.getppid()
+        return not self.ended and self.is_here and self.pid == os.getppid()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it works on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def process(self) -> str:
+        """Its process, and its machine where that is another one."""
+        return f"process {self.pid}" + ("" if self.is_here else f" on {self.host}")
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, at {self.now} since {self.began}"
+        return f"{self.process}, at {self.now} since {self.began}"
 
 
 def read_holder(path: Path) -> Holder | None:
@@ -220,5 +230,5 @@ def _describe_refusal(folder: Path, holder: Holder | None) -> str:
     return (
         f"the run folder {folder} is in use by {holder}, and only one run works in it at a time: wait until that one "
         f"ends (`python -m dedup_lib status {shlex.quote(str(folder))} --watch` shows how far it is), stop it (`kill "
-        f"{holder.pid}` on {holder.host}), or set another run_dir"
+        f"{holder.pid}`{'' if holder.is_here else f' on {holder.host}'}), or set another run_dir"
     )

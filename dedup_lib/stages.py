@@ -6,7 +6,7 @@ The notebooks hold parameters, prose and pictures; what they do to a run is here
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -57,7 +57,6 @@ from dedup_lib.records import (
     Begin,
     Group,
     Outcome,
-    Pair,
     Pooling,
     Recipe,
     Scan,
@@ -731,7 +730,13 @@ def _propose(
         begin=begin,
     )
     audit = audit_proposal(
-        table, proposal, floor=floor, videos=settings.audit_videos, max_pairs=settings.max_pairs, each=each
+        table,
+        proposal,
+        floor=floor,
+        videos=settings.audit_videos,
+        max_pairs=settings.max_pairs,
+        each=each,
+        begin=begin,
     )
     if audit.recall is not None and audit.recall < settings.min_recall:
         raise SettingError(
@@ -870,37 +875,37 @@ def list_doubtful(
     """The pairs that a person should look at, as in review.csv, the most uncertain first. Pairs that were `decided`
     are left out."""
     pairs = find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
-    urls = listed.urls
-    rows = [
-        {"first_url": urls[first], "second_url": urls[second]}
-        | describe_evidence(weighed, kept=first, copy=second, rules=plan.rules)
-        for first, second in pairs
-    ]
+    rows = _describe_pairs(pairs, urls=listed.urls, weighed=weighed, plan=plan)
     names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_similarity")]
     return pd.DataFrame(rows, columns=names, dtype=object)
 
 
+def _describe_pairs(
+    pairs: Iterable[tuple[int, int]], *, urls: Sequence[str], weighed: Weighed, plan: SearchPlan
+) -> list[dict[str, object]]:
+    return [
+        {"first_url": urls[first], "second_url": urls[second]}
+        | describe_evidence(weighed, kept=first, copy=second, rules=plan.rules)
+        for first, second in pairs
+    ]
+
+
 def list_questions(
+    listed: ExtractedList,
     *,
     groups: Sequence[Group],
     weighed: Weighed,
     plan: SearchPlan,
     decided: AbstractSet[tuple[int, int]] = frozenset(),
-) -> tuple[list[Pair], list[dict[str, str]]]:
-    """Pairs for a person to decide about, the doubtful ones first and then those nearest to the threshold, each with
-    what speaks for it in words. Pairs that were `decided` are left out."""
-    known = {(pair.first, pair.second): pair for pair in weighed.pairs if (pair.first, pair.second) not in decided}
-    doubtful = [
-        known.get(rows) or Pair(first=rows[0], second=rows[1], similarity=0.0)
-        for rows in find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
-    ]
-    above, below = borderline_pairs(list(known.values()), threshold=plan.threshold, count=MOST_QUESTIONS)
+) -> list[dict[str, object]]:
+    """Pairs for a person to decide about, as rows of review.csv: the doubtful ones first and then those nearest to the
+    threshold. Pairs that were `decided` are left out."""
+    doubtful = find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
+    open_pairs = [pair for pair in weighed.pairs if (pair.first, pair.second) not in decided]
+    above, below = borderline_pairs(open_pairs, threshold=plan.threshold, count=MOST_QUESTIONS)
     near = sorted([*above, *below], key=lambda pair: (abs(pair.similarity - plan.threshold), pair))
-    asked = list(dict.fromkeys([*doubtful, *near]))[: max(MOST_QUESTIONS, len(doubtful))]
-    described = (describe_evidence(weighed, kept=pair.first, copy=pair.second, rules=plan.rules) for pair in asked)
-    return asked, [
-        {name.replace("_", " "): str(value) for name, value in row.items() if value is not None} for row in described
-    ]
+    asked = list(dict.fromkeys([*doubtful, *((pair.first, pair.second) for pair in near)]))
+    return _describe_pairs(asked[: max(MOST_QUESTIONS, len(doubtful))], urls=listed.urls, weighed=weighed, plan=plan)
 
 
 def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> dict[str, Path]:

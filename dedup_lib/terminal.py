@@ -189,7 +189,7 @@ def _draw_head(progress: RunProgress) -> Text:
         if progress.state in (State.RUNNING, State.STOPPED, State.FAILED):
             head.append(f" {preposition} {describe_duration(progress.elapsed_s)}, at {show_line(holder.now)}")
         if progress.state == State.RUNNING:
-            head.append(f" (process {holder.pid} on {show_line(holder.host)})")
+            head.append(f" ({show_line(holder.process)})")
         if progress.state == State.FAILED:
             head.append(f"\n{show_line(holder.failure)}", style="red")
     return head

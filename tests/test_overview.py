@@ -164,7 +164,7 @@ def test_every_status_is_explained() -> None:
 
 
 EXPLAINED = [
-    ({"verdict": "duplicate", "rule": "cosine"}, "their vectors are close enough"),
+    ({"verdict": "duplicate", "rule": "cosine"}, "only their vectors were compared"),
     (
         {"rule": "pictures agree", "frames_agreeing": "19", "frames_compared": "20", "offset_s": "0.02"},
         "19 of 20 pictures agree at the same moments",
