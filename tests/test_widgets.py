@@ -98,7 +98,7 @@ def test_widgets_show_neither_credentials_nor_control_characters(tmp_path: Path)
     urls = ["https://user:secret@h/a", "\x1b[31m\u202e", "HTTPS://token@h/b", "ftp://u:secret@h/"]
     html = explore(tmp_path, urls=urls).borderline.value
     assert not [hidden for hidden in ("secret", "token", "\x1b", "\u202e") if hidden in html]
-    assert 'href="https://h/a"' in html
+    assert re.search(r'<a href="https://h/a" rel="noreferrer noopener" [^>]* target="_blank"', html)
     assert "\\x1b[31m\\u202e" in html
 
 
