@@ -22,7 +22,7 @@ demo: $(VENV)/runtime.stamp ## clean a made-up list of videos, offline, and show
 	@$(BIN)/python -m dedup_lib demo
 
 lab: $(VENV)/runtime.stamp ## open the notebooks in JupyterLab, at their start page
-	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb
+	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 app: $(if $(RUN),$(VENV)/runtime.stamp) ## serve 06 of a run as an app, for people without JupyterLab: make app RUN=name
 	@test -n "$(RUN)" || { echo 'name a run: make app RUN=demo (outputs/ holds them)' >&2; exit 2; }
