@@ -22,7 +22,7 @@ demo: $(VENV)/runtime.stamp ## clean a generated list of videos, offline, and sh
 	@$(BIN)/python -m dedup_lib demo
 
 lab: $(VENV)/runtime.stamp ## open JupyterLab at the start page of the notebooks
-	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb
+	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 app: $(if $(RUN),$(VENV)/runtime.stamp) ## serve 06 of a run as an app, for people without JupyterLab: make app RUN=name
 	@test -n "$(RUN)" || { echo 'RUN is missing: name a run in outputs/, as in make app RUN=demo' >&2; exit 2; }

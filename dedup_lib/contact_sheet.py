@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from dedup_lib.fingerprints import Fingerprint
 from dedup_lib.frames import encode_preview, load_picture, resize_frame
 from dedup_lib.ledger import LedgerView
 from dedup_lib.records import Frames, Outcome, Recipe, video_key
+from dedup_lib.run_folder import RunFolder
 
 STRIP_HEIGHT_PX = 72
 MOMENT_HEIGHT_PX = 54
@@ -174,18 +174,17 @@ class Pictures:
     manager, as often as wanted: the ledger is open in between. One that is missing or damaged leaves the pages without
     facts and moments."""
 
-    def __init__(self, *, thumbnails_dir: Path, ledger_path: Path, recipe: Recipe | None) -> None:
-        self._thumbnails_dir = thumbnails_dir
-        self._ledger_path = ledger_path
+    def __init__(self, run: RunFolder, *, recipe: Recipe | None) -> None:
+        self._run = run
         self._recipe = recipe
         self._fingerprint = lru_cache(maxsize=64)(self._load_fingerprint)
 
     @cached_property
     def _ledger(self) -> LedgerView | None:
-        if not self._ledger_path.exists():
+        if not self._run.ledger_path.exists():
             return None
         try:
-            return LedgerView(self._ledger_path)
+            return LedgerView(self._run.ledger_path)
         except RunFolderError:
             return None
 
@@ -200,7 +199,7 @@ class Pictures:
     def draw_strip(self, key: str) -> str:
         """The sampled frames of a video as a `data:` URI, or nothing where there are none that can be read."""
         try:
-            strip = load_picture(self._thumbnails_dir / f"{key}.jpg")
+            strip = load_picture(self._run.thumbnails_dir / f"{key}.jpg")
         except (OSError, ValueError):
             return ""
         height, width = strip.shape[:2]

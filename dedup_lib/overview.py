@@ -455,7 +455,7 @@ def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
         "group_words": "",
     }
     index_path = run.reports_dir / "index.html"
-    with Pictures(thumbnails_dir=run.thumbnails_dir, ledger_path=run.ledger_path, recipe=recipe) as pictures:
+    with Pictures(run, recipe=recipe) as pictures:
         if summary:
             values |= _describe_result(run, summary, pictures, shared=shared, begin=begin)
         else:

@@ -446,13 +446,22 @@ def split_text_copies(
     return frame[is_first.to_numpy()].reset_index(drop=True), report
 
 
+MOST_SHOWN_CHARACTERS = 200
+"""Of one cell in a notebook."""
+
+
 class ShownTable(pd.DataFrame):
-    """A table that a notebook shows so that a keyboard can scroll it, and that is named for those who do not see it."""
+    """A table that a notebook shows so that a keyboard can scroll it, and that is named for those who do not see it.
+    Cells begin at the left, as URLs are read, where notebooks would set them to the right, and are cut off late, for
+    the names of files stand at the end of URLs."""
 
     def _repr_html_(self) -> str | None:
-        table = super()._repr_html_()  # type: ignore[misc]  # the stubs of pandas lack it
+        with pd.option_context("display.max_colwidth", MOST_SHOWN_CHARACTERS):
+            table = super()._repr_html_()  # type: ignore[misc]  # the stubs of pandas lack it
         if table is None:
             return None
+        for cell in ("th", "td"):
+            table = table.replace(f"<{cell}>", f'<{cell} style="text-align: left">')
         rows = f"{len(self):,} {'row' if len(self) == 1 else 'rows'}"
         name = escape(f"Table of {', '.join(map(str, self.columns))}: {rows}")
         frame = f'class="scroll" role="region" aria-label="{name}" tabindex="0" style="overflow-x: auto"'

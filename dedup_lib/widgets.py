@@ -22,8 +22,9 @@ from dedup_lib.errors import DedupError
 from dedup_lib.evidence import Verdict
 from dedup_lib.memory import Conclusions, Decision, DecisionFile
 from dedup_lib.plots import COLOURS, PAGE_COLOURS, has_dwarfing_bar
-from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.records import Pair, Recipe, SweepPoint
 from dedup_lib.report import load_picture, render_template
+from dedup_lib.run_folder import RunFolder
 from dedup_lib.sweep import count_between
 
 BORDERLINE_COUNT = 3
@@ -181,18 +182,23 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
 class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Pairs of videos, one after the other, for a person to say whether they are the same.
 
-    `questions` are rows of review.csv, asked in their order. A pair is left out as long as the file of decisions
-    answers it, itself or by what follows from others. A decision is on the disk before the next pair is shown. A pair
-    that is skipped comes back once, at the end.
+    `questions` are rows of review.csv, asked in their order, with the pictures that the run has of them. A pair is left
+    out as long as the file of decisions answers it, itself or by what follows from others. A decision is on the disk
+    before the next pair is shown. A pair that is skipped comes back once, at the end.
 
     `same`, `different`, `skip` and `undo` are the buttons, `current` is the pair of URLs that is asked, None at the
     end; `progress`, `question` and `message` say how far the review is, show the pair, and tell what went wrong.
     """
 
     def __init__(
-        self, questions: Sequence[Mapping[str, object]], *, pictures: Pictures, decisions: DecisionFile
+        self,
+        questions: Sequence[Mapping[str, object]],
+        *,
+        run: RunFolder,
+        recipe: Recipe | None,
+        decisions: DecisionFile,
     ) -> None:
-        self._pictures = pictures
+        self._pictures = Pictures(run, recipe=recipe)
         self._decisions = decisions
         self._questions: dict[frozenset[str], Mapping[str, object]] = {}
         for question in questions:

@@ -20,6 +20,7 @@ from dedup_lib.clean import clean_list
 from dedup_lib.overview import write_index
 from dedup_lib.plots import thumbnail_path
 from dedup_lib.records import video_key
+from dedup_lib.run_folder import RunFolder
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(1)>"
 ENDING_TEXT = "</script><!--<script>\u2028\u202e]]>"
@@ -218,7 +219,7 @@ def test_a_length_as_people_read_it(seconds: float, shown: str) -> None:
 def test_groups_come_largest_first_and_copies_nearest_first(tmp_path: Path) -> None:
     rows = [("b", "a", "0.91", "1"), ("d", "c", "0.92", "2"), ("e", "c", "0.99", "2"), ("f", "c", "", "2")]
     copies = pd.DataFrame(rows, columns=["url", "duplicate_of", "similarity", "group"])
-    pictures = contact_sheet.Pictures(thumbnails_dir=tmp_path, ledger_path=tmp_path / "none", recipe=None)
+    pictures = contact_sheet.Pictures(RunFolder(tmp_path), recipe=None)
     sheets = list(contact_sheet.draw_groups(contact_sheet.rank_groups(copies), pictures, most_copies=2))
     assert [(sheet.number, sheet.size, sheet.hidden) for sheet in sheets] == [(2, 4, 1), (1, 2, 0)]
     assert [(copy.url, copy.shown_similarity) for copy in sheets[0].copies] == [("e", "0.9900"), ("d", "0.9200")]

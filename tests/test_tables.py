@@ -393,6 +393,9 @@ def test_a_shown_table_can_be_scrolled_by_a_keyboard_and_has_a_name() -> None:
     assert 'role="region" aria-label="Table of u&quot;&lt;, n: 1 row" tabindex="0"' in html
     assert "<b>" not in html
     assert ": 0 rows" in str(shown_table(table({"a": []}))._repr_html_())
+    assert "<th" in html and "<th>" not in html and '<td style="text-align: left">1</td>' in html
+    url = f"https://cdn.example.com/{'folder/' * 20}film.mp4"
+    assert f">{url}</td>" in str(shown_table(table({"url": [url]}))._repr_html_())
 
 
 def test_quoted_line_ends_do_not_outvote_the_delimiter(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from dedup_lib.contact_sheet import Pictures
 from dedup_lib.decide import sweep_thresholds
 from dedup_lib.memory import Decision, DecisionFile, load_decisions
 from dedup_lib.plots import thumbnail_path
 from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.run_folder import RunFolder
 from dedup_lib.sweep import count_between
 from dedup_lib.widgets import ReviewQueue, ThresholdExplorer, nearest_index, similarities_html
 
@@ -98,7 +98,7 @@ def test_widgets_show_neither_credentials_nor_control_characters(tmp_path: Path)
     urls = ["https://user:secret@h/a", "\x1b[31m\u202e", "HTTPS://token@h/b", "ftp://u:secret@h/"]
     html = explore(tmp_path, urls=urls).borderline.value
     assert not [hidden for hidden in ("secret", "token", "\x1b", "\u202e") if hidden in html]
-    assert 'href="https://h/a"' in html
+    assert re.search(r'<a href="https://h/a" rel="noreferrer noopener" [^>]* target="_blank"', html)
     assert "\\x1b[31m\\u202e" in html
 
 
@@ -154,7 +154,8 @@ def review(
             }
             for pair in pairs
         ],
-        pictures=Pictures(thumbnails_dir=folder, ledger_path=folder / "ledger.sqlite", recipe=None),
+        run=RunFolder(folder),
+        recipe=None,
         decisions=file or DecisionFile(folder / "decisions.csv"),
     )
 
@@ -271,7 +272,9 @@ def test_a_disk_error_is_told_and_does_not_advance(tmp_path: Path, button: str) 
 
 
 def test_a_question_shows_frames_and_evidence_and_escapes_what_is_foreign(tmp_path: Path) -> None:
-    plt.imsave(thumbnail_path(URLS[0], thumbnails_dir=tmp_path), np.zeros((8, 8, 3), dtype=np.uint8))
+    thumbnails_dir = RunFolder(tmp_path).thumbnails_dir
+    thumbnails_dir.mkdir()
+    plt.imsave(thumbnail_path(URLS[0], thumbnails_dir=thumbnails_dir), np.zeros((8, 8, 3), dtype=np.uint8))
     queue = review(tmp_path, pairs=[PAIRS[1], PAIRS[0]])
     html = queue.question.value
     assert html.count('src="data:image/webp;base64,') == html.count("no picture") == 1
