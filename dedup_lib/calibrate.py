@@ -284,9 +284,10 @@ class ListSample:
     def sources(self) -> list[Source]:
         """The clips to make variants of. Raises ListError for fewer than two."""
         if len(self.paths) < 2:
+            example = next((f" ({url}: {reason})" for url, reason in self.failures.items()), "")
             raise ListError(
                 f"at least two videos are needed, and {len(self.paths)} of the {len(self.paths) + len(self.failures)} "
-                "sampled can be used: raise sample_size, or set another seed"
+                f"sampled can be used{example}: raise sample_size, or set another seed"
             )
         paths = list(self.paths.values())
         others = [*paths[1:], paths[0]]

@@ -22,7 +22,7 @@ from dedup_lib import __version__
 from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, SettingError
 from dedup_lib.progress import State, read_progress
-from dedup_lib.run_folder import RunFolder, named_run_dir, resolve_path
+from dedup_lib.run_folder import RunFolder, is_same_place, named_run_dir, resolve_path
 from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
 
 if TYPE_CHECKING:
@@ -193,7 +193,13 @@ def report(run_name: str) -> None:
 
 @commands.command(short_help="Look and decide in a browser, without code.")
 @click.argument("run_name", metavar="RUN")
-@click.option("--port", default=8866, show_default=True, help="Port to listen on; if it is taken, another one is used.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8866,
+    show_default=True,
+    help="Port to listen on; if it is taken, another one is used.",
+)
 @click.option(
     "--address",
     default="127.0.0.1",
@@ -252,6 +258,8 @@ def compare(first: str, second: str, as_json: bool) -> None:
     from dedup_lib.report import write_comparison
 
     before, after = _find_run(first, "RUN_A"), _find_run(second, "RUN_B")
+    if is_same_place(before.path, after.path):
+        raise SettingError("RUN_B", second, "it is the same run as RUN_A; name two different runs")
     with tqdm(total=2, desc="reading outputs", unit=" runs", leave=False, disable=not console.is_terminal) as bar:
         outcomes = []
         for folder in (before, after):
@@ -325,7 +333,17 @@ def _manage(action: str, run_name: str, **given: object) -> None:
     }
     values = {"run_dir": named_run_dir(run_name), "action": action, "frame_span": "spread", **unused, **given}
     settings = CollectionsSettings.of(values)
-    show_table(manage_collections(RunFolder(settings.run_dir), settings).to_dict("records"))
+    found = manage_collections(RunFolder(settings.run_dir), settings).to_dict("records")
+    if found:
+        show_table(found)
+    else:
+        console.print(f"{shown(_name_store(run_name))} holds no collections")
+
+
+def _name_store(run_name: str) -> str:
+    from dedup_lib.store import StoreAddress
+
+    return str(StoreAddress.find_server(Path.cwd()) or f"the Milvus Lite file of the run {run_name}")
 
 
 _run_option = click.option(
@@ -460,17 +478,19 @@ def drop(run_name: str, collection: str, yes: bool) -> None:
     python -m dedup_lib collections drop ads
     python -m dedup_lib collections drop ads --yes
     """
-    from dedup_lib.store import StoreAddress
-
     if not yes:
-        where = StoreAddress.find_server(Path.cwd()) or f"the Milvus Lite file of the run {run_name}"
+        where = _name_store(run_name)
         click.confirm(show_text(f"Delete the collection {collection} with all its vectors from {where}?"), abort=True)
     _manage("drop", run_name, collection=collection)
 
 
 @commands.command(short_help="See it work on generated clips, offline.")
 @click.option(
-    "--port", default=8765, show_default=True, help="Port of the local server; if it is taken, another one is used."
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8765,
+    show_default=True,
+    help="Port of the local server; if it is taken, another one is used.",
 )
 def demo(port: int) -> None:
     """Generate clips, serve them with traps, clean the list with both flows, and check the outcome.
@@ -489,9 +509,6 @@ def demo(port: int) -> None:
 
 def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
     """Print records as a table."""
-    if not rows:
-        console.print("the store holds no collections yet")
-        return
     table = Table()
     for name in rows[0]:
         table.add_column(shown(name), overflow="fold")
@@ -505,20 +522,20 @@ def show_outcome(folder: RunFolder) -> None:
     summary_path = folder.path / "summary.json"
     if summary_path.exists():
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
-        table = Table(title=f"{summary['rows']['input']} rows of {shown(summary['list'])}", title_justify="left")
-        table.add_column("output")
+        table = Table(title=f"{summary['rows']['input']:,} rows of {shown(summary['list'])}", title_justify="left")
+        table.add_column("outcome")
         table.add_column("rows", justify="right")
         table.add_column("file", overflow="fold")
-        for name, file in (
-            ("final", "FINAL_RESULT"),
-            ("text_duplicates", "text_duplicates"),
-            ("duplicates", "duplicates"),
-            ("invalid", "invalid_urls"),
-            ("failed", "failed_urls"),
+        for words, name, file in (
+            ("videos kept", "final", "FINAL_RESULT"),
+            ("repeated URLs", "text_duplicates", "text_duplicates"),
+            ("copies of kept videos", "duplicates", "duplicates"),
+            ("not videos", "invalid", "invalid_urls"),
+            ("could not be read", "failed", "failed_urls"),
         ):
             path = summary["files"].get(file, "")
             place = shown(folder.shown(folder.path / path)) if path else ""
-            table.add_row(name.replace("_", " "), str(summary["rows"][name]), place)
+            table.add_row(words, f"{summary['rows'][name]:,}", place)
         console.print(table)
     index = folder.reports_dir / "index.html"
     if index.exists():

@@ -259,6 +259,11 @@ def _explain(model: str, folder: Path, error: Exception) -> str:
             f"{model} holds no CLIP model that can be loaded ({_first_line(error)}): set model to a CLIP model, or set "
             "encoder: pdq, which needs none"
         )
+    if model.startswith(("/", "~", ".")):
+        return (
+            f"model = {model!r} cannot be used: there is no folder {folder}. Set model to the folder of a saved CLIP "
+            "model, or to the id of one, or set encoder: pdq, which needs none"
+        )
     offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
     cause = (
         "downloads are switched off (HF_HUB_OFFLINE)"

@@ -64,9 +64,13 @@ def load_profile(profile: str) -> dict[str, Any]:
     path = resolve_path(profile) if profile.endswith((".yaml", ".yml")) else params_dir / f"{profile}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in params_dir.glob("*.yaml")))
-        raise SettingError("profile", profile, f"there is no file {path.name}; the profiles in params/ are {known}")
+        missing = path.name if path.parent == params_dir else path
+        raise SettingError("profile", profile, f"there is no file {missing}; the profiles in params/ are {known}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.MarkedYAMLError as error:
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if (mark := error.problem_mark) else ""
+        raise SettingError("profile", profile, f"{path.name} is not valid YAML{place}: {error.problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise SettingError("profile", profile, f"{path.name} is not valid YAML: {reason}") from None

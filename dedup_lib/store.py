@@ -347,7 +347,7 @@ class Store:
     def _check_new_name(self, name: str) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
             raise StoreError(
-                f"collection = {name!r} cannot be used: take letters, digits and _ only, and no digit first"
+                f"collection = {name!r} cannot be used: use letters, digits and _ only, and no digit first"
             )
         if self.has_collection(name):
             raise StoreError(

@@ -191,7 +191,8 @@ def _draw_head(progress: RunProgress) -> Text:
         if progress.state == State.RUNNING:
             head.append(f" ({show_line(holder.process)})")
         if progress.state == State.FAILED:
-            head.append(f"\n{show_line(holder.failure)}", style="red")
+            for line in holder.failure.splitlines():
+                head.append(f"\n{show_line(line)}", style="red")
     return head
 
 

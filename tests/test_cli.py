@@ -137,6 +137,7 @@ def test_an_error_is_one_line_and_code_1(say: Say, arguments: tuple[str, ...], m
         ("collections", "create", "a", "--num-frames", "many"),
         ("report",),
         ("demo", "--port", "x"),
+        ("app", "x", "--port", "99999"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_code_2(say: Say, arguments: tuple[str, ...]) -> None:
@@ -251,6 +252,16 @@ def test_a_report_of_a_run_without_notebooks(say: Say, project: Path) -> None:
     assert (project / "outputs" / "empty" / "reports" / "index.html").exists()
 
 
+def test_a_run_is_not_compared_with_itself(say: Say, project: Path) -> None:
+    (project / "outputs" / "ads").mkdir(parents=True)
+    said = say("compare", "ads", "outputs/ads")
+    assert (said.code, said.out) == (1, "")
+    assert (
+        said.err
+        == "error: RUN_B = 'outputs/ads' cannot be used: it is the same run as RUN_A; name two different runs\n"
+    )
+
+
 def test_the_status_of_a_run_that_never_started(say: Say, project: Path) -> None:
     (project / "outputs" / "[new] run").mkdir(parents=True)
     for arguments in ((), ("--watch",)):
@@ -281,10 +292,10 @@ def test_what_a_run_came_to(project: Path, capsys: pytest.CaptureFixture[str]) -
     assert "9 rows of [bold]ads[/].csv" in shown
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "│" in line]
     assert cells == [
-        ["final", "5", "outputs/[mine]/FINAL_RESULT.csv"],
-        ["text duplicates", "1", ""],
-        ["duplicates", "1", "/elsewhere/copies.csv"],
-        ["invalid", "1", ""],
-        ["failed", "1", ""],
+        ["videos kept", "5", "outputs/[mine]/FINAL_RESULT.csv"],
+        ["repeated URLs", "1", ""],
+        ["copies of kept videos", "1", "/elsewhere/copies.csv"],
+        ["not videos", "1", ""],
+        ["could not be read", "1", ""],
     ]
     assert "report: outputs/[mine]/reports/index.html" in shown
