@@ -113,7 +113,7 @@ def describe_rows(rows: Mapping[str, int], *, is_unaccounted: bool) -> tuple[str
         f"{count_words(rows['input'], ('row', 'rows'))} in, {count_words(rows['final'], ('video', 'videos'))} kept"
     )
     losses = [count_words(rows[name], words) for name, words in LOSS_WORDS.items() if rows[name]]
-    sentence = f"{join_words(losses)} set aside" if losses else "Nothing was set aside"
+    sentence = f"Set aside: {join_words(losses)}" if losses else "Nothing was set aside"
     account = "some rows are unaccounted for" if is_unaccounted else "every row is accounted for"
     return headline, f"{sentence}; {account}."
 
@@ -324,7 +324,7 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
             nearest["edges"],
             nearest["counts"],
             name="nearest",
-            title="How near each video's nearest other one is",
+            title="Each video's nearest neighbour",
             noun="videos",
             x_label="similarity" if sweep["measure"] == "cosine" else "similarity × share that both show",
             mark=sweep["threshold"],

@@ -346,7 +346,7 @@ def figure_similarities(
         plot_similarities(
             nearest,
             threshold=threshold,
-            title="How near each video's nearest other one is",
+            title="Each video's nearest neighbour",
             noun="videos",
             ax=axes[0, 0],
         )
@@ -607,7 +607,7 @@ def plot_statuses(counts: Mapping[Status, int], *, ax: Axes) -> Axes:
         count_on(ax.xaxis)
     ax.grid(visible=False)
     ax.margins(x=0.12)
-    ax.set_xlabel("videos, log scale" if is_log else "videos")
+    ax.set_xlabel("URLs, log scale" if is_log else "URLs")
     meanings = {status_meaning(status) for _, status in shown}
     words = {"kept": "read", "invalid": "not a video", "failed": "could not be read", "neutral": "not tried"}
     handles = [Rectangle((0, 0), 1, 1, color=COLOURS[meaning]) for meaning in words if meaning in meanings]

@@ -81,7 +81,7 @@ class Holder:
         return f"process {self.pid}" + ("" if self.is_here else f" on {self.host}")
 
     def __str__(self) -> str:
-        return f"{self.process}, at {self.now} since {self.began}"
+        return f"{self.process}, at {self.now} since {self.began[:16].replace('T', ' ')} UTC"
 
 
 def read_holder(path: Path) -> Holder | None:

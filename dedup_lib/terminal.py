@@ -271,6 +271,8 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
 
 
 def _show_value(value: object) -> str:
+    if value is None:
+        return "not set"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 

@@ -386,7 +386,7 @@ def test_colours_can_be_chosen_and_are_kept(visit: Visit, made: MadeRun) -> None
     assert visit.page.evaluate(look) != light
     visit.page.reload()
     assert button.inner_text() == "Colours: dark"
-    for theme in ("dark", "as the system"):
+    for theme in ("dark", "automatic"):
         assert button.inner_text() == f"Colours: {theme}"
         visit.page.emulate_media(media="print", color_scheme="dark")
         assert visit.page.evaluate(look) == "rgb(255, 255, 255)", "paper is white"

@@ -329,7 +329,7 @@ def test_a_figure_is_told_in_words(urls: list[str], tmp_path: Path) -> None:
     )
     said = plots.describe_figure(FIGURES["similarities"]())
     assert said.startswith(
-        "How near each video's nearest other one is: videos over similarity; threshold 0.9000; below: 1; match: 1."
+        "Each video's nearest neighbour: videos over similarity; threshold 0.9000; below: 1; match: 1."
     )
     assert "\n" not in said
     groups = [Group(number=1, kept=0, copies=(1,), similarities=(0.9,))]

@@ -15,7 +15,7 @@
   // Colours: as the system has them, light, or dark.
 
   const THEMES = ["", "light", "dark"];
-  const THEME_WORDS = { "": "as the system", light: "light", dark: "dark" };
+  const THEME_WORDS = { "": "automatic", light: "light", dark: "dark" };
 
   function remember(theme) {
     // A file may have no storage of its own.
