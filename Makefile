@@ -1,4 +1,4 @@
-# Start here: `make` lists what there is to do. Needs GNU make, git and Python 3.11 or newer with venv.
+# Start here: `make` lists the targets. Needs GNU make, git and Python 3.11 or newer with venv.
 
 PYTHON ?= python3
 # Two processes: each has its own servers, stores and kernels.
@@ -14,28 +14,28 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/runtime.stamp ## prepare .venv with what the notebooks need (PYTHON=… names another Python)
+setup: $(VENV)/runtime.stamp ## prepare .venv for the notebooks (PYTHON=… names another Python)
 
-setup-dev: $(VENV)/dev.stamp ## prepare .venv with what tests and checks need too
+setup-dev: $(VENV)/dev.stamp ## prepare .venv for tests and checks too
 
-demo: $(VENV)/runtime.stamp ## clean a made-up list of videos, offline, and show the result
+demo: $(VENV)/runtime.stamp ## clean a generated list of videos, offline, and show the result
 	@$(BIN)/python -m dedup_lib demo
 
-lab: $(VENV)/runtime.stamp ## open the notebooks in JupyterLab, at their start page
-	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb
+lab: $(VENV)/runtime.stamp ## open JupyterLab at the start page of the notebooks
+	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 app: $(if $(RUN),$(VENV)/runtime.stamp) ## serve 06 of a run as an app, for people without JupyterLab: make app RUN=name
-	@test -n "$(RUN)" || { echo 'name a run: make app RUN=demo (outputs/ holds them)' >&2; exit 2; }
+	@test -n "$(RUN)" || { echo 'RUN is missing: name a run in outputs/, as in make app RUN=demo' >&2; exit 2; }
 	@$(BIN)/python -m dedup_lib app "$(RUN)"
 
-run: $(if $(PARAMS),$(VENV)/runtime.stamp) ## run a profile: make run PARAMS=params/x.yaml [RUN=name] [SET="key=value key=value"]
-	@test -n "$(PARAMS)" || { echo 'name a profile: make run PARAMS=params/x.yaml' >&2; exit 2; }
+run: $(if $(PARAMS),$(VENV)/runtime.stamp) ## run a profile: make run PARAMS=params/x.yaml [RUN=name] [SET="name=value name=value"]
+	@test -n "$(PARAMS)" || { echo 'PARAMS is missing: name a profile, as in make run PARAMS=params/direct.yaml SET="input_csv=ads.csv" RUN=ads' >&2; exit 2; }
 	@$(BIN)/python -m dedup_lib run "$(PARAMS)" $(if $(RUN),--run "$(RUN)") $(foreach pair,$(SET),--set '$(pair)')
 
-test: $(VENV)/dev.stamp ## run the tests (PYTEST_ARGS="-k name" picks some)
+test: $(VENV)/dev.stamp ## run the tests (PYTEST_ARGS="-k name" runs some of them)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-check: $(VENV)/dev.stamp ## lint, formatting, types, notebooks without outputs
+check: $(VENV)/dev.stamp ## check lint, formatting, types, and that notebooks hold no outputs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -47,15 +47,15 @@ reference: $(VENV)/runtime.stamp ## write docs/reference.md from the code
 pictures: $(VENV)/dev.stamp ## run the demo and write the README's pictures, docs/images/*.png (needs chromium)
 	@$(BIN)/python tools/pictures.py
 
-server: .venv-server/server.stamp ## run a Milvus server that only this machine reaches, until Ctrl-C: make server [PORT=19530]
+server: .venv-server/server.stamp ## run a Milvus server for this machine only, until Ctrl-C: make server [PORT=19530]
 	@$(PYTHON) tools/milvus_server.py $(if $(PORT),--port "$(PORT)")
 
 server-setup: .venv-server/server.stamp ## prepare .venv-server with a Milvus server, for `make server` and its tests
 
-lock: ## resolve the requirements anew and write constraints.txt
+lock: ## resolve the requirements again and write constraints.txt
 	@$(PYTHON) tools/setup_venv.py lock
 
-clean: ## remove .venv and .venv-server, caches and build products; outputs/ stays
+clean: ## remove .venv, .venv-server, caches and build products; outputs/ stays
 	rm -rf $(VENV) .venv-server build dist *.egg-info .ruff_cache .mypy_cache .pytest_cache .hypothesis notebooks/.ipynb_checkpoints
 	find dedup_lib tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
 

@@ -159,7 +159,7 @@ def load_labels(corpus_dir: Path) -> list[Label]:
         raise ListError(f"{path} cannot be read ({error}): name a folder that holds labels.csv and videos/") from None
     missing = {"file", "role", "group"} - set(rows[0] if rows else ())
     if missing:
-        raise ListError(f"{path} has no row, or lacks the columns {', '.join(sorted(missing))}")
+        raise ListError(f"{path} has no rows, or lacks the columns {', '.join(sorted(missing))}")
     for row in rows:
         if row["role"] not in ROLES:
             raise ListError(f"{path}: the role {row['role']!r} of {row['file']} must be one of {', '.join(ROLES)}")
@@ -355,7 +355,7 @@ class Proposal:
     def in_words(self) -> str:
         """What it comes to, as one sentence or two."""
         if not self.unlike:
-            return f"The threshold {self.threshold:.4f} was held against no two different videos: sample more."
+            return f"The threshold {self.threshold:.4f} could not be tested on two different videos: sample more."
         low, high = map(show_percent, self.precision_interval)
         return (
             f"At {self.threshold:.4f}, {show_percent(self.recall)} of the pairs of copies are found, with a precision "
@@ -470,13 +470,13 @@ def _judged(labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[
 def _why_unreachable(judged: Sequence[tuple[float, bool]]) -> str:
     right = [similarity for similarity, is_right in judged if is_right]
     if not right:
-        return "no pair of copies was found at any threshold: take more videos, or other kinds of variants"
+        return "no pair of copies was found at any threshold: sample more videos, or choose other kinds of variants"
     worst = max(similarity for similarity, is_right in judged if not is_right)
     above = sum(similarity > worst for similarity in right)
     return (
-        f"no threshold reaches it, for a pair of different videos has the similarity {worst:.4f}, and only {above:,} "
-        f"of {len(right):,} pairs of copies have more: see whether that pair shows one video twice (leave_out), take "
-        "more frames a video, or lower it"
+        f"no threshold reaches it, because a pair of different videos has the similarity {worst:.4f}, and only "
+        f"{above:,} of {len(right):,} pairs of copies have more. If that pair shows one video after all, name one of "
+        "the two in leave_out; else raise num_frames, or lower wanted_precision"
     )
 
 
@@ -606,13 +606,13 @@ def _describe_proposal(proposal: Proposal) -> dict[str, str]:
         "threshold": f"{proposal.threshold:.4f}",
         "pairs of copies found": f"{proposal.right:,} of {proposal.labelled:,}",
         "recall": show_percent(proposal.recall),
-        "unlike pairs taken for copies": f"{proposal.wrong:,} of {proposal.unlike:,}",
+        "different videos taken for copies": f"{proposal.wrong:,} of {proposal.unlike:,}",
         "precision": show_percent(proposal.precision),
-        "precision, interval": f"{show_percent(low)} – {show_percent(high)}",
+        "precision, 95 % interval": f"{show_percent(low)} – {show_percent(high)}",
         "false-pair rate": show_rate(proposal.false_pair_rate),
-        "false-pair rate, bound": show_rate(proposal.false_pair_rate_bound),
+        "false-pair rate, 95 % bound": show_rate(proposal.false_pair_rate_bound),
         f"false pairs among {proposal.collection_size:,}": show_count(proposal.false_pairs),
-        f"false pairs among {proposal.collection_size:,}, bound": show_count(proposal.false_pairs_bound),
+        f"false pairs among {proposal.collection_size:,}, 95 % bound": show_count(proposal.false_pairs_bound),
     }
 
 

@@ -200,7 +200,7 @@ def choose_kinds(names: Sequence[str]) -> list[str]:
     known = [name for name in VARIANTS if name != REFERENCE]
     for name in names:
         if name not in known:
-            raise SettingError("kinds", name, f"choose from {', '.join(known)}")
+            raise SettingError("kinds", name, f"there is no such kind of variant; choose from {', '.join(known)}")
     return list(dict.fromkeys(names)) or known
 
 
@@ -211,7 +211,7 @@ def choose_sources(labels: Sequence[Label], *, videos_dir: Path, count: int | No
     """
     names = [label.file for label in labels if label.role == "distinct"]
     if len(names) < 2:
-        raise ListError(f"variants need two clips of the role distinct, and there are {len(names)}")
+        raise ListError(f"variants need at least two clips with the role distinct, and there are {len(names)}")
     others = dict(zip(names, [*names[1:], names[0]], strict=True))
     chosen = sorted(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
     return [Source(name=name, path=videos_dir / name, other_path=videos_dir / others[name]) for name in chosen]
@@ -258,7 +258,7 @@ def sample_list(urls: Sequence[str], *, count: int, seed: int, leave_out: Collec
     distinct = list(dict.fromkeys(url for url in urls if url.strip()))
     for url in leave_out:
         if url not in distinct:
-            raise SettingError("leave_out", url, "it is no URL of the list")
+            raise SettingError("leave_out", url, "it is not a URL of the list")
     ranked = sorted(
         (url for url in distinct if url not in leave_out),
         key=lambda url: hashlib.sha256(f"{seed} {url}".encode("utf-8", "surrogatepass")).digest(),
@@ -284,9 +284,10 @@ class ListSample:
     def sources(self) -> list[Source]:
         """The clips to make variants of. Raises ListError for fewer than two."""
         if len(self.paths) < 2:
+            example = next((f" ({url}: {reason})" for url, reason in self.failures.items()), "")
             raise ListError(
-                f"variants need two videos, and {len(self.paths)} of {len(self.paths) + len(self.failures)} sampled "
-                "ones can be used: raise sample_size, or take another seed"
+                f"at least two videos are needed, and {len(self.paths)} of the {len(self.paths) + len(self.failures)} "
+                f"sampled can be used{example}: raise sample_size, or set another seed"
             )
         paths = list(self.paths.values())
         others = [*paths[1:], paths[0]]
@@ -313,7 +314,7 @@ def fetch_sample(
                 progress(1)
     except OSError as error:
         raise RunFolderError(
-            f"the sample cannot be saved in {folder} ({error.strerror or error}): make room or make it writable"
+            f"the sample cannot be saved in {folder} ({error.strerror or error}): free space, or make it writable"
         ) from error
     done = dict(zip(urls, fetched, strict=True))
     return ListSample(
@@ -337,7 +338,7 @@ def _fetch(url: str, *, folder: Path, limits: FetchLimits) -> Path | str:
         raise
     except Exception as error:
         # Whatever a hostile server provokes, it is the trouble of one video.
-        return f"fetching it fails unexpectedly: {type(error).__name__}: {error}"[:500]
+        return f"fetching it failed unexpectedly: {type(error).__name__}: {error}"[:500]
     return path
 
 
@@ -390,7 +391,9 @@ def save_params(
         others = sorted(_names_in(path) - values.keys())
         if others:
             raise SettingError(
-                "params_yaml", str(path), f"it is there and holds something else ({', '.join(others)}): name a new file"
+                "params_yaml",
+                str(path),
+                f"this file exists and holds something else ({', '.join(others)}); name a new one",
             )
     low, high = map(show_percent, reported.precision_interval)
     notes = (
@@ -398,10 +401,10 @@ def save_params(
         f"One half of the videos chose {profile.threshold_parameter}. On the other half it finds "
         f"{show_percent(reported.recall)} of the pairs of copies,",
         f"with a precision of {show_percent(reported.precision)} (95 % interval {low} to {high}): "
-        f"{reported.wrong:,} of {reported.unlike:,} unlike pairs are false.",
+        f"{reported.wrong:,} of {reported.unlike:,} pairs of different videos are taken for copies.",
         f"Among {reported.collection_size:,} videos, expect {show_count(reported.false_pairs)} false pairs, "
         f"and at most {show_count(reported.false_pairs_bound)} (95 %).",
-        "It holds for the settings below and for lists like that one; measure again after a change of either.",
+        "This holds for the settings below and for lists like that one; measure again when either changes.",
     )
     text = "".join(f"# {_one_line(note)}\n" for note in notes) + yaml.safe_dump(values, sort_keys=False)
     write_text_atomically(path, text)
@@ -413,7 +416,7 @@ def _names_in(path: Path) -> set[str]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
-        return {"no YAML"}
+        return {"not YAML"}
     return set(map(str, values)) if isinstance(values, dict) else {"no parameters"}
 
 

@@ -46,7 +46,7 @@ def outcome_of_row(url: str, outcomes: Mapping[str, Outcome]) -> Outcome:
     return outcomes.get(url) or Outcome(
         url=url,
         status=Status.PENDING,
-        reason="not extracted yet: outside start and end, or the run stopped before it",
+        reason="not read yet: outside start and end, or the run stopped before it",
         retryable=True,
     )
 

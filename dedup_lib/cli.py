@@ -22,7 +22,7 @@ from dedup_lib import __version__
 from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, SettingError
 from dedup_lib.progress import State, read_progress
-from dedup_lib.run_folder import RunFolder, named_run_dir, resolve_path
+from dedup_lib.run_folder import RunFolder, is_same_place, named_run_dir, resolve_path
 from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ def commands() -> None:
     """Clean a list of video URLs: every video once, each removal explained, nothing lost.
 
     \b
-    python -m dedup_lib demo                                  see it work on made clips
-    python -m dedup_lib run direct --set input_csv=ads.csv    clean a list of your own
-    python -m dedup_lib status direct --watch                 see how far it is, from another terminal
-    python -m dedup_lib app direct                            look and decide in a browser
-    python -m dedup_lib compare direct strict                 what changed from one run to another
-    python -m dedup_lib calibrate direct                      measure which threshold suits your videos
-    python -m dedup_lib report direct                         make the pages of a run again
-    python -m dedup_lib collections list --run direct         look into the vector store
+    python -m dedup_lib demo                                            see it work on generated clips
+    python -m dedup_lib run direct --set input_csv=ads.csv --run ads    clean your own list
+    python -m dedup_lib status ads --watch                              follow a run from another terminal
+    python -m dedup_lib app ads                                         look and decide in a browser
+    python -m dedup_lib compare ads strict                              see what changed between two runs
+    python -m dedup_lib calibrate direct --run ads                      find the threshold that suits your videos
+    python -m dedup_lib report ads                                      rebuild the pages of a run
+    python -m dedup_lib collections list --run ads                      look into the vector store
     """
 
 
@@ -77,7 +77,7 @@ _work_in_option = click.option(
     "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
 )
 _set_option = click.option(
-    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; may be given several times."
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; repeat it to set several."
 )
 
 
@@ -86,15 +86,15 @@ _set_option = click.option(
 @_work_in_option
 @_set_option
 @click.option("--from", "first", default="", metavar="NN", help="Start at this notebook, such as 03.")
-@click.option("--only", default="", metavar="NN", help="Run this notebook alone.")
-@click.option("--no-report", is_flag=True, help="Make no report.")
+@click.option("--only", default="", metavar="NN", help="Run only this notebook.")
+@click.option("--no-report", is_flag=True, help="Do not write the report.")
 def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, only: str, no_report: bool) -> None:
-    """Run the notebooks of a flow over a list.
+    """Run the notebooks of a flow on a list.
 
-    PROFILE names a file in params/ (demo, direct, batch, first_frame, server, zilliz) or is the path of a YAML file. A
-    run that was stopped goes on where it was when the same command is given again: what is done stays done, and what
-    failed for a cause that may pass is tried again. One run works on a run folder at a time; `status` shows how far it
-    is from another terminal.
+    PROFILE is the name of a profile in params/ (demo, direct, batch, first_frame, server, zilliz) or the path of a YAML
+    file. Give the same command again to continue a run that was stopped: finished work is kept, and videos that failed
+    for a reason that may have passed are tried again. Only one run works in a run folder at a time; `status` shows how
+    far it is from another terminal.
 
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads
@@ -130,7 +130,7 @@ def _execute(
                 on_done=lambda done: on_done(display, done),
             )
     except KeyboardInterrupt:
-        complaints.print(f"stopped; what is done stays done. Go on with: {shown(command)}")
+        complaints.print(f"stopped; finished work is kept. To continue: {shown(command)}")
         sys.exit(130)
 
 
@@ -146,8 +146,8 @@ def _given_command() -> str:
 def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     """Propose a threshold for a list, measured on a sample of its videos.
 
-    Runs 07_calibrate. PROFILE is one of those that `run` takes. Leaves a page, and a profile with the threshold that it
-    proposes.
+    Runs 07_calibrate. PROFILE is the same as for `run`. Leaves a page with the measurement, and a profile with the
+    threshold that it proposes.
 
     \b
     python -m dedup_lib calibrate direct --set input_csv=ads.csv --run ads
@@ -168,7 +168,7 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
 @commands.command()
 @click.argument("run_name", metavar="RUN")
 def report(run_name: str) -> None:
-    """Render the pages of a run again, from its executed notebooks.
+    """Rebuild the pages of a run from its executed notebooks.
 
     RUN is the name of a run in outputs/, or the path of a run folder.
 
@@ -177,32 +177,42 @@ def report(run_name: str) -> None:
     """
     from dedup_lib.overview import write_index
     from dedup_lib.report import render_notebook
+    from dedup_lib.stages import begin_on
 
     folder = _find_run(run_name)
-    with console.status("making the pages") as at:
-        for executed in sorted(folder.notebooks_dir.glob("*.ipynb")):
-            at.update(f"making the page of {executed.stem}")
-            render_notebook(executed, folder.reports_dir / f"{executed.stem}.html", title=executed.stem)
-        at.update("making the overview")
-        index_path = write_index(folder.path)
+    with tqdm(unit="", leave=False, disable=not console.is_terminal) as bar:
+        begin = begin_on(bar)
+        executed = sorted(folder.notebooks_dir.glob("*.ipynb"))
+        progress = begin("rendering the pages of notebooks", len(executed))
+        for path in executed:
+            render_notebook(path, folder.reports_dir / f"{path.stem}.html", title=path.stem)
+            progress(1)
+        index_path = write_index(folder.path, begin=begin)
     console.print(f"report: {shown(folder.shown(index_path))}")
 
 
 @commands.command(short_help="Look and decide in a browser, without code.")
 @click.argument("run_name", metavar="RUN")
-@click.option("--port", default=8866, show_default=True, help="Port to serve it at; another one if it is taken.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8866,
+    show_default=True,
+    help="Port to listen on; if it is taken, another one is used.",
+)
 @click.option(
     "--address",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen at. 0.0.0.0 lets in other machines, whose people need the whole URL with its token.",
+    help="Address to listen on. 0.0.0.0 lets other machines in; people there need the whole URL with its token.",
 )
-@click.option("--no-browser", is_flag=True, help="Open no browser.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
 def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
-    """Serve 06 of a run as an app: the threshold slider, the groups, and the review queue, without code.
+    """Serve 06 of a run as an app: the threshold slider, the groups and the review queue, without code.
 
-    RUN is the name of a run in outputs/, or the path of a run folder. Each visit searches anew with the settings of the
-    run and saves the outputs again: what you decide in the review queue counts from the next visit on. Ctrl-C ends it.
+    RUN is the name of a run in outputs/, or the path of a run folder. Each visit searches again with the settings of
+    the run and rewrites its outputs, so what you decide in the review queue takes effect at the next visit. Press
+    Ctrl-C to stop the app.
 
     \b
     python -m dedup_lib app ads
@@ -212,7 +222,7 @@ def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
     from dedup_lib.app import serve_app
 
     def tell(url: str) -> None:
-        console.print(f"app: {shown(url)}\nCtrl-C ends it")
+        console.print(f"app: {shown(url)}\nPress Ctrl-C to stop it.")
         if not no_browser:
             click.launch(url)
 
@@ -224,18 +234,18 @@ def _find_run(run_name: str, argument: str = "RUN") -> RunFolder:
     found = [path for path in (Path(run_name).absolute(), resolve_path(f"outputs/{run_name}")) if path.is_dir()]
     if not found:
         known = ", ".join(sorted(path.name for path in resolve_path("outputs").glob("*/")))
-        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known or 'none'}")
+        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known or 'no run yet'}")
     return RunFolder(found[0])
 
 
-@commands.command(short_help="Show what changed from one run to another.")
+@commands.command(short_help="Show what changed between two runs.")
 @click.argument("first", metavar="RUN_A")
 @click.argument("second", metavar="RUN_B")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on one line, for programs; writes no page.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs; write no page.")
 def compare(first: str, second: str, as_json: bool) -> None:
-    """Show what changed from one finished run to another: outputs, groups, keepers, statuses, settings.
+    """Show what changed between two finished runs: outputs, groups, kept videos, statuses, settings.
 
-    RUN_A and RUN_B are names of runs in outputs/, or paths of run folders, over the same list or over lists that share
+    RUN_A and RUN_B are names of runs in outputs/, or paths of run folders, of the same list or of lists that share
     URLs. Leaves a page among the reports of RUN_B, with the frames of the pairs that only one of the two joined.
 
     \b
@@ -248,7 +258,14 @@ def compare(first: str, second: str, as_json: bool) -> None:
     from dedup_lib.report import write_comparison
 
     before, after = _find_run(first, "RUN_A"), _find_run(second, "RUN_B")
-    comparison = compare_runs(load_outcome(before), load_outcome(after))
+    if is_same_place(before.path, after.path):
+        raise SettingError("RUN_B", second, "it is the same run as RUN_A; name two different runs")
+    with tqdm(total=2, desc="reading outputs", unit=" runs", leave=False, disable=not console.is_terminal) as bar:
+        outcomes = []
+        for folder in (before, after):
+            outcomes.append(load_outcome(folder))
+            bar.update()
+    comparison = compare_runs(*outcomes)
     if as_json:
         click.echo(comparison.to_json())
         return
@@ -256,16 +273,16 @@ def compare(first: str, second: str, as_json: bool) -> None:
     console.print(f"page: {shown(after.shown(write_comparison(comparison, before=before, after=after)))}")
 
 
-@commands.command(short_help="Show how far a run is, and what fails.")
+@commands.command(short_help="Show how far a run is and what failed.")
 @click.argument("run_name", metavar="RUN")
-@click.option("--watch", is_flag=True, help="Show it again and again until the run ends.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on one line, for programs.")
+@click.option("--watch", is_flag=True, help="Keep showing it until the run ends.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
 def status(run_name: str, watch: bool, as_json: bool) -> None:
     """Show how far a run is: notebooks, pace and time left, statuses, failing hosts and reasons.
 
-    RUN is the name of a run in outputs/, or the path of a run folder. It may be running, also in another terminal or in
-    JupyterLab, finished, failed or killed; nothing in it is changed. With --watch, a terminal shows it
-    anew every two seconds; elsewhere a line (or JSON object) is written whenever something has changed.
+    RUN is the name of a run in outputs/, or the path of a run folder. The run may still be at work, in another terminal
+    or in JupyterLab, or have finished, failed or been killed; nothing in it is changed. With --watch, a terminal
+    refreshes every two seconds; elsewhere a line (or a JSON object) is written whenever something changes.
 
     \b
     python -m dedup_lib status ads
@@ -291,9 +308,9 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
             console.print(f"\n{next_step}", markup=False)
 
 
-@commands.group(short_help="Look after the vector store.")
+@commands.group(short_help="Manage the vector store.")
 def collections() -> None:
-    """Look after the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names.
+    """Manage the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names.
 
     \b
     python -m dedup_lib collections ping
@@ -316,7 +333,17 @@ def _manage(action: str, run_name: str, **given: object) -> None:
     }
     values = {"run_dir": named_run_dir(run_name), "action": action, "frame_span": "spread", **unused, **given}
     settings = CollectionsSettings.of(values)
-    show_table(manage_collections(RunFolder(settings.run_dir), settings).to_dict("records"))
+    found = manage_collections(RunFolder(settings.run_dir), settings).to_dict("records")
+    if found:
+        show_table(found)
+    else:
+        console.print(f"{shown(_name_store(run_name))} holds no collections")
+
+
+def _name_store(run_name: str) -> str:
+    from dedup_lib.store import StoreAddress
+
+    return str(StoreAddress.find_server(Path.cwd()) or f"the Milvus Lite file of the run {run_name}")
 
 
 _run_option = click.option(
@@ -325,14 +352,14 @@ _run_option = click.option(
     default="demo",
     show_default=True,
     metavar="NAME",
-    help="The run in outputs/ whose store is meant.",
+    help="The run in outputs/ whose Milvus Lite file to use; ignored where MILVUS_URI names a server.",
 )
 
 
 @collections.command()
 @_run_option
 def ping(run_name: str) -> None:
-    """Ask whether the store answers.
+    """Check that the store answers.
 
     \b
     python -m dedup_lib collections ping
@@ -366,21 +393,21 @@ def list_(run_name: str) -> None:
     type=click.Choice(["pdq", "clip"]),
     default="pdq",
     show_default=True,
-    help="What makes the vectors: a perceptual hash, or a model.",
+    help="What makes the vectors: a perceptual hash, or a CLIP model.",
 )
-@click.option("--model", default="", help="CLIP model id or folder of a saved model.")
-@click.option("--num-frames", default=8, show_default=True, help="Frames a video.")
+@click.option("--model", default="", help="Id of a CLIP model, or folder of a saved one.")
+@click.option("--num-frames", default=8, show_default=True, help="Frames per video.")
 @click.option(
     "--frame-span",
     type=click.Choice(["spread", "first"]),
     default="spread",
     show_default=True,
-    help="Frames spread over the duration, or the first ones.",
+    help="Take the frames from the whole duration, or from the start.",
 )
 def create(run_name: str, **given: object) -> None:
-    """Make an empty collection.
+    """Create an empty collection.
 
-    03_extract makes the one that it fills by itself; make one before to settle how its vectors are made.
+    03_extract creates the collection that it fills. Create one beforehand only to settle how its vectors are made.
 
     \b
     python -m dedup_lib collections create ads --schema aggregated --encoder clip
@@ -393,9 +420,9 @@ def create(run_name: str, **given: object) -> None:
 @click.argument("new_name")
 @_run_option
 def rename(run_name: str, collection: str, new_name: str) -> None:
-    """Give a collection another name.
+    """Rename a collection.
 
-    Runs that used it find it again with collection=NEW_NAME.
+    Runs that used it need --set collection=NEW_NAME from then on.
 
     \b
     python -m dedup_lib collections rename videos ads_2026 --run ads
@@ -406,15 +433,15 @@ def rename(run_name: str, collection: str, new_name: str) -> None:
 @collections.command()
 @click.argument("source", metavar="FROM")
 @click.argument("target", metavar="TO")
-@click.option("--collection", default="videos", show_default=True, metavar="NAME", help="The collection.")
-@click.option("--as", "new_name", default="", metavar="NAME", help="Its name in TO; the same unless given.")
+@click.option("--collection", default="videos", show_default=True, metavar="NAME", help="The collection to copy.")
+@click.option("--as", "new_name", default="", metavar="NAME", help="Name of the copy; the same unless given.")
 def copy(source: str, target: str, collection: str, new_name: str) -> None:
-    """Copy a collection from one store to another, and compare the two.
+    """Copy a collection from one store to another, and check that the two are equal.
 
-    FROM and TO are each `server`, the store that MILVUS_URI names in .env or the environment; or the name of a run in
-    outputs/, whose Milvus Lite file is meant; or the path of such a file, which ends in .db and is made when it is
-    missing. A copy that was stopped goes on when the same command is given again: rows that are there already with the
-    same vector are passed over. The original stays as it is.
+    FROM and TO are each one of three: `server`, the store that MILVUS_URI names in .env or the environment; the name
+    of a run in outputs/, for its Milvus Lite file; or the path of a Milvus Lite file, which ends in .db (a missing one
+    is created for TO). Give the same command again to continue a copy that was stopped: rows that are already there
+    with the same vector are skipped. The original stays as it is.
 
     \b
     python -m dedup_lib collections copy ads server --collection videos --as ads
@@ -432,18 +459,18 @@ def copy(source: str, target: str, collection: str, new_name: str) -> None:
 
         report = copy_between(from_store, to_store, collection=collection, new_name=new_name, progress=show)
     console.print(
-        f"{report.rows:,} rows of {shown(collection)} in {shown(from_store)} are in {shown(to_store)} as "
-        f"{shown(new_name or collection)}: {report.written:,} written now, {report.rows - report.written:,} there "
-        "before; all were compared and are equal"
+        f"copied {shown(collection)} in {shown(from_store)} to {shown(new_name or collection)} in {shown(to_store)}: "
+        f"{report.rows:,} rows, {report.written:,} written now and {report.rows - report.written:,} there before; all "
+        "were compared and are equal"
     )
     if report.target_rows != report.rows:
-        console.print(f"{report.target_rows - report.rows:,} rows are in the copy alone")
+        console.print(f"{report.target_rows - report.rows:,} further rows are in the copy only")
 
 
 @collections.command()
 @click.argument("collection")
 @_run_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 def drop(run_name: str, collection: str, yes: bool) -> None:
     """Delete a collection with all its rows.
 
@@ -451,18 +478,22 @@ def drop(run_name: str, collection: str, yes: bool) -> None:
     python -m dedup_lib collections drop ads
     python -m dedup_lib collections drop ads --yes
     """
-    from dedup_lib.store import StoreAddress
-
     if not yes:
-        where = StoreAddress.find_server(Path.cwd()) or f"the Milvus Lite file of the run {run_name}"
+        where = _name_store(run_name)
         click.confirm(show_text(f"Delete the collection {collection} with all its vectors from {where}?"), abort=True)
     _manage("drop", run_name, collection=collection)
 
 
-@commands.command(short_help="See it work on made clips, offline.")
-@click.option("--port", default=8765, show_default=True, help="Port of the local server; another one if it is taken.")
+@commands.command(short_help="See it work on generated clips, offline.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8765,
+    show_default=True,
+    help="Port of the local server; if it is taken, another one is used.",
+)
 def demo(port: int) -> None:
-    """Make clips, serve them with traps, clean the list by both flows, and check the outcome.
+    """Generate clips, serve them with traps, clean the list with both flows, and check the outcome.
 
     Needs no account, no server, no model and no internet. Leaves outputs/demo and outputs/demo_batch.
 
@@ -478,9 +509,6 @@ def demo(port: int) -> None:
 
 def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
     """Print records as a table."""
-    if not rows:
-        console.print("the store holds no collection yet")
-        return
     table = Table()
     for name in rows[0]:
         table.add_column(shown(name), overflow="fold")
@@ -494,20 +522,20 @@ def show_outcome(folder: RunFolder) -> None:
     summary_path = folder.path / "summary.json"
     if summary_path.exists():
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
-        table = Table(title=f"{summary['rows']['input']} rows of {shown(summary['list'])}", title_justify="left")
-        table.add_column("output")
+        table = Table(title=f"{summary['rows']['input']:,} rows of {shown(summary['list'])}", title_justify="left")
+        table.add_column("outcome")
         table.add_column("rows", justify="right")
         table.add_column("file", overflow="fold")
-        for name, file in (
-            ("final", "FINAL_RESULT"),
-            ("text_duplicates", "text_duplicates"),
-            ("duplicates", "duplicates"),
-            ("invalid", "invalid_urls"),
-            ("failed", "failed_urls"),
+        for words, name, file in (
+            ("videos kept", "final", "FINAL_RESULT"),
+            ("repeated URLs", "text_duplicates", "text_duplicates"),
+            ("copies of kept videos", "duplicates", "duplicates"),
+            ("not videos", "invalid", "invalid_urls"),
+            ("could not be read", "failed", "failed_urls"),
         ):
             path = summary["files"].get(file, "")
             place = shown(folder.shown(folder.path / path)) if path else ""
-            table.add_row(name.replace("_", " "), str(summary["rows"][name]), place)
+            table.add_row(words, f"{summary['rows'][name]:,}", place)
         console.print(table)
     index = folder.reports_dir / "index.html"
     if index.exists():

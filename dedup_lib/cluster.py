@@ -28,7 +28,7 @@ from dedup_lib.errors import ClusterError
 from dedup_lib.run_folder import find_versions
 from dedup_lib.workers import Died, WorkerPool, count_workers
 
-REMEDY = "docs/guide.md says how a cluster is started"
+REMEDY = "docs/guide.md shows how to start a cluster"
 
 CONNECT_WITHIN_S = 5.0
 
@@ -179,7 +179,7 @@ class ClusterPool(Generic[Task, Result]):
     def __enter__(self) -> ClusterPool[Task, Result]:
         self._address, self._head = _find_head(self._ray)
         if self._ray.is_initialized():
-            raise ClusterError("this process is connected to Ray already: call ray.shutdown() first")
+            raise ClusterError("this process is already connected to Ray: call ray.shutdown() first")
         with contextlib.ExitStack() as left:
             left.enter_context(_silenced(self._ray))
             # With this, what runs on the nodes ends.
@@ -188,7 +188,8 @@ class ClusterPool(Generic[Task, Result]):
                 self._connect()
             except Exception as error:
                 raise ClusterError(
-                    f"the Ray cluster at {self._address} takes no work from here: {' '.join(str(error).split())}. This "
+                    f"the Ray cluster at {self._address} accepts no work from this machine: "
+                    f"{' '.join(str(error).split())}. The "
                     f"machine has to be a node of it, with the same versions of Ray and Python; {REMEDY}"
                 ) from error
             self._left = left.pop_all()
@@ -260,8 +261,8 @@ class ClusterPool(Generic[Task, Result]):
         elif now_s - self._alone_since_s > NODE_WITHIN_S:
             raise ClusterError(
                 f"no node of the Ray cluster at {self._address} has been ready for {NODE_WITHIN_S:g} s"
-                f"{f' ({self._last_trouble})' if self._last_trouble else ''}: see that one has a core free, and start "
-                "again: what is done stays done"
+                f"{f' ({self._last_trouble})' if self._last_trouble else ''}. See that one of them has a core free, "
+                "then start again: finished work is kept"
             )
 
     def _hear_head(self) -> bool:
@@ -274,7 +275,7 @@ class ClusterPool(Generic[Task, Result]):
             if now_s - self._silent_since_s > HEAD_WITHIN_S:
                 raise ClusterError(
                     f"the head of the Ray cluster at {self._address} has not answered for {HEAD_WITHIN_S:g} s "
-                    f"({error}): start it and its nodes again, and give the same command again: what is done stays done"
+                    f"({error}): start it and its nodes again, then start again: finished work is kept"
                 ) from error
             return False
         self._silent_since_s = None
@@ -323,8 +324,8 @@ class ClusterPool(Generic[Task, Result]):
                 self._part_with(member, error)
                 return
             trouble = (
-                f"cannot take part: {_last_line(error)}. Install requirements.txt and requirements-ray.txt there "
-                "within constraints.txt, or take it out"
+                f"cannot take part: {_last_line(error)}. Install requirements.txt and requirements-ray.txt on it with "
+                "constraints.txt, or remove it from the cluster"
             )
         if not trouble:
             self._has_begun = True
@@ -386,7 +387,7 @@ class ClusterPool(Generic[Task, Result]):
             if losses < MOST_LOSSES:
                 self._next.append((task, losses))
                 return
-            result = Died(f"{losses} nodes of the cluster were lost while they were at it", timed_out=True)
+            result = Died(f"{losses} nodes of the cluster were lost while they read it", timed_out=True)
         yield task, result
 
 
@@ -399,7 +400,7 @@ def _import_ray() -> ModuleType:
         import ray.util.scheduling_strategies
     except ImportError as error:
         raise ClusterError(
-            f"engine: ray needs the package Ray, which cannot be imported ({error}): pip install -r "
+            f"engine: ray needs the package Ray, which cannot be imported ({error}): run pip install -r "
             "requirements-ray.txt -c constraints.txt, or set engine: local"
         ) from error
     return ray
@@ -426,8 +427,8 @@ def _find_head(ray: ModuleType) -> tuple[str, tuple[str, int]]:
     host = host.strip("[]")
     if not host or "/" in host or not port.isdecimal():
         raise ClusterError(
-            f"engine: ray needs the environment variable RAY_ADDRESS, the address of the cluster's head such as "
-            f"10.0.0.5:6379, and it is {address!r}; {REMEDY}"
+            f"RAY_ADDRESS = {address!r} cannot be used: engine: ray needs the address of the cluster's head in this "
+            f"environment variable, such as 10.0.0.5:6379; {REMEDY}"
         )
     # As Ray does, which else waits a quarter of an hour for an answer.
     head = (ray.util.get_node_ip_address() if host in _LOOPBACK else host, int(port))
@@ -436,8 +437,8 @@ def _find_head(ray: ModuleType) -> tuple[str, tuple[str, int]]:
     except (OSError, OverflowError) as error:
         through = f" (by {head[0]})" if head[0] != host else ""
         raise ClusterError(
-            f"no Ray cluster answers at RAY_ADDRESS = {address}{through}: {error}. See that its head runs and can be "
-            f"reached from this machine; {REMEDY}"
+            f"no Ray cluster answers at RAY_ADDRESS = {address}{through}: {error}. Check that its head is running and "
+            f"can be reached from this machine; {REMEDY}"
         ) from error
     return address, head
 
@@ -449,8 +450,8 @@ def _compare_versions(there: dict[str, str]) -> str:
         # What follows a + is the build, for a GPU or not.
         if here[name].partition("+")[0] != there[name].partition("+")[0]:
             return (
-                f"has {name} {there[name]}, and this machine {here[name]}: results would differ. Install the same on "
-                "every node, which constraints.txt names"
+                f"has {name} {there[name]}, and this machine {here[name]}: results would differ. Install the versions "
+                "in constraints.txt on every node"
             )
     return ""
 

@@ -94,14 +94,14 @@ class Comparison:
         """What changed, in words."""
         if self.is_empty:
             return "Nothing changed"
-        counts = {
-            "pairs joined": self.joined_after.count,
-            "pairs parted": self.joined_before.count,
-            "other keepers": len(self.keepers),
-            "URLs with another outcome": len(self.fates),
-        }
-        changed = [f"{count:,} {words}" for words, count in counts.items() if count]
-        return ", ".join(changed) or "Other lists, and the same outcome for what they share"
+        counts = (
+            (self.joined_after.count, "newly joined pair", "newly joined pairs"),
+            (self.joined_before.count, "pair no longer joined", "pairs no longer joined"),
+            (len(self.keepers), "other video kept", "other videos kept"),
+            (len(self.fates), "URL with another outcome", "URLs with another outcome"),
+        )
+        changed = [f"{count:,} {one if count == 1 else more}" for count, one, more in counts if count]
+        return ", ".join(changed) or "Different lists, and the same outcome for the URLs they share"
 
     def to_json(self) -> str:
         """On one line; what is no ASCII is escaped."""
@@ -149,7 +149,7 @@ def compare_runs(before: RunOutcome, after: RunOutcome) -> Comparison:
         raise SettingError(
             "RUN_B",
             after.name,
-            f"it is of another list: none of its {len(after.fates):,} URLs is among the {len(before.fates):,} of "
+            f"it cleaned another list: none of its {len(after.fates):,} URLs is among the {len(before.fates):,} of "
             f"{before.name}. Compare runs that share URLs",
         )
     kept_before, kept_after = _kept_of(before, both), _kept_of(after, both)

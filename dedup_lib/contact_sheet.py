@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from dedup_lib.fingerprints import Fingerprint
 from dedup_lib.frames import encode_preview, load_picture, resize_frame
 from dedup_lib.ledger import LedgerView
 from dedup_lib.records import Frames, Outcome, Recipe, video_key
+from dedup_lib.run_folder import RunFolder
 
 STRIP_HEIGHT_PX = 72
 MOMENT_HEIGHT_PX = 54
@@ -32,17 +32,17 @@ OFFSET_WORTH_SAYING_S = 0.25
 ROW_GAP_PX = 2
 
 RULE_WORDS = {
-    Rule.EXACT: "both files decode to the very same pictures",
+    Rule.EXACT: "both files decode to exactly the same pictures",
     Rule.PICTURES: "{share} pictures agree at the same moments",
     Rule.CONFIRMED: "{share} pictures agree at the same moments, and local features confirm it",
     Rule.REGISTERED: "{share} pictures agree once one is laid on the other (another crop, a caption, a turn)",
-    Rule.CHANGES: "what moves in them moves alike in {share} pictures",
-    Rule.REGISTERED_CHANGES: "what moves in them moves alike in {share} pictures, once one is laid on the other",
+    Rule.CHANGES: "the movement is alike in {share} pictures",
+    Rule.REGISTERED_CHANGES: "the movement is alike in {share} pictures once one is laid on the other",
     Rule.SHORT: "only a part is shared: {share} pictures agree there",
     Rule.UNCONFIRMED: "{share} pictures agree, but local features or movement do not",
     Rule.WEAK: "too few pictures agree: {share}",
     Rule.PERSON: "a person decided so",
-    Rule.COSINE: "the vectors of both are near enough",
+    Rule.COSINE: "only their vectors were compared",
 }
 """What each rule found, in words."""
 
@@ -70,9 +70,18 @@ def read_number(text: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def explain(row: Mapping[Any, object]) -> str:
-    """What speaks for two videos showing the same, as one sentence; `row` is one of the CSV of duplicates or of review,
-    where the copy is the video listed second."""
+VERDICT_WORDS = {
+    Verdict.DUPLICATE: "they count as copies, and one of them is removed",
+    Verdict.EXCERPT: "one counts as an excerpt of the other",
+    Verdict.REVIEW: "it is undecided, and both are kept",
+    Verdict.DIFFERENT: "they count as different, and both are kept",
+}
+"""What comes of two videos, as long as no person decides."""
+
+
+def explain(row: Mapping[Any, object], *, first: str = "the other", second: str = "the copy") -> str:
+    """What speaks for two videos showing the same, as one sentence that calls them `first` and `second`; `row` is one
+    of the CSV of duplicates or of review, where the copy is the video listed second."""
     rule = str(row.get("rule", ""))
     share = f"{row['frames_agreeing']} of {row['frames_compared']}" if row.get("frames_compared") else "enough"
     try:
@@ -87,9 +96,9 @@ def explain(row: Mapping[Any, object]) -> str:
     offset_s, speed = numbers["offset_s"], numbers["speed"]
     kept, copy = numbers["kept_coverage"], numbers["copy_coverage"]
     if kept is not None and copy is not None and min(kept, copy) < 0.995:
-        parts.append(f"they share {copy:.0%} of the copy and {kept:.0%} of the other")
+        parts.append(f"they share {copy:.0%} of {second} and {kept:.0%} of {first}")
     if offset_s is not None and abs(offset_s) >= OFFSET_WORTH_SAYING_S:
-        parts.append(f"the copy shows it {abs(offset_s):.1f} s {'later' if offset_s > 0 else 'earlier'}")
+        parts.append(f"{second} shows it {abs(offset_s):.1f} s {'later' if offset_s > 0 else 'earlier'}")
     if speed is not None and abs(speed - 1) >= 0.005:
         parts.append(f"it runs {speed:.2f} times as fast")
     return "; ".join(parts)
@@ -162,20 +171,20 @@ class Sheet:
 
 class Pictures:
     """What a run folder knows of its videos by sight: strips of frames, fingerprints, and facts. Use as a context
-    manager. A ledger that is missing or damaged leaves the pages without facts and moments."""
+    manager, as often as wanted: the ledger is open in between. One that is missing or damaged leaves the pages without
+    facts and moments."""
 
-    def __init__(self, *, thumbnails_dir: Path, ledger_path: Path, recipe: Recipe | None) -> None:
-        self._thumbnails_dir = thumbnails_dir
-        self._ledger_path = ledger_path
+    def __init__(self, run: RunFolder, *, recipe: Recipe | None) -> None:
+        self._run = run
         self._recipe = recipe
         self._fingerprint = lru_cache(maxsize=64)(self._load_fingerprint)
 
     @cached_property
     def _ledger(self) -> LedgerView | None:
-        if not self._ledger_path.exists():
+        if not self._run.ledger_path.exists():
             return None
         try:
-            return LedgerView(self._ledger_path)
+            return LedgerView(self._run.ledger_path)
         except RunFolderError:
             return None
 
@@ -183,13 +192,14 @@ class Pictures:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._ledger is not None:
-            self._ledger.close()
+        ledger = self.__dict__.pop("_ledger", None)
+        if ledger is not None:
+            ledger.close()
 
     def draw_strip(self, key: str) -> str:
         """The sampled frames of a video as a `data:` URI, or nothing where there are none that can be read."""
         try:
-            strip = load_picture(self._thumbnails_dir / f"{key}.jpg")
+            strip = load_picture(self._run.thumbnails_dir / f"{key}.jpg")
         except (OSError, ValueError):
             return ""
         height, width = strip.shape[:2]
@@ -299,30 +309,20 @@ def draw_groups(ranked: Sequence[tuple[int, pd.DataFrame]], pictures: Pictures, 
         yield Sheet(number=number, kept=kept, copies=tuple(copies), size=len(group) + 1)
 
 
-def draw_review(rows: pd.DataFrame, pictures: Pictures) -> list[tuple[Video, Video]]:
-    """The pairs of the CSV of review; what speaks for the pair stands with its second video."""
-    pairs = []
-    for row in rows.to_dict("records"):
-        first, second = str(row["first_url"]), str(row["second_url"])
-        moments, words = pictures.draw_moments(first, second, row)
-        pairs.append(
-            (
-                Video(
-                    url=first,
-                    facts=pictures.describe(first),
-                    picture=pictures.draw_strip(video_key(first)),
-                    role="first",
-                ),
-                Video(
-                    url=second,
-                    facts=pictures.describe(second),
-                    picture=pictures.draw_strip(video_key(second)),
-                    similarity=read_number(row.get("similarity")),
-                    role=str(row.get("verdict", "")),
-                    explained=explain(row),
-                    moments=moments,
-                    moments_words=words,
-                ),
-            )
-        )
-    return pairs
+def draw_pair(row: Mapping[Any, object], pictures: Pictures) -> tuple[Video, Video]:
+    """The two videos of a row of the CSV of review; what speaks for the pair stands with its second video."""
+    first, second = str(row["first_url"]), str(row["second_url"])
+    moments, words = pictures.draw_moments(first, second, row)
+    return (
+        Video(url=first, facts=pictures.describe(first), picture=pictures.draw_strip(video_key(first)), role="first"),
+        Video(
+            url=second,
+            facts=pictures.describe(second),
+            picture=pictures.draw_strip(video_key(second)),
+            similarity=read_number(row.get("similarity")),
+            role=str(row.get("verdict", "")),
+            explained=explain(row, first="the first", second="the second"),
+            moments=moments,
+            moments_words=words,
+        ),
+    )

@@ -234,8 +234,8 @@ class _Units:
         for first, second in different:
             if self.of(first) == self.of(second):
                 raise ListError(
-                    f"rows {first + 1} and {second + 1} of the list are called different, and other decisions make "
-                    "them the same: change one of these decisions"
+                    f"rows {first + 1} and {second + 1} of the list were decided to be different, but other decisions "
+                    "make them the same: change one of these decisions"
                 )
         self._apart = neighbours((self.of(first), self.of(second)) for first, second in different)
 

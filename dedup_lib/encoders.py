@@ -74,12 +74,13 @@ def load_encoder(name: str, *, model: str = "", batch_size: int = 32) -> Encoder
     if name == "pdq":
         if model:
             raise EncoderError(
-                f"model = {model!r}: the encoder pdq has no model; leave model empty or set encoder: clip"
+                f"model = {model!r} cannot be used: the encoder pdq has no model. Leave model empty, or set "
+                "encoder: clip"
             )
         return PdqEncoder()
     if name == "clip":
         return ClipEncoder(model or DEFAULT_CLIP_MODEL, batch_size=batch_size)
-    raise EncoderError(f"there is no encoder {name!r}: choose clip or pdq")
+    raise EncoderError(f"encoder = {name!r} cannot be used: choose clip or pdq")
 
 
 def save_image_embedding(image_path: Path, npy_path: Path, *, encoder: Encoder) -> Vectors:
@@ -179,8 +180,8 @@ class ClipEncoder(Encoder):
         # Weights that a file lacks are made up at random, those of a model of another kind too.
         if config.model_type != "clip_vision_model" or loading["missing_keys"]:
             raise EncoderError(
-                f"{model} is no CLIP model (model_type {config.model_type}, {len(loading['missing_keys'])} weights "
-                "missing): set model to one, or set encoder: pdq, which needs none"
+                f"{model} is not a CLIP model (model_type {config.model_type}, missing weights: "
+                f"{len(loading['missing_keys'])}): set model to a CLIP model, or set encoder: pdq, which needs none"
             )
         self._tower = tower.eval()
         self.dimension = int(tower.config.projection_dim)
@@ -240,13 +241,13 @@ def _preparation_of(processor: Any, model: str) -> ClipPreparation:
     side_px = size.get("shortest_edge")
     if not (processor.do_resize and processor.do_center_crop and side_px and crop.get("height") and crop.get("width")):
         raise EncoderError(
-            f"the image processor of {model} does not shrink pictures to a shortest edge and cut out the middle, as "
-            "CLIP's does (preprocessor_config.json): set model to a CLIP model, or set encoder: pdq, which needs none"
+            f"the image processor of {model} does not resize to a shortest edge and crop the centre, as that of CLIP "
+            "does (preprocessor_config.json): set model to a CLIP model, or set encoder: pdq, which needs none"
         )
     crop_px = int(crop["height"]), int(crop["width"])
     if max(crop_px) > side_px:
         raise EncoderError(
-            f"the image processor of {model} cuts {crop_px} out of a shortest edge of {side_px} px: set model to a "
+            f"the image processor of {model} crops {crop_px} px out of a shortest edge of {side_px} px: set model to a "
             "CLIP model"
         )
     return ClipPreparation(side_px=int(side_px), crop_px=crop_px)
@@ -254,12 +255,24 @@ def _preparation_of(processor: Any, model: str) -> ClipPreparation:
 
 def _explain(model: str, folder: Path, error: Exception) -> str:
     if folder.is_dir() or not isinstance(error, OSError):
-        return f"{model} holds no CLIP model that can be loaded: {_first_line(error)}"
+        return (
+            f"{model} holds no CLIP model that can be loaded ({_first_line(error)}): set model to a CLIP model, or set "
+            "encoder: pdq, which needs none"
+        )
+    if model.startswith(("/", "~", ".")):
+        return (
+            f"model = {model!r} cannot be used: there is no folder {folder}. Set model to the folder of a saved CLIP "
+            "model, or to the id of one, or set encoder: pdq, which needs none"
+        )
     offline = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE")
-    cause = "downloads are switched off (HF_HUB_OFFLINE)" if offline else "it is unknown or the hub cannot be reached"
+    cause = (
+        "downloads are switched off (HF_HUB_OFFLINE)"
+        if offline
+        else "the Hugging Face hub does not know it or cannot be reached"
+    )
     return (
-        f"the CLIP model {model!r} is not on this machine, and {cause}. Either go online once, or save the model to a "
-        "folder and set model to it, or set encoder: pdq, which needs no model"
+        f"the CLIP model {model!r} is not on this machine, and {cause}. Go online once, or set model to the folder of "
+        "a saved model, or set encoder: pdq, which needs no model"
     )
 
 

@@ -628,22 +628,22 @@ def _is_same(first: Fingerprint, second: Fingerprint) -> bool:
 
 
 COLUMNS = {
-    "verdict": "duplicate; excerpt: the copy is contained in the kept video; review: a person should look",
+    "verdict": "duplicate; excerpt: the copy is contained in the kept video; review: a person should look at it",
     "rule": "what decided",
     "similarity": "the measure that decides, 0 to 1: the share of compared pictures that agree, or the cosine",
     "frames_agreeing": "pictures that agree at the same times",
     "frames_compared": "pictures compared in the part that both share, in the video where fewer of them agree",
     "offset_s": "how many seconds later the copy shows what the kept video shows",
-    "speed": "how much faster the copy runs",
+    "speed": "how many times as fast the copy runs",
     "kept_coverage": "share of the kept video that both show",
     "copy_coverage": "share of the copy that both show",
     "kept_from_s": "where that part begins in the kept video, in seconds",
     "kept_to_s": "where it ends there",
-    "second_opinion": "share of pictures that agree when laid on one another by local features; empty: not asked",
-    "points": "local features that agree on how the two pictures lie on one another; empty: not asked",
-    "changes": "how alike both videos change in that part, -1 to 1: correlation of coarse shapes; empty: not asked",
-    "cosine": "of the encoder's vectors; empty: they did not propose this pair",
-    "duration_ratio": "the shorter duration by the longer",
+    "second_opinion": "share of pictures that agree when laid on one another by local features; empty: not checked",
+    "points": "local features that agree on how the two pictures lie on one another; empty: not checked",
+    "changes": "how alike both videos change in that part, -1 to 1: correlation of coarse shapes; empty: not checked",
+    "cosine": "cosine of the encoder's vectors; empty: they did not propose this pair",
+    "duration_ratio": "the shorter duration divided by the longer",
     "next_similarity": "similarity of the nearest video outside its group, times the larger share that both show",
 }
 """What the columns of duplicates.csv and review.csv say of two videos; in review.csv, kept is the one first in the

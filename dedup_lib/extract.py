@@ -276,7 +276,7 @@ def read_video(
         )
     except Exception as error:
         # Whatever a hostile file provokes, it is the trouble of one video.
-        reason = f"reading it fails unexpectedly: {type(error).__name__}: {error}"
+        reason = f"reading it failed unexpectedly: {type(error).__name__}: {error}"
         read = ReadVideo(outcome=Outcome(url=url, status=Status.DECODE_ERROR, reason=reason[:500]))
     finally:
         fetched_bytes = stream.fetched_bytes if stream is not None else 0
@@ -346,7 +346,7 @@ def _picture_fraction(grabbed: GrabbedFrames, sample: Sample) -> float:
 
 def _why_featureless(recipe: Recipe) -> str:
     if recipe.frame_span == "first":
-        return "the first frames show one flat colour; frame_span: spread looks further"
+        return "the first frames show one flat colour; frame_span: spread would look further"
     return "every frame taken shows one flat colour"
 
 
@@ -429,7 +429,7 @@ def extract_videos(
     else:
         pool = WorkerPool(
             functools.partial(work, known=KnownFiles(look_up)),
-            workers=min(workers or count_workers(), max(1, len(tasks))),
+            workers=workers or count_workers(),
             timeout_s=kill_after_s,
         )
     schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
@@ -489,8 +489,8 @@ def _with_vectors_of_same_files(videos: Sequence[Extracted], sink: Sink) -> list
         source = video.outcome.same_file_as
         if source and source not in found:
             raise RunFolderError(
-                f"the vectors of {source} are not where they were saved, and {video.outcome.url} is the same file: "
-                "start again, and both are read anew"
+                f"the vectors of {source} are no longer where they were saved, and {video.outcome.url} is the same "
+                "file: start again, and both are read again"
             )
         given.append(replace(video, vectors=replace(found[source], url=video.outcome.url)) if source else video)
     return given

@@ -107,7 +107,7 @@ class Deadline:
         """Seconds left. Raises VideoTrouble when there are none."""
         left = self._end_s - time.monotonic()
         if left <= 0:
-            raise VideoTrouble(Status.TIMEOUT, f"not done within {self.timeout_s:g} s", retryable=True)
+            raise VideoTrouble(Status.TIMEOUT, f"not finished within {self.timeout_s:g} s (timeout_s)", retryable=True)
         return left
 
 
@@ -193,13 +193,15 @@ class FileStream(MediaStream):
         try:
             facts = path.stat()
             if not stat.S_ISREG(facts.st_mode):
-                raise VideoTrouble(Status.INVALID_URL, "not a regular file")
+                raise VideoTrouble(Status.INVALID_URL, "the path is not that of a regular file")
             file = path.open("rb")
         except ValueError:
-            raise VideoTrouble(Status.INVALID_URL, "no file can be called that") from None
+            raise VideoTrouble(Status.INVALID_URL, "no file can have that name") from None
         except OSError as error:
             if error.errno in _NO_SUCH_FILE:
-                raise VideoTrouble(Status.INVALID_URL, "no such file, and no http:// or https:// in front") from None
+                raise VideoTrouble(
+                    Status.INVALID_URL, "there is no such file, nor does it start with http:// or https://"
+                ) from None
             raise VideoTrouble(Status.UNREACHABLE, f"cannot open the file: {error.strerror}") from None
         super().__init__(facts.st_size)
         self._file = file
@@ -331,7 +333,7 @@ class SequentialStream(MediaStream):
                     and not self._response.headers.get("Transfer-Encoding")
                 ):
                     raise VideoTrouble(
-                        Status.UNREACHABLE, "the connection closed before there was any content", retryable=True
+                        Status.UNREACHABLE, "the connection closed before any content came", retryable=True
                     )
                 self._complete = True
                 break
@@ -354,9 +356,7 @@ def open_stream(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaSt
     """
     size_bytes = len(url.encode("utf-8", "surrogatepass"))
     if size_bytes > MAX_URL_BYTES:
-        raise VideoTrouble(
-            Status.INVALID_URL, f"{size_bytes:,} bytes are too long for a URL: at most {MAX_URL_BYTES:,}"
-        )
+        raise VideoTrouble(Status.INVALID_URL, f"the URL is too long: {size_bytes:,} bytes, at most {MAX_URL_BYTES:,}")
     if is_web_url(url):
         return _open_web(url, limits=limits, deadline=deadline)
     if not url.strip():
@@ -369,7 +369,7 @@ def open_stream(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaSt
     if not limits.allow_local_paths:
         raise VideoTrouble(
             Status.INVALID_URL,
-            "no http:// or https:// in front, and paths of this machine are read only with allow_local_paths",
+            "it does not start with http:// or https:// (allow_local_paths would permit paths of files)",
             refused_by=limits.spell("allow_local_paths"),
         )
     return FileStream(Path(url))
@@ -388,7 +388,7 @@ def _open_web(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStre
                 until_open.pop_all()
                 return stream
             url = _redirected(url, location)
-    raise VideoTrouble(Status.HTTP_ERROR, f"more than {MAX_REDIRECTS} redirects")
+    raise VideoTrouble(Status.HTTP_ERROR, f"more than {MAX_REDIRECTS} redirects in a row")
 
 
 def _redirected(url: str, location: str) -> str:
@@ -400,12 +400,12 @@ def _redirected(url: str, location: str) -> str:
             url_for_request(target)
     except ValueError:
         shown = without_credentials(location)[:60]
-        raise VideoTrouble(Status.HTTP_ERROR, f"redirects to {shown!r}, which is no URL") from None
+        raise VideoTrouble(Status.HTTP_ERROR, f"redirects to {shown!r}, which is not a URL") from None
     if not is_web_url(target):
         scheme = target.split(":", 1)[0][:20]
-        raise VideoTrouble(Status.BLOCKED_ADDRESS, f"redirects to {scheme}:, only http and https are followed")
+        raise VideoTrouble(Status.BLOCKED_ADDRESS, f"redirects to {scheme}:, and only http and https are followed")
     if url.lower().startswith("https:") and target.lower().startswith("http:"):
-        raise VideoTrouble(Status.BLOCKED_ADDRESS, "redirects from https to http")
+        raise VideoTrouble(Status.BLOCKED_ADDRESS, "redirects from https to http, which is not followed")
     return target
 
 
@@ -452,9 +452,7 @@ def _refuse_compression(response: urllib3.BaseHTTPResponse) -> None:
     the video. A coding that is no compression (some servers name a character set there) changes no byte."""
     codings = response.headers.get("Content-Encoding", "").lower()
     if named := _COMPRESSIONS.intersection(re.split("[ \t,]+", codings)):
-        raise VideoTrouble(
-            Status.HTTP_ERROR, f"the server compresses the file ({min(named)}) though it was asked not to"
-        )
+        raise VideoTrouble(Status.HTTP_ERROR, f"the server compresses the file ({min(named)}) although asked not to")
 
 
 def _total_size(response: urllib3.BaseHTTPResponse, *, first: int) -> int:
@@ -462,7 +460,7 @@ def _total_size(response: urllib3.BaseHTTPResponse, *, first: int) -> int:
     value = response.headers.get("Content-Range", "")
     match = re.fullmatch(rf"bytes ({_FILE_SIZE})-{_FILE_SIZE}/({_FILE_SIZE})", value.strip())
     if match is None or int(match[1]) != first:
-        raise VideoTrouble(Status.HTTP_ERROR, f"the server answers a range with Content-Range {value[:60]!r}")
+        raise VideoTrouble(Status.HTTP_ERROR, f"the server answers with a wrong Content-Range, {value[:60]!r}")
     return int(match[2])
 
 
@@ -595,7 +593,7 @@ class _Source:
         """Bytes `first` to `last`, both included."""
         with self.request({"Range": f"bytes={first}-{last}"}) as response:
             if response.status != 206:
-                raise _refusal(response, f"HTTP {response.status} for a part of the file")
+                raise _refusal(response, f"HTTP {response.status} when asked for a part of the file")
             _refuse_compression(response)
             if _total_size(response, first=first) != size_bytes:
                 raise VideoTrouble(Status.HTTP_ERROR, "the file changed while it was read", retryable=True)
@@ -623,7 +621,7 @@ class _Source:
         if already + len(data) > self._limits.max_bytes:
             raise VideoTrouble(
                 Status.TOO_LARGE,
-                f"more than {self._limits.max_bytes:,} bytes were needed (max_bytes)",
+                f"more than {self._limits.max_bytes:,} bytes would have to be fetched (max_bytes)",
                 refused_by=self._limits.spell("max_bytes"),
             )
         return data
@@ -642,7 +640,7 @@ def _trouble_of(error: Exception) -> VideoTrouble:
         case SSLError() if not isinstance(error.args[0], ssl.SSLEOFError):
             return VideoTrouble(Status.UNREACHABLE, f"TLS fails: {_tls_reason(error)}")
         case InvalidHeader():
-            return VideoTrouble(Status.HTTP_ERROR, f"the server's answer makes no sense: {str(error)[:120]}")
+            return VideoTrouble(Status.HTTP_ERROR, f"the server's answer is malformed: {str(error)[:120]}")
         case ProtocolError() if _speaks_no_http(error):
             return VideoTrouble(Status.UNREACHABLE, "the server does not speak HTTP")
         case ProtocolError() | SSLError():
@@ -679,7 +677,7 @@ def find_addresses(host: str, port: int, *, limits: FetchLimits) -> list[str]:
         if not limits.allow_private_addresses and not is_public_address(address):
             raise VideoTrouble(
                 Status.BLOCKED_ADDRESS,
-                f"{host} is {address}, which is not a public address (allow_private_addresses permits it)",
+                f"{host} is at {address}, a private address (allow_private_addresses would permit it)",
                 refused_by=limits.spell("allow_private_addresses"),
             )
     return addresses

@@ -5,6 +5,7 @@ A change here that changes vectors raises `Recipe.preprocessing`.
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from dedup_lib.records import Frames, Sample
 
@@ -169,9 +171,10 @@ def encode_picture(frame: Frames) -> bytes:
 
 def encode_preview(frame: Frames) -> bytes:
     """RGB (H, W, 3) or grey (H, W) as WebP, half as large as `encode_picture` makes it: for pages with very many."""
-    shown = cv2.cvtColor(frame, cv2.COLOR_RGB2BGR) if frame.ndim == 3 else frame
-    _, data = cv2.imencode(".webp", shown, [cv2.IMWRITE_WEBP_QUALITY, 60])
-    return data.tobytes()
+    packed = io.BytesIO()
+    # Half the time of the usual effort, 4, which OpenCV cannot be talked out of, for a twentieth more bytes.
+    Image.fromarray(frame).save(packed, "WEBP", quality=60, method=2)
+    return packed.getvalue()
 
 
 def load_picture(path: Path) -> Frames:

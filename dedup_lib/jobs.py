@@ -130,7 +130,8 @@ def find_jobs(jobs_dir: Path) -> list[Path]:
     """The job folders below `jobs_dir`, in order. Raises RunFolderError when there is no such folder."""
     if not jobs_dir.is_dir():
         raise RunFolderError(
-            f"there is no job folder {jobs_dir}: run 03_extract with mode: batch first, or set jobs_dir"
+            f"the folder of job folders {jobs_dir} does not exist: run 03_extract with mode: batch first, or set "
+            "jobs_dir"
         )
     return sorted(
         (path for path in jobs_dir.iterdir() if _NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()),

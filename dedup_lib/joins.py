@@ -497,26 +497,35 @@ class Audit:
 
 
 def audit_proposal(
-    table: VectorTable, proposal: Proposal, *, floor: float, videos: int, max_pairs: int, each: int | None = None
+    table: VectorTable,
+    proposal: Proposal,
+    *,
+    floor: float,
+    videos: int,
+    max_pairs: int,
+    each: int | None = None,
+    begin: Begin = begin_silently,
 ) -> Audit:
     """Compare some lines, chosen by chance, with all others exactly, and count which of their pairs, or of their `each`
     nearest, were proposed.
 
-    Raises SettingError when they stand in more than `max_pairs` pairs.
+    `begin` is told of the lines. Raises SettingError when the asked ones stand in more than `max_pairs` pairs.
     """
     asked = np.sort(np.random.default_rng(0).choice(len(table), size=min(videos, len(table)), replace=False))
     low = floor - table.slack
     flat = table.lines.reshape(len(table), table.width)
     known = proposal.first * len(table) + proposal.second
     pairs = _Pairs(table, floor=floor, most=max_pairs)
+    progress = begin("auditing the index: vectors", len(table))
     for start in range(0, len(table), BLOCK_LINES):
+        others = np.arange(start, min(start + BLOCK_LINES, len(table)))
         for top in range(0, len(asked), BLOCK_LINES):
             own = asked[top : top + BLOCK_LINES]
-            others = np.arange(start, min(start + BLOCK_LINES, len(table)))
             products = flat[own] @ flat[others].T / np.maximum(table.counts[own][:, None], table.counts[others])
             places, far = np.nonzero(products >= low)
             distinct = own[places] != others[far]
             pairs.add(own[places[distinct]], others[far[distinct]])
+        progress(len(others))
     first, second = pairs.sorted()
     similarities = table.compare(first, second)
     wanted = similarities >= floor

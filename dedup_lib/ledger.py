@@ -352,12 +352,12 @@ def _finish(outcome: Outcome) -> str:
 
 
 _REMEDIES = {
-    sqlite3.SQLITE_FULL: "make room on the disk and start again: what is done stays done",
-    sqlite3.SQLITE_IOERR: "see that the disk is well and has room, and start again: what is done stays done",
-    sqlite3.SQLITE_READONLY: "make the run folder and what is in it writable, and start again",
-    sqlite3.SQLITE_CANTOPEN: "make the run folder and what is in it writable, and start again",
-    sqlite3.SQLITE_BUSY: "end what else has it open, and start again",
-    sqlite3.SQLITE_LOCKED: "end what else has it open, and start again",
+    sqlite3.SQLITE_FULL: "free space on the disk, then start again: finished work is kept",
+    sqlite3.SQLITE_IOERR: "check that the disk works and has space, then start again: finished work is kept",
+    sqlite3.SQLITE_READONLY: "make the run folder and everything in it writable, then start again",
+    sqlite3.SQLITE_CANTOPEN: "make the run folder and everything in it writable, then start again",
+    sqlite3.SQLITE_BUSY: "close whatever else has it open, then start again",
+    sqlite3.SQLITE_LOCKED: "close whatever else has it open, then start again",
 }
 
 
@@ -368,5 +368,7 @@ def _explained(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         # The lower byte is the kind of error, the rest says more of it.
         kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        remedy = _REMEDIES.get(kind, "if the file is damaged, move it away, and the videos are read again")
+        remedy = _REMEDIES.get(
+            kind, "if the file is damaged, move it away and start again; the videos are then read again"
+        )
         raise RunFolderError(f"the ledger {path} cannot be used ({error}): {remedy}") from error

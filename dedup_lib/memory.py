@@ -113,8 +113,8 @@ class DecisionFile:
             start = data.rfind(b"\n" + line) + 1
             if not start:
                 raise ListError(
-                    f"{self.path}: the decision about {' and '.join(sorted(pair))} was changed by someone else, "
-                    "so it cannot be taken back: change it in the file"
+                    f"{self.path}: the decision about {' and '.join(sorted(pair))} was changed by someone else and "
+                    "cannot be undone here: change it in the file"
                 )
             end = start + len(line)
             # Lines of others after it keep their places; an empty line says nothing.
@@ -179,8 +179,8 @@ def rows_of_decisions(memory: Memory, urls: Sequence[str | None]) -> tuple[RowPa
         unit = conclusions.unit(first_url)
         if unit == conclusions.unit(second_url) and len(rows.get(unit, ())) > 1:
             raise ListError(
-                f"{DECISIONS_NAME} calls {first_url} and {second_url} different, and yet the same by way of "
-                f"{', '.join(_find_links(memory, first_url, second_url))}: change one of these decisions"
+                f"{DECISIONS_NAME} contradicts itself: it calls {first_url} and {second_url} different, but also the "
+                f"same by way of {', '.join(_find_links(memory, first_url, second_url))}. Change one of these decisions"
             )
     same = {pair for unit in conclusions.units for pair in combinations(rows.get(unit, ()), 2)}
     different = {
@@ -233,8 +233,8 @@ def _parse(data: bytes, path: Path) -> dict[frozenset[str], Decision]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise ListError(
-            f"{path}: line {line} holds the byte 0x{data[error.start]:02X}, which is not UTF-8: save the file as UTF-8 "
-            "(in Excel: CSV UTF-8)"
+            f"{path} is not valid UTF-8 (byte 0x{data[error.start]:02X} on line {line}): save the file as UTF-8 (in "
+            "Excel: CSV UTF-8)"
         ) from error
     reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
     decisions: dict[frozenset[str], Decision] = {}
@@ -247,13 +247,15 @@ def _parse(data: bytes, path: Path) -> dict[frozenset[str], Decision]:
                     pair, decision = _parse_line(cells, f"{path}: line {line}")
                     decisions[pair] = decision
                 elif tuple(cells) != COLUMNS:
-                    raise ListError(f"{path}: line {line} is {','.join(cells)!r}: it must be {','.join(COLUMNS)}")
+                    raise ListError(
+                        f"{path}: line {line} is {','.join(cells)!r}, and must be the header {','.join(COLUMNS)}"
+                    )
                 has_header = True
             line = reader.line_num + 1
     except csv.Error as error:
         raise ListError(
-            f"{path}: what starts on line {line} cannot be split into cells ({error}): close the quote, and write a "
-            'quote inside a quoted cell twice ("")'
+            f"{path}: the row that starts on line {line} cannot be split into cells ({error}). Close the quote, and "
+            'double every quote inside a quoted cell ("")'
         ) from error
     return decisions
 
@@ -262,15 +264,13 @@ def _parse_line(cells: Sequence[str], place: str) -> tuple[frozenset[str], Decis
     if not 3 <= len(cells) <= len(COLUMNS):
         raise ListError(
             f"{place} has {len(cells)} cells ({','.join(cells)!r}): write {','.join(COLUMNS)}, and put quotes around "
-            "a URL that holds a comma"
+            "a URL that contains a comma"
         )
     first_url, second_url, decision = map(bare_cell, cells[:3])
     if decision not in set(Decision):
-        raise ListError(f"{place} holds the decision {decision!r}: write same or different")
+        raise ListError(f"{place} has the decision {decision!r}: write same or different")
     if not first_url or not second_url or first_url == second_url:
-        raise ListError(
-            f"{place} is about {first_url!r} and {second_url!r}: name two URLs that are not alike, or delete the line"
-        )
+        raise ListError(f"{place} names {first_url!r} and {second_url!r}: name two different URLs, or delete the line")
     return frozenset((first_url, second_url)), Decision(decision)
 
 
@@ -286,6 +286,6 @@ def _locked(path: Path, mode: Literal["a+b", "r+b"]) -> Iterator[FileIO]:
             yield file
     except OSError as error:
         raise ListError(
-            f"{path} cannot be written ({error.strerror or error}): free space, or give the list a folder that can be "
-            "written to"
+            f"{path} cannot be written ({error.strerror or error}): free space, or move the list to a folder that can "
+            "be written to"
         ) from error

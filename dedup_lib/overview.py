@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -22,12 +22,12 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from dedup_lib import charts
-from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_review, rank_groups
+from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_pair, rank_groups
 from dedup_lib.display import show_line
 from dedup_lib.errors import RunFolderError
 from dedup_lib.ledger import LedgerView
 from dedup_lib.plots import FlowStep, flow_steps, short_url, status_meaning
-from dedup_lib.records import Recipe, Status
+from dedup_lib.records import Begin, Recipe, Status, begin_silently
 from dedup_lib.report import link_pages, page_templates, save_page
 from dedup_lib.run_folder import Record, RunFolder
 from dedup_lib.settings import ExtractSettings
@@ -50,24 +50,24 @@ PAGE_GROUPS = 400
 
 STATUS_WORDS = {
     Status.OK: "read, with frames that can be compared",
-    Status.FEATURELESS: "read, but every frame is one flat colour: it cannot be compared and stays on the list",
-    Status.IMAGE: "a picture, not a video",
+    Status.FEATURELESS: "read, but every frame is one flat colour: it cannot be compared, and is kept",
+    Status.IMAGE: "an image, not a video",
     Status.HTML: "a web page, not a video",
-    Status.NOT_VIDEO: "no video format, a playlist, or an empty file",
+    Status.NOT_VIDEO: "not in a known video format, a playlist, or an empty file",
     Status.NO_VIDEO_STREAM: "sound only",
-    Status.INVALID_URL: "an empty cell, or an address that cannot be fetched",
+    Status.INVALID_URL: "an empty cell, or not a URL that can be fetched",
     Status.UNREACHABLE: "the host does not exist, or refuses or drops the connection",
-    Status.HTTP_ERROR: "the server answers with an error",
-    Status.TIMEOUT: "longer than timeout_s, or no answer for 15 seconds",
+    Status.HTTP_ERROR: "the server answers with an error, or with something that makes no sense",
+    Status.TIMEOUT: "not finished within timeout_s, or no answer for 15 seconds",
     Status.TOO_LARGE: "more than max_bytes, or pictures too large or too many to decode",
     Status.DECODE_ERROR: "damaged, cut off or encrypted",
-    Status.DECODE_CRASH: "the file killed its decoder",
-    Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed",
-    Status.PENDING: "not attempted yet, outside start and end",
+    Status.DECODE_CRASH: "the file crashed its decoder",
+    Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed, or redirects from https to http",
+    Status.PENDING: "not read yet: outside start and end, or the run stopped before it",
 }
 
 DECISION_WORDS = {
-    "threshold": "similarity from which two videos are copies",
+    "threshold": "similarity from which on two videos are copies",
     "num_frames": "frames per video",
     "frame_span": "where the frames are taken",
     "schema": "what is compared",
@@ -80,19 +80,19 @@ DECISION_WORDS = {
 }
 
 FILE_WORDS = {
-    "FINAL_RESULT": "the cleaned list: every video once",
-    "duplicates": "copies removed, each with the video kept in its place",
-    "review": "pairs of videos that a person should look at, with what is known of them",
-    "invalid_urls": "rows that are certainly no video, with the reason",
-    "failed_urls": "rows that could not be read, with the reason and whether a retry may help",
-    "text_duplicates": "rows whose URL stands above them in another spelling, with the rule",
+    "FINAL_RESULT": "the clean list: every video once",
+    "duplicates": "copies removed, each with the video kept in its place and the evidence",
+    "review": "pairs of videos that a person should look at, with the evidence",
+    "invalid_urls": "rows that are certainly not videos, with the reason",
+    "failed_urls": "rows that could not be read, with the reason and whether trying again may help",
+    "text_duplicates": "rows that repeat a URL above them, perhaps in another spelling, with the rule",
     "featureless_urls": "videos without usable frames: kept, but not compared",
 }
 
 LOSS_WORDS = {
     "text_duplicates": ("repeated URL", "repeated URLs"),
     "duplicates": ("copy of a kept video", "copies of kept videos"),
-    "invalid": ("row that is no video", "rows that are no video"),
+    "invalid": ("row that is not a video", "rows that are not videos"),
     "failed": ("row that could not be read", "rows that could not be read"),
 }
 
@@ -113,7 +113,7 @@ def describe_rows(rows: Mapping[str, int], *, is_unaccounted: bool) -> tuple[str
         f"{count_words(rows['input'], ('row', 'rows'))} in, {count_words(rows['final'], ('video', 'videos'))} kept"
     )
     losses = [count_words(rows[name], words) for name, words in LOSS_WORDS.items() if rows[name]]
-    sentence = f"{join_words(losses)} set aside" if losses else "Nothing was set aside"
+    sentence = f"Set aside: {join_words(losses)}" if losses else "Nothing was set aside"
     account = "some rows are unaccounted for" if is_unaccounted else "every row is accounted for"
     return headline, f"{sentence}; {account}."
 
@@ -124,7 +124,7 @@ def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
         "final": ("kept", "videos kept"),
         "duplicates": ("duplicate", "copies of kept videos"),
         "text_duplicates": ("repeated", "repeated URLs"),
-        "invalid": ("invalid", "not a video"),
+        "invalid": ("invalid", "not videos"),
         "failed": ("failed", "could not be read"),
     }
     return [
@@ -256,8 +256,8 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
         worked_s, before, busy = times_s[-1], done[-1], busy + 1
     if worked_s <= 0:
         return "", None
-    often = f" in {busy} calls" if busy > 1 else ""
-    words = f"{count_words(before, ('URL', 'URLs'))} in {worked_s:,.1f} s{often}: {before / worked_s:,.2f} a second."
+    often = f", in {busy} calls" if busy > 1 else ""
+    words = f"{count_words(before, ('URL', 'URLs'))} in {worked_s:,.1f} s{often}: {before / worked_s:,.2f} per second."
     step = max(1, len(times_s) // 300)
     kept = sorted({*range(0, len(times_s), step), len(times_s) - 1})
     chart = charts.draw_lines(
@@ -303,7 +303,7 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
             [*thresholds, round(thresholds[-1] + step, 4)],
             sweep["pairs"],
             name="pairs",
-            title="Pairs that some threshold calls copies",
+            title="Pairs that some threshold would call copies",
             noun="pairs",
             x_label=measure,
             mark=sweep["threshold"],
@@ -324,9 +324,9 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
             nearest["edges"],
             nearest["counts"],
             name="nearest",
-            title="Each video's nearest other one",
+            title="Each video's nearest neighbour",
             noun="videos",
-            x_label="similarity" if sweep["measure"] == "cosine" else "similarity, times the share that both show",
+            x_label="similarity" if sweep["measure"] == "cosine" else "similarity × share that both show",
             mark=sweep["threshold"],
         ),
     ]
@@ -390,7 +390,7 @@ def describe_progress(stages: Mapping[str, Record], *, pages: Sequence[Mapping[s
     stopped = [page for page in pages if page["name"] not in stages]
     finished = join_words(list(stages))
     return {
-        "headline": "This run has not reached its end",
+        "headline": "This run is not finished",
         "subline": f"Finished: {finished}. There is no result yet." if finished else "No notebook has finished yet.",
         "stopped": stopped,
         "progress": [
@@ -403,12 +403,12 @@ def describe_progress(stages: Mapping[str, Record], *, pages: Sequence[Mapping[s
     }
 
 
-def write_index(run_dir: Path) -> Path:
+def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
     """Write `reports/index.html`: what came of the list, the evidence, other thresholds, the files, the settings;
     and link the pages beside it with each other.
 
     Works for a run that failed early too: the page then says how far it got. Groups that would make it too large for a
-    mail go to further pages beside it. What is left out is said, and stands in the CSVs.
+    mail go to further pages beside it. What is left out is said, and stands in the CSVs. `begin` is told of the groups.
     """
     run = RunFolder(run_dir)
     summary = load_json(run.path / "summary.json")
@@ -455,9 +455,9 @@ def write_index(run_dir: Path) -> Path:
         "group_words": "",
     }
     index_path = run.reports_dir / "index.html"
-    with Pictures(thumbnails_dir=run.thumbnails_dir, ledger_path=run.ledger_path, recipe=recipe) as pictures:
+    with Pictures(run, recipe=recipe) as pictures:
         if summary:
-            values |= _describe_result(run, summary, pictures, shared=shared)
+            values |= _describe_result(run, summary, pictures, shared=shared, begin=begin)
         else:
             values |= describe_progress(stages, pages=pages)
     save_page(index_path, "index.html", **values)
@@ -466,7 +466,7 @@ def write_index(run_dir: Path) -> Path:
 
 
 def _describe_result(
-    run: RunFolder, summary: Record, pictures: Pictures, *, shared: Mapping[str, Any]
+    run: RunFolder, summary: Record, pictures: Pictures, *, shared: Mapping[str, Any], begin: Begin
 ) -> dict[str, Any]:
     """What the overview says of a run that has a result; further pages of groups are written on the way."""
 
@@ -480,8 +480,8 @@ def _describe_result(
     copies, doubtful = load_output("duplicates"), load_output("review")
     set_aside = pd.concat([load_output("failed_urls"), load_output("invalid_urls")], ignore_index=True)
     ranked = rank_groups(copies)
-    first, parts = _write_groups(run, ranked[:MOST_GROUPS], pictures, shared=shared)
-    review = draw_review(doubtful.head(MOST_REVIEWED), pictures)
+    first, parts = _write_groups(run, ranked[:MOST_GROUPS], pictures, shared=shared, begin=begin)
+    review = [draw_pair(row, pictures) for row in doubtful.head(MOST_REVIEWED).to_dict("records")]
     reasons = reason_table(set_aside)
     sweep = load_json(run.sweep_path)
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
@@ -521,18 +521,28 @@ def _describe_result(
     }
 
 
+def _tell(progress: Callable[[int], object], sheets: Iterable[Sheet]) -> Iterator[Sheet]:
+    for sheet in sheets:
+        progress(1)
+        yield sheet
+
+
 def _write_groups(
     run: RunFolder,
     ranked: Sequence[tuple[int, pd.DataFrame]],
     pictures: Pictures,
     *,
     shared: Mapping[str, Any],
+    begin: Begin,
 ) -> tuple[list[Sheet], list[dict[str, Any]]]:
     """The sheets of the first page, and a row for each group of a run that needs more pages; these are written."""
     first: list[Sheet] = []
     listed: list[dict[str, Any]] = []
     number = 1
-    for number, sheets in enumerate(share_out_pages(draw_groups(ranked, pictures, most_copies=MOST_COPIES)), start=1):
+    drawn = _tell(
+        begin("drawing groups of copies", len(ranked)), draw_groups(ranked, pictures, most_copies=MOST_COPIES)
+    )
+    for number, sheets in enumerate(share_out_pages(drawn), start=1):
         href = f"groups-{number}.html" if number > 1 else ""
         if number == 1:
             first = sheets

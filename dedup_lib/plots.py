@@ -106,10 +106,10 @@ WIDE_ASPECT = 4.0
 
 FLOW_WORDS = {
     "input": "rows in the list",
-    "text_duplicates": "the same URL again",
-    "invalid": "not a video",
+    "text_duplicates": "repeated URLs",
+    "invalid": "not videos",
     "failed": "could not be read",
-    "duplicates": "copy of a kept video",
+    "duplicates": "copies of kept videos",
     "unaccounted": "unaccounted for",
     "final": "videos kept",
 }
@@ -344,7 +344,11 @@ def figure_similarities(
     with rc_context(STYLE):
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.7)
         plot_similarities(
-            nearest, threshold=threshold, title="Each video's nearest other", noun="videos", ax=axes[0, 0]
+            nearest,
+            threshold=threshold,
+            title="Each video's nearest neighbour",
+            noun="videos",
+            ax=axes[0, 0],
         )
         ax = plot_similarities(
             pair_similarities, threshold=threshold, title="All scored pairs", noun="pairs", ax=axes[0, 1]
@@ -388,7 +392,7 @@ def figure_measures(measures: Mapping[str, Mapping[str, Sequence[float]]], *, th
     seen = {rule: values for rule, values in measures.items() if any(values.values())}
     idle = ", ".join(rule for rule in measures if rule not in seen)
     if not seen:
-        return figure_of_words(f"No pair came to any rule ({idle}).")
+        return figure_of_words(f"No pair was judged by any rule ({idle}).")
     columns = min(len(seen), MOST_COLUMNS)
     rows = math.ceil(len(seen) / columns)
     with rc_context(STYLE):
@@ -399,7 +403,7 @@ def figure_measures(measures: Mapping[str, Mapping[str, Sequence[float]]], *, th
         for ax in axes.flat[len(seen) :]:
             ax.set_axis_off()
         if idle:
-            figure.supxlabel(f"No pair came to: {idle}.", fontsize=10.5, color=INK)
+            figure.supxlabel(f"No pair was judged by: {idle}.", fontsize=10.5, color=INK)
     return figure
 
 
@@ -439,7 +443,7 @@ def figure_sweep(points: Sequence[SweepPoint], *, threshold: float) -> Figure:
         plot_sweep(
             points,
             threshold=threshold,
-            lines={"kept": ("videos kept", "kept"), "duplicates": ("duplicates", "duplicate")},
+            lines={"kept": ("videos kept", "kept"), "duplicates": ("copies removed", "duplicate")},
             title="Videos",
             ax=axes[0, 0],
         )
@@ -579,14 +583,14 @@ def figure_groups(groups: Sequence[Group], *, urls: Sequence[str], thumbnails_di
             )
         )
     title = f"Groups of copies: the {len(largest)} largest of {len(groups)}, the kept video first in green"
-    return figure_strips(rows, thumbnails_dir=thumbnails_dir, title=title, nothing="No video has a copy in the list.")
+    return figure_strips(rows, thumbnails_dir=thumbnails_dir, title=title, nothing="No video in the list has a copy.")
 
 
 def plot_statuses(counts: Mapping[Status, int], *, ax: Axes) -> Axes:
     """Horizontal bars, the largest on top, with the count at the end of each."""
     shown = sorted(((count, status) for status, count in counts.items() if count), key=lambda bar: (bar[0], bar[1]))
     if not shown:
-        return say_empty("No videos were read.", ax=ax)
+        return say_empty("No URLs were read.", ax=ax)
     numbers = np.array([count for count, _ in shown])
     bars = ax.barh(
         [status.value for _, status in shown],
@@ -603,7 +607,7 @@ def plot_statuses(counts: Mapping[Status, int], *, ax: Axes) -> Axes:
         count_on(ax.xaxis)
     ax.grid(visible=False)
     ax.margins(x=0.12)
-    ax.set_xlabel("videos, log scale" if is_log else "videos")
+    ax.set_xlabel("URLs, log scale" if is_log else "URLs")
     meanings = {status_meaning(status) for _, status in shown}
     words = {"kept": "read", "invalid": "not a video", "failed": "could not be read", "neutral": "not tried"}
     handles = [Rectangle((0, 0), 1, 1, color=COLOURS[meaning]) for meaning in words if meaning in meanings]
@@ -616,7 +620,7 @@ def figure_statuses(counts: Mapping[Status, int]) -> Figure:
     with rc_context(STYLE):
         shown = sum(1 for count in counts.values() if count)
         figure, axes = new_figure(1, 1, width_in=8, height_in=1.4 + 0.32 * shown)
-        axes[0, 0].set_title("How reading each video ended")
+        axes[0, 0].set_title("How each URL turned out")
         plot_statuses(counts, ax=axes[0, 0])
     return figure
 
@@ -789,8 +793,8 @@ def figure_curves(curves: Mapping[str, Sequence[CurvePoint]], *, thresholds: Map
             }
             plot_curve(points, label=name, threshold=thresholds[name], ax=left, **look)
             plot_recall(points, label=name, threshold=thresholds[name], ax=right, **look)
-        left.set_title("Precision over recall, a point a threshold")
-        right.set_title("Recall over the threshold")
+        left.set_title("Precision against recall, one point per threshold")
+        right.set_title("Recall against the threshold")
         left.legend(loc="lower left", title="large mark: in use")
     return figure
 
@@ -805,7 +809,7 @@ def plot_recalls(scores: Sequence[VariantScore], *, words: Mapping[str, str], ax
         height=0.7,
     )
     ax.bar_label(bars, labels=[f"{score.found} of {score.clips}" for score in ranked], padding=4, fontsize=10.5)
-    ax.set(xlabel="share of the clips found again", xlim=(0, 1.12))
+    ax.set(xlabel="share of the videos found again", xlim=(0, 1.12))
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.grid(visible=False, axis="y")
     ax.grid(visible=True, axis="x")

@@ -297,11 +297,11 @@ def _measure_run(
 
 def _how_to_go_on(run: RunFolder, state: State, holder: Holder | None, left: list[str]) -> str:
     if state in (State.STOPPED, State.FAILED) and holder is not None:
-        return holder.command or f"run notebooks/{holder.now}.ipynb again, with the same run_dir"
+        return holder.command or f"run notebooks/{holder.now}.ipynb again with the same run_dir"
     if state == State.NEVER_STARTED:
         return f"python -m dedup_lib run direct --set input_csv=LIST.csv --run {shlex.quote(run.path.name)}"
     if state == State.PARTLY_DONE:
-        return f"run notebooks/{left[0]}.ipynb, with the same run_dir"
+        return f"run notebooks/{left[0]}.ipynb with the same run_dir"
     return ""
 
 

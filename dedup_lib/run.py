@@ -17,6 +17,7 @@ from typing import Any
 import nbformat
 import yaml
 from nbformat import NotebookNode
+from tqdm import tqdm
 
 from dedup_lib.display import show_text
 from dedup_lib.errors import NotebookError, RunFolderError, SettingError
@@ -31,6 +32,7 @@ from dedup_lib.run_folder import (
     writing,
 )
 from dedup_lib.settings import FLOWS, SETTINGS, parameter_types
+from dedup_lib.stages import begin_on
 
 _TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter_types(cls).items() if hint is str)
 
@@ -62,14 +64,18 @@ def load_profile(profile: str) -> dict[str, Any]:
     path = resolve_path(profile) if profile.endswith((".yaml", ".yml")) else params_dir / f"{profile}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in params_dir.glob("*.yaml")))
-        raise SettingError("profile", profile, f"there is no file {path.name}; the profiles in params/ are {known}")
+        missing = path.name if path.parent == params_dir else path
+        raise SettingError("profile", profile, f"there is no file {missing}; the profiles in params/ are {known}")
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.MarkedYAMLError as error:
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if (mark := error.problem_mark) else ""
+        raise SettingError("profile", profile, f"{path.name} is not valid YAML{place}: {error.problem}") from None
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise SettingError("profile", profile, f"{path.name} is no YAML: {reason}") from None
+        raise SettingError("profile", profile, f"{path.name} is not valid YAML: {reason}") from None
     if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
-        raise SettingError("profile", profile, f"{path.name} must be one flat list of `parameter: value` lines")
+        raise SettingError("profile", profile, f"{path.name} must consist of lines `parameter: value`, without nesting")
     return {str(name): value for name, value in values.items()}
 
 
@@ -106,7 +112,7 @@ def _read_notebook(stage: str) -> NotebookNode:
         notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     except OSError as error:
         raise RunFolderError(
-            f"{path} cannot be read ({error.strerror}), and it holds the defaults of {stage}: keep the folders "
+            f"{path}, which holds the defaults of {stage}, cannot be read ({error.strerror}): keep the folders "
             "dedup_lib, notebooks and params together"
         ) from None
     return notebook
@@ -168,8 +174,8 @@ def _check_names(values: Mapping[str, Any], stages: Iterable[str], *, where: str
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            meant = f"; did you mean {near[0]}?" if near else f"; it knows {', '.join(sorted(known))}"
-            raise SettingError(name, values[name], f"{where} has a parameter of that name{meant}")
+            meant = f"did you mean {near[0]}?" if near else "docs/reference.md lists them all"
+            raise SettingError(name, values[name], f"{where} has a parameter of that name; {meant}")
 
 
 def _plan(values: Mapping[str, Any], notebooks: tuple[str, ...]) -> RunPlan:
@@ -204,7 +210,8 @@ def execute_plan(
     on_done: Callable[[NotebookDone], object] = lambda done: None,
 ) -> None:
     """Run the notebooks in order and render each as a page, with an index over them. `command` is what a person types
-    to go on with a run that was stopped; `on_progress` is told what the bars of a notebook write while it works.
+    to go on with a run that was stopped; `on_start` is told the name of each notebook, and at the end of the report;
+    `on_progress` what their bars write while they work.
 
     Raises NotebookError at the first that fails; its executed copy and the pages so far are kept. Raises
     RunFolderError when another run works on the folder, or the disk refuses.
@@ -218,7 +225,9 @@ def execute_plan(
                 on_done(done)
         finally:
             if report:
-                write_index(plan.run.path)
+                on_start("the report")
+                with tqdm(unit="", file=_Listener(on_progress), leave=False) as bar:
+                    write_index(plan.run.path, begin=begin_on(bar))
 
 
 class _Listener:

@@ -80,7 +80,8 @@ def named_run_dir(name: str) -> str:
         raise SettingError(
             "--run",
             name,
-            "a run is named by letters, digits and the like, without / and \\; set run_dir for other folders",
+            "the name of a run may not contain / or \\, control characters, or only dots; set run_dir for a folder "
+            "outside outputs/",
         )
     return str(Path("outputs") / name)
 
@@ -95,12 +96,12 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         remedy = (
-            "Rename the list, or name the output"
+            "Give the list a shorter name, or name the output"
             if error.errno == errno.ENAMETOOLONG
-            else "Make room or make it writable"
+            else "Free space or make the place writable"
         )
         raise RunFolderError(
-            f"cannot write {path}: {error.strerror or error}. {remedy}, and start again: what is done stays done"
+            f"cannot write {path}: {error.strerror or error}. {remedy}, then start again: finished work is kept"
         ) from error
 
 
@@ -140,7 +141,8 @@ class RunFolder:
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             raise RunFolderError(
-                f"the run folder {self.path} cannot be made ({reason}): choose another run_dir"
+                f"the run folder {self.path} cannot be created ({reason}): set another run_dir, or make its place "
+                "writable"
             ) from error
 
     def __repr__(self) -> str:
@@ -245,7 +247,7 @@ class RunFolder:
             record: Record = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise RunFolderError(
-                f"{self.shown(path)} is damaged ({error}): run notebooks/{stage}.ipynb with the same run_dir again"
+                f"{self.shown(path)} is damaged ({error}): run notebooks/{stage}.ipynb again with the same run_dir"
             ) from error
         return record
 
@@ -255,7 +257,7 @@ class RunFolder:
         if record is None:
             raise RunFolderError(
                 f"{stage} has not finished in {self.shown(self.path)}: `python -m dedup_lib status {self.path.name}` "
-                "says how far the run is and how to go on with it"
+                "shows how far the run is and how to continue it"
             )
         return record
 

@@ -55,7 +55,7 @@ class Holder:
         """Whether it may still be at work: it has not said that it ended, and its process is not known to be gone."""
         if self.ended:
             return False
-        if self.host != socket.gethostname():
+        if not self.is_here:
             return True
         try:
             os.kill(self.pid, 0)
@@ -68,10 +68,20 @@ class Holder:
     @property
     def is_parent(self) -> bool:
         """Whether it started this process."""
-        return not self.ended and self.host == socket.gethostname() and self.pid == os.getppid()
+        return not self.ended and self.is_here and self.pid == os.getppid()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it works on this machine."""
+        return self.host == socket.gethostname()
+
+    @property
+    def process(self) -> str:
+        """Its process, and its machine where that is another one."""
+        return f"process {self.pid}" + ("" if self.is_here else f" on {self.host}")
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, at {self.now} since {self.began}"
+        return f"{self.process}, at {self.now} since {self.began[:16].replace('T', ' ')} UTC"
 
 
 def read_holder(path: Path) -> Holder | None:
@@ -194,8 +204,8 @@ class RunLock:
 
     def _refused(self, error: OSError) -> RunFolderError:
         return RunFolderError(
-            f"the run folder {self._path.parent} cannot be worked in ({self._path.name}: {error.strerror}): make it "
-            "writable or make room, or choose another run_dir"
+            f"the run folder {self._path.parent} cannot be used ({self._path.name}: {error.strerror}): make it "
+            "writable, free space, or set another run_dir"
         )
 
 
@@ -214,11 +224,11 @@ def _describe_refusal(folder: Path, holder: Holder | None) -> str:
     if holder is None or not holder.lives:
         was = f" ({holder})" if holder is not None else ""
         return (
-            f"the run folder {folder} is in use by a process that an earlier run{was} left behind: end it, or choose "
-            "another run_dir"
+            f"the run folder {folder} is in use by a process that an earlier run{was} left behind: end that process, "
+            "or set another run_dir"
         )
     return (
-        f"the run folder {folder} is in use by {holder}, and one run works on it at a time: wait until it has ended "
-        f"(`python -m dedup_lib status {shlex.quote(str(folder))} --watch` shows how far it is), end it (`kill "
-        f"{holder.pid}` on {holder.host}), or choose another run_dir"
+        f"the run folder {folder} is in use by {holder}, and only one run works in it at a time: wait until that one "
+        f"ends (`python -m dedup_lib status {shlex.quote(str(folder))} --watch` shows how far it is), stop it (`kill "
+        f"{holder.pid}`{'' if holder.is_here else f' on {holder.host}'}), or set another run_dir"
     )

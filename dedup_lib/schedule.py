@@ -34,6 +34,8 @@ class Schedule:
     def __init__(self, tasks: Sequence[Task], *, most_a_host: int, retries: int) -> None:
         self._tasks = iter(tasks)
         self._passed_over: dict[str, deque[Task]] = {}
+        self._waiting = 0
+        """Tasks that were passed over."""
         self._freed: deque[str] = deque()
         """Hosts with a task that was passed over and may start now."""
         self._paused: list[tuple[float, Task]] = []
@@ -69,13 +71,14 @@ class Schedule:
             host = self._freed.popleft()
             if host in self._passed_over and self._is_free(self._passed_over[host][0]):
                 task = self._passed_over[host].popleft()
+                self._waiting -= 1
                 if not self._passed_over[host]:
                     del self._passed_over[host]
                 return task
         return None
 
     def _take_new(self) -> Task | None:
-        while sum(map(len, self._passed_over.values())) < _LOOKED_AHEAD:
+        while self._waiting < _LOOKED_AHEAD:
             task = next(self._tasks, None)
             if task is None or (self._is_free(task) and _host(task) not in self._passed_over):
                 return task
@@ -84,6 +87,7 @@ class Schedule:
 
     def _pass_over(self, task: Task) -> None:
         self._passed_over.setdefault(_host(task), deque()).append(task)
+        self._waiting += 1
 
     def _is_free(self, task: Task) -> bool:
         host = _host(task)

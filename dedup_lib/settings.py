@@ -27,9 +27,9 @@ class Range:
 
     def __str__(self) -> str:
         if self.high is None:
-            return f"at least {self.low:g}" if self.low is not None else "any number"
+            return f"of at least {self.low:g}" if self.low is not None else "of any size"
         if self.low is None:
-            return f"at most {self.high:g}"
+            return f"of at most {self.high:g}"
         return f"from {self.low:g} to {self.high:g}"
 
 
@@ -44,7 +44,7 @@ def parse_numbers(name: str, given: Sequence[str]) -> dict[str, int]:
     for item in given:
         key, _, value = item.partition(":")
         if not key.strip().isidentifier() or not value.strip().isdecimal():
-            raise SettingError(name, list(given), f"{item!r} is no name:number, such as nlist:128")
+            raise SettingError(name, list(given), f"write {item!r} as name:number, such as nlist:128")
         numbers[key.strip()] = int(value)
     return numbers
 
@@ -61,7 +61,7 @@ def describe_type(hint: Any) -> str:
         return " or ".join(describe_type(part) for part in get_args(hint))
     if origin is list:
         return f"a list of {describe_type(get_args(hint)[0])}"
-    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "none"}
+    names = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null"}
     return names.get(hint, str(hint))
 
 
@@ -125,7 +125,7 @@ class NotebookSettings:
         values = {}
         for name in parameter_types(cls):
             if name not in namespace:
-                raise SettingError(name, None, f"the parameters cell of {cls.stage} must set it")
+                raise SettingError(name, None, f"it is missing from the parameters cell of {cls.stage}")
             values[name] = namespace[name]
         return cls(**values)
 
@@ -149,9 +149,9 @@ class CollectionsSettings(NotebookSettings):
 
     def check(self) -> None:
         if self.action in ("create", "rename", "drop") and not self.collection:
-            raise SettingError("collection", self.collection, f"{self.action} needs the name of a collection")
+            raise SettingError("collection", self.collection, f"action: {self.action} needs the name of a collection")
         if self.action == "rename" and not self.new_name:
-            raise SettingError("new_name", self.new_name, "rename needs the new name of the collection")
+            raise SettingError("new_name", self.new_name, "action: rename needs the new name of the collection")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,12 +206,12 @@ class ExtractSettings(NotebookSettings):
 
     def check(self) -> None:
         if self.end is not None and self.end < self.start:
-            raise SettingError("end", self.end, f"it must not come before start = {self.start}")
+            raise SettingError("end", self.end, f"it must not be less than start = {self.start}")
         if self.engine == "ray" and self.allow_local_paths:
             raise SettingError(
                 "allow_local_paths",
                 self.allow_local_paths,
-                "the nodes of a cluster lack the files of this machine: set engine: local, or serve them by HTTP",
+                "the nodes of a cluster cannot read files of this machine: set engine: local, or serve them over HTTP",
             )
 
 
@@ -270,7 +270,7 @@ class SearchSettings(NotebookSettings):
         if self.sweep_low is not None and self.sweep_high is not None and self.sweep_low >= self.sweep_high:
             raise SettingError("sweep_low", self.sweep_low, f"it must be below sweep_high = {self.sweep_high}")
         if self.existing_runs and not self.against_existing:
-            raise SettingError("existing_runs", self.existing_runs, "set against_existing: true, too")
+            raise SettingError("existing_runs", self.existing_runs, "it has no effect without against_existing: true")
         for name in ("index_params", "search_params"):
             parse_numbers(name, getattr(self, name))
 

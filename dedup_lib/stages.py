@@ -6,7 +6,7 @@ The notebooks hold parameters, prose and pictures; what they do to a run is here
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
@@ -57,7 +57,6 @@ from dedup_lib.records import (
     Begin,
     Group,
     Outcome,
-    Pair,
     Pooling,
     Recipe,
     Scan,
@@ -149,8 +148,8 @@ def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListS
     record = run.read_record(DecodeSettings.stage)
     if not input_csv and record is None:
         raise RunFolderError(
-            f"input_csv is empty, and no list has been read in {run.shown(run.path)} yet: set input_csv to the CSV "
-            "that holds the video URLs (make demo fills outputs/demo with an example)"
+            f"input_csv is empty, and {run.shown(run.path)} has not read a list yet: set input_csv to the CSV with the "
+            "video URLs (make demo fills outputs/demo with an example)"
         )
     path = resolve_path(input_csv or record["list"]["csv"] if record else input_csv)
     _check_place(run, path)
@@ -172,7 +171,7 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
     if named is None and len(lists) > 1:
         raise RunFolderError(
             f"input_csv is empty, and the notebooks before this one read different lists in {run.shown(run.path)} "
-            f"({', '.join(lists)}): set input_csv, or run them again with one list"
+            f"({', '.join(lists)}): set input_csv to one of them, or run those notebooks again with one list"
         )
     for record in records:
         if named is not None and named.resolve() != Path(record["list"]["csv"]).resolve():
@@ -186,7 +185,7 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
         )
     if named is None:
         raise RunFolderError(
-            f"input_csv is empty and {' or '.join(after)} has not run in {run.shown(run.path)}: name the list, or run "
+            f"input_csv is empty, and {' or '.join(after)} has not run in {run.shown(run.path)}: set input_csv, or run "
             "the notebooks before this one with the same run_dir"
         )
     return ListSource(path=named, url_column=url_column, list_csv=named, list_rows=None, text_duplicates=0)
@@ -199,7 +198,7 @@ def _check_place(run: RunFolder, list_csv: Path) -> None:
             raise SettingError(
                 "input_csv",
                 str(list_csv),
-                f"06_search_and_clean would write its {name}.csv over it; rename or move the list, or choose another "
+                f"06_search_and_clean would overwrite it with its {name}.csv; rename or move the list, or set another "
                 "run_dir",
             )
 
@@ -331,11 +330,14 @@ def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> tuple[Recipe, int]:
         return Recipe(**record["recipe"]), int(record["dimension"])
     recipes = {job.recipe: job.vectors.vectors.shape[1] for job in load_jobs(jobs_dir) if job.vectors is not None}
     if not recipes:
-        raise RunFolderError(f"no job folder in {run.shown(jobs_dir)} holds a vector: run 03_extract with mode: batch")
+        raise RunFolderError(
+            f"no job folder in {run.shown(jobs_dir)} holds a vector: run 03_extract with mode: batch first"
+        )
     if len(recipes) > 1:
         raise RunFolderError(
-            f"the job folders in {run.shown(jobs_dir)} were made by {len(recipes)} different settings, and 03_extract "
-            "has not run in this run folder to say which ones count: run it with the settings wanted, or set jobs_dir"
+            f"the job folders in {run.shown(jobs_dir)} were made with {len(recipes)} different settings, and "
+            "03_extract has not run in this run folder to say which ones count: run it with the settings you want, or "
+            "set jobs_dir"
         )
     return recipes.popitem()
 
@@ -481,7 +483,10 @@ def add_existing(
     paths = [resolve_path(name) / run.ledger_path.name for name in settings.existing_runs]
     for path in paths:
         if not path.is_file():
-            raise RunFolderError(f"existing_runs names {run.shown(path.parent)}, and no run has left a ledger there")
+            raise RunFolderError(
+                f"existing_runs names {run.shown(path.parent)}, which holds no ledger.sqlite: name the folders of runs "
+                "that have read their videos"
+            )
     ledgers = (run.ledger_path, *paths)
     own, begin = set(listed.own_urls), begin_on(bar)
     with Store(StoreAddress.find(run)) as store:
@@ -654,7 +659,7 @@ def search_list(
             )
         except ValueError as error:
             raise RunFolderError(
-                f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, and {FINGERPRINT_REMEDY}"
+                f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, then {FINGERPRINT_REMEDY}"
             ) from None
     return weighed, plan
 
@@ -684,7 +689,7 @@ def _load_table(run: RunFolder, collection: Collection, listed: ExtractedList, *
     if missing:
         raise StoreError(
             f"{len(missing)} of {len(rows)} videos have no vector in the collection {collection.facts.name!r}, "
-            f"such as {missing[0]}: run 03_extract again (direct flow) or 05_upload (batch flow) first"
+            f"such as {missing[0]}: run 03_extract (direct flow) or 05_upload (batch flow) again first"
         )
     return table
 
@@ -725,15 +730,21 @@ def _propose(
         begin=begin,
     )
     audit = audit_proposal(
-        table, proposal, floor=floor, videos=settings.audit_videos, max_pairs=settings.max_pairs, each=each
+        table,
+        proposal,
+        floor=floor,
+        videos=settings.audit_videos,
+        max_pairs=settings.max_pairs,
+        each=each,
+        begin=begin,
     )
     if audit.recall is not None and audit.recall < settings.min_recall:
         raise SettingError(
             "search_params",
             settings.search_params,
-            f"the index finds {audit.found:,} of the {audit.pairs:,} pairs of {audit.videos:,} videos, "
-            f"{audit.recall:.1%}, and min_recall asks for {settings.min_recall:.1%}. Set the number in search_params "
-            "higher (nprobe, ef), or search: exact",
+            f"the index finds only {audit.found:,} of the {audit.pairs:,} pairs of {audit.videos:,} videos "
+            f"({audit.recall:.1%}), and min_recall asks for {settings.min_recall:.1%}. Raise the number in "
+            "search_params (nprobe, ef), or set search: exact",
         )
     return proposal, SearchDone(method=method, why=why, on=store, index=settings.index, audit=audit)
 
@@ -742,9 +753,10 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
     recipe = collection.recipe
     if listed.recipe not in (None, recipe):
         raise StoreError(
-            f"the collection {settings.collection!r} was filled by other settings than 03_extract used here.\n"
+            f"the collection {settings.collection!r} was filled with other settings than 03_extract used here.\n"
             f"it holds:  {recipe.to_json()}\nthis run:  {listed.recipe.to_json() if listed.recipe else '?'}\n"
-            "run 03_extract (and 05_upload in the batch flow) with the settings wanted, or set collection"
+            "run 03_extract (and 05_upload in the batch flow) with the settings you want, or set collection to another "
+            "one"
         )
     if settings.decide == "cosine":
         threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
@@ -753,7 +765,7 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
     low = min(_find_sweep_low(settings, recipe), threshold)
     high = settings.sweep_high if settings.sweep_high is not None else 1.0
     if high <= low:
-        raise SettingError("sweep_high", high, f"it must lie above {low:g}, where the sweep starts")
+        raise SettingError("sweep_high", high, f"it must be above {low:g}, where the sweep starts")
     return SearchPlan(
         collection=settings.collection,
         pooling=collection.pooling,
@@ -787,7 +799,7 @@ def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> 
     found = sorted({kinds[video_key(url)] for url in urls})
     if len(found) > 1:
         raise RunFolderError(
-            f"the fingerprints in {run.shown(run.ledger_path)} were made by different settings "
+            f"the fingerprints in {run.shown(run.ledger_path)} were made with different settings "
             f"({'; '.join(found)}) and cannot be compared: {FINGERPRINT_REMEDY}"
         )
     return found[0] if found else ""
@@ -863,37 +875,37 @@ def list_doubtful(
     """The pairs that a person should look at, as in review.csv, the most uncertain first. Pairs that were `decided`
     are left out."""
     pairs = find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
-    urls = listed.urls
-    rows = [
-        {"first_url": urls[first], "second_url": urls[second]}
-        | describe_evidence(weighed, kept=first, copy=second, rules=plan.rules)
-        for first, second in pairs
-    ]
+    rows = _describe_pairs(pairs, urls=listed.urls, weighed=weighed, plan=plan)
     names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_similarity")]
     return pd.DataFrame(rows, columns=names, dtype=object)
 
 
+def _describe_pairs(
+    pairs: Iterable[tuple[int, int]], *, urls: Sequence[str], weighed: Weighed, plan: SearchPlan
+) -> list[dict[str, object]]:
+    return [
+        {"first_url": urls[first], "second_url": urls[second]}
+        | describe_evidence(weighed, kept=first, copy=second, rules=plan.rules)
+        for first, second in pairs
+    ]
+
+
 def list_questions(
+    listed: ExtractedList,
     *,
     groups: Sequence[Group],
     weighed: Weighed,
     plan: SearchPlan,
     decided: AbstractSet[tuple[int, int]] = frozenset(),
-) -> tuple[list[Pair], list[dict[str, str]]]:
-    """Pairs for a person to decide about, the doubtful ones first and then those nearest to the threshold, each with
-    what speaks for it in words. Pairs that were `decided` are left out."""
-    known = {(pair.first, pair.second): pair for pair in weighed.pairs if (pair.first, pair.second) not in decided}
-    doubtful = [
-        known.get(rows) or Pair(first=rows[0], second=rows[1], similarity=0.0)
-        for rows in find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
-    ]
-    above, below = borderline_pairs(list(known.values()), threshold=plan.threshold, count=MOST_QUESTIONS)
+) -> list[dict[str, object]]:
+    """Pairs for a person to decide about, as rows of review.csv: the doubtful ones first and then those nearest to the
+    threshold. Pairs that were `decided` are left out."""
+    doubtful = find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
+    open_pairs = [pair for pair in weighed.pairs if (pair.first, pair.second) not in decided]
+    above, below = borderline_pairs(open_pairs, threshold=plan.threshold, count=MOST_QUESTIONS)
     near = sorted([*above, *below], key=lambda pair: (abs(pair.similarity - plan.threshold), pair))
-    asked = list(dict.fromkeys([*doubtful, *near]))[: max(MOST_QUESTIONS, len(doubtful))]
-    described = (describe_evidence(weighed, kept=pair.first, copy=pair.second, rules=plan.rules) for pair in asked)
-    return asked, [
-        {name.replace("_", " "): str(value) for name, value in row.items() if value is not None} for row in described
-    ]
+    asked = list(dict.fromkeys([*doubtful, *((pair.first, pair.second) for pair in near)]))
+    return _describe_pairs(asked[: max(MOST_QUESTIONS, len(doubtful))], urls=listed.urls, weighed=weighed, plan=plan)
 
 
 def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> dict[str, Path]:
@@ -915,7 +927,7 @@ def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
                 raise SettingError(
                     parameter or name,
                     str(path),
-                    f"this file is already that of {what}; name another one, or rename the list",
+                    f"this file is already used for {what}; name another one, or rename the list",
                 )
         taken.append((path, f"{name}.csv"))
         found[name] = path
@@ -969,7 +981,7 @@ def write_summary(
     if rows["input"] != sum(count for name, count in rows.items() if name != "input"):
         raise AccountingError(
             f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
-            "over one list"
+            "on one list"
         )
     summary = {
         "version": __version__,

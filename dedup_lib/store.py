@@ -108,15 +108,16 @@ class StoreAddress:
         try:
             named = {**dotenv_values(env_path), **os.environ}
         except UnicodeDecodeError:
-            raise StoreError(f"{env_path} is not UTF-8: save it as plain text in UTF-8") from None
+            raise StoreError(f"{env_path} is not valid UTF-8: save it as plain text in UTF-8") from None
         uri = (named.get("MILVUS_URI") or "").strip()
         if not uri:
             return None
         # The URI may hold a password: the error does not repeat it.
         if not _is_server_address(uri):
             raise StoreError(
-                "MILVUS_URI must be the http(s) address of a Milvus server or of Zilliz Cloud; leave it empty for a "
-                "Milvus Lite file in the run folder"
+                "MILVUS_URI is not the http:// or https:// address of a Milvus server or of Zilliz Cloud (it is not "
+                "shown, for it may hold a password): correct it, or leave it empty for a Milvus Lite file in the run "
+                "folder"
             )
         return cls(uri=uri, token=(named.get("MILVUS_TOKEN") or "").strip())
 
@@ -131,7 +132,8 @@ class StoreAddress:
             server = cls.find_server(Path.cwd())
             if server is None:
                 raise StoreError(
-                    "server is the store that MILVUS_URI names, in .env or the environment, and it is empty"
+                    "server means the store that MILVUS_URI names, and MILVUS_URI is empty: set it in .env or in the "
+                    "environment"
                 )
             return server
         if text.endswith(".db"):
@@ -140,7 +142,8 @@ class StoreAddress:
             if folder.is_dir():
                 return cls(uri=str(RunFolder(folder).lite_path))
         raise StoreError(
-            f"{text!r} is no store: name a run in outputs/, the path of a Milvus Lite file (….db), or server"
+            f"{text!r} is not a store: give the name of a run in outputs/, the path of a Milvus Lite file (….db), or "
+            "server"
         )
 
     @property
@@ -238,8 +241,8 @@ class Store:
         same, and they are lost."""
         if self._identify() != self._opened:
             raise StoreError(
-                f"{self.address} was removed or replaced while it was open: put it back, or start again without it, "
-                "and the videos whose vectors it held are read again"
+                f"{self.address} was removed or replaced while it was open: put it back, or start again without it; "
+                "the videos whose vectors it held are then read again"
             )
 
     @contextlib.contextmanager
@@ -301,7 +304,7 @@ class Store:
         if not self.has_collection(name):
             raise StoreError(
                 f"there is no collection {name!r} in {self.address}: fill it first (03_extract with mode: direct, or "
-                "05_upload), or set collection"
+                "05_upload), or set collection to one that exists"
             )
         with self._explained(f"open {name}"):
             return Collection(self, self._facts(name))
@@ -323,7 +326,7 @@ class Store:
             recipe=recipe,
             dimension=dimension,
             whose="this run",
-            remedy="choose another collection, or set overwrite: true to start this one anew",
+            remedy="set collection to another name, or set overwrite: true to empty this one and fill it again",
         )
         return collection
 
@@ -331,7 +334,7 @@ class Store:
         """Give a collection another name. Raises StoreError when there is none, or the new name is taken or no good."""
         if not self.has_collection(name):
             raise StoreError(
-                f"there is no collection {name!r} in {self.address} to rename: `collections list` names those there are"
+                f"there is no collection {name!r} in {self.address} to rename: `collections list` shows what there is"
             )
         self._check_new_name(new_name)
         with self._explained(f"rename {name}"):
@@ -341,17 +344,19 @@ class Store:
         """Delete a collection with all its rows. Raises StoreError when there is none."""
         if not self.has_collection(name):
             raise StoreError(
-                f"there is no collection {name!r} in {self.address} to drop: `collections list` names those there are"
+                f"there is no collection {name!r} in {self.address} to drop: `collections list` shows what there is"
             )
         with self._explained(f"drop {name}"):
             self._client.drop_collection(name, timeout=_TIMEOUT_S)
 
     def _check_new_name(self, name: str) -> None:
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
-            raise StoreError(f"collection = {name!r} cannot be used: letters, digits and _ only, no digit first")
+            raise StoreError(
+                f"collection = {name!r} cannot be used: use letters, digits and _ only, and no digit first"
+            )
         if self.has_collection(name):
             raise StoreError(
-                f"the collection {name!r} exists already in {self.address}: drop it first or choose another name"
+                f"the collection {name!r} already exists in {self.address}: drop it first, or choose another name"
             )
 
     def _add_index(self, name: str) -> None:
@@ -406,7 +411,7 @@ class Store:
             if time.monotonic() > deadline:
                 raise StoreError(
                     f"{self.address} has not loaded the collection {name!r} within {_LOAD_TIMEOUT_S / 60:.0f} minutes: "
-                    "see whether it has memory enough, and start again"
+                    "check that the server has enough memory, then start again"
                 )
             time.sleep(_LOAD_POLL_S)
 
@@ -461,8 +466,8 @@ class Collection:
         """Recipe of the stored vectors. Raises StoreError for a collection that carries none."""
         if self.facts.recipe is None:
             raise StoreError(
-                f"the collection {self.facts.name!r} does not say how its vectors were made, so nothing can be "
-                "compared with them: set collection to one that 03_extract or 05_upload filled"
+                f"the collection {self.facts.name!r} does not say how its vectors were made, so they cannot be "
+                "compared: set collection to one that 03_extract or 05_upload filled"
             )
         return self.facts.recipe
 
@@ -491,7 +496,8 @@ class Collection:
         if (held.recipe, held.pooling, held.dimension) != (recipe, pooling, dimension):
             label = f"{whose}:".ljust(10)
             raise StoreError(
-                f"the collection {held.name!r} holds other vectors than {whose}, and they cannot be mixed.\n"
+                f"the collection {held.name!r} holds vectors made with other settings than those of {whose}, and the "
+                "two cannot be mixed.\n"
                 f"it holds:  {held.pooling}, {held.dimension} dimensions, "
                 f"{held.recipe.to_json() if held.recipe else '?'}\n"
                 f"{label} {pooling}, {dimension} dimensions, {recipe.to_json()}\n"
@@ -551,7 +557,7 @@ class Collection:
         self._check_vectors(video.vectors, video.url)
         if self.holds_frames and max(video.positions) >= self.recipe.num_frames:
             raise StoreError(
-                f"{video.url} has a frame {max(video.positions)}, but this recipe takes "
+                f"{video.url} has a frame number {max(video.positions)}, but these settings take "
                 f"{self.recipe.num_frames} frames, counted from 0"
             )
         for position, vector in zip(video.positions, video.vectors, strict=True):
@@ -607,8 +613,8 @@ class Collection:
                     yield _as_stored(found)
         if read != expected:
             raise StoreError(
-                f"{read:,} rows of the collection {self.facts.name!r} were read where {self._store.address} counts "
-                f"{expected:,}: another process writes to it. Wait until that is done and start again"
+                f"{read:,} rows of the collection {self.facts.name!r} were read, but {self._store.address} counts "
+                f"{expected:,}: another process is writing to it. Wait until that is done, then start again"
             )
 
     def get_rows(self, keys: Sequence[str]) -> StoredRows:
@@ -714,11 +720,11 @@ class Collection:
             if held["state"] == "Finished":
                 return
             if held["state"] == "Failed":
-                raise ValueError("the store gave the index up; its log says why")
+                raise ValueError("the store gave up building the index; its log says why")
             if held["indexed_rows"] != done:
                 done, moved_s = held["indexed_rows"], time.monotonic()
             if time.monotonic() - moved_s > _INDEX_STALL_S:
-                raise ValueError(f"the index has stood at {done:,} rows for {_INDEX_STALL_S:.0f} s")
+                raise ValueError(f"the index has been stuck at {done:,} rows for {_INDEX_STALL_S:.0f} s")
             time.sleep(_INDEX_POLL_S)
 
     def search(self, vectors: Vectors, limit: int, *, params: Mapping[str, int] = _ALL_LISTS) -> list[list[Hit]]:
@@ -729,7 +735,7 @@ class Collection:
         """
         if not 1 <= limit <= LARGEST_TOP_K:
             raise StoreError(
-                f"{limit:,} neighbours of a vector cannot be asked for: Milvus gives 1 to {LARGEST_TOP_K:,}"
+                f"{limit:,} neighbours per vector cannot be asked for: Milvus gives from 1 to {LARGEST_TOP_K:,}"
             )
         step = max(1, min(READ_ROWS, _HITS_A_CALL // limit))
         found: list[list[Hit]] = []
@@ -824,33 +830,34 @@ def _explain(address: StoreAddress, action: str, error: Exception) -> str:
     text = " ".join(f"{type(cause).__name__}: {cause}" for cause in causes)
     if address.is_local and "DataDirLockedError" in text:
         return (
-            f"cannot open {address.uri}: another notebook or run has it open: shut that kernel down or let the run end "
-            "(one process a Milvus Lite file), or name a server by MILVUS_URI"
+            f"cannot open {address.uri}: another notebook or run has it open, and a Milvus Lite file takes one process "
+            "at a time. Shut that kernel down, wait for that run to end, or name a server by MILVUS_URI"
         )
     if address.is_local and Path(address.uri).is_file():
         return (
-            f"cannot open {address.uri}: it is a single file, as older versions of Milvus Lite wrote, and this one "
-            "keeps a folder. Move it away and run 03_extract or 05_upload again"
+            f"cannot open {address.uri}: it is a single file of an older Milvus Lite, and this version keeps a folder. "
+            "Move it away and run 03_extract or 05_upload again"
         )
     for refusal in (errno.ENOSPC, errno.EROFS, errno.EACCES):
         if address.is_local and os.strerror(refusal) in text:
-            remedy = "Make room or make it writable, and start again: what is done stays done"
+            remedy = "Free space or make it writable, then start again: finished work is kept"
             return f"cannot {action}: {address} cannot be written ({os.strerror(refusal)}). {remedy}"
     if address.is_local and os.strerror(errno.EEXIST) in text:
         return (
-            f"cannot {action}: {address} is damaged, a collection in it is only half there. Move it away and start "
-            "again: the videos whose vectors it held are read again"
+            f"cannot {action}: {address} is damaged, for a collection in it is incomplete. Move it away and start "
+            "again; the videos whose vectors it held are then read again"
         )
     if "UNAUTHENTICATED" in text or "auth check failure" in text:
-        return f"cannot {action}: {address} refuses the token; check MILVUS_TOKEN"
+        return f"cannot {action}: {address} refuses the token. Check MILVUS_TOKEN"
     if "PERMISSION_DENIED" in text or "permission deny" in text or "PrivilegeType" in text:
         return (
-            f"cannot {action}: {address} does not let this user do that; check MILVUS_TOKEN, or have the right granted"
+            f"cannot {action}: {address} does not allow this user to do that. Check MILVUS_TOKEN, or have the right "
+            "granted"
         )
     if not address.is_local and any(sign in text for sign in _SIGNS_OF_ABSENCE):
         return (
-            f"cannot {action}: {address} does not answer; check MILVUS_URI, and that the server runs and can be "
-            "reached, and start again: what is done stays done"
+            f"cannot {action}: {address} does not answer. Check MILVUS_URI, and that the server is running and can be "
+            "reached from here, then start again: finished work is kept"
         )
     if address.is_local and action == "connect":
         return f"cannot open {address.uri}: {causes[-1]}"

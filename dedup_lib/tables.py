@@ -93,14 +93,14 @@ def _parse_list(text: str) -> pd.DataFrame:
     records = _records(text, delimiter)
     first_line, first = next(records, (1, []))
     if not first:
-        raise ListError("is empty: give a CSV with one video URL a line")
+        raise ListError("is empty: give a CSV with one video URL per line")
     header = None if any(map(_is_link, first)) else first
     if header is None:
         records = chain([(first_line, first)], records)
     width = len(header) if header else _common_width(_sample(text, delimiter)[0])
     rows = list(_fill(records, width))
     if not rows:
-        raise ListError("holds a header and no rows: give a CSV with one video URL a line below its header")
+        raise ListError("holds a header but no rows: give a CSV with one video URL per line below its header")
     frame = pd.DataFrame(rows, columns=_column_names(header or [""] * width), dtype="str")
     links = [] if header else _link_columns(frame)
     return frame.rename(columns={links[0]: "url"}) if len(links) == 1 else frame
@@ -109,13 +109,13 @@ def _parse_list(text: str) -> pd.DataFrame:
 def _read_bytes(path: Path) -> bytes:
     try:
         if path.is_dir():
-            raise ListError("is a folder: name the CSV in it")
+            raise ListError("is a folder, not a file: name the CSV inside it")
         data = path.read_bytes()
         return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except FileNotFoundError as error:
         raise ListError("does not exist: check the path of the list") from error
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ListError(f"is a damaged gzip file ({error}): pack or copy it again") from error
+        raise ListError(f"is a damaged gzip file ({error}): compress or copy it again") from error
     except OSError as error:
         raise ListError(f"cannot be read ({error.strerror or error}): check its permissions") from error
 
@@ -129,13 +129,13 @@ def _decode(data: bytes) -> str:
         line = _line_of(data[: error.start].decode(encoding, "replace"))
         family = "UTF-16" if encoding.startswith("utf-16") else "UTF-8"
         raise ListError(
-            f"is not valid {family}: line {line} holds the byte 0x{data[error.start]:02X}; "
+            f"is not valid {family} (byte 0x{data[error.start]:02X} on line {line}): "
             "save the list as UTF-8 (in Excel: CSV UTF-8)"
         ) from error
     text = text.removeprefix("\ufeff")
     if "\0" in text:
         line = _line_of(text[: text.index("\0")])
-        raise ListError(f"is no text file: line {line} holds a NUL character; save the list as CSV in UTF-8")
+        raise ListError(f"is not a text file (NUL character on line {line}): save the list as a CSV in UTF-8")
     return text
 
 
@@ -232,8 +232,8 @@ def _records(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
         is_open = "unexpected end" in str(error)
         cause = "opens a quote that is never closed" if is_open else "has text after a closing quote"
         raise ListError(
-            f"cannot be split into cells: the record that starts on line {line} {cause}; "
-            'close the quote, and write a quote inside a quoted cell twice ("")'
+            f"cannot be split into cells: the row that starts on line {line} {cause}. "
+            'Close the quote, and double every quote inside a quoted cell ("")'
         ) from error
 
 
@@ -242,8 +242,8 @@ def _fill(records: Iterable[tuple[int, list[str]]], width: int) -> Iterator[list
     for line, cells in records:
         if len(cells) > width:
             raise ListError(
-                f"cannot be read as a table: line {line} has {len(cells)} columns, the list has {width}; "
-                "put quotes around a cell that holds the delimiter"
+                f"cannot be read as a table: line {line} has {len(cells)} cells, and the list has {width} columns. "
+                "Put quotes around cells that contain the delimiter"
             )
         yield cells + [""] * (width - len(cells))
 
@@ -305,7 +305,7 @@ def find_url_column(frame: pd.DataFrame, *, url_column: str = "") -> str:
         alike = [name for name in names if name.strip().casefold() == url_column.strip().casefold()]
         if len(alike) == 1:
             return alike[0]
-        raise ListError(f"url_column = {url_column!r} is no column of the list: set it to one of {listed}")
+        raise ListError(f"url_column = {url_column!r} is not a column of the list: set it to one of {listed}")
     exact = [name for name in names if name.strip().casefold() == "url"]
     candidates = exact or [name for name in names if not URL_WORDS.isdisjoint(_words(name))]
     if len(candidates) != 1 and not exact:
@@ -314,8 +314,10 @@ def find_url_column(frame: pd.DataFrame, *, url_column: str = "") -> str:
         return candidates[0]
     if candidates:
         several = ", ".join(map(repr, candidates))
-        raise ListError(f"several columns may hold the URLs ({several}): set url_column to the right one")
-    raise ListError(f"no column holds URLs, neither by name nor by content: set url_column to one of {listed}")
+        raise ListError(f"several columns could hold the URLs ({several}): set url_column to the right one")
+    raise ListError(
+        f"no column looks like URLs, neither by its name nor by its content: set url_column to one of {listed}"
+    )
 
 
 def _words(name: str) -> set[str]:
@@ -354,7 +356,7 @@ def load_table(path: Path) -> pd.DataFrame:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", encoding_errors="replace")
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else "") or error
-        raise ListError(f"{path} cannot be read ({reason}): run 06_search_and_clean again, which writes it") from error
+        raise ListError(f"{path} cannot be read ({reason}): run 06_search_and_clean again to rewrite it") from error
     return rows.map(bare_cell).rename(columns=bare_cell)
 
 
@@ -444,13 +446,22 @@ def split_text_copies(
     return frame[is_first.to_numpy()].reset_index(drop=True), report
 
 
+MOST_SHOWN_CHARACTERS = 200
+"""Of one cell in a notebook."""
+
+
 class ShownTable(pd.DataFrame):
-    """A table that a notebook shows so that a keyboard can scroll it, and that is named for those who do not see it."""
+    """A table that a notebook shows so that a keyboard can scroll it, and that is named for those who do not see it.
+    Cells begin at the left, as URLs are read, where notebooks would set them to the right, and are cut off late, for
+    the names of files stand at the end of URLs."""
 
     def _repr_html_(self) -> str | None:
-        table = super()._repr_html_()  # type: ignore[misc]  # the stubs of pandas lack it
+        with pd.option_context("display.max_colwidth", MOST_SHOWN_CHARACTERS):
+            table = super()._repr_html_()  # type: ignore[misc]  # the stubs of pandas lack it
         if table is None:
             return None
+        for cell in ("th", "td"):
+            table = table.replace(f"<{cell}>", f'<{cell} style="text-align: left">')
         rows = f"{len(self):,} {'row' if len(self) == 1 else 'rows'}"
         name = escape(f"Table of {', '.join(map(str, self.columns))}: {rows}")
         frame = f'class="scroll" role="region" aria-label="{name}" tabindex="0" style="overflow-x: auto"'

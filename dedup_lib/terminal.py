@@ -134,7 +134,7 @@ def describe_extraction(extraction: ExtractionProgress) -> str:
     share = extraction.done / extraction.total if extraction.total else 1.0
     parts = [f"{extraction.done:,} of {extraction.total:,} ({share:.0%})"]
     if extraction.done_before:
-        parts.append(f"{extraction.done_before:,} of them before")
+        parts.append(f"{extraction.done_before:,} done before")
     if extraction.statuses:
         parts.append(describe_rate(extraction.videos_per_s))
     if extraction.eta_s is not None:
@@ -156,7 +156,7 @@ def describe_progress(progress: RunProgress) -> str:
 
 def describe_next_step(progress: RunProgress) -> str:
     """What a person may do next; empty where nothing is left to do. It is not to be folded, for it is copied."""
-    label = "start it with" if progress.state == State.NEVER_STARTED else "go on with"
+    label = "to start" if progress.state == State.NEVER_STARTED else "to continue"
     return f"{label}: {show_line(progress.go_on)}" if progress.go_on else ""
 
 
@@ -167,7 +167,7 @@ def draw_progress(progress: RunProgress) -> RenderableType:
         parts += [Text(), Text("extraction", style="bold"), _draw_extraction(progress.extraction)]
     if progress.statuses:
         parts += [Text(), Text("all URLs so far", style="bold"), _draw_statuses(progress)]
-    for title, found in (("hosts of URLs without frames", progress.hosts), ("their reasons", progress.reasons)):
+    for title, found in (("hosts of URLs without frames", progress.hosts), ("reasons", progress.reasons)):
         if found:
             parts += [Text(), Text(title, style="bold"), _draw_frequent(found)]
     if progress.report:
@@ -189,9 +189,10 @@ def _draw_head(progress: RunProgress) -> Text:
         if progress.state in (State.RUNNING, State.STOPPED, State.FAILED):
             head.append(f" {preposition} {describe_duration(progress.elapsed_s)}, at {show_line(holder.now)}")
         if progress.state == State.RUNNING:
-            head.append(f" (process {holder.pid} on {show_line(holder.host)})")
+            head.append(f" ({show_line(holder.process)})")
         if progress.state == State.FAILED:
-            head.append(f"\n{show_line(holder.failure)}", style="red")
+            for line in holder.failure.splitlines():
+                head.append(f"\n{show_line(line)}", style="red")
     return head
 
 
@@ -243,27 +244,26 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
     shared = f"{comparison.in_both:,} URLs are in both runs"
     names = (show_line(comparison.before), show_line(comparison.after))
     if comparison.only_before or comparison.only_after:
-        shared += (
-            f"; not compared: {comparison.only_before:,} of {names[0]} alone, {comparison.only_after:,} of {names[1]}"
-        )
+        shared += f"; only in {names[0]}, not compared: {comparison.only_before:,}"
+        shared += f"; only in {names[1]}, not compared: {comparison.only_after:,}"
     parts.append(_fold(shared))
     for title, changes in (
         ("rows of each output", comparison.rows),
         ("settings that differ", comparison.settings),
-        ("another output or status", comparison.fates),
+        ("URLs with another output or status", comparison.fates),
     ):
         if changes:
             rows = [(change.what, _show_value(change.before), _show_value(change.after)) for change in changes]
             parts += _draw_changes(f"{title}", ("", *names), rows, count=len(rows))
     for title, pairs, count, heads in (
-        ("joined now and not before", comparison.joined_after.pairs, comparison.joined_after.count, ("video", "video")),
+        ("newly joined pairs", comparison.joined_after.pairs, comparison.joined_after.count, ("video", "video")),
         (
-            "joined before, parted now",
+            "pairs no longer joined",
             comparison.joined_before.pairs,
             comparison.joined_before.count,
             ("video", "video"),
         ),
-        ("another one is kept", comparison.keepers, len(comparison.keepers), ("before", "now")),
+        ("another video kept", comparison.keepers, len(comparison.keepers), ("before", "now")),
     ):
         if pairs:
             parts += _draw_changes(f"{title}: {count:,}", heads, pairs, count=count)
@@ -271,6 +271,8 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
 
 
 def _show_value(value: object) -> str:
+    if value is None:
+        return "not set"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
@@ -283,6 +285,6 @@ def _draw_changes(
     for row in rows[:MOST_COMPARED]:
         table.add_row(*(Text(show_line(cell)) for cell in row))
     more = (
-        [Text(f"and {count - MOST_COMPARED:,} more: --json names them", style="dim")] if count > MOST_COMPARED else []
+        [Text(f"and {count - MOST_COMPARED:,} more, which --json lists", style="dim")] if count > MOST_COMPARED else []
     )
     return [Text(), Text(title, style="bold"), table, *more]

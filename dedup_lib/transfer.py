@@ -40,10 +40,10 @@ def copy_between(
     """
     new_name = new_name or collection
     if source.is_local and not Path(source.uri).exists():
-        raise StoreError(f"there is no store at {source.uri}: name a run in which 03_extract has worked")
+        raise StoreError(f"there is no store at {source.uri}: name a run in which 03_extract has read videos")
     if (source, collection) == (target, new_name):
         raise StoreError(
-            f"{collection!r} cannot be copied onto itself: name another store, or another name for the copy"
+            f"{collection!r} cannot be copied onto itself: choose another store, or another name for the copy (--as)"
         )
     with ExitStack() as stores:
         from_store = stores.enter_context(Store(source))
@@ -74,7 +74,7 @@ def copy_collection(
         recipe=source.recipe,
         dimension=source.facts.dimension,
         whose="the source",
-        remedy="copy it under another name",
+        remedy="copy it under another name (--as)",
     )
     total = 2 * source.count()
     looked = written = 0
@@ -89,8 +89,9 @@ def copy_collection(
         held = target.get_rows(rows.keys)
         if other := _find_other(rows, held):
             raise StoreError(
-                f"{len(other):,} rows of {target.facts.name!r} are not as they are in {source.facts.name!r}, such as "
-                f"that of {rows.urls[other[0]]}: another process writes to one of the two. Copy again when it is done"
+                f"{len(other):,} rows of {target.facts.name!r} differ from those of {source.facts.name!r}, such as "
+                f"that of {rows.urls[other[0]]}: another process is writing to one of the two. Copy again when it is "
+                "done"
             )
         compared += len(rows)
         progress(looked + compared, total)

@@ -205,15 +205,15 @@ def _split(url: str) -> _Parts:
     if match is None:
         scheme = _SCHEME.match(url)
         if scheme is None:
-            raise ValueError("the URL has no scheme: it should start with https:// or http://")
+            raise ValueError("the URL does not start with https:// or http://")
         if scheme[1].lower() not in _DEFAULT_PORTS:
-            raise ValueError(f"the scheme {scheme[1]!r} is not supported: only http and https are")
+            raise ValueError(f"the scheme {scheme[1]!r} is not supported, only http and https are")
         raise ValueError("the URL names no host")
     scheme_name, authority, path, query, fragment = match.groups(default="")
     user, at, place = authority.rpartition("@")
     host_port = _HOST_PORT.fullmatch(place)
     if host_port is None:
-        raise ValueError("what stands in front of the path cannot be a host")
+        raise ValueError("what comes before the path cannot be a host name")
     host, port = host_port.groups(default="")
     if not host:
         raise ValueError("the URL names no host")

@@ -216,7 +216,7 @@ SHORTEST_MIXED_S = 2 * FOREIGN_S
 """Mixed with a shorter clip, or of a shorter one, a foreign start makes a file that is no copy of either."""
 
 VARIANTS: dict[str, Variant] = {
-    REFERENCE: Variant(what="the clip itself", options=x264_options(16)),
+    REFERENCE: Variant(what="the video itself", options=x264_options(16)),
     "low_bitrate": Variant(what="H.264 at crf 42", options=x264_options(42)),
     "vp9": Variant(
         what="VP9 in WebM",
@@ -225,7 +225,7 @@ VARIANTS: dict[str, Variant] = {
         options={"deadline": "realtime", "cpu-used": "8", "crf": "40", "b": "0"},
     ),
     "mpeg4": Variant(what="MPEG-4 part 2", codec="mpeg4", options={"b": "300k"}),
-    "size_30": Variant(what="0.3 of the size", edit=each(lambda frame: resize(frame, width=0.3, height=0.3))),
+    "size_30": Variant(what="0.3 times the size", edit=each(lambda frame: resize(frame, width=0.3, height=0.3))),
     "grey": Variant(
         what="grey", edit=each(lambda frame: cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
     ),
@@ -234,23 +234,25 @@ VARIANTS: dict[str, Variant] = {
     "noise": Variant(what="Gaussian noise, 20 of 255", edit=add_noise),
     "letterbox": Variant(what="bars above and below, 1/6 each", edit=each(lambda frame: add_bars(frame, height=1 / 6))),
     "pillarbox": Variant(what="bars left and right, 1/6 each", edit=each(lambda frame: add_bars(frame, width=1 / 6))),
-    "crop_10": Variant(what="a tenth of width and height cut off", edit=each(lambda frame: crop(frame, 0.1))),
-    "crop_20": Variant(what="a fifth of width and height cut off", edit=each(lambda frame: crop(frame, 0.2))),
+    "crop_10": Variant(what="a tenth of the width and height cut off", edit=each(lambda frame: crop(frame, 0.1))),
+    "crop_20": Variant(what="a fifth of the width and height cut off", edit=each(lambda frame: crop(frame, 0.2))),
     "logo": Variant(what="a logo in a corner", edit=each(add_logo)),
     "caption": Variant(what="a caption bar over the lowest seventh", edit=each(add_caption)),
     "stretch": Variant(what="1.3 times as wide", edit=each(lambda frame: resize(frame, width=1.3))),
-    "mirror": Variant(what="left and right exchanged", edit=each(lambda frame: frame[:, ::-1])),
+    "mirror": Variant(what="mirrored left to right", edit=each(lambda frame: frame[:, ::-1])),
     "rotate_5": Variant(what="turned by 5°", edit=each(lambda frame: rotate(frame, 5))),
     "speed_105": Variant(what="1.05 times as fast", edit=speed_up(1.05)),
     "speed_125": Variant(what="1.25 times as fast", edit=speed_up(1.25)),
     "trim_start": Variant(what="the first fifth cut off", edit=cut(0.2, 1.0)),
     "trim_end": Variant(what="the last 30 % cut off", edit=cut(0.0, 0.7)),
     "black_intro": Variant(
-        what="2 s of black in front", edit=put_before(lambda clip, other, time_s: np.zeros_like(clip.frames[0]), 2)
+        what="2 s of black before it", edit=put_before(lambda clip, other, time_s: np.zeros_like(clip.frames[0]), 2)
     ),
-    FOREIGN_INTRO: Variant(what=f"{FOREIGN_S} s of another clip in front", edit=put_before(_foreign, FOREIGN_S)),
+    FOREIGN_INTRO: Variant(what=f"{FOREIGN_S} s of another video before it", edit=put_before(_foreign, FOREIGN_S)),
     "other_rate": Variant(what=f"7.5 frames a second instead of {RATE}", edit=change_rate(7.5)),
-    "in_picture": Variant(what="0.7 of the size, inside another", edit=each(lambda frame: put_in_picture(frame, 0.7))),
+    "in_picture": Variant(
+        what="0.7 times the size, inside another video", edit=each(lambda frame: put_in_picture(frame, 0.7))
+    ),
 }
 
 

@@ -133,14 +133,14 @@ def _refuse_by_content(head: bytes) -> None:
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"heic", b"heix", b"mif1"))
     ):
-        raise VideoTrouble(Status.IMAGE, "the address gives a picture, not a video")
+        raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text[:1024]:
-        raise VideoTrouble(Status.HTML, "the address gives a web page, not a video")
+        raise VideoTrouble(Status.HTML, "the URL gives a web page, not a video")
     if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text):
-        raise VideoTrouble(Status.IMAGE, "the address gives a picture, not a video")
+        raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
     if text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<?xml", b"<mpd", b"<smil")):
-        raise VideoTrouble(Status.NOT_VIDEO, "the address gives a playlist, not a video")
+        raise VideoTrouble(Status.NOT_VIDEO, "the URL gives a playlist, not a video")
 
 
 def _open_container(stream: MediaStream) -> InputContainer:
@@ -164,7 +164,7 @@ def _trouble_of(error: Exception, *, is_media: bool) -> VideoTrouble:
     reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
     if is_media:
         return VideoTrouble(Status.DECODE_ERROR, f"the file is damaged or cut off: {reason}")
-    return VideoTrouble(Status.NOT_VIDEO, "the content is no known video format")
+    return VideoTrouble(Status.NOT_VIDEO, "the content is not in a known video format")
 
 
 class _Taken(NamedTuple):
@@ -290,7 +290,7 @@ class _Grabber:
             stated_s = self._own_duration_s()
             if stated_s and real_s < stated_s * (1 - _END_TOLERANCE_FRACTION):
                 raise VideoTrouble(
-                    Status.DECODE_ERROR, f"the file is cut off: {real_s:.1f} s of {stated_s:.1f} s are there"
+                    Status.DECODE_ERROR, f"the file is cut off: it has {real_s:.1f} s of {stated_s:.1f} s"
                 )
             taken = self._take_at(num_frames, real_s, scan) or []
         return taken
@@ -508,13 +508,11 @@ def _choose_video_stream(container: InputContainer) -> VideoStream:
     # The stub does not say that there is no context where no decoder is.
     streams = [s for s in streams if s.codec_context is not None]
     if not streams:
-        raise VideoTrouble(Status.DECODE_ERROR, "no decoder here knows the codec of the video")
+        raise VideoTrouble(Status.DECODE_ERROR, "there is no decoder for the codec of the video")
     best = max(streams, key=lambda s: s.codec_context.width * s.codec_context.height)
     width_px, height_px = best.codec_context.width, best.codec_context.height
     if width_px * height_px > MAX_PIXELS:
-        raise VideoTrouble(
-            Status.TOO_LARGE, f"a picture of {width_px} × {height_px} px is over the limit of 8192 × 8192"
-        )
+        raise VideoTrouble(Status.TOO_LARGE, f"pictures of {width_px} × {height_px} px are larger than 8192 × 8192 px")
     return best
 
 

@@ -16,12 +16,15 @@ import ipywidgets as widgets
 import numpy as np
 from numpy.typing import NDArray
 
+from dedup_lib.contact_sheet import VERDICT_WORDS, Pictures, draw_pair
 from dedup_lib.decide import Borderline
 from dedup_lib.errors import DedupError
+from dedup_lib.evidence import Verdict
 from dedup_lib.memory import Conclusions, Decision, DecisionFile
 from dedup_lib.plots import COLOURS, PAGE_COLOURS, has_dwarfing_bar
-from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.records import Pair, Recipe, SweepPoint
 from dedup_lib.report import load_picture, render_template
+from dedup_lib.run_folder import RunFolder
 from dedup_lib.sweep import count_between
 
 BORDERLINE_COUNT = 3
@@ -112,10 +115,18 @@ def _videos_of(pair: Pair, *, urls: Sequence[str], thumbnails_dir: Path) -> list
     ]
 
 
-def question_html(pair: Pair, *, urls: Sequence[str], evidence: Mapping[str, str], thumbnails_dir: Path) -> str:
-    """A pair to decide about: the frames of both videos, and what is known of them, by name."""
-    videos = _videos_of(pair, urls=urls, thumbnails_dir=thumbnails_dir)
-    return render_template("question.html", videos=videos, evidence=evidence)
+def question_html(question: Mapping[str, object], *, pictures: Pictures) -> str:
+    """A pair to decide about, a row of review.csv: the frames of both videos, what speaks for the pair in words and
+    pictures at the same moments, what comes of it without an answer, and every measure."""
+    with pictures:
+        first, second = draw_pair(question, pictures)
+    measures = {
+        name.replace("kept", "first").replace("copy", "second").replace("_", " "): str(value)
+        for name, value in question.items()
+        if name not in ("first_url", "second_url", "verdict", "rule") and value is not None
+    }
+    so_far = VERDICT_WORDS[Verdict(second.role)]
+    return render_template("question.html", first=first, second=second, so_far=so_far, measures=measures)
 
 
 class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -171,36 +182,36 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
 class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Pairs of videos, one after the other, for a person to say whether they are the same.
 
-    `pairs` are asked in their order, each with its `evidence`: what is known of it, by name. A pair is left out as
-    long as the file of decisions answers it, itself or by what follows from others. A decision is on the disk before
-    the next pair is shown. A pair that is skipped comes back once, at the end.
+    `questions` are rows of review.csv, asked in their order, with the pictures that the run has of them. A pair is left
+    out as long as the file of decisions answers it, itself or by what follows from others. A decision is on the disk
+    before the next pair is shown. A pair that is skipped comes back once, at the end.
 
-    `same`, `different`, `skip` and `undo` are the buttons, `current` is the pair that is asked, None at the end;
-    `progress`, `question` and `message` say how far the review is, show the pair, and tell what went wrong.
+    `same`, `different`, `skip` and `undo` are the buttons, `current` is the pair of URLs that is asked, None at the
+    end; `progress`, `question` and `message` say how far the review is, show the pair, and tell what went wrong.
     """
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
+        questions: Sequence[Mapping[str, object]],
         *,
-        urls: Sequence[str],
-        evidence: Sequence[Mapping[str, str]],
-        thumbnails_dir: Path,
+        run: RunFolder,
+        recipe: Recipe | None,
         decisions: DecisionFile,
     ) -> None:
-        self._urls = urls
-        self._thumbnails_dir = thumbnails_dir
+        self._pictures = Pictures(run, recipe=recipe)
         self._decisions = decisions
-        self._questions: dict[frozenset[str], tuple[Pair, Mapping[str, str]]] = {}
-        for pair, found in zip(pairs, evidence, strict=True):
-            if urls[pair.first] != urls[pair.second]:
-                self._questions.setdefault(self._key(pair), (pair, found))
+        self._questions: dict[frozenset[str], Mapping[str, object]] = {}
+        for question in questions:
+            pair = frozenset(_urls_of(question))
+            # A URL is not compared with itself.
+            if len(pair) == 2:
+                self._questions.setdefault(pair, question)
         self._waiting = self._list_open()
         self._questions = {key: self._questions[key] for key in self._waiting}
-        self._nothing = "Nothing left to review." if pairs else "There are no pairs to review."
+        self._nothing = "Nothing left to review." if questions else "There are no pairs to review."
         self._skipped: set[frozenset[str]] = set()
         self._decided: list[frozenset[str]] = []
-        self.current: Pair | None = None
+        self.current: tuple[str, str] | None = None
         self.progress, self.question, self.message = widgets.HTML(), widgets.HTML(), widgets.HTML()
         self.same = _button("Same", colour=COLOURS["duplicate"], tooltip="Both show the same video: keep one of them")
         self.different = _button(
@@ -218,9 +229,6 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         )
         super().__init__([self.progress, self.question, buttons, self.message])
 
-    def _key(self, pair: Pair) -> frozenset[str]:
-        return frozenset((self._urls[pair.first], self._urls[pair.second]))
-
     def _list_open(self) -> list[frozenset[str]]:
         """The pairs that nothing answers yet."""
         known = Conclusions(self._decisions.decisions)
@@ -237,10 +245,8 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
             skipped = f" {len(undecided)} skipped." if undecided else ""
             self.question.value = f"<p>{self._nothing}{skipped}</p>"
         else:
-            self.current, evidence = self._questions[asked]
-            self.question.value = question_html(
-                self.current, urls=self._urls, evidence=evidence, thumbnails_dir=self._thumbnails_dir
-            )
+            self.current = _urls_of(self._questions[asked])
+            self.question.value = question_html(self._questions[asked], pictures=self._pictures)
         for button in (self.same, self.different, self.skip):
             button.disabled = self.current is None
         self.undo.disabled = not self._decided
@@ -249,17 +255,17 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         if self.current is None:
             return
         try:
-            self._decisions.decide(self._urls[self.current.first], self._urls[self.current.second], decision)
+            self._decisions.decide(*self.current, decision)
         except DedupError as error:
             self._complain(error)
             return
-        self._decided.append(self._key(self.current))
+        self._decided.append(frozenset(self.current))
         self._ask()
 
     def _skip(self) -> None:
         if self.current is None:
             return
-        key = self._key(self.current)
+        key = frozenset(self.current)
         self._waiting.remove(key)
         if key not in self._skipped:
             self._skipped.add(key)
@@ -280,6 +286,10 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
 
     def _complain(self, error: DedupError) -> None:
         self.message.value = f'<p role="alert">{escape(str(error))}</p>'
+
+
+def _urls_of(question: Mapping[str, object]) -> tuple[str, str]:
+    return str(question["first_url"]), str(question["second_url"])
 
 
 def _button(description: str, *, tooltip: str, colour: str | None = None) -> widgets.Button:

@@ -145,7 +145,9 @@ class WorkerPool(Generic[Task, Result]):
                         self._give(task, self._start())
                         continue
                 elif now_s >= worker.kill_at_s:
-                    result = Died(f"not done within {self._timeout_s:g} s, its process was ended", timed_out=True)
+                    result = Died(
+                        f"not finished within {self._timeout_s:g} s, so its process was ended", timed_out=True
+                    )
                     self._remove(worker)
                 else:
                     continue
@@ -243,7 +245,7 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
         try:
             pipe.send(work(task))
         except Exception as error:
-            pipe.send(Died(f"it fails unexpectedly: {type(error).__name__}: {error}", timed_out=False))
+            pipe.send(Died(f"it failed unexpectedly: {type(error).__name__}: {error}", timed_out=False))
 
 
 def _silence() -> None:
@@ -275,7 +277,7 @@ def _follow_parent() -> None:
 
 def _describe_exit(code: int | None) -> str:
     if code is None:
-        return "the decoder's process answered with garbage"
+        return "the decoder's process sent an unreadable answer"
     if code < 0:
         named = -code in set(signal.Signals)
         return f"the decoder crashed with {signal.Signals(-code).name if named else f'signal {-code}'}"

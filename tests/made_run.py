@@ -41,7 +41,7 @@ TROUBLES = (
     (Status.HTTP_ERROR, "HTTP 404 Not Found", False),
     (Status.TIMEOUT, "nothing came for 60 s", True),
     (Status.UNREACHABLE, "the host does not exist", True),
-    (Status.HTML, "the address gives a web page, not a video", False),
+    (Status.HTML, "the URL gives a web page, not a video", False),
 )
 
 

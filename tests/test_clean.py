@@ -136,7 +136,7 @@ def test_what_each_output_says() -> None:
     timeout, pending = cleaned.failed.to_dict("records")
     assert timeout == {"url": "c", "status": "timeout", "reason": "why c", "retryable": True, "row": "2"}
     assert (pending["url"], pending["status"], pending["retryable"]) == ("e", "pending", True)
-    assert "not extracted yet" in pending["reason"]
+    assert "not read yet" in pending["reason"]
     assert cleaned.count_rows() == {"final": 2, "duplicates": 1, "invalid": 1, "failed": 2}
 
 

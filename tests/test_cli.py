@@ -112,7 +112,10 @@ def test_help_and_errors_load_nothing_heavy() -> None:
         (("collections", "drop", "nosuch", "--yes"), "error: there is no collection 'nosuch'"),
         (("collections", "create", "1a"), "error: collection = '1a' cannot be used"),
         (("collections", "create", "a", "--num-frames", "0"), "error: num_frames = 0 cannot be used"),
-        (("collections", "create", "a", "--model", "m"), "error: model = 'm': the encoder pdq has no model"),
+        (
+            ("collections", "create", "a", "--model", "m"),
+            "error: model = 'm' cannot be used: the encoder pdq has no model",
+        ),
     ],
 )
 def test_an_error_is_one_line_and_code_1(say: Say, arguments: tuple[str, ...], message: str) -> None:
@@ -134,6 +137,7 @@ def test_an_error_is_one_line_and_code_1(say: Say, arguments: tuple[str, ...], m
         ("collections", "create", "a", "--num-frames", "many"),
         ("report",),
         ("demo", "--port", "x"),
+        ("app", "x", "--port", "99999"),
     ],
 )
 def test_a_command_that_makes_no_sense_is_code_2(say: Say, arguments: tuple[str, ...]) -> None:
@@ -188,11 +192,11 @@ def test_copying_a_collection(say: Say, project: Path) -> None:
     for _ in range(2):
         said = say("collections", "copy", "mine", "copy.db", "--collection", "ads", "--as", "clips")
         assert (said.code, said.err) == (0, "")
-        assert "0 rows of ads in Milvus Lite, milvus.db are in Milvus Lite, copy.db as clips" in said.out
+        assert "copied ads in Milvus Lite, milvus.db to clips in Milvus Lite, copy.db: 0 rows" in said.out
     assert (project / "copy.db").is_dir()
     for arguments, message in (
-        (("nosuch", "copy.db"), "error: 'nosuch' is no store: name a run in outputs/"),
-        (("mine", "server"), "error: server is the store that MILVUS_URI names"),
+        (("nosuch", "copy.db"), "error: 'nosuch' is not a store: give the name of a run in outputs/"),
+        (("mine", "server"), "error: server means the store that MILVUS_URI names"),
         (("nosuch.db", "mine"), "error: there is no store at"),
         (("mine", "mine", "--collection", "ads"), "error: 'ads' cannot be copied onto itself"),
         (("mine", "copy.db"), "error: there is no collection 'videos'"),
@@ -207,7 +211,7 @@ def test_copying_a_collection(say: Say, project: Path) -> None:
 def test_a_run_is_named_and_leads_nowhere_else(say: Say, project: Path, command: tuple[str, ...], name: str) -> None:
     said = say(*command, "--run", name)
     assert said.code == 1
-    assert f"error: --run = {name!r} cannot be used: a run is named by letters" in said.err
+    assert f"error: --run = {name!r} cannot be used: the name of a run may not contain / or \\" in said.err
     assert "set run_dir" in said.err
     assert not (project / "outputs").exists()
 
@@ -248,13 +252,23 @@ def test_a_report_of_a_run_without_notebooks(say: Say, project: Path) -> None:
     assert (project / "outputs" / "empty" / "reports" / "index.html").exists()
 
 
+def test_a_run_is_not_compared_with_itself(say: Say, project: Path) -> None:
+    (project / "outputs" / "ads").mkdir(parents=True)
+    said = say("compare", "ads", "outputs/ads")
+    assert (said.code, said.out) == (1, "")
+    assert (
+        said.err
+        == "error: RUN_B = 'outputs/ads' cannot be used: it is the same run as RUN_A; name two different runs\n"
+    )
+
+
 def test_the_status_of_a_run_that_never_started(say: Say, project: Path) -> None:
     (project / "outputs" / "[new] run").mkdir(parents=True)
     for arguments in ((), ("--watch",)):
         said = say("status", "[new] run", *arguments)
         assert (said.code, said.err) == (0, "")
         assert said.out.startswith("outputs/[new] run  never started\n")
-        assert "start it with: python -m dedup_lib run direct --set input_csv=LIST.csv --run '[new] run'" in said.out
+        assert "to start: python -m dedup_lib run direct --set input_csv=LIST.csv --run '[new] run'" in said.out
     told = json.loads(say("status", "outputs/[new] run", "--json").out)
     assert (told["state"], told["extraction"], told["statuses"]) == ("never started", None, {})
     assert list((project / "outputs" / "[new] run").iterdir()) == []
@@ -278,10 +292,10 @@ def test_what_a_run_came_to(project: Path, capsys: pytest.CaptureFixture[str]) -
     assert "9 rows of [bold]ads[/].csv" in shown
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in shown.splitlines() if "│" in line]
     assert cells == [
-        ["final", "5", "outputs/[mine]/FINAL_RESULT.csv"],
-        ["text duplicates", "1", ""],
-        ["duplicates", "1", "/elsewhere/copies.csv"],
-        ["invalid", "1", ""],
-        ["failed", "1", ""],
+        ["videos kept", "5", "outputs/[mine]/FINAL_RESULT.csv"],
+        ["repeated URLs", "1", ""],
+        ["copies of kept videos", "1", "/elsewhere/copies.csv"],
+        ["not videos", "1", ""],
+        ["could not be read", "1", ""],
     ]
     assert "report: outputs/[mine]/reports/index.html" in shown

@@ -232,7 +232,7 @@ def test_nodes_that_come_and_go_lose_nothing(
     assert [report.outcomes[url].status for url in urls] == [*[Status.OK, Status.HTML] * 20, *[Status.OK] * 3]
     lost = report.outcomes[felling]
     assert (lost.status, lost.retryable) == (Status.TIMEOUT, True)
-    assert lost.reason == "3 nodes of the cluster were lost while they were at it"
+    assert lost.reason == "3 nodes of the cluster were lost while they read it"
     assert load_ledger(tmp_path) == report.outcomes
     with Store(StoreAddress(uri=str(tmp_path / "milvus.db"))) as store:
         collection = store.open_collection("clips")
@@ -298,7 +298,7 @@ def test_without_ray_the_remedy_is_told(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("address", ["", " ", "somewhere", "ray://127.0.0.1:10001", "local", "127.0.0.1:", ":6379"])
 def test_an_address_that_names_no_head_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address)
-    with pytest.raises(ClusterError, match=rf"RAY_ADDRESS.*it is {address.strip()!r}"):
+    with pytest.raises(ClusterError, match=rf"RAY_ADDRESS = {address.strip()!r} cannot be used"):
         run(["http://127.0.0.1:1/a.mp4"], tmp_path, engine="ray")
 
 

@@ -132,13 +132,16 @@ def test_what_changed_is_told_apart() -> None:
         ("g", "timeout", "kept"),
     ]
     assert not found.is_empty
-    assert found.headline == "2 pairs joined, 2 pairs parted, 1 other keepers, 5 URLs with another outcome"
+    assert (
+        found.headline
+        == "2 newly joined pairs, 2 pairs no longer joined, 1 other video kept, 5 URLs with another outcome"
+    )
 
 
 def test_lists_that_share_some_urls() -> None:
     found = compare_runs(outcome({"a": "", "b": ""}), outcome({"b": "", "c": "", "d": ""}))
     assert (found.in_both, found.only_before, found.only_after) == (1, 1, 2)
-    assert found.headline == "Other lists, and the same outcome for what they share"
+    assert found.headline == "Different lists, and the same outcome for the URLs they share"
     with pytest.raises(SettingError, match="none of its 1 URLs is among the 2 of run"):
         compare_runs(outcome({"a": "", "b": ""}), outcome({"c": ""}))
 
@@ -229,9 +232,9 @@ def drawn(comparison: Comparison) -> str:
 
 def test_the_terminal_shows_what_changed_and_nothing_that_it_obeys(runs: tuple[RunFolder, RunFolder]) -> None:
     said = drawn(compare_runs(*map(load_outcome, runs)))
-    assert said.startswith("1 pairs parted, 2 URLs with another outcome\n4 URLs are in both runs\n")
+    assert said.startswith("1 pair no longer joined, 2 URLs with another outcome\n4 URLs are in both runs\n")
     assert "06_search_and_clean: min_agreement  0.3  0.6" in said
-    assert "joined before, parted now: 1\n" in said
+    assert "pairs no longer joined: 1\n" in said
     assert not [hidden for hidden in ("secret", "\x1b", "\u202e") if hidden in said]
 
 
@@ -243,7 +246,7 @@ def test_long_tables_are_cut_in_the_terminal() -> None:
     )
     said = drawn(compare_runs(before, after))
     assert said.count("timeout") == MOST_COMPARED
-    assert "and 30 more: --json names them" in said
+    assert "and 30 more, which --json lists" in said
 
 
 def test_the_page_shows_what_changed(runs: tuple[RunFolder, RunFolder], visit: Visit) -> None:
@@ -251,7 +254,7 @@ def test_the_page_shows_what_changed(runs: tuple[RunFolder, RunFolder], visit: V
     path = write_comparison(compare_runs(*map(load_outcome, runs)), before=before, after=after)
     assert path == after.reports_dir / "compared_with_a.html"
     page = open_page(path)
-    assert "1 pairs parted, 2 URLs with another outcome" in page.text
+    assert "1 pair no longer joined, 2 URLs with another outcome" in page.text
     assert not [hidden for hidden in ("secret", "\x1b", "\u202e") if hidden in path.read_text()]
     visit.page.goto(path.as_uri())
     rows = visit.page.get_by_role("table").nth(2).get_by_role("row")

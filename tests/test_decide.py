@@ -201,7 +201,7 @@ def test_what_differs_from_one_differs_from_its_like() -> None:
 
 
 def test_decisions_that_contradict_each_other_name_the_rows() -> None:
-    with pytest.raises(ListError, match="rows 1 and 3 of the list are called different, and other decisions"):
+    with pytest.raises(ListError, match="rows 1 and 3 of the list were decided to be different, but other decisions"):
         group_copies([], threshold=0.9, same=[(0, 1), (1, 2)], different=[(0, 2)])
 
 

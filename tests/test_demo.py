@@ -532,7 +532,7 @@ TAPE = "“Café au matin (tape transfer)” is a copy of"
             edit(COPIED, lambda rows: [row.pop("verdict") for row in rows]),
             {"verdict on “Up the tower (teaser)”", "verdict on “Far away is near (square)”"},
         ),
-        (edit(FAILED, lambda rows: rows[0].update(status="timeout")), {"why “The lost reel” was taken off"}),
+        (edit(FAILED, lambda rows: rows[0].update(status="timeout")), {"why “The lost reel” was set aside"}),
         (move(INVALID, FAILED, "TVC-1434"), {f"rows of {INVALID}", f"rows of {FAILED}"}),
         (edit("adverts.duplicates.csv", lambda rows: rows.clear()), {"rows of adverts.duplicates.csv"}),
         (edit("featureless_urls.csv", lambda rows: rows.clear()), {"rows of featureless_urls.csv"}),

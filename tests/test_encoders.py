@@ -94,12 +94,12 @@ def test_pdq_cosine_is_the_share_of_equal_bits(first: int, second: int, mix: flo
 
 
 def test_pdq_takes_no_model() -> None:
-    with pytest.raises(EncoderError, match=r"model = 'some/model': the encoder pdq has no model"):
+    with pytest.raises(EncoderError, match=r"model = 'some/model' cannot be used: the encoder pdq has no model"):
         load_encoder("pdq", model="some/model")
 
 
 def test_an_unknown_encoder() -> None:
-    with pytest.raises(EncoderError, match="no encoder 'dino': choose clip or pdq"):
+    with pytest.raises(EncoderError, match="encoder = 'dino' cannot be used: choose clip or pdq"):
         load_encoder("dino")
 
 
@@ -187,10 +187,10 @@ def test_a_picture_like_a_thread_takes_little_memory(clip: Encoder, size: tuple[
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"do_center_crop": False}, "does not shrink pictures"),
-        ({"do_resize": False}, "does not shrink pictures"),
-        ({"size": {"height": 32, "width": 32}}, "does not shrink pictures"),
-        ({"crop_size": {"height": 40, "width": 40}}, "cuts .40, 40. out of a shortest edge of 32 px"),
+        ({"do_center_crop": False}, "does not resize to a shortest edge"),
+        ({"do_resize": False}, "does not resize to a shortest edge"),
+        ({"size": {"height": 32, "width": 32}}, "does not resize to a shortest edge"),
+        ({"crop_size": {"height": 40, "width": 40}}, "crops .40, 40. px out of a shortest edge of 32 px"),
     ],
 )
 def test_an_image_processor_of_another_kind(
@@ -297,7 +297,7 @@ def test_a_folder_without_a_clip_model_is_refused(
     folder = tmp_path / "damaged"
     shutil.copytree(clip_dir, folder)
     damage(folder)
-    with pytest.raises(EncoderError, match=r"damaged (holds|is) no CLIP model") as caught:
+    with pytest.raises(EncoderError, match=r"damaged (holds no|is not a) CLIP model") as caught:
         load_encoder("clip", model=str(folder))
     assert "\n" not in str(caught.value)
 

@@ -251,7 +251,7 @@ FAULTS: dict[str, Fault] = {
         f"a length of {name}": fine(whole(Content_Length=length))
         for name, length in {"words": "many", "a raised two": "\xb2", "5000 digits": "9" * 5000}.items()
     },
-    "two lengths": refused(whole(Content_Length="5, 7"), "makes no sense"),
+    "two lengths": refused(whole(Content_Length="5, 7"), "malformed"),
     "the length of a part too long": fine(part(Content_Length=10**12)),
     "a part shorter than asked for": broken_off(shorter),
     "the length of a part too short": broken_off(part(Content_Length=1000)),
@@ -260,7 +260,7 @@ FAULTS: dict[str, Fault] = {
     "ranges of a large file": fine(part("raw.avi")),
     "ranges ignored": fine(whole()),
     "ranges ignored, a large file": fine(whole("raw.avi")),
-    "ranges ignored later on": refused(second_part(whole("raw.avi")), "HTTP 200 for a part"),
+    "ranges ignored later on": refused(second_part(whole("raw.avi")), "HTTP 200 when asked for a part"),
     **{
         f"a range of {name}": refused(part(Content_Range=value), "Content-Range")
         for name, value in {
@@ -341,7 +341,7 @@ FAULTS: dict[str, Fault] = {
         )
     },
     **{
-        f"a redirect to {location}": refused(redirect(location), "no URL")
+        f"a redirect to {location}": refused(redirect(location), "not a URL")
         for location in ("http://[::1", "http://127.0.0.1:99999/", "http://0x7f.1/")
     },
     # Answers of a server that has no video
@@ -374,8 +374,10 @@ FAULTS: dict[str, Fault] = {
         )
     },
     "a reason without end": refused(always(reply("404 " + "no " * 20_000)), "HTTP 404 no no"),
-    "404 for a later part": refused(second_part(always(reply("404 Not Found"))), "HTTP 404 for a part"),
-    "503 for a later part": refused(second_part(always(reply("503 Busy"))), "HTTP 503 for a part", retryable=True),
+    "404 for a later part": refused(second_part(always(reply("404 Not Found"))), "HTTP 404 when asked for a part"),
+    "503 for a later part": refused(
+        second_part(always(reply("503 Busy"))), "HTTP 503 when asked for a part", retryable=True
+    ),
     # Names of a content do not matter
     **{
         f"a video called {kind}": fine(part(Content_Type=kind))

@@ -237,7 +237,7 @@ def test_no_spelling_of_a_redirect_takes_credentials_elsewhere(spelling: str) ->
 
 def test_a_reason_shows_no_password_even_where_it_is_cut() -> None:
     with FaultServer(always(reply("302 Found", Location=f"http://user:{'secret' * 20}@[x"))) as server:
-        assert trouble_of(server.url()).reason == "redirects to 'http://[x', which is no URL"
+        assert trouble_of(server.url()).reason == "redirects to 'http://[x', which is not a URL"
 
 
 # Answers that are no video
@@ -385,7 +385,7 @@ def test_a_drip_meets_the_deadline_of_the_video() -> None:
 
     with FaultServer(answer) as server:
         found = trouble_of(server.url(), timeout_s=1)
-    assert (found.status, found.reason) == (Status.TIMEOUT, "not done within 1 s") and found.retryable
+    assert (found.status, found.reason) == (Status.TIMEOUT, "not finished within 1 s (timeout_s)") and found.retryable
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -477,7 +477,7 @@ def test_a_redirect_is_no_way_around_the_check_of_addresses(monkeypatch: pytest.
             refused = trouble_of(outer.url(), allow_private=False)
             assert len(outer.requests) == 2
         assert (refused.status, refused.retryable) == (Status.BLOCKED_ADDRESS, False)
-        assert "localhost is 127.0.0.2" in refused.reason and "allow_private_addresses" in refused.reason
+        assert "localhost is at 127.0.0.2" in refused.reason and "allow_private_addresses" in refused.reason
         assert inner.connections == 0
 
 

@@ -71,7 +71,7 @@ def test_a_run_goes_on_when_there_is_room_again(disk: tuple[Path, Remount], tmp_
         full = run()
         assert full.returncode == 1
         assert len(full.stderr.splitlines()) == 1, full.stderr
-        assert "No space left on device" in full.stderr and "Make room" in full.stderr
+        assert "No space left on device" in full.stderr and "Free space" in full.stderr
         before = read_progress(RunFolder(folder / "run"))
         assert before.state == State.FAILED and before.holder is not None and "No space left" in before.holder.failure
         assert before.extraction is not None and 0 < before.extraction.done < 40
@@ -100,7 +100,7 @@ def test_a_store_without_room_keeps_what_it_took(disk: tuple[Path, Remount]) -> 
     with Store(address) as store:
         collection = store.ensure_collection("videos", pooling=Pooling.FIRST, recipe=RECIPE, dimension=256)
         with pytest.raises(
-            StoreError, match=r"Milvus Lite, milvus.db cannot be written \(No space left on device\)\. Make room"
+            StoreError, match=r"Milvus Lite, milvus.db cannot be written \(No space left on device\)\. Free space"
         ):
             for number, url in enumerate(urls):
                 collection.upsert([VideoVectors(url=url, vectors=vectors[number : number + 1], positions=(0,))])
@@ -114,7 +114,7 @@ def test_a_store_without_room_keeps_what_it_took(disk: tuple[Path, Remount]) -> 
 def test_a_file_that_finds_no_room_leaves_the_old_one(disk: tuple[Path, Remount]) -> None:
     folder, _ = disk
     write_text_atomically(folder / "a.json", "old")
-    with pytest.raises(RunFolderError, match=r"cannot write .*a\.json: No space left on device\. Make room"):
+    with pytest.raises(RunFolderError, match=r"cannot write .*a\.json: No space left on device\. Free space"):
         write_text_atomically(folder / "a.json", "new" * 1_000_000)
     assert [path.name for path in folder.iterdir()] == ["a.json"]
     assert (folder / "a.json").read_text() == "old"

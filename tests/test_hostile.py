@@ -213,7 +213,7 @@ def test_a_store_that_is_away_shows_no_secret(tmp_path: Path) -> None:
         "run", "direct", "--set", f"input_csv={listed}", "--set", f"run_dir={tmp_path / 'run'}", **secrets
     )
     assert done.returncode == 1
-    assert f"http://127.0.0.1:{port} does not answer; check MILVUS_URI" in done.stderr
+    assert f"http://127.0.0.1:{port} does not answer. Check MILVUS_URI" in done.stderr
     assert len(done.stderr.splitlines()) == 2, "what failed, and where it can be read"
     files = files_of(tmp_path / "run")
     assert {"03_extract.ipynb", "03_extract.html", "index.html", "01_decode.json"} <= {path.name for path in files}

@@ -275,7 +275,7 @@ def test_only_our_folders_are_jobs(tmp_path: Path) -> None:
 
 def test_no_job_folder_at_all(tmp_path: Path) -> None:
     for use in (find_jobs, find_empty_jobs, lambda path: remove_empty_jobs(path, dry_run=True)):
-        with pytest.raises(RunFolderError, match=r"no job folder .*nosuch: run 03_extract with mode: batch"):
+        with pytest.raises(RunFolderError, match=r"nosuch does not exist: run 03_extract with mode: batch"):
             use(tmp_path / "nosuch")
     (tmp_path / "nosuch").write_text("a file")
     with pytest.raises(RunFolderError):

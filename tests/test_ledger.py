@@ -418,7 +418,7 @@ def test_a_disk_without_room_is_told_and_loses_nothing(path: Path) -> None:
     )
     number, _, said = refused.stderr.partition(" ")
     assert said.startswith(f"the ledger {path} cannot be used"), refused.stderr
-    assert "room" in said and "start again: what is done stays done" in said
+    assert "check that the disk works and has space" in said and "start again: finished work is kept" in said
     assert "move it away" not in said
     assert set(load(path)) == {str(done) for done in range(int(number))}
     record(path, FULL)
@@ -431,7 +431,7 @@ def test_a_ledger_that_is_in_use_is_told(path: Path) -> None:
     database.execute("BEGIN IMMEDIATE")
     with Ledger(path, RECIPE) as ledger:
         ledger._database.execute("PRAGMA busy_timeout = 0")
-        with pytest.raises(RunFolderError, match="end what else has it open"):
+        with pytest.raises(RunFolderError, match="close whatever else has it open"):
             ledger.record([FULL])
     database.close()
 

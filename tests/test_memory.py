@@ -79,9 +79,9 @@ def test_what_spreadsheets_make_of_it_is_read(path: Path) -> None:
         (f"{HEADER}\n{A},{B},smae", 2, "'smae'", "same or different"),
         (f"{HEADER}\n{A},{B}\n", 2, "2 cells", "quotes"),
         (f"{HEADER}\nhttps://h/a,b,{B},same,\n", 2, "5 cells", "quotes"),
-        (f"{HEADER}\n{A},{A},same,\n", 2, repr(A), "not alike"),
-        (f"{HEADER}\n{A},,same,\n", 2, "''", "not alike"),
-        (f'{HEADER}\n{A},{B},same,\n"{A},{B},same,\n', 3, "end of data", "close the quote"),
+        (f"{HEADER}\n{A},{A},same,\n", 2, repr(A), "two different URLs"),
+        (f"{HEADER}\n{A},,same,\n", 2, "''", "two different URLs"),
+        (f'{HEADER}\n{A},{B},same,\n"{A},{B},same,\n', 3, "end of data", "Close the quote"),
     ],
 )
 def test_a_file_that_cannot_be_understood_says_where_and_why(
@@ -99,7 +99,7 @@ def test_a_file_that_cannot_be_understood_says_where_and_why(
 
 def test_a_file_in_another_encoding_says_so(path: Path) -> None:
     path.write_bytes(f"{HEADER}\n{A},https://h/\u00fc,same,\n".encode("latin-1"))
-    with pytest.raises(ListError, match="line 2 holds the byte 0xFC, which is not UTF-8: save"):
+    with pytest.raises(ListError, match=r"is not valid UTF-8 \(byte 0xFC on line 2\): save"):
         load_decisions(path)
 
 
@@ -147,7 +147,7 @@ def test_what_could_not_be_read_back_is_not_written(path: Path, urls: tuple[str,
     file = DecisionFile(path)
     file.decide(A, B, SAME)
     before = path.read_bytes()
-    with pytest.raises(ListError, match="line 3 is about"):
+    with pytest.raises(ListError, match="line 3 names"):
         file.decide(*urls, SAME)
     assert path.read_bytes() == before
     assert file.undo() == {A, B}
@@ -298,7 +298,7 @@ def test_a_video_that_is_not_in_the_list_still_joins_others() -> None:
 
 def test_contradictions_name_the_urls() -> None:
     said = memory((A, B, SAME), (B, C, SAME), (C, D, SAME), (D, A, DIFFERENT))
-    with pytest.raises(ListError, match=f"calls {A} and {D} different, and yet the same by way of {B}, {C}: change"):
+    with pytest.raises(ListError, match=f"calls {A} and {D} different, but also the same by way of {B}, {C}. Change"):
         rows_of_decisions(said, [D, B])
     assert rows_of_decisions(said, [B]) == (set(), set()), "nothing of this list hangs on it"
 

@@ -20,6 +20,7 @@ from dedup_lib.clean import clean_list
 from dedup_lib.overview import write_index
 from dedup_lib.plots import thumbnail_path
 from dedup_lib.records import video_key
+from dedup_lib.run_folder import RunFolder
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(1)>"
 ENDING_TEXT = "</script><!--<script>\u2028\u202e]]>"
@@ -107,7 +108,7 @@ def test_overview_of_a_complete_run(tmp_path: Path) -> None:
     page = open_page(index_path)
     assert "28 rows in, 17 videos kept" in page.text
     assert "2 copies of kept videos" in page.text
-    assert "1 row that is no video" in page.text
+    assert "1 row that is not a video" in page.text
     assert "every row is accounted for" in page.text
     assert "2 copies in 2 groups" in page.text
     assert "Only the" not in page.text
@@ -142,7 +143,7 @@ def test_overview_of_a_run_that_stopped_early(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run", has_summary=False, stages=FLOW[:2])
     (run_dir / "reports" / "03_extract.html").write_text("<!DOCTYPE html>")
     page = open_page(write_index(run_dir))
-    assert "has not reached its end" in page.text
+    assert "is not finished" in page.text
     assert "Finished: 01_decode and 02_dedupe_urls" in page.text
     assert "Stopped in 03_extract" in page.text
     assert "unique rows: 30" in page.text
@@ -155,7 +156,7 @@ def test_overview_of_an_empty_run_folder(tmp_path: Path) -> None:
 
 def test_overview_without_duplicates(tmp_path: Path) -> None:
     page = open_page(write_index(write_run(tmp_path / "run", groups=0, final=17)))
-    assert "No video has a copy in the list" in page.text
+    assert "No video in the list has a copy" in page.text
     assert "26 rows in, 17 videos kept" in page.text
 
 
@@ -164,7 +165,7 @@ def test_every_status_is_explained() -> None:
 
 
 EXPLAINED = [
-    ({"verdict": "duplicate", "rule": "cosine"}, "the vectors of both are near enough"),
+    ({"verdict": "duplicate", "rule": "cosine"}, "only their vectors were compared"),
     (
         {"rule": "pictures agree", "frames_agreeing": "19", "frames_compared": "20", "offset_s": "0.02"},
         "19 of 20 pictures agree at the same moments",
@@ -218,7 +219,7 @@ def test_a_length_as_people_read_it(seconds: float, shown: str) -> None:
 def test_groups_come_largest_first_and_copies_nearest_first(tmp_path: Path) -> None:
     rows = [("b", "a", "0.91", "1"), ("d", "c", "0.92", "2"), ("e", "c", "0.99", "2"), ("f", "c", "", "2")]
     copies = pd.DataFrame(rows, columns=["url", "duplicate_of", "similarity", "group"])
-    pictures = contact_sheet.Pictures(thumbnails_dir=tmp_path, ledger_path=tmp_path / "none", recipe=None)
+    pictures = contact_sheet.Pictures(RunFolder(tmp_path), recipe=None)
     sheets = list(contact_sheet.draw_groups(contact_sheet.rank_groups(copies), pictures, most_copies=2))
     assert [(sheet.number, sheet.size, sheet.hidden) for sheet in sheets] == [(2, 4, 1), (1, 2, 0)]
     assert [(copy.url, copy.shown_similarity) for copy in sheets[0].copies] == [("e", "0.9900"), ("d", "0.9200")]
@@ -323,7 +324,7 @@ def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
         seen.add((shown["duplicates"], fates["vanish"] > 0, fates["appear"] > 0))
     assert len(seen) >= 4, "a slider that changes nothing proves nothing"
     visit.page.get_by_role("button", name="Back to 0.3").click()
-    assert "decided by" in visit.page.locator("#said").inner_text()
+    assert "that the run used" in visit.page.locator("#said").inner_text()
     assert visit.page.locator("#changes article").count() == 0
 
 
@@ -343,7 +344,7 @@ def test_the_slider_moves_by_keys_and_draws_its_line(visit: Visit, made: MadeRun
 def test_tables_sort_and_groups_are_found(visit: Visit, made: MadeRun) -> None:
     open_overview(visit, made.run.path)
     table = visit.page.locator("table.sortable").first
-    heading = table.get_by_role("columnheader", name="videos")
+    heading = table.get_by_role("columnheader", name="URLs")
     column = "table => [...table.tBodies[0].rows].map(row => Number(row.cells[1].textContent))"
     for direction in ("ascending", "descending"):
         heading.get_by_role("button").click()
@@ -385,7 +386,7 @@ def test_colours_can_be_chosen_and_are_kept(visit: Visit, made: MadeRun) -> None
     assert visit.page.evaluate(look) != light
     visit.page.reload()
     assert button.inner_text() == "Colours: dark"
-    for theme in ("dark", "as the system"):
+    for theme in ("dark", "automatic"):
         assert button.inner_text() == f"Colours: {theme}"
         visit.page.emulate_media(media="print", color_scheme="dark")
         assert visit.page.evaluate(look) == "rgb(255, 255, 255)", "paper is white"

@@ -76,7 +76,7 @@ FIGURES = {
 EMPTY_FIGURES = {
     "similarities": (lambda: plots.figure_similarities(np.array([]), np.array([np.nan]), threshold=0.9), "No videos"),
     "sweep": (lambda: plots.figure_sweep([], threshold=0.9), "No thresholds"),
-    "statuses": (lambda: plots.figure_statuses({Status.OK: 0}), "No videos"),
+    "statuses": (lambda: plots.figure_statuses({Status.OK: 0}), "No URLs"),
     "flow": (lambda: plots.figure_flow(dict.fromkeys(ROWS, 0)), "no rows"),
     "throughput": (lambda: plots.figure_throughput(np.array([])), "No video was read"),
     "resources": (lambda: plots.figure_resources(SAMPLES.iloc[:0]), "No samples"),
@@ -84,11 +84,11 @@ EMPTY_FIGURES = {
         lambda: plots.figure_pairs([], urls=[], thumbnails_dir=Path(), threshold=0.9, title="Above"),
         "No such pairs",
     ),
-    "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path()), "No video has a copy"),
+    "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path()), "No video in the list has a copy"),
     "measures": (lambda: plots.figure_measures({}, threshold=0.3), "The cosine alone decides"),
     "measures of nothing": (
         lambda: plots.figure_measures({"a": {"review": []}}, threshold=0.3),
-        "No pair came to any rule (a)",
+        "No pair was judged by any rule (a)",
     ),
     "curves": (lambda: plots.figure_curves({}, thresholds={}), "No settings"),
     "recalls": (lambda: plots.figure_recalls([], words={}, threshold=0.9), "No variants"),
@@ -180,7 +180,7 @@ def test_flow_leads_from_the_rows_in_to_the_rows_kept() -> None:
     assert [step.high for step in losses] == [36, 30, 27, 25]
     assert losses[-1].low == steps[-1].high == 17
     said = texts(plots.figure_flow(ROWS))
-    for words in ("36", "−6", "−3", "−2", "−8", "17", "copy of a kept video"):
+    for words in ("36", "−6", "−3", "−2", "−8", "17", "copies of kept videos"):
         assert words in said
 
 
@@ -251,7 +251,7 @@ def test_copies_that_were_never_compared_come_last_in_their_group(urls: list[str
 
 def test_measures_are_counted_by_rule_and_verdict() -> None:
     said = texts(plots.figure_measures({**MEASURES, "cosine": {"duplicate": []}}, threshold=0.3))
-    assert "No pair came to: cosine." in said
+    assert "No pair was judged by: cosine." in said
     assert "Pictures agree\n" in said and "Pictures agree, points confirm" in said
     assert [said.count(label) for label in ("duplicate: 2", "different: 1", "review: 1", "duplicate: 0")] == [
         1,
@@ -324,11 +324,13 @@ def test_mistakes_have_captions_and_a_limit(urls: list[str], tmp_path: Path) -> 
 
 def test_a_figure_is_told_in_words(urls: list[str], tmp_path: Path) -> None:
     assert plots.describe_figure(plots.figure_flow(ROWS)) == (
-        "Where every row went: rows; rows in the list 36; the same URL again −6; not a video −3; could not be read −2; "
-        "copy of a kept video −8; videos kept 17"
+        "Where every row went: rows; rows in the list 36; repeated URLs −6; not videos −3; could not be read −2; "
+        "copies of kept videos −8; videos kept 17"
     )
     said = plots.describe_figure(FIGURES["similarities"]())
-    assert said.startswith("Each video's nearest other: videos over similarity; threshold 0.9000; below: 1; match: 1.")
+    assert said.startswith(
+        "Each video's nearest neighbour: videos over similarity; threshold 0.9000; below: 1; match: 1."
+    )
     assert "\n" not in said
     groups = [Group(number=1, kept=0, copies=(1,), similarities=(0.9,))]
     said = plots.describe_figure(plots.figure_groups(groups, urls=urls, thumbnails_dir=tmp_path))

@@ -91,7 +91,7 @@ def test_a_run_under_way(run: RunFolder) -> None:
     assert progress.hosts == (Frequent(what="a", urls=1),)
     assert progress.reasons == (Frequent(what="http_error: HTTP 404", urls=1),)
     assert progress.go_on == "" == describe_next_step(progress)
-    assert "running, at 03_extract · 3 of 10 (30%) · 1 of them before" in describe_progress(progress)
+    assert "running, at 03_extract · 3 of 10 (30%) · 1 done before" in describe_progress(progress)
 
 
 def write_record_of_the_run(run: RunFolder, stage: str) -> None:

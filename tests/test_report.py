@@ -92,7 +92,7 @@ def test_page_shows_hostile_text_as_text(rendered: Page) -> None:
 
 def test_page_shows_parameters_with_what_was_set(rendered: Page) -> None:
     said = " ".join(rendered.text.split())
-    assert "Parameters: 1 of 2 set for this run" in said
+    assert "Parameters: 1 of 2 set by this run" in said
     assert "folder of this run" in said
     assert "outputs/demo" not in said, "the injected value takes the place of the default"
     assert "top_k100defaultneighbours" in "".join(said.split())

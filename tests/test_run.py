@@ -67,15 +67,15 @@ def test_a_profile_that_is_not_there(project: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("content", "cause"),
     [
-        (b"a: [1", "is no YAML"),
-        (b"a: 1\n b: 2\n", "is no YAML"),
-        (b"%YAML 9\n---\na: !x 1", "is no YAML"),
-        (b"a: \xff\xfe", "is no YAML"),
-        (b"when: 2024-99-99", "is no YAML"),
-        (b"a: 1\n---\nb: 2\n", "is no YAML"),
-        (b"- a\n- b\n", "one flat list"),
-        (b"just text", "one flat list"),
-        (b"extract:\n  workers: 3\n", "one flat list"),
+        (b"a: [1", "is not valid YAML"),
+        (b"a: 1\n b: 2\n", "is not valid YAML"),
+        (b"%YAML 9\n---\na: !x 1", "is not valid YAML"),
+        (b"a: \xff\xfe", "is not valid YAML"),
+        (b"when: 2024-99-99", "is not valid YAML"),
+        (b"a: 1\n---\nb: 2\n", "is not valid YAML"),
+        (b"- a\n- b\n", "without nesting"),
+        (b"just text", "without nesting"),
+        (b"extract:\n  workers: 3\n", "without nesting"),
     ],
 )
 def test_a_profile_that_cannot_be_read_is_one_line(project: Path, content: bytes, cause: str) -> None:
@@ -149,7 +149,7 @@ def test_every_notebook_gets_its_own_parameters(project: Path) -> None:
 def test_a_name_that_is_nearly_right(project: Path) -> None:
     with pytest.raises(SettingError, match=r"cosine_tresh = 0\.9 .*direct flow.*did you mean cosine_thresh\?"):
         plan(project, {"cosine_tresh": 0.9})
-    with pytest.raises(SettingError, match=r"xyzzy = 1 .*it knows .*workers"):
+    with pytest.raises(SettingError, match=r"xyzzy = 1 .*docs/reference\.md lists them all"):
         plan(project, {"xyzzy": 1})
     assert not (project / "outputs").exists(), "nothing is made for a run that cannot start"
 
@@ -204,7 +204,7 @@ def test_a_run_of_another_name(project: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(project: Path) -> None:
     (project / "file").write_text("")
-    with pytest.raises(RunFolderError, match="choose another run_dir"):
+    with pytest.raises(RunFolderError, match="set another run_dir"):
         plan_run({"run_dir": "file/x"})
 
 

@@ -89,14 +89,14 @@ def test_a_run_folder_is_made_and_everything_lies_in_it(project: Path) -> None:
 def test_a_run_folder_that_cannot_be_made(project: Path) -> None:
     (project / "file").write_text("")
     for run_dir in ("file", "file/x"):
-        with pytest.raises(RunFolderError, match=r"the run folder .* cannot be made .*: choose another run_dir"):
+        with pytest.raises(RunFolderError, match=r"the run folder .* cannot be created .*: set another run_dir"):
             RunFolder(run_dir)
 
 
 def test_a_run_folder_that_no_file_system_knows(project: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"cannot be made .*: choose another run_dir"):
+    with pytest.raises(RunFolderError, match=r"cannot be created .*: set another run_dir"):
         RunFolder("outputs/a\0b")
-    with pytest.raises(RunFolderError, match=r"cannot be made \(File name too long\)"):
+    with pytest.raises(RunFolderError, match=r"cannot be created \(File name too long\)"):
         RunFolder(f"outputs/{'a' * 300}")
 
 

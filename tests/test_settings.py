@@ -239,7 +239,7 @@ def test_a_run_has_a_folder(run_dir: str) -> None:
 
 
 def test_rules_between_parameters() -> None:
-    with pytest.raises(SettingError, match=r"end = 4 .* it must not come before start = 5"):
+    with pytest.raises(SettingError, match=r"end = 4 .* it must not be less than start = 5"):
         make("03_extract", start=5, end=4)
     assert isinstance(make("03_extract", start=5, end=5), ExtractSettings)
     for low, high in ((0.9, 0.9), (0.9, 0.8)):
@@ -247,7 +247,7 @@ def test_rules_between_parameters() -> None:
             make("06_search_and_clean", sweep_low=low, sweep_high=high)
     assert isinstance(make("06_search_and_clean", sweep_low=0.8, sweep_high=0.9), SearchSettings)
     for given in (["nprobe"], ["nprobe:x"], ["n probe:1"], ["nprobe:-1"], ["nlist:128", ":"]):
-        with pytest.raises(SettingError, match=r"search_params = .* is no name:number, such as nlist:128"):
+        with pytest.raises(SettingError, match=r"search_params = .* as name:number, such as nlist:128"):
             make("06_search_and_clean", search_params=given)
     for action in ("create", "drop"):
         with pytest.raises(SettingError, match=f"collection = '' .* {action} needs the name"):
@@ -262,7 +262,7 @@ def test_settings_come_out_of_a_notebooks_globals(stage: str) -> None:
     assert SETTINGS[stage].of(namespace) == make(stage)
     for name in GOOD[stage]:
         rest = {key: value for key, value in namespace.items() if key != name}
-        with pytest.raises(SettingError, match=f"{name} = None .* parameters cell of {stage} must set it"):
+        with pytest.raises(SettingError, match=f"{name} = None .* missing from the parameters cell of {stage}"):
             SETTINGS[stage].of(rest)
 
 
@@ -281,9 +281,9 @@ def test_settings_do_not_change() -> None:
 @pytest.mark.parametrize(
     ("allowed", "words"),
     [
-        (Range(), "any number"),
-        (Range(1), "at least 1"),
-        (Range(high=0.5), "at most 0.5"),
+        (Range(), "of any size"),
+        (Range(1), "of at least 1"),
+        (Range(high=0.5), "of at most 0.5"),
         (Range(-1, 1), "from -1 to 1"),
     ],
 )

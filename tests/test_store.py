@@ -94,7 +94,7 @@ def test_names_that_a_server_refuses_are_refused(store: Store, bad: str) -> None
 
 def test_a_name_is_given_once(store: Store, name: str, make: Make) -> None:
     make(Pooling.FIRST)
-    with pytest.raises(StoreError, match=f"'{name}' exists already"):
+    with pytest.raises(StoreError, match=f"'{name}' already exists"):
         make(Pooling.FIRST)
 
 
@@ -125,7 +125,7 @@ def test_a_collection_may_be_given_another_name(store: Store, name: str, make: M
     assert renamed.search(unit_rows(1), 1)[0][0].video == video_key("a")
     renamed.upsert([video("b")])
     make(Pooling.FIRST)
-    for new, said in ((name, "exists already"), (f"{name}_new", "exists already"), ("a b", "letters, digits")):
+    for new, said in ((name, "already exists"), (f"{name}_new", "already exists"), ("a b", "letters, digits")):
         with pytest.raises(StoreError, match=said):
             store.rename_collection(f"{name}_new", new)
     with pytest.raises(StoreError, match=r"no collection 'nosuch' .* to rename"):
@@ -299,7 +299,7 @@ def test_positions_come_back_in_order(make: Make) -> None:
 
 def test_a_frame_beyond_the_recipe_is_refused(make: Make) -> None:
     collection = make(Pooling.FRAMES)
-    with pytest.raises(StoreError, match="frame 3, but this recipe takes 3 frames"):
+    with pytest.raises(StoreError, match="frame number 3, but these settings take 3 frames"):
         collection.upsert([VideoVectors(url="a", vectors=unit_rows(1), positions=(3,))])
     assert collection.count_stored(["a"]) == {}
 
@@ -350,7 +350,7 @@ def test_rows_that_vanish_while_they_are_read_are_noticed(make: Make) -> None:
     blocks = collection.stream_rows()
     next(blocks)
     collection.upsert([video(last, frames=1)])
-    with pytest.raises(StoreError, match=r"2,998 rows .* counts 3,000: another process writes to it"):
+    with pytest.raises(StoreError, match=r"2,998 rows .* counts 3,000: another process is writing to it"):
         list(blocks)
 
 
@@ -382,7 +382,7 @@ def test_a_collection_that_was_released_is_loaded_again(store: Store, name: str,
 
 @pytest.mark.parametrize("limit", [-1, 0, 16_385])
 def test_more_neighbours_than_milvus_gives(make: Make, limit: int) -> None:
-    with pytest.raises(StoreError, match="Milvus gives 1 to 16,384"):
+    with pytest.raises(StoreError, match="Milvus gives from 1 to 16,384"):
         make(Pooling.FIRST).search(unit_rows(1), limit)
 
 
@@ -494,14 +494,14 @@ def test_a_file_serves_one_process_at_a_time(tmp_path: Path) -> None:
     with Store(StoreAddress(uri=str(path))):
         second = open_elsewhere(path)
     assert second.returncode == 1
-    assert "another notebook or run has it open: shut that kernel down" in second.stderr
+    assert "another notebook or run has it open, and a Milvus Lite file takes one process at a time" in second.stderr
     assert "Traceback" not in second.stderr
     assert open_elsewhere(path).returncode == 0, "the lock goes with the store"
 
 
 def test_what_cannot_be_opened_is_named_with_its_cause(tmp_path: Path) -> None:
     for path, said in (
-        (tmp_path / "file.db", "a single file, as older versions of Milvus Lite wrote"),
+        (tmp_path / "file.db", "a single file of an older Milvus Lite"),
         (tmp_path / "nosuch" / "milvus.db", "not exists"),
         (Path("/proc/milvus.db"), "No such file or directory"),
     ):
@@ -644,7 +644,7 @@ def test_the_env_file_lies_at_the_project_root_and_the_environment_wins(
 
 def test_an_env_file_in_another_encoding(run: RunFolder, tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(f"# größe\nMILVUS_TOKEN={SECRET}\n".encode("utf-16"))
-    with pytest.raises(StoreError, match=r"\.env is not UTF-8") as caught:
+    with pytest.raises(StoreError, match=r"\.env is not valid UTF-8") as caught:
         StoreAddress.find(run)
     assert SECRET not in str(caught.value)
 
@@ -668,7 +668,7 @@ def test_what_is_no_address_is_refused_without_repeating_it(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
     monkeypatch.setenv("MILVUS_URI", uri)
-    with pytest.raises(StoreError, match=r"MILVUS_URI must be the http\(s\) address") as caught:
+    with pytest.raises(StoreError, match=r"MILVUS_URI is not the http:// or https:// address") as caught:
         StoreAddress.find(run)
     assert SECRET not in str(caught.value)
 
@@ -686,7 +686,7 @@ def test_a_server_that_is_away_is_named_and_its_secrets_are_not(capfd: pytest.Ca
         port = taken.getsockname()[1]
     with pytest.raises(StoreError) as caught:
         Store(StoreAddress(uri=f"http://root:{SECRET}@127.0.0.1:{port}", token=f"other:{SECRET}"))
-    assert f"http://127.0.0.1:{port} does not answer; check MILVUS_URI" in str(caught.value)
+    assert f"http://127.0.0.1:{port} does not answer. Check MILVUS_URI" in str(caught.value)
     assert caught.value.__suppress_context__, "what is chained to it may hold the URI"
     said = capfd.readouterr()
     assert SECRET not in str(caught.value) + said.out + said.err
@@ -738,4 +738,4 @@ def test_a_path_in_milvus_uri_is_refused_before_pymilvus_stumbles_over_it(tmp_pa
         check=False,
     )
     assert found.returncode == 1
-    assert found.stderr.startswith("MILVUS_URI must be the http(s) address")
+    assert found.stderr.startswith("MILVUS_URI is not the http:// or https:// address")

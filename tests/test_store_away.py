@@ -70,7 +70,7 @@ def test_a_server_that_hangs_is_not_waited_for_without_end(
         collection = store.ensure_collection("videos", pooling=Pooling.FIRST, recipe=RECIPE, dimension=8)
         os.kill(server.pid, signal.SIGSTOP)
         for go in (lambda: collection.upsert([video]), lambda: collection.load_vectors([video.url]), store.ping):
-            with pytest.raises(StoreError, match=rf"http://127\.0\.0\.1:{port} does not answer; .* start again"):
+            with pytest.raises(StoreError, match=rf"http://127\.0\.0\.1:{port} does not answer\. .* start again"):
                 go()
         os.kill(server.pid, signal.SIGCONT)
         collection.upsert([video])
@@ -135,7 +135,7 @@ def test_a_run_goes_on_when_its_server_is_back(tmp_path: Path, port: int) -> Non
             let_go.touch()
             said += first.communicate(timeout=120)
         assert first.returncode == 1
-        assert f"http://127.0.0.1:{port} does not answer; check MILVUS_URI" in said[1]
+        assert f"http://127.0.0.1:{port} does not answer. Check MILVUS_URI" in said[1]
         assert len(said[1].splitlines()) == 2, "what failed, and where it can be read"
         finished = set(load_list_of_done(folder))
         before = len(files.requests)

@@ -53,7 +53,7 @@ def check_said_soon(call: Callable[[], object], said: str) -> str:
     return str(caught.value)
 
 
-NO_ANSWER = "does not answer; check MILVUS_URI, and that the server runs and can be reached"
+NO_ANSWER = "does not answer. Check MILVUS_URI, and that the server is running and can be reached"
 
 
 def test_other_machines_do_not_reach_it(milvus_server: MilvusServer) -> None:
@@ -67,7 +67,7 @@ def test_other_machines_do_not_reach_it(milvus_server: MilvusServer) -> None:
 @pytest.mark.parametrize("token", ["", "root:wr0ng", "nobody:Milvus"])
 def test_a_token_that_is_refused(milvus_server: MilvusServer, token: str) -> None:
     address = replace(milvus_server.address, token=token)
-    said = check_said_soon(lambda: Store(address).list_collections(), "refuses the token; check MILVUS_TOKEN")
+    said = check_said_soon(lambda: Store(address).list_collections(), "refuses the token. Check MILVUS_TOKEN")
     assert "wr0ng" not in said
 
 
@@ -76,7 +76,7 @@ def test_a_user_without_rights(milvus_server: MilvusServer, store: Store, collec
     root.create_user("reader", "Secret123")
     try:
         with Store(replace(milvus_server.address, token="reader:Secret123")) as other:
-            check_said_soon(lambda: other.drop_collection(collection.facts.name), "does not let this user do that")
+            check_said_soon(lambda: other.drop_collection(collection.facts.name), "does not allow this user to do that")
     finally:
         root.drop_user("reader")
         root.close()

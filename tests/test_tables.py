@@ -167,23 +167,23 @@ def test_every_column_has_a_name_of_its_own(write: Write, header: str, names: li
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", ["is empty", "one video URL a line"]),
+        (b"", ["is empty", "one video URL per line"]),
         (b"\xef\xbb\xbf", ["is empty"]),
         (b"\n\r\n\n", ["is empty"]),
-        (b"url,title\n", ["a header and no rows", "below its header"]),
-        (b"url", ["a header and no rows"]),
-        (b"url,title\nu,t,x\n", ["line 2 has 3 columns, the list has 2", "quotes around"]),
-        (b'url,title\n"a\nb",c\n\nu,t,x,y\n', ["line 5 has 4 columns, the list has 2"]),
-        (b'url,title\nu,t\nu,"t\nu,t\n', ["line 3 opens a quote that is never closed", "close the quote"]),
+        (b"url,title\n", ["a header but no rows", "below its header"]),
+        (b"url", ["a header but no rows"]),
+        (b"url,title\nu,t,x\n", ["line 2 has 3 cells, and the list has 2 columns", "quotes around"]),
+        (b'url,title\n"a\nb",c\n\nu,t,x,y\n', ["line 5 has 4 cells, and the list has 2 columns"]),
+        (b'url,title\nu,t\nu,"t\nu,t\n', ["line 3 opens a quote that is never closed", "Close the quote"]),
         (b'url\n"https://h/a\n', ["line 2 opens a quote that is never closed"]),
-        (b'url,title\nu,"Best" ad\n', ["line 2 has text after a closing quote", "twice"]),
-        ("url\nu\nü\n".encode("latin-1"), ["not valid UTF-8", "line 3 holds the byte 0xFC", "save the list as UTF-8"]),
+        (b'url,title\nu,"Best" ad\n', ["line 2 has text after a closing quote", "double every quote"]),
+        ("url\nu\nü\n".encode("latin-1"), ["not valid UTF-8", "byte 0xFC on line 3", "save the list as UTF-8"]),
         ("url\ru\rü\r".encode("latin-1"), ["line 3"]),
         (
             b"\xff\xfe" + "url\nu1".encode("utf-16-le") + b"\x00",
             ["not valid UTF-16", "line 2", "save the list as UTF-8"],
         ),
-        (b"url\nu\x001\n", ["line 2 holds a NUL character", "UTF-8"]),
+        (b"url\nu\x001\n", ["NUL character on line 2", "UTF-8"]),
         (b"PK\x03\x04" + bytes(range(256)), ["save the list as"]),
         (gzip.compress(b"url\nu\n")[:-9], ["damaged gzip", "again"]),
         (b"\x1f\x8bno gzip at all", ["damaged gzip"]),
@@ -200,7 +200,7 @@ def test_what_cannot_be_read_is_refused_with_cause_and_remedy(write: Write, cont
 def test_a_file_that_is_not_there_or_is_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ListError, match=r"none\.csv does not exist: check the path"):
         load_list(tmp_path / "none.csv")
-    with pytest.raises(ListError, match="is a folder: name the CSV"):
+    with pytest.raises(ListError, match="is a folder, not a file: name the CSV"):
         load_list(tmp_path)
 
 
@@ -243,9 +243,9 @@ def test_a_named_url_column_is_taken() -> None:
     frame = table({"url": ["x"], "Video": ["y"], "a": ["z"], "A": ["z"]})
     assert find_url_column(frame, url_column="a") == "a"
     assert find_url_column(frame, url_column="video ") == "Video"
-    with pytest.raises(ListError, match=r"url_column = 'film' is no column .* 'url', 'Video', 'a', 'A'"):
+    with pytest.raises(ListError, match=r"url_column = 'film' is not a column .* 'url', 'Video', 'a', 'A'"):
         find_url_column(frame, url_column="film")
-    with pytest.raises(ListError, match="is no column"):
+    with pytest.raises(ListError, match="is not a column"):
         find_url_column(table({"a": ["z"], "A": ["z"]}), url_column=" a")
 
 
@@ -255,8 +255,8 @@ def test_a_named_url_column_is_taken() -> None:
         ({"url": ["x"], "URL": ["x"]}, "several .*'url', 'URL'.* set url_column"),
         ({"a_url": ["x"], "b_url": ["x"], "c": ["x"]}, "several .*'a_url', 'b_url'\\).* set url_column"),
         ({"a": ["https://h/1"], "b": ["https://h/1"], "c": ["x"]}, "several .*'a', 'b'\\).* set url_column"),
-        ({"a": ["x"], "b": [""]}, "no column holds URLs.* set url_column to one of 'a', 'b'"),
-        ({}, "no column holds URLs.* none"),
+        ({"a": ["x"], "b": [""]}, "no column looks like URLs.* set url_column to one of 'a', 'b'"),
+        ({}, "no column looks like URLs.* none"),
     ],
 )
 def test_no_url_column_is_guessed(columns: dict[str, list[str]], words: str) -> None:
@@ -372,10 +372,12 @@ def test_the_report_on_text_copies_comes_back(tmp_path_factory: pytest.TempPathF
 
 
 def test_a_file_name_that_is_too_long_is_refused_with_a_remedy(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"cannot write .*a\.csv: .*Rename the list, or name the output"):
+    with pytest.raises(
+        RunFolderError, match=r"cannot write .*a\.csv: .*Give the list a shorter name, or name the output"
+    ):
         save_table(table({"url": ["x"]}), tmp_path / f"{'a' * 260}.csv")
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunFolderError, match="make it writable"):
+    with pytest.raises(RunFolderError, match="make the place writable"):
         save_table(table({"url": ["x"]}), tmp_path / "file" / "a.csv")
 
 
@@ -391,6 +393,9 @@ def test_a_shown_table_can_be_scrolled_by_a_keyboard_and_has_a_name() -> None:
     assert 'role="region" aria-label="Table of u&quot;&lt;, n: 1 row" tabindex="0"' in html
     assert "<b>" not in html
     assert ": 0 rows" in str(shown_table(table({"a": []}))._repr_html_())
+    assert "<th" in html and "<th>" not in html and '<td style="text-align: left">1</td>' in html
+    url = f"https://cdn.example.com/{'folder/' * 20}film.mp4"
+    assert f">{url}</td>" in str(shown_table(table({"url": [url]}))._repr_html_())
 
 
 def test_quoted_line_ends_do_not_outvote_the_delimiter(tmp_path: Path) -> None:

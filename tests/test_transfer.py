@@ -133,7 +133,7 @@ def test_a_row_that_changes_meanwhile_is_noticed(lite: StoreAddress, other: Stor
 
     if other.is_local:
         pytest.skip("a Milvus Lite file is open in one place alone")
-    with pytest.raises(StoreError, match=r"1 rows of .* are not as they are in 'videos'"):
+    with pytest.raises(StoreError, match=r"1 rows of .* differ from those of 'videos'"):
         copy_between(lite, other, collection="videos", new_name=name, progress=meddle)
 
 
@@ -141,7 +141,7 @@ def test_vectors_of_another_recipe_are_not_mixed_in(lite: StoreAddress, other: S
     recipe = replace(RECIPE, num_frames=5)
     with Store(other) as store:
         store.create_collection(name, pooling=Pooling.FRAMES, recipe=recipe, dimension=DIMENSION)
-    with pytest.raises(StoreError, match="other vectors than the source") as caught:
+    with pytest.raises(StoreError, match="other settings than those of the source") as caught:
         copy_between(lite, other, collection="videos", new_name=name)
     assert RECIPE.to_json() in str(caught.value)
     assert recipe.to_json() in str(caught.value)

@@ -226,9 +226,9 @@ def test_anything_beyond_ascii_is_encoded_once(url: str, requested: str) -> None
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        ("", "no scheme"),
-        ("/a/b.mp4", "no scheme"),
-        ("//h/a", "no scheme"),
+        ("", "does not start with https://"),
+        ("/a/b.mp4", "does not start with https://"),
+        ("//h/a", "does not start with https://"),
         ("ftp://h/a", "'ftp' is not supported"),
         ("file:///a", "'file' is not supported"),
         ("http://", "no host"),

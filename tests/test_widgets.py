@@ -12,6 +12,7 @@ from dedup_lib.decide import sweep_thresholds
 from dedup_lib.memory import Decision, DecisionFile, load_decisions
 from dedup_lib.plots import thumbnail_path
 from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.run_folder import RunFolder
 from dedup_lib.sweep import count_between
 from dedup_lib.widgets import ReviewQueue, ThresholdExplorer, nearest_index, similarities_html
 
@@ -49,11 +50,11 @@ def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
     seen = set()
     for threshold in THRESHOLDS:
         explorer.slider.value = threshold
-        assert f"<strong>{points[threshold].kept}</strong> videos kept" in explorer.counts.value
+        assert f"<strong>{points[threshold].kept}</strong> of the" in explorer.counts.value
         assert f"min_agreement: {threshold:g}" in explorer.counts.value
         matching = sum(pair.similarity >= threshold for pair in PAIRS)
         assert f"</span> {matching} match," in explorer.histogram.value
-        assert f"</span> {3 - matching} lie below" in explorer.histogram.value
+        assert f"</span> {3 - matching} below the threshold" in explorer.histogram.value
         assert f"threshold at {threshold:.4f}" in explorer.histogram.value
         # No pair lies between 0.85 and 0.9.
         assert explorer.histogram.value.count("<rect") == 3
@@ -97,7 +98,7 @@ def test_widgets_show_neither_credentials_nor_control_characters(tmp_path: Path)
     urls = ["https://user:secret@h/a", "\x1b[31m\u202e", "HTTPS://token@h/b", "ftp://u:secret@h/"]
     html = explore(tmp_path, urls=urls).borderline.value
     assert not [hidden for hidden in ("secret", "token", "\x1b", "\u202e") if hidden in html]
-    assert 'href="https://h/a"' in html
+    assert re.search(r'<a href="https://h/a" rel="noreferrer noopener" [^>]* target="_blank"', html)
     assert "\\x1b[31m\\u202e" in html
 
 
@@ -138,10 +139,23 @@ def review(
     folder: Path, *, pairs: Sequence[Pair] = PAIRS, urls: Sequence[str] = URLS, file: DecisionFile | None = None
 ) -> ReviewQueue:
     return ReviewQueue(
-        pairs,
-        urls=urls,
-        evidence=[{"similarity": f"{pair.similarity:.2f}", "shift <s>": "0.4 s"} for pair in pairs],
-        thumbnails_dir=folder,
+        [
+            {
+                "first_url": urls[pair.first],
+                "second_url": urls[pair.second],
+                "verdict": "review",
+                "rule": "pictures agree, points or movement do not",
+                "similarity": pair.similarity,
+                "frames_agreeing": 8,
+                "frames_compared": 9,
+                "kept_coverage": 0.5,
+                "copy_coverage": 1.0,
+                "cosine": None,
+            }
+            for pair in pairs
+        ],
+        run=RunFolder(folder),
+        recipe=None,
         decisions=file or DecisionFile(folder / "decisions.csv"),
     )
 
@@ -150,18 +164,22 @@ def saved(folder: Path) -> dict[frozenset[str], Decision]:
     return load_decisions(folder / "decisions.csv")
 
 
+def urls_of(pair: Pair) -> tuple[str, str]:
+    return URLS[pair.first], URLS[pair.second]
+
+
 def key(pair: Pair) -> frozenset[str]:
-    return frozenset((URLS[pair.first], URLS[pair.second]))
+    return frozenset(urls_of(pair))
 
 
 def test_each_decision_is_saved_before_the_next_pair_is_shown(tmp_path: Path) -> None:
     queue = review(tmp_path)
-    assert queue.current == PAIRS[0]
+    assert queue.current == urls_of(PAIRS[0])
     assert "0 of 3 decided" in queue.progress.value
     assert (queue.same.disabled, queue.undo.disabled) == (False, True)
     queue.same.click()
     assert saved(tmp_path) == {key(PAIRS[0]): Decision.SAME}
-    assert queue.current == PAIRS[1]
+    assert queue.current == urls_of(PAIRS[1])
     queue.different.click()
     assert "2 of 3 decided" in queue.progress.value
     queue.different.click()
@@ -181,10 +199,10 @@ def test_undo_takes_back_the_last_one_and_shows_it_again(tmp_path: Path) -> None
     queue.same.click()
     queue.skip.click()
     queue.different.click()
-    assert queue.current == PAIRS[1]
+    assert queue.current == urls_of(PAIRS[1])
     for pair, left in ((PAIRS[2], 1), (PAIRS[0], 0)):
         queue.undo.click()
-        assert queue.current == pair
+        assert queue.current == urls_of(pair)
         assert len(saved(tmp_path)) == left
         assert f"{left} of 3 decided" in queue.progress.value
     assert queue.undo.disabled
@@ -198,26 +216,26 @@ def test_what_is_skipped_comes_back_once_at_the_end(tmp_path: Path) -> None:
     while queue.current is not None:
         asked.append(queue.current)
         queue.skip.click()
-    assert asked == [*PAIRS, *PAIRS]
+    assert asked == [urls_of(pair) for pair in [*PAIRS, *PAIRS]]
     assert "Nothing left to review. 3 skipped." in queue.question.value
     assert "0 of 3 decided" in queue.progress.value
     assert saved(tmp_path) == {}
-    assert review(tmp_path).current == PAIRS[0]
+    assert review(tmp_path).current == urls_of(PAIRS[0])
 
 
 def test_what_was_decided_or_follows_is_not_asked(tmp_path: Path) -> None:
     pairs = [*PAIRS, Pair(first=1, second=2, similarity=0.8), Pair(first=0, second=3, similarity=0.7)]
     review(tmp_path, pairs=pairs).same.click()
     queue = review(tmp_path, pairs=pairs)
-    assert queue.current == PAIRS[1]
+    assert queue.current == urls_of(PAIRS[1])
     queue.same.click()
     assert "2 of 4 decided" in queue.progress.value, "1 and 2 are each the same as 0"
-    assert queue.current == PAIRS[2]
+    assert queue.current == urls_of(PAIRS[2])
     queue.different.click()
     assert queue.current is None, "3 differs from all that are the same as 2"
     queue.undo.click()
     queue.undo.click()
-    assert queue.current == PAIRS[1]
+    assert queue.current == urls_of(PAIRS[1])
     assert "0 of 4 decided" in queue.progress.value
 
 
@@ -242,7 +260,7 @@ def test_a_disk_error_is_told_and_does_not_advance(tmp_path: Path, button: str) 
     (folder / "decisions.csv").rename(tmp_path / "kept.csv")
     (folder / "decisions.csv").mkdir()
     getattr(queue, button).click()
-    assert queue.current == PAIRS[1]
+    assert queue.current == urls_of(PAIRS[1])
     assert 'role="alert"' in queue.message.value
     assert "&lt;decisions&gt;/decisions.csv cannot be written (Is a directory): free space" in queue.message.value
     assert "1 of 3 decided" in queue.progress.value
@@ -250,17 +268,21 @@ def test_a_disk_error_is_told_and_does_not_advance(tmp_path: Path, button: str) 
     (tmp_path / "kept.csv").rename(folder / "decisions.csv")
     getattr(queue, button).click()
     assert queue.message.value == ""
-    assert queue.current == (PAIRS[2] if button == "same" else PAIRS[0])
+    assert queue.current == urls_of(PAIRS[2] if button == "same" else PAIRS[0])
 
 
 def test_a_question_shows_frames_and_evidence_and_escapes_what_is_foreign(tmp_path: Path) -> None:
-    plt.imsave(thumbnail_path(URLS[0], thumbnails_dir=tmp_path), np.zeros((8, 8, 3), dtype=np.uint8))
+    thumbnails_dir = RunFolder(tmp_path).thumbnails_dir
+    thumbnails_dir.mkdir()
+    plt.imsave(thumbnail_path(URLS[0], thumbnails_dir=thumbnails_dir), np.zeros((8, 8, 3), dtype=np.uint8))
     queue = review(tmp_path, pairs=[PAIRS[1], PAIRS[0]])
     html = queue.question.value
-    assert html.count('src="data:image/jpeg;base64,') == html.count("no picture") == 1
-    assert ">similarity</th>" in html
-    assert ">0.92</td>" in html
-    assert "shift &lt;s&gt;" in html
+    assert html.count('src="data:image/webp;base64,') == html.count("no picture") == 1
+    assert "<strong>0.9200</strong>: 8 of 9 pictures agree, but local features or movement do not; " in html
+    assert "they share 100% of the second and 50% of the first." in html
+    assert "Without an answer it is undecided, and both are kept." in html
+    assert '>first coverage</th><td style="text-align: left">0.5</td>' in html
+    assert "cosine" not in html
     assert "<b>" not in html
     queue.skip.click()
     assert 'href="javascript' not in queue.question.value

@@ -139,7 +139,7 @@ def test_a_task_is_not_blamed_for_what_an_earlier_one_did_to_its_process() -> No
 
 def test_a_task_that_hangs_is_ended() -> None:
     died, fine = run(("hang", 60), ("double", 1), timeout_s=1.5)
-    assert died == Died("not done within 1.5 s, its process was ended", timed_out=True)
+    assert died == Died("not finished within 1.5 s, so its process was ended", timed_out=True)
     assert fine == 2
 
 
@@ -152,7 +152,7 @@ def test_a_hanging_task_holds_up_no_other() -> None:
 @pytest.mark.parametrize("error", [ValueError("no good"), MemoryError(), RecursionError("deep")])
 def test_an_exception_is_told_and_its_process_lives_on(error: Exception) -> None:
     before, died, after = run(("pid", None), ("raise", error), ("pid", None))
-    assert died == Died(f"it fails unexpectedly: {type(error).__name__}: {error}", timed_out=False)
+    assert died == Died(f"it failed unexpectedly: {type(error).__name__}: {error}", timed_out=False)
     assert before == after
 
 

@@ -43,14 +43,17 @@ def server_python() -> Path:
 def find_trouble() -> str:
     """Why no server can be started here; empty when one can."""
     if not server_python().exists():
-        return f"no Milvus server is installed: make server-setup, or {VENV_VARIABLE}=the environment that has one"
+        return (
+            f"no Milvus server is installed: run make server-setup, or set {VENV_VARIABLE} to the environment that has "
+            "one"
+        )
     if not shutil.which(NAMESPACE[0]):
-        return "the command unshare is missing: it is part of util-linux, and of Linux only"
+        return "the command unshare is missing: install util-linux (there is none outside Linux)"
     tried = subprocess.run([*NAMESPACE, "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         return (
-            "this machine gives no process a network of its own "
-            f"({' '.join(tried.stderr.split())}), and the server must not be reached from outside"
+            "no server is started: it must not be reachable from outside, and this machine does not let a process have "
+            f"a network of its own ({' '.join(tried.stderr.split())})"
         )
     return ""
 
@@ -65,7 +68,7 @@ def enter(arguments: argparse.Namespace) -> None:
     try:
         door.bind(("127.0.0.1", arguments.port))
     except OSError as error:
-        sys.exit(f"port {arguments.port}: {error.strerror}; choose another one with --port")
+        sys.exit(f"cannot listen on port {arguments.port}: {error.strerror}. Choose another one with --port")
     door.listen(128)
     os.set_inheritable(door.fileno(), True)
     command = [*NAMESPACE, str(server_python()), *sys.argv, "--door", str(door.fileno())]
@@ -146,10 +149,10 @@ def run(arguments: argparse.Namespace) -> None:
     try:
         server = start_server(data_dir, arguments.config)
     except (RuntimeError, TimeoutError, KeyboardInterrupt) as error:
-        sys.exit(f"the server does not start: {error or 'stopped'}; its logs lie in {data_dir / 'logs'}")
+        sys.exit(f"the server does not start: {error or 'stopped'}. Its logs are in {data_dir / 'logs'}")
     print(
-        f"A Milvus server is ready, for this machine alone (process {server.server_proc.pid}, data in {data_dir}).\n"
-        "Put this line into .env, and run the profile `server`; Ctrl-C stops the server.\n"
+        f"A Milvus server is ready, for this machine only (process {server.server_proc.pid}, data in {data_dir}).\n"
+        "Put this line into .env and run the profile `server`. Press Ctrl-C to stop the server.\n"
         f"MILVUS_URI=http://127.0.0.1:{door.getsockname()[1]}",
         flush=True,
     )
@@ -161,9 +164,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT / "outputs" / "milvus-server", help="folder of its data")
-    parser.add_argument("--port", type=int, default=19530, help="on 127.0.0.1; 0 takes a free one")
-    parser.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="a setting of its own")
+    parser.add_argument("--data", type=Path, default=ROOT / "outputs" / "milvus-server", help="folder for its data")
+    parser.add_argument("--port", type=int, default=19530, help="port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument("--config", action="append", default=[], metavar="KEY=VALUE", help="a setting of Milvus")
     parser.add_argument("--until-stdin-ends", action="store_true", help="stop when standard input ends")
     parser.add_argument("--door", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -86,7 +86,7 @@ def run_demo(project: Path, environment: dict[str, str]) -> RenderableType:
                 if at_it and progress.state == State.RUNNING and extraction and extraction.done < extraction.total:
                     middle = draw_progress(progress)
     if demo.returncode:
-        sys.exit("the demo failed; what it said stands above")
+        sys.exit("the demo failed; see its output above")
     return middle
 
 

@@ -25,22 +25,22 @@ REFERENCE = ROOT / "docs" / "reference.md"
 HEAD = """\
 # Reference
 
-Written by `make reference` from the code: change the code, not this file. [The guide](guide.md) shows how all of it is
-used, [evidence.md](evidence.md) explains verdicts, rules and decisions, and [ledger.md](ledger.md) the ledger.
+`make reference` writes this file from the code: change the code, not this file. [The guide](guide.md) shows how all of
+this is used, [evidence.md](evidence.md) explains verdicts, rules and decisions, and [ledger.md](ledger.md) the ledger.
 """
 
 PARAMETERS_HEAD = """\
 ## Parameters
 
-Each is set by `--set name=value`, by a line `name: value` in a profile, or in the parameters cell of its notebook. The
-numbers name the notebooks that have it. A relative path is taken from the project folder, and that of an output from
-the run folder.
+Each is set by `--set name=value`, by a line `name: value` in a profile, or in the parameters cell of its notebook.
+`None` is written `null` in the first two. The numbers name the notebooks that have the parameter. A relative path is
+taken from the project folder, that of an output from the run folder.
 """
 
 ENVIRONMENT = """\
 ## Environment
 
-In the environment or in `.env`; neither is ever a parameter, so that neither gets into a notebook or a report.
+In the environment or in `.env`. Neither is a parameter, so neither gets into a notebook or a report.
 
 | variable | holds |
 |---|---|
@@ -50,18 +50,18 @@ In the environment or in `.env`; neither is ever a parameter, so that neither ge
 
 COLUMN_WORDS = {
     "<list>.duplicates.csv": {
-        "url": "the address of this row",
-        "duplicate_of": "the row above it that names the same address, as it stands there",
-        "rule": "in which spelling they differ",
-        "row": "its row in your list, counted from 1",
-        "first_row": "that of the first",
+        "url": "the URL of this row",
+        "duplicate_of": "the URL above that it repeats, as spelled there",
+        "rule": "how the two spellings differ",
+        "row": "number of this row in your list, from 1",
+        "first_row": "number of the row with that URL",
     },
     "duplicates.csv": {
         "url": "the copy",
         "duplicate_of": "the video that is kept in its place",
         "similarity": "share of the pictures that agree, or the cosine; empty: only a person calls them the same",
         "group": "number of the kept video among those that have copies, in list order",
-        "kept_because": "the criterion by which that one was kept",
+        "kept_because": "the criterion by which the other video was kept",
     },
     "review.csv": {
         "first_url": "the video that comes first in the list",
@@ -69,12 +69,12 @@ COLUMN_WORDS = {
     },
     "invalid_urls.csv": {
         "url": "what the row holds",
-        "status": "what it is, as below",
+        "status": "what it turned out to be, see below",
         "reason": "the same in words",
     },
     "failed_urls.csv": {
-        "url": "the address",
-        "status": "how the attempt ended, as below",
+        "url": "the URL",
+        "status": "how the attempt to read it ended, see below",
         "reason": "the same in words, with what the server or the decoder said",
         "retryable": "whether the next run tries it again",
     },
@@ -89,12 +89,12 @@ def make_reference() -> str:
         PARAMETERS_HEAD,
         make_table(("parameter", "notebooks", "default", "may be", "is"), list_parameters()),
         ENVIRONMENT,
-        "## Files\n\nIn the run folder. [The ledger](ledger.md), `reports/` and `notebooks/` lie beside them.\n",
+        "## Files\n\nIn the run folder, beside [the ledger](ledger.md), `reports/` and `notebooks/`.\n",
         make_table(("file", "holds"), ((f"`{name}`", words) for name, words in list_files())),
-        "## Columns\n\nThose of your list follow them.\n",
+        "## Columns\n\nThe columns of your list follow these.\n",
         *list_columns(),
-        "In `duplicates.csv` and `review.csv` those [of the evidence](evidence.md) come next.\n",
-        "## Statuses\n\nEvery URL ends in one.\n",
+        "In `duplicates.csv` and `review.csv`, the columns [of the evidence](evidence.md) come next.\n",
+        "## Statuses\n\nEvery URL gets exactly one.\n",
         make_table(("status", "means", "goes to"), list_statuses()),
         "## Commands\n\n`python -m dedup_lib COMMAND --help` has options and examples.\n",
         make_table(("command", "does"), list_commands(commands, ())),
@@ -142,7 +142,7 @@ def list_statuses() -> Iterator[list[str]]:
         if status == Status.OK:
             place += " or `duplicates.csv`"
         elif status in INVALID_STATUSES:
-            place = "`invalid_urls.csv`; with `auto_clean: false` the clean list"
+            place = "`invalid_urls.csv`; with `auto_clean: false`, the clean list"
         elif status in FAILED_STATUSES:
             place = "`failed_urls.csv`"
         yield [f"`{status}`", STATUS_WORDS[status], place]

@@ -1,11 +1,11 @@
 """Prepare the virtual environment in .venv, or lock its versions. Standard library only.
 
-    python3 tools/setup_venv.py runtime    what the notebooks need        (make setup)
-    python3 tools/setup_venv.py dev        what tests and checks need too (make setup-dev)
+    python3 tools/setup_venv.py runtime    what the notebooks need          (make setup)
+    python3 tools/setup_venv.py dev        what tests and checks need too   (make setup-dev)
     python3 tools/setup_venv.py server     a Milvus server, in .venv-server (make server-setup)
-    python3 tools/setup_venv.py lock       write constraints.txt anew     (make lock)
+    python3 tools/setup_venv.py lock       write constraints.txt again      (make lock)
 
-It may be repeated at any time: an interrupted installation is taken up where it stopped. Its syntax is that of
+It may be repeated at any time: an interrupted installation continues where it stopped. Its syntax is that of
 Python 3.6, so that an old Python gets as far as the message that it is too old.
 """
 
@@ -66,7 +66,7 @@ def run_pip(venv_dir: Path, *arguments: str) -> None:
     """Run pip in the environment with whatever configuration the caller's files and variables hold."""
     command = [env_python(venv_dir), "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
-        sys.exit(f"pip {arguments[0]} failed; its message stands above. Run the same make command again to go on.")
+        sys.exit(f"pip {arguments[0]} failed; its message is above. Run the same make command again to continue.")
 
 
 def create_venv(venv_dir: Path) -> None:
@@ -79,7 +79,7 @@ def create_venv(venv_dir: Path) -> None:
     print(f"creating {venv_dir.name} with Python {sys.version.split()[0]}", flush=True)
     if subprocess.run([sys.executable, "-m", "venv", str(venv_dir)], check=False).returncode:
         shutil.rmtree(venv_dir, ignore_errors=True)
-        sys.exit("Python could not create a virtual environment; on Debian and Ubuntu: apt install python3-venv")
+        sys.exit("Python could not create a virtual environment. On Debian and Ubuntu, run: apt install python3-venv")
 
 
 def has_headless(venv_dir: Path) -> bool:
@@ -116,7 +116,7 @@ def ensure_cv2(venv_dir: Path, requirement_file: str) -> None:
         install(venv_dir, requirement_file, headless=True)
         trouble = cv2_trouble(venv_dir)
     if trouble:
-        sys.exit(f"OpenCV is installed and cannot be imported:\n{trouble}")
+        sys.exit(f"OpenCV is installed but cannot be imported:\n{trouble}")
 
 
 def setup(kind: str) -> None:

@@ -83,7 +83,7 @@ def _check_places(outputs: dict[Output, list[Row]]) -> Check:
 def _check_status(planted: Planted, rows: list[Row]) -> Check:
     expected = str(planted.status)
     found = _of(planted, rows, "status")
-    return Check(f"why “{planted.title}” was taken off", expected, found, found == expected)
+    return Check(f"why “{planted.title}” was set aside", expected, found, found == expected)
 
 
 def _check_copy(planted: Planted, rows: list[Row], base_url: str) -> Check:

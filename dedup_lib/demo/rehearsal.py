@@ -26,7 +26,7 @@ def rehearse(*, port: int, console: Console, show_outcome: Callable[[RunFolder],
     """
     start_s = time.monotonic()
     folder = RunFolder("outputs/demo").path
-    console.print("[bold]Making clips[/] and their copies, and planting traps")
+    console.print("[bold]Generating clips[/] and copies, and planting traps")
     manifest = make_clips(folder / "clips")
     holds = True
     with ClipServer(manifest.folder, port=port, or_any_port=True) as server:
@@ -54,13 +54,13 @@ def rehearse(*, port: int, console: Console, show_outcome: Callable[[RunFolder],
             wrong = [check for check in checks if not check.holds]
             holds = holds and not wrong
             if wrong:
-                table = Table(title="not as planted", title_style="bold red", title_justify="left")
+                table = Table(title="not as expected", title_style="bold red", title_justify="left")
                 for column in ("what", "expected", "found"):
                     table.add_column(column, overflow="fold")
                 for check in wrong:
                     table.add_row(check.what, check.expected, check.found)
                 console.print(table)
             else:
-                console.print(f"[green]✓[/] all {len(checks)} checks of what was planted hold")
+                console.print(f"[green]✓[/] all {len(checks)} checks of the outcome hold")
     console.print(f"\ndone in {time.monotonic() - start_s:.0f} s")
     return holds

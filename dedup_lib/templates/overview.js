@@ -15,7 +15,7 @@
   // Colours: as the system has them, light, or dark.
 
   const THEMES = ["", "light", "dark"];
-  const THEME_WORDS = { "": "as the system", light: "light", dark: "dark" };
+  const THEME_WORDS = { "": "automatic", light: "light", dark: "dark" };
 
   function remember(theme) {
     // A file may have no storage of its own.
@@ -226,9 +226,9 @@
       const [appear, vanish, change] = ["appear", "vanish", "change"].map((name) => sweep.changes[name][index]);
       const plural = (count, one, many) => `${number.format(count)} ${count === 1 ? one : many}`;
       document.getElementById("said").textContent = index === decided
-        ? "This is the threshold that the run decided by."
+        ? "This is the threshold that the run used."
         : appear + vanish + change === 0
-          ? "The same groups as decided."
+          ? "The same groups as in the run."
           : `${plural(vanish, "group vanishes", "groups vanish")}, ${plural(appear, "appears", "appear")}, ${plural(change, "gains or loses copies", "gain or lose copies")}.`;
 
       const found = index === decided ? [] : parts.flatMap((part) => compareSteps(part, decided, index));
