@@ -712,7 +712,7 @@ def read_with_little_memory(task: tuple[int, str]) -> Outcome:
     import resource
 
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + 16 * 1024**2, most))
+    resource.setrlimit(resource.RLIMIT_DATA, (psutil.Process().memory_info().data + 40 * 1024**2, most))
     return read_outcome(task)
 
 
