@@ -9,10 +9,13 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import shutil
 import socket
 import sys
+import tempfile
 import threading
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -32,6 +35,9 @@ CONNECT_WITHIN_S = 5.0
 NODE_WITHIN_S = 120.0
 """A run ends when for so long no node of the cluster has been ready to work."""
 
+HEAD_WITHIN_S = 30.0
+"""A run ends when for so long its head has not answered: after twice that, Ray ends the process."""
+
 FINISH_AHEAD = 16
 """So many tasks of a node wait for its `finish`, or are at it, while all its processes are busy."""
 
@@ -41,6 +47,7 @@ may happen to any of those that were together on a node, it has one for itself."
 
 _LOOK_EVERY_S = 0.2
 _COUNT_NODES_EVERY_S = 2.0
+_HEAR_WITHIN_S = 1.0
 _ANSWER_WITHIN_S = 5.0
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -63,6 +70,8 @@ class _Node(Generic[Task, Result]):
     def __init__(self, job: _Job[Task, Result], answers: Any, workers: int) -> None:
         # A process imports what the main module of its parent is made of, which here is Ray's own.
         vars(sys.modules["__main__"]).pop("__file__", None)
+        # Another node of this machine unpacks the code anew, and the folder where this one began is gone for a while.
+        os.chdir(os.sep)
         self._finish = job.make_finish()
         # The one used last is used next: processes that are not needed are not started.
         self._idle: queue.LifoQueue[WorkerPool[Task, Result]] = queue.LifoQueue()
@@ -108,13 +117,19 @@ class _Member:
     node_id: str
     name: str
     actor: Any
-    slots: int
-    """Tasks that it holds at a time."""
+    workers: int
+    is_late: bool
+    """It joined when others were at work."""
     starting: Any
     """The reference of its `describe`, None once it is ready."""
     busy: int = 0
     is_reserved: bool = False
     """For the one task that it is busy with."""
+
+    @property
+    def slots(self) -> int:
+        """Tasks that it holds at a time."""
+        return self.workers + FINISH_AHEAD
 
     @property
     def is_free(self) -> bool:
@@ -154,34 +169,46 @@ class ClusterPool(Generic[Task, Result]):
         """Tasks to be given to a node before any other, and how often they were lost."""
         self._busy: dict[Any, tuple[_Member, Task, int]] = {}
         self._count_at_s = 0.0
+        self._silent_since_s: float | None = None
         self._alone_since_s: float | None = None
         self._last_trouble = ""
+        self._has_begun = False
+        self._left_out: set[str] = set()
         self._is_stopping = threading.Event()
 
     def __enter__(self) -> ClusterPool[Task, Result]:
-        self._address = _find_address(self._ray)
+        self._address, self._head = _find_head(self._ray)
         if self._ray.is_initialized():
             raise ClusterError("this process is already connected to Ray: call ray.shutdown() first")
-        with contextlib.ExitStack() as undone:
-            undone.callback(self._ray.shutdown)
+        with contextlib.ExitStack() as left:
+            left.enter_context(_silenced(self._ray))
+            # With this, what runs on the nodes ends.
+            left.callback(self._ray.shutdown)
             try:
                 self._connect()
             except Exception as error:
                 raise ClusterError(
-                    f"the Ray cluster at {self._address} accepts no work from this machine: {_last_line(error)}. The "
+                    f"the Ray cluster at {self._address} accepts no work from this machine: "
+                    f"{' '.join(str(error).split())}. The "
                     f"machine has to be a node of it, with the same versions of Ray and Python; {REMEDY}"
                 ) from error
-            undone.pop_all()
+            self._left = left.pop_all()
         return self
 
     def _connect(self) -> None:
-        self._ray.init(
-            address=self._address,
-            # The nodes need the packages of requirements.txt, and get the code of the project from here.
-            runtime_env={"py_modules": [str(Path(__file__).parent)]},
-            configure_logging=False,
-            log_to_driver=False,
-        )
+        with tempfile.TemporaryDirectory() as folder:
+            # The nodes need the packages of requirements.txt, and get the code of the project from here. Without a
+            # folder to work in they would look for it first where it lies on this machine, and find what lies there
+            # on theirs.
+            shutil.copytree(
+                Path(__file__).parent, Path(folder, "dedup_lib"), ignore=shutil.ignore_patterns("__pycache__")
+            )
+            self._ray.init(
+                address=self._address,
+                runtime_env={"working_dir": folder},
+                configure_logging=False,
+                log_to_driver=False,
+            )
         here = self._ray.get_runtime_context().get_node_id()
         self._answers = (
             self._ray.remote(_Answers)
@@ -191,8 +218,7 @@ class ClusterPool(Generic[Task, Result]):
         self._job_ref = self._ray.put(self._job)
 
     def __exit__(self, *_: object) -> None:
-        # With this, what runs on the nodes ends.
-        self._ray.shutdown()
+        self._left.close()
 
     def stop(self) -> None:
         """Have `run` end soon, with tasks unfinished; may be called by another thread."""
@@ -226,13 +252,8 @@ class ClusterPool(Generic[Task, Result]):
         now_s = time.monotonic()
         if now_s >= self._count_at_s:
             self._count_at_s = now_s + _COUNT_NODES_EVERY_S
-            alive = {node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]}
-            # Of one that was idle nothing else would tell that it is gone.
-            self._members = {node_id: member for node_id, member in self._members.items() if node_id in alive}
-            for node_id in alive.keys() - self._members.keys():
-                # A node that was started with no cores is not to work.
-                if alive[node_id]["Resources"].get("CPU", 0) >= 1:
-                    self._take_in(alive[node_id])
+            if self._hear_head():
+                self._follow({node["NodeID"]: node for node in self._ray.nodes() if node["Alive"]})
         if any(member.starting is None for member in self._members.values()):
             self._alone_since_s = None
         elif self._alone_since_s is None:
@@ -244,16 +265,39 @@ class ClusterPool(Generic[Task, Result]):
                 "then start again: finished work is kept"
             )
 
+    def _hear_head(self) -> bool:
+        """Whether it answers, without which Ray waits. Raises ClusterError when it has not for long."""
+        now_s = time.monotonic()
+        try:
+            socket.create_connection(self._head, timeout=_HEAR_WITHIN_S).close()
+        except OSError as error:
+            self._silent_since_s = self._silent_since_s or now_s
+            if now_s - self._silent_since_s > HEAD_WITHIN_S:
+                raise ClusterError(
+                    f"the head of the Ray cluster at {self._address} has not answered for {HEAD_WITHIN_S:g} s "
+                    f"({error}): start it and its nodes again, then start again: finished work is kept"
+                ) from error
+            return False
+        self._silent_since_s = None
+        return True
+
+    def _follow(self, alive: dict[str, dict[str, Any]]) -> None:
+        # Of one that was idle nothing else would tell that it is gone.
+        self._members = {node_id: member for node_id, member in self._members.items() if node_id in alive}
+        for node_id in alive.keys() - self._members.keys() - self._left_out:
+            # A node that was started with no cores is not to work.
+            if alive[node_id]["Resources"].get("CPU", 0) >= 1:
+                self._take_in(alive[node_id])
+
     def _take_in(self, node: dict[str, Any]) -> None:
         resources = node["Resources"]
         workers = self._workers or count_workers(int(resources["CPU"]))
-        slots = workers + FINISH_AHEAD
         actor = (
             self._ray.remote(_Node)
             .options(
                 num_cpus=1,
                 num_gpus=int(self._uses_gpu and resources.get("GPU", 0) >= 1),
-                max_concurrency=slots,
+                max_concurrency=workers + FINISH_AHEAD,
                 scheduling_strategy=self._on_node(node["NodeID"]),
             )
             .remote(self._job_ref, self._answers, workers)
@@ -262,37 +306,39 @@ class ClusterPool(Generic[Task, Result]):
             node_id=node["NodeID"],
             name=node["NodeManagerAddress"],
             actor=actor,
-            slots=slots,
+            workers=workers,
+            is_late=self._has_begun,
             starting=actor.describe.remote(),
         )
 
     def _welcome(self, member: _Member) -> None:
-        """Have a node take tasks. Raises ClusterError for one that would give other results, or none."""
+        """Have a node take tasks, once it is ready. One that would give other results, or none, is left out with a
+        warning if it joined while others were at work. Raises ClusterError for any other such node."""
         reference, member.starting = member.starting, None
         try:
-            there = self._ray.get(reference)
+            trouble = _compare_versions(self._ray.get(reference))
         except self._ray.exceptions.RayError as error:
-            if getattr(error, "actor_init_failed", False) or isinstance(
+            if not getattr(error, "actor_init_failed", False) and not isinstance(
                 error, (self._ray.exceptions.RayTaskError, self._ray.exceptions.RuntimeEnvSetupError)
             ):
-                raise ClusterError(
-                    f"node {member.name} of the Ray cluster cannot take part: {_last_line(error)}. Install "
-                    "requirements.txt and requirements-ray.txt on it with constraints.txt, or remove it from the "
-                    "cluster"
-                ) from error
-            self._part_with(member, error)
+                self._part_with(member, error)
+                return
+            trouble = (
+                f"cannot take part: {_last_line(error)}. Install requirements.txt and requirements-ray.txt on it with "
+                "constraints.txt, or remove it from the cluster"
+            )
+        if not trouble:
+            self._has_begun = True
             return
-        here = find_versions()
-        for name in sorted(here.keys() & there.keys()):
-            # What follows a + is the build, for a GPU or not.
-            if here[name].partition("+")[0] != there[name].partition("+")[0]:
-                raise ClusterError(
-                    f"node {member.name} of the Ray cluster has {name} {there[name]}, and this machine {here[name]}: "
-                    "results would differ. Install the versions in constraints.txt on every node"
-                )
+        refused = ClusterError(f"node {member.name} of the Ray cluster {trouble}")
+        if not member.is_late:
+            raise refused
+        self._left_out.add(member.node_id)
+        self._part_with(member, refused)
+        warnings.warn(f"{refused}. The others go on without it", stacklevel=1)
 
     def _part_with(self, member: _Member, error: Exception) -> None:
-        """Give a node nothing more; while it lives, it is taken in again."""
+        """Give a node nothing more; while it lives, it is taken in again, unless it is left out."""
         self._last_trouble = f"node {member.name}: {_last_line(error)}"
         if self._members.get(member.node_id) is member:
             del self._members[member.node_id]
@@ -319,8 +365,8 @@ class ClusterPool(Generic[Task, Result]):
                 free = [member for member in free if not member.busy]
             if not free:
                 return False
-            # The one with the most room left, so that all have alike.
-            member = min(free, key=lambda member: member.busy / member.slots)
+            # So that no process is idle while tasks wait for one on another node.
+            member = min(free, key=lambda member: member.busy / member.workers)
             self._next.popleft()
             self._busy[member.actor.run.remote(task)] = (member, task, losses)
             member.busy += 1
@@ -332,9 +378,9 @@ class ClusterPool(Generic[Task, Result]):
         member.is_reserved = False
         try:
             result: Result | Died = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError:
+        except self._ray.exceptions.RayTaskError as error:
             # The task itself cannot raise: it is `finish` that fails.
-            raise
+            raise error.cause from error
         except self._ray.exceptions.RayError as error:
             self._part_with(member, error)
             losses += 1
@@ -360,8 +406,22 @@ def _import_ray() -> ModuleType:
     return ray
 
 
-def _find_address(ray: ModuleType) -> str:
-    """The address of the head of the cluster, where something answers. Raises ClusterError."""
+@contextlib.contextmanager
+def _silenced(ray: ModuleType) -> Iterator[None]:
+    """Without what Ray writes into a notebook when a node is lost: pages about its insides. It has no setting against
+    that but the one of its debugger."""
+    ray._private.worker._worker_logs_enabled = False
+    try:
+        yield
+    finally:
+        ray._private.worker._worker_logs_enabled = True
+
+
+def _find_head(ray: ModuleType) -> tuple[str, tuple[str, int]]:
+    """The address of the head of the cluster as it was given, and as host and port, where something answers.
+
+    Raises ClusterError where nothing does.
+    """
     address = os.environ.get("RAY_ADDRESS", "").strip()
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
@@ -371,16 +431,29 @@ def _find_address(ray: ModuleType) -> str:
             f"environment variable, such as 10.0.0.5:6379; {REMEDY}"
         )
     # As Ray does, which else waits a quarter of an hour for an answer.
-    reached = ray.util.get_node_ip_address() if host in _LOOPBACK else host
+    head = (ray.util.get_node_ip_address() if host in _LOOPBACK else host, int(port))
     try:
-        socket.create_connection((reached, int(port)), timeout=CONNECT_WITHIN_S).close()
+        socket.create_connection(head, timeout=CONNECT_WITHIN_S).close()
     except (OSError, OverflowError) as error:
-        through = f" (by {reached})" if reached != host else ""
+        through = f" (by {head[0]})" if head[0] != host else ""
         raise ClusterError(
             f"no Ray cluster answers at RAY_ADDRESS = {address}{through}: {error}. Check that its head is running and "
             f"can be reached from this machine; {REMEDY}"
         ) from error
-    return address
+    return address, head
+
+
+def _compare_versions(there: dict[str, str]) -> str:
+    """How a node differs from this machine, empty where it does not."""
+    here = find_versions()
+    for name in sorted(here.keys() & there.keys()):
+        # What follows a + is the build, for a GPU or not.
+        if here[name].partition("+")[0] != there[name].partition("+")[0]:
+            return (
+                f"has {name} {there[name]}, and this machine {here[name]}: results would differ. Install the versions "
+                "in constraints.txt on every node"
+            )
+    return ""
 
 
 def _last_line(error: Exception) -> str:

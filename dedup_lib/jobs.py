@@ -17,14 +17,17 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.records import Outcome, Recipe, Status, VideoVectors
 from dedup_lib.vectors import is_unit
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _NAME = re.compile(r"url_([0-9]{4}|[1-9][0-9]{4,})")
 _VECTOR_NAME = re.compile(r"first_frame\.npy|frame_[0-9]{2,}\.npy")
@@ -155,6 +158,9 @@ def find_empty_jobs(jobs_dir: Path) -> list[Path]:
 
 def describe_jobs(paths: Sequence[Path]) -> pd.DataFrame:
     """One row a job folder: job, url, status, reason; empty where the folder is unfinished."""
+    # Takes half a second to import, which every process that reads videos would.
+    import pandas as pd
+
     rows = []
     for path in paths:
         job = load_job(path)

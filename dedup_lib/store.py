@@ -15,6 +15,7 @@ import logging
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,10 @@ one go 1.4 GB, by 32 MiB 0.7 GB."""
 
 _NLIST = 128
 _ALL_LISTS: Mapping[str, int] = {"nprobe": _NLIST}
+
+_terminal = threading.Lock()
+"""Held by the one thread that keeps others from writing to it."""
+
 _FIELDS = ("id", "video", "url", "position", "vector")
 _RECIPE = "dedup.recipe"
 _POOLING = "dedup.pooling"
@@ -367,6 +372,17 @@ class Store:
         # An empty collection has nothing to wait for.
         self._client.create_index(name, index, sync=False, timeout=_TIMEOUT_S)
 
+    def _describe_index(self, name: str) -> Mapping[str, Any]:
+        """Its kind as `index_type`, and its parameters; empty where there is none."""
+        held: dict[str, Any] = self._client.describe_index(name, "vector", timeout=_TIMEOUT_S) or {}
+        return held | (held.get("params") or {})
+
+    def _drop_index(self, name: str) -> None:
+        """Leave a collection without an index, out of the store's memory."""
+        self._client.release_collection(name, timeout=_TIMEOUT_S)
+        if self._client.list_indexes(name, timeout=_TIMEOUT_S):
+            self._client.drop_index(name, "vector", timeout=_TIMEOUT_S)
+
     def _load(self, name: str) -> None:
         """Have a collection in the store's memory, which reading needs; waits while a server comes up again."""
         from pymilvus.exceptions import MilvusException
@@ -377,8 +393,7 @@ class Store:
             indexes = self._client.list_indexes(name, timeout=_TIMEOUT_S)
             if self.address.is_local and indexes:
                 # A process that is killed while it writes an index leaves half a file. The rows are elsewhere.
-                self._client.release_collection(name, timeout=_TIMEOUT_S)
-                self._client.drop_index(name, "vector", timeout=_TIMEOUT_S)
+                self._drop_index(name)
             elif not self.address.is_local and not indexes:
                 # A process that was killed right after it had created the collection leaves it without.
                 self._add_index(name)
@@ -444,6 +459,7 @@ class Collection:
         self._store = store
         self._client = store._client
         self.facts = facts
+        self._may_have_lists = store.address.is_local
 
     @property
     def recipe(self) -> Recipe:
@@ -509,6 +525,7 @@ class Collection:
         self._write([dict(zip(_FIELDS, row, strict=True)) for row in zip(*fields, strict=True)])
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        self._drop_lists()
         start = size = 0
         for end, row in enumerate(rows, start=1):
             size += row["vector"].nbytes + len(row["url"].encode()) + 100
@@ -517,6 +534,17 @@ class Collection:
                     self._client.upsert(self.facts.name, rows[start:end], timeout=_TIMEOUT_S)
                 start, size = end, 0
         self._store.check_place()
+
+    def _drop_lists(self) -> None:
+        """Milvus Lite would make lists of each small file of new rows by itself, as many as of all rows."""
+        if not self._may_have_lists:
+            return
+        name = self.facts.name
+        with self._store._explained(f"store vectors in {name}"):
+            if str(self._store._describe_index(name).get("index_type")).startswith("IVF"):
+                self._store._drop_index(name)
+                self._store._load(name)
+        self._may_have_lists = False
 
     def _check_vectors(self, vectors: Vectors, whose: str) -> None:
         if vectors.shape[1:] != (self.facts.dimension,) or not is_unit(vectors):
@@ -662,30 +690,27 @@ class Collection:
         """
         name = self.facts.name
         with self._store._explained(f"look at the index of {name}"):
-            held = self._client.describe_index(name, "vector", timeout=_TIMEOUT_S) or {}
-            held |= held.get("params") or {}
+            held = self._store._describe_index(name)
             if held.get("index_type") == kind and all(str(held.get(key)) == str(params[key]) for key in params):
                 return
-        with self._store._explained(f"index {name} by {kind}"):
+        quiet = _without_advice() if self._store.address.is_local else contextlib.nullcontext()
+        with self._store._explained(f"index {name} by {kind}"), quiet:
             try:
                 self._make_index(kind, params)
-            except Exception:
+            finally:
                 self._store._load(name)
-                raise
+        self._may_have_lists = self._store.address.is_local
 
     def _make_index(self, kind: str, params: Mapping[str, int]) -> None:
         name = self.facts.name
         self._client.flush(name, timeout=_LOAD_TIMEOUT_S)
-        self._client.release_collection(name, timeout=_TIMEOUT_S)
-        if self._client.list_indexes(name, timeout=_TIMEOUT_S):
-            self._client.drop_index(name, "vector", timeout=_TIMEOUT_S)
+        self._store._drop_index(name)
         index = self._client.prepare_index_params()
         # Milvus Lite overlooks parameters that are not in a dictionary of their own.
         index.add_index("vector", index_type=kind, metric_type="IP", params={"params": dict(params)})
         # By itself, pymilvus would wait as long for each single answer as for the whole.
         self._client.create_index(name, index, timeout=_TIMEOUT_S, sync=False)
         self._await_index()
-        self._store._load(name)
 
     def _await_index(self) -> None:
         """Wait until the index holds all rows, for hours where there are many millions."""
@@ -754,6 +779,21 @@ def _levels() -> Iterator[str]:
 
 def _frame_key(video: str, position: int) -> str:
     return f"{video}-{position:04d}"
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """FAISS, by which Milvus Lite makes an index of each of its files, advises on the terminal against small ones. What
+    an index misses, an audit says."""
+    with _terminal:
+        shown, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        try:
+            yield
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
 
 
 @contextlib.contextmanager

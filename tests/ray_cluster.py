@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 import psutil
@@ -24,6 +25,8 @@ os.environ.update(
     # Processes that nobody has asked for take the time of those that are.
     RAY_prestart_worker_first_driver="0",
     RAY_enable_worker_prestart="0",
+    # At their usual low priority, they wait for whatever else goes on.
+    RAY_worker_niceness="0",
 )
 
 
@@ -58,15 +61,34 @@ class RayCluster:
             "num_cpus": 1,
             "node_ip_address": "127.0.0.1",
             "include_dashboard": False,
+            "include_log_monitor": False,
+            "no_monitor": True,
             "object_store_memory": 80 * 2**20,
         }
 
-    def add_node(self) -> Any:
-        return self._cluster.add_node(**self._arguments)
+    @property
+    def folder(self) -> Path:
+        """Where Ray keeps its logs, and what it was sent."""
+        return Path(self._folder.name)
+
+    def add_node(self, *, packages: Mapping[str, str] = MappingProxyType({})) -> Any:
+        """With these versions of packages in place of its own, as far as it knows."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        for name, version in packages.items():
+            (folder / f"{name}-{version}.dist-info").mkdir()
+            (folder / f"{name}-{version}.dist-info" / "METADATA").write_text(f"Name: {name}\nVersion: {version}\n")
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ["PYTHONPATH"]]))
+            return self._cluster.add_node(**self._arguments)
 
     def remove_node(self, node: Any) -> None:
         """All its processes are killed."""
         self._cluster.remove_node(node, allow_graceful=False)
+
+    def kill_head(self) -> None:
+        """What all nodes ask about each other; nothing is to be had of the cluster afterwards."""
+        (head,) = self._cluster.head_node.all_processes["gcs_server"]
+        head.process.kill()
 
     def find_workers(self) -> list[psutil.Process]:
         """The processes that work on the nodes for a run."""

@@ -221,14 +221,13 @@ def test_a_notebook_run_by_hand_guards_its_folder_too(site: Site, tmp_path: Path
     assert progress.extraction is not None and progress.extraction.done == 2
 
 
-def test_a_terminal_shows_a_bar(site: Site, tmp_path: Path) -> None:
-    folder = tmp_path / "run"
+def run_in_terminal(words: list[str], hear: Callable[[bytes], object]) -> tuple[int, str]:
+    """Exit code of a command in a terminal of 60 columns, and all that it showed; `hear` is told what it showed so
+    far."""
     ours, theirs = pty.openpty()
-    environment = ENVIRONMENT | {"TERM": "xterm", "COLUMNS": "60", "LINES": "24"}
+    environment = os.environ | ENVIRONMENT | {"TERM": "xterm", "COLUMNS": "60", "LINES": "24"}
     shown = b""
-    with subprocess.Popen(
-        command(site.list_csv, folder), cwd=ROOT, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as process:
+    with started(words, env=environment, stdin=theirs, stdout=theirs, stderr=theirs) as process:
         os.close(theirs)
         end_s = time.monotonic() + 120
         while time.monotonic() < end_s and select.select([ours], [], [], 60)[0]:
@@ -236,12 +235,19 @@ def test_a_terminal_shows_a_bar(site: Site, tmp_path: Path) -> None:
                 shown += os.read(ours, 65536)
             except OSError:
                 break
-            if b"8 of 12 (67%)" in shown:
-                site.let_go.touch()
+            hear(shown)
         process.wait(60)
     os.close(ours)
-    text = shown.decode()
-    assert process.returncode == 0, text[-2000:]
+    return process.returncode, shown.decode()
+
+
+def test_a_terminal_shows_a_bar(site: Site, tmp_path: Path) -> None:
+    def hear(shown: bytes) -> None:
+        if b"8 of 12 (67%)" in shown:
+            site.let_go.touch()
+
+    code, text = run_in_terminal(command(site.list_csv, tmp_path / "run"), hear)
+    assert code == 0, text[-2000:]
     assert "8 of 12 (67%)" in text and "4 http_error" in text and "━" in text
     assert "✓" in text and "03_extract …" in text
     # No line is wider than the terminal, which would leave the bar behind at every refresh.

@@ -549,7 +549,7 @@ def test_an_index_that_was_half_written_by_a_killed_process_is_no_loss(tmp_path:
 
 
 SEARCH_TWICE = """
-import sys
+import sys, time
 import numpy as np
 from dedup_lib.records import Pooling, Recipe, VideoVectors
 from dedup_lib.store import Store, StoreAddress
@@ -561,6 +561,11 @@ for _ in range(2):
         made.upsert([VideoVectors(url=f"u{n}", vectors=rows[n % 8 :][:1], positions=(0,)) for n in range(300)])
         store._client.flush("v")
         made.search(rows, 10)
+        made.ensure_index("IVF_FLAT", {"nlist": 128})
+        assert len(made.search(rows, 300, params={"nprobe": 128})[0]) == 300
+        made.upsert([VideoVectors(url="u0", vectors=rows[:1], positions=(0,))])
+        store._client.flush("v")
+        time.sleep(0.5)
 """
 
 
