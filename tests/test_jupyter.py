@@ -83,13 +83,13 @@ def window(browser: Browser) -> Iterator[Visit]:
 
 def kept(page: Page) -> int:
     """How many videos the threshold explorer says would be kept."""
-    return int(page.get_by_text("videos kept").locator("strong").nth(1).inner_text())
+    return int(page.get_by_text("compared videos kept").locator("strong").nth(1).inner_text())
 
 
 def move_the_slider_and_answer(page: Page, project: Project) -> None:
     """What a person does in 06, and that it shows."""
     slider = page.get_by_role("slider")
-    counts = page.get_by_text("videos kept")
+    counts = page.get_by_text("compared videos kept")
     expect(counts).to_contain_text("At 0.3000")
     assert kept(page) == 2
     slider.focus()
@@ -116,7 +116,7 @@ def test_06_in_jupyterlab(project: Project, browser: Browser) -> None:
         page.get_by_role("link", name="06_search_and_clean").first.click()
         expect(page.get_by_role("heading", name="06 · Search and clean")).to_be_visible()
         run_all(page)
-        expect(page.get_by_text(re.compile("^4 rows in, 2 kept;"))).to_be_visible()
+        expect(page.get_by_text(re.compile(r"^4 rows in, 2 videos kept\."))).to_be_visible()
         assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
         assert (project.run / "FINAL_RESULT.csv").exists()
         move_the_slider_and_answer(page, project)
@@ -138,7 +138,7 @@ def test_the_app(project: Project, browser: Browser) -> None:
         page = visit.page
         page.goto(said[1])
         expect(page.get_by_role("heading", name="demo: which videos are the same?")).to_be_visible()
-        expect(page.get_by_text(re.compile("^4 rows in, 2 kept;"))).to_be_visible()
+        expect(page.get_by_text(re.compile(r"^4 rows in, 2 videos kept\."))).to_be_visible()
         assert (project.run / "kept by the app.csv").exists()
         headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
         assert headings == ["Try other thresholds", "The groups", "Ask a person", "The clean list", "What came out"]

@@ -56,7 +56,7 @@ def main() -> None:
             with jupyterlab(project, environment) as address, page(browser, height=1000) as visit:
                 visit.page.goto(address("notebooks/06_search_and_clean.ipynb"))
                 run_all(visit.page)
-                show(visit, visit.page.get_by_text("videos kept"), block="center")
+                show(visit, visit.page.get_by_text("compared videos kept"), block="center")
                 save(visit.page.screenshot(), "lab")
             words = ("dedup_lib", "app", "demo", "--no-browser")
             with (
