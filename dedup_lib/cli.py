@@ -81,6 +81,16 @@ _set_option = click.option(
 )
 
 
+def _port_option(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--port",
+        type=click.IntRange(1, 65535),
+        default=default,
+        show_default=True,
+        help="Port to listen on; if it is taken, another one is used.",
+    )
+
+
 @commands.command()
 @click.argument("profile")
 @_work_in_option
@@ -193,13 +203,7 @@ def report(run_name: str) -> None:
 
 @commands.command(short_help="Look and decide in a browser, without code.")
 @click.argument("run_name", metavar="RUN")
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=8866,
-    show_default=True,
-    help="Port to listen on; if it is taken, another one is used.",
-)
+@_port_option(8866)
 @click.option(
     "--address",
     default="127.0.0.1",
@@ -485,13 +489,7 @@ def drop(run_name: str, collection: str, yes: bool) -> None:
 
 
 @commands.command(short_help="See it work on generated clips, offline.")
-@click.option(
-    "--port",
-    type=click.IntRange(1, 65535),
-    default=8765,
-    show_default=True,
-    help="Port of the local server; if it is taken, another one is used.",
-)
+@_port_option(8765)
 def demo(port: int) -> None:
     """Generate clips, serve them with traps, clean the list with both flows, and check the outcome.
 
