@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dedup_lib.frames import cut_bars, is_flat, resize_frame
 from dedup_lib.records import Frames, Recipe, Scan
 
-VERSION = 3
+VERSION = 4
 """Raised when a change here changes fingerprints: those of before are then made again."""
 
 MINIATURE_PX = 64

@@ -5,9 +5,10 @@ Runs in worker processes, because a file may hang its decoder or kill it; see `w
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -40,6 +41,15 @@ _RATE_TO_SKIP = 20.0
 
 _LOOK_AHEAD_S = 0.5
 """So long before a wanted frame it is looked for, among packets that are out of order; before, none can be it."""
+
+_LONGEST_GAP_S = 1.0
+"""Frames left out of a scan are no longer apart: what stays longer than this was really shown."""
+
+_MOST_REORDERED = 32
+"""Frames that wait in a decoder to be shown: H.264 and H.265 allow 16, and packets may hold half a frame."""
+
+_JUMP_S = 1.0
+"""Times that fall by more than this begin anew, as where one recording is spliced to another."""
 
 _CONTAINERS = (
     "3g2,3gp,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mj2,mjpeg,mov,mp4,m4a,mpeg,mpegts,mpegvideo,"
@@ -172,22 +182,48 @@ class _Taken(NamedTuple):
     time_s: float
 
 
+_Timed = tuple[VideoFrame, float]
+"""A decoded frame, and its seconds since the first one."""
+
+
 class _Scan:
-    """A small picture every `step_s` of the first `longest_s`, taken of frames that pass by."""
+    """A small picture every `step_s` of the first `longest_s`, taken of frames that pass by; one that stays is there
+    again at each step."""
 
     def __init__(self, step_s: float, longest_s: float) -> None:
         self.taken: list[_Taken] = []
         self.longest_s = longest_s
         self._step_s = step_s
 
-    def watch(self, frames: Iterator[tuple[VideoFrame, float]]) -> Iterator[tuple[VideoFrame, float]]:
-        """The same frames, from the start of a video on."""
+    def watch(
+        self, frames: Iterator[_Timed], stays_until_s: Callable[[float, float | None], float]
+    ) -> Iterator[_Timed]:
+        """The same frames, from the start of a video on. `stays_until_s` tells of the frame shown at a time until when
+        it stays, given when the next one is shown, None behind the last."""
         self.taken.clear()
+        before: _Timed | None = None
         for frame, time_s in frames:
+            if before is not None:
+                self._stay(*before, self._step(stays_until_s(before[1], time_s)))
             # Decoded frames may come late, but not before their step.
             if time_s <= self.longest_s and (not self.taken or self._step(time_s) > self._step(self.taken[-1].time_s)):
                 self.taken.append(_Taken(_to_rgb(frame, SCAN_SIDE_PX), time_s))
-            yield frame, time_s
+            before = frame, time_s
+            yield before
+        if before is not None:
+            until_s = stays_until_s(before[1], None)
+            if until_s - before[1] > self._step_s:
+                self._stay(*before, math.ceil(until_s / self._step_s - 1e-3))
+
+    def _stay(self, frame: VideoFrame, time_s: float, end: int) -> None:
+        """Take a frame again at each step before `end` at which no other one was taken."""
+        if not self.taken or time_s > self.longest_s:
+            return
+        last = self.taken[-1]
+        steps = range(self._step(last.time_s) + 1, min(end, self._step(self.longest_s) + 1))
+        if steps:
+            again = last.rgb if last.time_s == time_s else _to_rgb(frame, SCAN_SIDE_PX)
+            self.taken.extend(_Taken(again, step * self._step_s) for step in steps)
 
     def _step(self, time_s: float) -> int:
         return math.floor(time_s / self._step_s + 1e-3)
@@ -201,7 +237,14 @@ class _Grabber:
         self._deadline = deadline
         self._container: InputContainer | None = None
         self._is_at_start = False
-        self._measured_s: float | None = None
+        self._ended_s: float | None = None
+        """When the last picture is no longer shown, known where the end was reached."""
+        self._is_whole = False
+        """Whether all that the index of the file names was there at that end."""
+        self._last_start_s = 0.0
+        """When the last packet before that end is shown."""
+        self._has_lost = self._had_lost = False
+        """Whether a picture could not be decoded since the last one, and between that one and the one before."""
         self._decoded_frames = 0
         self._shown_px = (0, 0)
         self._last_error = ""
@@ -245,7 +288,7 @@ class _Grabber:
             facts=VideoFacts(
                 width_px=width_px,
                 height_px=height_px,
-                duration_s=self._stated_duration_s(),
+                duration_s=self._stated_duration_s() if self._ended_s is None else self._ended_s,
                 codec=self._video.codec_context.name,
             ),
             frames=tuple(one.rgb for one in taken),
@@ -259,9 +302,9 @@ class _Grabber:
         self._rewind()
         # A small picture does not show that it was not deblocked, which is a quarter of the work.
         self._video.codec_context.options |= {"skip_loop_filter": "all"}
-        self._finish(scan, scan.watch(self._decode()))
+        self._finish(scan, scan.watch(self._decode(), self._stays_until_s))
 
-    def _finish(self, scan: _Scan, frames: Iterator[tuple[VideoFrame, float]]) -> None:
+    def _finish(self, scan: _Scan, frames: Iterator[_Timed]) -> None:
         """Go on until the scan is over. What ends early is no trouble here."""
         self._hurry_to(math.inf)
         for _, time_s in frames:
@@ -269,7 +312,7 @@ class _Grabber:
                 break
 
     def _first(self, num_frames: int, scan: _Scan | None) -> list[_Taken]:
-        frames = self._decode() if scan is None else scan.watch(self._decode())
+        frames = self._decode() if scan is None else scan.watch(self._decode(), self._stays_until_s)
         taken = [self._take(frame, time_s) for frame, time_s in islice(frames, num_frames)]
         if scan is not None:
             self._finish(scan, frames)
@@ -282,33 +325,35 @@ class _Grabber:
         return _Taken(_to_rgb(frame, FRAME_SIDE_PX), time_s)
 
     def _spread(self, num_frames: int, scan: _Scan | None) -> list[_Taken]:
-        taken = self._take_at(num_frames, self._stated_duration_s() or self._measured_duration_s(), scan)
+        stated_s = self._stated_duration_s() or self._measured_duration_s()
+        taken = self._take_at(num_frames, stated_s, scan)
         if taken is None:
             # The file states more than it holds. A stream cut short is damage; a container that counts its
             # sound, or guesses, is not, and the frames are taken over what is really there.
             real_s = self._measured_duration_s()
-            stated_s = self._own_duration_s()
-            if stated_s and real_s < stated_s * (1 - _END_TOLERANCE_FRACTION):
-                raise VideoTrouble(
-                    Status.DECODE_ERROR, f"the file is cut off: it has {real_s:.1f} s of {stated_s:.1f} s"
-                )
-            taken = self._take_at(num_frames, real_s, scan) or []
-        return taken
+            own_s = self._own_duration_s()
+            if not self._is_whole and real_s < own_s * (1 - _END_TOLERANCE_FRACTION):
+                raise VideoTrouble(Status.DECODE_ERROR, f"the file is cut off: it has {real_s:.1f} s of {own_s:.1f} s")
+            taken = self._take_at(num_frames, real_s, scan)
+        elif self._ended_s is not None and self._ended_s > stated_s + _end_tolerance_s(stated_s):
+            # It states less, as a fragmented file may that tells the length of its first fragment.
+            taken = self._take_at(num_frames, self._ended_s, scan)
+        return taken or []
 
     def _take_at(self, num_frames: int, duration_s: float, scan: _Scan | None) -> list[_Taken] | None:
         """Frames at fractions of `duration_s`, or None when the video ends before the last of them. A scan that would
         pass them all is done along the way."""
         taken: list[_Taken] = []
         way: _Way | None = None
-        whole: Iterator[tuple[VideoFrame, float]] | None = None
+        whole: Iterator[_Timed] | None = None
         if scan is not None and duration_s <= scan.longest_s:
             self._rewind()
-            whole = scan.watch(self._decode())
-            way = _Way(whole)
+            whole = scan.watch(self._decode(), self._stays_until_s)
+            way = _Way(whole, self._stays_until_s)
         for index in range(num_frames):
             target_s = duration_s * (index + 0.5) / num_frames
             if way is None or (whole is None and self._is_seeking_shorter(way.time_s, target_s)):
-                way = _Way(self._decode_from(target_s))
+                way = _Way(self._decode_from(target_s), self._stays_until_s)
             self._hurry_to(target_s)
             shown = way.go_to(target_s)
             if shown is None:
@@ -334,7 +379,7 @@ class _Grabber:
         # Of a slide show, each frame may be shown for long: none is left out.
         self._target_s = target_s if float(self._video.guessed_rate or 0) >= _RATE_TO_SKIP else -math.inf
 
-    def _decode_from(self, target_s: float) -> Iterator[tuple[VideoFrame, float]]:
+    def _decode_from(self, target_s: float) -> Iterator[_Timed]:
         """Frames from a key frame at or before `target_s`; from the start where seeking leads to none."""
         for early_s in (0.0, _SEEK_EARLIER_S):
             if target_s < early_s or not self._seek(target_s - early_s):
@@ -350,19 +395,23 @@ class _Grabber:
             self._rewind()
             yield from self._decode()
 
-    def _decode(self) -> Iterator[tuple[VideoFrame, float]]:
+    def _decode(self) -> Iterator[_Timed]:
         """Frames from here on, each with its seconds since the first one."""
-        count = 0
+        self._has_lost = False
+        clock = _Clock(1 / float(self._video.guessed_rate or 25))
+        order = _ShownOrder(self._video)
         ahead: deque[av.Packet[VideoStream]] = deque()
         packets = self._packets()
         while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
-            is_passed_over = self._is_passed_over(packet, ahead, packets)
+            order.add(packet)
+            is_passed_over = not order.is_told_late and self._is_passed_over(packet, ahead, packets)
             self._video.codec_context.skip_frame = "NONREF" if is_passed_over else "DEFAULT"
             try:
                 decoded = packet.decode()
             except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError) as error:
                 # A damaged packet: the frames behind it may still be fine.
                 self._last_error = f": {error.strerror}"
+                self._has_lost = True
                 continue
             self._decoded_frames += len(decoded)
             if self._decoded_frames > MAX_DECODED_FRAMES:
@@ -370,10 +419,26 @@ class _Grabber:
                     Status.TOO_LARGE, f"more than {MAX_DECODED_FRAMES:,} frames would have to be decoded"
                 )
             for frame in decoded:
+                if not isinstance(frame, VideoFrame):
+                    continue
+                stamp = order.next_stamp()
+                stamp_s = frame.time if stamp is None else float(stamp * (self._video.time_base or 0))
+                time_s = clock.tell(None if stamp_s is None else stamp_s - self._start_s)
                 # A corrupt frame shows what the decoder made up, often plain grey.
-                if isinstance(frame, VideoFrame) and not frame.is_corrupt and frame.width * frame.height <= MAX_PIXELS:
-                    yield frame, self._untimed_s(count) if frame.time is None else max(0.0, frame.time - self._start_s)
-                    count += 1
+                if frame.is_corrupt or frame.width * frame.height > MAX_PIXELS:
+                    self._has_lost = True
+                    continue
+                self._had_lost, self._has_lost = self._has_lost, False
+                yield frame, time_s
+
+    def _stays_until_s(self, time_s: float, next_s: float | None) -> float:
+        """Until when the frame shown at `time_s` is known to be, given when the next one is; None behind the last."""
+        if next_s is not None:
+            may_be_left_out = self._target_s > -math.inf and next_s - time_s <= _LONGEST_GAP_S
+            return time_s if self._had_lost or may_be_left_out else next_s
+        # Where the end of a file cannot be decoded, the last picture before does not stand for it.
+        is_last = self._ended_s is not None and self._last_start_s <= time_s + _end_tolerance_s(time_s)
+        return max(time_s, self._ended_s or 0.0) if is_last and not self._has_lost else time_s
 
     def _is_passed_over(
         self,
@@ -404,13 +469,10 @@ class _Grabber:
         """Seconds since the first frame."""
         return None if stamp is None else stamp * self._tick_s - self._start_s
 
-    def _untimed_s(self, count: int) -> float:
-        """When frame `count` is shown in a bare stream (H.264 without a container) that carries no times."""
-        return float(count / (self._video.guessed_rate or 25))
-
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
         assert self._container is not None
         self._is_at_start = False
+        span = _Span()
         packets = self._container.demux(self._video)
         while True:
             self._deadline.remaining_s()
@@ -420,10 +482,29 @@ class _Grabber:
                 if self._stream.trouble:
                     raise self._stream.trouble from None
                 self._last_error = f": {error.strerror}"
+                self._end(span, is_whole=False)
                 return
             if packet is None:
+                self._end(span, is_whole=span.holds_all_of(self._video))
                 return
+            span.add(packet)
             yield packet
+
+    def _end(self, span: _Span, *, is_whole: bool) -> None:
+        """Note what is known now that the end is reached."""
+        assert self._container is not None
+        interval_s = 1 / float(self._video.guessed_rate or 25)
+        if span.last is None:
+            self._ended_s, self._last_start_s = span.untimed * interval_s, (span.untimed - 1) * interval_s
+            return
+        last_start_s = span.last * self._tick_s - self._start_s
+        ended_s = span.end * self._tick_s - self._start_s + (interval_s if span.is_open else 0.0)
+        stated_s = min(self._own_duration_s(), (self._container.duration or 0) / av.time_base)
+        if is_whole and stated_s > last_start_s:
+            # The last packet that is decoded says how long the last picture stands, and that is often another's.
+            # An edit list may let it go earlier.
+            ended_s = min(stated_s, max(ended_s, span.decoded * self._tick_s))
+        self._ended_s, self._last_start_s, self._is_whole = ended_s, last_start_s, is_whole
 
     def _seek(self, seek_s: float) -> bool:
         """Go to a key frame at or before `seek_s`; False where that cannot be done."""
@@ -456,39 +537,141 @@ class _Grabber:
         return own_s if own_s and len(self._container.streams) > 1 else max(own_s, container_s)
 
     def _measured_duration_s(self) -> float:
-        """Time of the last packet, by reading the file through without decoding."""
-        if self._measured_s is None:
+        """When the last picture ends, by reading the file through without decoding."""
+        if self._ended_s is None:
             self._rewind()
-            last = count = 0
-            for packet in self._packets():
-                if packet.pts is not None:
-                    last = max(last, packet.pts + (packet.duration or 0))
-                count += bool(packet.size)
-            timed_s = float(last * (self._video.time_base or 0)) - self._start_s
-            self._measured_s = timed_s if timed_s > 0 else self._untimed_s(count)
-        return self._measured_s
+            deque(self._packets(), maxlen=0)
+        return self._ended_s or 0.0
+
+
+class _Span:
+    """What the packets that passed by reach, in ticks of their stream."""
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        """When the last picture begins to be shown; None without times."""
+        self.end = 0
+        """When the last picture ends."""
+        self.is_open = False
+        """Whether it is not known how long it is shown."""
+        self.untimed = 0
+        """Packets without times."""
+        self._shift = 0
+        self._first_decoded: int | None = None
+        self._last_decoded = self._last_duration = 0
+        self._last_stamp = 0
+        self._is_damaged = False
+
+    @property
+    def decoded(self) -> int:
+        """How long decoding takes that keeps the pace of the pictures."""
+        return self._last_decoded + self._last_duration - (self._first_decoded or 0)
+
+    def add(self, packet: av.Packet[VideoStream]) -> None:
+        # What an edit list cuts away is decoded for what comes behind it.
+        if not packet.size or packet.is_discard:
+            return
+        duration, self._is_damaged = packet.duration or 0, packet.is_corrupt
+        shown, decoded = packet.pts, packet.dts
+        if decoded is not None:
+            self._last_stamp = decoded
+            decoded += self._shift
+            if self._first_decoded is None:
+                self._first_decoded = decoded
+            elif (self._last_decoded - decoded) * (packet.time_base or 0) > _JUMP_S:
+                again = self._last_decoded + self._last_duration
+                self._shift, decoded = self._shift + again - decoded, again
+            self._last_decoded, self._last_duration = decoded, duration
+        if shown is None:
+            self.untimed += 1
+            return
+        shown += self._shift
+        self.last = shown if self.last is None else max(self.last, shown)
+        if shown + duration >= self.end:
+            self.end, self.is_open = shown + duration, not duration
+
+    def holds_all_of(self, video: VideoStream) -> bool:
+        """Whether it has all that the index of an MP4 file names."""
+        entries = video.index_entries
+        is_indexed = video.container.format.name.startswith("mov,") and len(entries) > 0
+        return is_indexed and not self._is_damaged and entries[len(entries) - 1].timestamp <= self._last_stamp
+
+
+class _Clock:
+    """Seconds of frames in the order in which they are shown, which never fall."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._last_s: float | None = None
+        self._shift_s = 0.0
+
+    def tell(self, time_s: float | None) -> float:
+        """Of the next frame, given what its stamp says, None without one, as in a bare stream."""
+        if self._last_s is None:
+            self._last_s = max(0.0, time_s or 0.0)
+            return self._last_s
+        following_s = self._last_s + self._interval_s
+        if time_s is None:
+            self._last_s = following_s
+        else:
+            if time_s + self._shift_s < self._last_s - _JUMP_S:
+                self._shift_s = following_s - time_s
+            self._last_s = max(self._last_s, time_s + self._shift_s)
+        return self._last_s
+
+
+class _ShownOrder:
+    """The stamps of frames that are decoded in another order than they are shown in.
+
+    A container that does not know this stamps its packets as they come: a frame then carries the stamp of another one.
+    Decoders give frames in the order in which they are shown, so the next frame has the earliest stamp that is left.
+    """
+
+    def __init__(self, video: VideoStream) -> None:
+        self.is_told_late = bool(video.codec_context.has_b_frames)
+        """Whether this is, so far, such a container."""
+        self._left: list[int] = []
+
+    def add(self, packet: av.Packet[VideoStream]) -> None:
+        """Of each packet, before it is decoded."""
+        if not self.is_told_late or not packet.size:
+            return
+        stamp = packet.pts
+        if stamp is None or stamp != packet.dts:
+            self.is_told_late = False
+        elif not packet.is_discard:
+            heapq.heappush(self._left, stamp)
+            if len(self._left) > _MOST_REORDERED:
+                heapq.heappop(self._left)
+
+    def next_stamp(self) -> int | None:
+        """Of each frame, as it comes; None where it carries its own."""
+        return heapq.heappop(self._left) if self.is_told_late and self._left else None
 
 
 class _Way:
     """Decoded frames in order, each with its seconds since the start, and how far one has come."""
 
-    def __init__(self, frames: Iterator[tuple[VideoFrame, float]]) -> None:
+    def __init__(self, frames: Iterator[_Timed], stays_until_s: Callable[[float, float | None], float]) -> None:
         self._frames = frames
-        self._shown: tuple[VideoFrame, float] | None = None
-        self._next: tuple[VideoFrame, float] | None = None
+        self._stays_until_s = stays_until_s
+        self._shown: _Timed | None = None
+        self._next: _Timed | None = None
 
     @property
     def time_s(self) -> float:
         """Of the frame gone to last."""
         return self._shown[1] if self._shown is not None else -math.inf
 
-    def go_to(self, target_s: float) -> tuple[VideoFrame, float] | None:
+    def go_to(self, target_s: float) -> _Timed | None:
         """The frame shown at `target_s`, or None when the video ends well before it. Targets rise."""
         while self._shown is None or self._shown[1] < target_s:
             self._next = self._next or next(self._frames, None)
             if self._next is None:
-                # The last frame is shown until the end, and its duration is rarely stated.
-                is_there = self._shown is not None and self._shown[1] >= target_s - _end_tolerance_s(target_s)
+                if self._shown is None:
+                    return None
+                # Until when the last frame is shown is not always stated.
+                is_there = self._stays_until_s(self._shown[1], None) >= target_s - _end_tolerance_s(target_s)
                 return self._shown if is_there else None
             if self._next[1] > target_s and self._shown is not None:
                 break

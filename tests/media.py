@@ -88,6 +88,26 @@ def save_clip(
     return path
 
 
+def save_still_end(path: Path, *, moving: int, stands_s: float) -> Path:
+    """`moving` numbered frames, ten a second, of which the last one stands for `stands_s`."""
+    codec, pixels = {".gif": ("gif", "rgb8"), ".webm": ("libvpx-vp9", "yuv420p")}.get(
+        path.suffix, ("libx264", "yuv420p")
+    )
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, pixels
+        stream.codec_context.max_b_frames = 0
+        stream.codec_context.thread_count = 1
+        packets = [
+            packet
+            for number in range(moving)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(number_frame(number), format="rgb24"))
+        ] + stream.encode()
+        packets[-1].duration = round(stands_s / packets[-1].time_base)
+        container.mux(packets)
+    return path
+
+
 def save_sound(path: Path, *, codec: str = "aac", cover: bytes | None = None) -> Path:
     """One second of silence; with `cover`, a PNG that goes along as attached picture."""
     with av.open(str(path), "w") as container:

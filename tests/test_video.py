@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from fault_server import FaultServer, always, reply
-from media import number_frame, read_number, save_clip
+from media import number_frame, read_number, save_clip, save_still_end
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
@@ -69,6 +70,9 @@ def trouble_of(path: Path | str, **asked: Any) -> VideoTrouble:
     return caught.value
 
 
+SCAN = {"scan_step_s": 0.25, "scan_longest_s": 60}
+
+
 def numbers(grabbed: GrabbedFrames) -> list[int]:
     return [read_number(frame) for frame in grabbed.frames]
 
@@ -114,7 +118,8 @@ def test_over_http_without_a_length_the_same_frames_come(clips: Path) -> None:
 def test_known_facts(clips: Path) -> None:
     assert grab(clips / "index-last.mp4").facts.duration_s == pytest.approx(3.0)
     assert grab(clips / "index-last.mp4").facts.codec == "h264"
-    assert grab(clips / "no-duration.webm").facts.duration_s == 0
+    # It states none, and was read to its end.
+    assert grab(clips / "no-duration.webm").facts.duration_s == pytest.approx(3.0)
     assert grab(clips / "vp9.webm").facts.codec == "vp9"
 
 
@@ -217,11 +222,67 @@ def test_frames_that_are_left_out_shift_no_time(tmp_path: Path, name: str, fps: 
     assert np.allclose(seen / fps, grabbed.scanned_times_s, atol=0.02)
 
 
-def test_of_a_slow_video_every_frame_is_used(tmp_path: Path) -> None:
-    clip = save_clip(tmp_path / "slow.mp4", count=8, fps=2)
-    grabbed = grab(clip, scan_step_s=0.25, scan_longest_s=60)
-    assert [read_number(frame) for frame in grabbed.scanned] == list(range(8))
-    assert np.allclose(grabbed.scanned_times_s, np.arange(8) / 2)
+# What stays
+
+
+SLIDES_S = {"slides.mp4": {}, "slides.mkv": {}, "slides.flv": {}, "slides.webm": {"codec": "libvpx-vp9"}}
+
+
+@pytest.mark.parametrize("name", SLIDES_S)
+def test_a_slide_show_has_the_pictures_of_its_copy_at_a_usual_rate(tmp_path: Path, name: str) -> None:
+    slides = [number_frame(number) for number in range(3)]
+    few = grab(save_clip(tmp_path / name, frames=slides, fps=1, **SLIDES_S[name]), **SCAN)
+    many = [slide for slide in slides for _ in range(25)]
+    usual = grab(save_clip(tmp_path / "usual.mp4", frames=many, fps=25), **SCAN)
+    assert numbers(few) == numbers(usual) == [0, 1, 2]
+    assert np.array_equal(np.floor(few.scanned_times_s), [read_number(frame) for frame in few.scanned])
+    assert [read_number(frame) for frame in few.scanned] == [read_number(frame) for frame in usual.scanned]
+    assert np.allclose(few.scanned_times_s, usual.scanned_times_s, atol=0.1)
+    assert few.facts.duration_s == pytest.approx(3.0) == usual.facts.duration_s
+    # A picture that stays is converted once.
+    assert len({id(frame) for frame in few.scanned}) == 3
+
+
+@pytest.mark.parametrize("scan", [{}, {"scan_step_s": 0.25, "scan_longest_s": 60}])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".gif"])
+@pytest.mark.parametrize("moving", [1, 10])
+def test_the_last_picture_stands(tmp_path: Path, moving: int, suffix: str, scan: dict[str, float]) -> None:
+    clip = save_still_end(tmp_path / f"clip{suffix}", moving=moving, stands_s=9.0)
+    grabbed = grab(clip, num_frames=8, **scan)
+    whole_s = moving / 10 - 0.1 + 9.0
+    assert grabbed.facts.duration_s == pytest.approx(whole_s)
+    assert numbers(grabbed) == [min(int(whole_s * (i + 0.5) / 8 * 10), moving - 1) for i in range(8)]
+    assert len(grabbed.scanned) == (math.ceil(whole_s / 0.25) if scan else 0)
+
+
+def test_what_stays_beyond_the_longest_scan_is_not_taken(tmp_path: Path) -> None:
+    clip = save_still_end(tmp_path / "clip.mp4", moving=10, stands_s=60.0)
+    assert grab(clip, scan_step_s=0.5, scan_longest_s=5).scanned_times_s[-1] == 5.0
+    assert grab(clip, frame_span="first", scan_step_s=0.5, scan_longest_s=5).scanned_times_s[-1] == 5.0
+
+
+def test_frames_stamped_in_the_order_of_decoding_are_told_in_the_order_shown(clips: Path, tmp_path: Path) -> None:
+    plain = grab(clips / "index-last.mp4", num_frames=8, **SCAN)
+    content = (clips / "index-last.mp4").read_bytes()
+    # Without the box of composition offsets (ISO/IEC 14496-12, 8.6.1.3) each frame is stamped as it is decoded.
+    assert content.count(b"ctts") == content.count(b"edts") == 1
+    (tmp_path / "late.mp4").write_bytes(content.replace(b"ctts", b"free").replace(b"edts", b"free"))
+    late = grab(tmp_path / "late.mp4", num_frames=8, **SCAN)
+    assert (late.times_s, late.scanned_times_s) == (plain.times_s, plain.scanned_times_s)
+    assert numbers(late) == numbers(plain)
+    assert [read_number(frame) for frame in late.scanned] == [read_number(frame) for frame in plain.scanned]
+
+
+def test_times_that_begin_anew_go_on(tmp_path: Path) -> None:
+    first, second = (
+        save_clip(tmp_path / f"{start}.ts", file_format="mpegts", frames=[number_frame(start + n) for n in range(30)])
+        for start in (0, 30)
+    )
+    (tmp_path / "both.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    grabbed = grab(tmp_path / "both.ts", **SCAN)
+    assert grabbed.facts.duration_s == pytest.approx(6.0, abs=0.11)
+    assert np.allclose(numbers(grabbed), [10, 30, 50], atol=1)
+    assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.11)
 
 
 @pytest.mark.parametrize(("longest_s", "count"), [(1.0, 5), (1.1, 5), (0.2, 1), (2.5, 11), (60, 12)])
