@@ -11,12 +11,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +27,11 @@ from templates import SCENE, TAKE, TEMPLATE, Album, Family, plan_scenes, plan_te
 
 from dedup_lib.accuracy import Compared, Label, Score, describe_pairs, load_labels, score_groups
 from dedup_lib.calibrate import Profile
+from dedup_lib.errors import ListError
 from dedup_lib.records import Frames, Status
 from dedup_lib.run_folder import write_text_atomically
 from dedup_lib.variants import (
+    MOST_S_A_CLIP,
     REFERENCE,
     VARIANTS,
     Clip,
@@ -44,6 +44,7 @@ from dedup_lib.variants import (
     save_pictures,
     x264_options,
 )
+from dedup_lib.workers import Died, WorkerPool
 
 VERSION = 1
 """Raised when a change here or in what is drawn changes the files, so that those of before are not used again."""
@@ -171,7 +172,7 @@ def cut_real_takes(path: Path, *, number: int, folder: Path) -> list[Lookalike]:
         return []
     members = [
         Lookalike(family=family, member=member, kind=REFERENCE, path=folder / family.name / f"{member}.mp4")
-        for member in range(2)
+        for member in range(family.members)
     ]
     return members + _make_copies(family, members)
 
@@ -224,21 +225,29 @@ def make_lookalikes(
     folder = name_folder(work_dir, seed=seed, clips=clips)
     album = open_album(clips)
     families = [*plan_templates(templates, seed=seed), *plan_scenes(scenes, seed=seed)]
-    tasks = [partial(make_family, family, album=album, folder=folder) for family in families]
-    tasks += [partial(cut_real_takes, path, number=number, folder=folder) for number, path in enumerate(clips)]
+    tasks: list[_Task] = [
+        *((family.name, partial(make_family, family, album=album, folder=folder)) for family in families),
+        *((path.name, partial(cut_real_takes, path, number=place, folder=folder)) for place, path in enumerate(clips)),
+    ]
     made: dict[int, list[Lookalike]] = {}
-    with progress_bar("making look-alikes", len(tasks)) as advance:
-        if workers == 1:
-            for number, task in enumerate(tasks):
-                made[number] = task()
-                advance(1)
-        else:
-            with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-                numbers = {pool.submit(task): number for number, task in enumerate(tasks)}
-                for done in as_completed(numbers):
-                    made[numbers[done]] = done.result()
-                    advance(1)
+    with (
+        progress_bar("making look-alikes", len(tasks)) as advance,
+        WorkerPool(_do, workers=min(workers, max(1, len(tasks))), timeout_s=MOST_S_A_CLIP) as pool,
+    ):
+        for (number, (name, _)), done in pool.run(enumerate(tasks)):
+            if isinstance(done, Died):
+                raise ListError(f"look-alikes cannot be made of {name}: {done.reason}")
+            made[number] = done
+            advance(1)
     return [file for number in sorted(made) for file in made[number]]
+
+
+_Task = tuple[str, Callable[[], list[Lookalike]]]
+
+
+def _do(numbered: tuple[int, _Task]) -> list[Lookalike]:
+    _, (_, make) = numbered
+    return make()
 
 
 # --- what became of them
@@ -295,7 +304,7 @@ def count_families(files: Sequence[Lookalike], compared: Compared, score: Score)
             pairs=len(unlike),
             wrong=len(wrong & set(unlike)),
             review=len(doubtful & set(unlike)),
-            videos=family.members if family.kind != TAKE else 2,
+            videos=family.members,
             lost=len({files[row].member for row in rows} - kept),
             copies=len(copied),
             found=len(right & set(copied)),

@@ -1,8 +1,8 @@
 """Families of videos that look alike and are not the same, picture by picture.
 
-The advertisements of one template share everything but one thing: the product, the price, the language, the presenter
-or the photograph. The takes of one scene share the set and the timing, and somebody moves otherwise. `Family` says
-what a family shares, and by what its members differ.
+The advertisements of one template share everything but one thing: the product, its variety (another colour, texture and
+label), the price, the language, the presenter or the photograph. The takes of one scene share the set and the timing,
+and somebody moves otherwise. `Family` says what a family shares, and by what its members differ.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -46,7 +47,7 @@ TEMPLATE, SCENE, TAKE = KINDS = ("template", "scene", "take")
 """Advertisements by one template; drawn takes of one scene; parts of a real clip whose camera stands still."""
 
 LAYOUTS = ("centred", "left", "lower_third", "half", "cover")
-DIFFERENCES = ("product", "price", "language", "presenter", "photograph")
+DIFFERENCES = ("product", "variety", "price", "language", "presenter", "photograph")
 MOVEMENTS = ("nothing", "stripes", "equaliser", "zoom", "presenter", "slide", "ticker", "fade")
 SETS = ("drawn_set", "photographed_set")
 SCENE_DIFFERENCES = ("arms", "lips", "arms_and_lips")
@@ -73,12 +74,9 @@ class Album:
 
 @lru_cache(maxsize=64)
 def load_photograph(path: Path) -> Image.Image:
-    """A frame from the first seconds of a clip."""
+    """The 25th frame of a clip, or its last."""
     with av.open(str(path)) as container:
-        for number, frame in enumerate(container.decode(video=0)):
-            picture = frame
-            if number == 24:
-                break
+        *_, picture = islice(container.decode(video=0), 25)
     return Image.fromarray(picture.to_ndarray(format="rgb24"))
 
 
@@ -107,7 +105,7 @@ class Family:
         draw = self.random("facts")
         is_short = self.kind == SCENE
         return {
-            "members": int(draw.integers(3, 5)),
+            "members": 2 if self.kind == TAKE else int(draw.integers(3, 5)),
             "duration_s": float(draw.uniform(2.0, 3.0) if is_short else draw.uniform(4.0, 8.0)),
             "fps": int(draw.choice([12, 15, 25] if is_short else [10, 12, 15, 20, 25])),
             "crf": int(draw.integers(20, 31)),
@@ -149,7 +147,7 @@ class Family:
 def plan_templates(count: int, *, seed: int) -> list[Family]:
     """So many families of advertisements; a longer plan begins with the shorter one.
 
-    Every forty have each movement with each difference, and two hundred have each of them in each layout.
+    Every 48 have each movement with each difference, and 240 have each of them in each layout.
     """
     cells = [(differs, moves) for differs in DIFFERENCES for moves in MOVEMENTS]
     planned = []
@@ -331,17 +329,21 @@ def _cut_pieces(
 
     draw = family.random("pieces")
     shows_photograph = family.differs == "photograph" or family.layout == "lower_third" or draw.uniform() < 0.4
-    shows_photograph = shows_photograph and not (family.differs == "product" and family.layout != "lower_third")
+    differs_in_product = family.differs in ("product", "variety")
+    shows_photograph = shows_photograph and not (differs_in_product and family.layout != "lower_third")
     if family.layout in ("half", "cover") and not shows_photograph:
         panel("picture", pick_colour(draw, light=(0.8, 1.0)))
     if shows_photograph:
         photograph = album.photograph(family.random("photograph"), own("photograph"), slots["picture"][2:])
-        add("picture", photograph.convert("RGBA"), is_own=family.differs == "photograph", zooms=True, enters=-1)
-    if not shows_photograph or family.differs == "product":
+        # What fills the frame is there from the start.
+        enters = 0 if family.layout == "lower_third" else -1
+        add("picture", photograph.convert("RGBA"), is_own=family.differs == "photograph", zooms=True, enters=enters)
+    if not shows_photograph or differs_in_product:
         kinds = family.random("product").permutation(PRODUCTS)
         slot = "product" if family.layout == "lower_third" else "picture"
-        product = draw_product(family.random("product", own("product")), kinds[own("product")], slots[slot][2:])
-        add(slot, product, is_own=family.differs == "product", zooms=True, enters=-1)
+        looks = family.random("product", member if differs_in_product else 0)
+        product = draw_product(looks, kinds[own("product")], slots[slot][2:])
+        add(slot, product, is_own=differs_in_product, zooms=True, enters=-1)
     paper = ground
     if family.layout == "lower_third":
         panel("bar", accent)
