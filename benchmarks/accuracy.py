@@ -126,13 +126,15 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], object]]:
         yield lambda count: bar.advance(task, count)
 
 
-def compare_by_profile(paths: Sequence[Path], *, profiles: Sequence[Profile], workers: int) -> dict[str, Compared]:
-    """The same files under each profile, by its name."""
+def compare_by_profile(
+    paths: Sequence[Path], *, profiles: Sequence[Profile], workers: int, folder: Path | None = None
+) -> dict[str, Compared]:
+    """The same files under each profile, by its name. What `folder` keeps of them is not read again."""
     compared = {}
     for profile in profiles:
         # Not where nobody watches.
         with tqdm(unit="", leave=False, disable=None) as bar:
-            compared[str(profile)] = compare_files(paths, profile=profile, workers=workers, bar=bar)
+            compared[str(profile)] = compare_files(paths, profile=profile, workers=workers, folder=folder, bar=bar)
     return compared
 
 
@@ -340,10 +342,10 @@ def curves(corpus_dir: Path, profiles: Sequence[str], model: str, workers: int, 
     figure_curves(points, thresholds=thresholds).savefig(results_dir / "accuracy.png", dpi=130)
 
 
-def main() -> None:
-    """Run the command line; an error meant for people is one line."""
+def run_command(command: click.Command) -> None:
+    """Run a command line; an error meant for people is one line."""
     try:
-        commands.main(standalone_mode=False)
+        command.main(standalone_mode=False)
     except DedupError as error:
         raise SystemExit(f"error: {error}") from None
     except click.ClickException as error:
@@ -354,4 +356,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(commands)

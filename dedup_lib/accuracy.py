@@ -177,6 +177,8 @@ class Compared:
     """Thresholds to try; no pair below the first of them is known."""
     outcomes: tuple[Outcome, ...]
     pairs: tuple[Pair, ...]
+    doubtful: tuple[Rows, ...] = ()
+    """Pairs for a person to look at, as in review.csv."""
     choose: Choose = min
     """Which of several copies is kept."""
     thumbnails_dir: Path | None = None

@@ -24,6 +24,7 @@ import yaml
 from dedup_lib.accuracy import Compared, Label, Proposal, half_of, show_count, show_percent
 from dedup_lib.encoders import load_encoder
 from dedup_lib.errors import ListError, RunFolderError, SettingError, VideoTrouble
+from dedup_lib.evidence import find_doubtful
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.records import video_key
@@ -163,7 +164,7 @@ def compare_files(
         wanted = profile.search_settings(run_dir=str(run.path))
         keeper = KeeperPolicy(name=wanted.keep, traits=listed.traits)
         scored, plan = search_list(run, listed, settings=wanted, keeper=keeper, bar=bar)
-    return Compared(
+    compared = Compared(
         threshold=plan.threshold,
         sweep=tuple(plan.sweep(CURVE_STEPS)),
         outcomes=tuple(report.outcomes[url] for url in urls),
@@ -171,6 +172,8 @@ def compare_files(
         choose=keeper.knowing(scored.overlaid).choose,
         thumbnails_dir=run.thumbnails_dir if folder else None,
     )
+    doubtful = find_doubtful(scored, rules=plan.rules, groups=compared.groups)
+    return replace(compared, doubtful=tuple(doubtful))
 
 
 @contextmanager
