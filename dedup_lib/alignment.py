@@ -20,8 +20,13 @@ HASH_BITS = 256
 ORIENTATIONS = range(8)
 """As it is, mirrored (1), upside down (2), both (3), and each of these with rows and columns exchanged (4 more)."""
 
-SPEEDS = (1.0, 24 / 25, 25 / 24, 1 / 1.05, 1.05, 0.8, 1.25)
+SPEEDS = (1.0, 24 / 25, 25 / 24, 1 / 1.05, 1.05, 0.8, 1.25, 2 / 3, 1.5, 0.5, 2.0)
 """How much faster the second video may run: as it is, film shown as television and back, and what people choose."""
+
+SPEED_FACTORS = tuple(1 + 0.025 * step for step in range(-8, 9))
+FINE_STEP_S = 0.0625
+FINE_GAIN = 1.08
+"""Near the best of the speeds these are tried, at finer offsets; another one must explain so many times as much."""
 
 OFFSET_STEP_S = 0.25
 OFFSET_TOLERANCE_S = 0.5
@@ -71,6 +76,13 @@ def turn_frequencies(waves: NDArray[np.float32], orientation: int) -> NDArray[np
     signs = _MIRRORED[: waves.shape[1]]
     across, down = (signs if orientation & bit else np.ones_like(signs) for bit in (1, 2))
     turned = waves * across * down[:, None]
+    return turned.transpose(0, 2, 1) if orientation & 4 else turned
+
+
+def turn_pictures(pictures: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Pictures (N, H, W) in one of the `ORIENTATIONS`."""
+    turned = pictures[:, :, ::-1] if orientation & 1 else pictures
+    turned = turned[:, ::-1] if orientation & 2 else turned
     return turned.transpose(0, 2, 1) if orientation & 4 else turned
 
 
@@ -135,15 +147,19 @@ class Stretch:
         return self.agreement * min(1.0, self.agreeing / 4) * max(self.first_coverage, self.second_coverage)
 
     def pictures_beside(
-        self, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
+        self,
+        first_times_s: NDArray[np.float32],
+        second_times_s: NDArray[np.float32],
+        *,
+        tolerance_s: float = OFFSET_STEP_S,
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The pictures of the first video in the stretch, and for each the one of the second that is shown then; those
-        without any are left out."""
+        """The pictures of the first video in the stretch, and for each the one of the second that is shown then, give
+        or take the tolerance; those without any are left out."""
         inside = np.flatnonzero((first_times_s >= self.first_start_s) & (first_times_s <= self.first_end_s))
         wanted_s = self.second_start_s + (first_times_s[inside] - self.first_start_s) / self.speed
         apart_s = np.abs(second_times_s[None] - wanted_s[:, None])
         nearest = apart_s.argmin(axis=1)
-        is_near = apart_s[np.arange(len(nearest)), nearest] <= OFFSET_STEP_S
+        is_near = apart_s[np.arange(len(nearest)), nearest] <= tolerance_s
         return inside[is_near], nearest[is_near]
 
     def exchanged(self) -> Stretch:
@@ -179,17 +195,18 @@ def align(
     if not len(rows):
         return None
     weights = 0.2 + 1 - distances[rows, columns] / max_distance
+    voters = rows if len(first) <= len(second) else columns
     best: tuple[float, float, float] | None = None
     for speed in SPEEDS:
         offsets = second_times_s[columns] * speed - first_times_s[rows]
-        steps = np.round(offsets / OFFSET_STEP_S).astype(int)
-        votes = np.convolve(np.bincount(steps - steps.min(), weights=weights), (0.5, 1.0, 0.5))[1:-1]
+        gain, offset_s = _count_votes(offsets, voters, weights, step_s=OFFSET_STEP_S)
         # Another speed must explain clearly more.
-        gain = float(votes.max()) * (1.0 if speed == 1.0 else 0.9)
+        gain *= 1.0 if speed == 1.0 else 0.9
         if best is None or gain > best[0]:
-            best = gain, speed, float(votes.argmax() + steps.min()) * OFFSET_STEP_S
+            best = gain, speed, offset_s
     assert best is not None
     _, speed, offset_s = best
+    speed, offset_s = _refine(speed, offset_s, first_times_s[rows], second_times_s[columns], voters, weights)
     near = np.abs(second_times_s[columns] * speed - first_times_s[rows] - offset_s) <= OFFSET_TOLERANCE_S
     nearest = np.full(len(first), np.inf)
     np.minimum.at(nearest, rows[near], distances[rows[near], columns[near]])
@@ -203,6 +220,41 @@ def align(
     )
     inside = (first_times_s >= stretch.first_start_s) & (first_times_s <= stretch.first_end_s) & np.isfinite(nearest)
     return replace(stretch, distance_bits=float(np.median(nearest[inside])), scenes=_count_scenes(first[inside]))
+
+
+def _count_votes(
+    offsets_s: NDArray[np.float32], voters: NDArray[np.intp], weights: NDArray[np.float64], *, step_s: float
+) -> tuple[float, float]:
+    """The offset that most pictures vote for, after how much they do. Each picture has one vote for an offset, however
+    many of the other video are like it: where nothing moves, all are."""
+    steps = np.round(offsets_s / step_s).astype(int)
+    lowest = steps.min()
+    votes = np.zeros((voters.max() + 1, steps.max() - lowest + 1))
+    np.maximum.at(votes, (voters, steps - lowest), weights)
+    sums = np.convolve(votes.sum(axis=0), (0.5, 1.0, 0.5))[1:-1]
+    return float(sums.max()), float(sums.argmax() + lowest) * step_s
+
+
+def _refine(
+    speed: float,
+    offset_s: float,
+    first_s: NDArray[np.float32],
+    second_s: NDArray[np.float32],
+    voters: NDArray[np.intp],
+    weights: NDArray[np.float64],
+) -> tuple[float, float]:
+    """The speed near this one, and the offset, at which most pictures agree closely."""
+    best: tuple[float, float, float] | None = None
+    # From the speed itself on outwards: where nothing moves, all fit alike.
+    for factor in sorted(SPEED_FACTORS, key=lambda factor: abs(factor - 1)):
+        offsets = second_s * speed * factor - first_s
+        near = np.abs(offsets - offset_s) <= 2 * OFFSET_TOLERANCE_S
+        if not near.any():
+            continue
+        gain, offset = _count_votes(offsets[near], voters[near], weights[near], step_s=FINE_STEP_S)
+        if best is None or gain > best[0] * FINE_GAIN:
+            best = gain, speed * factor, offset
+    return (best[1], best[2]) if best is not None else (speed, offset_s)
 
 
 def _count_scenes(hashes: Hashes) -> int:

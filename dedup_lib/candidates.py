@@ -51,9 +51,8 @@ class Candidate:
     first: int
     second: int
     score: float
-    """Cosine of the two bags of words; 0 where only their coarse shapes are alike."""
-    mirrored: bool | None
-    """Whether they share more when one of them is mirrored; None where no word says so."""
+    """Cosine of the two bags of words, or of one and the mirrored other where that is more; 0 where only their coarse
+    shapes are alike."""
 
 
 def propose_pairs(
@@ -82,7 +81,7 @@ def propose_pairs(
         if one is None:
             continue
         shapes[row] = _mean_shape(one)
-        if row < own_rows and len(one.points) < FEW_POINTS_A_FRAME * one.num_frames:
+        if row < own_rows and len(one.points) < FEW_POINTS_A_FRAME * one.num_stills:
             poor.append(row)
         if len(one.descriptors):
             rows.append(row)
@@ -91,7 +90,7 @@ def propose_pairs(
     asking = sum(row < own_rows for row in rows)
     found = _propose_by_words(rows, heads, mirrored_heads, asking=asking, most=most, damp_hubs=damp_hubs, begin=begin)
     for first, second in _propose_by_shapes(shapes, poor, most=most) - found.keys():
-        found[first, second] = Candidate(first=first, second=second, score=0.0, mirrored=None)
+        found[first, second] = Candidate(first=first, second=second, score=0.0)
     return [found[pair] for pair in sorted(found)]
 
 
@@ -136,8 +135,8 @@ def _propose_by_words(
     found: dict[tuple[int, int], Candidate] = {}
     progress = begin("looking for shared visual words", asking)
     for place, (own, mirrored) in enumerate(zip(heads[:asking], mirrored_heads[:asking], strict=True)):
-        plain_scores, mirrored_scores = (index.score(place, _bag(one, bits)) for one in (own, mirrored))
-        scores = np.maximum(*(_without_bulk(of, place) if damp_hubs else of for of in (plain_scores, mirrored_scores)))
+        both = (index.score(place, _bag(one, bits)) for one in (own, mirrored))
+        scores = np.maximum(*(_without_bulk(of, place) if damp_hubs else of for of in both))
         near = np.flatnonzero(scores >= LOWEST_SCORE)
         progress(1)
         for other in near[np.argsort(-scores[near], kind="stable")[:most]]:
@@ -145,8 +144,7 @@ def _propose_by_words(
             score = round(float(scores[other]), 6)
             before = found.get((first, second))
             if before is None or score > before.score:
-                is_mirrored = bool(mirrored_scores[other] > plain_scores[other])
-                found[first, second] = Candidate(first=first, second=second, score=score, mirrored=is_mirrored)
+                found[first, second] = Candidate(first=first, second=second, score=score)
     return found
 
 

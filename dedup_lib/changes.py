@@ -83,7 +83,8 @@ class Changes:
     def is_alike(self) -> bool:
         """Whether that is enough to call the videos the same."""
         return (
-            self.stretch.compared >= FEWEST_COMPARED
+            self.moves
+            and self.stretch.compared >= FEWEST_COMPARED
             and self.stretch.correlation >= ALIKE
             and self.weaker_half >= ALIKE_IN_HALF
             and self.stretch.agreement >= 0.5

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -17,14 +17,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.alignment import Stretch, align, count_differing_bits, hash_orientations, hash_pictures
+from dedup_lib.alignment import (
+    OFFSET_TOLERANCE_S,
+    Stretch,
+    align,
+    count_differing_bits,
+    hash_orientations,
+    hash_pictures,
+    turn_pictures,
+)
 from dedup_lib.candidates import propose_pairs
 from dedup_lib.changes import ALIKE, Changes, Course, compare_courses, correlate_stretch, trace_course
 from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
 from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
+from dedup_lib.frames import resize_frame
 from dedup_lib.overlays import Side, find_overlay
 from dedup_lib.records import Begin, Group, Pair, begin_silently
-from dedup_lib.registration import Registration, register, warp_miniatures
+from dedup_lib.regions import STILL_PX, Laid, Region, find_difference
+from dedup_lib.registration import Registration, find_overlap, register, warp_miniatures, warp_stills
 
 MAX_DISTANCE_BITS = 56
 """Two pictures this near show the same: unlike ones lie at 75 bits and more, most above 100."""
@@ -91,6 +101,7 @@ class Rule(StrEnum):
     REGISTERED_CHANGES = "pictures change alike when laid on one another"
     SHORT = "only a part is shared"
     UNCONFIRMED = "pictures agree, points or movement do not"
+    DIFFERS = "a part of the picture differs throughout"
     WEAK = "too few pictures agree"
     PERSON = "a person's decision"
     COSINE = "cosine"
@@ -131,6 +142,8 @@ class Evidence:
     """How alike they change when laid on one another."""
     overlay: Side = ""
     """Which of the two bears a logo or the like that the other one lacks; "" where that is not known."""
+    difference: Region | None = None
+    """The part of the picture that differs throughout, however much agrees."""
     is_exact: bool = False
     is_unseen: bool = False
     """Whether the vectors are all that is known of one of the two, and are as alike as those of copies."""
@@ -197,7 +210,7 @@ class Evidence:
         )
 
     @property
-    def _is_laid(self) -> bool:
+    def is_laid(self) -> bool:
         """Whether the points of both videos agree on how their pictures lie on one another, in enough of them."""
         return (
             self.registration is not None
@@ -208,7 +221,7 @@ class Evidence:
     @cached_property
     def is_registered(self) -> bool:
         """Whether the pictures, laid on one another, are enough to decide by."""
-        return self._is_laid and self._proves(self.registered)
+        return self.is_laid and self._proves(self.registered)
 
     @property
     def is_confirmed(self) -> bool:
@@ -216,7 +229,7 @@ class Evidence:
         return self._proves(self.pictures) and (
             self.is_registered
             or (
-                self._is_laid
+                self.is_laid
                 and self.registration is not None
                 and self.registration.points >= FEWEST_CONFIRMING_POINTS
                 and self.registration.points >= CONFIRMING_FRACTION * self.registration.matches
@@ -236,12 +249,12 @@ class Evidence:
             allowed.append((self.registered.strength, Rule.REGISTERED, self.registered))
         if self.changes is not None and self.changes.is_alike:
             allowed.append((self.changes.stretch.strength, Rule.CHANGES, self.changes.stretch))
-        if self._is_laid and self.registered_changes is not None and self.registered_changes.is_alike:
+        if self.is_laid and self.registered_changes is not None and self.registered_changes.is_alike:
             stretch = self.registered_changes.stretch
             allowed.append((stretch.strength, Rule.REGISTERED_CHANGES, stretch))
         if not allowed:
             doubtful = [self.pictures] if self.is_enough else []
-            if self._is_laid and self._has_enough(self.registered):
+            if self.is_laid and self._has_enough(self.registered):
                 doubtful.append(self.registered)
             if not doubtful:
                 return Rule.WEAK, self.pictures
@@ -288,7 +301,7 @@ class Evidence:
         else:
             return Verdict.DIFFERENT, Rule.SHORT
         if stretch.agreement >= rules.min_agreement:
-            return found, rule
+            return (found, rule) if self.difference is None else (Verdict.REVIEW, Rule.DIFFERS)
         return (
             (Verdict.REVIEW, rule) if stretch.agreement >= LOWEST_DOUBTFUL_AGREEMENT else (Verdict.DIFFERENT, Rule.WEAK)
         )
@@ -440,14 +453,12 @@ def weigh_list(
         for first, second in product(crowd[:max_candidates], crowd):
             if first < second and (own_rows is None or first < own_rows):
                 proposed[first, second] = Evidence(first=first, second=second, cosine=1.0)
-    mirrored: dict[tuple[int, int], bool | None] = {}
     for candidate in propose_pairs(
         fingerprints, most=max_candidates, damp_hubs=damp_hubs, own_rows=own_rows, begin=begin
     ):
         rows = candidate.first, candidate.second
         known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
         proposed[rows] = replace(known, words=candidate.score)
-        mirrored[rows] = candidate.mirrored
     looks_of = _looks_of(fingerprints)
     evidence: dict[tuple[int, int], Evidence] = {}
     pairs: list[Pair] = []
@@ -455,7 +466,7 @@ def weigh_list(
     while proposed:
         progress = begin("comparing pairs", len(evidence) + len(proposed))
         for rows in sorted(proposed, key=_in_blocks):
-            found = _weigh(proposed[rows], *map(looks_of, rows), mirrored=mirrored.get(rows))
+            found = _weigh(proposed[rows], *map(looks_of, rows))
             if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
                 found = replace(found, is_unseen=found.cosine >= strict_cosine)
             shorter, longer = sorted(durations_s[row] for row in rows)
@@ -517,13 +528,13 @@ def _pairs_with_kept(pairs: Sequence[Pair], threshold: float, choose: Choose) ->
     return wanted
 
 
-def _weigh(proposed: Evidence, first: _Looks | None, second: _Looks | None, *, mirrored: bool | None) -> Evidence:
+def _weigh(proposed: Evidence, first: _Looks | None, second: _Looks | None) -> Evidence:
     if first is None or second is None:
         return proposed
     # Which one comes first in the list must not decide what is found.
     if is_exchanged := _content(second.fingerprint) < _content(first.fingerprint):
         first, second = second, first
-    found = _compare(proposed, first, second, mirrored=mirrored)
+    found = _compare(proposed, first, second)
     return found.exchanged() if is_exchanged else found
 
 
@@ -531,7 +542,7 @@ def _content(fingerprint: Fingerprint) -> tuple[int, bytes]:
     return len(fingerprint.times_s), fingerprint.miniatures[0].tobytes() + fingerprint.descriptors[:8].tobytes()
 
 
-def _compare(proposed: Evidence, one: _Looks, other: _Looks, *, mirrored: bool | None) -> Evidence:
+def _compare(proposed: Evidence, one: _Looks, other: _Looks) -> Evidence:
     first, second = one.fingerprint, other.fingerprint
     # Of most pairs no two pictures agree in any orientation, and one look says so.
     distances = count_differing_bits(one.hashes.reshape(-1, one.hashes.shape[2]), other.hashes[0])
@@ -561,8 +572,85 @@ def _compare(proposed: Evidence, one: _Looks, other: _Looks, *, mirrored: bool |
         is_exact=pictures is not None and _is_same(first, second),
     )
     if not (evidence.is_settled or evidence.is_settled_by_changes):
-        evidence = _ask_all(evidence, first, second, mirrored=mirrored)
-    return replace(evidence, overlay=_find_overlay(evidence, first, second, is_turned=bool(best)))
+        evidence = _ask_all(evidence, first, second)
+    return replace(
+        evidence,
+        overlay=_find_overlay(evidence, first, second, is_turned=bool(best)),
+        difference=_find_difference(evidence, first, second, orientation=best),
+    )
+
+
+def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Region | None:
+    """The part of the picture that differs throughout, where what agrees would decide; the smallest one of all ways to
+    lay the pictures on one another."""
+    rule, stretch = evidence.best
+    if rule not in DECIDING_RULES or stretch is None:
+        return None
+    smallest = None
+    for laid in _lay_all(evidence, first, second, orientation=orientation):
+        found = find_difference(laid)
+        if found is None:
+            return None
+        smallest = found if smallest is None else min(smallest, found, key=lambda region: region.share)
+    return smallest
+
+
+def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Iterator[Laid]:
+    """What both videos show at the same times, in each way to lay the pictures on one another and the times beside one
+    another that speaks for them: in a scene that hardly moves, pictures agree at any time."""
+    rule, stretch = evidence.best
+    moving = [one.stretch for one in (evidence.changes, evidence.registered_changes) if one is not None and one.moves]
+    stretches = [one for one in (stretch, *moving) if one is not None]
+    if rule not in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
+        own, stills = turn_pictures(first.miniatures, orientation), turn_pictures(first.unpack_stills(), orientation)
+        for one in stretches:
+            yield _beside(
+                one, first, second, (own, second.miniatures), (_as_squares(stills), _as_squares(second.unpack_stills()))
+            )
+    known = evidence.registration
+    ways = [known] if known is not None else (register(first, second, mirrored=way) for way in (False, True))
+    for registration in ways:
+        if registration is None:
+            continue
+        overlap = find_overlap(first, second, registration)
+        miniatures = warp_miniatures(first, second, overlap)
+        squares = warp_stills(first, second, overlap, side_px=STILL_PX)
+        for one in stretches:
+            yield _beside(one, first, second, miniatures, squares)
+
+
+_Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def _beside(stretch: Stretch, first: Fingerprint, second: Fingerprint, miniatures: _Both, stills: _Both) -> Laid:
+    places, _ = stretch.pictures_beside(first.times_s, second.times_s)
+    chosen, other_chosen = stretch.pictures_beside(
+        first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
+    )
+    wanted_s = stretch.second_start_s + (first.still_times_s[chosen] - stretch.first_start_s) / stretch.speed
+    at_s = stretch.second_start_s + (first.times_s[places] - stretch.first_start_s) / stretch.speed
+    return Laid(
+        miniatures=(miniatures[0][places], _shown_at(at_s, miniatures[1], second.times_s)),
+        stills=(stills[0][chosen], stills[1][other_chosen]),
+        apart_s=second.still_times_s[other_chosen] - wanted_s,
+    )
+
+
+def _shown_at(
+    at_s: NDArray[np.float32], pictures: NDArray[np.uint8], times_s: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """What a video shows at these times, between two pictures some of both: copies are not looked at at the same
+    moments."""
+    after = np.clip(np.searchsorted(times_s, at_s), 1, max(1, len(times_s) - 1)).clip(max=len(times_s) - 1)
+    before = np.maximum(after - 1, 0)
+    gaps_s = np.maximum(times_s[after] - times_s[before], 1e-6)
+    share = np.clip((at_s - times_s[before]) / gaps_s, 0, 1)[:, None, None]
+    return np.asarray(pictures[before] * (1 - share) + pictures[after] * share, np.float32)
+
+
+def _as_squares(stills: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    squares = [resize_frame(still, (STILL_PX, STILL_PX)) for still in stills]
+    return np.array(squares, np.uint8).reshape(-1, STILL_PX, STILL_PX)
 
 
 def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, is_turned: bool) -> Side:
@@ -579,12 +667,16 @@ def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *
     return find_overlay(own[places], others[other_places])
 
 
-def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, mirrored: bool | None) -> Evidence:
+def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Evidence:
     """The second opinion that finds most, of the second video as it is and of the mirrored first one."""
-    ways = (False, True) if mirrored is None else (mirrored,)
+    plain = _ask_second(evidence, first, second, mirrored=False)
+    # No two pictures lie on one another both ways.
+    if plain.is_laid:
+        return plain
     return max(
-        (_ask_second(evidence, first, second, mirrored=way) for way in ways),
+        (plain, _ask_second(evidence, first, second, mirrored=True)),
         key=lambda found: (
+            found.is_laid,
             found.registered.strength if found.registered else -1.0,
             found.registration.points if found.registration else 0,
         ),

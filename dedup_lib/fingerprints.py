@@ -1,5 +1,5 @@
 """What is kept of a video so that its copies can be told later without decoding anything again: a small grey picture
-every fraction of a second, and local features of a few frames. OpenCV.
+every fraction of a second, and of the stillest few frames a larger one with its local features. OpenCV.
 """
 
 from __future__ import annotations
@@ -17,18 +17,21 @@ from numpy.typing import NDArray
 from dedup_lib.frames import cut_bars, is_flat, resize_frame
 from dedup_lib.records import Frames, Recipe, Scan
 
-VERSION = 4
+VERSION = 5
 """Raised when a change here changes fingerprints: those of before are then made again."""
 
 MINIATURE_PX = 64
 """Side of a miniature: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
 
 PICTURE_SIDE_PX = 256
-"""Local features are found at this longer side."""
+"""Longer side of a still, in which local features are found."""
 
-POINTS_A_FRAME = 150
-FEWEST_POINT_FRAMES, MOST_POINT_FRAMES = 8, 16
-SECONDS_A_POINT_FRAME = 4.0
+POINTS_A_STILL = 150
+FEWEST_STILLS, MOST_STILLS = 8, 16
+SECONDS_A_STILL = 4.0
+
+STILL_QUALITY = 70
+"""Of JPEG: a price in a still remains readable, and a still takes some 6 kB."""
 
 LEAST_MOTION = 0.02
 STILLNESS_STEPS = 2
@@ -53,9 +56,10 @@ class Fingerprint:
     """The pictures of one video without its bars and its flat frames.
 
     `miniatures` are grey uint8 (N, 64, 64), each the whole picture squeezed into a square, shown at `times_s`,
-    float32 (N,), which rise. Of some of the frames there are local features: `points` float32 (P, 2), x and y in a
-    picture of `size_px` (width, height); `descriptors` uint8 (P, 32), binary codes whose Hamming distance tells how
-    alike two points look; `frames` int32 (P,), which of the `num_frames` frames each belongs to.
+    float32 (N,), which rise. The stillest of them are kept larger, as `stills` of `size_px` (width, height), shown at
+    `still_times_s`, float32 (F,), which rise. These have local features: `points` float32 (P, 2), x and y in pixels of
+    the still; `descriptors` uint8 (P, 32), binary codes whose Hamming distance tells how alike two points look;
+    `frames` int32 (P,), which still each belongs to.
     """
 
     times_s: NDArray[np.float32]
@@ -64,7 +68,9 @@ class Fingerprint:
     points: NDArray[np.float32]
     descriptors: NDArray[np.uint8]
     frames: NDArray[np.int32]
-    num_frames: int
+    still_times_s: NDArray[np.float32]
+    packed_stills: bytes
+    """The stills as they are stored, unpacked by `stills`: few are ever looked at."""
 
     def __post_init__(self) -> None:
         pictures, points = len(self.times_s), len(self.points)
@@ -72,6 +78,16 @@ class Fingerprint:
         square = (pictures, MINIATURE_PX, MINIATURE_PX)
         if [part.shape for part in parts] != [(pictures,), square, (points, 2), (points, DESCRIPTOR_BYTES), (points,)]:
             raise ValueError("a fingerprint needs one time a miniature, and one code and one frame a point")
+
+    @property
+    def num_stills(self) -> int:
+        return len(self.still_times_s)
+
+    def unpack_stills(self) -> NDArray[np.uint8]:
+        """The stills, grey uint8 (F, height, width)."""
+        width_px, height_px = self.size_px
+        sheet = cv2.imdecode(np.frombuffer(self.packed_stills, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return np.asarray(sheet, np.uint8).reshape(self.num_stills, height_px, width_px)
 
     @cached_property
     def words_of_frames(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -92,10 +108,12 @@ class Fingerprint:
             file,
             times_s=self.times_s,
             picture=picture,
-            facts=np.array([*self.size_px, self.num_frames], np.int32),
+            size_px=np.array(self.size_px, np.int32),
             points=np.round(self.points * 64).astype(np.uint16),
             descriptors=self.descriptors,
             frames=self.frames.astype(np.uint8),
+            still_times_s=self.still_times_s,
+            stills=np.frombuffer(self.packed_stills, np.uint8),
         )
         return file.getvalue()
 
@@ -107,7 +125,7 @@ class Fingerprint:
                 parts = {name: file[name] for name in file.files}
             sheet = np.asarray(cv2.imdecode(parts["picture"], cv2.IMREAD_GRAYSCALE))
             rows = sheet.reshape(-1, MINIATURE_PX, _ROW, MINIATURE_PX).transpose(0, 2, 1, 3)
-            width_px, height_px, num_frames = (int(fact) for fact in parts["facts"])
+            width_px, height_px = (int(side) for side in parts["size_px"])
             return cls(
                 times_s=parts["times_s"],
                 miniatures=rows.reshape(-1, MINIATURE_PX, MINIATURE_PX)[: len(parts["times_s"])].astype(np.uint8),
@@ -115,7 +133,8 @@ class Fingerprint:
                 points=parts["points"].astype(np.float32) / 64,
                 descriptors=parts["descriptors"],
                 frames=parts["frames"].astype(np.int32),
-                num_frames=num_frames,
+                still_times_s=parts["still_times_s"],
+                packed_stills=parts["stills"].tobytes(),
             )
         except Exception as error:  # Damage shows as an error of zip, of numpy or of OpenCV, and of many kinds.
             raise ValueError(f"these {len(data)} bytes are no fingerprint: {error}") from None
@@ -164,8 +183,9 @@ def make_fingerprint(frames: Sequence[Frames], *, times_s: Sequence[float]) -> F
     square = (MINIATURE_PX, MINIATURE_PX)
     miniatures = np.stack([cv2.resize(one, square, interpolation=cv2.INTER_AREA) for one in grey]).astype(np.uint8)
     shown_s = np.array([time_s for time_s, _ in kept], np.float32)
-    chosen = _choose_point_frames(miniatures, shown_s)
-    points, descriptors, owners = _find_points([grey[index] for index in chosen], size_px)
+    chosen = _choose_stills(miniatures, shown_s)
+    stills = [resize_frame(grey[index], size_px) for index in chosen]
+    points, descriptors, owners = _find_points(stills)
     return Fingerprint(
         times_s=shown_s,
         miniatures=miniatures,
@@ -173,18 +193,21 @@ def make_fingerprint(frames: Sequence[Frames], *, times_s: Sequence[float]) -> F
         points=points,
         descriptors=descriptors,
         frames=owners,
-        num_frames=len(chosen),
+        still_times_s=shown_s[chosen],
+        packed_stills=cv2.imencode(".jpg", np.concatenate(stills), [cv2.IMWRITE_JPEG_QUALITY, STILL_QUALITY])[
+            1
+        ].tobytes(),
     )
 
 
-def _choose_point_frames(miniatures: NDArray[np.uint8], times_s: NDArray[np.float32]) -> list[int]:
-    """Which pictures, rising, to look for local features in: the stillest ones, well apart.
+def _choose_stills(miniatures: NDArray[np.uint8], times_s: NDArray[np.float32]) -> list[int]:
+    """Which pictures, rising, to keep large: the stillest ones, well apart.
 
     What a picture shows decides, not its place: the same ones are chosen after an intro was put before them or their
     beginning was cut off. And a still picture is a sharp one.
     """
     span_s = float(times_s[-1] - times_s[0])
-    wanted = min(max(round(span_s / SECONDS_A_POINT_FRAME), FEWEST_POINT_FRAMES), MOST_POINT_FRAMES)
+    wanted = min(max(round(span_s / SECONDS_A_STILL), FEWEST_STILLS), MOST_STILLS)
     # So close that the wanted number fits however they fall.
     apart_s = span_s / (2 * wanted)
     pictures = miniatures.astype(np.float32)
@@ -204,15 +227,15 @@ def _choose_point_frames(miniatures: NDArray[np.uint8], times_s: NDArray[np.floa
 
 
 def _find_points(
-    grey: Sequence[NDArray[np.uint8]], size_px: tuple[int, int]
+    stills: Sequence[NDArray[np.uint8]],
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]:
-    """Local features of these frames: points, descriptors, the frame of each."""
+    """Local features of these stills: points, descriptors, the still of each."""
     points, descriptors, owners = [], [], []
-    for owner, frame in enumerate(grey):
-        found, vectors = _sift().detectAndCompute(resize_frame(frame, size_px), None)
+    for owner, still in enumerate(stills):
+        found, vectors = _sift().detectAndCompute(still, None)
         if vectors is None:
             continue
-        best = np.argsort([-point.response for point in found], kind="stable")[:POINTS_A_FRAME]
+        best = np.argsort([-point.response for point in found], kind="stable")[:POINTS_A_STILL]
         points.append(np.array([found[place].pt for place in best], np.float32))
         descriptors.append(encode_descriptors(np.asarray(vectors[best], np.float32)))
         owners.append(np.full(len(best), owner, np.int32))
@@ -233,7 +256,7 @@ def fingerprint_kind(scan: Scan, recipe: Recipe) -> str:
 
 @cache
 def _sift() -> cv2.SIFT:
-    return cv2.SIFT.create(nfeatures=POINTS_A_FRAME, contrastThreshold=0.02)
+    return cv2.SIFT.create(nfeatures=POINTS_A_STILL, contrastThreshold=0.02)
 
 
 @cache

@@ -28,6 +28,8 @@ TOLERANCE_PX = 3.0
 LARGEST_SCALE = 5.0
 LARGEST_STRETCH = 2.5
 
+SMALLEST_REGION_PX = 12
+
 FRAMES_TO_TRY = 2
 """For each frame of the first video, so many of the second are compared point by point."""
 
@@ -166,7 +168,7 @@ def _score_frames(first: Fingerprint, second: Fingerprint) -> NDArray[np.float64
     # Both are sorted by word: how many pairs of frames share it is the product of two counts.
     owners = np.searchsorted(own_words, own_words, side="right") - np.searchsorted(own_words, own_words, side="left")
     weights = np.repeat(1 / np.maximum(owners * lengths, 1), lengths)
-    scores = np.zeros((first.num_frames, second.num_frames))
+    scores = np.zeros((first.num_stills, second.num_stills))
     np.add.at(scores, (np.repeat(own_frames, lengths), frames[np.repeat(low, lengths) + steps]), weights)
     return scores
 
@@ -175,47 +177,86 @@ def _region(
     target: NDArray[np.float64], matrix: NDArray[np.float64], first_px: tuple[int, int], second_px: tuple[int, int]
 ) -> tuple[float, float, float, float] | None:
     """The part of the second picture where points agree, a little wider, as far as both pictures reach."""
+    lowest, highest = _overlap(matrix, first_px, second_px)
+    margin = 0.06 * np.array(second_px)
+    low = np.maximum(np.percentile(target, 2, axis=0) - margin, lowest)
+    high = np.minimum(np.percentile(target, 98, axis=0) + margin, highest)
+    if (high - low).min() < SMALLEST_REGION_PX:
+        return None
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
+
+def _overlap(
+    matrix: NDArray[np.float64], first_px: tuple[int, int], second_px: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The corners, upper left and lower right, of the part of the second picture where the first one lies."""
     width, height = first_px
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ matrix[:, :2].T + matrix[:, 2]
     # A turned picture has no upright edges: between its second and third corner on each axis it is everywhere.
     inner = np.sort(corners, axis=0)[1:3]
-    margin = 0.06 * np.array(second_px)
-    low = np.maximum.reduce([np.percentile(target, 2, axis=0) - margin, inner[0], np.zeros(2)])
-    high = np.minimum.reduce([np.percentile(target, 98, axis=0) + margin, inner[1], np.array(second_px, float)])
-    if (high - low).min() < 12:
-        return None
-    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+    return np.maximum(inner[0], 0.0), np.minimum(inner[1], np.array(second_px, float))
+
+
+def find_overlap(first: Fingerprint, second: Fingerprint, registration: Registration) -> Registration:
+    """The same, with all that both pictures show as its region, points or none; as it is where that is hardly more than
+    a line."""
+    low, high = _overlap(registration.matrix, first.size_px, second.size_px)
+    if (high - low).min() < SMALLEST_REGION_PX:
+        return registration
+    return replace(registration, region=(float(low[0]), float(low[1]), float(high[0]), float(high[1])))
 
 
 def warp_miniatures(
     first: Fingerprint, second: Fingerprint, registration: Registration
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The part that both videos show, cut out of the miniatures of either and laid on one another: uint8 (N, 64, 64)
-    and (M, 64, 64)."""
+    """The region of both videos, cut out of the miniatures of either and laid on one another: uint8 (N, 64, 64) and
+    (M, 64, 64)."""
+    return _lay(first, second, registration, (first.miniatures, second.miniatures), side_px=MINIATURE_PX)
+
+
+def warp_stills(
+    first: Fingerprint,
+    second: Fingerprint,
+    registration: Registration,
+    *,
+    side_px: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """The same of the stills: uint8 (F, side_px, side_px) and (G, side_px, side_px)."""
+    return _lay(first, second, registration, (first.unpack_stills(), second.unpack_stills()), side_px=side_px)
+
+
+def _lay(
+    first: Fingerprint,
+    second: Fingerprint,
+    registration: Registration,
+    pictures: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    *,
+    side_px: int,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     left, top, right, bottom = registration.region
-    step = np.array([(right - left) / MINIATURE_PX, (bottom - top) / MINIATURE_PX])
+    step = np.array([(right - left) / side_px, (bottom - top) / side_px])
     # From pixels of the result to points of the second picture, by the centres of pixels.
     to_second = np.array([[step[0], 0, left + step[0] / 2 - 0.5], [0, step[1], top + step[1] / 2 - 0.5], [0, 0, 1]])
     to_first = np.linalg.inv(np.vstack([registration.matrix, [0, 0, 1]])) @ to_second
-    own = first.miniatures[:, :, ::-1] if registration.mirrored else first.miniatures
-    return _cut_out(own, first.size_px, to_first), _cut_out(second.miniatures, second.size_px, to_second)
+    own, others = pictures
+    own = own[:, :, ::-1] if registration.mirrored else own
+    return (
+        _cut_out(own, first.size_px, to_first, side_px=side_px),
+        _cut_out(others, second.size_px, to_second, side_px=side_px),
+    )
 
 
 def _cut_out(
-    miniatures: NDArray[np.uint8], size_px: tuple[int, int], to_picture: NDArray[np.float64]
+    pictures: NDArray[np.uint8], size_px: tuple[int, int], to_still: NDArray[np.float64], *, side_px: int
 ) -> NDArray[np.uint8]:
-    across, down = MINIATURE_PX / size_px[0], MINIATURE_PX / size_px[1]
-    to_miniature = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]]) @ to_picture
+    """Squares out of pictures, given where each of their pixels lies in a still of `size_px`."""
+    across, down = pictures.shape[2] / size_px[0], pictures.shape[1] / size_px[1]
+    to_picture = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]]) @ to_still
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    return np.stack(
-        [
-            cv2.warpAffine(
-                np.ascontiguousarray(one),
-                to_miniature[:2],
-                (MINIATURE_PX, MINIATURE_PX),
-                flags=flags,
-                borderMode=cv2.BORDER_REPLICATE,
-            )
-            for one in miniatures
-        ]
-    ).astype(np.uint8, copy=False)
+    cut = [
+        cv2.warpAffine(
+            np.ascontiguousarray(one), to_picture[:2], (side_px, side_px), flags=flags, borderMode=cv2.BORDER_REPLICATE
+        )
+        for one in pictures
+    ]
+    return np.array(cut, np.uint8).reshape(-1, side_px, side_px)
