@@ -154,7 +154,7 @@ class _Motion:
     @property
     def is_everywhere(self) -> bool:
         """Whether most of the picture moves, as when the camera does."""
-        return bool(np.median(np.minimum(self.first, self.second)) >= LEAST_MOTION)
+        return bool(np.quantile(np.minimum(self.first, self.second), 0.25) >= LEAST_MOTION)
 
     def covers(self, part: NDArray[np.bool_]) -> bool:
         """Whether one of the videos stands still there, and the other one moves there as both do around it: what was
