@@ -15,6 +15,8 @@ from dedup_lib.films import MAX_DECODED_FRAMES, Timed
 from dedup_lib.records import Status
 from dedup_lib.tracks import MAX_PIXELS
 
+MOST_CHUNKS = 2 * MAX_DECODED_FRAMES
+
 SHORTEST_MS, IN_ITS_PLACE_MS = 10, 100
 """A frame that is shown no longer than that is shown for a tenth of a second, as in browsers."""
 
@@ -26,6 +28,7 @@ class Animation:
     codec = "webp"
     last_error = ""
     has_opened = True
+    has_times = True
     is_cut = False
 
     def __init__(self, stream: MediaStream, deadline: Deadline) -> None:
@@ -94,7 +97,9 @@ class Animation:
 def _find_durations_ms(content: bytes) -> Iterator[int]:
     """How long each frame is shown."""
     place = 12
-    while place + 24 <= len(content):
+    for _ in range(MOST_CHUNKS):
+        if place + 24 > len(content):
+            return
         if content[place : place + 4] == b"ANMF":
             stated_ms = int.from_bytes(content[place + 20 : place + 23], "little")
             yield stated_ms if stated_ms > SHORTEST_MS else IN_ITS_PLACE_MS

@@ -22,6 +22,7 @@ from dedup_lib.tracks import (
     count_pictures,
     end_of_segment,
     find_films,
+    has_times,
     is_matroska,
     is_mp4,
     open_container,
@@ -109,6 +110,12 @@ class Film:
     def close(self) -> None:
         if self._container is not None:
             self._container.close()
+
+    @property
+    def has_times(self) -> bool:
+        """Whether its times are those of the file, and not of a rate that is usual."""
+        assert self._container is not None
+        return has_times(self._container)
 
     @property
     def codec(self) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import cast
 
 import av
 from av.container import InputContainer
+from av.format import Flags
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -50,6 +52,11 @@ def open_container(stream: MediaStream, demuxer: str | None) -> InputContainer:
 def is_mp4(container: InputContainer) -> bool:
     """Whether its index names every picture."""
     return container.format.name.startswith("mov,")
+
+
+def has_times(container: InputContainer) -> bool:
+    """Whether it says when pictures are shown; bare streams (H.264, JPEGs) do not."""
+    return not container.format.flags & cast("int", Flags.no_timestamps.value)
 
 
 def is_matroska(container: InputContainer) -> bool:

@@ -166,11 +166,12 @@ class _Grabber:
         if scan is not None and not scan.taken:
             self._finish(scan.watch(pictures.decode(fast=True), pictures.stays_until_s))
         width_px, height_px = self._shown_px
+        duration_s = expected_s if pictures.ended_s is None else pictures.ended_s
         return GrabbedFrames(
             facts=VideoFacts(
                 width_px=width_px,
                 height_px=height_px,
-                duration_s=expected_s if pictures.ended_s is None else pictures.ended_s,
+                duration_s=duration_s if pictures.has_times else 0.0,
                 codec=pictures.codec,
             ),
             frames=tuple(one.rgb for one in taken),
