@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 import av
 import numpy as np
+from PIL import Image
 
 from dedup_lib.records import Frames
 
@@ -62,13 +64,17 @@ def save_clip(
     options: dict[str, str] | None = None,
     key_every: int = 10,
     sound: bool = False,
+    sound_s: float | None = None,
+    metadata: dict[str, str] | None = None,
     piped: bool = False,
     frames: Sequence[Frames] | None = None,
 ) -> Path:
-    """Encode these frames, all of `size_px`, or `count` numbered ones; with `piped` the muxer cannot seek."""
+    """Encode these frames, all of `size_px`, or `count` numbered ones; with `piped` the muxer cannot seek. The sound is
+    as long as they are, or lasts `sound_s`."""
     frames = [number_frame(number, size_px=size_px) for number in range(count)] if frames is None else frames
     target = _Pipe() if piped else str(path)
     with av.open(target, "w", format=file_format, options=options or {}) as container:
+        container.metadata.update(metadata or {})
         stream: Any = container.add_stream(codec, rate=fps)
         stream.width, stream.height = size_px
         stream.pix_fmt = pixels
@@ -79,7 +85,8 @@ def save_clip(
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
         if voice:
-            silence = av.AudioFrame.from_ndarray(np.zeros((1, 8000 * count // fps), np.float32), "fltp", "mono")
+            lasts = round(8000 * (count / fps if sound_s is None else sound_s))
+            silence = av.AudioFrame.from_ndarray(np.zeros((1, lasts), np.float32), "fltp", "mono")
             silence.sample_rate = 8000
             container.mux(voice.encode(silence))
             container.mux(voice.encode())
@@ -88,8 +95,31 @@ def save_clip(
     return path
 
 
+def join_tracks(path: Path, sources: Sequence[tuple[Path, bool]], *, options: dict[str, str] | None = None) -> Path:
+    """The video streams of some files side by side in one, in their order, each marked as the default or not."""
+    with contextlib.ExitStack() as opened:
+        target = opened.enter_context(av.open(str(path), "w", options=options or {}))
+        packets = []
+        for source, is_default in sources:
+            container = opened.enter_context(av.open(str(source)))
+            stream = target.add_stream_from_template(container.streams.video[0])
+            stream.disposition = av.stream.Disposition.default if is_default else av.stream.Disposition(0)
+            for packet in container.demux(container.streams.video[0]):
+                if packet.size:
+                    packet.stream = stream
+                    packets.append(packet)
+        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
+            target.mux(packet)
+    return path
+
+
 def save_still_end(path: Path, *, moving: int, stands_s: float) -> Path:
     """`moving` numbered frames, ten a second, of which the last one stands for `stands_s`."""
+    if path.suffix in (".webp", ".png", ".avif"):
+        first, *others = (Image.fromarray(number_frame(number)) for number in range(moving))
+        shown_ms = [100] * len(others) + [round(stands_s * 1000)]
+        first.save(path, save_all=True, append_images=others, duration=shown_ms, quality=90)
+        return path
     codec, pixels = {".gif": ("gif", "rgb8"), ".webm": ("libvpx-vp9", "yuv420p")}.get(
         path.suffix, ("libx264", "yuv420p")
     )

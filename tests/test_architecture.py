@@ -29,6 +29,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "urls",
         "tables",
         "fetch",
+        "content",
+        "stamps",
+        "tracks",
+        "films",
+        "animations",
         "video",
         "frames",
         "encoders",
@@ -68,7 +73,7 @@ ORDER = ["__init__", *(module for layer in LAYERS.values() for module in layer)]
 
 # Each of these packages is known to the modules named here and to no other.
 OWNERS: dict[str, set[str]] = {
-    "av": {"video", "demo", "variants"},
+    "av": {"stamps", "tracks", "films", "animations", "video", "demo", "variants"},
     "click": {"cli"},
     "cv2": {"frames", "demo", "variants", "fingerprints", "registration", "overlays"},
     "dotenv": {"store"},

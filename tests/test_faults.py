@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from media import number_frame, save_clip, save_rapid_clip, save_sound
 from test_extract import LIMITS, RECIPE, SCAN, run
 
-from dedup_lib import extract, fetch, video
+from dedup_lib import extract, fetch, films
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.encoders import hash_frame
 from dedup_lib.extract import read_video
@@ -659,7 +659,7 @@ def test_a_content_gets_one_status(name: str) -> None:
 
 
 def test_no_more_frames_are_decoded_than_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video, "MAX_DECODED_FRAMES", 5_000)
+    monkeypatch.setattr(films, "MAX_DECODED_FRAMES", 5_000)
     with FaultServer(serve(rapid("a.mp4", count=20_000, fps=60_000))) as server:
         outcome = read(server.url(), recipe=replace(RECIPE, num_frames=12))
     assert (outcome.status, outcome.retryable) == (Status.TOO_LARGE, False) and "5,000 frames" in outcome.reason

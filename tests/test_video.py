@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
+import struct
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,10 @@ import cv2
 import numpy as np
 import pytest
 from fault_server import FaultServer, always, reply
-from media import number_frame, read_number, save_clip, save_still_end
+from media import join_tracks, number_frame, read_number, save_clip, save_still_end
+from PIL import Image
 
+from dedup_lib import animations
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
@@ -121,6 +126,7 @@ def test_known_facts(clips: Path) -> None:
     # It states none, and was read to its end.
     assert grab(clips / "no-duration.webm").facts.duration_s == pytest.approx(3.0)
     assert grab(clips / "vp9.webm").facts.codec == "vp9"
+    assert grab(clips / "clip.h264", **SCAN).facts.duration_s == 0
 
 
 def test_every_frame_may_be_asked_for(clips: Path) -> None:
@@ -134,10 +140,9 @@ def test_a_video_with_fewer_frames_than_asked_for(tmp_path: Path) -> None:
     assert numbers(grab(clip, num_frames=4)) == [0, 0, 1, 1]
 
 
-@pytest.mark.parametrize("facts", [{}, {"codec": "gif", "pixels": "rgb8"}, {"codec": "libvpx"}])
-def test_a_video_of_one_frame(tmp_path: Path, facts: dict[str, str]) -> None:
-    suffix = {"gif": ".gif", "libvpx": ".webm"}.get(facts.get("codec", ""), ".mp4")
-    clip = save_clip(tmp_path / f"one{suffix}", count=1, **facts)  # type: ignore[arg-type] # names of codec and pixels
+@pytest.mark.parametrize("name", ["one.mp4", "one.webm"])
+def test_a_video_of_one_frame(tmp_path: Path, name: str) -> None:
+    clip = save_clip(tmp_path / name, count=1, codec="libvpx" if name.endswith("webm") else "libx264")
     assert len(grab(clip, frame_span="first").frames) == 1
     # A still is shown at every position, as it is in a copy of it that lasts longer.
     spread = grab(clip)
@@ -244,13 +249,16 @@ def test_a_slide_show_has_the_pictures_of_its_copy_at_a_usual_rate(tmp_path: Pat
 
 
 @pytest.mark.parametrize("scan", [{}, {"scan_step_s": 0.25, "scan_longest_s": 60}])
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".gif"])
-@pytest.mark.parametrize("moving", [1, 10])
+@pytest.mark.parametrize(
+    ("moving", "suffix"),
+    [*product([1, 10], [".mp4", ".mkv", ".webm"]), *product([10], [".gif", ".webp", ".png", ".avif"])],
+)
 def test_the_last_picture_stands(tmp_path: Path, moving: int, suffix: str, scan: dict[str, float]) -> None:
     clip = save_still_end(tmp_path / f"clip{suffix}", moving=moving, stands_s=9.0)
     grabbed = grab(clip, num_frames=8, **scan)
     whole_s = moving / 10 - 0.1 + 9.0
     assert grabbed.facts.duration_s == pytest.approx(whole_s)
+    assert grabbed.times_s == pytest.approx([number / 10 for number in numbers(grabbed)])
     assert numbers(grabbed) == [min(int(whole_s * (i + 0.5) / 8 * 10), moving - 1) for i in range(8)]
     assert len(grabbed.scanned) == (math.ceil(whole_s / 0.25) if scan else 0)
 
@@ -323,6 +331,75 @@ def test_a_damaged_tail_is_no_trouble_to_a_scan(clips: Path, tmp_path: Path) -> 
         assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s)
 
 
+# Which of several streams
+
+
+def film_and(path: Path, other: Path, *, first: bool, default: bool, film: Path) -> Path:
+    """The film with another video stream beside it: `first` in the file, or the `default` one."""
+    sources = [(other, default), (film, not default)] if first else [(film, not default), (other, default)]
+    return join_tracks(path, sources)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
+@pytest.mark.parametrize(("first", "default"), [*product([False, True], repeat=2)])
+def test_a_poster_larger_than_the_film_is_not_the_film(
+    clips: Path, tmp_path: Path, suffix: str, first: bool, default: bool
+) -> None:
+    poster = save_clip(tmp_path / "poster.mp4", frames=[number_frame(200, size_px=(640, 360))], size_px=(640, 360))
+    film = clips / "index-last.mp4"
+    grabbed = grab(film_and(tmp_path / f"both{suffix}", poster, first=first, default=default, film=film), **SCAN)
+    assert (grabbed.facts.width_px, numbers(grabbed)) == (160, [5, 15, 25])
+    assert len(grabbed.scanned) == 12 and grabbed.facts.duration_s == pytest.approx(3.0, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["both.mp4", "both.mkv", "fragmented.mp4"])
+@pytest.mark.parametrize("first", [False, True])
+def test_of_a_film_in_two_sizes_the_larger_is_taken(clips: Path, tmp_path: Path, name: str, first: bool) -> None:
+    larger = save_clip(tmp_path / "larger.mp4", size_px=(320, 240))
+    sources = [(larger, False), (clips / "index-last.mp4", True)]
+    options = {"movflags": "frag_keyframe+empty_moov"} if name == "fragmented.mp4" else {}
+    both = join_tracks(tmp_path / name, sources if first else sources[::-1], options=options)
+    assert grab(both).facts.width_px == 320
+
+
+def test_a_larger_film_of_another_shape_gives_way_to_the_one_that_players_show(clips: Path, tmp_path: Path) -> None:
+    other = save_clip(tmp_path / "other.mp4", size_px=(640, 240))
+    both = film_and(tmp_path / "both.mp4", other, first=True, default=False, film=clips / "index-last.mp4")
+    assert grab(both).facts.width_px == 160
+
+
+# How long
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+@pytest.mark.parametrize("scan", [{}, SCAN, {"scan_step_s": 0.25, "scan_longest_s": 10}])
+def test_sound_that_goes_on_makes_no_video_longer(tmp_path: Path, is_told: bool, scan: dict[str, float]) -> None:
+    clip = save_clip(tmp_path / "clip.mkv", sound=True, sound_s=20.0)
+    if not is_told:
+        # The tags in which the muxer tells the duration of each stream are read by name.
+        clip.write_bytes(clip.read_bytes().replace(b"DURATION", b"OTHERTAG"))
+    for name, ranges in ((clip.name, True), (clip.name, False)):
+        with ClipServer(tmp_path, ranges=ranges) as server:
+            grabbed = grab(server.url(name), **scan)
+        if scan or is_told or ranges:
+            assert grabbed.facts.duration_s == pytest.approx(3.0)
+        assert numbers(grabbed) == [5, 15, 25]
+
+
+def test_the_end_of_a_long_film_is_found_without_reading_it_through(tmp_path: Path) -> None:
+    # Noise, so that the file is large.
+    noise = [np.random.default_rng(seed).integers(0, 255, (120, 160, 3), np.uint8) for seed in range(200)]
+    clip = save_clip(tmp_path / "clip.mkv", frames=noise, sound=True, sound_s=60.0, codec="mjpeg", pixels="yuvj420p")
+    clip.write_bytes(clip.read_bytes().replace(b"DURATION", b"OTHERTAG"))
+    with (
+        ClipServer(tmp_path) as server,
+        open_stream(server.url(clip.name), limits=LIMITS, deadline=Deadline(30)) as stream,
+    ):
+        grabbed = grab_frames(stream, num_frames=1, frame_span="first", deadline=Deadline(30))
+        assert stream.fetched_bytes < clip.stat().st_size * 0.8
+    assert grabbed.facts.duration_s == pytest.approx(20.0)
+
+
 # Damage
 
 
@@ -366,3 +443,102 @@ def test_random_bytes_are_no_video(tmp_path: Path) -> None:
     for seed in range(40):
         (tmp_path / "clip.mp4").write_bytes(random.Random(seed).randbytes(20_000))
         assert trouble_of(tmp_path / "clip.mp4").status == Status.NOT_VIDEO
+
+
+# What is an image, and what moves
+
+
+def jpeg(number: int, *, size_px: tuple[int, int] = (160, 120), **options: Any) -> bytes:
+    packed = io.BytesIO()
+    Image.fromarray(number_frame(number, size_px=size_px)).save(packed, "JPEG", **options)
+    return packed.getvalue()
+
+
+def exif_with_thumbnail() -> bytes:
+    """An EXIF block whose second directory holds a JPEG."""
+    thumbnail = jpeg(1, size_px=(16, 12))
+    second = 14
+    entries = struct.pack("<HHHII", 2, 0x201, 4, 1, second + 30) + struct.pack("<HHII", 0x202, 4, 1, len(thumbnail))
+    return b"Exif\0\0II*\0" + struct.pack("<IHI", 8, 0, second) + entries + bytes(4) + thumbnail
+
+
+JPEGS = b"".join(map(jpeg, range(50)))
+STILL = {
+    "jpeg": jpeg(1),
+    "large jpeg": jpeg(1, size_px=(1600, 1200), quality=100),
+    "progressive jpeg": jpeg(1, progressive=True),
+    "jpeg with a thumbnail": jpeg(1, exif=exif_with_thumbnail()),
+    "motion photo": jpeg(1) + b"\x00\x00\x00\x18ftypmp42" + bytes(5000),
+    "jpeg with a smaller one behind": jpeg(1) + jpeg(1, size_px=(80, 60)),
+    "jpeg that is cut off": jpeg(1)[:-100],
+    "jpeg without end": b"\xff\xd8\xff\xe0" + b"\xff" * 5000,
+    "webp that is cut off in its head": b"RIFF\x00\x00\x00\x00WEBPVP8X",
+}
+
+
+@pytest.mark.parametrize("name", STILL)
+def test_a_still_picture_is_an_image(tmp_path: Path, name: str) -> None:
+    (tmp_path / "clip.mp4").write_bytes(STILL[name])
+    assert trouble_of(tmp_path / "clip.mp4").status == Status.IMAGE
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "AVIF", "MPO"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_still_picture_of_a_format_that_may_move_is_an_image(tmp_path: Path, kind: str, whole: bool) -> None:
+    pictures = [Image.fromarray(number_frame(number)) for number in (1, 1 if whole else 2)]
+    path = tmp_path / "clip.mp4"
+    # Both pictures of a stereo photograph belong to it; others with one picture are saved as what could move.
+    pictures[0].save(path, kind, save_all=True, append_images=pictures[1:] if kind == "MPO" else [])
+    assert trouble_of(path).status == Status.IMAGE
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("raw", JPEGS),
+        ("padded", b"".join(jpeg(number) + bytes(number % 3) for number in range(50))),
+        (
+            "parts of an answer",
+            b"".join(b"--part\r\nContent-Type: image/jpeg\r\n\r\n" + jpeg(n) + b"\r\n" for n in range(50)),
+        ),
+    ],
+)
+def test_jpegs_one_after_the_other_are_a_video(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / "clip").write_bytes(content)
+    grabbed = grab(tmp_path / "clip", **SCAN)
+    # They carry no times, and are shown at the rate that players take: how long they last is not known.
+    assert grabbed.facts.duration_s == 0
+    assert [read_number(frame) for frame in grabbed.scanned] == [0, 7, 13, 19, 25, 32, 38, 44]
+
+
+def test_an_animation_in_webp_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = save_still_end(tmp_path / "clip.webp", moving=10, stands_s=1.0)
+    whole = clip.read_bytes()
+    monkeypatch.setattr(animations, "MAX_DECODED_FRAMES", 5)
+    assert trouble_of(clip).status == Status.TOO_LARGE
+    clip.write_bytes(whole[:24] + b"\xff\xff\x00\xff\xff\x00" + whole[30:])
+    assert trouble_of(clip).status == Status.TOO_LARGE
+    clip.write_bytes(whole[: len(whole) // 2])
+    assert trouble_of(clip).status == Status.DECODE_ERROR
+
+
+PAGES = ["<html> <b>how to write HTML</b>", "<!doctype html><html lang=en>"]
+
+
+@pytest.mark.parametrize("title", PAGES)
+@pytest.mark.parametrize("name", ["clip.mkv", "clip.webm", "clip.flv", "clip.mp4", "clip.ts"])
+def test_a_film_that_speaks_of_pages_is_a_film(tmp_path: Path, name: str, title: str) -> None:
+    clip = save_clip(
+        tmp_path / name,
+        options={"movflags": "+faststart"} if name.endswith("mp4") else {},
+        metadata={"title": title, "comment": title, "description": title, "service_name": title},
+        codec="libvpx" if name.endswith("webm") else "libx264",
+    )
+    assert title.encode() in clip.read_bytes()[:4096]
+    assert len(grab(clip).frames) == 3
+
+
+@pytest.mark.parametrize("page", [*PAGES, "\ufeff\n<html>", "<head><title>Film</title>", "Not found <html> at all"])
+def test_a_page_is_a_page(tmp_path: Path, page: str) -> None:
+    (tmp_path / "clip.mp4").write_text(page, encoding="utf-8")
+    assert trouble_of(tmp_path / "clip.mp4").status == Status.HTML
