@@ -46,7 +46,7 @@ from dedup_lib.variants import (
 )
 from dedup_lib.workers import Died, WorkerPool
 
-VERSION = 2
+VERSION = 3
 """Raised when a change here or in what is drawn changes the files, so that those of before are not used again."""
 
 FEWEST_CLIPS = 8
