@@ -113,7 +113,7 @@ def draw_words(text: str, size_px: tuple[int, int], *, font: str, height_px: int
 
 def _break_lines(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> list[str]:
     lines = [""]
-    for word in text.split():
+    for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and font.getlength(longer) > width_px:
             lines.append(word)

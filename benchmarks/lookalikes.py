@@ -25,7 +25,7 @@ from accuracy import ROOT, compare_by_profile, console, progress_bar, run_comman
 from rich.table import Table
 from templates import SCENE, TAKE, TEMPLATE, Album, Family, plan_scenes, plan_templates, unlike_photographs
 
-from dedup_lib.accuracy import Compared, Label, Score, describe_pairs, load_labels, score_groups
+from dedup_lib.accuracy import Compared, Label, Rows, Score, describe_pairs, load_labels, pick_pairs, score_groups
 from dedup_lib.calibrate import Profile
 from dedup_lib.errors import ListError
 from dedup_lib.records import Frames, Status
@@ -46,7 +46,7 @@ from dedup_lib.variants import (
 )
 from dedup_lib.workers import Died, WorkerPool
 
-VERSION = 1
+VERSION = 3
 """Raised when a change here or in what is drawn changes the files, so that those of before are not used again."""
 
 FEWEST_CLIPS = 8
@@ -56,10 +56,15 @@ GRAIN = 2.0
 """Standard deviation of the noise in takes, of 255: no two takes of a camera have the same."""
 
 TAKE_S = 3.0
-STILL_SHARE = 0.6
-STILL_DEVIATION = 4.0
-LEAST_MOVING_SHARE = 0.01
-MOVING_DEVIATION = 12.0
+"""Real takes are so long, and less where the clip is short."""
+SHORTEST_CLIP_S = 2.0
+
+STILL_DEVIATION, MOVING_DEVIATION = 4.0, 12.0
+"""Standard deviation over time, of 255, below which a part of the picture stands still, and above which it moves."""
+STILL_SHARE, MOVING_SHARE = 0.45, 0.005
+"""Of the picture, what must stand still and what must move."""
+LEAST_AWAY = 2.5
+"""How far, of 255, the moving parts must be from all that they show in the other half, in half of the pictures."""
 
 
 def add_watermark(frame: Frames) -> Frames:
@@ -160,7 +165,7 @@ def cut_real_takes(path: Path, *, number: int, folder: Path) -> list[Lookalike]:
     marker = folder / family.name / "takes.json"
     if not marker.exists():
         clip = load_clip(path)
-        is_fit = clip.duration_s >= 4.0 and shows_still_camera(clip)
+        is_fit = clip.duration_s >= SHORTEST_CLIP_S and shows_still_camera(clip)
         if is_fit:
             share = min(0.47, TAKE_S / clip.duration_s)
             options = Variant(what="", options=x264_options(20))
@@ -183,13 +188,13 @@ def shows_still_camera(clip: Clip) -> bool:
     grey = small.astype(np.float32).mean(axis=3)
     deviation = grey.std(axis=0)
     stands = float((deviation < STILL_DEVIATION).mean()) >= STILL_SHARE
-    moves = float((deviation > MOVING_DEVIATION).mean()) >= LEAST_MOVING_SHARE
+    moves = float((deviation > MOVING_DEVIATION).mean()) >= MOVING_SHARE
     half = len(grey) // 2
     moving = grey[:, deviation > STILL_DEVIATION]
     if not stands or not moves:
         return False
     away = np.abs(moving[:half, None] - moving[None, half : half * 2]).mean(axis=2).min(axis=1)
-    return bool(np.median(away) > 3.0)
+    return bool(np.median(away) > LEAST_AWAY)
 
 
 # --- the whole list
@@ -330,8 +335,11 @@ def describe_lookalikes(files: Sequence[Lookalike], compared: Compared) -> dict[
     labels = [file.label for file in files]
     score = score_groups(labels, compared.groups)
     cells = count_families(files, compared, score)
-    missed = [pair for pair in score.missed if files[pair[0]].kind == REFERENCE]
-    between = [pair for pair in score.wrong if files[pair[0]].family != files[pair[1]].family]
+
+    def describe(pairs: Sequence[Rows]) -> list[dict[str, Any]]:
+        picked = [pair for pair, _ in pick_pairs(pairs, labels=labels, compared=compared)]
+        return describe_pairs(picked, labels=labels, compared=compared)
+
     return {
         "threshold": compared.threshold,
         "files": len(files),
@@ -342,10 +350,14 @@ def describe_lookalikes(files: Sequence[Lookalike], compared: Compared) -> dict[
         "copies": {
             kind: {"found": found, "of": of} for kind, (found, of) in sorted(count_copies(files, score).items())
         },
-        "wrong": describe_pairs(score.wrong, labels=labels, compared=compared),
-        "wrong_between_families": len(between),
-        "missed": describe_pairs(missed, labels=labels, compared=compared),
-        "review": [[labels[row].file for row in pair] for pair in compared.doubtful],
+        "wrong_pairs": len(score.wrong),
+        "wrong_between_families": sum(files[a].family != files[b].family for a, b in score.wrong),
+        # One pair of files stands for all of the same two members.
+        "wrong": describe(score.wrong),
+        "review": describe(compared.doubtful),
+        "missed": describe_pairs(
+            [pair for pair in score.missed if files[pair[0]].kind == REFERENCE], labels=labels, compared=compared
+        ),
         "unread": {
             label.file: str(outcome.status)
             for label, outcome in zip(labels, compared.outcomes, strict=True)
@@ -469,6 +481,7 @@ def measure(
         console.print(table_of_pairs(result["missed"], title=f"{name}: missed copies"))
         console.print(table_of_copies(result))
         console.print(table_of_cells(result, title=f"{name}: what became of {len(files)} files"))
+        console.print(f"{name}: wrong pairs of files of two families: {result['wrong_between_families']}")
         for file, status in result["unread"].items():
             console.print(f"{name}: not read, {status}: {file}")
     save_results(results_dir / "lookalikes.json", section=f"seed {seed}", results=results)

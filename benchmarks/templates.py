@@ -130,8 +130,8 @@ class Family:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Width and height. What stands side by side needs a wide picture."""
-        is_wide = self.layout in ("left", "cover") or self.kind != TEMPLATE
+        """Width and height. What stands side by side needs a wide picture, for its words to be readable."""
+        is_wide = self.layout in ("left", "half", "cover") or self.kind != TEMPLATE
         sizes = (
             ((640, 360), (640, 360), (480, 360))
             if is_wide
@@ -274,7 +274,7 @@ def _draw_template(family: Family, member: int, album: Album) -> Iterator[Pictur
         time_s = number / family.fps
         frame = still.copy()
         if family.moves == "stripes" and family.layout != "lower_third":
-            _paint_stripes(frame, (0, 0, width, height), accent, time_s)
+            _paint_stripes(frame, (0, 0, width, height), family, accent, time_s)
         boxes = []
         for piece in pieces:
             box = _paint_piece(frame, piece, family, time_s)
@@ -282,7 +282,7 @@ def _draw_template(family: Family, member: int, album: Album) -> Iterator[Pictur
                 boxes.append(box)
         if family.moves == "stripes" and family.layout == "lower_third":
             left, top, wide, _ = slots["bar"]
-            _paint_stripes(frame, (left, top - 10, left + wide, top), accent, time_s)
+            _paint_stripes(frame, (left, top - 10, left + wide, top), family, accent, time_s)
         if "presenter" in (family.moves, family.differs):
             left, top, wide, tall = slots["presenter"]
             figure = draw_person(person, _gesture(family, time_s), (wide, tall))
@@ -407,14 +407,16 @@ def _paint_piece(frame: Image.Image, piece: _Piece, family: Family, time_s: floa
     return left, top, left + picture.width, top + picture.height
 
 
-def _paint_stripes(frame: Image.Image, box: Box, colour: Colour, time_s: float) -> None:
+def _paint_stripes(frame: Image.Image, box: Box, family: Family, colour: Colour, time_s: float) -> None:
     left, top, right, bottom = box
+    draw = family.random("stripes")
+    step, pace, slant = int(draw.integers(36, 70)), draw.uniform(15, 45), draw.uniform(0.1, 0.6)
     part = Image.new("L", (right - left, bottom - top), 0)
-    pen, tall, step = ImageDraw.Draw(part), bottom - top, 50
-    shift = time_s * 24 % step
+    pen, tall = ImageDraw.Draw(part), bottom - top
     for x in range(-tall - step, right + step, step):
-        start = x + shift
-        pen.polygon([(start, tall), (start + 25, tall), (start + 25 + tall // 4, 0), (start + tall // 4, 0)], fill=120)
+        start = x + time_s * pace % step
+        lower = [(start, tall), (start + step // 2, tall)]
+        pen.polygon([*lower, (lower[1][0] + tall * slant, 0), (start + tall * slant, 0)], fill=120)
     frame.paste(colour, (left, top), part)
 
 
@@ -434,8 +436,14 @@ def _paint_ticker(frame: Image.Image, family: Family, colour: Colour, time_s: fl
     width, height = frame.size
     pen, top = ImageDraw.Draw(frame), height - height // 15
     pen.rectangle((0, top, width, height), fill=colour)
-    text = "  ·  ".join(BRANDS)
-    pen.text((width * 0.6 - 60 * time_s, top + 2), text, font=load_font(FONTS[0], height // 22), fill=ink_on(colour))
+    draw = family.random("ticker")
+    text = "  ·  ".join(draw.permutation(BRANDS))
+    pen.text(
+        (width * 0.6 - draw.uniform(40, 90) * time_s, top + 2),
+        text,
+        font=load_font(FONTS[0], height // 22),
+        fill=ink_on(colour),
+    )
     pen.rectangle((0, 0, round(width * time_s / family.duration_s), 6), fill=ink_on(colour))
 
 

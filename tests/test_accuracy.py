@@ -461,6 +461,19 @@ def test_strips_stay_where_a_folder_is_given_and_nothing_is_done_twice(
     assert compare_files(paths, profile=profile.first_frame, workers=1, folder=tmp_path).unread == {3}
 
 
+def test_a_copy_that_does_not_reach_the_threshold_is_asked_about(tmp_path: Path) -> None:
+    clip = make_clip(1, duration_s=4.0)
+    paths = [tmp_path / f"{name}.mp4" for name in (REFERENCE, "crop_20", "other")]
+    save_pictures(paths[0], clip.play(), variant=VARIANTS[REFERENCE])
+    save_pictures(paths[1], VARIANTS["crop_20"].edit(clip, clip), variant=VARIANTS["crop_20"])
+    save_pictures(paths[2], make_clip(2, duration_s=4.0).play(), variant=VARIANTS[REFERENCE])
+    strict, loose = (
+        compare_files(paths, profile=Profile.parse(f"pdq:2:spread:evidence:{at}"), workers=1) for at in (1.0, 0.3)
+    )
+    assert (strict.groups, strict.doubtful) == ([], ((0, 1),))
+    assert ([(group.kept, group.copies) for group in loose.groups], loose.doubtful) == ([(0, (1,))], ())
+
+
 @pytest.mark.parametrize("stage", SETTINGS)
 def test_defaults_stand_in_the_notebooks(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
