@@ -214,6 +214,7 @@ def make_run(
     )
     assert isinstance(settings, SearchSettings)
     plan = stages.SearchPlan(
+        store="Milvus Lite, milvus.db",
         collection="videos",
         pooling=Pooling.FRAMES,
         recipe=RECIPE,

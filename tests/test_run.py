@@ -204,8 +204,9 @@ def test_a_run_of_another_name(project: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(project: Path) -> None:
     (project / "file").write_text("")
+    planned = plan_run({"run_dir": "file/x"})
     with pytest.raises(RunFolderError, match="set another run_dir"):
-        plan_run({"run_dir": "file/x"})
+        execute_plan(planned)
 
 
 def test_a_profile_is_left_as_it_was(project: Path) -> None:
