@@ -23,7 +23,7 @@ from dedup_lib import __version__
 from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, SettingError
 from dedup_lib.progress import State, read_progress
-from dedup_lib.run_folder import RunFolder, find_run, is_same_place, list_runs, named_run_dir
+from dedup_lib.run_folder import RunFolder, find_project_root, find_run, is_same_place, list_runs, named_run_dir
 from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
 
 if TYPE_CHECKING:
@@ -151,8 +151,9 @@ def _execute(
 
 
 def _given_command() -> str:
-    """What a person types to give the same command again."""
-    return shlex.join(["python", "-m", "dedup_lib", *sys.argv[1:]])
+    """What a person types in the project folder to give the same command again."""
+    given, here = shlex.join(["python", "-m", "dedup_lib", *sys.argv[1:]]), Path.cwd()
+    return given if here.resolve() == find_project_root() else f"cd {shlex.quote(str(here))} && {given}"
 
 
 @commands.command(short_help="Propose a threshold, measured on a sample.")
