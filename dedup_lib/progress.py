@@ -218,10 +218,16 @@ def read_progress(run: RunFolder) -> RunProgress:
         statuses=statuses,
         hosts=_most_frequent(_host_of(url) for url, _, _ in troubles),
         reasons=_most_frequent(f"{status}: {reason}" for _, status, reason in troubles),
-        vectors=next((record["vectors"] for record in reversed(records.values()) if "vectors" in record), ""),
+        vectors=_find_vectors(run, records),
         report=run.shown(index) if index.exists() else "",
         go_on=_how_to_go_on(run, state, holder, left),
     )
+
+
+def _find_vectors(run: RunFolder, records: Mapping[str, Record]) -> str:
+    used = [stage for stage, record in records.items() if "vectors" in record]
+    latest = max(used, key=lambda stage: run.record_path(stage).stat().st_mtime, default="")
+    return str(records[latest]["vectors"]) if latest else ""
 
 
 def _read_ledger(

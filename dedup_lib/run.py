@@ -93,15 +93,13 @@ def _describe_missing_profile(profile: str, path: Path) -> str:
     if "://" in profile:
         remedy = "a list is downloaded first, and then given as in run direct --set input_csv=LIST.csv"
         return f"it is an address, not a profile; {remedy}. T{known}"
-    if path.suffix == ".yml" or profile.endswith(".yaml"):
-        return f"there is no file {path.name if path.parent == params_dir else path}; t{known}"
-    if Path(profile).suffix.strip("."):
+    is_file = any(found.is_file() for found in find_inputs(profile))
+    if is_file or Path(profile).suffix not in ("", ".", ".yaml", ".yml"):
         given = shlex.quote(f"input_csv={profile}")
         return f"it is no profile; a list is given beside one, as in run direct --set {given}. T{known}"
-    near = difflib.get_close_matches(profile, names, n=1)
-    if near:
-        return f"there is no file {path.name}; did you mean {near[0]}? T{known}"
-    return f"there is no file {path.name}; t{known}"
+    missing = path.name if path.parent == params_dir else path
+    near = difflib.get_close_matches(Path(profile).stem, names, n=1)
+    return f"there is no file {missing}; " + (f"did you mean {near[0]}? T{known}" if near else f"t{known}")
 
 
 @cache
@@ -230,8 +228,7 @@ def _settle_list(values: dict[str, Any]) -> tuple[str, ...]:
     if not isinstance(named, str) or not named or not (found := find_inputs(named)):
         return ()
     if not is_same_place(found[0], resolve_path(named)):
-        root, path = find_project_root(), found[0]
-        values["input_csv"] = str(path.relative_to(root) if path.is_relative_to(root) else path)
+        values["input_csv"] = str(found[0])
     return (describe_choice(named, found),) if len(found) > 1 else ()
 
 

@@ -53,6 +53,7 @@ LIST_BESIDE = "a list is given beside one, as in run direct --set "
         (("my ads.tsv.gz",), f"it is no profile; {LIST_BESIDE}'input_csv=my ads.tsv.gz'. The profiles"),
         (("https://h/ads.csv",), "it is an address, not a profile; a list is downloaded first"),
         (("https://h/ads.yaml",), "it is an address, not a profile; a list is downloaded first"),
+        (("params/dirct.yaml", *ADS), "dirct.yaml; did you mean direct? The profiles in params/ are batch"),
         (("nosuch.yaml", *ADS), "nosuch.yaml; the profiles in params/ are batch"),
         (("direct", "--set", "input_csv=https://u:p@h/ads.csv"), "it is an address, not a file: download the list"),
         (("direct", "--set", "input_csv=adz.csv"), "adz.csv do not exist; did you mean ads.csv?"),
@@ -126,11 +127,11 @@ def test_another_encoder_takes_the_place_of_the_profiles_with_its_model(project:
 def test_the_list_is_the_one_where_the_person_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     profile = load_profile("direct") | {"input_csv": "ads.csv"}
     planned = plan_run(profile)
-    assert planned.parameters["01_decode"]["input_csv"] == "lists/ads.csv", "where the notebooks work, it is there"
+    here, there = project / "lists" / "ads.csv", project / "ads.csv"
+    assert planned.parameters["01_decode"]["input_csv"] == str(here), "the notebooks work elsewhere"
     assert planned.notes == ()
     (project / "ads.csv").write_text("url\n")
     (note,) = plan_run(profile).notes
-    here, there = project / "lists" / "ads.csv", project / "ads.csv"
     assert note == f"input_csv = 'ads.csv' is {here} and {there}: {here} is read"
     monkeypatch.chdir(project)
     planned = plan_run(profile)
