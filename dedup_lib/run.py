@@ -173,7 +173,7 @@ def apply_overrides(profile: Mapping[str, Any], overrides: Mapping[str, Any]) ->
     """A profile with the parameters that a person sets besides. Another encoder takes the place of the profile's with
     its model, which is that encoder's own."""
     kept = dict(profile)
-    if overrides.get("encoder", kept.get("encoder")) != kept.get("encoder"):
+    if {"encoder"} <= kept.keys() & overrides.keys() and kept["encoder"] != overrides["encoder"]:
         kept.pop("model", None)
     return kept | dict(overrides)
 

@@ -122,6 +122,7 @@ def test_another_encoder_takes_the_place_of_the_profiles_with_its_model(project:
     assert apply_overrides(first_frame, {"encoder": "clip"})["model"] == first_frame["model"]
     assert apply_overrides(first_frame, {"encoder": "pdq", "model": "m"})["model"] == "m"
     assert apply_overrides(first_frame, {"num_frames": 2})["model"] == first_frame["model"]
+    assert apply_overrides({"model": "m"}, {"encoder": "clip"})["model"] == "m", "it waits for its encoder"
 
 
 def test_the_list_is_the_one_where_the_person_is(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

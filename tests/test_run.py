@@ -60,7 +60,7 @@ def test_a_profile_by_its_path(project: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nosuch", "nosuch.yaml", "", "../secret"])
 def test_a_profile_that_is_not_there(project: Path, name: str) -> None:
-    with pytest.raises(SettingError, match="[Tt]he profiles in params/ are batch, demo, direct"):
+    with pytest.raises(SettingError, match=r"[Tt]he profiles in params/ are batch, demo, direct"):
         load_profile(name)
 
 
