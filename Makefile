@@ -5,6 +5,10 @@ PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
+# Options that a target hands on, as in make lab ARGS="--port 9000".
+ARGS ?=
+# On a server there is no browser to open.
+NO_BROWSER := $(if $(filter Linux,$(shell uname)),$(if $(DISPLAY)$(WAYLAND_DISPLAY)$(BROWSER),,--no-browser))
 NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
@@ -18,15 +22,15 @@ setup: $(VENV)/runtime.stamp ## prepare .venv for the notebooks (PYTHON=… name
 
 setup-dev: $(VENV)/dev.stamp ## prepare .venv for tests and checks too
 
-demo: $(VENV)/runtime.stamp ## clean a generated list of videos, offline, and show the result
-	@$(BIN)/python -m dedup_lib demo
+demo: $(VENV)/runtime.stamp ## clean a generated list of videos, offline, and show the result [ARGS="--port 9000"]
+	@$(BIN)/python -m dedup_lib demo $(ARGS)
 
-lab: $(VENV)/runtime.stamp ## open JupyterLab at the start page of the notebooks
-	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
+lab: $(VENV)/runtime.stamp ## open JupyterLab at the start page of the notebooks [ARGS="--port 9000"]
+	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/START.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(NO_BROWSER) $(ARGS)
 
-app: $(if $(RUN),$(VENV)/runtime.stamp) ## serve 06 of a run as an app, for people without JupyterLab: make app RUN=name
+app: $(if $(RUN),$(VENV)/runtime.stamp) ## serve 06 of a run as an app, for people without JupyterLab: make app RUN=name [ARGS="--port 9000"]
 	@test -n "$(RUN)" || { echo 'RUN is missing: name a run in outputs/, as in make app RUN=demo' >&2; exit 2; }
-	@$(BIN)/python -m dedup_lib app "$(RUN)"
+	@$(BIN)/python -m dedup_lib app "$(RUN)" $(ARGS)
 
 run: $(if $(PARAMS),$(VENV)/runtime.stamp) ## run a profile: make run PARAMS=params/x.yaml [RUN=name] [SET="name=value name=value"]
 	@test -n "$(PARAMS)" || { echo 'PARAMS is missing: name a profile, as in make run PARAMS=params/direct.yaml SET="input_csv=ads.csv" RUN=ads' >&2; exit 2; }

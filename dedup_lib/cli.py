@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -22,7 +23,7 @@ from dedup_lib import __version__
 from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, SettingError
 from dedup_lib.progress import State, read_progress
-from dedup_lib.run_folder import RunFolder, is_same_place, named_run_dir, resolve_path
+from dedup_lib.run_folder import RunFolder, find_project_root, find_run, is_same_place, list_runs, named_run_dir
 from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
 
 if TYPE_CHECKING:
@@ -112,9 +113,10 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     python -m dedup_lib run direct --run ads --only 06 --set min_agreement=0.5
     """
     # These import papermill and nbconvert, which --help does without.
-    from dedup_lib.run import load_profile, parse_overrides, plan_run
+    from dedup_lib.run import apply_overrides, load_profile, parse_overrides, plan_run
 
-    plan = plan_run(load_profile(profile) | parse_overrides(overrides), run_name=run_name, first=first, only=only)
+    values = apply_overrides(load_profile(profile), parse_overrides(overrides))
+    plan = plan_run(values, run_name=run_name, first=first, only=only)
     _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
     show_outcome(plan.run)
 
@@ -126,10 +128,14 @@ def _execute(
     on_done: Callable[[RunDisplay, NotebookDone], object] = lambda display, done: None,
 ) -> None:
     """Run the notebooks of a plan before a person, who may stop it."""
+    from dedup_lib.preflight import check_start
     from dedup_lib.run import execute_plan
 
     command = _given_command()
+    for note in plan.notes:
+        complaints.print(shown(note))
     try:
+        check_start(plan)
         with RunDisplay(console, plan.run) as display:
             execute_plan(
                 plan,
@@ -145,8 +151,9 @@ def _execute(
 
 
 def _given_command() -> str:
-    """What a person types to give the same command again."""
-    return shlex.join(["python", "-m", "dedup_lib", *sys.argv[1:]])
+    """What a person types in the project folder to give the same command again."""
+    given, here = shlex.join(["python", "-m", "dedup_lib", *sys.argv[1:]]), Path.cwd()
+    return given if here.resolve() == find_project_root() else f"cd {shlex.quote(str(here))} && {given}"
 
 
 @commands.command(short_help="Propose a threshold, measured on a sample.")
@@ -163,11 +170,12 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     python -m dedup_lib calibrate direct --set input_csv=ads.csv --run ads
     python -m dedup_lib run outputs/ads/calibrated.yaml --set input_csv=ads.csv --run ads
     """
-    from dedup_lib.run import load_profile, parse_overrides, plan_notebook
+    from dedup_lib.run import apply_overrides, load_profile, parse_overrides, plan_notebook
     from dedup_lib.settings import CalibrateSettings
 
     stage = CalibrateSettings.stage
-    plan = plan_notebook(stage, load_profile(profile) | parse_overrides(overrides), run_name=run_name)
+    values = apply_overrides(load_profile(profile), parse_overrides(overrides))
+    plan = plan_notebook(stage, values, run_name=run_name)
     _execute(plan)
     record = plan.run.read_record(stage) or {"files": {}}
     for name in record["files"]:
@@ -210,7 +218,7 @@ def report(run_name: str) -> None:
     show_default=True,
     help="Address to listen on. 0.0.0.0 lets other machines in; people there need the whole URL with its token.",
 )
-@click.option("--no-browser", is_flag=True, help="Do not open a browser.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser; where there is no display, none is.")
 def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
     """Serve 06 of a run as an app: the threshold slider, the groups and the review queue, without code.
 
@@ -227,19 +235,24 @@ def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
 
     def tell(url: str) -> None:
         console.print(f"app: {shown(url)}\nPress Ctrl-C to stop it.")
-        if not no_browser:
+        if not no_browser and _has_browser():
             click.launch(url)
 
     serve_app(_find_run(run_name), port=port, address=address, on_ready=tell)
 
 
+def _has_browser() -> bool:
+    """Whether one can be opened here; on a server, looking for one fills the terminal with complaints."""
+    return sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
+
+
 def _find_run(run_name: str, argument: str = "RUN") -> RunFolder:
     """A run folder by its name in outputs/ or its path; none is made."""
-    found = [path for path in (Path(run_name).absolute(), resolve_path(f"outputs/{run_name}")) if path.is_dir()]
-    if not found:
-        known = ", ".join(sorted(path.name for path in resolve_path("outputs").glob("*/")))
-        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known or 'no run yet'}")
-    return RunFolder(found[0])
+    found = find_run(run_name)
+    if found is None:
+        known = ", ".join(list_runs()) or "no run yet"
+        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known}")
+    return found
 
 
 @commands.command(short_help="Show what changed between two runs.")
@@ -335,7 +348,8 @@ def _manage(action: str, run_name: str, **given: object) -> None:
         "model": "",
         "num_frames": 8,
     }
-    values = {"run_dir": named_run_dir(run_name), "action": action, "frame_span": "spread", **unused, **given}
+    chosen = {"run_dir": named_run_dir(run_name), "action": action, "store": "auto", "frame_span": "spread"}
+    values = {**chosen, **unused, **given}
     settings = CollectionsSettings.of(values)
     found = manage_collections(RunFolder(settings.run_dir), settings).to_dict("records")
     if found:
@@ -535,6 +549,8 @@ def show_outcome(folder: RunFolder) -> None:
             place = shown(folder.shown(folder.path / path)) if path else ""
             table.add_row(words, f"{summary['rows'][name]:,}", place)
         console.print(table)
+        if vectors := (folder.read_record("06_search_and_clean") or {}).get("vectors"):
+            console.print(f"vectors: {shown(vectors)}")
     index = folder.reports_dir / "index.html"
     if index.exists():
         console.print(f"report: {shown(folder.shown(index))}")

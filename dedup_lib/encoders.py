@@ -7,6 +7,7 @@ decoded, in many processes; `encode_prepared` makes vectors of many at once, and
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import math
 import os
@@ -25,6 +26,7 @@ from dedup_lib.errors import EncoderError
 from dedup_lib.frames import load_picture, resize_frame
 from dedup_lib.records import Frames, Vectors
 from dedup_lib.run_folder import resolve_path
+from dedup_lib.settings import check_model
 from dedup_lib.vectors import normalise_rows
 
 DEFAULT_CLIP_MODEL = "openai/clip-vit-base-patch32"
@@ -41,6 +43,21 @@ and the PDQ Image-Hashing Algorithm", Facebook 2019).
 SWEEP_LOWS = {"clip": 0.8, "pdq": 0.5}
 """Where a threshold sweep starts unless told: below it, pairs of each encoder are unlike by all experience."""
 
+
+_MODEL_FILES = (
+    ("config.json",),
+    ("preprocessor_config.json", "processor_config.json"),
+    (
+        *("model.safetensors", "model.safetensors.index.json"),
+        *("pytorch_model.bin", "pytorch_model.bin.index.json"),
+    ),
+)
+"""Of each line, one has to be in the folder of a CLIP model."""
+
+_HUB_TIMEOUT_S = 10.0
+
+_PATH_STARTS = ("/", "~", ".")
+"""No id of a model begins so."""
 
 Prepared = NDArray[np.uint8]
 """What an encoder needs of one frame."""
@@ -69,18 +86,65 @@ class Encoder(ABC):
 def load_encoder(name: str, *, model: str = "", batch_size: int = 32) -> Encoder:
     """The encoder of that name; `model` is a model id or the folder of a saved model (CLIP only).
 
-    Raises EncoderError when the model cannot be loaded.
+    Raises EncoderError when the model cannot be loaded, and SettingError for one that the encoder has no use for.
     """
+    check_model(name, model)
     if name == "pdq":
-        if model:
-            raise EncoderError(
-                f"model = {model!r} cannot be used: the encoder pdq has no model. Leave model empty, or set "
-                "encoder: clip"
-            )
         return PdqEncoder()
     if name == "clip":
         return ClipEncoder(model or DEFAULT_CLIP_MODEL, batch_size=batch_size)
     raise EncoderError(f"encoder = {name!r} cannot be used: choose clip or pdq")
+
+
+def check_encoder(name: str, *, model: str = "") -> None:
+    """Raises as `load_encoder` would, as far as the files of a model, or whether it can be fetched, tell without
+    loading it: torch takes seconds."""
+    check_model(name, model)
+    if name != "clip":
+        return
+    model = model or DEFAULT_CLIP_MODEL
+    folder = resolve_path(model)
+    cached = folder if folder.is_dir() else _find_cached(model)
+    if cached is None:
+        _ask_hub(model, folder)
+        return
+    try:
+        kind = json.loads((cached / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        raise EncoderError(_explain(model, cached, error)) from error
+    if kind not in ("clip", "clip_vision_model"):
+        raise EncoderError(_describe_other_kind(model, f"model_type {kind}"))
+    for names in _MODEL_FILES:
+        if not any((cached / name).exists() for name in names):
+            raise EncoderError(_explain(model, cached, FileNotFoundError(f"it lacks {names[0]}")))
+
+
+def _find_cached(model: str) -> Path | None:
+    """The folder in which the hub's library keeps this model, None where it lacks a file of it."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(model, "config.json")
+    except HFValidationError:
+        return None
+    if not isinstance(config, str):
+        return None
+    folder = Path(config).parent
+    return folder if all(any((folder / name).exists() for name in names) for names in _MODEL_FILES) else None
+
+
+def _ask_hub(model: str, folder: Path) -> None:
+    """Raises EncoderError where the hub cannot be asked for a model, or does not know it."""
+    from huggingface_hub import HfApi
+
+    try:
+        if model.startswith(_PATH_STARTS):
+            raise FileNotFoundError(folder)
+        HfApi().model_info(model, timeout=_HUB_TIMEOUT_S)
+    except Exception as error:
+        # Every version of the library, and of what it fetches by, raises exceptions of its own.
+        raise EncoderError(_explain(model, folder, OSError(str(error)))) from error
 
 
 def save_image_embedding(image_path: Path, npy_path: Path, *, encoder: Encoder) -> Vectors:
@@ -179,10 +243,8 @@ class ClipEncoder(Encoder):
         tower, loading = loaded
         # Weights that a file lacks are made up at random, those of a model of another kind too.
         if config.model_type != "clip_vision_model" or loading["missing_keys"]:
-            raise EncoderError(
-                f"{model} is not a CLIP model (model_type {config.model_type}, missing weights: "
-                f"{len(loading['missing_keys'])}): set model to a CLIP model, or set encoder: pdq, which needs none"
-            )
+            found = f"model_type {config.model_type}, missing weights: {len(loading['missing_keys'])}"
+            raise EncoderError(_describe_other_kind(model, found))
         self._tower = tower.eval()
         self.dimension = int(tower.config.projection_dim)
         self.prepare = _preparation_of(processor, model)
@@ -253,13 +315,17 @@ def _preparation_of(processor: Any, model: str) -> ClipPreparation:
     return ClipPreparation(side_px=int(side_px), crop_px=crop_px)
 
 
+def _describe_other_kind(model: str, found: str) -> str:
+    return f"{model} is not a CLIP model ({found}): set model to a CLIP model, or set encoder: pdq, which needs none"
+
+
 def _explain(model: str, folder: Path, error: Exception) -> str:
     if folder.is_dir() or not isinstance(error, OSError):
         return (
             f"{model} holds no CLIP model that can be loaded ({_first_line(error)}): set model to a CLIP model, or set "
             "encoder: pdq, which needs none"
         )
-    if model.startswith(("/", "~", ".")):
+    if model.startswith(_PATH_STARTS):
         return (
             f"model = {model!r} cannot be used: there is no folder {folder}. Set model to the folder of a saved CLIP "
             "model, or to the id of one, or set encoder: pdq, which needs none"

@@ -109,6 +109,8 @@ class RunProgress:
     hosts: tuple[Frequent, ...]
     """Those that most of the URLs without frames belong to."""
     reasons: tuple[Frequent, ...]
+    vectors: str
+    """The store that was used last, and the collection; empty where none was yet."""
     report: str
     """Where the pages are; empty where there are none."""
     go_on: str
@@ -207,8 +209,7 @@ def read_progress(run: RunFolder) -> RunProgress:
     state = _find_state(holder, working=working, begun=bool(records or statuses), left=left)
     index = run.reports_dir / "index.html"
     return RunProgress(
-        # Of a folder outside of a project, the latter would say nothing.
-        folder=str(run.path) if run.shown(run.path) == "." else run.shown(run.path),
+        folder=run.shown(run.path),
         state=state,
         holder=holder,
         elapsed_s=_measure_run(run, holder, extraction, working=working),
@@ -217,9 +218,16 @@ def read_progress(run: RunFolder) -> RunProgress:
         statuses=statuses,
         hosts=_most_frequent(_host_of(url) for url, _, _ in troubles),
         reasons=_most_frequent(f"{status}: {reason}" for _, status, reason in troubles),
+        vectors=_find_vectors(run, records),
         report=run.shown(index) if index.exists() else "",
         go_on=_how_to_go_on(run, state, holder, left),
     )
+
+
+def _find_vectors(run: RunFolder, records: Mapping[str, Record]) -> str:
+    used = [stage for stage, record in records.items() if "vectors" in record]
+    latest = max(used, key=lambda stage: run.record_path(stage).stat().st_mtime, default="")
+    return str(records[latest]["vectors"]) if latest else ""
 
 
 def _read_ledger(

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ast
 import difflib
+import shlex
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,14 +26,16 @@ from dedup_lib.overview import write_index
 from dedup_lib.report import merge_parameters, render_notebook
 from dedup_lib.run_folder import (
     RunFolder,
+    find_inputs,
     find_project_root,
+    is_same_place,
     named_run_dir,
     resolve_path,
     write_text_atomically,
     writing,
 )
-from dedup_lib.settings import FLOWS, SETTINGS, parameter_types
-from dedup_lib.stages import begin_on
+from dedup_lib.settings import FLOWS, SETTINGS, NotebookSettings, parameter_types, refuse_unknown
+from dedup_lib.stages import begin_on, describe_choice
 
 _TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter_types(cls).items() if hint is str)
 
@@ -44,6 +47,10 @@ class RunPlan:
     run: RunFolder
     notebooks: tuple[str, ...]
     parameters: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, NotebookSettings]
+    """All parameters of each notebook, its defaults in place of what the profile does not say."""
+    notes: tuple[str, ...] = ()
+    """What a person should know before it starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,12 +67,12 @@ def load_profile(profile: str) -> dict[str, Any]:
 
     Raises SettingError when there is no such file or it is no flat mapping.
     """
-    params_dir = find_project_root() / "params"
-    path = resolve_path(profile) if profile.endswith((".yaml", ".yml")) else params_dir / f"{profile}.yaml"
+    if profile.endswith((".yaml", ".yml")):
+        path = next(iter(find_inputs(profile)), resolve_path(profile))
+    else:
+        path = find_project_root() / "params" / f"{profile}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in params_dir.glob("*.yaml")))
-        missing = path.name if path.parent == params_dir else path
-        raise SettingError("profile", profile, f"there is no file {missing}; the profiles in params/ are {known}")
+        raise SettingError("profile", profile, _describe_missing_profile(profile, path))
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.MarkedYAMLError as error:
@@ -79,15 +86,37 @@ def load_profile(profile: str) -> dict[str, Any]:
     return {str(name): value for name, value in values.items()}
 
 
+def _describe_missing_profile(profile: str, path: Path) -> str:
+    params_dir = find_project_root() / "params"
+    names = sorted(file.stem for file in params_dir.glob("*.yaml"))
+    known = f"he profiles in params/ are {', '.join(names)}"
+    if "://" in profile:
+        remedy = "a list is downloaded first, and then given as in run direct --set input_csv=LIST.csv"
+        return f"it is an address, not a profile; {remedy}. T{known}"
+    is_file = any(found.is_file() for found in find_inputs(profile))
+    if is_file or Path(profile).suffix not in ("", ".", ".yaml", ".yml"):
+        given = shlex.quote(f"input_csv={profile}")
+        return f"it is no profile; a list is given beside one, as in run direct --set {given}. T{known}"
+    missing = path.name if path.parent == params_dir else path
+    near = difflib.get_close_matches(Path(profile).stem, names, n=1)
+    return f"there is no file {missing}; " + (f"did you mean {near[0]}? T{known}" if near else f"t{known}")
+
+
 @cache
 def load_defaults(stage: str) -> Mapping[str, Any]:
     """The parameters of a notebook of this project by name: its parameters cell holds their only defaults.
 
-    Raises RunFolderError where the notebooks do not lie beside the package.
+    Raises RunFolderError where the notebooks do not lie beside the package, and SettingError for a default that is
+    worked out, where a plain value is wanted.
     """
-    return {
-        parameter.name: ast.literal_eval(parameter.value) for parameter in merge_parameters(_read_notebook(stage).cells)
-    }
+    defaults = {}
+    for parameter in merge_parameters(_read_notebook(stage).cells):
+        try:
+            defaults[parameter.name] = ast.literal_eval(parameter.value)
+        except ValueError:
+            allowed = f"the parameters cell of notebooks/{stage}.ipynb may hold only plain values"
+            raise SettingError(parameter.name, parameter.value, allowed) from None
+    return defaults
 
 
 def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
@@ -140,6 +169,15 @@ def _read_value(text: str) -> Any:
         return text
 
 
+def apply_overrides(profile: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A profile with the parameters that a person sets besides. Another encoder takes the place of the profile's with
+    its model, which is that encoder's own."""
+    kept = dict(profile)
+    if {"encoder"} <= kept.keys() & overrides.keys() and kept["encoder"] != overrides["encoder"]:
+        kept.pop("model", None)
+    return kept | dict(overrides)
+
+
 def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "", only: str = "") -> RunPlan:
     """Choose the notebooks and check all their parameters before any work.
 
@@ -153,7 +191,7 @@ def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "",
     if not isinstance(mode, str) or mode not in FLOWS:
         raise SettingError("mode", mode, f"it must be one of {', '.join(FLOWS)}")
     flow = FLOWS[mode]
-    _check_names(values, flow, where=f"no notebook of the {mode} flow")
+    refuse_unknown(values, flow, where=f"no notebook of the {mode} flow")
     return _plan(values, _choose(flow, first=first, only=only))
 
 
@@ -165,29 +203,33 @@ def plan_notebook(stage: str, profile: Mapping[str, Any], *, run_name: str = "")
     values = dict(profile)
     if run_name:
         values["run_dir"] = named_run_dir(run_name)
-    _check_names(values, SETTINGS, where="no notebook")
+    refuse_unknown(values, SETTINGS, where="no notebook")
     return _plan(values, (stage,))
 
 
-def _check_names(values: Mapping[str, Any], stages: Iterable[str], *, where: str) -> None:
-    known = {name for stage in stages for name in parameter_types(SETTINGS[stage])}
-    for name in values:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f"did you mean {near[0]}?" if near else "docs/reference.md lists them all"
-            raise SettingError(name, values[name], f"{where} has a parameter of that name; {meant}")
-
-
-def _plan(values: Mapping[str, Any], notebooks: tuple[str, ...]) -> RunPlan:
+def _plan(values: dict[str, Any], notebooks: tuple[str, ...]) -> RunPlan:
     if not str(values.get("run_dir") or "").strip():
         raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
+    notes = _settle_list(values)
     parameters = {
         stage: {name: values[name] for name in parameter_types(SETTINGS[stage]) if name in values}
         for stage in notebooks
     }
-    for stage in notebooks:
-        SETTINGS[stage].check_given(parameters[stage])
-    return RunPlan(run=RunFolder(values["run_dir"]), notebooks=notebooks, parameters=parameters)
+    settings = {stage: SETTINGS[stage].of({**load_defaults(stage), **parameters[stage]}) for stage in notebooks}
+    return RunPlan(
+        run=RunFolder(values["run_dir"]), notebooks=notebooks, parameters=parameters, settings=settings, notes=notes
+    )
+
+
+def _settle_list(values: dict[str, Any]) -> tuple[str, ...]:
+    """Name the list such that the notebooks, which work in the project root, find the file that a person means, who may
+    be elsewhere; returns what to tell of it."""
+    named = values.get("input_csv")
+    if not isinstance(named, str) or not named or not (found := find_inputs(named)):
+        return ()
+    if not is_same_place(found[0], resolve_path(named)):
+        values["input_csv"] = str(found[0])
+    return (describe_choice(named, found),) if len(found) > 1 else ()
 
 
 def _choose(flow: Sequence[str], *, first: str, only: str) -> tuple[str, ...]:

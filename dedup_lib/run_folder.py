@@ -23,6 +23,8 @@ from dedup_lib.settings import NotebookSettings
 
 Record = dict[str, Any]
 
+_LOCK_NAME, _STAGES_NAME, _LEDGER_NAME = "run.lock", "stages", "ledger.sqlite"
+
 RECORDED_PACKAGES = (
     "av",
     "opencv-python",
@@ -40,16 +42,17 @@ RECORDED_PACKAGES = (
 
 
 def find_project_root(start: Path | None = None) -> Path:
-    """The folder that relative paths are taken from: the nearest one upwards of `start` (default: the
-    working directory) that holds `notebooks/` and `params/`, else `start` itself.
+    """The folder that relative paths are taken from: the nearest one upwards of `start` (default: the working
+    directory) that holds `notebooks/` and `params/`; else upwards of this package; else `start` itself.
 
     JupyterLab runs a notebook inside `notebooks/` and papermill runs it wherever it was called: both mean
     the same file by the same relative path.
     """
     here = (start or Path.cwd()).resolve()
-    for folder in (here, *here.parents):
-        if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
-            return folder
+    for place in (here, Path(__file__).resolve().parent):
+        for folder in (place, *place.parents):
+            if (folder / "notebooks").is_dir() and (folder / "params").is_dir():
+                return folder
     return here
 
 
@@ -63,6 +66,26 @@ def resolve_path(path: str | Path) -> Path:
     """`path` with `~` expanded, taken from the project root when it is relative."""
     expanded = expand_home(path)
     return expanded if expanded.is_absolute() else find_project_root() / expanded
+
+
+def find_inputs(path: str | Path) -> list[Path]:
+    """The files and folders that a person may mean by `path`, best first: in the working directory, in the project
+    root. Only those that are there, and each once."""
+    expanded = expand_home(path)
+    found: list[Path] = []
+    for place in (Path.cwd() / expanded, resolve_path(expanded)):
+        # An absolute path is the same in both.
+        if _is_there(place) and not any(is_same_place(place, other) for other in found):
+            found.append(place)
+    return found
+
+
+def _is_there(path: Path) -> bool:
+    """Whether there is such a file or folder, as far as this user may see."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
 
 
 def is_same_place(first: Path, second: Path) -> bool:
@@ -84,6 +107,25 @@ def named_run_dir(name: str) -> str:
             "outside outputs/",
         )
     return str(Path("outputs") / name)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a run has worked in this folder."""
+    return any(_is_there(path / name) for name in (_LOCK_NAME, _STAGES_NAME, _LEDGER_NAME))
+
+
+def list_runs() -> list[str]:
+    """Names of the runs in outputs/."""
+    return sorted(path.name for path in resolve_path("outputs").glob("*/") if is_run(path))
+
+
+def find_run(name: str) -> RunFolder | None:
+    """The run folder of that name in outputs/, or at that path; a folder in which a run has worked goes before one
+    that only has the name. None where there is no folder."""
+    places = (Path(name).absolute(), resolve_path("outputs") / name) if name.strip() else ()
+    found = [path for path in places if _is_there(path) and path.is_dir()]
+    found.sort(key=is_run, reverse=True)
+    return RunFolder(found[0]) if found else None
 
 
 @contextlib.contextmanager
@@ -129,13 +171,14 @@ def find_versions() -> dict[str, str]:
 
 
 class RunFolder:
-    """The folder of one run and the names of what lies in it, made where it is missing.
-
-    Raises RunFolderError when it cannot be made.
-    """
+    """The folder of one run and the names of what lies in it. It is made when something is first written to it, so
+    that a run that is refused leaves none."""
 
     def __init__(self, run_dir: str | Path) -> None:
         self.path = resolve_path(run_dir)
+
+    def make(self) -> None:
+        """Have the folder. Raises RunFolderError when it cannot be made."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
@@ -150,12 +193,12 @@ class RunFolder:
 
     @property
     def ledger_path(self) -> Path:
-        return self.path / "ledger.sqlite"
+        return self.path / _LEDGER_NAME
 
     @property
     def lock_path(self) -> Path:
         """Says who works in the folder, and who did last."""
-        return self.path / "run.lock"
+        return self.path / _LOCK_NAME
 
     @property
     def sweep_path(self) -> Path:
@@ -169,7 +212,7 @@ class RunFolder:
 
     def record_path(self, stage: str) -> Path:
         """Where the record of a stage lies, once it has run."""
-        return self.path / "stages" / f"{stage}.json"
+        return self.path / _STAGES_NAME / f"{stage}.json"
 
     @property
     def thumbnails_dir(self) -> Path:
@@ -189,8 +232,9 @@ class RunFolder:
         """The right to write into this folder, for a run of these notebooks; a context manager. `command` is what a
         person types to go on with it.
 
-        Raises RunFolderError when another process has it, or the folder cannot be written.
+        Raises RunFolderError when another process has it, or the folder cannot be made or written.
         """
+        self.make()
         return RunLock(self.lock_path, notebooks=notebooks, command=command)
 
     def output_path(self, given: str, default_name: str) -> Path:
@@ -201,10 +245,11 @@ class RunFolder:
         return self.path / (expand_home(given) if given else default_name)
 
     def shown(self, path: str | Path) -> str:
-        """A path as people read it: from the project root where it lies below it."""
+        """A path as people read it: from the project root where it lies below it, and they are there too."""
         root = find_project_root(self.path)
         resolved = Path(path).resolve()
-        return str(resolved.relative_to(root)) if resolved.is_relative_to(root) else str(resolved)
+        is_near = resolved.is_relative_to(root) and Path.cwd().resolve().is_relative_to(root)
+        return str(resolved.relative_to(root)) if is_near else str(resolved)
 
     def shown_in_run(self, path: Path) -> str:
         """A path from the run folder where it lies in it."""

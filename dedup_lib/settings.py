@@ -6,7 +6,9 @@ notebooks alike. A notebook's setup cell calls `…Settings.of(globals())`, whic
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import ast
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from sys import float_info
 from types import UnionType
@@ -36,6 +38,7 @@ class Range:
 Count = Annotated[int, Range(1)]
 Cosine = Annotated[float, Range(-1, 1)]
 Fraction = Annotated[float, Range(0.01, 1)]
+StoreChoice = Literal["auto", "server"]
 
 
 def parse_numbers(name: str, given: Sequence[str]) -> dict[str, int]:
@@ -91,6 +94,46 @@ def parameter_types(cls: type[NotebookSettings]) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in fields(cls)}
 
 
+def refuse_unknown(values: Mapping[str, Any], stages: Iterable[str], *, where: str) -> None:
+    """Raises SettingError for the first name that is no parameter of these notebooks, with the nearest one that is.
+    `where` says in words which notebooks they are."""
+    known = {name for stage in stages for name in parameter_types(SETTINGS[stage])}
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {near[0]}?" if near else "docs/reference.md lists them all"
+            raise SettingError(name, values[name], f"{where} has a parameter of that name; {meant}")
+
+
+def check_model(encoder: str, model: str) -> None:
+    """Raises SettingError for a model that the encoder has no use for."""
+    if encoder == "pdq" and model:
+        raise SettingError("model", model, "the encoder pdq has no model. Leave model empty, or set encoder: clip")
+
+
+def _find_assigned(cells: Sequence[str]) -> Iterator[str]:
+    """The names that the parameters cell of a notebook assigns, and the cell that papermill puts behind it, out of the
+    cells that were run, oldest first. What follows them in the notebook may assign what it likes."""
+    for source in reversed(cells):
+        try:
+            statements = ast.parse(source).body
+        except SyntaxError:
+            continue
+        names = [
+            target.id
+            for statement in statements
+            if isinstance(statement, ast.Assign | ast.AnnAssign)
+            for target in (statement.targets if isinstance(statement, ast.Assign) else [statement.target])
+            if isinstance(target, ast.Name)
+        ]
+        is_injected = source.startswith("# Parameters\n")
+        is_own = not is_injected and "run_dir" in names
+        if is_injected or is_own:
+            yield from names
+        if is_own:
+            return
+
+
 @dataclass(frozen=True, kw_only=True)
 class NotebookSettings:
     """Parameters that every notebook has. Raises SettingError on the first value that does not do."""
@@ -120,8 +163,12 @@ class NotebookSettings:
     def of(cls, namespace: dict[str, Any]) -> Self:
         """The settings named in a notebook's `globals()`; other names there are left alone.
 
-        Raises SettingError when a parameter is missing or has a value that does not do.
+        Raises SettingError when a parameter is missing or has a value that does not do, and where the parameters cell,
+        or papermill, sets a name that no notebook has: papermill itself only warns of it. Those of other notebooks are
+        let through, for a profile names the parameters of several.
         """
+        assigned = _find_assigned(namespace.get("In", ()))
+        refuse_unknown({name: namespace.get(name) for name in assigned}, SETTINGS, where="no notebook")
         values = {}
         for name in parameter_types(cls):
             if name not in namespace:
@@ -139,6 +186,7 @@ class CollectionsSettings(NotebookSettings):
     stage: ClassVar[str] = "00_collections"
 
     action: Literal["ping", "list", "create", "rename", "drop"]
+    store: StoreChoice
     collection: str
     new_name: str
     schema: Literal["video_dedup", "video_frames", "aggregated"]
@@ -152,6 +200,7 @@ class CollectionsSettings(NotebookSettings):
             raise SettingError("collection", self.collection, f"action: {self.action} needs the name of a collection")
         if self.action == "rename" and not self.new_name:
             raise SettingError("new_name", self.new_name, "action: rename needs the new name of the collection")
+        check_model(self.encoder, self.model)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +232,7 @@ class ExtractSettings(NotebookSettings):
     url_column: str
     mode: Literal["direct", "batch"]
     jobs_dir: str
+    store: StoreChoice
     collection: str
     num_frames: Annotated[int, Range(1, 256)]
     frame_span: Literal["first", "spread"]
@@ -205,6 +255,7 @@ class ExtractSettings(NotebookSettings):
     allow_local_paths: bool
 
     def check(self) -> None:
+        check_model(self.encoder, self.model)
         if self.end is not None and self.end < self.start:
             raise SettingError("end", self.end, f"it must not be less than start = {self.start}")
         if self.engine == "ray" and self.allow_local_paths:
@@ -228,6 +279,7 @@ class UploadSettings(NotebookSettings):
     stage: ClassVar[str] = "05_upload"
 
     jobs_dir: str
+    store: StoreChoice
     collection: str
     vectors: Literal["first", "frames", "average", "max"]
     overwrite: bool
@@ -237,6 +289,7 @@ class UploadSettings(NotebookSettings):
 class SearchSettings(NotebookSettings):
     stage: ClassVar[str] = "06_search_and_clean"
 
+    store: StoreChoice
     collection: str
     decide: Literal["evidence", "cosine"]
     min_agreement: Fraction
@@ -298,6 +351,9 @@ class CalibrateSettings(NotebookSettings):
     allow_private_addresses: bool
     allow_local_paths: bool
     params_yaml: str
+
+    def check(self) -> None:
+        check_model(self.encoder, self.model)
 
 
 SETTINGS: dict[str, type[NotebookSettings]] = {

@@ -6,6 +6,7 @@ The notebooks hold parameters, prose and pictures; what they do to a run is here
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, suppress
@@ -67,7 +68,15 @@ from dedup_lib.records import (
     begin_silently,
     video_key,
 )
-from dedup_lib.run_folder import Record, RunFolder, expand_home, is_same_place, resolve_path, write_text_atomically
+from dedup_lib.run_folder import (
+    Record,
+    RunFolder,
+    expand_home,
+    find_inputs,
+    is_same_place,
+    resolve_path,
+    write_text_atomically,
+)
 from dedup_lib.settings import (
     FLOWS,
     CollectionsSettings,
@@ -78,7 +87,16 @@ from dedup_lib.settings import (
     UploadSettings,
     parse_numbers,
 )
-from dedup_lib.store import LARGEST_TOP_K, READ_ROWS, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
+from dedup_lib.store import (
+    LARGEST_TOP_K,
+    READ_ROWS,
+    UPSERT_ROWS,
+    Collection,
+    CollectionFacts,
+    Store,
+    StoreAddress,
+    missing_collection,
+)
 from dedup_lib.sweep import describe_sweep, round_thresholds
 from dedup_lib.tables import load_list, save_table
 
@@ -140,6 +158,25 @@ def list_stem(path: Path) -> str:
     return Path(name).stem
 
 
+def locate_list(input_csv: str) -> Path:
+    """The file that `input_csv` names: in the working directory, else in the project root. Where both hold one, a
+    warning says which was taken.
+
+    Raises SettingError for a web address.
+    """
+    if "://" in input_csv:
+        raise SettingError("input_csv", input_csv, "it is an address, not a file: download the list first, and name it")
+    found = find_inputs(input_csv)
+    if len(found) > 1:
+        warnings.warn(describe_choice(input_csv, found), stacklevel=2)
+    return found[0] if found else resolve_path(input_csv)
+
+
+def describe_choice(input_csv: str, found: Sequence[Path]) -> str:
+    """Which of several files was taken for the list."""
+    return f"input_csv = {input_csv!r} is {' and '.join(map(str, found))}: {found[0]} is read"
+
+
 def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListSource:
     """The list as the user has it: `input_csv`, or the one that this run folder was last used for.
 
@@ -151,7 +188,7 @@ def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListS
             f"input_csv is empty, and {run.shown(run.path)} has not read a list yet: set input_csv to the CSV with the "
             "video URLs (make demo fills outputs/demo with an example)"
         )
-    path = resolve_path(input_csv or record["list"]["csv"] if record else input_csv)
+    path = Path(record["list"]["csv"]) if record is not None and not input_csv else locate_list(input_csv)
     _check_place(run, path)
     return ListSource(path=path, url_column=url_column, list_csv=path, list_rows=None, text_duplicates=0)
 
@@ -163,7 +200,7 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
     RunFolderError when it is empty and none has, or when they read different lists, and SettingError for a list that
     the run would write over.
     """
-    named = resolve_path(input_csv) if input_csv else None
+    named = locate_list(input_csv) if input_csv else None
     if named is not None:
         _check_place(run, named)
     records = [record for stage in after if (record := run.read_record(stage)) is not None]
@@ -208,6 +245,32 @@ def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encode
     return Recipe(
         encoder=encoder.name, model=encoder.model, num_frames=settings.num_frames, frame_span=settings.frame_span
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorPlace:
+    """Where the vectors of a run are."""
+
+    store: str
+    """Its address, without any secret."""
+    collection: str
+    """Empty for job folders."""
+
+    def __str__(self) -> str:
+        return f"{self.store}, collection {self.collection}" if self.collection else self.store
+
+    def as_record(self) -> Record:
+        """How a stage record says it."""
+        return {"vectors": str(self)}
+
+
+def find_place(run: RunFolder, settings: ExtractSettings | UploadSettings | SearchSettings) -> VectorPlace:
+    """Where a notebook puts its vectors, or takes them from. Raises SettingError where the run must have a server and
+    none is named, and StoreError where `MILVUS_URI` is no address."""
+    address = StoreAddress.choose(settings.store, run)
+    if isinstance(settings, ExtractSettings) and settings.mode == "batch":
+        return VectorPlace(store=f"job folders, {settings.jobs_dir}", collection="")
+    return VectorPlace(store=str(address), collection=settings.collection)
 
 
 def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
@@ -267,7 +330,7 @@ def extract_list(
 
         if settings.mode == "batch":
             return extract(JobSink(jobs_path(run, settings.jobs_dir), recipe)), monitor
-        with Store(StoreAddress.find(run)) as store:
+        with Store(StoreAddress.choose(settings.store, run)) as store:
             collection = store.ensure_collection(
                 settings.collection,
                 pooling=Pooling.FIRST if settings.num_frames == 1 else Pooling.FRAMES,
@@ -302,7 +365,7 @@ def upload_jobs(
     jobs_dir = jobs_path(run, settings.jobs_dir)
     recipe, dimension = _recipe_to_upload(run, jobs_dir)
     uploaded = others = 0
-    with run.locked(settings.stage), Store(StoreAddress.find(run)) as store:
+    with run.locked(settings.stage), Store(StoreAddress.choose(settings.store, run)) as store:
         collection = store.ensure_collection(
             settings.collection, pooling=pooling, recipe=recipe, dimension=dimension, overwrite=settings.overwrite
         )
@@ -404,11 +467,11 @@ class ExtractedList:
 def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
     """The list that 03_extract worked through in this run folder, with the outcomes from the ledger.
 
-    Where it has not run, the list is what the collection holds.
+    Where it has not run, the list is what the collection holds. Raises StoreError where there is none either.
     """
     record = run.read_record(ExtractSettings.stage)
     if record is None:
-        with Store(StoreAddress.find(run)) as store:
+        with Store(find_filled_store(run, collection)) as store:
             urls = store.open_collection(collection).list_urls()
         return ExtractedList(
             frame=pd.DataFrame({"url": urls}, dtype=str),
@@ -431,6 +494,14 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
         text_duplicates=record["list"]["text_duplicates"],
         recipe=recipe,
     )
+
+
+def find_filled_store(run: RunFolder, collection: str) -> StoreAddress:
+    """The store to read a collection from. Raises StoreError for a file that is not there."""
+    address = StoreAddress.find(run)
+    if address.is_local and not run.lite_path.exists():
+        raise missing_collection(collection, address)
+    return address
 
 
 class Bar(Protocol):
@@ -489,9 +560,9 @@ def add_existing(
             )
     ledgers = (run.ledger_path, *paths)
     own, begin = set(listed.own_urls), begin_on(bar)
-    with Store(StoreAddress.find(run)) as store:
+    with Store(StoreAddress.choose(settings.store, run)) as store:
         collection = store.open_collection(settings.collection)
-        plan = _plan_search(collection, listed, settings)
+        plan = _plan_search(collection, listed, settings, store=str(store.address))
         before, with_words = _load_before(ledgers, plan.recipe, own)
         if settings.decide == "cosine" or len(with_words) > MOST_BY_WORDS:
             with_words = set()
@@ -557,6 +628,8 @@ class SearchDone:
 class SearchPlan:
     """The numbers that a search is made with, the encoder's own in place of those left empty."""
 
+    store: str
+    """Its address, without any secret."""
     collection: str
     pooling: Pooling
     recipe: Recipe
@@ -609,12 +682,12 @@ def search_list(
     """
     find_outputs(run, listed, settings=settings)
     begin = begin_on(bar)
-    with Store(StoreAddress.find(run)) as store:
+    with Store(StoreAddress.choose(settings.store, run)) as store:
         collection = store.open_collection(settings.collection)
-        plan = _plan_search(collection, listed, settings)
+        plan = _plan_search(collection, listed, settings, store=str(store.address))
         table = _load_table(run, collection, listed, begin=begin)
         proposal, done = _propose(
-            table, collection, listed, settings=settings, floor=plan.floor, store=str(store.address), begin=begin
+            table, collection, listed, settings=settings, floor=plan.floor, store=plan.store, begin=begin
         )
         plan = replace(plan, search=done)
     scored = score_pairs(
@@ -749,7 +822,7 @@ def _propose(
     return proposal, SearchDone(method=method, why=why, on=store, index=settings.index, audit=audit)
 
 
-def _plan_search(collection: Collection, listed: ExtractedList, settings: SearchSettings) -> SearchPlan:
+def _plan_search(collection: Collection, listed: ExtractedList, settings: SearchSettings, *, store: str) -> SearchPlan:
     recipe = collection.recipe
     if listed.recipe not in (None, recipe):
         raise StoreError(
@@ -767,6 +840,7 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
     if high <= low:
         raise SettingError("sweep_high", high, f"it must be above {low:g}, where the sweep starts")
     return SearchPlan(
+        store=store,
         collection=settings.collection,
         pooling=collection.pooling,
         recipe=recipe,
@@ -1002,6 +1076,8 @@ def write_summary(
             "keep": keep,
             "groups": len(groups),
             "largest_group": max((group.size for group in groups), default=0),
+            "store": plan.store,
+            "collection": plan.collection,
             "pairs": len(weighed.pairs),
             "weighed": len(weighed.evidence),
             "review": len(review),
@@ -1071,7 +1147,10 @@ def manage_collections(run: RunFolder, settings: CollectionsSettings) -> pd.Data
 
     For `ping` the row is the server: its address, without any secret, and its version.
     """
-    with Store(StoreAddress.find(run)) as store:
+    address = StoreAddress.choose(settings.store, run)
+    if address.is_local:
+        run.make()
+    with Store(address) as store:
         match settings.action:
             case "ping":
                 return pd.DataFrame([{"store": str(store.address), "version": store.ping(), "answers": "yes"}])

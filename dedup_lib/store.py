@@ -26,9 +26,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from dotenv import dotenv_values
 
-from dedup_lib.errors import StoreError
+from dedup_lib.errors import SettingError, StoreError
 from dedup_lib.records import MAX_URL_BYTES, Hit, Pooling, Recipe, Schema, StoredRows, Vectors, VideoVectors, video_key
-from dedup_lib.run_folder import RunFolder, find_project_root, resolve_path
+from dedup_lib.run_folder import RunFolder, find_project_root, find_run
+from dedup_lib.settings import StoreChoice
 from dedup_lib.vectors import is_unit, stack_rows
 
 T = TypeVar("T")
@@ -102,6 +103,21 @@ class StoreAddress:
         return cls.find_server(run.path) or cls(uri=str(run.lite_path))
 
     @classmethod
+    def choose(cls, choice: StoreChoice, run: RunFolder) -> StoreAddress:
+        """The store of a run by its parameter `store`. Raises SettingError where that asks for a server and none is
+        named, and as `find` does."""
+        address = cls.find(run)
+        if choice == "server" and address.is_local:
+            raise SettingError(
+                "store",
+                choice,
+                "MILVUS_URI names no server. Copy .env.example to .env and write the line MILVUS_URI=http://host:19530 "
+                "(of Zilliz Cloud, the https address of the cluster) into it, and MILVUS_TOKEN below; or set "
+                "store: auto, which puts the vectors into a file in the run folder",
+            )
+        return address
+
+    @classmethod
     def find_server(cls, path: Path) -> StoreAddress | None:
         """The server that `MILVUS_URI` and `MILVUS_TOKEN` name for the project that holds this path, if any."""
         env_path = find_project_root(path) / ".env"
@@ -138,9 +154,8 @@ class StoreAddress:
             return server
         if text.endswith(".db"):
             return cls(uri=str(Path(text).absolute()))
-        for folder in (Path(text).absolute(), resolve_path(f"outputs/{text}")):
-            if folder.is_dir():
-                return cls(uri=str(RunFolder(folder).lite_path))
+        if (run := find_run(text)) is not None:
+            return cls(uri=str(run.lite_path))
         raise StoreError(
             f"{text!r} is not a store: give the name of a run in outputs/, the path of a Milvus Lite file (….db), or "
             "server"
@@ -175,6 +190,14 @@ class CollectionFacts:
     def schema(self) -> Schema | None:
         """What a row stands for, None for a collection of unknown origin."""
         return self.pooling.schema if self.pooling else None
+
+
+def missing_collection(name: str, address: StoreAddress) -> StoreError:
+    """The error for a collection that is not in this store."""
+    return StoreError(
+        f"there is no collection {name!r} in {address}: fill it first (03_extract with mode: direct, or 05_upload), or "
+        "set collection to one that exists"
+    )
 
 
 def _is_server_address(uri: str) -> bool:
@@ -259,7 +282,7 @@ class Store:
     def ping(self) -> str:
         """Version of the server, which proves that it answers. Raises StoreError when it does not."""
         with self._explained("ping"):
-            return str(self._client.get_server_version(timeout=_TIMEOUT_S))
+            return str(self._client.get_server_version(timeout=_CONNECT_TIMEOUT_S))
 
     def list_collections(self) -> list[CollectionFacts]:
         """Every collection, by name."""
@@ -302,10 +325,7 @@ class Store:
     def open_collection(self, name: str) -> Collection:
         """An existing collection. Raises StoreError when there is none."""
         if not self.has_collection(name):
-            raise StoreError(
-                f"there is no collection {name!r} in {self.address}: fill it first (03_extract with mode: direct, or "
-                "05_upload), or set collection to one that exists"
-            )
+            raise missing_collection(name, self.address)
         with self._explained(f"open {name}"):
             return Collection(self, self._facts(name))
 

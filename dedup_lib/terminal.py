@@ -170,6 +170,8 @@ def draw_progress(progress: RunProgress) -> RenderableType:
     for title, found in (("hosts of URLs without frames", progress.hosts), ("reasons", progress.reasons)):
         if found:
             parts += [Text(), Text(title, style="bold"), _draw_frequent(found)]
+    if progress.vectors:
+        parts += [Text(), _fold(f"vectors: {show_line(progress.vectors)}")]
     if progress.report:
         parts += [Text(), _fold(f"report: {show_line(progress.report)}")]
     return Group(*parts)

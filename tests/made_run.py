@@ -165,6 +165,7 @@ def make_run(
 ) -> MadeRun:
     """A run over sets of videos of these sizes, and rows that failed."""
     run = RunFolder(folder)
+    run.make()
     generator = np.random.default_rng(seed)
     count = sum(sizes)
     urls = [f"https://cdn{row % 7}.example.com/spots/{row:05}/a-film-with-a-name.mp4" for row in range(count)]
@@ -214,6 +215,7 @@ def make_run(
     )
     assert isinstance(settings, SearchSettings)
     plan = stages.SearchPlan(
+        store="Milvus Lite, milvus.db",
         collection="videos",
         pooling=Pooling.FRAMES,
         recipe=RECIPE,

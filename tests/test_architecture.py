@@ -67,7 +67,18 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "the two above at work together": ("progress", "extract", "stages"),
     "pictures and pages": ("plots", "charts", "report", "contact_sheet", "overview"),
-    "where it all meets": ("kernel", "run", "calibrate", "widgets", "terminal", "app", "demo", "cli", "__main__"),
+    "where it all meets": (
+        "kernel",
+        "run",
+        "preflight",
+        "calibrate",
+        "widgets",
+        "terminal",
+        "app",
+        "demo",
+        "cli",
+        "__main__",
+    ),
 }
 ORDER = ["__init__", *(module for layer in LAYERS.values() for module in layer)]
 
@@ -79,6 +90,7 @@ OWNERS: dict[str, set[str]] = {
     "dotenv": {"store"},
     "faiss": set(),
     "grpc": {"store"},
+    "huggingface_hub": {"encoders"},
     "idna": {"urls"},
     "ipywidgets": {"widgets"},
     "jinja2": {"report"},

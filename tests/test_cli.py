@@ -248,7 +248,7 @@ def test_a_report_of_a_run_without_notebooks(say: Say, project: Path) -> None:
     missing = say("report", "nosuch")
     assert missing.code == 1
     assert "'nosuch'" in missing.err
-    assert "outputs/ holds empty" in missing.err
+    assert "outputs/ holds no run yet" in missing.err, "a folder in which no run has worked is none"
     assert (project / "outputs" / "empty" / "reports" / "index.html").exists()
 
 
@@ -274,7 +274,7 @@ def test_the_status_of_a_run_that_never_started(say: Say, project: Path) -> None
     assert list((project / "outputs" / "[new] run").iterdir()) == []
     missing = say("status", "nosuch")
     assert (missing.code, missing.out) == (1, "")
-    assert "outputs/ holds [new] run" in missing.err
+    assert "outputs/ holds no run yet" in missing.err
     assert not (project / "outputs" / "nosuch").exists()
 
 
@@ -284,6 +284,7 @@ def test_what_a_run_came_to(project: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().out == ""
     rows = {"input": 9, "final": 5, "text_duplicates": 1, "duplicates": 1, "invalid": 1, "failed": 1}
     files = {"FINAL_RESULT": "FINAL_RESULT.csv", "duplicates": "/elsewhere/copies.csv"}
+    run.make()
     (run.path / "summary.json").write_text(json.dumps({"list": "[bold]ads[/].csv", "rows": rows, "files": files}))
     run.reports_dir.mkdir()
     (run.reports_dir / "index.html").write_text("")

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder, save_image_embedding
-from dedup_lib.errors import EncoderError
+from dedup_lib.errors import EncoderError, SettingError
 from dedup_lib.records import Frames
 from dedup_lib.vectors import is_unit
 from dedup_lib.video import FRAME_SIDE_PX
@@ -94,7 +94,7 @@ def test_pdq_cosine_is_the_share_of_equal_bits(first: int, second: int, mix: flo
 
 
 def test_pdq_takes_no_model() -> None:
-    with pytest.raises(EncoderError, match=r"model = 'some/model' cannot be used: the encoder pdq has no model"):
+    with pytest.raises(SettingError, match=r"model = 'some/model' cannot be used: the encoder pdq has no model"):
         load_encoder("pdq", model="some/model")
 
 

@@ -23,12 +23,14 @@ from browser import Visit
 from milvus_server import TOKEN, MilvusServer
 from pages import open_page
 
+from dedup_lib.cli import show_outcome
 from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import NotebookError
+from dedup_lib.progress import read_progress
 from dedup_lib.run import NotebookDone, execute_plan, load_profile, plan_run
-from dedup_lib.run_folder import find_project_root
+from dedup_lib.run_folder import RunFolder, find_project_root
 from dedup_lib.settings import FLOWS
 
 OUTPUTS = (
@@ -126,9 +128,27 @@ def test_a_server_serves_as_a_file_does(
     changed = {"mode": mode, "collection": f"pipeline_{mode}"} | ({"vectors": "frames"} if mode == "batch" else {})
     run_dir = run_flow(site, tmp_path / mode, on_done=kill_the_server, **changed)
     assert [check for check in check_outcome(run_dir, base_url=site.server.base_url) if not check.holds] == []
-    assert read_outputs(run_dir) == read_outputs(on_a_file)
+    summary = ("summary.json",)
+    assert read_outputs(run_dir, but=summary) == read_outputs(on_a_file, but=summary)
+    decided, on_file = (json.loads((path / summary[0]).read_text("utf-8"))["decision"] for path in (run_dir, on_a_file))
+    server, collection = str(milvus_server.address), changed["collection"]
+    assert decided == on_file | {"store": server, "collection": collection}
+    assert read_progress(RunFolder(run_dir)).vectors == f"{server}, collection {collection}"
     assert not (run_dir / "milvus.db").exists()
     assert [path for path in run_dir.rglob("*") if path.is_file() and TOKEN.encode() in path.read_bytes()] == []
+
+
+def test_the_store_is_named_by_status_pages_and_terminal(flow: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = "Milvus Lite, milvus.db, collection videos"
+    assert read_progress(RunFolder(flow)).vectors == named
+    show_outcome(RunFolder(flow))
+    assert f"vectors: {named}" in capsys.readouterr().out
+    direct, batch = "03_extract", "05_upload"
+    for stage in (batch if (flow / "stages" / f"{batch}.json").exists() else direct, "06_search_and_clean"):
+        assert f"The vectors are in: {named}." in (flow / "reports" / f"{stage}.html").read_text("utf-8")
+    page = (flow / "reports" / "index.html").read_text("utf-8")
+    assert re.search(r">store</th><td[^>]*>Milvus Lite, milvus\.db<", page)
+    assert re.search(r">collection</th><td[^>]*>videos<", page)
 
 
 def check_every_row(list_csv: Path, run_dir: Path) -> None:

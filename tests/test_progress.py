@@ -35,7 +35,9 @@ EVIL = "http://h\x1b[2J\x07\u202e[bold]x[/]\r\n\t.example/[link=x]\x9b31m"
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunFolder:
-    return RunFolder(tmp_path / "ads [1]")
+    run = RunFolder(tmp_path / "ads [1]")
+    run.make()
+    return run
 
 
 def finished(seconds_ago: float, url: str, **more: object) -> Outcome:

@@ -12,13 +12,17 @@ from dedup_lib.errors import RunFolderError
 from dedup_lib.run_folder import (
     RECORDED_PACKAGES,
     RunFolder,
+    find_inputs,
     find_project_root,
+    find_run,
     find_versions,
+    list_runs,
     resolve_path,
     write_text_atomically,
 )
 from dedup_lib.settings import CleanJobsSettings
 
+ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = CleanJobsSettings(run_dir="outputs/x", jobs_dir="jobs", dry_run=False)
 
 
@@ -44,10 +48,42 @@ def test_the_project_root_is_the_nearest_with_notebooks_and_params(
         assert RunFolder("outputs/x").path == project / "outputs" / "x"
 
 
-def test_without_a_project_it_is_the_folder_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_of_a_project_it_is_the_one_that_the_package_lies_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert find_project_root() == find_project_root(tmp_path) == tmp_path
+    assert find_project_root() == find_project_root(tmp_path) == ROOT
+    assert resolve_path("outputs/x") == ROOT / "outputs" / "x"
+    assert RunFolder("outputs/x").shown(ROOT / "outputs" / "x") == str(ROOT / "outputs" / "x"), "from here, all of it"
+    assert RunFolder(tmp_path / "run").shown(tmp_path / "run" / "a.csv") == str(tmp_path / "run" / "a.csv")
+
+
+def test_a_file_that_a_person_names_is_looked_for_where_they_are_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_inputs("ads.csv") == find_inputs("a" * 300) == find_inputs("a\0b") == []
+    assert find_inputs("README.md") == [ROOT / "README.md"]
+    (tmp_path / "README.md").write_text("")
+    assert find_inputs("README.md") == [tmp_path / "README.md", ROOT / "README.md"]
+    assert find_inputs(ROOT / "README.md") == [ROOT / "README.md"]
+    monkeypatch.chdir(ROOT)
+    assert find_inputs("README.md") == [ROOT / "README.md"]
+
+
+def test_a_run_is_found_by_its_name_or_its_path(project: Path) -> None:
+    for name in ("", " ", "nosuch", "a" * 300):
+        assert find_run(name) is None
+    for name in ("ads", "empty"):
+        (project / "outputs" / name).mkdir(parents=True)
+    (project / "outputs" / "ads" / "run.lock").write_text("")
+    (project / "ads").mkdir()
+    for name in ("ads", "outputs/ads", str(project / "outputs" / "ads")):
+        found = find_run(name)
+        assert found is not None and found.path == project / "outputs" / "ads", "not a folder that only has the name"
+    assert (empty := find_run("empty")) is not None and empty.path == project / "outputs" / "empty"
+    assert list_runs() == ["ads"], "where no run has worked is none"
 
 
 def test_absolute_paths_and_home_are_left_where_they_are(
@@ -81,6 +117,8 @@ def test_paths_as_people_read_them(project: Path, tmp_path: Path) -> None:
 
 def test_a_run_folder_is_made_and_everything_lies_in_it(project: Path) -> None:
     run = RunFolder("outputs/new/x")
+    assert not run.path.exists(), "only what is written makes it"
+    run.make()
     assert run.path.is_dir()
     for path in (run.ledger_path, run.lite_path, run.thumbnails_dir, run.notebooks_dir, run.reports_dir):
         assert path.parent == run.path
@@ -90,14 +128,14 @@ def test_a_run_folder_that_cannot_be_made(project: Path) -> None:
     (project / "file").write_text("")
     for run_dir in ("file", "file/x"):
         with pytest.raises(RunFolderError, match=r"the run folder .* cannot be created .*: set another run_dir"):
-            RunFolder(run_dir)
+            RunFolder(run_dir).make()
 
 
 def test_a_run_folder_that_no_file_system_knows(project: Path) -> None:
     with pytest.raises(RunFolderError, match=r"cannot be created .*: set another run_dir"):
-        RunFolder("outputs/a\0b")
+        RunFolder("outputs/a\0b").make()
     with pytest.raises(RunFolderError, match=r"cannot be created \(File name too long\)"):
-        RunFolder(f"outputs/{'a' * 300}")
+        RunFolder(f"outputs/{'a' * 300}").make()
 
 
 def test_what_a_stage_leaves_is_read_by_the_next(project: Path) -> None:

@@ -22,6 +22,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "00_collections": {
         "run_dir": "outputs/x",
         "action": "list",
+        "store": "auto",
         "collection": "",
         "new_name": "d",
         "schema": "video_frames",
@@ -46,6 +47,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "url_column": "",
         "mode": "direct",
         "jobs_dir": "batch_outputs",
+        "store": "auto",
         "collection": "videos",
         "num_frames": 3,
         "frame_span": "spread",
@@ -71,12 +73,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "05_upload": {
         "run_dir": "outputs/x",
         "jobs_dir": "batch_outputs",
+        "store": "auto",
         "collection": "videos",
         "vectors": "frames",
         "overwrite": False,
     },
     "06_search_and_clean": {
         "run_dir": "outputs/x",
+        "store": "auto",
         "collection": "videos",
         "decide": "evidence",
         "min_agreement": 0.3,

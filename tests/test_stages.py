@@ -79,7 +79,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MILVUS_URI", "")
-    return RunFolder("outputs/mine")
+    run = RunFolder("outputs/mine")
+    run.make()
+    return run
 
 
 @pytest.fixture
@@ -110,6 +112,7 @@ def extract_settings(**changes: Any) -> ExtractSettings:
         "url_column": "",
         "mode": "direct",
         "jobs_dir": "batch_outputs",
+        "store": "auto",
         "collection": "videos",
         "num_frames": 3,
         "frame_span": "spread",
@@ -137,6 +140,7 @@ def extract_settings(**changes: Any) -> ExtractSettings:
 def search_settings(**changes: Any) -> SearchSettings:
     values: dict[str, Any] = {
         "run_dir": "outputs/mine",
+        "store": "auto",
         "collection": "videos",
         "decide": "cosine",
         "min_agreement": 0.3,
@@ -171,6 +175,7 @@ def search_settings(**changes: Any) -> SearchSettings:
 
 def upload_settings(vectors: Any = "frames", **changes: Any) -> UploadSettings:
     values: dict[str, Any] = {"run_dir": "outputs/mine", "jobs_dir": "batch_outputs", "collection": "videos"}
+    values |= {"store": "auto"}
     return UploadSettings(**values | {"vectors": vectors, "overwrite": False} | changes)
 
 
@@ -952,6 +957,7 @@ def test_rows_that_do_not_add_up_are_not_written_down(run: RunFolder) -> None:
 def manage(run: RunFolder, action: Any, **changes: Any) -> pd.DataFrame:
     values: dict[str, Any] = {
         "run_dir": "outputs/mine",
+        "store": "auto",
         "collection": "",
         "new_name": "",
         "schema": "video_frames",

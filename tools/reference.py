@@ -33,8 +33,9 @@ PARAMETERS_HEAD = """\
 ## Parameters
 
 Each is set by `--set name=value`, by a line `name: value` in a profile, or in the parameters cell of its notebook.
-`None` is written `null` in the first two. The numbers name the notebooks that have the parameter. A relative path is
-taken from the project folder, that of an output from the run folder.
+`None` is written `null` in the first two. The numbers name the notebooks that have the parameter; a name that no
+notebook has is refused in all three. A relative path is taken from the project folder, that of an output from the run
+folder; `input_csv` is looked for in the working directory first.
 """
 
 ENVIRONMENT = """\
