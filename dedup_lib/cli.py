@@ -20,10 +20,17 @@ from tqdm import tqdm
 
 from dedup_lib import __version__
 from dedup_lib.display import show_text
-from dedup_lib.errors import DedupError, SettingError
+from dedup_lib.errors import DedupError, FailedRowsError, SettingError
 from dedup_lib.progress import State, read_progress
 from dedup_lib.run_folder import RunFolder, is_same_place, named_run_dir, resolve_path
-from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
+from dedup_lib.terminal import (
+    RunDisplay,
+    describe_next_step,
+    describe_progress,
+    draw_causes,
+    draw_comparison,
+    draw_progress,
+)
 
 if TYPE_CHECKING:
     from dedup_lib.run import NotebookDone, RunPlan
@@ -40,7 +47,11 @@ def shown(text: object) -> str:
 
 
 def main() -> None:
-    """Run the command line; an error meant for people is one line, not a traceback."""
+    """Run the command line; an error meant for people is one line, not a traceback.
+
+    The exit code is 0 when all went well, 1 for an error that ended the work, 2 for a command that makes no sense, 3
+    for a run that is complete but in which more rows failed than `fail_above` allows, and 130 for one that was stopped.
+    """
     try:
         commands(standalone_mode=False)
     except click.ClickException as error:
@@ -53,7 +64,7 @@ def main() -> None:
         sys.exit(130)
     except DedupError as error:
         complaints.print(f"[bold red]error:[/] {shown(error)}")
-        sys.exit(1)
+        sys.exit(3 if isinstance(error, FailedRowsError) else 1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -106,6 +117,9 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     for a reason that may have passed are tried again. Only one run works in a run folder at a time; `status` shows how
     far it is from another terminal.
 
+    The exit code is 0 when the run is complete, 3 when it is but more rows failed than fail_above allows, 1 when an
+    error ended it, and 130 when it was stopped.
+
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads
     python -m dedup_lib run batch --set input_csv=ads.csv --set vectors=average
@@ -115,7 +129,12 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     from dedup_lib.run import load_profile, parse_overrides, plan_run
 
     plan = plan_run(load_profile(profile) | parse_overrides(overrides), run_name=run_name, first=first, only=only)
-    _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
+    try:
+        _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
+    except FailedRowsError:
+        # There is an outcome all the same.
+        show_outcome(plan.run)
+        raise
     show_outcome(plan.run)
 
 
@@ -516,7 +535,7 @@ def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
 
 
 def show_outcome(folder: RunFolder) -> None:
-    """Print what a run came to: rows by output, and where they lie."""
+    """Print what a run came to: rows by output, where they lie, and why rows gave no video."""
     summary_path = folder.path / "summary.json"
     if summary_path.exists():
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
@@ -535,6 +554,9 @@ def show_outcome(folder: RunFolder) -> None:
             place = shown(folder.shown(folder.path / path)) if path else ""
             table.add_row(words, f"{summary['rows'][name]:,}", place)
         console.print(table)
+        causes = draw_causes(summary)
+        if causes is not None:
+            console.print(causes)
     index = folder.reports_dir / "index.html"
     if index.exists():
         console.print(f"report: {shown(folder.shown(index))}")

@@ -25,8 +25,9 @@ from dedup_lib import charts
 from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_pair, rank_groups
 from dedup_lib.display import show_line
 from dedup_lib.errors import RunFolderError
+from dedup_lib.failures import Cause, Reading
 from dedup_lib.ledger import LedgerView
-from dedup_lib.plots import FlowStep, flow_steps, short_url, status_meaning
+from dedup_lib.plots import FlowStep, describe_no_copies, flow_steps, short_url, status_meaning
 from dedup_lib.records import Begin, Recipe, Status, begin_silently
 from dedup_lib.report import link_pages, page_templates, save_page
 from dedup_lib.run_folder import Record, RunFolder
@@ -40,6 +41,7 @@ MOST_GROUPS = 3_000
 MOST_COPIES = 12
 MOST_REVIEWED = 60
 MOST_REASONS = 400
+MOST_MAIN_REASONS = 5
 MOST_ROWS_SET_ASIDE = 1_000
 MOST_SWEPT_PICTURES = 300
 """Of videos in groups that only another threshold would make."""
@@ -136,6 +138,26 @@ def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
         }
         for name, (meaning, label) in words.items()
     ]
+
+
+def describe_trouble(summary: Record, *, is_compared: bool) -> dict[str, Any] | None:
+    """What stands above everything else where most rows gave no video, or nothing could be compared; else None."""
+    if "reading" not in summary:
+        # Of an earlier version.
+        return None
+    reading = Reading(**summary["reading"])
+    if not (reading.is_poor or (not is_compared and reading.read < reading.tried) or not reading.tried):
+        return None
+    causes = [Cause(**cause) for cause in summary["causes"]]
+    rest = f"Only {reading.read:,} were read." if is_compared else ""
+    return {
+        "words": f"{reading.headline}." if is_compared else f"{reading.headline}, so nothing was compared.",
+        "others": " ".join(filter(None, (reading.others, rest))),
+        "causes": [
+            {"rows": cause.rows, "words": str(cause), "remedy": cause.remedy} for cause in causes[:MOST_MAIN_REASONS]
+        ],
+        "more_causes": max(0, len(causes) - MOST_MAIN_REASONS),
+    }
 
 
 def load_rows(path: Path) -> pd.DataFrame:
@@ -273,7 +295,7 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
 
 
 def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]:
-    """What 03_extract took of the machine in the call that read the most, in words and as a chart."""
+    """What 03_extract took of the machine in its longest call, in words and as a chart."""
     resources = stages.get(ExtractSettings.stage, {}).get("resources", {})
     times_s, memory_mib = resources.get("time_s", []), resources.get("memory_mib", [])
     if len(times_s) < 2:
@@ -285,7 +307,7 @@ def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]
         [("", "neutral", memory_mib)],
         name="memory",
         title="Memory over time",
-        x_label="seconds since the start of the call that read the most URLs",
+        x_label="seconds since the start of the longest call",
         y_label="MiB",
         is_filled=True,
     )
@@ -293,41 +315,50 @@ def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]
 
 
 def describe_sweep(sweep: Record) -> dict[str, Any]:
-    """The charts of the thresholds, and what the slider says at first."""
+    """The charts of the thresholds, without those that would be empty, and what the slider says at first."""
     thresholds, decided = sweep["thresholds"], sweep["thresholds"].index(sweep["threshold"])
     points, nearest = sweep["points"], sweep["nearest"]
     step = thresholds[-1] - thresholds[-2] if len(thresholds) > 1 else 0.01
     measure = "similarity (share of pictures that agree)" if sweep["measure"] == "agreement" else "similarity (cosine)"
     drawn = [
-        charts.draw_histogram(
-            [*thresholds, round(thresholds[-1] + step, 4)],
+        (
             sweep["pairs"],
-            name="pairs",
-            title="Pairs that some threshold would call copies",
-            noun="pairs",
-            x_label=measure,
-            mark=sweep["threshold"],
+            charts.draw_histogram(
+                [*thresholds, round(thresholds[-1] + step, 4)],
+                sweep["pairs"],
+                name="pairs",
+                title="Pairs that some threshold would call copies",
+                noun="pairs",
+                x_label=measure,
+                mark=sweep["threshold"],
+            ),
         ),
-        charts.draw_lines(
-            thresholds,
-            [
-                ("copies removed", "duplicate", points["duplicates"]),
-                ("groups", "neutral", points["groups"]),
-            ],
-            name="sweep",
-            title="What each threshold would decide",
-            x_label="threshold",
-            y_label="count",
-            mark=sweep["threshold"],
+        (
+            points["duplicates"],
+            charts.draw_lines(
+                thresholds,
+                [
+                    ("copies removed", "duplicate", points["duplicates"]),
+                    ("groups", "neutral", points["groups"]),
+                ],
+                name="sweep",
+                title="What each threshold would decide",
+                x_label="threshold",
+                y_label="count",
+                mark=sweep["threshold"],
+            ),
         ),
-        charts.draw_histogram(
-            nearest["edges"],
+        (
             nearest["counts"],
-            name="nearest",
-            title="Each video's nearest neighbour",
-            noun="videos",
-            x_label="similarity" if sweep["measure"] == "cosine" else "similarity × share that both show",
-            mark=sweep["threshold"],
+            charts.draw_histogram(
+                nearest["edges"],
+                nearest["counts"],
+                name="nearest",
+                title="Each video's nearest neighbour",
+                noun="videos",
+                x_label="similarity" if sweep["measure"] == "cosine" else "similarity × share that both show",
+                mark=sweep["threshold"],
+            ),
         ),
     ]
     return {
@@ -339,7 +370,8 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
         "high": thresholds[-1],
         "is_exact": sweep["is_exact"],
         "left_out": sweep["parts_left_out"],
-        "charts": drawn,
+        "has_copies": any(points["duplicates"]),
+        "charts": [chart for values, chart in drawn if any(values)],
         "without": nearest["without"],
         "groups": points["groups"][decided],
         "duplicates": points["duplicates"][decided],
@@ -449,6 +481,8 @@ def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
         "flow_words": "",
         "sweep": None,
         "sweep_json": "",
+        "trouble": None,
+        "no_copies": "",
         "is_unaccounted": False,
         **dict.fromkeys(("tiles", "statuses", "reasons", "set_aside", "decision", "review", "sheets", "parts"), ()),
         **dict.fromkeys(("hidden_reasons", "hidden_set_aside", "hidden_review"), 0),
@@ -483,7 +517,11 @@ def _describe_result(
     first, parts = _write_groups(run, ranked[:MOST_GROUPS], pictures, shared=shared, begin=begin)
     review = [draw_pair(row, pictures) for row in doubtful.head(MOST_REVIEWED).to_dict("records")]
     reasons = reason_table(set_aside)
-    sweep = load_json(run.sweep_path)
+    existing = summary.get("existing", {}).get("compared", 0)
+    compared = summary["statuses"].get(Status.OK, 0)
+    is_compared = compared > 0 and compared + existing > 1
+    sweep = load_json(run.sweep_path) if is_compared else {}
+    described = describe_sweep(sweep) if sweep else None
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
     on_page |= {video.key for pair in review for video in pair}
     return {
@@ -497,8 +535,12 @@ def _describe_result(
         "sheets": first,
         "parts": parts,
         "group_words": describe_groups(min(len(ranked), MOST_GROUPS), all_groups=len(ranked), copies=len(copies)),
-        "sweep": describe_sweep(sweep) if sweep else None,
-        "sweep_json": embed_sweep(sweep, final=rows["final"], shown=on_page, pictures=pictures) if sweep else "",
+        "no_copies": describe_no_copies(compared, existing=existing),
+        "trouble": describe_trouble(summary, is_compared=is_compared),
+        "sweep": described,
+        "sweep_json": embed_sweep(sweep, final=rows["final"], shown=on_page, pictures=pictures)
+        if described and described["has_copies"]
+        else "",
         "review": review,
         "hidden_review": max(0, len(doubtful) - MOST_REVIEWED),
         "reasons": reasons[:MOST_REASONS],

@@ -34,6 +34,7 @@ from dedup_lib.evidence import (
     weigh_list,
 )
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, pool_video
+from dedup_lib.failures import Reading, check_failures, find_causes
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.fingerprints import StoredFingerprints
 from dedup_lib.jobs import load_jobs
@@ -215,16 +216,17 @@ def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
     return run.path / expand_home(jobs_dir)
 
 
-def choose_resources(run: RunFolder, *, report: ExtractReport, monitor: ResourceMonitor) -> Record:
-    """What extraction took of the machine, for the record of 03_extract: the samples of the call that read the most
-    URLs, which may be an earlier one in this run folder."""
+def choose_resources(run: RunFolder, *, monitor: ResourceMonitor) -> Record:
+    """What extraction took of the machine, for the record of 03_extract: the samples of the longest call, which may be
+    an earlier one in this run folder."""
     earlier: Record = {}
     # Of a damaged record nothing is kept; the one that follows replaces it.
     with suppress(RunFolderError):
         earlier = (run.read_record(ExtractSettings.stage) or {}).get("resources", {})
-    if earlier.get("attempted", 0) > report.attempted:
+    samples: Record = monitor.as_record()
+    if max(earlier.get("time_s", []), default=0.0) > max(samples["time_s"], default=0.0):
         return earlier
-    return {"attempted": report.attempted, **monitor.as_record()}
+    return samples
 
 
 def extract_list(
@@ -391,9 +393,19 @@ class ExtractedList:
         return [Traits.of(outcome_of_row(url, self.outcomes)) for url in self.urls]
 
     @property
+    def own_outcomes(self) -> list[Outcome]:
+        """What became of each row of the list."""
+        return [outcome_of_row(url, self.outcomes) for url in self.own_urls]
+
+    @property
+    def compared_rows(self) -> list[int]:
+        """Rows of the list that are compared with others."""
+        return [row for row, outcome in enumerate(self.own_outcomes) if outcome.status == Status.OK]
+
+    @property
     def without_vector(self) -> int:
         """Rows that are not compared with any other."""
-        return len(self.frame) - self.statuses.get(Status.OK, 0)
+        return len(self.frame) - len(self.compared_rows)
 
     @property
     def statuses(self) -> dict[Status, int]:
@@ -989,6 +1001,8 @@ def write_summary(
         "flow": [*_find_stages(run), SearchSettings.stage],
         "rows": rows,
         "statuses": {str(status): count for status, count in listed.statuses.items()},
+        "reading": asdict(Reading.of(listed.own_outcomes)),
+        "causes": [asdict(cause) for cause in find_causes(listed.own_outcomes)],
         "featureless": len(cleaned.featureless),
         "decision": {
             "measure": plan.measure,
@@ -1017,6 +1031,13 @@ def write_summary(
     with run.locked(SearchSettings.stage):
         write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return summary
+
+
+def check_reading(listed: ExtractedList, *, settings: SearchSettings) -> None:
+    """The last check of a run, when all is written: raises FailedRowsError where a larger share of the rows than
+    `fail_above` could not be read."""
+    outcomes = listed.own_outcomes
+    check_failures(Reading.of(outcomes), find_causes(outcomes), fail_above=settings.fail_above)
 
 
 def save_sweep(

@@ -52,6 +52,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "memory",
         "keepers",
         "clean",
+        "failures",
         "compare",
         "accuracy",
         "alignment",
@@ -116,6 +117,7 @@ PURE = (
     "memory",
     "keepers",
     "clean",
+    "failures",
     "compare",
     "accuracy",
 )
