@@ -197,7 +197,7 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
 @commands.command()
 @click.argument("run_name", metavar="RUN")
 def report(run_name: str) -> None:
-    """Rebuild the pages of a run from its executed notebooks.
+    """Rebuild the pages of a run from its executed notebooks and its outputs.
 
     RUN is the name of a run in outputs/, or the path of a run folder.
 
@@ -205,17 +205,15 @@ def report(run_name: str) -> None:
     python -m dedup_lib report ads
     """
     from dedup_lib.overview import write_index
-    from dedup_lib.report import render_notebook
+    from dedup_lib.report import find_executed, render_pages
     from dedup_lib.stages import begin_on
 
     folder = _find_run(run_name)
     with tqdm(unit="", leave=False, disable=not console.is_terminal) as bar:
         begin = begin_on(bar)
-        executed = sorted(folder.notebooks_dir.glob("*.ipynb"))
-        progress = begin("rendering the pages of notebooks", len(executed))
-        for path in executed:
-            render_notebook(path, folder.reports_dir / f"{path.stem}.html", title=path.stem)
-            progress(1)
+        render_pages(
+            folder, is_all=True, progress=begin("rendering the pages of notebooks", len(find_executed(folder)))
+        )
         index_path = write_index(folder.path, begin=begin)
     console.print(f"report: {shown(folder.shown(index_path))}")
 
@@ -536,6 +534,9 @@ def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
 
 def show_outcome(folder: RunFolder) -> None:
     """Print what a run came to: rows by output, where they lie, and why rows gave no video."""
+    # Brings pandas, which --help does without.
+    from dedup_lib.memory import describe_decisions
+
     summary_path = folder.path / "summary.json"
     if summary_path.exists():
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
@@ -554,6 +555,8 @@ def show_outcome(folder: RunFolder) -> None:
             place = shown(folder.shown(folder.path / path)) if path else ""
             table.add_row(words, f"{summary['rows'][name]:,}", place)
         console.print(table)
+        if decided := describe_decisions(summary.get("decisions", {})):
+            console.print(decided)
         causes = draw_causes(summary)
         if causes is not None:
             console.print(causes)

@@ -22,19 +22,21 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from dedup_lib import charts
-from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_pair, rank_groups
+from dedup_lib.contact_sheet import Pictures, Sheet, Video, draw_groups, draw_pair, rank_groups
 from dedup_lib.display import show_line
 from dedup_lib.errors import RunFolderError
+from dedup_lib.evidence import Rule
 from dedup_lib.failures import Cause, Reading
 from dedup_lib.ledger import LedgerView
+from dedup_lib.memory import describe_decisions
 from dedup_lib.plots import FlowStep, describe_no_copies, flow_steps, short_url, status_meaning
 from dedup_lib.records import Begin, Recipe, Status, begin_silently
-from dedup_lib.report import link_pages, page_templates, save_page
-from dedup_lib.run_folder import Record, RunFolder
-from dedup_lib.settings import ExtractSettings
+from dedup_lib.report import link_pages, mark_outdated, page_templates, render_pages, save_page
+from dedup_lib.run_folder import Record, RunFolder, digest_file
+from dedup_lib.settings import FLOWS, ExtractSettings, SearchSettings
 from dedup_lib.tables import load_table
 
-EVIDENCE_STAGE = "06_search_and_clean"
+EVIDENCE_STAGE = SearchSettings.stage
 
 MOST_GROUPS = 3_000
 """Groups with pictures, over all pages; the CSV of duplicates has all."""
@@ -158,6 +160,23 @@ def describe_trouble(summary: Record, *, is_compared: bool) -> dict[str, Any] | 
         ],
         "more_causes": max(0, len(causes) - MOST_MAIN_REASONS),
     }
+
+
+def draw_decided(run: RunFolder, summary: Record, pictures: Pictures) -> list[tuple[Video, Video]]:
+    """The pairs that people decided, with their frames; a summary names their videos by key alone."""
+    found = summary.get("decisions", {}).get("pairs", [])
+    recipe = Recipe(**summary["recipe"]) if found else None
+    if recipe is None or not run.ledger_path.exists():
+        return []
+    drawn = []
+    with LedgerView(run.ledger_path) as ledger:
+        for decision, *keys in found[:MOST_REVIEWED]:
+            outcomes = [ledger.load_outcome(recipe.key, key) for key in keys]
+            urls = [outcome.url for outcome in outcomes if outcome is not None]
+            if len(urls) == len(keys):
+                row = {"first_url": urls[0], "second_url": urls[1], "verdict": decision, "rule": str(Rule.PERSON)}
+                drawn.append(draw_pair(row, pictures))
+    return drawn
 
 
 def load_rows(path: Path) -> pd.DataFrame:
@@ -435,6 +454,53 @@ def describe_progress(stages: Mapping[str, Record], *, pages: Sequence[Mapping[s
     }
 
 
+def expect_other_outputs(run: RunFolder) -> None:
+    """Have the report of a run say that it is outdated, until it is made again: its outputs are about to be written.
+
+    Raises RunFolderError when the disk refuses, or another process works on the run folder.
+    """
+    with run.locked(EVIDENCE_STAGE):
+        mark_outdated(
+            run,
+            "index.html",
+            "groups-*.html",
+            f"{EVIDENCE_STAGE}.html",
+            words=f"{EVIDENCE_STAGE} has written the outputs again since this page was made.",
+        )
+
+
+def write_again(run: RunFolder, *, begin: Begin = begin_silently) -> None:
+    """Make the overview again when 06_search_and_clean was run by itself; a run of the flow makes it at its own end.
+    Raises as `expect_other_outputs` does."""
+    with run.locked(EVIDENCE_STAGE) as lock:
+        if lock.is_own:
+            render_pages(run, is_all=False)
+            write_index(run.path, begin=begin)
+
+
+def find_disagreements(run: RunFolder, *, summary: Record, stages: Mapping[str, Record]) -> list[str]:
+    """Why the outputs are not what the notebooks last made, as sentences; empty where they are."""
+    said = []
+    decided = stages.get(EVIDENCE_STAGE, {}).get("finished", "")
+    flow = {name for names in FLOWS.values() for name in names} - {EVIDENCE_STAGE}
+    later = [name for name, record in stages.items() if name in flow and record.get("finished", "") > decided]
+    if decided and later:
+        said.append(f"{join_words(later)} ran after {EVIDENCE_STAGE}: run that again to bring the outputs up to date.")
+    changed = [
+        summary["files"][name]
+        for name, digest in summary.get("digests", {}).items()
+        # A file that was moved away says nothing else than the report.
+        if digest_file(run.path / summary["files"][name]) not in ("", digest)
+    ]
+    if changed:
+        verb = "is" if len(changed) == 1 else "are"
+        said.append(
+            f"{join_words(changed)} {verb} no longer what {EVIDENCE_STAGE} wrote: somebody changed it, or a later call "
+            "was cut off. To write it again, run that again."
+        )
+    return said
+
+
 def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
     """Write `reports/index.html`: what came of the list, the evidence, other thresholds, the files, the settings;
     and link the pages beside it with each other.
@@ -482,6 +548,10 @@ def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
         "sweep": None,
         "sweep_json": "",
         "trouble": None,
+        "disagreements": find_disagreements(run, summary=summary, stages=stages) if summary else [],
+        "decided": (),
+        "hidden_decided": 0,
+        "decided_words": "",
         "no_copies": "",
         "is_unaccounted": False,
         **dict.fromkeys(("tiles", "statuses", "reasons", "set_aside", "decision", "review", "sheets", "parts"), ()),
@@ -516,6 +586,8 @@ def _describe_result(
     ranked = rank_groups(copies)
     first, parts = _write_groups(run, ranked[:MOST_GROUPS], pictures, shared=shared, begin=begin)
     review = [draw_pair(row, pictures) for row in doubtful.head(MOST_REVIEWED).to_dict("records")]
+    decisions = summary.get("decisions", {})
+    decided = draw_decided(run, summary, pictures)
     reasons = reason_table(set_aside)
     existing = summary.get("existing", {}).get("compared", 0)
     compared = summary["statuses"].get(Status.OK, 0)
@@ -523,7 +595,7 @@ def _describe_result(
     sweep = load_json(run.sweep_path) if is_compared else {}
     described = describe_sweep(sweep) if sweep else None
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
-    on_page |= {video.key for pair in review for video in pair}
+    on_page |= {video.key for pair in (*review, *decided) for video in pair}
     return {
         "headline": headline,
         "subline": subline,
@@ -542,6 +614,9 @@ def _describe_result(
         if described and described["has_copies"]
         else "",
         "review": review,
+        "decided": decided,
+        "decided_words": describe_decisions(decisions),
+        "hidden_decided": decisions.get("same", 0) + decisions.get("different", 0) - len(decided),
         "hidden_review": max(0, len(doubtful) - MOST_REVIEWED),
         "reasons": reasons[:MOST_REASONS],
         "hidden_reasons": max(0, len(reasons) - MOST_REASONS),

@@ -51,7 +51,15 @@ from dedup_lib.joins import (
 )
 from dedup_lib.keepers import FIRST_SEEN, KeeperPolicy, Traits
 from dedup_lib.ledger import Ledger, LedgerView
-from dedup_lib.memory import DecisionFile, RowPairs, decisions_path, load_decisions, rows_of_decisions
+from dedup_lib.memory import (
+    Decision,
+    DecisionFile,
+    RowPairs,
+    decisions_path,
+    list_pairs,
+    load_decisions,
+    rows_of_decisions,
+)
 from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import (
     KEPT_STATUSES,
@@ -68,7 +76,15 @@ from dedup_lib.records import (
     begin_silently,
     video_key,
 )
-from dedup_lib.run_folder import Record, RunFolder, expand_home, is_same_place, resolve_path, write_text_atomically
+from dedup_lib.run_folder import (
+    Record,
+    RunFolder,
+    digest_file,
+    expand_home,
+    is_same_place,
+    resolve_path,
+    write_text_atomically,
+)
 from dedup_lib.settings import (
     FLOWS,
     CollectionsSettings,
@@ -88,6 +104,9 @@ FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: co
 MOST_BY_WORDS = 20_000
 """Videos of the collection whose fingerprints are read for visual words, some 70 kB each; of more, those that vectors
 propose."""
+
+MOST_DECISIONS = 200
+"""Pairs that a summary names of those that people decided."""
 
 MOST_QUESTIONS = 50
 """Pairs that a person is asked about when fewer are doubtful."""
@@ -840,6 +859,21 @@ def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: Searc
     return rows_of_decisions(load_decisions(find_decisions(run, listed, settings=settings)), urls)
 
 
+def list_decided(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> list[tuple[Decision, str, str]]:
+    """The decisions of people that bear on this list, each with its two URLs: both are videos that could be read.
+
+    Raises ListError for a file of decisions that cannot be understood.
+    """
+    urls = {url for url in listed.urls if outcome_of_row(url, listed.outcomes).status in KEPT_STATUSES}
+    memory = load_decisions(find_decisions(run, listed, settings=settings))
+    return [
+        (decision, first, second)
+        for decision in Decision
+        for first, second in list_pairs(memory, decision)
+        if {first, second} <= urls
+    ]
+
+
 def clean_by_evidence(
     listed: ExtractedList,
     *,
@@ -981,7 +1015,7 @@ def write_summary(
     groups: Sequence[Group],
     weighed: Weighed,
     plan: SearchPlan,
-    keep: str,
+    settings: SearchSettings,
     review: pd.DataFrame,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
@@ -995,6 +1029,7 @@ def write_summary(
             f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
             "on one list"
         )
+    decided = list_decided(run, listed, settings=settings)
     summary = {
         "version": __version__,
         "list": listed.name,
@@ -1013,7 +1048,7 @@ def write_summary(
             "frame_span": plan.recipe.frame_span,
             "schema": plan.pooling.schema,
             "pooling": plan.pooling,
-            "keep": keep,
+            "keep": settings.keep,
             "groups": len(groups),
             "largest_group": max((group.size for group in groups), default=0),
             "pairs": len(weighed.pairs),
@@ -1026,7 +1061,17 @@ def write_summary(
             "repeated": int(cleaned.duplicates["duplicate_of"].isin(listed.existing).sum()),
         },
         "search": asdict(plan.search) if plan.search is not None else None,
+        "recipe": asdict(plan.recipe),
+        "decisions": {
+            **{str(kind): sum(decision is kind for decision, *_ in decided) for kind in Decision},
+            # By key, for a URL may hold a password.
+            "pairs": [
+                [str(decision), video_key(first), video_key(second)]
+                for decision, first, second in decided[:MOST_DECISIONS]
+            ],
+        },
         "files": {name: run.shown_in_run(path) for name, path in files.items()},
+        "digests": {name: digest_file(files[name]) for name in OUTPUTS if name in files},
     }
     with run.locked(SearchSettings.stage):
         write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")

@@ -565,7 +565,7 @@ def search_both(run: RunFolder, **changes: Any) -> tuple[ExtractedList, pd.DataF
         groups=groups,
         weighed=weighed,
         plan=plan,
-        keep=settings.keep,
+        settings=settings,
         review=review,
         files=files,
     )
@@ -795,7 +795,7 @@ def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[
         groups=groups,
         weighed=weighed,
         plan=plan,
-        keep=settings.keep,
+        settings=settings,
         review=review,
         files=files,
     )
