@@ -189,6 +189,10 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     plan = plan_notebook(stage, load_profile(profile) | parse_overrides(overrides), run_name=run_name)
     _execute(plan)
     record = plan.run.read_record(stage) or {"files": {}}
+    if words := record.get("words"):
+        console.print(shown(words))
+    if warning := record.get("warning"):
+        console.print(f"[yellow]warning: {shown(warning)}[/]")
     for name in record["files"]:
         console.print(f"{name}: {shown(plan.run.shown(plan.run.recorded_path(record, name)))}")
     console.print(f"report: {shown(plan.run.shown(plan.run.reports_dir / f'{stage}.html'))}")
