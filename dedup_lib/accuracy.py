@@ -19,7 +19,7 @@ import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,9 @@ from numpy.typing import NDArray
 from dedup_lib.decide import Choose, group_copies, is_match
 from dedup_lib.errors import ListError, SettingError
 from dedup_lib.records import Group, Outcome, Pair, Status
+
+SMALL_SAMPLE = 10
+"""Of fewer videos a measurement says little."""
 
 ROLES = ("copy", "distinct", "featureless", "excerpt", "odd")
 LEFT_OUT_ROLES = frozenset({"excerpt", "odd"})
@@ -317,6 +320,12 @@ class Proposal:
     """Unlike pairs at or above it."""
     labelled: int
     """Pairs of copies."""
+    found: int
+    """Of these, the pairs that come into one group: two copies may do so that are unlike, but each like the third."""
+    videos: int
+    """Videos with copies."""
+    whole: int
+    """Of these, the videos all of whose copies come into one group."""
     unlike: int
     """Unlike pairs that were compared."""
     collection_size: int
@@ -331,7 +340,7 @@ class Proposal:
 
     @property
     def recall(self) -> float | None:
-        return self.right / self.labelled if self.labelled else None
+        return self.found / self.labelled if self.labelled else None
 
     @property
     def false_pair_rate(self) -> float | None:
@@ -361,9 +370,22 @@ class Proposal:
         low, high = map(show_percent, self.precision_interval)
         return (
             f"At {self.threshold:.4f}, {show_percent(self.recall)} of the pairs of copies are found, with a precision "
-            f"of {show_percent(self.precision)} ({low} – {high}). Among {self.collection_size:,} different videos like "
-            f"these, {show_count(self.false_pairs)} false pairs are to be expected, and at most "
+            f"of {show_percent(self.precision)} (95 % Wilson interval: {low} – {high}). Among {self.collection_size:,} "
+            f"different videos like these, {show_count(self.false_pairs)} false pairs are to be expected, and at most "
             f"{show_count(self.false_pairs_bound)}."
+        )
+
+    def warn(self, *, used: int) -> str:
+        """What is to be said of a sample of which so few videos were used; empty for one that is large enough."""
+        if used >= SMALL_SAMPLE:
+            return ""
+        low, high = wilson_interval(self.whole, self.videos)
+        return (
+            f"The sample is small: {used:,} {'video was' if used == 1 else 'videos were'} used, {self.videos:,} of "
+            f"them to test the threshold. All copies of {self.whole:,} of these {self.videos:,} were found. By chance "
+            f"alone, the share among all videos like them may be as low as {show_percent(low)} or as high as "
+            f"{show_percent(high)} (95 % Wilson interval: {low:.3f} to {high:.3f}), so the figures say little. Set "
+            f"sample_size to {SMALL_SAMPLE} or more."
         )
 
 
@@ -375,8 +397,10 @@ def judge_threshold(
     collection_size: int,
     rows: Collection[int] | None = None,
     unread: Collection[int] = (),
+    choose: Choose = min,
 ) -> Proposal:
-    """What a threshold reaches on scored pairs of labelled files, each pair by itself.
+    """What a threshold reaches on scored pairs of labelled files: which pairs match, each by itself, and which copies
+    come into one group, of which `choose` names the one to keep.
 
     Only files among `rows` count, all unless told; those in `unread` were compared with nothing, so that their
     pairs are missed. Odd files and excerpts are left out.
@@ -384,6 +408,7 @@ def judge_threshold(
     counted = _rows_that_count(labels, rows)
     matches = [same for similarity, same in _judged(labels, pairs, counted) if is_match(similarity, threshold)]
     compared = [labels[row].group for row in counted if row not in set(unread)]
+    found = _count_found(labels, pairs, counted, threshold=threshold, choose=choose)
     return Proposal(
         threshold=threshold,
         right=sum(matches),
@@ -391,7 +416,30 @@ def judge_threshold(
         labelled=_pairs_of_copies(labels[row].group for row in counted),
         unlike=math.comb(len(compared), 2) - _pairs_of_copies(compared),
         collection_size=collection_size,
+        found=sum(together for together, _ in found),
+        videos=len(found),
+        whole=sum(together == every for together, every in found),
     )
+
+
+def _count_found(
+    labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[int], *, threshold: float, choose: Choose
+) -> list[tuple[int, int]]:
+    """Of each label group, how many of its pairs come into one group, and how many it has."""
+    known = set(counted)
+    inside = [pair for pair in pairs if pair.first in known and pair.second in known]
+    groups = group_copies(inside, threshold=threshold, choose=choose)
+    # What is in no group is alone.
+    place = {row: group.number for group in groups for row in (group.kept, *group.copies)}
+    places: dict[str, list[int]] = {}
+    for row in counted:
+        if labels[row].group:
+            places.setdefault(labels[row].group, []).append(place.get(row, -1 - row))
+    return [
+        (sum(math.comb(size, 2) for size in Counter(of).values()), math.comb(len(of), 2))
+        for of in places.values()
+        if len(of) > 1
+    ]
 
 
 def propose_threshold(
@@ -429,7 +477,8 @@ def choose_threshold(
     labels: Sequence[Label], compared: Compared, *, wanted_precision: float, collection_size: int
 ) -> tuple[Proposal, Proposal, Proposal]:
     """The threshold that one half of the label groups proposes, what it reaches on the other half, and what the
-    threshold in use reaches there.
+    threshold in use reaches there. A stricter one than that in use is proposed only if it avoids a false pair of the
+    half that chooses.
 
     Raises SettingError when none reaches `wanted_precision`.
     """
@@ -442,16 +491,19 @@ def choose_threshold(
         rows=choosing,
         unread=compared.unread,
     )
+    judge = partial(
+        judge_threshold,
+        labels,
+        compared.pairs,
+        collection_size=collection_size,
+        unread=compared.unread,
+        choose=compared.choose,
+    )
+    in_use = judge(threshold=compared.threshold, rows=choosing)
+    is_stricter_in_vain = chosen.threshold > in_use.threshold and chosen.wrong == in_use.wrong
+    chosen = in_use if is_stricter_in_vain else judge(threshold=chosen.threshold, rows=choosing)
     reported, before = (
-        judge_threshold(
-            labels,
-            compared.pairs,
-            threshold=threshold,
-            collection_size=collection_size,
-            rows=judging,
-            unread=compared.unread,
-        )
-        for threshold in (chosen.threshold, compared.threshold)
+        judge(threshold=threshold, rows=judging) for threshold in (chosen.threshold, compared.threshold)
     )
     return chosen, reported, before
 
@@ -606,8 +658,9 @@ def _describe_proposal(proposal: Proposal) -> dict[str, str]:
     low, high = proposal.precision_interval
     return {
         "threshold": f"{proposal.threshold:.4f}",
-        "pairs of copies found": f"{proposal.right:,} of {proposal.labelled:,}",
+        "pairs of copies in one group": f"{proposal.found:,} of {proposal.labelled:,}",
         "recall": show_percent(proposal.recall),
+        "videos with all copies in one group": f"{proposal.whole:,} of {proposal.videos:,}",
         "different videos taken for copies": f"{proposal.wrong:,} of {proposal.unlike:,}",
         "precision": show_percent(proposal.precision),
         "precision, 95 % interval": f"{show_percent(low)} – {show_percent(high)}",

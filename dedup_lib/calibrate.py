@@ -29,9 +29,10 @@ from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.records import video_key
 from dedup_lib.run import load_defaults
-from dedup_lib.run_folder import RunFolder, write_text_atomically
-from dedup_lib.settings import ExtractSettings, SearchSettings
-from dedup_lib.stages import Bar, ExtractedList, begin_on, extract_list, make_recipe, search_list
+from dedup_lib.run_folder import RunFolder, is_same_place, write_text_atomically
+from dedup_lib.settings import CalibrateSettings, ExtractSettings, SearchSettings
+from dedup_lib.stages import Bar, ExtractedList, ListSource, begin_on, extract_list, make_recipe, search_list
+from dedup_lib.tables import load_table
 from dedup_lib.urls import is_web_url
 from dedup_lib.variants import REFERENCE, VARIANTS, Source, explain_clips, make_all_variants
 
@@ -56,6 +57,18 @@ class Profile:
     decide: str = "evidence"
     threshold: float | None = None
     model: str = ""
+
+    @classmethod
+    def of(cls, settings: CalibrateSettings, *, threshold: float | None) -> Profile:
+        """The settings that 07_calibrate measures."""
+        return cls(
+            encoder=settings.encoder,
+            model=settings.model,
+            num_frames=settings.num_frames,
+            frame_span=settings.frame_span,
+            decide=settings.decide,
+            threshold=threshold,
+        )
 
     @classmethod
     def parse(cls, text: str, *, model: str = "") -> Profile:
@@ -253,8 +266,45 @@ def make_labelled_variants(
 # --- a sample of a list
 
 
-def sample_list(urls: Sequence[str], *, count: int, seed: int, leave_out: Collection[str] = ()) -> list[str]:
-    """`count` different URLs of a list, in its order, or all of a shorter one; as many of each half as there are.
+def load_kept(run: RunFolder, source: ListSource) -> list[str] | None:
+    """The URLs of the clean list that 06_search_and_clean made of this list in this run folder, without the copies;
+    None where it has made none of it, or one without a row.
+
+    Raises ListError for a clean list that can no longer be read.
+    """
+    searched, extracted = run.read_record(SearchSettings.stage), run.read_record(ExtractSettings.stage)
+    if searched is None or extracted is None or not is_same_place(Path(extracted["list"]["csv"]), source.list_csv):
+        return None
+    path, column = run.recorded_path(searched, "FINAL_RESULT"), extracted["url_column"]
+    final = load_table(path) if path.is_file() else pd.DataFrame()
+    if source.url_column not in ("", column) or column not in final:
+        return None
+    return [str(url) for url in final[column]] or None
+
+
+def find_threshold(run: RunFolder, settings: CalibrateSettings) -> float | None:
+    """The threshold by which 06_search_and_clean decided in this run folder; None where it did not, or by another
+    measure."""
+    searched, extracted = run.read_record(SearchSettings.stage), run.read_record(ExtractSettings.stage)
+    if searched is None or searched["settings"].get("decide") != settings.decide:
+        return None
+    # Cosines of another encoder are no measure.
+    if settings.decide == "cosine" and (extracted is None or extracted["recipe"]["encoder"] != settings.encoder):
+        return None
+    threshold: float | None = searched["settings"].get(THRESHOLD_PARAMETERS[settings.decide])
+    return threshold
+
+
+def sample_list(
+    urls: Sequence[str],
+    *,
+    count: int,
+    seed: int,
+    leave_out: Collection[str] = (),
+    kept: Collection[str] | None = None,
+) -> list[str]:
+    """`count` different URLs of a list, in its order, or all of a shorter one; as many of each half as there are. With
+    `kept`, only those that are among these.
 
     A larger sample holds the smaller ones. Raises SettingError when `leave_out` names a URL that is not in the list.
     """
@@ -262,14 +312,33 @@ def sample_list(urls: Sequence[str], *, count: int, seed: int, leave_out: Collec
     for url in leave_out:
         if url not in distinct:
             raise SettingError("leave_out", url, "it is not a URL of the list")
+    wanted = None if kept is None else set(kept)
     ranked = sorted(
-        (url for url in distinct if url not in leave_out),
+        (url for url in distinct if url not in leave_out and (wanted is None or url in wanted)),
         key=lambda url: hashlib.sha256(f"{seed} {url}".encode("utf-8", "surrogatepass")).digest(),
     )
     halves = ([url for url in ranked if half_of(url) == half] for half in (0, 1))
     in_turn = [url for both in zip_longest(*halves) for url in both if url is not None]
     chosen = set(in_turn[:count])
     return [url for url in distinct if url in chosen]
+
+
+def describe_sample(sampled: int, *, rows: int, kept: Collection[str] | None) -> str:
+    """How many of what are sampled, in words."""
+    if kept is None:
+        return f"{sampled:,} of {rows:,} rows are sampled."
+    return f"{sampled:,} of the {len(kept):,} rows of the clean list are sampled; the list has {rows:,}."
+
+
+def describe_choice(chosen: Proposal, *, in_use: float, reported: Proposal) -> str:
+    """Which threshold is proposed and what it comes to, in words."""
+    if chosen.threshold == in_use:
+        change = f"The threshold in use, {in_use:g}, stays: no stricter one would avoid a false pair"
+        change += ", and no looser one holds what was wanted or finds more."
+    else:
+        kind = "stricter" if chosen.threshold > in_use else "looser"
+        change = f"A {kind} threshold than the one in use ({in_use:g}) is proposed."
+    return f"{change} {reported.in_words()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -375,12 +444,12 @@ def check_sample(sample: ListSample, *, workers: int) -> ListSample:
 
 
 def save_params(
-    path: Path, *, profile: Profile, chosen: Proposal, reported: Proposal, measured_on: str
+    path: Path, *, profile: Profile, chosen: Proposal, reported: Proposal, measured_on: str, warning: str = ""
 ) -> Mapping[str, object]:
     """Write a params file with a threshold and the settings that it was measured with; returns what it sets.
 
-    `reported` is what the chosen threshold reaches on the other half, and `measured_on` says of what. Raises
-    SettingError when there is a file that sets anything else.
+    `reported` is what the chosen threshold reaches on the other half, `measured_on` says of what, and `warning` what
+    speaks against relying on it. Raises SettingError when there is a file that sets anything else.
     """
     values = {
         "decide": profile.decide,
@@ -403,10 +472,11 @@ def save_params(
         f"Measured by 07_calibrate on {measured_on}.",
         f"One half of the videos chose {profile.threshold_parameter}. On the other half it finds "
         f"{show_percent(reported.recall)} of the pairs of copies,",
-        f"with a precision of {show_percent(reported.precision)} (95 % interval {low} to {high}): "
+        f"with a precision of {show_percent(reported.precision)} (95 % Wilson interval {low} to {high}): "
         f"{reported.wrong:,} of {reported.unlike:,} pairs of different videos are taken for copies.",
         f"Among {reported.collection_size:,} videos, expect {show_count(reported.false_pairs)} false pairs, "
         f"and at most {show_count(reported.false_pairs_bound)} (95 %).",
+        *((f"Warning: {warning}",) if warning else ()),
         "This holds for the settings below and for lists like that one; measure again when either changes.",
     )
     text = "".join(f"# {_one_line(note)}\n" for note in notes) + yaml.safe_dump(values, sort_keys=False)

@@ -21,10 +21,24 @@ from tqdm import tqdm
 
 from dedup_lib import __version__
 from dedup_lib.display import show_text
-from dedup_lib.errors import DedupError, SettingError
+from dedup_lib.errors import DedupError, FailedRowsError, SettingError
 from dedup_lib.progress import State, read_progress
-from dedup_lib.run_folder import RunFolder, find_project_root, find_run, is_same_place, list_runs, named_run_dir
-from dedup_lib.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
+from dedup_lib.run_folder import (
+    RunFolder,
+    find_project_root,
+    find_run,
+    is_same_place,
+    list_runs,
+    named_run_dir,
+)
+from dedup_lib.terminal import (
+    RunDisplay,
+    describe_next_step,
+    describe_progress,
+    draw_causes,
+    draw_comparison,
+    draw_progress,
+)
 
 if TYPE_CHECKING:
     from dedup_lib.run import NotebookDone, RunPlan
@@ -41,7 +55,11 @@ def shown(text: object) -> str:
 
 
 def main() -> None:
-    """Run the command line; an error meant for people is one line, not a traceback."""
+    """Run the command line; an error meant for people is one line, not a traceback.
+
+    The exit code is 0 when all went well, 1 for an error that ended the work, 2 for a command that makes no sense, 3
+    for a run that is complete but in which more rows failed than `fail_above` allows, and 130 for one that was stopped.
+    """
     try:
         commands(standalone_mode=False)
     except click.ClickException as error:
@@ -54,7 +72,7 @@ def main() -> None:
         sys.exit(130)
     except DedupError as error:
         complaints.print(f"[bold red]error:[/] {shown(error)}")
-        sys.exit(1)
+        sys.exit(3 if isinstance(error, FailedRowsError) else 1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -107,6 +125,9 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     for a reason that may have passed are tried again. Only one run works in a run folder at a time; `status` shows how
     far it is from another terminal.
 
+    The exit code is 0 when the run is complete, 3 when it is but more rows failed than fail_above allows, 1 when an
+    error ended it, and 130 when it was stopped.
+
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads
     python -m dedup_lib run batch --set input_csv=ads.csv --set vectors=average
@@ -117,7 +138,12 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
 
     values = apply_overrides(load_profile(profile), parse_overrides(overrides))
     plan = plan_run(values, run_name=run_name, first=first, only=only)
-    _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
+    try:
+        _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
+    except FailedRowsError:
+        # There is an outcome all the same.
+        show_outcome(plan.run)
+        raise
     show_outcome(plan.run)
 
 
@@ -178,6 +204,10 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     plan = plan_notebook(stage, values, run_name=run_name)
     _execute(plan)
     record = plan.run.read_record(stage) or {"files": {}}
+    if words := record.get("words"):
+        console.print(shown(words))
+    if warning := record.get("warning"):
+        console.print(f"[yellow]warning: {shown(warning)}[/]")
     for name in record["files"]:
         console.print(f"{name}: {shown(plan.run.shown(plan.run.recorded_path(record, name)))}")
     console.print(f"report: {shown(plan.run.shown(plan.run.reports_dir / f'{stage}.html'))}")
@@ -186,7 +216,7 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
 @commands.command()
 @click.argument("run_name", metavar="RUN")
 def report(run_name: str) -> None:
-    """Rebuild the pages of a run from its executed notebooks.
+    """Rebuild the pages of a run from its executed notebooks and its outputs.
 
     RUN is the name of a run in outputs/, or the path of a run folder.
 
@@ -194,17 +224,15 @@ def report(run_name: str) -> None:
     python -m dedup_lib report ads
     """
     from dedup_lib.overview import write_index
-    from dedup_lib.report import render_notebook
+    from dedup_lib.report import find_executed, render_pages
     from dedup_lib.stages import begin_on
 
     folder = _find_run(run_name)
     with tqdm(unit="", leave=False, disable=not console.is_terminal) as bar:
         begin = begin_on(bar)
-        executed = sorted(folder.notebooks_dir.glob("*.ipynb"))
-        progress = begin("rendering the pages of notebooks", len(executed))
-        for path in executed:
-            render_notebook(path, folder.reports_dir / f"{path.stem}.html", title=path.stem)
-            progress(1)
+        render_pages(
+            folder, is_all=True, progress=begin("rendering the pages of notebooks", len(find_executed(folder)))
+        )
         index_path = write_index(folder.path, begin=begin)
     console.print(f"report: {shown(folder.shown(index_path))}")
 
@@ -530,7 +558,10 @@ def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
 
 
 def show_outcome(folder: RunFolder) -> None:
-    """Print what a run came to: rows by output, and where they lie."""
+    """Print what a run came to: rows by output, where they lie, and why rows gave no video."""
+    # Brings pandas, which --help does without.
+    from dedup_lib.memory import describe_decisions
+
     summary_path = folder.path / "summary.json"
     if summary_path.exists():
         summary = json.loads(summary_path.read_text(encoding="utf-8"))
@@ -551,6 +582,11 @@ def show_outcome(folder: RunFolder) -> None:
         console.print(table)
         if vectors := (folder.read_record("06_search_and_clean") or {}).get("vectors"):
             console.print(f"vectors: {shown(vectors)}")
+        if decided := describe_decisions(summary.get("decisions", {})):
+            console.print(decided)
+        causes = draw_causes(summary)
+        if causes is not None:
+            console.print(causes)
     index = folder.reports_dir / "index.html"
     if index.exists():
         console.print(f"report: {shown(folder.shown(index))}")

@@ -12,6 +12,7 @@ message says what was found, why it does not do, and what to change.
     ├── ClusterError      the Ray cluster is away, or a node of it cannot do the work
     ├── StoreError        the vector store refuses, is away, or holds something else
     ├── AccountingError   rows in and rows out do not add up
+    ├── FailedRowsError   the outputs are written, but too many rows could not be read
     └── NotebookError     a notebook of a run failed
 
 `VideoTrouble` stands outside the tree: it carries the status of one video from where it shows to where it is
@@ -68,6 +69,10 @@ class StoreError(DedupError):
 
 class AccountingError(DedupError):
     """Rows in and rows out do not add up: an output would lose or double a row."""
+
+
+class FailedRowsError(DedupError):
+    """More rows of a list failed than `fail_above` allows; the outputs are complete all the same."""
 
 
 class NotebookError(DedupError):

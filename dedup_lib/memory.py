@@ -19,7 +19,7 @@ from enum import StrEnum
 from io import FileIO
 from itertools import combinations, product
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from dedup_lib.decide import components, neighbours
 from dedup_lib.errors import ListError
@@ -161,6 +161,15 @@ class Conclusions:
 def list_pairs(memory: Memory, decision: Decision) -> list[tuple[str, str]]:
     """The pairs with this decision, sorted."""
     return sorted((min(pair), max(pair)) for pair, said in memory.items() if said is decision)
+
+
+def describe_decisions(counts: Mapping[str, Any]) -> str:
+    """How many pairs people decided, by decision, in words; empty where they decided none."""
+    same, different = (int(counts.get(decision, 0)) for decision in Decision)
+    total = same + different
+    if not total:
+        return ""
+    return f"{total:,} {'pair' if total == 1 else 'pairs'} decided by people ({same:,} same, {different:,} different)"
 
 
 def rows_of_decisions(memory: Memory, urls: Sequence[str | None]) -> tuple[RowPairs, RowPairs]:

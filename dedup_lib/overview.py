@@ -22,24 +22,28 @@ from urllib.parse import quote, urlsplit
 import pandas as pd
 
 from dedup_lib import charts
-from dedup_lib.contact_sheet import Pictures, Sheet, draw_groups, draw_pair, rank_groups
+from dedup_lib.contact_sheet import Pictures, Sheet, Video, draw_groups, draw_pair, rank_groups
 from dedup_lib.display import show_line
 from dedup_lib.errors import RunFolderError
+from dedup_lib.evidence import Rule
+from dedup_lib.failures import Cause, Reading
 from dedup_lib.ledger import LedgerView
-from dedup_lib.plots import FlowStep, flow_steps, short_url, status_meaning
+from dedup_lib.memory import describe_decisions
+from dedup_lib.plots import FlowStep, describe_no_copies, flow_steps, short_url, status_meaning
 from dedup_lib.records import Begin, Recipe, Status, begin_silently
-from dedup_lib.report import link_pages, page_templates, save_page
-from dedup_lib.run_folder import Record, RunFolder
-from dedup_lib.settings import ExtractSettings
+from dedup_lib.report import link_pages, mark_outdated, page_templates, render_pages, save_page
+from dedup_lib.run_folder import Record, RunFolder, digest_file
+from dedup_lib.settings import FLOWS, ExtractSettings, SearchSettings
 from dedup_lib.tables import load_table
 
-EVIDENCE_STAGE = "06_search_and_clean"
+EVIDENCE_STAGE = SearchSettings.stage
 
 MOST_GROUPS = 3_000
 """Groups with pictures, over all pages; the CSV of duplicates has all."""
 MOST_COPIES = 12
 MOST_REVIEWED = 60
 MOST_REASONS = 400
+MOST_MAIN_REASONS = 5
 MOST_ROWS_SET_ASIDE = 1_000
 MOST_SWEPT_PICTURES = 300
 """Of videos in groups that only another threshold would make."""
@@ -136,6 +140,43 @@ def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
         }
         for name, (meaning, label) in words.items()
     ]
+
+
+def describe_trouble(summary: Record, *, is_compared: bool) -> dict[str, Any] | None:
+    """What stands above everything else where most rows gave no video, or nothing could be compared; else None."""
+    if "reading" not in summary:
+        # Of an earlier version.
+        return None
+    reading = Reading(**summary["reading"])
+    if not (reading.is_poor or (not is_compared and reading.read < reading.tried) or not reading.tried):
+        return None
+    causes = [Cause(**cause) for cause in summary["causes"]]
+    rest = f"Only {reading.read:,} were read." if is_compared else ""
+    return {
+        "words": f"{reading.headline}." if is_compared else f"{reading.headline}, so nothing was compared.",
+        "others": " ".join(filter(None, (reading.others, rest))),
+        "causes": [
+            {"rows": cause.rows, "words": str(cause), "remedy": cause.remedy} for cause in causes[:MOST_MAIN_REASONS]
+        ],
+        "more_causes": max(0, len(causes) - MOST_MAIN_REASONS),
+    }
+
+
+def draw_decided(run: RunFolder, summary: Record, pictures: Pictures) -> list[tuple[Video, Video]]:
+    """The pairs that people decided, with their frames; a summary names their videos by key alone."""
+    found = summary.get("decisions", {}).get("pairs", [])
+    recipe = Recipe(**summary["recipe"]) if found else None
+    if recipe is None or not run.ledger_path.exists():
+        return []
+    drawn = []
+    with LedgerView(run.ledger_path) as ledger:
+        for decision, *keys in found[:MOST_REVIEWED]:
+            outcomes = [ledger.load_outcome(recipe.key, key) for key in keys]
+            urls = [outcome.url for outcome in outcomes if outcome is not None]
+            if len(urls) == len(keys):
+                row = {"first_url": urls[0], "second_url": urls[1], "verdict": decision, "rule": str(Rule.PERSON)}
+                drawn.append(draw_pair(row, pictures))
+    return drawn
 
 
 def load_rows(path: Path) -> pd.DataFrame:
@@ -273,7 +314,7 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
 
 
 def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]:
-    """What 03_extract took of the machine in the call that read the most, in words and as a chart."""
+    """What 03_extract took of the machine in its longest call, in words and as a chart."""
     resources = stages.get(ExtractSettings.stage, {}).get("resources", {})
     times_s, memory_mib = resources.get("time_s", []), resources.get("memory_mib", [])
     if len(times_s) < 2:
@@ -285,7 +326,7 @@ def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]
         [("", "neutral", memory_mib)],
         name="memory",
         title="Memory over time",
-        x_label="seconds since the start of the call that read the most URLs",
+        x_label="seconds since the start of the longest call",
         y_label="MiB",
         is_filled=True,
     )
@@ -293,41 +334,50 @@ def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]
 
 
 def describe_sweep(sweep: Record) -> dict[str, Any]:
-    """The charts of the thresholds, and what the slider says at first."""
+    """The charts of the thresholds, without those that would be empty, and what the slider says at first."""
     thresholds, decided = sweep["thresholds"], sweep["thresholds"].index(sweep["threshold"])
     points, nearest = sweep["points"], sweep["nearest"]
     step = thresholds[-1] - thresholds[-2] if len(thresholds) > 1 else 0.01
     measure = "similarity (share of pictures that agree)" if sweep["measure"] == "agreement" else "similarity (cosine)"
     drawn = [
-        charts.draw_histogram(
-            [*thresholds, round(thresholds[-1] + step, 4)],
+        (
             sweep["pairs"],
-            name="pairs",
-            title="Pairs that some threshold would call copies",
-            noun="pairs",
-            x_label=measure,
-            mark=sweep["threshold"],
+            charts.draw_histogram(
+                [*thresholds, round(thresholds[-1] + step, 4)],
+                sweep["pairs"],
+                name="pairs",
+                title="Pairs that some threshold would call copies",
+                noun="pairs",
+                x_label=measure,
+                mark=sweep["threshold"],
+            ),
         ),
-        charts.draw_lines(
-            thresholds,
-            [
-                ("copies removed", "duplicate", points["duplicates"]),
-                ("groups", "neutral", points["groups"]),
-            ],
-            name="sweep",
-            title="What each threshold would decide",
-            x_label="threshold",
-            y_label="count",
-            mark=sweep["threshold"],
+        (
+            points["duplicates"],
+            charts.draw_lines(
+                thresholds,
+                [
+                    ("copies removed", "duplicate", points["duplicates"]),
+                    ("groups", "neutral", points["groups"]),
+                ],
+                name="sweep",
+                title="What each threshold would decide",
+                x_label="threshold",
+                y_label="count",
+                mark=sweep["threshold"],
+            ),
         ),
-        charts.draw_histogram(
-            nearest["edges"],
+        (
             nearest["counts"],
-            name="nearest",
-            title="Each video's nearest neighbour",
-            noun="videos",
-            x_label="similarity" if sweep["measure"] == "cosine" else "similarity × share that both show",
-            mark=sweep["threshold"],
+            charts.draw_histogram(
+                nearest["edges"],
+                nearest["counts"],
+                name="nearest",
+                title="Each video's nearest neighbour",
+                noun="videos",
+                x_label="similarity" if sweep["measure"] == "cosine" else "similarity × share that both show",
+                mark=sweep["threshold"],
+            ),
         ),
     ]
     return {
@@ -339,7 +389,8 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
         "high": thresholds[-1],
         "is_exact": sweep["is_exact"],
         "left_out": sweep["parts_left_out"],
-        "charts": drawn,
+        "has_copies": any(points["duplicates"]),
+        "charts": [chart for values, chart in drawn if any(values)],
         "without": nearest["without"],
         "groups": points["groups"][decided],
         "duplicates": points["duplicates"][decided],
@@ -403,6 +454,53 @@ def describe_progress(stages: Mapping[str, Record], *, pages: Sequence[Mapping[s
     }
 
 
+def expect_other_outputs(run: RunFolder) -> None:
+    """Have the report of a run say that it is outdated, until it is made again: its outputs are about to be written.
+
+    Raises RunFolderError when the disk refuses, or another process works on the run folder.
+    """
+    with run.locked(EVIDENCE_STAGE):
+        mark_outdated(
+            run,
+            "index.html",
+            "groups-*.html",
+            f"{EVIDENCE_STAGE}.html",
+            words=f"{EVIDENCE_STAGE} has written the outputs again since this page was made.",
+        )
+
+
+def write_again(run: RunFolder, *, begin: Begin = begin_silently) -> None:
+    """Make the overview again when 06_search_and_clean was run by itself; a run of the flow makes it at its own end.
+    Raises as `expect_other_outputs` does."""
+    with run.locked(EVIDENCE_STAGE) as lock:
+        if lock.is_own:
+            render_pages(run, is_all=False)
+            write_index(run.path, begin=begin)
+
+
+def find_disagreements(run: RunFolder, *, summary: Record, stages: Mapping[str, Record]) -> list[str]:
+    """Why the outputs are not what the notebooks last made, as sentences; empty where they are."""
+    said = []
+    decided = stages.get(EVIDENCE_STAGE, {}).get("finished", "")
+    flow = {name for names in FLOWS.values() for name in names} - {EVIDENCE_STAGE}
+    later = [name for name, record in stages.items() if name in flow and record.get("finished", "") > decided]
+    if decided and later:
+        said.append(f"{join_words(later)} ran after {EVIDENCE_STAGE}: run that again to bring the outputs up to date.")
+    changed = [
+        summary["files"][name]
+        for name, digest in summary.get("digests", {}).items()
+        # A file that was moved away says nothing else than the report.
+        if digest_file(run.path / summary["files"][name]) not in ("", digest)
+    ]
+    if changed:
+        verb = "is" if len(changed) == 1 else "are"
+        said.append(
+            f"{join_words(changed)} {verb} no longer what {EVIDENCE_STAGE} wrote: somebody changed it, or a later call "
+            "was cut off. To write it again, run that again."
+        )
+    return said
+
+
 def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
     """Write `reports/index.html`: what came of the list, the evidence, other thresholds, the files, the settings;
     and link the pages beside it with each other.
@@ -449,6 +547,12 @@ def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
         "flow_words": "",
         "sweep": None,
         "sweep_json": "",
+        "trouble": None,
+        "disagreements": find_disagreements(run, summary=summary, stages=stages) if summary else [],
+        "decided": (),
+        "hidden_decided": 0,
+        "decided_words": "",
+        "no_copies": "",
         "is_unaccounted": False,
         **dict.fromkeys(("tiles", "statuses", "reasons", "set_aside", "decision", "review", "sheets", "parts"), ()),
         **dict.fromkeys(("hidden_reasons", "hidden_set_aside", "hidden_review"), 0),
@@ -482,10 +586,16 @@ def _describe_result(
     ranked = rank_groups(copies)
     first, parts = _write_groups(run, ranked[:MOST_GROUPS], pictures, shared=shared, begin=begin)
     review = [draw_pair(row, pictures) for row in doubtful.head(MOST_REVIEWED).to_dict("records")]
+    decisions = summary.get("decisions", {})
+    decided = draw_decided(run, summary, pictures)
     reasons = reason_table(set_aside)
-    sweep = load_json(run.sweep_path)
+    existing = summary.get("existing", {}).get("compared", 0)
+    compared = summary["statuses"].get(Status.OK, 0)
+    is_compared = compared > 0 and compared + existing > 1
+    sweep = load_json(run.sweep_path) if is_compared else {}
+    described = describe_sweep(sweep) if sweep else None
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
-    on_page |= {video.key for pair in review for video in pair}
+    on_page |= {video.key for pair in (*review, *decided) for video in pair}
     return {
         "headline": headline,
         "subline": subline,
@@ -497,9 +607,16 @@ def _describe_result(
         "sheets": first,
         "parts": parts,
         "group_words": describe_groups(min(len(ranked), MOST_GROUPS), all_groups=len(ranked), copies=len(copies)),
-        "sweep": describe_sweep(sweep) if sweep else None,
-        "sweep_json": embed_sweep(sweep, final=rows["final"], shown=on_page, pictures=pictures) if sweep else "",
+        "no_copies": describe_no_copies(compared, existing=existing),
+        "trouble": describe_trouble(summary, is_compared=is_compared),
+        "sweep": described,
+        "sweep_json": embed_sweep(sweep, final=rows["final"], shown=on_page, pictures=pictures)
+        if described and described["has_copies"]
+        else "",
         "review": review,
+        "decided": decided,
+        "decided_words": describe_decisions(decisions),
+        "hidden_decided": decisions.get("same", 0) + decisions.get("different", 0) - len(decided),
         "hidden_review": max(0, len(doubtful) - MOST_REVIEWED),
         "reasons": reasons[:MOST_REASONS],
         "hidden_reasons": max(0, len(reasons) - MOST_REASONS),

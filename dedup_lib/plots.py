@@ -304,6 +304,13 @@ def label_counts(counts: NDArray[Any], *, noun: str, ax: Axes) -> bool:
     return is_log
 
 
+def describe_no_copies(compared: int, *, existing: int = 0) -> str:
+    """What is said where no copy was found among so many videos of a list and those that were there before it."""
+    if not compared or compared + existing < 2:
+        return "Fewer than two videos could be read, so nothing was compared."
+    return f"None of the {compared:,} videos that were compared has a copy."
+
+
 def plot_similarities(values: NDArray[np.floating[Any]], *, threshold: float, title: str, noun: str, ax: Axes) -> Axes:
     """Histogram of similarities (N,), bars at or above the threshold in the colour of duplicates.
 
@@ -561,8 +568,11 @@ def figure_pairs(
     return figure_strips(rows, thumbnails_dir=thumbnails_dir, title=title, nothing="No such pairs.")
 
 
-def figure_groups(groups: Sequence[Group], *, urls: Sequence[str], thumbnails_dir: Path, most: int = 8) -> Figure:
-    """The `most` largest groups: the kept video first, then its nearest copies, up to three."""
+def figure_groups(
+    groups: Sequence[Group], *, urls: Sequence[str], thumbnails_dir: Path, nothing: str, most: int = 8
+) -> Figure:
+    """The `most` largest groups: the kept video first, then its nearest copies, up to three. `nothing` is said where
+    there are none."""
     copies_shown = 3
     largest = sorted(groups, key=lambda group: (-group.size, group.number))[:most]
     rows = []
@@ -583,7 +593,7 @@ def figure_groups(groups: Sequence[Group], *, urls: Sequence[str], thumbnails_di
             )
         )
     title = f"Groups of copies: the {len(largest)} largest of {len(groups)}, the kept video first in green"
-    return figure_strips(rows, thumbnails_dir=thumbnails_dir, title=title, nothing="No video in the list has a copy.")
+    return figure_strips(rows, thumbnails_dir=thumbnails_dir, title=title, nothing=nothing)
 
 
 def plot_statuses(counts: Mapping[Status, int], *, ax: Axes) -> Axes:

@@ -10,8 +10,10 @@ from __future__ import annotations
 import ast
 import base64
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from nbformat.v4 import new_output
 from dedup_lib.compare import Comparison
 from dedup_lib.display import printable, show_line, show_text
 from dedup_lib.plots import COLOURS, DARK_COLOURS, PAGE_COLOURS, short_url, thumbnail_path
-from dedup_lib.run_folder import RunFolder, write_text_atomically
+from dedup_lib.run_folder import Record, RunFolder, write_text_atomically
 
 MOST_COMPARED = 50
 """Pairs and videos of each kind that the page of a comparison shows."""
@@ -37,6 +39,8 @@ SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "ima
 INTERACTIVE_NOTE = '<p class="note">This part is interactive: it opens in JupyterLab.</p>'
 NOTEBOOK_LINK = re.compile(r'(<a\b[^>]*?)\bhref="(?:\./)?([^":/?#]+)\.ipynb(#[^"]*)?"')
 PAGE_LINK = re.compile(r'data-page="([^"#]+)(#[^"]*)?"(?: href="[^"]*")?')
+NOTICE_PLACE = "<!--notice-->"
+"""Where a page has room for what is to be said of it later."""
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
 
 
@@ -243,6 +247,50 @@ def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None
     )
     cells, _ = exporter.from_notebook_node(notebook)
     save_page(html_path, "notebook.html", title=title, cells=NOTEBOOK_LINK.sub(_link_page, cells))
+
+
+def is_superseded(executed_path: Path, record: Record | None) -> bool:
+    """Whether the notebook was run again, elsewhere, after this copy of it was."""
+    notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    ended = notebook.metadata.get("papermill", {}).get("end_time")
+    if record is None or not ended or "finished" not in record:
+        return False
+    return datetime.fromisoformat(record["finished"]) > datetime.fromisoformat(ended)
+
+
+def render_pages(run: RunFolder, *, is_all: bool, progress: Callable[[int], object] = lambda count: None) -> None:
+    """Render the executed notebooks of a run, or only those that were run again elsewhere: of these, what they left in
+    the run folder. `progress` is told of each notebook."""
+    for path in find_executed(run):
+        record = run.read_record(path.stem)
+        html_path = run.reports_dir / f"{path.stem}.html"
+        if record is not None and is_superseded(path, record):
+            save_page(
+                html_path,
+                "superseded.html",
+                title=path.stem,
+                counts=[(name.replace("_", " "), count) for name, count in record.get("counts", {}).items()],
+                settings=list(record.get("settings", {}).items()),
+                command=f"python -m dedup_lib run PROFILE --run {shlex.quote(run.path.name)} --only {path.stem[:2]}",
+            )
+        elif is_all:
+            render_notebook(path, html_path, title=path.stem)
+        progress(1)
+
+
+def find_executed(run: RunFolder) -> list[Path]:
+    """The executed notebooks of a run, in order."""
+    return sorted(run.notebooks_dir.glob("*.ipynb"))
+
+
+def mark_outdated(run: RunFolder, *names: str, words: str) -> None:
+    """Have these pages of a run, where they are there, say at their top that they are older than the outputs, and why.
+    Making them again takes that away."""
+    command = f"python -m dedup_lib report {shlex.quote(run.path.name)}"
+    notice = render_template("notice.html", words=words, command=command)
+    for path in (path for name in names for path in run.reports_dir.glob(name)):
+        html = path.read_text(encoding="utf-8")
+        write_text_atomically(path, html.replace(NOTICE_PLACE, notice, 1))
 
 
 def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFolder) -> Path:

@@ -21,7 +21,7 @@ from nbformat import NotebookNode
 from tqdm import tqdm
 
 from dedup_lib.display import show_text
-from dedup_lib.errors import NotebookError, RunFolderError, SettingError
+from dedup_lib.errors import FailedRowsError, NotebookError, RunFolderError, SettingError
 from dedup_lib.overview import write_index
 from dedup_lib.report import merge_parameters, render_notebook
 from dedup_lib.run_folder import (
@@ -256,7 +256,8 @@ def execute_plan(
     `on_progress` what their bars write while they work.
 
     Raises NotebookError at the first that fails; its executed copy and the pages so far are kept. Raises
-    RunFolderError when another run works on the folder, or the disk refuses.
+    FailedRowsError when all is written but too many rows failed, and RunFolderError when another run works on the
+    folder, or the disk refuses.
     """
     with plan.run.locked(*plan.notebooks, command=command) as lock, writing(plan.run.path):
         try:
@@ -312,6 +313,8 @@ def _execute(
         )
     except papermill.PapermillExecutionError as error:
         reason = str(error.evalue).strip() or error.ename
+        if error.ename == FailedRowsError.__name__:
+            raise FailedRowsError(reason) from None
         raise NotebookError(name, reason, executed) from None
     finally:
         if log_path.exists():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -18,6 +19,7 @@ from typing import Any
 
 from dedup_lib import __version__
 from dedup_lib.errors import RunFolderError, SettingError
+from dedup_lib.records import utc_now
 from dedup_lib.run_lock import RunLock
 from dedup_lib.settings import NotebookSettings
 
@@ -160,6 +162,15 @@ def write_text_atomically(path: Path, text: str) -> None:
             scratch.unlink(missing_ok=True)
 
 
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal; empty where there is none to read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
 def find_versions() -> dict[str, str]:
     """Version of Python, of this project and of `RECORDED_PACKAGES`, by name."""
     found = {"python": platform.python_version(), "dedup_lib": __version__}
@@ -273,6 +284,7 @@ class RunFolder:
             "counts": counts,
             "files": {name: self.shown_in_run(path) for name, path in files.items()},
             "versions": find_versions(),
+            "finished": utc_now(),
             **(details or {}),
         }
         path = self.record_path(settings.stage)

@@ -169,6 +169,11 @@ class RunLock:
         """What a process inherits that shall hold the lock too, for as long as it lives."""
         return () if self._descriptor is None else (self._descriptor,)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether this process has it; else the run that started this notebook has."""
+        return self._descriptor is not None
+
     def go_to(self, notebook: str) -> None:
         """Say which notebook is worked on now."""
         self._holder = replace(self._holder, now=notebook)

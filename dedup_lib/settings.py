@@ -310,6 +310,7 @@ class SearchSettings(NotebookSettings):
     damp_hubs: bool
     keep: Literal["best", "first_seen"]
     auto_clean: bool
+    fail_above: Annotated[float, Range(0, 1)]
     decisions_csv: str
     unique_csv: str
     report_csv: str

@@ -35,6 +35,7 @@ from dedup_lib.evidence import (
     weigh_list,
 )
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, pool_video
+from dedup_lib.failures import Reading, check_failures, find_causes
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.fingerprints import StoredFingerprints
 from dedup_lib.jobs import load_jobs
@@ -51,7 +52,15 @@ from dedup_lib.joins import (
 )
 from dedup_lib.keepers import FIRST_SEEN, KeeperPolicy, Traits
 from dedup_lib.ledger import Ledger, LedgerView
-from dedup_lib.memory import DecisionFile, RowPairs, decisions_path, load_decisions, rows_of_decisions
+from dedup_lib.memory import (
+    Decision,
+    DecisionFile,
+    RowPairs,
+    decisions_path,
+    list_pairs,
+    load_decisions,
+    rows_of_decisions,
+)
 from dedup_lib.monitor import ResourceMonitor
 from dedup_lib.records import (
     KEPT_STATUSES,
@@ -71,6 +80,7 @@ from dedup_lib.records import (
 from dedup_lib.run_folder import (
     Record,
     RunFolder,
+    digest_file,
     expand_home,
     find_inputs,
     is_same_place,
@@ -105,6 +115,9 @@ FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: co
 MOST_BY_WORDS = 20_000
 """Videos of the collection whose fingerprints are read for visual words, some 70 kB each; of more, those that vectors
 propose."""
+
+MOST_DECISIONS = 200
+"""Pairs that a summary names of those that people decided."""
 
 MOST_QUESTIONS = 50
 """Pairs that a person is asked about when fewer are doubtful."""
@@ -278,16 +291,17 @@ def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
     return run.path / expand_home(jobs_dir)
 
 
-def choose_resources(run: RunFolder, *, report: ExtractReport, monitor: ResourceMonitor) -> Record:
-    """What extraction took of the machine, for the record of 03_extract: the samples of the call that read the most
-    URLs, which may be an earlier one in this run folder."""
+def choose_resources(run: RunFolder, *, monitor: ResourceMonitor) -> Record:
+    """What extraction took of the machine, for the record of 03_extract: the samples of the longest call, which may be
+    an earlier one in this run folder."""
     earlier: Record = {}
     # Of a damaged record nothing is kept; the one that follows replaces it.
     with suppress(RunFolderError):
         earlier = (run.read_record(ExtractSettings.stage) or {}).get("resources", {})
-    if earlier.get("attempted", 0) > report.attempted:
+    samples: Record = monitor.as_record()
+    if max(earlier.get("time_s", []), default=0.0) > max(samples["time_s"], default=0.0):
         return earlier
-    return {"attempted": report.attempted, **monitor.as_record()}
+    return samples
 
 
 def extract_list(
@@ -454,9 +468,19 @@ class ExtractedList:
         return [Traits.of(outcome_of_row(url, self.outcomes)) for url in self.urls]
 
     @property
+    def own_outcomes(self) -> list[Outcome]:
+        """What became of each row of the list."""
+        return [outcome_of_row(url, self.outcomes) for url in self.own_urls]
+
+    @property
+    def compared_rows(self) -> list[int]:
+        """Rows of the list that are compared with others."""
+        return [row for row, outcome in enumerate(self.own_outcomes) if outcome.status == Status.OK]
+
+    @property
     def without_vector(self) -> int:
         """Rows that are not compared with any other."""
-        return len(self.frame) - self.statuses.get(Status.OK, 0)
+        return len(self.frame) - len(self.compared_rows)
 
     @property
     def statuses(self) -> dict[Status, int]:
@@ -902,6 +926,21 @@ def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: Searc
     return rows_of_decisions(load_decisions(find_decisions(run, listed, settings=settings)), urls)
 
 
+def list_decided(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> list[tuple[Decision, str, str]]:
+    """The decisions of people that bear on this list, each with its two URLs: both are videos that could be read.
+
+    Raises ListError for a file of decisions that cannot be understood.
+    """
+    urls = {url for url in listed.urls if outcome_of_row(url, listed.outcomes).status in KEPT_STATUSES}
+    memory = load_decisions(find_decisions(run, listed, settings=settings))
+    return [
+        (decision, first, second)
+        for decision in Decision
+        for first, second in list_pairs(memory, decision)
+        if {first, second} <= urls
+    ]
+
+
 def clean_by_evidence(
     listed: ExtractedList,
     *,
@@ -1043,7 +1082,7 @@ def write_summary(
     groups: Sequence[Group],
     weighed: Weighed,
     plan: SearchPlan,
-    keep: str,
+    settings: SearchSettings,
     review: pd.DataFrame,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
@@ -1057,12 +1096,15 @@ def write_summary(
             f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
             "on one list"
         )
+    decided = list_decided(run, listed, settings=settings)
     summary = {
         "version": __version__,
         "list": listed.name,
         "flow": [*_find_stages(run), SearchSettings.stage],
         "rows": rows,
         "statuses": {str(status): count for status, count in listed.statuses.items()},
+        "reading": asdict(Reading.of(listed.own_outcomes)),
+        "causes": [asdict(cause) for cause in find_causes(listed.own_outcomes)],
         "featureless": len(cleaned.featureless),
         "decision": {
             "measure": plan.measure,
@@ -1073,7 +1115,7 @@ def write_summary(
             "frame_span": plan.recipe.frame_span,
             "schema": plan.pooling.schema,
             "pooling": plan.pooling,
-            "keep": keep,
+            "keep": settings.keep,
             "groups": len(groups),
             "largest_group": max((group.size for group in groups), default=0),
             "store": plan.store,
@@ -1088,11 +1130,28 @@ def write_summary(
             "repeated": int(cleaned.duplicates["duplicate_of"].isin(listed.existing).sum()),
         },
         "search": asdict(plan.search) if plan.search is not None else None,
+        "recipe": asdict(plan.recipe),
+        "decisions": {
+            **{str(kind): sum(decision is kind for decision, *_ in decided) for kind in Decision},
+            # By key, for a URL may hold a password.
+            "pairs": [
+                [str(decision), video_key(first), video_key(second)]
+                for decision, first, second in decided[:MOST_DECISIONS]
+            ],
+        },
         "files": {name: run.shown_in_run(path) for name, path in files.items()},
+        "digests": {name: digest_file(files[name]) for name in OUTPUTS if name in files},
     }
     with run.locked(SearchSettings.stage):
         write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return summary
+
+
+def check_reading(listed: ExtractedList, *, settings: SearchSettings) -> None:
+    """The last check of a run, when all is written: raises FailedRowsError where a larger share of the rows than
+    `fail_above` could not be read."""
+    outcomes = listed.own_outcomes
+    check_failures(Reading.of(outcomes), find_causes(outcomes), fail_above=settings.fail_above)
 
 
 def save_sweep(

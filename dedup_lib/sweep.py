@@ -100,7 +100,7 @@ def describe_sweep(
         },
         "changes": _count_changes(moving, decided=decided, count=len(thresholds)),
         "pairs": count_between(weighed.similarities, thresholds=thresholds).tolist(),
-        "nearest": _count_nearest(weighed.nearest, num_videos=num_videos),
+        "nearest": _count_nearest(weighed.nearest[:own_rows], num_videos=num_videos),
         "rules": [str(rule) for rule in rules],
         "videos": {str(row): [video_key(urls[row]), show_line(urls[row])] for row in rows},
         "parts": parts,

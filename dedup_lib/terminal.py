@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,6 +16,7 @@ from rich.text import Text
 from dedup_lib.compare import Comparison
 from dedup_lib.display import show_line
 from dedup_lib.errors import DedupError
+from dedup_lib.failures import Cause, Reading, find_main_cause
 from dedup_lib.progress import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
 from dedup_lib.records import KEPT_STATUSES, utc_now
 from dedup_lib.run_folder import RunFolder
@@ -24,6 +26,9 @@ REFRESHES_PER_S = 4
 
 MOST_COMPARED = 20
 """Rows of each table of a comparison."""
+
+MOST_CAUSES = 5
+"""Reasons for which rows gave no video."""
 
 _STATE_STYLES = {
     State.RUNNING: "bold cyan",
@@ -238,6 +243,34 @@ def _draw_frequent(found: tuple[Frequent, ...]) -> Table:
     for one in found:
         table.add_row(f"{one.urls:,}", Text(show_line(one.what)))
     return table
+
+
+def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
+    """Why rows gave no video, by the summary of a run, and what helps where one cause took most of them; None where
+    every row is one."""
+    causes = [Cause(**cause) for cause in summary.get("causes", ())]
+    if not causes:
+        return None
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for cause in causes[:MOST_CAUSES]:
+        table.add_row(f"{cause.rows:,}", Text(show_line(str(cause))))
+    parts: list[RenderableType] = [Text("why rows gave no video", style="bold"), table]
+    if len(causes) > MOST_CAUSES:
+        parts.append(Text("and other reasons, which the report lists", style="dim"))
+    reading = Reading(**summary["reading"])
+    main = find_main_cause(reading, causes)
+    if main is not None:
+        warning = (
+            f"warning: {main.rows:,} of {reading.tried:,} rows gave no video for one reason, {show_line(str(main))}"
+        )
+        if main.remedy:
+            warning += f". If you trust the list, run it again with --set {main.remedy}"
+        parts.append(_fold(warning, style="yellow"))
+    elif reading.is_poor:
+        parts.append(_fold(f"warning: {reading.headline}", style="yellow"))
+    return Group(*parts)
 
 
 def draw_comparison(comparison: Comparison) -> RenderableType:

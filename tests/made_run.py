@@ -284,7 +284,7 @@ def save(made: MadeRun, settings: SearchSettings) -> None:
         groups=groups,
         weighed=made.weighed,
         plan=made.plan,
-        keep="best",
+        settings=settings,
         review=review,
         files=files,
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
@@ -56,7 +58,7 @@ from dedup_lib.errors import ListError, NotebookError, RunFolderError, SettingEr
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.plots import thumbnail_path
 from dedup_lib.records import Group, Outcome, Pair, Status
-from dedup_lib.run import execute_plan, load_defaults, load_profile, plan_notebook
+from dedup_lib.run import execute_plan, load_defaults, load_profile, plan_notebook, plan_run
 from dedup_lib.settings import SETTINGS
 from dedup_lib.variants import (
     LONGEST_S,
@@ -87,6 +89,7 @@ LABELS = [
     Label(file="broken", role="odd"),
 ]
 A1, A2, A3, B1, B2, LONE, FLAT, CUT, BROKEN = range(9)
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def group(kept: int, *copies: int) -> Group:
@@ -633,21 +636,67 @@ def compared(pairs: list[Pair], *, threshold: float = 0.65, labels: list[Label] 
     )
 
 
+def twins(*halves: int) -> list[Label]:
+    """Two copies of each of so many clips, which lie in these halves."""
+    numbers = count()
+    names = [next(name for number in numbers if half_of(name := f"clip {number}") == half) for half in halves]
+    return [Label(file=f"{name} {place}", role="copy", group=name) for name in names for place in range(2)]
+
+
+def choose(labels: list[Label], pairs: list[Pair], *, in_use: float = 0.65) -> tuple[Proposal, Proposal, Proposal]:
+    known = compared(pairs, threshold=in_use, labels=labels)
+    return choose_threshold(labels, known, wanted_precision=0.9, collection_size=1000)
+
+
 def test_one_half_chooses_and_the_other_reports() -> None:
-    groups = [next(name for number in count() if half_of(name := f"{half}{number}") == half) for half in (0, 1)]
-    labels = [Label(file=f"{name} {place}", role="copy", group=name) for name in groups for place in range(2)]
-    pairs = [pair(0, 1, 0.8), pair(0, 2, 0.79), pair(2, 3, 0.7)]
-    chosen, reported, before = choose_threshold(
-        labels, compared(pairs, labels=labels), wanted_precision=0.9, collection_size=1000
-    )
+    labels = twins(0, 1, 0)
+    # A wrong pair of the half that chooses lies above the threshold in use.
+    pairs = [pair(0, 1, 0.8), pair(0, 2, 0.79), pair(2, 3, 0.7), pair(0, 4, 0.66), pair(4, 5, 0.9)]
+    chosen, reported, before = choose(labels, pairs)
     assert (chosen.threshold, chosen.recall, chosen.precision) == (0.8, 1.0, 1.0)
     # The copies of the other half lie below what the first half chose.
     assert (reported.threshold, reported.recall, before.threshold, before.recall) == (0.8, 0.0, 0.65, 1.0)
     table = describe_proposals({"chosen": chosen, "reported": reported})
     assert list(table) == ["chosen", "reported"]
-    assert table["chosen"]["pairs of copies found"] == "1 of 1"
+    assert table["chosen"]["pairs of copies in one group"] == "2 of 2"
     assert table["reported"]["precision"] == "–"
-    assert table.loc["false pairs among 1,000", "chosen"] == "–"
+    assert table.loc["false pairs among 1,000", "reported"] == "–"
+
+
+def test_nothing_stricter_is_proposed_in_vain() -> None:
+    labels, copies = twins(0, 1, 0), [pair(0, 1, 0.8), pair(2, 3, 0.7), pair(4, 5, 0.9)]
+    for wrong in ([], [pair(0, 2, 0.75)], [pair(0, 4, 0.64)]):
+        # No wrong pair, one between the halves, or one that the threshold in use leaves out already.
+        chosen, reported, before = choose(labels, copies + wrong)
+        assert chosen.threshold == 0.65
+        assert reported == before
+    # A looser one that finds more is proposed.
+    assert choose(labels, copies, in_use=0.85)[0].threshold == 0.8
+
+
+def test_recall_is_that_of_the_groups() -> None:
+    labels = [Label(file=str(row), role="copy", group="a") for row in range(4)]
+    pairs = [pair(0, 1, 0.9), pair(0, 2, 0.9)]
+    judged = judge_threshold(labels, pairs, threshold=0.65, collection_size=9)
+    score = score_groups(labels, compared(pairs, labels=labels).groups)
+    # Of six pairs two match; a third comes into their group.
+    assert (judged.right, judged.found, judged.recall) == (2, 3, score.recall) == (2, 3, 0.5)
+    assert (judged.videos, judged.whole) == (1, 0)
+    assert (found := judge_threshold(labels, [*pairs, pair(0, 3, 0.7)], threshold=0.65, collection_size=9)).whole == 1
+    assert found.recall == 1.0
+
+
+def test_a_small_sample_is_warned_of() -> None:
+    _, reported, _ = choose(twins(0, 1, 0, 1), [pair(0, 1, 0.8), pair(2, 3, 0.7), pair(4, 5, 0.9)])
+    assert reported.warn(used=10) == ""
+    warning = reported.warn(used=4)
+    low, high = wilson_interval(1, 2)
+    assert "4 videos were used, 2 of them to test" in warning and "All copies of 1 of these 2 were found" in warning
+    assert f"as low as {low:.1%} or as high as {high:.1%} (95 % Wilson interval: {low:.3f} to {high:.3f})" in warning
+    assert "sample_size to 10" in warning
+    assert "as low as 0.0% or as high as 100.0%" in judge_threshold([], [], threshold=0.5, collection_size=9).warn(
+        used=1
+    )
 
 
 def test_pairs_are_ranked_and_picked() -> None:
@@ -679,7 +728,7 @@ def test_variants_too_unlike_to_be_scored_have_no_median() -> None:
 
 
 def test_a_proposal_in_words() -> None:
-    words = Proposal(threshold=0.8, right=9, wrong=1, labelled=20, unlike=1000, collection_size=10_000).in_words()
+    words = replace(PROPOSAL, threshold=0.8, wrong=1).in_words()
     assert "At 0.8000, 45.0% of the pairs of copies" in words
     assert "precision of 90.0%" in words
     assert "49,995 false pairs" in words
@@ -708,6 +757,8 @@ def test_what_is_left_out_is_not_sampled() -> None:
     few = sample_list(URLS, count=6, seed=1)
     others = sample_list(URLS, count=6, seed=1, leave_out=few[:1])
     assert few[0] not in others and len(others) == 6
+    kept = URLS[:9]
+    assert set(sample_list(URLS, count=99, seed=1, leave_out=[URLS[0], URLS[20]], kept=kept)) == set(kept[1:])
     with pytest.raises(SettingError, match=r"leave_out = 'nosuch' .* not a URL of the list"):
         sample_list(URLS, count=6, seed=1, leave_out=["nosuch"])
 
@@ -808,7 +859,9 @@ def test_what_cannot_be_copied_is_left_out_of_a_sample(corpus: Path, tmp_path: P
 
 # The params file
 
-PROPOSAL = Proposal(threshold=0.8125, right=9, wrong=0, labelled=20, unlike=1000, collection_size=10_000)
+PROPOSAL = Proposal(
+    threshold=0.8125, right=9, wrong=0, labelled=20, unlike=1000, collection_size=10_000, found=9, videos=4, whole=2
+)
 
 
 def save(path: Path, *, measured_on: str = "3 videos", encoder: str = "pdq") -> Any:
@@ -869,6 +922,12 @@ def test_the_notebook_proposes_a_threshold(own_list: Path, tmp_path: Path) -> No
     assert record["threshold"] == values["min_agreement"]
     page = (run_dir / "reports" / "07_calibrate.html").read_text(encoding="utf-8")
     assert "5,000" in page and "no such file" in page
+    # Of three videos no false pair is known, so that nothing speaks for a stricter threshold than the default.
+    assert values["min_agreement"] <= 0.3
+    profile = " ".join((run_dir / "calibrated.yaml").read_text(encoding="utf-8").split("\n# "))
+    for text in (page, profile, record["warning"]):
+        assert "The sample is small: 3 videos were used, 1 of them to test the threshold." in text
+        assert "95 % Wilson interval: 0.207 to 1.000" in text
     # It leaves a profile.
     planned = plan_notebook("06_search_and_clean", values | {"run_dir": str(run_dir)})
     assert planned.parameters["06_search_and_clean"] == {
@@ -876,6 +935,42 @@ def test_the_notebook_proposes_a_threshold(own_list: Path, tmp_path: Path) -> No
         "decide": "evidence",
         "min_agreement": values["min_agreement"],
     }
+
+
+def test_the_command_samples_the_clean_list_and_holds_on_to_the_threshold_in_use(
+    own_list: Path, tmp_path: Path
+) -> None:
+    """What 06 found to be a copy is not sampled, and its threshold is the one to beat."""
+    paths = own_list.read_text(encoding="utf-8").split()[1:4]
+    copies = [tmp_path / f"copy{number}.mp4" for number in range(3)]
+    for path, copy in zip(paths, copies, strict=True):
+        shutil.copy(path, copy)
+    listed = tmp_path / "doubled.csv"
+    listed.write_text("link\n" + "\n".join(map(str, [*paths, *copies])) + "\n", encoding="utf-8")
+    run_dir = tmp_path / "run"
+    given = {"input_csv": str(listed), "run_dir": str(run_dir), "allow_local_paths": True, "min_agreement": 0.2}
+    execute_plan(plan_run(load_profile("direct") | given), report=False)
+    final = (run_dir / "FINAL_RESULT.csv").read_text(encoding="utf-8").split()[1:]
+    assert len(final) == 3
+    given |= {"kinds": "[grey]", "workers": 2, "leave_out": f"[{copies[0]}]"}
+    sets = [f"--set={name}={value}" for name, value in given.items() if name != "min_agreement"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dedup_lib", "calibrate", "direct", *sets],
+        cwd=ROOT,
+        env=os.environ | {"COLUMNS": "1000"},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning: The sample is small" in done.stdout
+    record = json.loads((run_dir / "stages" / "07_calibrate.json").read_text(encoding="utf-8"))
+    assert record["counts"]["sampled"] == 3 - (str(copies[0]) in final)
+    assert record["threshold"] <= 0.2
+    assert "of the 3 rows of the clean list are sampled; the list has 6" in (
+        run_dir / "reports" / "07_calibrate.html"
+    ).read_text(encoding="utf-8")
 
 
 def test_the_notebook_says_what_it_lacks(own_list: Path, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "memory",
         "keepers",
         "clean",
+        "failures",
         "compare",
         "accuracy",
         "alignment",
@@ -133,6 +134,7 @@ PURE = (
     "memory",
     "keepers",
     "clean",
+    "failures",
     "compare",
     "accuracy",
 )

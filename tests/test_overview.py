@@ -156,7 +156,7 @@ def test_overview_of_an_empty_run_folder(tmp_path: Path) -> None:
 
 def test_overview_without_duplicates(tmp_path: Path) -> None:
     page = open_page(write_index(write_run(tmp_path / "run", groups=0, final=17)))
-    assert "No video in the list has a copy" in page.text
+    assert "None of the 17 videos that were compared has a copy." in page.text
     assert "26 rows in, 17 videos kept" in page.text
 
 
@@ -422,20 +422,38 @@ def test_a_run_of_thousands_of_groups_is_shared_out(
     assert sorted(path.name for path in (made.run.path / "reports").iterdir()) == pages
 
 
-@pytest.mark.parametrize("sizes", [[], [1] * 5])
-def test_a_run_without_copies_or_without_videos(visit: Visit, tmp_path: Path, sizes: list[int]) -> None:
-    made = make_run(tmp_path / "run", sizes=sizes, failed=4)
-    open_page(write_index(made.run.path))
+@pytest.mark.parametrize(
+    ("sizes", "failed", "said"),
+    [
+        ([], 4, ["3 of 4 videos could not be read, so nothing was compared.", "Fewer than two videos could be read"]),
+        ([1], 1, ["Fewer than two videos could be read"]),
+        (
+            [1] * 5,
+            8,
+            ["6 of 13 videos could not be read. Another 2 are not videos. Only 5 were read.", "None of the 5"],
+        ),
+        ([1] * 5, 4, ["No value from 0.15 to 1 would make one of these videos the copy of another", "None of the 5"]),
+    ],
+)
+def test_a_run_without_copies_or_without_videos(
+    visit: Visit, tmp_path: Path, sizes: list[int], failed: int, said: list[str]
+) -> None:
+    made = make_run(tmp_path / "run", sizes=sizes, failed=failed)
+    page = open_page(write_index(made.run.path))
+    for words in said:
+        assert words in page.text
+    assert "list has a copy" not in page.text
     open_overview(visit, made.run.path)
-    move_to(visit, 40)
-    assert visit.page.locator("[data-count=final]").inner_text() == str(len(sizes))
+    assert visit.page.locator("#threshold").count() == 0
+    titles = visit.page.locator("figure figcaption, figure h3").all_inner_texts()
+    assert not [title for title in titles if "threshold" in title or "neighbour" in title]
     assert violations(visit.page) == []
 
 
 def test_no_text_from_outside_runs(visit: Visit, tmp_path: Path) -> None:
     made = make_run(tmp_path / "run", sizes=[2, 2, 1, 1, 1], failed=4, threshold=0.9)
     reports = made.run.path / "reports"
-    for path in (*made.run.path.glob("*.csv"), made.run.sweep_path, *made.run.path.glob("stages/*.json")):
+    for path in (*made.run.path.glob("*.csv"), *made.run.path.glob("*.json"), *made.run.path.glob("stages/*.json")):
         text = path.read_text(encoding="utf-8")
         hostile = f"https://x.example/{HOSTILE_TEXT.replace('alert(1)', 'console.error(1)')}{ENDING_TEXT}"
         text = text.replace("https://cdn", hostile + "cdn").replace("https://gone", hostile)

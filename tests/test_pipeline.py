@@ -27,7 +27,7 @@ from dedup_lib.cli import show_outcome
 from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.errors import NotebookError
+from dedup_lib.errors import FailedRowsError, NotebookError
 from dedup_lib.progress import read_progress
 from dedup_lib.run import NotebookDone, execute_plan, load_profile, plan_run
 from dedup_lib.run_folder import RunFolder, find_project_root
@@ -330,7 +330,9 @@ def test_jobs_upload_pooled_too(site: Site, batch: Path, tmp_path: Path, vectors
 def test_a_list_without_a_single_video_is_accounted_for(site: Site, tmp_path: Path, mode: str) -> None:
     listed = tmp_path / "videos.csv"
     listed.write_text(f"url\n{site.server.url('nowhere.mp4')}\nnot here.mp4\n", encoding="utf-8")
-    run_dir = run_flow(site, tmp_path / "run", input_csv=str(listed), mode=mode)
+    with pytest.raises(FailedRowsError, match="1 of 2 videos could not be read, and no row gave a video"):
+        run_flow(site, tmp_path / "run", input_csv=str(listed), mode=mode)
+    run_dir = tmp_path / "run"
     rows = json.loads((run_dir / "summary.json").read_text("utf-8"))["rows"]
     assert rows == {"input": 2, "text_duplicates": 0, "final": 0, "duplicates": 0, "invalid": 1, "failed": 1}
 

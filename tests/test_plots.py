@@ -84,7 +84,7 @@ EMPTY_FIGURES = {
         lambda: plots.figure_pairs([], urls=[], thumbnails_dir=Path(), threshold=0.9, title="Above"),
         "No such pairs",
     ),
-    "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path()), "No video in the list has a copy"),
+    "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path(), nothing="No copies."), "No copies."),
     "measures": (lambda: plots.figure_measures({}, threshold=0.3), "The cosine alone decides"),
     "measures of nothing": (
         lambda: plots.figure_measures({"a": {"review": []}}, threshold=0.3),
@@ -233,7 +233,7 @@ def test_groups_show_the_largest_first_with_the_kept_video_in_front(urls: list[s
         Group(number=1, kept=0, copies=(1,), similarities=(0.95,)),
         Group(number=2, kept=2, copies=(1, 3, 4, 5), similarities=(0.91, 0.92, 0.99, 0.93)),
     ]
-    figure = plots.figure_groups(groups, urls=urls, thumbnails_dir=tmp_path, most=1)
+    figure = plots.figure_groups(groups, urls=urls, thumbnails_dir=tmp_path, nothing="", most=1)
     captions = [ax.get_title(loc="left") for ax in figure.axes]
     assert captions == [f"example.com/{name}.mp4" for name in "cefd"]
     said = texts(figure)
@@ -244,7 +244,7 @@ def test_groups_show_the_largest_first_with_the_kept_video_in_front(urls: list[s
 def test_copies_that_were_never_compared_come_last_in_their_group(urls: list[str], tmp_path: Path) -> None:
     nan = float("nan")
     group = Group(number=1, kept=0, copies=(1, 2, 3, 4), similarities=(nan, 0.4, float("nan"), 0.9))
-    figure = plots.figure_groups([group], urls=urls, thumbnails_dir=tmp_path)
+    figure = plots.figure_groups([group], urls=urls, thumbnails_dir=tmp_path, nothing="")
     captions = [ax.get_title(loc="left") for ax in figure.axes if ax.axison]
     assert captions == [f"example.com/{name}.mp4" for name in "aecb"]
 
@@ -333,7 +333,7 @@ def test_a_figure_is_told_in_words(urls: list[str], tmp_path: Path) -> None:
     )
     assert "\n" not in said
     groups = [Group(number=1, kept=0, copies=(1,), similarities=(0.9,))]
-    said = plots.describe_figure(plots.figure_groups(groups, urls=urls, thumbnails_dir=tmp_path))
+    said = plots.describe_figure(plots.figure_groups(groups, urls=urls, thumbnails_dir=tmp_path, nothing=""))
     assert said.endswith("in green. group 1, 2 videos: example.com/a.mp4. example.com/b.mp4")
 
 

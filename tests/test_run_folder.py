@@ -9,6 +9,7 @@ import pytest
 
 from dedup_lib import __version__
 from dedup_lib.errors import RunFolderError
+from dedup_lib.records import utc_now
 from dedup_lib.run_folder import (
     RECORDED_PACKAGES,
     RunFolder,
@@ -139,12 +140,16 @@ def test_a_run_folder_that_no_file_system_knows(project: Path) -> None:
 
 
 def test_what_a_stage_leaves_is_read_by_the_next(project: Path) -> None:
+    before = utc_now()
     run = RunFolder("outputs/x")
     path = run.write_record(
         SETTINGS, counts={"rows": 3}, files={"output_csv": run.path / "ünï.csv"}, details={"list": {"csv": "/ads.csv"}}
     )
     assert path == run.path / "stages" / "04_clean_jobs.json"
-    assert run.read_record("04_clean_jobs") == {
+    record = run.read_record("04_clean_jobs")
+    assert record is not None
+    assert before <= record.pop("finished") <= utc_now()
+    assert record == {
         "stage": "04_clean_jobs",
         "settings": {"run_dir": "outputs/x", "jobs_dir": "jobs", "dry_run": False},
         "counts": {"rows": 3},

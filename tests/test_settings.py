@@ -101,6 +101,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "damp_hubs": True,
         "keep": "best",
         "auto_clean": True,
+        "fail_above": 0.9,
         "decisions_csv": "",
         "unique_csv": "",
         "report_csv": "",

@@ -21,7 +21,6 @@ from dedup_lib.decide import group_copies
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import COLUMNS, LOWEST_DOUBTFUL_AGREEMENT, Verdict
-from dedup_lib.extract import ExtractReport
 from dedup_lib.jobs import job_dir, save_job
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
@@ -161,6 +160,7 @@ def search_settings(**changes: Any) -> SearchSettings:
         "damp_hubs": True,
         "keep": "first_seen",
         "auto_clean": True,
+        "fail_above": 1,
         "decisions_csv": "",
         "unique_csv": "",
         "report_csv": "",
@@ -570,7 +570,7 @@ def search_both(run: RunFolder, **changes: Any) -> tuple[ExtractedList, pd.DataF
         groups=groups,
         weighed=weighed,
         plan=plan,
-        keep=settings.keep,
+        settings=settings,
         review=review,
         files=files,
     )
@@ -800,7 +800,7 @@ def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[
         groups=groups,
         weighed=weighed,
         plan=plan,
-        keep=settings.keep,
+        settings=settings,
         review=review,
         files=files,
     )
@@ -1028,21 +1028,21 @@ def test_a_recipe_holds_what_changes_a_vector() -> None:
     assert make_recipe(extract_settings(num_frames=1, frame_span="first"), load_encoder("pdq")) != RECIPE
 
 
-def test_the_samples_of_the_call_that_read_the_most_are_kept(tmp_path: Path) -> None:
+def test_the_samples_of_the_longest_call_are_kept(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     settings = ExtractSettings(**load_defaults(ExtractSettings.stage))
 
-    def call(attempted: int) -> int:
+    def call(longest_s: float) -> float:
         with ResourceMonitor() as monitor:
             pass
-        resources = choose_resources(run, report=ExtractReport(attempted=attempted), monitor=monitor)
+        monitor.samples["time_s"] = longest_s
+        resources = choose_resources(run, monitor=monitor)
         run.write_record(settings, counts={}, files={}, details={"resources": resources})
-        assert resources["time_s"]
-        return int(resources["attempted"])
+        return float(max(resources["time_s"]))
 
-    assert [call(attempted) for attempted in (5, 0, 2, 7, 0)] == [5, 5, 5, 7, 7]
+    assert [call(longest_s) for longest_s in (5, 0.5, 2, 7, 0.5)] == [5, 5, 5, 7, 7]
     run.record_path(settings.stage).write_text("damaged")
-    assert call(0) == 0
+    assert call(0.5) == 0.5
 
 
 # How far it is

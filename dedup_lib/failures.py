@@ -1,0 +1,154 @@
+"""Why rows of a list gave no video: the causes, how many rows each of them took, and which setting helps. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from dedup_lib.errors import FailedRowsError
+from dedup_lib.records import FAILED_STATUSES, KEPT_STATUSES, Outcome, Status
+
+MOST_CAUSES = 20
+"""Causes that are told apart; the CSVs of failed and invalid URLs have the reason of every row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """A reason that rows share; the host that it names differs from row to row and is left out."""
+
+    status: Status
+    reason: str
+    rows: int
+    refused_by: str = ""
+    """The setting that refused them, as `name=value`."""
+
+    @property
+    def remedy(self) -> str:
+        """The setting that would let these rows through, as `name=value`; empty where none would."""
+        name, _, value = self.refused_by.partition("=")
+        if not name:
+            return ""
+        return f"{name}={int(value) * 10}" if value.isdecimal() else f"{name}=true"
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.reason}" if self.reason else str(self.status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the reading of a list ended, in rows. Repeated URLs are not among them."""
+
+    read: int
+    failed: int
+    """There may be a video, but it could not be read."""
+    not_videos: int
+    pending: int
+    """Not tried yet."""
+
+    @classmethod
+    def of(cls, outcomes: Iterable[Outcome]) -> Reading:
+        """Of one outcome a row."""
+        found = Counter(outcome.status for outcome in outcomes)
+        failed = sum(found[status] for status in FAILED_STATUSES - {Status.PENDING})
+        read = sum(found[status] for status in KEPT_STATUSES)
+        pending = found[Status.PENDING]
+        return cls(read=read, failed=failed, not_videos=found.total() - read - failed - pending, pending=pending)
+
+    @property
+    def tried(self) -> int:
+        return self.read + self.failed + self.not_videos
+
+    @property
+    def failed_share(self) -> float:
+        """Of the rows that were tried; 1 where none of them is a video that could be read."""
+        if not self.tried:
+            return 0.0
+        return self.failed / self.tried if self.read else 1.0
+
+    @property
+    def is_poor(self) -> bool:
+        """Whether most of the rows gave no video."""
+        return self.read * 2 < self.tried
+
+    @property
+    def headline(self) -> str:
+        """What most of the rows without a video came to, in words."""
+        if not self.tried:
+            return "No row was read yet"
+        if self.failed >= self.not_videos:
+            return f"{self.failed:,} of {self.tried:,} videos could not be read"
+        return f"{self.not_videos:,} of {self.tried:,} rows are not videos"
+
+    @property
+    def others(self) -> str:
+        """What the other rows without a video came to, as a sentence; empty where there are none."""
+        is_failed = self.failed < self.not_videos
+        count = self.failed if is_failed else self.not_videos
+        if not count:
+            return ""
+        if is_failed:
+            return f"Another {count:,} could not be read."
+        return f"Another {count:,} {'is not a video' if count == 1 else 'are not videos'}."
+
+
+def find_causes(outcomes: Iterable[Outcome]) -> list[Cause]:
+    """Why rows gave no video, the most frequent cause first, `MOST_CAUSES` at most; one outcome a row.
+
+    Rows that one setting refused have one cause, and so have rows whose reasons differ only in the host.
+    """
+    counts: Counter[tuple[Status, str]] = Counter()
+    reasons: dict[tuple[Status, str], Counter[str]] = {}
+    refused: dict[tuple[Status, str], str] = {}
+    for outcome in outcomes:
+        if outcome.status in KEPT_STATUSES:
+            continue
+        reason = _without_host(outcome.reason, outcome.url)
+        key = (outcome.status, outcome.refused_by or reason)
+        counts[key] += 1
+        reasons.setdefault(key, Counter())[reason] += 1
+        refused[key] = outcome.refused_by
+    causes = [
+        Cause(status=key[0], reason=reasons[key].most_common(1)[0][0], rows=rows, refused_by=refused[key])
+        for key, rows in counts.items()
+    ]
+    return sorted(causes, key=lambda cause: (-cause.rows, cause.status, cause.reason))[:MOST_CAUSES]
+
+
+def _without_host(reason: str, url: str) -> str:
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = None
+    if not host:
+        return reason
+    # A name that is part of a longer one, or of a word, is another.
+    return re.sub(rf"(?<![\w.-]){re.escape(host)}(?!\.?[\w-])", "…", reason, count=1, flags=re.IGNORECASE)
+
+
+def find_main_cause(reading: Reading, causes: Iterable[Cause]) -> Cause | None:
+    """The cause that took more than half of the rows that were tried; None where there is no such cause."""
+    for cause in causes:
+        if cause.status != Status.PENDING and cause.rows * 2 > reading.tried:
+            return cause
+    return None
+
+
+def check_failures(reading: Reading, causes: Iterable[Cause], *, fail_above: float) -> None:
+    """Raises FailedRowsError where a larger share of the rows than `fail_above` (0 to 1) failed.
+
+    The share is that of the rows that were tried, and 1 where not one of them is a video that could be read.
+    """
+    if reading.failed_share <= fail_above:
+        return
+    tried = [cause for cause in causes if cause.status != Status.PENDING]
+    told = "; ".join(f"{cause.rows:,} × {cause}" for cause in tried[:3])
+    remedies = dict.fromkeys(cause.remedy for cause in tried[:3] if cause.remedy)
+    helps = f" To read them, run again with {' '.join(f'--set {remedy}' for remedy in remedies)}." if remedies else ""
+    much = "more than" if reading.read else "and no row gave a video, which is more than"
+    raise FailedRowsError(
+        f"{reading.headline}, {much} fail_above = {fail_above:g} allows. All outputs are written. The reasons: "
+        f"{told}.{helps} If the list is as it should be, set fail_above higher; 1 allows everything"
+    )
