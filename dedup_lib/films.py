@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.fetch import Deadline, MediaStream, SequentialStream
+from dedup_lib.fetch import Deadline, MediaStream
 from dedup_lib.records import Status
 from dedup_lib.stamps import Clock, ShownOrder, Span
 from dedup_lib.tracks import (
@@ -254,7 +254,7 @@ class Film:
         """When the last picture ends, by reading the last part of a file with an index; 0 where that does not tell."""
         assert self._container is not None
         # Without an index, FFmpeg would read all of it; and what does not come in parts has all to be read.
-        if isinstance(self._stream, SequentialStream) or _CUES not in self._head:
+        if not self._stream.comes_in_parts or _CUES not in self._head:
             return 0.0
         if not self._seek(self._container_s()):
             return 0.0

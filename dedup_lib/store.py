@@ -10,6 +10,7 @@ import base64
 import contextlib
 import errno
 import functools
+import ipaddress
 import itertools
 import logging
 import os
@@ -54,6 +55,10 @@ _WRITE_BYTES = 30_000_000
 _CONNECT_TIMEOUT_S = 30.0
 _TIMEOUT_S = 120.0
 """Bounds every other call: without it some never return while the server is away."""
+
+_WITHOUT_PROXY: Mapping[str, int] = {"grpc.enable_http_proxy": 0}
+"""For a channel that heeds no grpc_proxy, https_proxy and http_proxy: to a proxy, the name of this machine means the
+proxy's own, and many environments name a proxy and no exception."""
 
 _LOAD_TIMEOUT_S = 900.0
 """For a large collection, or a server that comes up again."""
@@ -165,6 +170,19 @@ class StoreAddress:
     def is_local(self) -> bool:
         return "://" not in self.uri
 
+    @property
+    def is_on_this_machine(self) -> bool:
+        """Whether it is a Milvus Lite file, or a server at an address that never leaves this machine."""
+        host = "localhost" if self.is_local else (urlsplit(self.uri).hostname or "").removesuffix(".")
+        if host == "localhost" or host.endswith(".localhost"):
+            return True
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return False
+        inner = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+        return (inner or address).is_loopback or (inner or address).is_unspecified
+
     def __str__(self) -> str:
         """The address as it may be shown: without user, password and token."""
         if self.is_local:
@@ -222,7 +240,12 @@ class Store:
         for library in ("pymilvus", "milvus_lite"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
         with self._explained("connect"), _raising_what_lite_logs():
-            self._client = MilvusClient(uri=address.uri, token=address.token, timeout=_CONNECT_TIMEOUT_S)
+            self._client = MilvusClient(
+                uri=address.uri,
+                token=address.token,
+                timeout=_CONNECT_TIMEOUT_S,
+                grpc_options=_WITHOUT_PROXY if address.is_on_this_machine else {},
+            )
         self._opened = self._identify()
 
     def __enter__(self) -> Store:

@@ -268,7 +268,8 @@ def _free_name(wanted: str, taken: Collection[str]) -> str:
 
 def _is_link(cell: str) -> bool:
     """Whether `cell` can only be data: a URL of any kind, or a local video."""
-    return bool(_ADDRESS.match(decode_url(cell))) or _is_video_path(cell)
+    decoded = decode_url(cell)
+    return bool(_ADDRESS.match(decoded)) or is_web_url(decoded) or _is_video_path(cell)
 
 
 def _is_video_path(cell: str) -> bool:

@@ -32,6 +32,7 @@ SIGNATURE_MARKS = (
 """A parameter whose name holds one of these belongs to a signature over the exact bytes of its URL."""
 
 RULES = (
+    "no scheme",
     "scheme case",
     "host case",
     "host spelling",
@@ -52,6 +53,7 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _WEB_URL = re.compile(r"(https?)://([^/?#]*)([^?#]*)(\?[^#]*)?(#.*)?", re.ASCII | re.IGNORECASE | re.DOTALL)
+_PROTOCOL_RELATIVE = re.compile(r"//(?=[^/?#\\\s])")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.ASCII | re.IGNORECASE)
 _HOST_PORT = re.compile(r"(\[[^\[\]]*\]|[^:\[\]]*)(:.*)?", re.DOTALL)
 _PORT = re.compile(r":[0-9]*")
@@ -59,7 +61,6 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?)\]")
 
-_PROTOCOL_RELATIVE = re.compile(r"//(?=[^/?#\\\s])")
 # Ten levels are more than any list has; with no limit a hostile cell would cost a decoding a level.
 _SLASH = "(?:/|%(?:25){0,9}2F)"
 _ENCODED_AS_A_WHOLE = re.compile(
@@ -109,9 +110,10 @@ def decode_url(text: str) -> str:
 
     Blanks, invisible characters and quotes around it go. A URL that is percent-encoded as a whole is decoded
     until it is one, escapes inside it keep their own level; what follows a literal `?` or `#` was not encoded
-    with it and stays. A protocol-relative URL becomes https. In a web URL, escapes of unreserved characters
-    (RFC 3986, 2.3) are decoded, unless its bytes are signed or it has a malformed escape. Anything else is the
-    path of a local file.
+    with it and stays. A URL without a scheme (`//host/path`, RFC 3986, 4.2) stays one: which of https and http
+    its server speaks shows when it is fetched. In a web URL, escapes of unreserved characters (RFC 3986, 2.3)
+    are decoded, unless its bytes are signed or it has a malformed escape. Anything else is the path of a local
+    file.
     """
     while (repaired := _repair_step(text)) != text:
         text = repaired
@@ -122,9 +124,8 @@ def _repair_step(text: str) -> str:
     text = _strip(text)
     if _ENCODED_AS_A_WHOLE.match(text):
         return _unquote_whole(text)
-    if _PROTOCOL_RELATIVE.match(text):
-        return f"https:{text}"
-    if "%" in text and _WEB_URL.match(text) and not _STRAY_PERCENT.search(text) and not _is_signed(text):
+    is_url = _WEB_URL.match(text) or _PROTOCOL_RELATIVE.match(text)
+    if "%" in text and is_url and not _STRAY_PERCENT.search(text) and not _is_signed(text):
         return _ESCAPE.sub(lambda match: _unreserved(match[0]) or match[0], text)
     return text
 
@@ -167,9 +168,14 @@ def _is_signed(url: str) -> bool:
 
 
 def is_web_url(text: str) -> bool:
-    """Whether `text` is an http or https URL that names a host."""
-    match = _WEB_URL.match(text)
+    """Whether `text` is a URL that names a host and either the scheme http or https or none (`//host/path`)."""
+    match = _WEB_URL.match(text if has_scheme(text) else f"https:{text}")
     return bool(match and match[2].rpartition("@")[2].partition(":")[0])
+
+
+def has_scheme(url: str) -> bool:
+    """Whether a web URL says by which scheme it is to be fetched."""
+    return not _PROTOCOL_RELATIVE.match(url)
 
 
 def is_local_path(text: str) -> bool:
@@ -266,11 +272,13 @@ def normalise_url(
     """The key under which equal URLs meet: syntax-based and scheme-based normalisation (RFC 3986, 6.2.2-3), and no
     trailing slash, no fragment.
 
-    http and https differ, and so do paths by case unless `ignore_path_case`; a query never loses its case.
-    `drop_query_parameters` are exact names. The key of a local path or of an invalid URL is the text itself.
+    http and https differ, and a URL without a scheme counts as https; paths differ by case unless
+    `ignore_path_case`; a query never loses its case. `drop_query_parameters` are exact names. The key of a local path
+    or of an invalid URL is the text itself.
     """
+    is_complete = has_scheme(url)
     try:
-        parts = _split(url)
+        parts = _split(url if is_complete else f"https:{url}")
         host = _host_key(parts.host)
     except ValueError:
         return NormalisedUrl(url, ())
@@ -286,6 +294,7 @@ def normalise_url(
             pair for pair in pairs if unquote(pair.partition("=")[0]) not in drop_query_parameters
         )
     changes = (
+        not is_complete,
         scheme != parts.scheme,
         parts.host.lower() != parts.host,
         host != parts.host.lower(),
@@ -328,16 +337,27 @@ def find_text_copies(
 ) -> list[TextCopy]:
     """Every row whose URL equals that of an earlier row, with the first such row; empty ones equal nothing.
 
+    A URL without a scheme (`//host/path`) leaves it to its reader to take http or https. It equals the URL by https
+    where the list has that one, else the one by http; these two equal each other never.
+
     The rule is "identical text", or what had to be changed in either of the two to make them equal.
     """
+
+    def normalise(url: str) -> NormalisedUrl:
+        return normalise_url(url, ignore_path_case=ignore_path_case, drop_query_parameters=drop_query_parameters)
+
+    complete = {normalise(url).key for url in urls if has_scheme(url)} if not all(map(has_scheme, urls)) else set()
     seen: dict[str, tuple[int, tuple[str, ...]]] = {}
     copies = []
     for row, url in enumerate(urls):
         progress(1)
         if not url.strip():
             continue
-        normalised = normalise_url(url, ignore_path_case=ignore_path_case, drop_query_parameters=drop_query_parameters)
-        first_row, first_rules = seen.setdefault(normalised.key, (row, normalised.rules))
+        normalised = normalise(url)
+        key = normalised.key
+        if not has_scheme(url) and key not in complete and (by_http := normalise(f"http:{url}").key) in complete:
+            key = by_http
+        first_row, first_rules = seen.setdefault(key, (row, normalised.rules))
         if first_row == row:
             continue
         rules = {*first_rules, *normalised.rules}

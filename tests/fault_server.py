@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
+TLS_GREETING = b"\x16"
+"""First byte of whoever wants to speak TLS (RFC 8446, section 5.1)."""
+
 Answer = Callable[["Request"], Iterable[bytes]]
 """What to send for a request, piece by piece; the connection is closed behind the last piece."""
 
@@ -47,7 +50,10 @@ def reply(status: str, body: bytes = b"", /, **headers: object) -> bytes:
 
 
 def reply_range(request: Request, body: bytes, **headers: object) -> bytes:
-    """The right answer to a range request."""
+    """The right answer to a range request, and to one for the whole, which has the other headers alone that are not of
+    ranges."""
+    if "range" not in request.headers:
+        return reply("200 OK", body, **{name: value for name, value in headers.items() if name != "Content_Range"})
     first, last = request.range
     last = min(last, len(body) - 1)
     content_range = {"Content_Range": f"bytes {first}-{last}/{len(body)}"}
@@ -81,6 +87,9 @@ class FaultServer:
         self._scheme = "https" if tls else "http"
 
     def talk(self, connection: socket.socket, answer: Answer) -> None:
+        if not isinstance(connection, ssl.SSLSocket) and connection.recv(1, socket.MSG_PEEK) == TLS_GREETING:
+            connection.sendall(reply("400 Bad Request", b"plain HTTP is spoken here"))
+            return
         with connection.makefile("rb") as lines:
             head = list(iter(lambda: lines.readline().strip().decode("latin-1"), ""))
         fields = (line.partition(":") for line in head[1:])

@@ -242,7 +242,7 @@ def test_urls_are_spelled_as_planned() -> None:
     assert spelled["empty"] == [""]
     assert spelled["escaped_tilde"] == ["HTTP://127.0.0.1:8765/%7Estudio/stone%20by%20stone.mp4?"]
     assert spelled["fragment"] == ["http://127.0.0.1:8765/~studio/stone%20by%20stone.mp4#t=2"]
-    assert spelled["protocol_relative"] == ["//127.0.0.1:8765/spots/harbour-at-five.mp4"]
+    assert spelled["https"] == ["https://127.0.0.1:8765/spots/harbour-at-five.mp4"]
     assert "http%3A%2F%2F127.0.0.1%3A8765%2Fspots%2Fclear-sight.mp4" in spelled["wholly_encoded"]
     assert spelled["doubly_encoded"] == ["http%253A%252F%252F127.0.0.1%253A8765%252Fspots%252Flanding-site.mp4"]
 

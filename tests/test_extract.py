@@ -624,7 +624,7 @@ def test_a_failure_that_will_not_pass_is_not_tried_again(tmp_path: Path) -> None
 
 
 def test_failures_of_earlier_calls_may_be_left_alone(tmp_path: Path) -> None:
-    with FaultServer(lambda request: [reply("500 Broken")]) as server:
+    with FaultServer(lambda request: [reply("503 Busy")]) as server:
         url = server.url("/a.mp4")
         run([url], tmp_path)
         report = run([url], tmp_path, retry_failed=False)

@@ -12,25 +12,19 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fault_server import FaultServer, Request, always, in_turn, reply, reply_range, serve
 
-from dedup_lib import fetch
+from dedup_lib import addresses, connections, fetch
+from dedup_lib.addresses import find_addresses, is_public_address
+from dedup_lib.answers import MAX_RETRY_AFTER_S
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.fetch import (
-    CHUNK_BYTES,
-    MAX_RETRY_AFTER_S,
-    Deadline,
-    FetchLimits,
-    MediaStream,
-    find_addresses,
-    is_public_address,
-)
+from dedup_lib.fetch import CHUNK_BYTES, Deadline, FetchLimits, MediaStream
 from dedup_lib.fetch import open_stream as open_media
 from dedup_lib.records import Status
 
@@ -240,7 +234,42 @@ def test_a_reason_shows_no_password_even_where_it_is_cut() -> None:
         assert trouble_of(server.url()).reason == "redirects to 'http://[x', which is not a URL"
 
 
+def set_cookie(*fields: str, to: str) -> bytes:
+    """A redirect that sets cookies."""
+    lines = "".join(f"Set-Cookie: {field}\r\n" for field in fields)
+    return f"HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n{lines}\r\n".encode()
+
+
+def test_cookies_stay_with_their_server_and_their_video() -> None:
+    fields = ("a=secret; Path=/", "b=secret; Domain=127.0.0.1", "c=secret; Domain=localhost")
+    with FaultServer(serve(BODY)) as other, FaultServer(serve(BODY)) as third:
+        answers = [always(set_cookie(*fields, to=place)) for place in ("/2", other.url(), third.url(host="localhost"))]
+        with FaultServer(in_turn(*answers, serve(BODY))) as server:
+            read_all(server.url())
+            read_all(server.url())
+            read_all(server.url())
+            sent = [request.headers.get("cookie") for request in server.requests]
+        assert sent[:3] == [None, "a=secret; b=secret", None] and set(sent[3:]) == {None}
+        assert not [request for request in (*other.requests, *third.requests) if "cookie" in request.headers]
+
+
+def test_a_cookie_is_sent_with_every_part_where_its_path_fits() -> None:
+    with FaultServer(
+        in_turn(always(set_cookie("a=1", "b=2; Path=/way", "c=3; Path=/wa", "d=4; Path=/", to="/way/x")), serve(BODY))
+    ) as server:
+        read_all(server.url("/way/start"))
+        assert {request.headers.get("cookie") for request in server.requests[1:]} == {"a=1; b=2; d=4"}
+        assert len(server.requests) > 3
+
+
 # Answers that are no video
+
+
+def test_a_refusal_that_is_not_about_the_range_is_not_asked_again() -> None:
+    for status, requests in (("404 Not Found", 1), ("401 Unauthorized", 1), ("429 Slow Down", 1), ("403 No", 2)):
+        with FaultServer(always(reply(status))) as server:
+            assert trouble_of(server.url()).reason == f"HTTP {status}"
+            assert len(server.requests) == requests
 
 
 @pytest.mark.parametrize(
@@ -289,6 +318,67 @@ def test_a_pause_until_a_moment_is_counted_from_now() -> None:
     assert paused_s is not None and 50 < paused_s <= 100
 
 
+# Ranges that end
+
+
+def refuse_from(number: int, status: str = "403 Forbidden") -> Callable[[Request], list[bytes]]:
+    """Ranges up to this request, and then none any more."""
+    return lambda request: (
+        [reply(status)] if request.number >= number and "range" in request.headers else [reply_range(request, BODY)]
+    )
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
+def test_a_server_that_gives_no_more_ranges_is_read_from_the_start_and_asked_once(number: int) -> None:
+    with FaultServer(refuse_from(number)) as server, open_stream(server.url()) as stream:
+        for position in (0, len(BODY) - 10, 2 * CHUNK_BYTES, 3 * CHUNK_BYTES):
+            stream.seek(position)
+            assert stream.read(10) == BODY[position : position + 10]
+        stream.seek(0)
+        assert stream.read() == BODY and stream.size_bytes == len(BODY)
+        assert len(server.requests) == number + 2
+        assert ["range" in request.headers for request in server.requests].count(False) == 1
+        assert stream.fetched_bytes <= len(BODY) + number * 2 * CHUNK_BYTES
+
+
+def test_what_came_by_ranges_is_compared_with_the_whole_file() -> None:
+    other = bytearray(BODY)
+    other[3 * CHUNK_BYTES + 5] ^= 1
+    with FaultServer(
+        in_turn(serve(BODY), serve(BODY), always(reply("403 No")), always(reply("200 OK", bytes(other))))
+    ) as server:
+        with open_stream(server.url()) as stream:
+            stream.seek(3 * CHUNK_BYTES)
+            assert stream.read(10) == BODY[3 * CHUNK_BYTES :][:10]
+            stream.seek(CHUNK_BYTES)
+            assert stream.read(10) == BODY[CHUNK_BYTES:][:10]
+            stream.seek(4 * CHUNK_BYTES)
+            with pytest.raises(VideoTrouble, match="the file changed while it was read") as caught:
+                stream.read(10)
+        assert caught.value.retryable
+
+
+def test_an_address_that_ends_is_asked_for_again_and_not_without_end() -> None:
+    body = bytes(100 * CHUNK_BYTES)
+    tickets: set[str] = set()
+
+    def answer(request: Request) -> list[bytes]:
+        if "ticket" not in request.path:
+            return [reply("302 Found", Location=f"/?ticket={request.number}")]
+        if request.path in tickets:
+            return [reply("410 Gone")]
+        tickets.add(request.path)
+        return [reply_range(request, body)]
+
+    with FaultServer(answer) as server:
+        with open_stream(server.url(), max_bytes=10**9) as stream:
+            for position in range(0, len(body), 2 * CHUNK_BYTES):
+                stream.seek(position)
+                assert stream.read(1) == body[:1]
+        assert len(server.requests) < 4 * fetch.MAX_RETURNS
+        assert [request for request in server.requests if "range" not in request.headers]
+
+
 # Connections
 
 
@@ -305,16 +395,37 @@ def test_more_than_was_asked_for_is_not_taken() -> None:
         assert stream.fetched_bytes == len(BODY)
 
 
-def test_a_port_where_nobody_listens() -> None:
+def closed_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    found = trouble_of(f"http://127.0.0.1:{port}/x.mp4")
+        return int(taken.getsockname()[1])
+
+
+def test_a_port_where_nobody_listens() -> None:
+    found = trouble_of(f"http://127.0.0.1:{closed_port()}/x.mp4")
     assert (found.status, found.retryable) == (Status.UNREACHABLE, True)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_proxy_is_not_used_and_named_where_no_connection_comes_about(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FaultServer(serve(BODY)) as proxy, FaultServer(serve(BODY)) as server:
+        monkeypatch.setenv(name, proxy.url("", user="user:secret@"))
+        assert read_all(server.url()) == BODY
+        url = f"http://127.0.0.1:{closed_port()}/x.mp4"
+        hint = f"; the environment names a proxy ({name}), which is not used for videos"
+        assert trouble_of(url).reason == f"the server refuses the connection{hint}"
+        assert trouble_of("http://%5bx/").reason.count("proxy") == 0, "no host to reach"
+        with pytest.raises(VideoTrouble, match="does not resolve; the environment names a proxy"):
+            find_addresses("http", "fe80::1%no-such-interface", 80, limits=FetchLimits(timeout_s=20, max_bytes=1))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        assert trouble_of(url).reason == "the server refuses the connection"
+        assert proxy.connections == 0
 
 
 def test_a_name_without_an_address() -> None:
     with pytest.raises(VideoTrouble) as caught:
-        find_addresses("fe80::1%no-such-interface", 80, limits=FetchLimits(timeout_s=20, max_bytes=1))
+        find_addresses("http", "fe80::1%no-such-interface", 80, limits=FetchLimits(timeout_s=20, max_bytes=1))
     assert caught.value.status == Status.UNREACHABLE and "does not resolve" in caught.value.reason
 
 
@@ -365,7 +476,7 @@ def stalling_port() -> Iterator[int]:
 def test_silence_is_not_waited_out(
     monkeypatch: pytest.MonkeyPatch, opened: Callable[[], contextlib.AbstractContextManager[int]], scheme: str
 ) -> None:
-    monkeypatch.setattr(fetch, "SOCKET_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(connections, "SOCKET_TIMEOUT_S", 0.3)
     limits, deadline = (
         FetchLimits(timeout_s=30, max_bytes=10**9, allow_private_addresses=True, allow_local_paths=True),
         Deadline(30),
@@ -467,8 +578,8 @@ def test_addresses_that_are_not_public(address: str) -> None:
 
 def test_a_redirect_is_no_way_around_the_check_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     # A test can reach no public server, so one loopback address plays its part, and localhost is private beside it.
-    monkeypatch.setattr(fetch, "is_public_address", lambda address: address == "127.0.0.1")
-    monkeypatch.setattr(fetch.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(addresses, "is_public_address", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
     with FaultServer(serve(BODY)) as inner:
         target = inner.url(host="localhost")
         with FaultServer(
@@ -478,6 +589,24 @@ def test_a_redirect_is_no_way_around_the_check_of_addresses(monkeypatch: pytest.
             assert len(outer.requests) == 2
         assert (refused.status, refused.retryable) == (Status.BLOCKED_ADDRESS, False)
         assert "localhost is at 127.0.0.2" in refused.reason and "allow_private_addresses" in refused.reason
+        assert inner.connections == 0
+
+
+@pytest.mark.parametrize("way", ["/2", "/start"])
+def test_a_later_range_is_no_way_around_the_check_of_addresses(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "is_public_address", lambda address: address == "127.0.0.1")
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    with FaultServer(serve(BODY)) as inner:
+        inside = always(reply("302 Found", Location=inner.url(host="localhost")))
+
+        def answer(request: Request) -> Iterable[bytes]:
+            if request.number < 2:
+                return ([reply("302 Found", Location="/2")], [reply_range(request, BODY)])[request.number]
+            return inside(request) if request.path == way else [reply("403 Forbidden")]
+
+        with FaultServer(answer) as outer:
+            refused = trouble_of(outer.url("/start", user="user:secret@"), allow_private=False)
+        assert (refused.status, refused.retryable) == (Status.BLOCKED_ADDRESS, False)
         assert inner.connections == 0
 
 
@@ -593,6 +722,73 @@ def test_https_with_a_certificate_that_nobody_trusts(tls: ssl.SSLContext) -> Non
         refused = trouble_of(server.url(host="localhost"))
         assert (refused.status, refused.retryable) == (Status.UNREACHABLE, False) and "TLS" in refused.reason
         assert server.requests == []
+
+
+# URLs without a scheme
+
+
+def bare(url: str) -> str:
+    return url.partition(":")[2]
+
+
+def test_a_url_without_a_scheme_is_read_by_https(
+    certificate: Path, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with FaultServer(serve(BODY), tls=tls) as server:
+        assert read_all(bare(server.url(host="localhost"))) == BODY
+    with FaultServer(always(reply("404 Not Found")), tls=tls) as server:
+        assert trouble_of(bare(server.url(host="localhost"))).reason == "HTTP 404 Not Found"
+
+
+def test_a_url_without_a_scheme_is_read_by_http_where_nobody_speaks_https() -> None:
+    with FaultServer(serve(BODY)) as server:
+        assert read_all(bare(server.url())) == BODY
+        assert {request.headers["host"] for request in server.requests} == {f"127.0.0.1:{server.port}"}
+    with FaultServer(always(reply("404 Not Found"))) as server:
+        found = trouble_of(bare(server.url()))
+    words = "the server does not speak https (the list gave no scheme)"
+    assert found.reason == f"{words}: TLS fails: wrong version number; by http: HTTP 404 Not Found"
+    assert (found.status, found.retryable) == (Status.HTTP_ERROR, False)
+    found = trouble_of(f"//127.0.0.1:{closed_port()}/x")
+    assert found.reason.startswith(f"{words}: the server refuses the connection; by http: ") and found.retryable
+
+
+def test_silence_is_not_waited_out_where_the_scheme_is_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetch, "GUESS_PATIENCE_S", 0.2)
+    monkeypatch.setattr(connections, "SOCKET_TIMEOUT_S", 0.5)
+    with mute_port() as port:
+        found = trouble_of(f"//127.0.0.1:{port}/x")
+    assert (found.status, found.retryable) == (Status.TIMEOUT, True)
+    assert found.reason.endswith("by http: the server does not answer")
+
+
+def test_a_password_is_not_sent_by_http_for_want_of_https() -> None:
+    with FaultServer(serve(BODY)) as server:
+        found = trouble_of(bare(server.url(user="user:secret@")))
+        assert (found.status, found.retryable) == (Status.UNREACHABLE, False)
+        assert "write http:// if it may" in found.reason and "secret" not in found.reason
+        assert server.requests == []
+
+
+def test_https_may_lead_to_http_where_the_list_asks_for_neither(
+    certificate: Path, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with (
+        FaultServer(serve(BODY)) as plain,
+        FaultServer(always(set_cookie("a=1; Secure", "b=2", to=plain.url())), tls=tls) as server,
+    ):
+        assert read_all(bare(server.url(host="localhost"))) == BODY
+        assert not [request for request in plain.requests if "cookie" in request.headers]
+
+
+def test_no_spelling_without_a_scheme_reaches_a_private_address() -> None:
+    with FaultServer(serve(BODY)) as server:
+        for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
+            refused = trouble_of(bare(server.url(host=host)), allow_private=False)
+            assert (refused.status, refused.retryable) == (Status.BLOCKED_ADDRESS, False)
+        assert server.connections == 0
 
 
 def hang_up(listening: socket.socket) -> None:

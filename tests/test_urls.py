@@ -51,9 +51,10 @@ ANYTHING = st.one_of(ANY_TEXT, URL_LIKE, WEB_URL, URL_LIKE.map("HTTP://".__add__
         ("`https://h/a`", "https://h/a"),
         ("\"https://h/a'", "\"https://h/a'"),
         ('"', '"'),
-        ("//h/a", "https://h/a"),
-        ("%2F%2Fh%2Fa", "https://h/a"),
-        ("%252f%252fh%252fa", "https://h/a"),
+        ("//h/a", "//h/a"),
+        (" '//h/%7Ea' ", "//h/~a"),
+        ("%2F%2Fh%2Fa", "//h/a"),
+        ("%252f%252fh%252fa", "//h/a"),
         ("https%3A%2F%2Fh%2Fa", "https://h/a"),
         ("HTTPS%3a%2f%2fh%2fa", "HTTPS://h/a"),
         ("http%253A%252F%252Fh%252Fa%253Fb%253D1", "http://h/a?b=1"),
@@ -154,7 +155,8 @@ def test_encoding_as_a_whole_is_undone(rest: str, levels: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://h", "HTTPS://h/a", "https://u:p@h:8080/", "http://[::1]/a", "https://ü.example"]
+    "url",
+    ["http://h", "HTTPS://h/a", "https://u:p@h:8080/", "http://[::1]/a", "https://ü.example", "//h/a", "//u:p@h:1"],
 )
 def test_a_web_url_is_known(url: str) -> None:
     assert is_web_url(url)
@@ -163,7 +165,19 @@ def test_a_web_url_is_known(url: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "http://", "https:///a", "http://u@/a", "http://:80/", "ftp://h/a", "//h/a", "h/a", "http:/h", "httpſ://h"],
+    [
+        "",
+        "http://",
+        "https:///a",
+        "http://u@/a",
+        "http://:80/",
+        "ftp://h/a",
+        "//",
+        "//u@/a",
+        "///a",
+        "h/a",
+        "httpſ://h",
+    ],
 )
 def test_anything_else_is_no_web_url(text: str) -> None:
     assert not is_web_url(text)
@@ -313,6 +327,11 @@ def test_a_request_is_ascii_or_refused_and_stays_what_it_is(text: str) -> None:
         ("http://h/a#b?", "http://h/a", ("fragment",)),
         ("http://h/a#", "http://h/a", ("fragment",)),
         ("http://h/a?", "http://h/a", ("empty query",)),
+        ("//h/a", "https://h/a", ("no scheme",)),
+        ("//H:443/a/", "https://h/a", ("no scheme", "host case", "default port", "trailing slash")),
+        ("//h:80/a", "https://h:80/a", ("no scheme",)),
+        ("//h:x/a", "//h:x/a", ()),
+        ("///a", "///a", ()),
         ("http://h/%7Ea", "http://h/~a", ("percent-encoding",)),
         ("http://h/%2fa", "http://h/%2Fa", ("percent-encoding",)),
         ("http://h/ü b", "http://h/%C3%BC%20b", ("percent-encoding",)),
@@ -326,7 +345,7 @@ def test_a_request_is_ascii_or_refused_and_stays_what_it_is(text: str) -> None:
         (
             "HTTP://BÜCHER.example:80/%7e/?#",
             "http://xn--bcher-kva.example/~",
-            RULES[:8],
+            RULES[1:9],
         ),
     ],
 )
@@ -441,6 +460,26 @@ def test_local_paths_and_invalid_urls_are_copies_only_as_the_same_text() -> None
         TextCopy(2, 0, "identical text"),
         TextCopy(5, 3, "identical text"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("urls", "copies"),
+    [
+        (["//h/a", "//h/a"], [TextCopy(1, 0, "identical text")]),
+        (["//h/a", "//H/a"], [TextCopy(1, 0, "no scheme, host case")]),
+        (["//h/a", "https://h/a"], [TextCopy(1, 0, "no scheme")]),
+        (["http://h/a", "//h/a"], [TextCopy(1, 0, "no scheme")]),
+        (["//h/a/", "http://h/a"], [TextCopy(1, 0, "no scheme, trailing slash")]),
+        (["http://h:80/a", "//h/a"], [TextCopy(1, 0, "no scheme, default port")]),
+        (["http://h/a", "//h/a", "https://h/a"], [TextCopy(2, 1, "no scheme")]),
+        (["//h/a", "http://h/a", "https://h/a"], [TextCopy(2, 0, "no scheme")]),
+        (["//h/a", "http://h/b", "ftp://h/a", "/h/a", "http://h:443/a"], []),
+    ],
+)
+def test_a_url_without_a_scheme_is_that_of_the_list_by_https_else_by_http(
+    urls: list[str], copies: list[TextCopy]
+) -> None:
+    assert find_text_copies(urls) == copies
 
 
 def test_no_urls_have_no_copies() -> None:

@@ -41,9 +41,7 @@ Colour = tuple[float, float, float]
 Picture = NDArray[np.uint8]
 Layer = NDArray[np.float32]
 Treatment = Literal["low_bitrate", "webm", "half_size", "letterbox", "pillarbox", "grey", "logo", "square", "teaser"]
-Spelling = Literal[
-    "plain", "fragment", "escaped_tilde", "wholly_encoded", "doubly_encoded", "protocol_relative", "empty"
-]
+Spelling = Literal["plain", "fragment", "escaped_tilde", "wholly_encoded", "doubly_encoded", "https", "empty"]
 Output = Literal["final", "text_duplicate", "duplicate", "invalid", "failed"]
 
 PLAIN: Colour = (1.0, 1.0, 1.0)
@@ -127,8 +125,8 @@ class Planted:
                 return quote(plain, safe="")
             case "doubly_encoded":
                 return quote(quote(plain, safe=""), safe="")
-            case "protocol_relative":
-                return plain.removeprefix("http:")
+            case "https":
+                return plain.replace("http:", "https:", 1)
             case "empty":
                 return ""
 
@@ -544,12 +542,12 @@ PLANTED = (
         2016,
         expected="failed",
         status=Status.UNREACHABLE,
-        spelling="protocol_relative",
+        spelling="https",
     ),
 )
 """Every row of the list, in its order: an original always comes before its copies, and no copy of it is better.
 
-The protocol-relative row is read as https, which the demo's server does not speak.
+The demo's server does not speak https, which one row asks for.
 """
 
 HTML_PAGE = """<!doctype html>

@@ -1,0 +1,118 @@
+"""The cookies of one way through redirects: some servers send a visitor round until he carries the one that they set.
+
+A cookie goes back to the server that set it and to no other (host-only, RFC 6265, section 5.3), and is forgotten with
+the video that it was set for.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+MOST_COOKIES = 20
+MOST_BYTES = 4096
+"""Of all cookies that one server gets."""
+
+# RFC 6265, section 4.1.1, but for spaces and commas, which are common, and bytes beyond ASCII.
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE = re.compile(r"[\x20-\x3a\x3c-\x7e\x80-\xff]*")
+_DEFAULT_PORTS = (80, 443)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Cookie:
+    server: str
+    name: str
+    path: str
+    value: str
+    is_secure: bool
+
+
+class Cookies:
+    """Those that were set on one way through redirects."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str, str], _Cookie] = {}
+
+    def keep(self, url: str, fields: Iterable[str]) -> None:
+        """Take what the Set-Cookie fields of the answer from this URL say; more than `MOST_COOKIES` are not kept."""
+        for field in fields:
+            cookie, has_ended = _parse(url, field)
+            if cookie is None:
+                continue
+            key = (cookie.server, cookie.name, cookie.path)
+            if has_ended:
+                self._kept.pop(key, None)
+            elif key in self._kept or len(self._kept) < MOST_COOKIES:
+                self._kept[key] = cookie
+
+    def header_for(self, url: str) -> dict[str, str]:
+        """The Cookie field for a request to this URL, empty where there is nothing to send."""
+        server, path, is_secure = _place(url)
+        fitting = [
+            cookie
+            for cookie in self._kept.values()
+            if cookie.server == server and _is_within(path, cookie.path) and (is_secure or not cookie.is_secure)
+        ]
+        # Longer paths first (section 5.4).
+        fitting.sort(key=lambda cookie: -len(cookie.path))
+        text = "; ".join(f"{cookie.name}={cookie.value}" for cookie in fitting)
+        return {"Cookie": text} if 0 < len(text) <= MOST_BYTES else {}
+
+
+def _place(url: str) -> tuple[str, str, bool]:
+    """Server, path, and whether the way there is encrypted. A server is a host and a port, where the two of the web are
+    one, so that a cookie lasts from http to https."""
+    parts = urlsplit(url)
+    is_secure = parts.scheme.lower() == "https"
+    port = parts.port or _DEFAULT_PORTS[is_secure]
+    host = (parts.hostname or "").rstrip(".")
+    return f"{host}:{'' if port in _DEFAULT_PORTS else port}", parts.path or "/", is_secure
+
+
+def _parse(url: str, field: str) -> tuple[_Cookie | None, bool]:
+    """A cookie, None where the field holds none that may be kept, and whether it is over already (section 5.2)."""
+    server, path, over_tls = _place(url)
+    pair, *others = field.split(";")
+    name, equals, value = (text.strip(" \t") for text in pair.partition("="))
+    facts = {key.strip().lower(): text.strip() for key, _, text in (other.partition("=") for other in others)}
+    is_secure = "secure" in facts
+    domain = facts.get("domain", "").lstrip(".").lower()
+    host = server.rpartition(":")[0]
+    is_fit = (
+        bool(equals and _NAME.fullmatch(name) and _VALUE.fullmatch(value))
+        and len(name) + len(value) < MOST_BYTES
+        and (not domain or host == domain or host.endswith(f".{domain}"))
+        and (over_tls or not is_secure)
+    )
+    if not is_fit:
+        return None, False
+    default = path[: path.rindex("/")] or "/"
+    wanted = facts.get("path", "")
+    cookie = _Cookie(
+        server=server,
+        name=name,
+        path=wanted if wanted.startswith("/") else default,
+        value=value,
+        is_secure=is_secure,
+    )
+    return cookie, _has_ended(facts)
+
+
+def _has_ended(facts: dict[str, str]) -> bool:
+    age = facts.get("max-age", "")
+    if re.fullmatch("-?[0-9]+", age):
+        return age.startswith("-") or not age.strip("0")
+    try:
+        return email.utils.parsedate_to_datetime(facts.get("expires", "")).timestamp() < time.time()
+    except (ValueError, OverflowError):
+        return False
+
+
+def _is_within(path: str, folder: str) -> bool:
+    """Section 5.1.4."""
+    return path == folder or path.startswith(folder if folder.endswith("/") else f"{folder}/")

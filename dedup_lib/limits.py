@@ -1,0 +1,69 @@
+"""What reading one video may cost: time, and bytes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.records import Status
+from dedup_lib.settings import CalibrateSettings, ExtractSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchLimits:
+    """What one video may cost: seconds from its first request on, bytes that are fetched (not the size of the file);
+    and whether addresses inside private networks and files of this machine are allowed."""
+
+    timeout_s: float
+    max_bytes: int
+    allow_private_addresses: bool = False
+    allow_local_paths: bool = False
+
+    @classmethod
+    def of(cls, settings: ExtractSettings | CalibrateSettings) -> FetchLimits:
+        """Those that the settings of a notebook name."""
+        return cls(
+            timeout_s=settings.timeout_s,
+            max_bytes=settings.max_bytes,
+            allow_private_addresses=settings.allow_private_addresses,
+            allow_local_paths=settings.allow_local_paths,
+        )
+
+    def spell(self, name: str) -> str:
+        """One of them as `name=value`."""
+        return f"{name}={getattr(self, name)}"
+
+
+class Deadline:
+    """A moment after which reading one video ends with status `timeout`."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self._end_s = time.monotonic() + timeout_s
+
+    def remaining_s(self) -> float:
+        """Seconds left. Raises VideoTrouble when there are none."""
+        left = self._end_s - time.monotonic()
+        if left <= 0:
+            raise VideoTrouble(Status.TIMEOUT, f"not finished within {self.timeout_s:g} s (timeout_s)", retryable=True)
+        return left
+
+
+class Meter:
+    """Bytes that were counted for one video: fetched from its servers, or unpacked from what they sent."""
+
+    def __init__(self, limits: FetchLimits, *, what: str) -> None:
+        self.counted_bytes = 0
+        self._limits = limits
+        self._what = what
+
+    def add(self, size_bytes: int) -> None:
+        """Count so many more. Raises VideoTrouble when that is more than `max_bytes` allows."""
+        if self.counted_bytes + size_bytes > self._limits.max_bytes:
+            raise VideoTrouble(
+                Status.TOO_LARGE,
+                f"more than {self._limits.max_bytes:,} bytes would have to be {self._what} (max_bytes)",
+                refused_by=self._limits.spell("max_bytes"),
+            )
+        self.counted_bytes += size_bytes
