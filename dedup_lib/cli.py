@@ -19,6 +19,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from dedup_lib import __version__
+from dedup_lib.cells import describe_guarded
 from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, SettingError
 from dedup_lib.progress import State, read_progress
@@ -535,6 +536,9 @@ def show_outcome(folder: RunFolder) -> None:
             place = shown(folder.shown(folder.path / path)) if path else ""
             table.add_row(words, f"{summary['rows'][name]:,}", place)
         console.print(table)
+        # A summary of an earlier version does not count them.
+        if guarded := summary.get("guarded_cells", 0):
+            console.print(f"{describe_guarded(guarded)} Why: docs/decisions/008-spreadsheets.md")
     index = folder.reports_dir / "index.html"
     if index.exists():
         console.print(f"report: {shown(folder.shown(index))}")

@@ -6,6 +6,7 @@ The notebooks hold parameters, prose and pictures; what they do to a run is here
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, suppress
@@ -19,8 +20,9 @@ import pandas as pd
 from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
 from dedup_lib.decide import borderline_pairs, is_match, score_pairs
+from dedup_lib.dialects import PLAIN, Dialect
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder
-from dedup_lib.errors import AccountingError, RunFolderError, SettingError, StoreError
+from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import (
     COLUMNS,
     LOWEST_DOUBTFUL_AGREEMENT,
@@ -80,7 +82,7 @@ from dedup_lib.settings import (
 )
 from dedup_lib.store import LARGEST_TOP_K, READ_ROWS, UPSERT_ROWS, Collection, CollectionFacts, Store, StoreAddress
 from dedup_lib.sweep import describe_sweep, round_thresholds
-from dedup_lib.tables import load_list, save_table
+from dedup_lib.tables import count_guarded, load_table, read_list, save_table
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
 
@@ -143,7 +145,8 @@ def list_stem(path: Path) -> str:
 def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListSource:
     """The list as the user has it: `input_csv`, or the one that this run folder was last used for.
 
-    Raises RunFolderError when neither is known, and SettingError for a list that the run would write over.
+    Raises RunFolderError when neither is known, and SettingError for an address, or a list that the run would write
+    over.
     """
     record = run.read_record(DecodeSettings.stage)
     if not input_csv and record is None:
@@ -151,8 +154,7 @@ def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListS
             f"input_csv is empty, and {run.shown(run.path)} has not read a list yet: set input_csv to the CSV with the "
             "video URLs (make demo fills outputs/demo with an example)"
         )
-    path = resolve_path(input_csv or record["list"]["csv"] if record else input_csv)
-    _check_place(run, path)
+    path = _resolve_list(run, input_csv or record["list"]["csv"] if record else input_csv)
     return ListSource(path=path, url_column=url_column, list_csv=path, list_rows=None, text_duplicates=0)
 
 
@@ -160,12 +162,10 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
     """The file that a stage reads: what the latest of the stages in `after` made of the list, else the list.
 
     `input_csv` names the list and may stay empty once an earlier notebook has read it in this run folder. Raises
-    RunFolderError when it is empty and none has, or when they read different lists, and SettingError for a list that
-    the run would write over.
+    RunFolderError when it is empty and none has, or when they read different lists, and SettingError for an address or
+    a list that the run would write over.
     """
-    named = resolve_path(input_csv) if input_csv else None
-    if named is not None:
-        _check_place(run, named)
+    named = _resolve_list(run, input_csv) if input_csv else None
     records = [record for stage in after if (record := run.read_record(stage)) is not None]
     lists = sorted({record["list"]["csv"] for record in records})
     if named is None and len(lists) > 1:
@@ -191,8 +191,17 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
     return ListSource(path=named, url_column=url_column, list_csv=named, list_rows=None, text_duplicates=0)
 
 
-def _check_place(run: RunFolder, list_csv: Path) -> None:
-    """Raises SettingError for a list that lies where 06_search_and_clean writes one."""
+def _resolve_list(run: RunFolder, input_csv: str) -> Path:
+    """The path of a list. Raises SettingError for an address, and for a list that lies where 06_search_and_clean writes
+    one."""
+    if re.match("[a-z][a-z0-9+.-]+://", input_csv.strip(), re.IGNORECASE):
+        remedy = (
+            "give the path of the file, without file://"
+            if input_csv.strip().lower().startswith("file:")
+            else "download the list first, and give the path of the file"
+        )
+        raise SettingError("input_csv", input_csv, f"it is an address, not a file: {remedy}")
+    list_csv = resolve_path(input_csv)
     for name in OUTPUTS:
         if is_same_place(list_csv, run.output_path("", f"{name}.csv")):
             raise SettingError(
@@ -201,6 +210,7 @@ def _check_place(run: RunFolder, list_csv: Path) -> None:
                 f"06_search_and_clean would overwrite it with its {name}.csv; rename or move the list, or set another "
                 "run_dir",
             )
+    return list_csv
 
 
 def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encoder) -> Recipe:
@@ -355,6 +365,8 @@ class ExtractedList:
     text_duplicates: int
     recipe: Recipe | None
     """None for a list read from a collection: that one says how its vectors were made."""
+    dialect: Dialect = PLAIN
+    """In which the outputs are written."""
     existing: tuple[str, ...] = ()
     """URLs of videos that were in the collection before, in order. In all that is compared they stand for the rows
     behind those of the list; `outcomes` holds what is known of them."""
@@ -422,8 +434,10 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
     recipe = Recipe(**record["recipe"])
     with Ledger(run.ledger_path, recipe) as ledger:
         outcomes = ledger.load()
+    read = read_list(run.recorded_path(record, "input_csv"))
     return ExtractedList(
-        frame=load_list(run.recorded_path(record, "input_csv")),
+        frame=read.table,
+        dialect=read.dialect,
         url_column=record["url_column"],
         outcomes=outcomes,
         list_csv=Path(record["list"]["csv"]),
@@ -937,7 +951,8 @@ def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
 def save_outputs(
     run: RunFolder, listed: ExtractedList, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
 ) -> dict[str, Path]:
-    """Save the outputs of a run as CSV; returns where each lies, that of 02_dedupe_urls included.
+    """Save the outputs of a run as CSV, written down as the list is; returns where each lies, that of 02_dedupe_urls
+    included.
 
     Raises RunFolderError when another process works on the run folder, or the disk refuses, and SettingError when one
     would be written over another list.
@@ -953,7 +968,7 @@ def save_outputs(
     files = find_outputs(run, listed, settings=settings)
     with run.locked(settings.stage):
         for name, path in files.items():
-            save_table(tables[name], path)
+            save_table(tables[name], path, dialect=listed.dialect)
     deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
     # What 02 did to another list says nothing about this one.
     if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:
@@ -990,6 +1005,7 @@ def write_summary(
         "rows": rows,
         "statuses": {str(status): count for status, count in listed.statuses.items()},
         "featureless": len(cleaned.featureless),
+        "guarded_cells": _count_guarded(cleaned, files),
         "decision": {
             "measure": plan.measure,
             "threshold": plan.threshold,
@@ -1017,6 +1033,16 @@ def write_summary(
     with run.locked(SearchSettings.stage):
         write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     return summary
+
+
+def _count_guarded(cleaned: CleanedList, files: Mapping[str, Path]) -> int:
+    """Cells that got an apostrophe, in all outputs that share out the rows of the list."""
+    tables = [cleaned.final, cleaned.duplicates, cleaned.invalid, cleaned.failed]
+    # The report of 02 may be moved; its rows are counted by its record.
+    if "text_duplicates" in files:
+        with suppress(ListError):
+            tables.append(load_table(files["text_duplicates"]))
+    return sum(map(count_guarded, tables))
 
 
 def save_sweep(

@@ -16,6 +16,8 @@ from urllib.parse import quote, unquote
 
 import idna
 
+from dedup_lib.markup import unescape_url, unwrap_url
+
 SIGNATURE_MARKS = (
     "signature",
     "sig",
@@ -47,7 +49,7 @@ RULES = (
 
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
 _UNSEEN = _BLANKS + "\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff"
-_QUOTES = frozenset({"''", '""', "“”", "``", "<>"})
+_QUOTES = frozenset({"''", '""', "“”", "„“", "„”", "«»", "‘’", "``", "<>"})
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -107,11 +109,11 @@ class _Parts(NamedTuple):
 def decode_url(text: str) -> str:
     """Repair one URL as it is found in a list; applied twice it gives the same as once.
 
-    Blanks, invisible characters and quotes around it go. A URL that is percent-encoded as a whole is decoded
-    until it is one, escapes inside it keep their own level; what follows a literal `?` or `#` was not encoded
-    with it and stays. A protocol-relative URL becomes https. In a web URL, escapes of unreserved characters
-    (RFC 3986, 2.3) are decoded, unless its bytes are signed or it has a malformed escape. Anything else is the
-    path of a local file.
+    Blanks, invisible characters and quotes around it go, and so does what `markup.unwrap_url` knows: formulas and
+    links; `&amp;` becomes `&`. A URL that is percent-encoded as a whole is decoded until it is one, escapes inside it
+    keep their own level; what follows a literal `?` or `#` was not encoded with it and stays. A protocol-relative URL
+    becomes https. In a web URL, escapes of unreserved characters (RFC 3986, 2.3) are decoded, unless its bytes are
+    signed or it has a malformed escape. Anything else is the path of a local file.
     """
     while (repaired := _repair_step(text)) != text:
         text = repaired
@@ -119,7 +121,10 @@ def decode_url(text: str) -> str:
 
 
 def _repair_step(text: str) -> str:
-    text = _strip(text)
+    bare = text.strip(_UNSEEN)
+    if (inside := unwrap_url(bare)) != bare:
+        return inside
+    text = unescape_url(_strip(bare))
     if _ENCODED_AS_A_WHOLE.match(text):
         return _unquote_whole(text)
     if _PROTOCOL_RELATIVE.match(text):
@@ -131,9 +136,14 @@ def _repair_step(text: str) -> str:
 
 def _strip(text: str) -> str:
     text = text.strip(_UNSEEN)
-    while len(text) >= 2 and text[0] + text[-1] in _QUOTES:
+    while len(text) >= 2 and text[0] + text[-1] in _QUOTES and not _is_page(text):
         text = text[1:-1].strip(_UNSEEN)
     return text
+
+
+def _is_page(text: str) -> bool:
+    """Whether its angle brackets are those of a web page, and not around a URL."""
+    return text[0] == "<" and ("<" in text[1:] or ">" in text[:-1])
 
 
 def _unquote_whole(text: str) -> str:
