@@ -20,6 +20,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from dedup_lib import __version__
+from dedup_lib.cells import describe_guarded
 from dedup_lib.display import show_text
 from dedup_lib.errors import DedupError, FailedRowsError, SettingError
 from dedup_lib.progress import State, read_progress
@@ -587,6 +588,9 @@ def show_outcome(folder: RunFolder) -> None:
         causes = draw_causes(summary)
         if causes is not None:
             console.print(causes)
+        # A summary of an earlier version does not count them.
+        if guarded := summary.get("guarded_cells", 0):
+            console.print(f"{describe_guarded(guarded)} Why: docs/decisions/008-spreadsheets.md")
     index = folder.reports_dir / "index.html"
     if index.exists():
         console.print(f"report: {shown(folder.shown(index))}")

@@ -2,7 +2,7 @@
 
 `decisions.csv` grows by a line a decision, and its last line about a pair holds. It is plain CSV: a person may read
 it, mend it, and carry it to another list. Its cells are written and read as those of every table
-(`tables.protect_cell`).
+(`cells.protect_cell`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
 
+from dedup_lib.cells import bare_cell, protect_cell
 from dedup_lib.decide import components, neighbours
 from dedup_lib.errors import ListError
-from dedup_lib.tables import bare_cell, protect_cell
 
 if sys.platform != "win32":
     import fcntl

@@ -6,6 +6,7 @@ The notebooks hold parameters, prose and pictures; what they do to a run is here
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -20,8 +21,9 @@ import pandas as pd
 from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
 from dedup_lib.decide import borderline_pairs, is_match, score_pairs
+from dedup_lib.dialects import PLAIN, Dialect
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder
-from dedup_lib.errors import AccountingError, RunFolderError, SettingError, StoreError
+from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import (
     COLUMNS,
     LOWEST_DOUBTFUL_AGREEMENT,
@@ -108,7 +110,7 @@ from dedup_lib.store import (
     missing_collection,
 )
 from dedup_lib.sweep import describe_sweep, round_thresholds
-from dedup_lib.tables import load_list, save_table
+from dedup_lib.tables import count_guarded, load_table, read_list, save_table
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
 
@@ -177,8 +179,13 @@ def locate_list(input_csv: str) -> Path:
 
     Raises SettingError for a web address.
     """
-    if "://" in input_csv:
-        raise SettingError("input_csv", input_csv, "it is an address, not a file: download the list first, and name it")
+    if re.match("[a-z][a-z0-9+.-]+://", input_csv.strip(), re.IGNORECASE):
+        remedy = (
+            "give the path of the file, without file://"
+            if input_csv.strip().lower().startswith("file:")
+            else "download the list first, and give the path of the file"
+        )
+        raise SettingError("input_csv", input_csv, f"it is an address, not a file: {remedy}")
     found = find_inputs(input_csv)
     if len(found) > 1:
         warnings.warn(describe_choice(input_csv, found), stacklevel=2)
@@ -193,7 +200,8 @@ def describe_choice(input_csv: str, found: Sequence[Path]) -> str:
 def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListSource:
     """The list as the user has it: `input_csv`, or the one that this run folder was last used for.
 
-    Raises RunFolderError when neither is known, and SettingError for a list that the run would write over.
+    Raises RunFolderError when neither is known, and SettingError for an address, or a list that the run would write
+    over.
     """
     record = run.read_record(DecodeSettings.stage)
     if not input_csv and record is None:
@@ -210,8 +218,8 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
     """The file that a stage reads: what the latest of the stages in `after` made of the list, else the list.
 
     `input_csv` names the list and may stay empty once an earlier notebook has read it in this run folder. Raises
-    RunFolderError when it is empty and none has, or when they read different lists, and SettingError for a list that
-    the run would write over.
+    RunFolderError when it is empty and none has, or when they read different lists, and SettingError for an address or
+    a list that the run would write over.
     """
     named = locate_list(input_csv) if input_csv else None
     if named is not None:
@@ -432,6 +440,8 @@ class ExtractedList:
     text_duplicates: int
     recipe: Recipe | None
     """None for a list read from a collection: that one says how its vectors were made."""
+    dialect: Dialect = PLAIN
+    """In which the outputs are written."""
     existing: tuple[str, ...] = ()
     """URLs of videos that were in the collection before, in order. In all that is compared they stand for the rows
     behind those of the list; `outcomes` holds what is known of them."""
@@ -509,8 +519,10 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
     recipe = Recipe(**record["recipe"])
     with Ledger(run.ledger_path, recipe) as ledger:
         outcomes = ledger.load()
+    read = read_list(run.recorded_path(record, "input_csv"))
     return ExtractedList(
-        frame=load_list(run.recorded_path(record, "input_csv")),
+        frame=read.table,
+        dialect=read.dialect,
         url_column=record["url_column"],
         outcomes=outcomes,
         list_csv=Path(record["list"]["csv"]),
@@ -1050,7 +1062,8 @@ def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
 def save_outputs(
     run: RunFolder, listed: ExtractedList, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
 ) -> dict[str, Path]:
-    """Save the outputs of a run as CSV; returns where each lies, that of 02_dedupe_urls included.
+    """Save the outputs of a run as CSV, written down as the list is; returns where each lies, that of 02_dedupe_urls
+    included.
 
     Raises RunFolderError when another process works on the run folder, or the disk refuses, and SettingError when one
     would be written over another list.
@@ -1066,7 +1079,7 @@ def save_outputs(
     files = find_outputs(run, listed, settings=settings)
     with run.locked(settings.stage):
         for name, path in files.items():
-            save_table(tables[name], path)
+            save_table(tables[name], path, dialect=listed.dialect)
     deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
     # What 02 did to another list says nothing about this one.
     if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:
@@ -1106,6 +1119,7 @@ def write_summary(
         "reading": asdict(Reading.of(listed.own_outcomes)),
         "causes": [asdict(cause) for cause in find_causes(listed.own_outcomes)],
         "featureless": len(cleaned.featureless),
+        "guarded_cells": _count_guarded(cleaned, files),
         "decision": {
             "measure": plan.measure,
             "threshold": plan.threshold,
@@ -1152,6 +1166,16 @@ def check_reading(listed: ExtractedList, *, settings: SearchSettings) -> None:
     `fail_above` could not be read."""
     outcomes = listed.own_outcomes
     check_failures(Reading.of(outcomes), find_causes(outcomes), fail_above=settings.fail_above)
+
+
+def _count_guarded(cleaned: CleanedList, files: Mapping[str, Path]) -> int:
+    """Cells that got an apostrophe, in all outputs that share out the rows of the list."""
+    tables = [cleaned.final, cleaned.duplicates, cleaned.invalid, cleaned.failed]
+    # The report of 02 may be moved; its rows are counted by its record.
+    if "text_duplicates" in files:
+        with suppress(ListError):
+            tables.append(load_table(files["text_duplicates"]))
+    return sum(map(count_guarded, tables))
 
 
 def save_sweep(

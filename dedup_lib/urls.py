@@ -16,6 +16,8 @@ from urllib.parse import quote, unquote
 
 import idna
 
+from dedup_lib.markup import unescape_url, unwrap_url
+
 SIGNATURE_MARKS = (
     "signature",
     "sig",
@@ -48,7 +50,7 @@ RULES = (
 
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
 _UNSEEN = _BLANKS + "\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff"
-_QUOTES = frozenset({"''", '""', "“”", "``", "<>"})
+_QUOTES = frozenset({"''", '""', "“”", "„“", "„”", "«»", "‘’", "``", "<>"})
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -108,12 +110,12 @@ class _Parts(NamedTuple):
 def decode_url(text: str) -> str:
     """Repair one URL as it is found in a list; applied twice it gives the same as once.
 
-    Blanks, invisible characters and quotes around it go. A URL that is percent-encoded as a whole is decoded
-    until it is one, escapes inside it keep their own level; what follows a literal `?` or `#` was not encoded
-    with it and stays. A URL without a scheme (`//host/path`, RFC 3986, 4.2) stays one: which of https and http
-    its server speaks shows when it is fetched. In a web URL, escapes of unreserved characters (RFC 3986, 2.3)
-    are decoded, unless its bytes are signed or it has a malformed escape. Anything else is the path of a local
-    file.
+    Blanks, invisible characters and quotes around it go, and so does what `markup.unwrap_url` knows: formulas and
+    links; `&amp;` becomes `&`. A URL that is percent-encoded as a whole is decoded until it is one, escapes inside it
+    keep their own level; what follows a literal `?` or `#` was not encoded with it and stays. A URL without a scheme
+    (`//host/path`, RFC 3986, 4.2) stays one: which of https and http its server speaks shows when it is fetched. In a
+    web URL, escapes of unreserved characters (RFC 3986, 2.3) are decoded, unless its bytes are signed or it has a
+    malformed escape. Anything else is the path of a local file.
     """
     while (repaired := _repair_step(text)) != text:
         text = repaired
@@ -121,7 +123,10 @@ def decode_url(text: str) -> str:
 
 
 def _repair_step(text: str) -> str:
-    text = _strip(text)
+    bare = text.strip(_UNSEEN)
+    if (inside := unwrap_url(bare)) != bare:
+        return inside
+    text = unescape_url(_strip(bare))
     if _ENCODED_AS_A_WHOLE.match(text):
         return _unquote_whole(text)
     is_url = _WEB_URL.match(text) or _PROTOCOL_RELATIVE.match(text)
@@ -132,9 +137,14 @@ def _repair_step(text: str) -> str:
 
 def _strip(text: str) -> str:
     text = text.strip(_UNSEEN)
-    while len(text) >= 2 and text[0] + text[-1] in _QUOTES:
+    while len(text) >= 2 and text[0] + text[-1] in _QUOTES and not _is_page(text):
         text = text[1:-1].strip(_UNSEEN)
     return text
+
+
+def _is_page(text: str) -> bool:
+    """Whether its angle brackets are those of a web page, and not around a URL."""
+    return text[0] == "<" and ("<" in text[1:] or ">" in text[:-1])
 
 
 def _unquote_whole(text: str) -> str:

@@ -219,7 +219,7 @@ def test_a_run_that_has_not_finished_is_refused(tmp_path: Path) -> None:
 
 def test_an_output_that_is_gone_is_named(runs: tuple[RunFolder, RunFolder]) -> None:
     (runs[0].path / "duplicates.csv").unlink()
-    with pytest.raises(ListError, match=r"duplicates\.csv cannot be read \(No such file"):
+    with pytest.raises(ListError, match=r"duplicates\.csv cannot be read \(does not exist\): run 06"):
         load_outcome(runs[0])
 
 

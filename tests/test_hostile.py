@@ -7,6 +7,7 @@ file of the run, every page and every line that was printed is looked at.
 from __future__ import annotations
 
 import base64
+import codecs
 import csv
 import json
 import os
@@ -112,8 +113,9 @@ def hostile_run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
             "",
         ]
         list_csv = folder / f"{MARKUP.replace('/', '')}{ESCAPES}=.csv"
-        with list_csv.open("w", encoding="utf-8", newline="") as file:
-            rows = csv.writer(file, lineterminator="\r\n")
+        # As Excel writes it where the list separator is a semicolon.
+        with list_csv.open("w", encoding="utf-8-sig", newline="") as file:
+            rows = csv.writer(file, delimiter=";", lineterminator="\r\n")
             rows.writerow(["video_url", "=title", MARKUP, f"note{ESCAPES}", "phone"])
             for number, url in enumerate([*urls, urls[0]]):
                 rows.writerow([url, f"{FORMULA}{number}", f"{MARKUP}{number}", f"{ESCAPES}\n{number}", f"+49 {number}"])
@@ -184,8 +186,11 @@ def test_every_cell_of_the_list_is_in_one_output_and_none_is_run(hostile_run: Ho
     others = [name for name in listed.columns if name != "video_url"]
     tables = {}
     for path in sorted(hostile_run.folder.glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
-            cells = [cell for record in csv.reader(file) for cell in record]
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            records = list(csv.reader(file, delimiter=";", strict=True))
+        assert path.read_bytes().startswith(codecs.BOM_UTF8) and path.read_bytes().endswith(b"\r\n")
+        assert len({len(record) for record in records}) == 1 < len(records[0])
+        cells = [cell for record in records for cell in record]
         assert not [cell for cell in cells if cell[:1] in set("=+-@\t\r") and not re.fullmatch(r"[+-][0-9 .]+", cell)]
         tables[path.name] = load_list(path) if path.read_text(encoding="utf-8").count("\n") > 1 else None
     stem = hostile_run.list_csv.name.removesuffix(".csv")
@@ -197,11 +202,31 @@ def test_every_cell_of_the_list_is_in_one_output_and_none_is_run(hostile_run: Ho
         for row in table[others].to_numpy()
     ]
     assert sorted(found) == sorted(map(tuple, listed[others].to_numpy()))
-    final = tables["FINAL_RESULT.csv"]
-    assert final is not None
     before = listed.set_index("=title")["video_url"]
-    was = final["original_url"]
-    assert was.tolist() == [before[title] for title in final["=title"]]
+    number_changed = 0
+    for name, url_column in (("FINAL_RESULT", "video_url"), ("duplicates", "url"), ("invalid_urls", "url")):
+        table = tables[f"{name}.csv"]
+        assert table is not None
+        changed = table["original_url"] != ""
+        number_changed += changed.sum()
+        was = table["original_url"].where(changed, table[url_column])
+        assert was.tolist() == [before[title] for title in table["=title"]]
+        assert not any(changed & (table["original_url"] == table[url_column]))
+    assert number_changed == 1, "only the URL that is percent-encoded as a whole"
+
+
+def test_how_many_cells_got_an_apostrophe_is_said(hostile_run: HostileRun) -> None:
+    summary = json.loads((hostile_run.folder / "summary.json").read_text("utf-8"))
+    stem = hostile_run.list_csv.name.removesuffix(".csv")
+    guarded = 0
+    for name in ("FINAL_RESULT", f"{stem}.duplicates", "duplicates", "invalid_urls", "failed_urls"):
+        with (hostile_run.folder / f"{name}.csv").open(encoding="utf-8-sig", newline="") as file:
+            next(records := csv.reader(file, delimiter=";"))
+            guarded += sum(cell.startswith("'") for record in records for cell in record)
+    assert summary["guarded_cells"] == guarded > 20
+    sentence = f"{guarded} cells got an apostrophe in front"
+    assert sentence in hostile_run.printed
+    assert sentence in open_page(hostile_run.folder / "reports" / "06_search_and_clean.html").text
 
 
 def test_a_store_that_is_away_shows_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from dedup_lib.clean import CleanedList
 from dedup_lib.decide import group_copies
+from dedup_lib.dialects import PLAIN, Dialect
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import COLUMNS, LOWEST_DOUBTFUL_AGREEMENT, Verdict
@@ -63,7 +64,7 @@ from dedup_lib.stages import (
     write_summary,
 )
 from dedup_lib.store import Store, StoreAddress
-from dedup_lib.tables import load_list
+from dedup_lib.tables import load_list, load_table, save_table
 from dedup_lib.variants import resize
 from dedup_lib.vectors import normalise_rows, pool_vectors
 
@@ -378,10 +379,12 @@ def fill(run: RunFolder, videos: Iterable[VideoVectors], *, recipe: Recipe = REC
 URLS = ["https://h/0", "https://h/copy 1", "https://h/gone", "https://h/1", "https://h/copy 2", "https://h/late"]
 
 
-def extracted(run: RunFolder, *, text_duplicates: int = 0, recipe: Recipe = RECIPE) -> ExtractedList:
+def extracted(
+    run: RunFolder, *, text_duplicates: int = 0, recipe: Recipe = RECIPE, dialect: Dialect = PLAIN
+) -> ExtractedList:
     """A list that 03_extract worked through in the direct flow."""
     path = run.path / "ads.unique.csv"
-    pd.DataFrame({"n": range(len(URLS)), "url": URLS}).to_csv(path, index=False)
+    save_table(pd.DataFrame({"n": range(len(URLS)), "url": URLS}), path, dialect=dialect)
     source = ListSource(
         path=path,
         url_column="url",
@@ -780,6 +783,21 @@ def test_questions_say_how_alike_two_videos_are(run: RunFolder) -> None:
         assert left == [question for question in asked if question is not known[pair]]
 
 
+@pytest.mark.parametrize(
+    ("address", "remedy"),
+    [
+        ("https://example.com/list.csv", "download the list first"),
+        (" S3://bucket/list.csv", "download the list first"),
+        ("file:///data/list.csv", "give the path of the file, without file://"),
+    ],
+)
+def test_a_list_behind_an_address_is_refused_with_a_remedy(run: RunFolder, address: str, remedy: str) -> None:
+    with pytest.raises(SettingError, match=f"input_csv = .* is an address, not a file: {remedy}"):
+        find_first_list(run, input_csv=address, url_column="")
+    with pytest.raises(SettingError, match=remedy):
+        find_list(run, input_csv=address, url_column="", after=AFTER)
+
+
 # Outputs
 
 
@@ -903,6 +921,32 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
     failed = load_list(files["failed_urls"])
     assert failed["status"].tolist() == ["timeout", "pending"]
     assert files["invalid_urls"].read_text(encoding="utf-8") == "url,status,reason,n\n"
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        Dialect(delimiter=";", has_mark=True, line_end="\r\n"),
+        Dialect(delimiter="\t", encoding="utf-16-le", has_mark=True, line_end="\r\n"),
+    ],
+    ids=str,
+)
+def test_outputs_are_written_down_as_the_list_is(run: RunFolder, dialect: Dialect) -> None:
+    fill(run, STORED)
+    listed = extracted(run, dialect=dialect, text_duplicates=1)
+    source = find_first_list(run, input_csv=str(run.path.parent / "ads.csv"), url_column="")
+    record(run, dedupe_settings(), source, rows=7, text_duplicates=1)
+    save_table(pd.DataFrame({"url": [URLS[0]], "n": ["=1"]}), run.path / "t.csv", dialect=dialect)
+    summary, files = finish(run, listed)
+    assert len(files) == 7
+    assert summary["guarded_cells"] == 1
+    for name, path in files.items():
+        text = path.read_bytes().decode(dialect.encoding)
+        header, *rest = text.removesuffix("\r\n").split("\r\n")
+        assert header[0] == "\ufeff" and "\n" not in "".join(rest)
+        columns = load_table(path).columns
+        assert header[1:].split(dialect.delimiter) == list(columns), name
+        assert len(rest) == len(load_table(path))
 
 
 @pytest.mark.parametrize(

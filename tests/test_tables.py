@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
 import gzip
+import io
 from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dedup_lib.dialects import Dialect
 from dedup_lib.errors import ListError, RunFolderError
 from dedup_lib.tables import (
     REPORT_COLUMNS,
+    count_guarded,
     decode_list,
     find_url_column,
     free_column_name,
     load_list,
+    load_table,
+    read_list,
     save_table,
     shown_table,
     split_text_copies,
@@ -131,7 +137,7 @@ def test_a_list_of_one_column_is_never_split(write: Write, text: str, urls: list
         ("https://y/x,My title\n", [["url", "column_2"], ["https://y/x", "My title"]]),
         ("https://y/x\tt\n", [["url", "column_2"], ["https://y/x", "t"]]),
         ('"https://y/x","t"\n', [["url", "column_2"], ["https://y/x", "t"]]),
-        ("https://y/x,\nhttps://y/z,\n", [["url", "column_2"], ["https://y/x", ""], ["https://y/z", ""]]),
+        ("https://y/x,a\nhttps://y/z,\n", [["url", "column_2"], ["https://y/x", "a"], ["https://y/z", ""]]),
         ("https://h/a,https://h/b\n", [["column_1", "column_2"], ["https://h/a", "https://h/b"]]),
         ("1,a.mp4\n2,b.mp4\n", [["column_1", "url"], ["1", "a.mp4"], ["2", "b.mp4"]]),
     ],
@@ -172,7 +178,10 @@ def test_every_column_has_a_name_of_its_own(write: Write, header: str, names: li
         (b"\n\r\n\n", ["is empty"]),
         (b"url,title\n", ["a header but no rows", "below its header"]),
         (b"url", ["a header but no rows"]),
-        (b"url,title\nu,t,x\n", ["line 2 has 3 cells, and the list has 2 columns", "quotes around"]),
+        (
+            b"url,title\nu,t,x\n",
+            ["line 2 has 3 cells, and the list has 2 columns", "quotes around", "delete lines above the header"],
+        ),
         (b'url,title\n"a\nb",c\n\nu,t,x,y\n', ["line 5 has 4 cells, and the list has 2 columns"]),
         (b'url,title\nu,t\nu,"t\nu,t\n', ["line 3 opens a quote that is never closed", "Close the quote"]),
         (b'url\n"https://h/a\n', ["line 2 opens a quote that is never closed"]),
@@ -184,7 +193,13 @@ def test_every_column_has_a_name_of_its_own(write: Write, header: str, names: li
             ["not valid UTF-16", "line 2", "save the list as UTF-8"],
         ),
         (b"url\nu\x001\n", ["NUL character on line 2", "UTF-8"]),
-        (b"PK\x03\x04" + bytes(range(256)), ["save the list as"]),
+        (b"PK\x03\x04" + bytes(range(256)), ["an Excel workbook or another zip archive", "save the list as CSV UTF-8"]),
+        (bytes.fromhex("d0cf11e0a1b11ae1") + bytes(99), ["an old Excel workbook", "save the list as CSV UTF-8"]),
+        (b"%PDF-1.7\n", ["a PDF document", "save the list as a CSV"]),
+        (bz2.compress(b"url\nu\n"), ["compressed by bzip2", "decompress it first"]),
+        (b"\n<!DOCTYPE html>\n<html>", ["a web page", "download the list itself"]),
+        (b'[{"url": "https://h/a"},\n{"url": "https://h/b"}]\n', ["is JSON", "save the list as a CSV"]),
+        (b'{"url": "https://h/a"}\n{"url": "https://h/b"}\n', ["is JSON", "save the list as a CSV"]),
         (gzip.compress(b"url\nu\n")[:-9], ["damaged gzip", "again"]),
         (b"\x1f\x8bno gzip at all", ["damaged gzip"]),
     ],
@@ -216,17 +231,209 @@ def test_the_limit_of_the_csv_module_is_left_as_it_was(write: Write) -> None:
         csv.field_size_limit(before)
 
 
+# load_list: lists as people have them
+
+TWO = [["id", "title", "url"], ["1", "eins", "https://h/a.mp4"], ["2", "zwei", "https://h/b.mp4"]]
+
+
+def lines(delimiter: str, *, before: str = "", after: str = "") -> str:
+    return before + "".join(f"{delimiter.join(row)}{after}\n" for row in TWO)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(lines("|"), id="pipes"),
+        pytest.param(lines(";", before="sep=;\r\n"), id="sep"),
+        pytest.param(lines(",", before='"sep=,"\n'), id="sep in quotes"),
+        pytest.param(lines("\t", before="sep=\t\n"), id="sep is a tab"),
+        pytest.param(lines("^", before="SEP=^\n"), id="sep is something else"),
+        pytest.param(lines(",", before="sep=;,,\n"), id="sep of before it was saved anew"),
+        pytest.param(lines(";", after=";"), id="delimiter at every end"),
+        pytest.param(lines(";", after=";;;"), id="delimiters at every end"),
+        pytest.param("id,title,url\n1,eins,https://h/a.mp4,\n2,zwei,https://h/b.mp4, ,\n", id="delimiter behind rows"),
+        pytest.param(lines(",", before="Export of 2024-05-01\n\n"), id="title"),
+        pytest.param(lines(";", before="Export, of 2024\nFrom;2024-05-01\n;;\n\n"), id="titles"),
+        pytest.param(lines(";", before="Video URL export;;\n;;\n"), id="title with delimiters"),
+        pytest.param(lines(",", before="sep=,\nAds, and more\n"), id="sep and title"),
+        pytest.param("".join(f'"{line}"\n' for line in lines(",").splitlines()), id="lines quoted as a whole"),
+        pytest.param('id,title,url\n"1,""eins"",https://h/a.mp4"\n2,zwei,https://h/b.mp4\n', id="some lines quoted"),
+        pytest.param(lines(",").replace("\n", "\r\r\n"), id="CR CR LF"),
+        pytest.param(lines(",") + "\0" * 512, id="NUL at the end"),
+        pytest.param(lines(",") + "\x1a", id="Ctrl-Z at the end"),
+        pytest.param(lines(",").rstrip() + "\x1a\0\0", id="both at the end"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be"])
+def test_a_list_is_read_as_people_have_it(write: Write, text: str, encoding: str) -> None:
+    assert rows_of(load_list(write(text.encode(encoding)))) == TWO
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ('t,url\n"say \\"hi\\"",https://h/a\n', [["t", "url"], ['say "hi"', "https://h/a"]]),
+        ('t,url\n"a \\", b",https://h/a\n', [["t", "url"], ['a ", b', "https://h/a"]]),
+        ('t,url\n"\\"C:\\d\\"",https://h/a\n', [["t", "url"], ['"C:\\d"', "https://h/a"]]),
+        ('t,url\n"\\"C:\\\\d\\\\",https://h/a\n', [["t", "url"], ['"C:\\d\\', "https://h/a"]]),
+        ('t,url\n"C:\\d\\",https://h/a\n', [["t", "url"], ["C:\\d\\", "https://h/a"]]),
+        ('t,url\nsay \\"hi\\",https://h/a\n', [["t", "url"], ['say \\"hi\\"', "https://h/a"]]),
+        (",url,n\n0,https://h/a,1\n", [["column_1", "url", "n"], ["0", "https://h/a", "1"]]),
+        ("id,url\n1,https://h/a\n,\nTotal: 1,\n", [["id", "url"], ["1", "https://h/a"], ["", ""], ["Total: 1", ""]]),
+        ("My list\n\nurl\nhttps://h/a,b\n", [["url"], ["https://h/a,b"]]),
+        ("a,b\nx,\ny,\n", [["a", "b"], ["x", ""], ["y", ""]]),
+        (
+            "name,clip\nfirst,none yet\nsecond,https://h/a\n",
+            [["name", "clip"], ["first", "none yet"], ["second", "https://h/a"]],
+        ),
+        (
+            "https://h/a.mp4;jsessionid=1\nhttps://h/b.mp4;jsessionid=2\n",
+            [["url"], ["https://h/a.mp4;jsessionid=1"], ["https://h/b.mp4;jsessionid=2"]],
+        ),
+        (
+            "https://h/a.mp4;v=1;w=2\nhttps://h/b.mp4;v=1;w=3\n",
+            [["url"], ["https://h/a.mp4;v=1;w=2"], ["https://h/b.mp4;v=1;w=3"]],
+        ),
+        (
+            "https://h/a.mp4;one\nhttps://h/b.mp4;two\n",
+            [["url", "column_2"], ["https://h/a.mp4", "one"], ["https://h/b.mp4", "two"]],
+        ),
+        ("https://h/a|b\nhttps://h/c|d\n", [["url"], ["https://h/a|b"], ["https://h/c|d"]]),
+    ],
+)
+def test_nothing_of_an_odd_list_is_lost(write: Write, text: str, cells: Cells) -> None:
+    assert rows_of(load_list(write(text))) == cells
+
+
+def test_what_was_left_out_above_the_list_is_counted(write: Write) -> None:
+    assert read_list(write(lines(","))).lines_above == 0
+    read = read_list(write(lines(";", before="sep=;\nExport\n\n")))
+    assert read.lines_above == 3
+    assert str(read) == ("UTF-8, semicolons, lines that end with LF; left out at the top: 3 that hold no rows")
+
+
+# Dialects
+
+DIALECTS = [
+    Dialect(delimiter=delimiter, encoding=encoding, has_mark=has_mark, line_end=line_end)
+    for delimiter in ",;\t|"
+    for encoding, has_mark in (("utf-8", False), ("utf-8", True), ("utf-16-le", True), ("utf-16-be", True))
+    for line_end in ("\n", "\r\n")
+]
+PLAIN_CELL = st.text(st.sampled_from("aé中 ,;|\t\"'\n\\.=-0"), max_size=8)
+WHOLE_TABLES = st.lists(st.tuples(PLAIN_CELL, PLAIN_CELL), min_size=1, max_size=6)
+
+
+@given(st.sampled_from(DIALECTS), WHOLE_TABLES)
+def test_a_dialect_comes_back_with_every_cell(
+    tmp_path_factory: pytest.TempPathFactory, dialect: Dialect, cells: list[tuple[str, str]]
+) -> None:
+    rows = [[f"https://h/{row}", *pair] for row, pair in enumerate(cells)]
+    frame = pd.DataFrame(rows, columns=["url", "a,b;c|d", "n"], dtype="str")
+    path = tmp_path_factory.mktemp("dialect") / "table.csv"
+    save_table(frame, path, dialect=dialect)
+    read = read_list(path)
+    assert (read.dialect, read.lines_above) == (dialect, 0)
+    pd.testing.assert_frame_equal(read.table, frame)
+    pd.testing.assert_frame_equal(load_table(path), frame)
+    pd.testing.assert_frame_equal(load_list(path), frame)
+
+
+@st.composite
+def foreign_lists(draw: st.DrawFn) -> tuple[bytes, Cells]:
+    """A list as some program writes it, and its cells."""
+    pairs = draw(WHOLE_TABLES)
+    # Single quotes and signs would be those of formulas, which have tests of their own.
+    cells = [["id", "url", "title"]] + [
+        [f"n{row}", f"https://h/{row}", "x" + "".join(pair)] for row, pair in enumerate(pairs)
+    ]
+    delimiter = draw(st.sampled_from(",;\t|"))
+    line_end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    text = io.StringIO()
+    csv.writer(
+        text,
+        delimiter=delimiter,
+        lineterminator=line_end,
+        # The csv module leaves a lone line feed bare where lines end with a carriage return.
+        quoting=csv.QUOTE_ALL if line_end == "\r" else draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])),
+    ).writerows(cells)
+    written = text.getvalue()
+    match draw(st.sampled_from(["as it is", "line by line", "ends"])):
+        case "line by line":
+            whole = io.StringIO()
+            records = csv.reader(io.StringIO(written, newline=""), delimiter=delimiter)
+            for record in records:
+                inner = io.StringIO()
+                csv.writer(inner, delimiter=delimiter, lineterminator="\r\n").writerow(record)
+                csv.writer(whole, delimiter=delimiter, lineterminator=line_end, quoting=csv.QUOTE_ALL).writerow(
+                    [inner.getvalue().removesuffix("\r\n")]
+                )
+            written = whole.getvalue()
+        case "ends":
+            ended = io.StringIO()
+            rows = csv.writer(ended, delimiter=delimiter, lineterminator=line_end, quoting=csv.QUOTE_ALL)
+            rows.writerows([*row, ""] for row in cells)
+            written = ended.getvalue()
+    title = draw(st.sampled_from(["", f"sep={delimiter}", "Export of today", "Ads, all of them; and more"]))
+    before = f"{title}{line_end}" if title else ""
+    encoding = draw(st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]))
+    after = draw(st.sampled_from(["", "\x1a", "\0\0\0"]))
+    return (before + written + after).encode(encoding), cells
+
+
+@given(foreign_lists())
+@settings(max_examples=300)
+def test_a_list_of_any_program_keeps_its_cells_and_rows(
+    tmp_path_factory: pytest.TempPathFactory, written: tuple[bytes, Cells]
+) -> None:
+    data, cells = written
+    path = tmp_path_factory.mktemp("foreign") / "list.csv"
+    path.write_bytes(data)
+    assert rows_of(load_list(path)) == cells
+
+
+@pytest.mark.parametrize(
+    ("content", "dialect"),
+    [
+        (lines(";").replace("\n", "\r\n").encode("utf-8-sig"), Dialect(delimiter=";", has_mark=True, line_end="\r\n")),
+        (gzip.compress(lines("\t").encode()), Dialect(delimiter="\t")),
+        (lines(",").replace("\n", "\r").encode(), Dialect()),
+        (lines("^", before="sep=^\n").encode(), Dialect()),
+        (lines(",").replace("\n", "\r\r\n").encode(), Dialect(line_end="\r\n")),
+        (lines("|").encode("utf-16-le"), Dialect(delimiter="|", encoding="utf-16-le", has_mark=True)),
+        (b'"a\nb";url\r\nx;https://h/a\r\n', Dialect(delimiter=";", line_end="\r\n")),
+        (b"url\nhttps://h/a\n", Dialect()),
+    ],
+)
+def test_a_dialect_is_that_of_the_list_as_far_as_programs_know_it(
+    write: Write, content: bytes, dialect: Dialect
+) -> None:
+    assert read_list(write(content)).dialect == dialect
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=str)
+def test_a_table_without_rows_is_read_in_every_dialect(tmp_path: Path, dialect: Dialect) -> None:
+    for columns in (["url", "status"], ["url"]):
+        save_table(table({name: [] for name in columns}), tmp_path / "table.csv", dialect=dialect)
+        assert rows_of(load_table(tmp_path / "table.csv")) == [columns]
+
+
+def test_cells_with_an_apostrophe_of_ours_are_counted() -> None:
+    assert count_guarded(table({"url": ["https://h/a", "b"], "t": ["=1", "-5"], "u": ["+x", "'=1"]})) == 3
+    assert count_guarded(pd.DataFrame({"n": [-0.5, 1]})) == 0
+
+
 # find_url_column
 
 
 @pytest.mark.parametrize(
     ("columns", "found"),
     [
-        ({"link": ["x"], "URL": ["x"]}, "URL"),
-        ({"title": ["x"], " Url ": ["x"]}, " Url "),
-        ({"title": ["https://h/a"], "videoUrl": [""]}, "videoUrl"),
-        ({"hourly": ["x"], "curl": ["x"], "source": ["x"], "video_links": ["x"]}, "video_links"),
-        ({"a": ["x"], "img-src2": ["x"]}, "img-src2"),
+        ({"link": ["x"], "URL": ["https://h/1"]}, "URL"),
+        ({"title": ["x"], " Url ": ["https://h/1"]}, " Url "),
+        ({"title": ["https://h/a"], "videoUrl": ["https://h/1"]}, "videoUrl"),
+        ({"hourly": ["x"], "curl": ["x"], "source": ["x"], "video_links": ["", "x", "//h/1"]}, "video_links"),
+        ({"a": ["x"], "img-src2": ["https://h/1"]}, "img-src2"),
         ({"a": ["x", "y"], "b": ["//h/1", "y"]}, "b"),
         ({"a": ["x", "https://h/1", "", " "], "b": ["x", "y", "", ""]}, "a"),
         ({"a": ["x", "y", "https://h/1"], "b": ["https%3A%2F%2Fh", "", ""]}, "b"),
@@ -235,12 +442,18 @@ def test_the_limit_of_the_csv_module_is_left_as_it_was(write: Write) -> None:
         ({"a": ["clips/1.mp4"], "b": ["https://h/1"]}, "b"),
     ],
 )
-def test_the_url_column_is_found_by_name_then_by_content(columns: dict[str, list[str]], found: str) -> None:
+def test_the_url_column_is_found_by_name_then_by_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: dict[str, list[str]], found: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "1.mp4").touch()
+    columns = {name: cells + [""] * (max(map(len, columns.values())) - len(cells)) for name, cells in columns.items()}
     assert find_url_column(table(columns)) == found
 
 
 def test_a_named_url_column_is_taken() -> None:
-    frame = table({"url": ["x"], "Video": ["y"], "a": ["z"], "A": ["z"]})
+    frame = table({"url": ["x"], "Video": ["https://h/1"], "a": ["https://h/2"], "A": ["z"]})
     assert find_url_column(frame, url_column="a") == "a"
     assert find_url_column(frame, url_column="video ") == "Video"
     with pytest.raises(ListError, match=r"url_column = 'film' is not a column .* 'url', 'Video', 'a', 'A'"):
@@ -262,6 +475,42 @@ def test_a_named_url_column_is_taken() -> None:
 def test_no_url_column_is_guessed(columns: dict[str, list[str]], words: str) -> None:
     with pytest.raises(ListError, match=words):
         find_url_column(table(columns))
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (
+            {"url": ["Best ad", "x"]},
+            "no cell of column 'url' holds .*row 1 holds 'Best ad': give a list .* one of 'url'",
+        ),
+        ({"url": ["", " "]}, "all its cells are empty"),
+        ({"url": ["", "7"], "film": ["https://h/a", ""]}, "row 2 holds '7': set url_column to the .* such as 'film'"),
+        ({"url": ["www.h.example/a.mp4"]}, "write https:// in front of every URL"),
+        ({"url": ["127.0.0.1:80/a.mp4"]}, "write https:// in front of every URL"),
+        ({"url": ["ftp://h/a.mp4"]}, "only http and https can be fetched"),
+        ({"url": ["none/a.mp4"]}, "row 1 holds 'none/a.mp4'"),
+        ({"url": ["https://h h/a"]}, "row 1 holds 'https://h h/a'"),
+        ({"url": ["u" * 300]}, "row 1 holds 'u{79}…'"),
+        (
+            {"url": ["https://h/a", "https://h/b, https://h/c"]},
+            "row 2 of column 'url' holds 2 URLs .* a row of its own",
+        ),
+        ({"url": ["https://h/a\nhttps://h/a"]}, "row 1 of column 'url' holds 2 URLs"),
+        ({"url": ['["https://h/a","https://h/b","https://h/c"]']}, "row 1 of column 'url' holds 3 URLs"),
+        ({"url": ["https://h/a https://h/b"] * 9}, "so do the rows 2, 3, 4, 5 and 4 more: give"),
+        ({"url": ["https://h/a;https://h/b"]}, "2 URLs .*write the comma, semicolon or blank in it as %2C, %3B, %20"),
+        ({"url": ["https://u:secret@h/a https://h/b"]}, "'https://h/a and https://h/b'"),
+    ],
+)
+def test_a_column_without_a_url_or_with_several_in_a_cell_is_refused(columns: dict[str, list[str]], words: str) -> None:
+    with pytest.raises(ListError, match=f"(?s){words}"):
+        find_url_column(table(columns))
+
+
+def test_one_usable_url_is_enough() -> None:
+    assert find_url_column(table({"url": ["", "x", '=HYPERLINK("https://h/a";"film")']})) == "url"
+    assert find_url_column(table({"url": ["https://h/?next=https://a,https://b"]})) == "url"
 
 
 # save_table
@@ -437,14 +686,14 @@ def test_a_free_column_name_is_found() -> None:
     assert [free_column_name(frame, wanted) for wanted in ("c", "a", "b")] == ["c", "a_2", "b_3"]
 
 
-def test_a_decoded_list_keeps_what_was_found() -> None:
+def test_a_decoded_list_keeps_what_was_found_where_it_changed() -> None:
     frame = table({"url": ["%2F%2Fh%2Fa", "https://h/b"], "original_url": ["x", "y"]})
     before = frame.copy()
     decoded = decode_list(frame, url_column="url")
     assert rows_of(decoded) == [
         ["url", "original_url", "original_url_2"],
         ["//h/a", "x", "%2F%2Fh%2Fa"],
-        ["https://h/b", "y", "https://h/b"],
+        ["https://h/b", "y", ""],
     ]
     pd.testing.assert_frame_equal(frame, before)
     assert set(decoded.dtypes) == set(before.dtypes)

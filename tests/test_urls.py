@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from dedup_lib.markup import split_urls
 from dedup_lib.urls import (
     RULES,
     TextCopy,
@@ -25,13 +26,46 @@ PIECES = st.sampled_from([
     "https", "HTTP", "http", ":", "//", "/", "?", "#", "&", "=", "@", ".", "%", "~", "a", "B", "é", "ü", "ß", "İ", "。",
     "%25", "%2F", "%2f", "%3A", "%3F", "%41", "%7e", "%FF", "%C3%BC", "%00", "%0A", "%zz", "%2", ":80", ":443", "[::1]",
     "[", "]", "host", "example.com", "1.2.3.4", "utm_a", "sig=", "token", "\\", '"', "'", "<", ">", "“", "”", "\ufeff",
-    "\u200b", "\n", " ", "\udcff",
+    "\u200b", "\n", " ", "\udcff", "[", "](", ")", "{", "=HYPERLINK(", "<a href=", "&amp;", "&#38;", "|",
 ])
 # fmt: on
 ANY_TEXT = st.text(st.characters(codec=None), max_size=30)
 URL_LIKE = st.lists(PIECES | st.characters(codec=None), max_size=12).map("".join)
 WEB_URL = URL_LIKE.map("https://h.example/".__add__)
 ANYTHING = st.one_of(ANY_TEXT, URL_LIKE, WEB_URL, URL_LIKE.map("HTTP://".__add__))
+
+
+# split_urls
+
+
+@pytest.mark.parametrize(
+    ("cell", "urls"),
+    [
+        ("https://h/a\nhttps://h/b", ["https://h/a", "https://h/b"]),
+        ("https://h/a , HTTP://h/b;https://h/c", ["https://h/a", "HTTP://h/b", "https://h/c"]),
+        ("https://h/a|https://h/b https://h/b", ["https://h/a", "https://h/b", "https://h/b"]),
+        ('["https://h/a", "https:\\/\\/h\\/b"]', ["https://h/a", "https://h/b"]),
+        ("<a href=https://h/a>a</a><a href=https://h/b>b</a>", ["https://h/a", "https://h/b"]),
+        ("[a](https://h/a) [b](https://h/b)", ["https://h/a", "https://h/b"]),
+    ],
+)
+def test_several_urls_in_a_cell_are_told_apart(cell: str, urls: list[str]) -> None:
+    assert split_urls(decode_url(cell)) == urls
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "https://h/a,b c;d|e.mp4",
+        "https://web.archive.org/web/2020/https://h/a",
+        "https://h/?next=https://h/a,https://h/b",
+        "<a href='https://h/a'>https://h/b</a>",
+        "videos/a.mp4",
+        "",
+    ],
+)
+def test_what_is_one_url_stays_one(cell: str) -> None:
+    assert split_urls(decode_url(cell)) == [decode_url(cell)]
 
 
 # decode_url
@@ -63,6 +97,32 @@ ANYTHING = st.one_of(ANY_TEXT, URL_LIKE, WEB_URL, URL_LIKE.map("HTTP://".__add__
         ('"https%3A%2F%2Fh%2Fa"', "https://h/a"),
         ("%20https%3A%2F%2Fh%2Fa", "%20https%3A%2F%2Fh%2Fa"),
         ("https%3A%2F%2Fh%2Fa%0A", "https://h/a"),
+        ("«https://h/a»", "https://h/a"),
+        ("\u00a0https://h/a\u00a0\u200b\ufeff", "https://h/a"),
+        ("https://h/a?x=1&amp;y=2&amp;amp;z=3", "https://h/a?x=1&y=2&z=3"),
+        ("https://h/a?x=1&copy=2&amp", "https://h/a?x=1&copy=2&amp"),
+        ("https:&#x2F;&#47;h/a", "https://h/a"),
+        ('=HYPERLINK("https://h/a","film")', "https://h/a"),
+        ('=hyperlink( "https://h/a" ; "the ""film""" )', "https://h/a"),
+        ('=LIEN_HYPERTEXTE("//h/a")', "https://h/a"),
+        ('=HYPERLINK("https%3A%2F%2Fh%2Fa")', "https://h/a"),
+        ('=HYPERLINK(A2,"film")', '=HYPERLINK(A2,"film")'),
+        ("[film](https://h/a)", "https://h/a"),
+        ('[film](<https://h/a_(1).mp4> "title")', "https://h/a_(1).mp4"),
+        ("[![film](https://h/a.jpg)](https://h/a)", "https://h/a"),
+        ("<https://h/a|film>", "https://h/a"),
+        ('<a class="x" href="https://h/a?b=1&amp;c=2" target=_blank><b>film</b></a>', "https://h/a?b=1&c=2"),
+        ("<a href='https://h/a'><img src='https://h/a.jpg'></a>", "https://h/a"),
+        ("<video><source src=https://h/a type='video/mp4'></video>", "https://h/a"),
+        ("[url=https://h/a]film[/url]", "https://h/a"),
+        ("[url]https://h/a[/url]", "https://h/a"),
+        ('["https:\\/\\/h\\/a"]', "https://h/a"),
+        ("['https://h/a']", "https://h/a"),
+        ('{"title": "film", "url": "https://h/a"}', "https://h/a"),
+        ("{https://h/a}", "https://h/a"),
+        ("[https://h/a the film]", "https://h/a"),
+        ("[film](a.mp4)", "[film](a.mp4)"),
+        ("[" * 10_000, "[" * 10_000),
     ],
 )
 def test_the_spelling_is_repaired(found: str, meant: str) -> None:
@@ -501,3 +561,7 @@ def test_every_row_is_first_or_copy_and_copies_point_at_firsts(urls: list[str]) 
         assert copy.rule
     firsts = [normalise_url(url).key for row, url in enumerate(urls) if row not in copied and url]
     assert len(firsts) == len(set(firsts))
+
+
+def test_urls_that_differ_by_a_session_in_the_path_are_no_text_copies() -> None:
+    assert find_text_copies(["https://h/a.mp4;jsessionid=1", "https://h/a.mp4;jsessionid=2", "https://h/a.mp4"]) == []
