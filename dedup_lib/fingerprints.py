@@ -70,7 +70,7 @@ class Fingerprint:
     frames: NDArray[np.int32]
     still_times_s: NDArray[np.float32]
     packed_stills: bytes
-    """The stills as they are stored, unpacked by `stills`: few are ever looked at."""
+    """The stills as they are stored, unpacked by `unpack_stills`: few are ever looked at."""
 
     def __post_init__(self) -> None:
         pictures, points = len(self.times_s), len(self.points)
@@ -194,10 +194,14 @@ def make_fingerprint(frames: Sequence[Frames], *, times_s: Sequence[float]) -> F
         descriptors=descriptors,
         frames=owners,
         still_times_s=shown_s[chosen],
-        packed_stills=cv2.imencode(".jpg", np.concatenate(stills), [cv2.IMWRITE_JPEG_QUALITY, STILL_QUALITY])[
-            1
-        ].tobytes(),
+        packed_stills=pack_stills(stills),
     )
+
+
+def pack_stills(stills: Sequence[NDArray[np.uint8]]) -> bytes:
+    """Stills of one size, grey uint8 (height, width), one or more, as one JPEG."""
+    _, packed = cv2.imencode(".jpg", np.concatenate(stills), [cv2.IMWRITE_JPEG_QUALITY, STILL_QUALITY])
+    return packed.tobytes()
 
 
 def _choose_stills(miniatures: NDArray[np.uint8], times_s: NDArray[np.float32]) -> list[int]:

@@ -17,7 +17,7 @@ from dedup_lib import stages
 from dedup_lib.alignment import Stretch
 from dedup_lib.decide import group_copies
 from dedup_lib.evidence import Evidence, Weighed
-from dedup_lib.fingerprints import DESCRIPTOR_BYTES, Fingerprint
+from dedup_lib.fingerprints import DESCRIPTOR_BYTES, Fingerprint, pack_stills
 from dedup_lib.frames import encode_picture
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
@@ -147,7 +147,8 @@ def make_fingerprint(frames: list[Frames]) -> Fingerprint:
         points=np.zeros((0, 2), np.float32),
         descriptors=np.zeros((0, DESCRIPTOR_BYTES), np.uint8),
         frames=np.zeros(0, np.int32),
-        num_frames=1,
+        still_times_s=np.zeros(1, np.float32),
+        packed_stills=pack_stills([np.zeros((144, 256), np.uint8)]),
     )
 
 

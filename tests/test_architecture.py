@@ -58,6 +58,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "fingerprints",
         "registration",
         "overlays",
+        "regions",
     ),
     "decisions": (
         "joins",
@@ -95,7 +96,7 @@ ORDER = ["__init__", *(module for layer in LAYERS.values() for module in layer)]
 OWNERS: dict[str, set[str]] = {
     "av": {"stamps", "tracks", "films", "animations", "video", "demo", "variants"},
     "click": {"cli"},
-    "cv2": {"frames", "demo", "variants", "fingerprints", "registration", "overlays"},
+    "cv2": {"frames", "demo", "variants", "fingerprints", "registration", "overlays", "regions"},
     "dotenv": {"store"},
     "faiss": set(),
     "grpc": {"store"},

@@ -38,7 +38,7 @@ def noise(seed: int, *, points: int = 300) -> Fingerprint:
         points=np.zeros((points, 2), np.float32),
         descriptors=codes,
         frames=np.zeros(points, np.int32),
-        num_frames=1,
+        still_times_s=np.zeros(1, np.float32),
     )
 
 

@@ -41,7 +41,7 @@ from dedup_lib.evidence import (
     weigh_list,
 )
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
-from dedup_lib.fingerprints import Fingerprint, make_fingerprint
+from dedup_lib.fingerprints import Fingerprint, make_fingerprint, pack_stills
 from dedup_lib.records import Group, Pair
 from dedup_lib.registration import Registration
 from dedup_lib.video import grab_frames
@@ -141,7 +141,10 @@ def sketch(seed: int, *, count: int = 16) -> Fingerprint:
         points=generator.uniform(0, 120, (200, 2)).astype(np.float32),
         descriptors=generator.integers(0, 256, (200, 32), np.uint8),
         frames=np.sort(generator.integers(0, 2, 200)).astype(np.int32),
-        num_frames=2,
+        still_times_s=np.array([0, (count - 1) * STEP_S], np.float32),
+        packed_stills=pack_stills(
+            [cv2.resize(one, (256, 144), interpolation=cv2.INTER_CUBIC) for one in blots[[0, -1]]]
+        ),
     )
 
 

@@ -17,8 +17,8 @@ from scenes import SIZE_PX, copy_of, draw_clip, each, fingerprint, times
 
 from dedup_lib.fingerprints import (
     DESCRIPTOR_BYTES,
-    FEWEST_POINT_FRAMES,
-    MOST_POINT_FRAMES,
+    FEWEST_STILLS,
+    MOST_STILLS,
     PICTURE_SIDE_PX,
     Fingerprint,
     StoredFingerprints,
@@ -64,8 +64,8 @@ def test_what_is_kept_of_a_clip() -> None:
     assert made.times_s.tolist() == times(40)
     assert (made.times_s.dtype, made.miniatures.dtype, made.miniatures.shape) == (np.float32, np.uint8, (40, 64, 64))
     assert made.size_px == SIZE_PX
-    assert made.num_frames == FEWEST_POINT_FRAMES
-    assert sorted(set(made.frames.tolist())) == list(range(FEWEST_POINT_FRAMES))
+    assert made.num_stills == FEWEST_STILLS
+    assert sorted(set(made.frames.tolist())) == list(range(FEWEST_STILLS))
     count = len(made.points)
     assert count > 300
     assert (made.points.dtype, made.points.shape) == (np.float32, (count, 2))
@@ -78,7 +78,7 @@ def test_a_fingerprint_survives_being_stored() -> None:
     made = copy_of(1)
     again = Fingerprint.from_bytes(made.to_bytes())
     assert np.array_equal(again.times_s, made.times_s)
-    assert (again.size_px, again.num_frames) == (made.size_px, made.num_frames)
+    assert (again.size_px, again.num_stills) == (made.size_px, made.num_stills)
     assert np.array_equal(again.descriptors, made.descriptors)
     assert np.array_equal(again.frames, made.frames)
     assert np.abs(again.points - made.points).max() <= 1 / 64
@@ -216,14 +216,14 @@ def test_pictures_of_any_size(size_px: tuple[int, int]) -> None:
 
 def test_one_frame() -> None:
     made = fingerprint(draw_clip(1, count=1, shots=1))
-    assert (len(made.times_s), made.num_frames) == (1, 1)
+    assert (len(made.times_s), made.num_stills) == (1, 1)
     assert set(made.frames.tolist()) == {0}
 
 
 def test_a_picture_without_texture_has_no_points() -> None:
     made = fingerprint([slope(index) for index in range(4)])
     assert (made.points.shape, made.descriptors.shape, made.frames.shape) == ((0, 2), (0, DESCRIPTOR_BYTES), (0,))
-    assert made.num_frames == 4
+    assert made.num_stills == 4
     again = Fingerprint.from_bytes(made.to_bytes())
     assert (again.points.shape, again.descriptors.shape, again.frames.shape) == ((0, 2), (0, DESCRIPTOR_BYTES), (0,))
     assert len(mirror_descriptors(again.descriptors)) == 0
@@ -240,13 +240,13 @@ def test_bars_are_no_part_of_it() -> None:
 
 @pytest.mark.parametrize(
     ("count", "step_s", "frames"),
-    [(5, 0.25, 5), (40, 0.25, FEWEST_POINT_FRAMES), (40, 1.0, 10), (40, 10.0, MOST_POINT_FRAMES)],
+    [(5, 0.25, 5), (40, 0.25, FEWEST_STILLS), (40, 1.0, 10), (40, 10.0, MOST_STILLS)],
 )
 def test_longer_videos_have_points_of_more_frames(count: int, step_s: float, frames: int) -> None:
     clip = draw_clip(9, count=count, size_px=(64, 64), shots=5)
     made = make_fingerprint(clip, times_s=[step_s * index for index in range(count)])
     assert made is not None
-    assert made.num_frames == frames
+    assert made.num_stills == frames
 
 
 def test_parts_must_fit_each_other() -> None:
@@ -260,7 +260,7 @@ def test_mirrored_codes_are_those_of_the_mirrored_picture() -> None:
     made, mirrored = copy_of(1), copy_of(1, "mirrored")
     turned = mirror_descriptors(made.descriptors)
     found, unturned = [], []
-    for frame in range(made.num_frames):
+    for frame in range(made.num_stills):
         own, others = np.flatnonzero(made.frames == frame), np.flatnonzero(mirrored.frames == frame)
         places = np.stack([SIZE_PX[0] - 0.5 - made.points[own, 0], made.points[own, 1]], axis=1)
         near = np.linalg.norm(places[:, None] - mirrored.points[others], axis=2) < 0.5
