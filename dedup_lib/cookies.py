@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 MOST_COOKIES = 20
 MOST_BYTES = 4096
-"""Of all cookies that one server gets."""
+"""Of all cookies that one request carries; what does not fit beside the others is not sent."""
 
 # RFC 6265, section 4.1.1, but for spaces and commas, which are common, and bytes beyond ASCII.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -60,8 +60,11 @@ class Cookies:
         ]
         # Longer paths first (section 5.4).
         fitting.sort(key=lambda cookie: -len(cookie.path))
-        text = "; ".join(f"{cookie.name}={cookie.value}" for cookie in fitting)
-        return {"Cookie": text} if 0 < len(text) <= MOST_BYTES else {}
+        text = ""
+        for pair in (f"{cookie.name}={cookie.value}" for cookie in fitting):
+            if len(text) + len(pair) + 2 <= MOST_BYTES:
+                text += f"; {pair}" if text else pair
+        return {"Cookie": text} if text else {}
 
 
 def _place(url: str) -> tuple[str, str, bool]:
@@ -85,7 +88,6 @@ def _parse(url: str, field: str) -> tuple[_Cookie | None, bool]:
     host = server.rpartition(":")[0]
     is_fit = (
         bool(equals and _NAME.fullmatch(name) and _VALUE.fullmatch(value))
-        and len(name) + len(value) < MOST_BYTES
         and (not domain or host == domain or host.endswith(f".{domain}"))
         and (over_tls or not is_secure)
     )

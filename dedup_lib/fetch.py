@@ -360,8 +360,8 @@ class _Whole:
         self.size_bytes = None if is_packed(answer) else size_of(answer)
         self.held_bytes = 0
         self._answer = answer
+        self.is_complete = False
         self._pieces = read_whole(answer, limits)
-        self._complete = False
         # Lives as long as the stream and is closed with it.
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
 
@@ -381,7 +381,7 @@ class _Whole:
         return self._spool.read(size)
 
     def _fetch_to(self, end: int | None) -> None:
-        while not self._complete and (end is None or self.held_bytes < end):
+        while not self.is_complete and (end is None or self.held_bytes < end):
             data = next(self._pieces, b"")
             if not data:
                 # An empty file says so by its length; what ends without any may have been cut off in its head.
@@ -389,7 +389,7 @@ class _Whole:
                     raise VideoTrouble(
                         Status.UNREACHABLE, "the connection closed before any content came", retryable=True
                     )
-                self._complete = True
+                self.is_complete = True
                 break
             self._spool.seek(0, io.SEEK_END)
             self._spool.write(data)
@@ -431,7 +431,7 @@ class WebStream(MediaStream):
 
     @property
     def tag(self) -> str:
-        return self._ranges.tag if self._ranges else ""
+        return self._ranges.tag if self._ranges and not self._whole else ""
 
     def _end(self) -> int:
         if self.size_bytes is None:
@@ -454,6 +454,10 @@ class WebStream(MediaStream):
     def _open_whole(self, ranges: _Ranges, answer: Answer | None) -> _Whole:
         """The same file from the start, where further parts of it cannot be had."""
         whole = _ask_whole(self._route, answer)
+        if answer is not None and whole.size_bytes not in (None, ranges.size_bytes):
+            # Some addresses that are good for a while answer with a page behind that.
+            whole.close()
+            whole = _ask_whole(self._route, None)
         if whole.size_bytes not in (None, ranges.size_bytes):
             whole.close()
             raise _changed()
@@ -462,6 +466,8 @@ class WebStream(MediaStream):
 
     def _compare(self, whole: _Whole) -> None:
         """Raises VideoTrouble when what came by ranges was of another file."""
+        if self._unchecked and whole.is_complete and whole.held_bytes != self.size_bytes:
+            raise _changed()
         for index, mark in list(self._unchecked.items()):
             if min((index + 1) * CHUNK_BYTES, self._end()) <= whole.held_bytes:
                 if hashlib.sha256(whole.read_at(index * CHUNK_BYTES, CHUNK_BYTES)).hexdigest() != mark:
@@ -516,7 +522,7 @@ def _open_web(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStre
         if route.has_connected:
             raise
         reason = f"the server does not speak https (the list gave no scheme): {trouble.reason}"
-    if "@" in urlsplit(url).netloc:
+    if "@" in urlsplit(url_for_request(f"https:{url}")).netloc:
         raise VideoTrouble(
             Status.UNREACHABLE, f"{reason}; http would show the password to others: write http:// if it may be sent so"
         )

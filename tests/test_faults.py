@@ -243,8 +243,10 @@ def deflated(content: bytes) -> bytes:
 
 
 def overstated(request: Request) -> list[bytes]:
-    first, last = request.range
     content = clip("raw.avi")
+    if "range" not in request.headers:
+        return [reply("200 OK", content)]
+    first, last = request.range
     content_range = f"bytes {first}-{last}/{2 * len(content)}"
     return [reply("206 Partial Content", content[first : last + 1], Content_Range=content_range)]
 
@@ -414,7 +416,7 @@ FAULTS: dict[str, Fault] = {
     "parts without a boundary": fine(part(Content_Type="multipart/byteranges", Content_Range=None)),
     "a film called parts": fine(part(Content_Type="multipart/byteranges; boundary=x")),
     "a whole far too large": fine(part(Content_Range=f"bytes 0-9/{10**17}")),
-    "a whole twice too large": broken_off(overstated),
+    "a whole twice too large": refused(overstated, "changed", retryable=True),
     "a whole too small": Fault(
         answer=part(Content_Range="bytes 0-999/1000"), status=Status.DECODE_ERROR, words="damaged or cut off"
     ),
@@ -512,6 +514,10 @@ FAULTS: dict[str, Fault] = {
     "an address that is not found": fine(good_for(1, then="404 Not Found")),
     "an address for one request, of another file each": refused(
         good_for(1, body=lambda ticket: clip("raw.avi") + bytes(ticket)), "changed", retryable=True
+    ),
+    "an address that shows a page behind its time": fine(good_for(1, then="200 OK")),
+    "ranges ignored later on, and of a page of unknown length": refused(
+        second_part(lambda request: [reply("200 OK", b"<html>", Content_Length=None)]), "changed", retryable=True
     ),
     "an address for no request": refused(good_for(0), "HTTP 403 Forbidden"),
     "later parts elsewhere": fine(moving),

@@ -765,9 +765,10 @@ def test_silence_is_not_waited_out_where_the_scheme_is_a_guess(monkeypatch: pyte
 
 def test_a_password_is_not_sent_by_http_for_want_of_https() -> None:
     with FaultServer(serve(BODY)) as server:
-        found = trouble_of(bare(server.url(user="user:secret@")))
-        assert (found.status, found.retryable) == (Status.UNREACHABLE, False)
-        assert "write http:// if it may" in found.reason and "secret" not in found.reason
+        for user in ("user:secret@", "\u2100:secret@", "user@"):
+            found = trouble_of(bare(server.url(user=user)))
+            assert (found.status, found.retryable) == (Status.UNREACHABLE, False)
+            assert "write http:// if it may" in found.reason and "secret" not in found.reason
         assert server.requests == []
 
 
