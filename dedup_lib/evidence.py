@@ -628,11 +628,13 @@ def _beside(stretch: Stretch, first: Fingerprint, second: Fingerprint, miniature
         first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
     )
     wanted_s = stretch.second_start_s + (first.still_times_s[chosen] - stretch.first_start_s) / stretch.speed
+    apart_s = second.still_times_s[other_chosen] - wanted_s
     at_s = stretch.second_start_s + (first.times_s[places] - stretch.first_start_s) / stretch.speed
     return Laid(
         miniatures=(miniatures[0][places], _shown_at(at_s, miniatures[1], second.times_s)),
         stills=(stills[0][chosen], stills[1][other_chosen]),
-        apart_s=second.still_times_s[other_chosen] - wanted_s,
+        # Two speeds are known only nearly, and so is what is one moment in both.
+        apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
     )
 
 

@@ -106,8 +106,9 @@ class Laid:
 
     miniatures: tuple[NDArray[np.generic], NDArray[np.generic]]
     stills: tuple[NDArray[np.uint8], NDArray[np.uint8]]
-    apart_s: NDArray[np.float64]
-    """(K,): how much later or earlier the still of the second video is shown than the first one's."""
+    apart_s: NDArray[np.floating]
+    """(K,): how much later or earlier the still of the second video is shown than the first one's, infinite where that
+    is not known."""
 
 
 def find_difference(laid: Laid) -> Region | None:
@@ -135,9 +136,9 @@ class _Motion:
         fine = [_deviations(one) for one in (first, second)]
         largest = np.maximum(*(_mean_of_blocks((one**2).mean(axis=0)) for one in fine))
         own, other = (_smooth(one) for one in fine)
-        own_energy, other_energy, shared = (
-            _mean_of_blocks((a * b).mean(axis=0)) for a, b in ((own, own), (other, other), (own, other))
-        )
+        # Sums of a large part of a picture, one less the other, may end a little below 0.
+        own_energy, other_energy = (np.maximum(_mean_of_blocks((one**2).mean(axis=0)), 0) for one in (own, other))
+        shared = _mean_of_blocks((own * other).mean(axis=0))
         return cls(
             first=np.sqrt(own_energy),
             second=np.sqrt(other_energy),

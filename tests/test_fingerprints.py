@@ -132,7 +132,7 @@ def test_other_bytes_are_refused(data: bytes) -> None:
         ("times_s", np.zeros(3, np.float32)),
         ("times_s", np.zeros(500, np.float32)),
         ("times_s", np.array([{"a": 1}], dtype=object)),
-        ("facts", np.zeros(1, np.int32)),
+        ("size_px", np.zeros(1, np.int32)),
         ("points", np.zeros((5, 2), np.uint16)),
         ("descriptors", np.zeros((5, 32), np.uint8)),
         ("descriptors", np.array(["x"], dtype=object)),
