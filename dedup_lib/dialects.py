@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 
-from dedup_lib.cells import bare_cell, is_link, is_url_name, is_video_path, words_of
+from dedup_lib.cells import URL_WORDS, bare_cell, is_link, is_url_name, is_video_path, words_of
 from dedup_lib.errors import ListError
 from dedup_lib.urls import decode_url, is_web_url
 
@@ -333,20 +333,29 @@ def _find_start(records: list[list[str]]) -> tuple[int, bool]:
     width = _common_width(list(map(_without_end, records[first_link:])))
     if width == 1:
         # Of a list of one column only the name tells.
-        named = [at for at in range(first_link) if len(top[at]) == 1 and is_url_name(top[at][0])]
+        named = [at for at in range(first_link) if len(top[at]) == 1 and _is_name_of_urls(top[at][0])]
         return (named[-1] if named else 0), True
     start = next((at for at in range(first_link) if _may_be_header(top[at], width)), 0)
-    are_titles = all(len(_without_end(record)) < width or _count_filled(record) <= 1 for record in top[:start])
+    is_named = any(map(_is_name_of_urls, top[start]))
+    # A line of one cell with delimiters behind it may be a header with one name, unless something speaks against that.
+    is_certain = is_named or not all(map(_count_filled, top[:start]))
+    are_titles = all(
+        (len(record) < width and is_named) or (_count_filled(record) <= 1 and (len(record) < width or is_certain))
+        for record in top[:start]
+    )
     return (start if are_titles else 0), True
 
 
 def _may_be_header(record: list[str], width: int) -> bool:
     if len(record) < width:
         return False
-    filled = _count_filled(record)
-    if any(is_url_name(cell) and (filled > 1 or len(words_of(cell)) <= 2) for cell in record):
-        return True
-    return filled >= width and not any(map(_NUMERIC.fullmatch, record))
+    is_filled = _count_filled(record) >= width and not any(map(_NUMERIC.fullmatch, record))
+    return is_filled or any(map(_is_name_of_urls, record))
+
+
+def _is_name_of_urls(cell: str) -> bool:
+    """Whether a cell can only be the name of a column: `video_url` and `Video URL`, but not `no link yet`."""
+    return is_url_name(cell) and (not re.search(r"\s", cell.strip()) or words_of(cell) <= URL_WORDS | {"video"})
 
 
 def _without_end(record: list[str]) -> list[str]:

@@ -40,6 +40,7 @@ REPORT_COLUMNS = ("url", "duplicate_of", "rule", "row", "first_row")
 # A cell with several URLs is looked for only where a cheap count allows it.
 _SCHEME_MARK = re.compile(r"https?(?:%3A|:)", re.IGNORECASE)
 _HOST_WITHOUT_SCHEME = re.compile(r"www\.|[\w-]+(\.[\w-]+)+(:\d+)?/", re.IGNORECASE)
+_ORIGINAL = re.compile(r"original_url(_\d+)?")
 _OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 MOST_NAMED = 5
@@ -161,6 +162,8 @@ def _choose_url_column(frame: pd.DataFrame, url_column: str) -> str:
     candidates = exact or list(filter(is_url_name, names))
     if len(candidates) != 1 and not exact:
         candidates = _link_columns(frame) or candidates
+    # Of a clean list of ours that is read again, what it says of URLs that were repaired.
+    candidates = [name for name in candidates if not _ORIGINAL.fullmatch(name)] or candidates
     if len(candidates) == 1:
         return candidates[0]
     if candidates:

@@ -182,6 +182,7 @@ def test_every_column_has_a_name_of_its_own(write: Write, header: str, names: li
             b"url,title\nu,t,x\n",
             ["line 2 has 3 cells, and the list has 2 columns", "quotes around", "delete lines above the header"],
         ),
+        (b"a,b\nq,x,y\nr,x,https://h/a\n", ["line 2 has 3 cells, and the list has 2 columns"]),
         (b'url,title\n"a\nb",c\n\nu,t,x,y\n', ["line 5 has 4 cells, and the list has 2 columns"]),
         (b'url,title\nu,t\nu,"t\nu,t\n', ["line 3 opens a quote that is never closed", "Close the quote"]),
         (b'url\n"https://h/a\n', ["line 2 opens a quote that is never closed"]),
@@ -282,6 +283,13 @@ def test_a_list_is_read_as_people_have_it(write: Write, text: str, encoding: str
         ("id,url\n1,https://h/a\n,\nTotal: 1,\n", [["id", "url"], ["1", "https://h/a"], ["", ""], ["Total: 1", ""]]),
         ("My list\n\nurl\nhttps://h/a,b\n", [["url"], ["https://h/a,b"]]),
         ("a,b\nx,\ny,\n", [["a", "b"], ["x", ""], ["y", ""]]),
+        ("film\nno link yet\nhttps://h/a\n", [["film"], ["no link yet"], ["https://h/a"]]),
+        (",film\n1,no link yet\n2,https://h/a\n", [["column_1", "film"], ["1", "no link yet"], ["2", "https://h/a"]]),
+        (
+            "name,,\nx,y,z\na,b,https://h/a\n",
+            [["name", "column_2", "column_3"], ["x", "y", "z"], ["a", "b", "https://h/a"]],
+        ),
+        ("Ads,,\n,,\nname,n,clip\na,b,https://h/a\n", [["name", "n", "clip"], ["a", "b", "https://h/a"]]),
         (
             "name,clip\nfirst,none yet\nsecond,https://h/a\n",
             [["name", "clip"], ["first", "none yet"], ["second", "https://h/a"]],
@@ -382,7 +390,7 @@ def foreign_lists(draw: st.DrawFn) -> tuple[bytes, Cells]:
 
 
 @given(foreign_lists())
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_a_list_of_any_program_keeps_its_cells_and_rows(
     tmp_path_factory: pytest.TempPathFactory, written: tuple[bytes, Cells]
 ) -> None:
@@ -440,6 +448,8 @@ def test_cells_with_an_apostrophe_of_ours_are_counted() -> None:
         ({"thumb_url": ["x"], "video_url": ["https://h/a"]}, "video_url"),
         ({"a": ["x.txt"], "b": ["clips/1.mp4"]}, "b"),
         ({"a": ["clips/1.mp4"], "b": ["https://h/1"]}, "b"),
+        ({"video_url": ["https://h/1"], "original_url": ["//h/1"]}, "video_url"),
+        ({"original_url": ["https://h/1"]}, "original_url"),
     ],
 )
 def test_the_url_column_is_found_by_name_then_by_content(
