@@ -333,8 +333,8 @@ def describe_sample(sampled: int, *, rows: int, kept: Collection[str] | None) ->
 def describe_choice(chosen: Proposal, *, in_use: float, reported: Proposal) -> str:
     """Which threshold is proposed and what it comes to, in words."""
     if chosen.threshold == in_use:
-        change = f"The threshold in use, {in_use:g}, stays: no stricter one would avoid a false pair"
-        change += ", and no looser one holds what was wanted or finds more."
+        change = f"The threshold in use, {in_use:g}, stays: no stricter one would avoid a false pair of the half"
+        change += " that chose, and no looser one holds what was wanted or finds more."
     else:
         kind = "stricter" if chosen.threshold > in_use else "looser"
         change = f"A {kind} threshold than the one in use ({in_use:g}) is proposed."

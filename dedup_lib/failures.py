@@ -147,8 +147,11 @@ def check_failures(reading: Reading, causes: Iterable[Cause], *, fail_above: flo
     told = "; ".join(f"{cause.rows:,} × {cause}" for cause in tried[:3])
     remedies = dict.fromkeys(cause.remedy for cause in tried[:3] if cause.remedy)
     helps = f" To read them, run again with {' '.join(f'--set {remedy}' for remedy in remedies)}." if remedies else ""
-    much = "more than" if reading.read else "and no row gave a video, which is more than"
+    if reading.read:
+        what = f"{reading.failed:,} of {reading.tried:,} videos could not be read, more than"
+    else:
+        what = f"{reading.headline}, and no row gave a video, which is more than"
     raise FailedRowsError(
-        f"{reading.headline}, {much} fail_above = {fail_above:g} allows. All outputs are written. The reasons: "
+        f"{what} fail_above = {fail_above:g} allows. All outputs are written. The reasons: "
         f"{told}.{helps} If the list is as it should be, set fail_above higher; 1 allows everything"
     )

@@ -473,9 +473,11 @@ def write_again(run: RunFolder, *, begin: Begin = begin_silently) -> None:
     """Make the overview again when 06_search_and_clean was run by itself; a run of the flow makes it at its own end.
     Raises as `expect_other_outputs` does."""
     with run.locked(EVIDENCE_STAGE) as lock:
-        if lock.is_own:
-            render_pages(run, is_all=False)
-            write_index(run.path, begin=begin)
+        is_by_itself = lock.is_own
+    # Without the lock, for the app may have several visitors, and each page is written whole or not at all.
+    if is_by_itself:
+        render_pages(run, is_all=False)
+        write_index(run.path, begin=begin)
 
 
 def find_disagreements(run: RunFolder, *, summary: Record, stages: Mapping[str, Record]) -> list[str]:

@@ -251,9 +251,15 @@ def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None
 
 def is_superseded(executed_path: Path, record: Record | None) -> bool:
     """Whether the notebook was run again, elsewhere, after this copy of it was."""
-    notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    if record is None or "finished" not in record:
+        return False
+    try:
+        notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    except ValueError:
+        # A run that was killed may have left half of it.
+        return False
     ended = notebook.metadata.get("papermill", {}).get("end_time")
-    if record is None or not ended or "finished" not in record:
+    if not ended:
         return False
     return datetime.fromisoformat(record["finished"]) > datetime.fromisoformat(ended)
 

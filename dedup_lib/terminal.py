@@ -255,7 +255,8 @@ def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for cause in causes[:MOST_CAUSES]:
-        table.add_row(f"{cause.rows:,}", Text(show_line(str(cause))))
+        helps = f" → --set {cause.remedy}" if cause.remedy else ""
+        table.add_row(f"{cause.rows:,}", Text(show_line(f"{cause}{helps}")))
     parts: list[RenderableType] = [Text("why rows gave no video", style="bold"), table]
     if len(causes) > MOST_CAUSES:
         parts.append(Text("and other reasons, which the report lists", style="dim"))

@@ -84,6 +84,12 @@ def test_rows_with_one_cause_are_counted_together() -> None:
     assert find_causes([Outcome(url="http://[", status=Status.INVALID_URL)])[0].reason == ""
 
 
+def test_the_error_names_what_it_counts() -> None:
+    found = outcomes(html=5, timeout=3, ok=1)
+    with pytest.raises(FailedRowsError, match=r"3 of 9 videos could not be read, more than fail_above = 0\.1 allows"):
+        check_failures(Reading.of(found), find_causes(found), fail_above=0.1)
+
+
 def test_a_limit_that_refused_is_to_be_raised() -> None:
     cause = Cause(status=Status.TOO_LARGE, reason="more", rows=1, refused_by="max_bytes=5000")
     assert cause.remedy == "max_bytes=50000"
@@ -164,6 +170,7 @@ def test_a_run_that_read_nothing_says_why_and_is_no_success(refused: Refused) ->
     why, one, two, warning, *_ = below.splitlines()[2:]
     assert why == "why rows gave no video"
     assert one.split()[:2] == ["3", "blocked_address:"] and "a private address" in one
+    assert one.rstrip().endswith("→ --set allow_private_addresses=true")
     assert two.split() == ["1", "invalid_url:", "the", "cell", "is", "empty"]
     assert warning.startswith("warning: 3 of 4 rows gave no video for one reason, blocked_address: ")
     assert warning.rstrip().endswith("run it again with --set allow_private_addresses=true")
