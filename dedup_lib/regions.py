@@ -36,7 +36,7 @@ the median of them: blur and coarse encoding spoil all blocks alike."""
 LARGEST_MOTION = 3.0
 SAME_MOMENT_S = 0.02
 """A block that deviates over time by more than this (of 255) in one of the videos does not stand still, and shows the
-same only in stills of the very same moment. Of a film in which all moves, what was laid over it is all that stands."""
+same only in stills of the very same moment."""
 
 LEAST_MOTION = 3.0
 LOWEST_MOTION_CORRELATION = 0.3
@@ -194,8 +194,7 @@ def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
     for *stills, apart_s in zip(*laid.stills, laid.apart_s, strict=True):
         if not open_blocks.any():
             break
-        same_moment = abs(apart_s) <= SAME_MOMENT_S and not motion.is_everywhere
-        compared = np.ones_like(differs) if same_moment else motion.is_still
+        compared = np.ones_like(differs) if abs(apart_s) <= SAME_MOMENT_S else motion.is_still
         own, other = (cv2.GaussianBlur(one.astype(np.float32), (0, 0), STILL_BLUR_PX) for one in stills)
         own_mean, own_variance = _mean_and_variance(own)
         for across, down in product(SHIFTS_PX, SHIFTS_PX):
@@ -251,9 +250,6 @@ def _is_overlaid(part: NDArray[np.bool_], laid: Laid) -> bool:
 
     Of two products or two prices, both videos show the edges.
     """
-    region = _region(part, moves=False)
-    if not region.is_at_edge:
-        return False
     nearest = int(np.abs(laid.apart_s).argmin())
     own, other = (cv2.GaussianBlur(stills[nearest].astype(np.float32), (0, 0), STILL_BLUR_PX) for stills in laid.stills)
     step = STILL_PX // BLOCKS
