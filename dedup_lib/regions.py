@@ -57,7 +57,7 @@ MARGIN = 0.1
 LARGEST_OVERLAY = 0.12
 LARGEST_CONTINUED_EDGE = 1.3
 LEAST_EDGE_RATIO = 1.5
-"""An overlay reaches so near to an edge of the picture, and takes no more of it than a caption does. Along its outline
+"""An overlay reaches so near to the upper or lower edge, and takes no more of it than a caption does. Along its outline
 the slopes of the clean picture are no more than so many times those around it, and those of the marked one so many
 times larger."""
 
@@ -85,8 +85,8 @@ class Region:
 
     @property
     def is_at_edge(self) -> bool:
-        """Whether it reaches into the margin of the picture, where logos and captions lie."""
-        return min(self.left, self.top, 1 - self.right, 1 - self.bottom) <= MARGIN
+        """Whether it reaches into the upper or lower margin of the picture, where logos and captions lie."""
+        return min(self.top, 1 - self.bottom) <= MARGIN
 
     def __str__(self) -> str:
         across = _place((self.left + self.right) / 2, ("left", "middle", "right"))
@@ -117,7 +117,12 @@ def find_difference(laid: Laid) -> Region | None:
     moving = _parts(motion.differs, FEWEST_MOVING_BLOCKS)
     standing = _parts(_differs_standing(laid, motion), FEWEST_STANDING_BLOCKS)
     found = [_region(part, moves=True) for part in moving]
-    found += [_region(part, moves=False) for part in standing if not (motion.covers(part) or _is_overlaid(part, laid))]
+    for part in standing:
+        region = _region(part, moves=False)
+        # A film goes on moving under what is laid over it, wherever that lies.
+        may_be_overlay = region.is_at_edge or motion.is_everywhere
+        if not (motion.covers(part) or (may_be_overlay and _is_overlaid(part, laid))):
+            found.append(region)
     return max(found, key=lambda region: region.share, default=None)
 
 
