@@ -182,7 +182,7 @@ def compare_files(
         sweep=tuple(plan.sweep(CURVE_STEPS)),
         outcomes=tuple(report.outcomes[url] for url in urls),
         pairs=scored.pairs,
-        choose=keeper.knowing(scored.overlaid).choose,
+        choose=keeper.knowing(scored.marks).choose,
         thumbnails_dir=run.thumbnails_dir if folder else None,
     )
     doubtful = find_doubtful(scored, rules=plan.rules, groups=compared.groups)

@@ -40,6 +40,7 @@ RULE_WORDS = {
     Rule.REGISTERED_CHANGES: "the movement is alike in {share} pictures once one is laid on the other",
     Rule.SHORT: "only a part is shared: {share} pictures agree there",
     Rule.UNCONFIRMED: "{share} pictures agree, but local features or movement do not",
+    Rule.DIFFERS: "{share} pictures agree, but a part of the picture differs throughout",
     Rule.WEAK: "too few pictures agree: {share}",
     Rule.PERSON: "a person decided so",
     Rule.COSINE: "only their vectors were compared",
@@ -91,7 +92,7 @@ def explain(row: Mapping[Any, object], *, first: str = "the other", second: str 
         return rule
     if rule == Rule.PERSON:
         return found
-    parts = [found]
+    parts = [f"{found} ({row['differs']})" if rule == Rule.DIFFERS and row.get("differs") else found]
     numbers = {name: read_number(row.get(name)) for name in ("offset_s", "speed", "kept_coverage", "copy_coverage")}
     offset_s, speed = numbers["offset_s"], numbers["speed"]
     kept, copy = numbers["kept_coverage"], numbers["copy_coverage"]

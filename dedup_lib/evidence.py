@@ -31,8 +31,8 @@ from dedup_lib.changes import ALIKE, Changes, Course, compare_courses, correlate
 from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
 from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
 from dedup_lib.frames import resize_frame
-from dedup_lib.overlays import Side, find_overlay
-from dedup_lib.records import Begin, Group, Pair, begin_silently
+from dedup_lib.overlays import Side, find_overlay, is_frame
+from dedup_lib.records import Begin, Group, Marks, Pair, begin_silently
 from dedup_lib.regions import STILL_PX, Laid, Region, find_difference
 from dedup_lib.registration import Registration, find_overlap, register, warp_miniatures, warp_stills
 
@@ -43,7 +43,11 @@ MAX_REGISTERED_DISTANCE_BITS = 48
 """Of pictures laid on one another, which are alike by their geometry already, more is asked."""
 
 FEWEST_AGREEING = 3
-"""Fewer pictures prove nothing, unless the shorter video has no more."""
+LONGEST_PICTURE_S = 1.0
+"""Fewer pictures prove nothing, unless both videos are this short and one has no more."""
+
+SAME_DURATION = 0.98
+"""Fewer pictures that are the very same prove it where both videos are equally long."""
 
 FEWEST_SCENES = 3
 CLOSE_BITS = 28
@@ -144,6 +148,8 @@ class Evidence:
     """Which of the two bears a logo or the like that the other one lacks; "" where that is not known."""
     difference: Region | None = None
     """The part of the picture that differs throughout, however much agrees."""
+    framed: Side = ""
+    """Which of the two shows the other one as a part of a larger picture that stands still around it."""
     is_exact: bool = False
     is_unseen: bool = False
     """Whether the vectors are all that is known of one of the two, and are as alike as those of copies."""
@@ -151,6 +157,8 @@ class Evidence:
     """Of the two videos, what the one with fewer has."""
     duration_ratio: float = float("nan")
     """Of the shorter video to the longer."""
+    longest_s: float = float("nan")
+    """Duration of the longer one."""
 
     @property
     def is_enough(self) -> bool:
@@ -158,7 +166,11 @@ class Evidence:
         return self._has_enough(self.pictures)
 
     def _has_enough(self, stretch: Stretch | None) -> bool:
-        return stretch is not None and stretch.agreeing >= min(FEWEST_AGREEING, self.fewest_pictures)
+        if stretch is None:
+            return False
+        return stretch.agreeing >= (
+            FEWEST_AGREEING if self.longest_s > LONGEST_PICTURE_S else min(FEWEST_AGREEING, self.fewest_pictures)
+        )
 
     def _proves(self, stretch: Stretch | None) -> bool:
         """Whether what agrees is enough, and nearly identical in several scenes; one of the two will do where what
@@ -240,7 +252,7 @@ class Evidence:
     def best(self) -> tuple[Rule, Stretch | None]:
         """The strongest stretch that is allowed to decide, and by which rule."""
         allowed: list[tuple[float, Rule, Stretch]] = []
-        if self.is_exact and self.pictures is not None:
+        if self.is_exact and self.pictures is not None and (self.is_enough or self.duration_ratio >= SAME_DURATION):
             return Rule.EXACT, self.pictures
         if self.pictures is not None and self.is_enough and (self.is_overwhelming or self.is_confirmed):
             rule = Rule.PICTURES if self.is_overwhelming else Rule.CONFIRMED
@@ -316,6 +328,7 @@ class Evidence:
             changes=self.changes.exchanged() if self.changes is not None else None,
             registered_changes=self.registered_changes.exchanged() if self.registered_changes is not None else None,
             overlay=_OTHER_SIDE[self.overlay],
+            framed=_OTHER_SIDE[self.framed],
         )
 
     @property
@@ -399,9 +412,9 @@ class Weighed(Scored):
         return 1.0 if one == other else self.neighbours_of.get(one, {}).get(other)
 
     @cached_property
-    def overlaid(self) -> AbstractSet[int]:
-        """The rows that bear a logo or the like that one of their copies lacks."""
-        return _find_overlaid(self.pairs, self.evidence)
+    def marks(self) -> Marks:
+        """The rows of which one of their copies shows that they are no original."""
+        return _find_marks(self.pairs, self.evidence)
 
     @classmethod
     def by_cosine(cls, scored: Scored) -> Weighed:
@@ -429,14 +442,14 @@ def weigh_list(
     keeps_excerpts: bool,
     max_candidates: int,
     damp_hubs: bool,
-    choose_knowing: Callable[[AbstractSet[int]], Choose] = lambda overlaid: min,
+    choose_knowing: Callable[[Marks], Choose] = lambda marks: min,
     own_rows: int | None = None,
     strict_cosine: float = 1.0,
     begin: Begin = begin_silently,
 ) -> Weighed:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
     with those that would be kept of the videos that hang together with it: no copy is missed because too many others
-    were nearer. `choose_knowing` says which one is kept, given the rows that bear an overlay.
+    were nearer. `choose_knowing` says which one is kept, given the rows that are no originals.
 
     Rows from `own_rows` on were there before the list, and are compared with rows of the list only; where one has no
     fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows without a
@@ -466,11 +479,14 @@ def weigh_list(
     while proposed:
         progress = begin("comparing pairs", len(evidence) + len(proposed))
         for rows in sorted(proposed, key=_in_blocks):
-            found = _weigh(proposed[rows], *map(looks_of, rows))
+            shorter, longer = sorted(durations_s[row] for row in rows)
+            known = replace(
+                proposed[rows], duration_ratio=shorter / longer if longer else math.nan, longest_s=longer or math.nan
+            )
+            found = _weigh(known, *map(looks_of, rows))
             if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
                 found = replace(found, is_unseen=found.cosine >= strict_cosine)
-            shorter, longer = sorted(durations_s[row] for row in rows)
-            evidence[rows] = found = replace(found, duration_ratio=shorter / longer if longer else math.nan)
+            evidence[rows] = found
             verdict, _ = found.judge(rules)
             for row in rows:
                 nearest[row] = np.fmax(nearest[row], found.nearness)
@@ -478,7 +494,7 @@ def weigh_list(
                 excerpt = found.excerpt if verdict == Verdict.EXCERPT else ""
                 pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.similarity, excerpt=excerpt))
             progress(1)
-        choose = choose_knowing(_find_overlaid(pairs, evidence))
+        choose = choose_knowing(_find_marks(pairs, evidence))
         missing = _pairs_with_kept(pairs, rules.min_agreement, choose) - evidence.keys()
         proposed = {
             rows: Evidence(first=rows[0], second=rows[1]) for rows in missing if own_rows is None or rows[0] < own_rows
@@ -500,9 +516,12 @@ def _in_blocks(rows: tuple[int, int]) -> tuple[int, int, int, int]:
     return first // side, second // side, first, second
 
 
-def _find_overlaid(pairs: Iterable[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> AbstractSet[int]:
-    sides = ((pair, evidence[pair.first, pair.second].overlay) for pair in pairs if evidence)
-    return {pair.first if side == "first" else pair.second for pair, side in sides if side}
+def _find_marks(pairs: Iterable[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> Marks:
+    def rows(side_of: Callable[[Evidence], Side]) -> AbstractSet[int]:
+        sides = ((pair, side_of(evidence[pair.first, pair.second])) for pair in pairs if evidence)
+        return {pair.first if side == "first" else pair.second for pair, side in sides if side}
+
+    return Marks(overlaid=rows(lambda one: one.overlay), framed=rows(lambda one: one.framed))
 
 
 def _nearest_pairs(pairs: Sequence[Pair], *, most: int) -> list[Pair]:
@@ -577,7 +596,22 @@ def _compare(proposed: Evidence, one: _Looks, other: _Looks) -> Evidence:
         evidence,
         overlay=_find_overlay(evidence, first, second, is_turned=bool(best)),
         difference=_find_difference(evidence, first, second, orientation=best),
+        framed=_find_framed(evidence, first, second),
     )
+
+
+def _find_framed(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Side:
+    registration = evidence.registration
+    if registration is None or evidence.best[0] not in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
+        return ""
+    overlap = find_overlap(first, second, registration)
+    for side, video, laid in (("second", second, overlap), ("first", first, overlap.exchanged())):
+        width_px, height_px = video.size_px
+        left, top, right, bottom = laid.region
+        inside = (left / width_px, top / height_px, right / width_px, bottom / height_px)
+        if is_frame(video.miniatures, inside):
+            return "first" if side == "first" else "second"
+    return ""
 
 
 def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Region | None:
@@ -736,6 +770,7 @@ COLUMNS = {
     "second_opinion": "share of pictures that agree when laid on one another by local features; empty: not checked",
     "points": "local features that agree on how the two pictures lie on one another; empty: not checked",
     "changes": "how alike both videos change in that part, -1 to 1: correlation of coarse shapes; empty: not checked",
+    "differs": "the part of the picture that differs throughout: its place and its share of the picture; empty: none",
     "cosine": "cosine of the encoder's vectors; empty: they did not propose this pair",
     "duration_ratio": "the shorter duration divided by the longer",
     "next_similarity": "similarity of the nearest video outside its group, times the larger share that both show",
@@ -762,6 +797,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
         "verdict": str(verdict),
         "rule": str(rule),
         "similarity": evidence.similarity,
+        "differs": str(evidence.difference) if evidence.difference is not None else None,
         "cosine": _known(evidence.cosine),
         "duration_ratio": _known(evidence.duration_ratio),
     }

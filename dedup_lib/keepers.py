@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from dedup_lib.records import Outcome
+from dedup_lib.records import Marks, Outcome
 
 FIRST_IN_LIST = "first in the list"
 BEST_OF_ALL = "best of its group"
@@ -25,6 +25,8 @@ class Traits:
     """Bits of the file for a pixel of the picture and a second of the video."""
     is_overlaid: bool = False
     """Whether it is known to bear a logo or the like that a copy of it lacks."""
+    is_framed: bool = False
+    """Whether it is known to show a copy of it as a part of a larger picture."""
     is_https: bool = False
 
     @classmethod
@@ -62,6 +64,7 @@ class Criterion:
 
 
 CRITERIA = (
+    Criterion(name="not within a frame", value=lambda traits: float(not traits.is_framed), tolerance_fraction=0.0),
     Criterion(name="longer", value=lambda traits: traits.duration_s, tolerance_fraction=0.05),
     Criterion(name="larger picture", value=lambda traits: float(traits.pixels), tolerance_fraction=0.05),
     Criterion(
@@ -95,9 +98,12 @@ class KeeperPolicy:
         """What is looked at before the place in the list."""
         return CRITERIA if self.name == "best" else ()
 
-    def knowing(self, overlaid: Collection[int]) -> KeeperPolicy:
-        """The same policy, told which rows bear an overlay."""
-        traits = [replace(one, is_overlaid=row in overlaid) for row, one in enumerate(self.traits)]
+    def knowing(self, marks: Marks) -> KeeperPolicy:
+        """The same policy, told which rows are no originals."""
+        traits = [
+            replace(one, is_overlaid=row in marks.overlaid, is_framed=row in marks.framed)
+            for row, one in enumerate(self.traits)
+        ]
         return replace(self, traits=traits)
 
     def _was_before(self, row: int) -> bool:

@@ -29,6 +29,9 @@ SMALLEST_OVERLAY_PX = 24
 LARGEST_OPPOSITE_PX = 8
 """Of the 64 × 64 pixels of a miniature, so many hang together in an overlay, and no more in the other copy."""
 
+SMALLEST_FRAME = 0.15
+"""Share of the picture around a video that makes it one within a frame."""
+
 Side = Literal["first", "second", ""]
 
 
@@ -52,6 +55,23 @@ def find_overlay(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Side:
     if max(covered_px) < SMALLEST_OVERLAY_PX or min(covered_px) > LARGEST_OPPOSITE_PX:
         return ""
     return "first" if covered_px[0] > covered_px[1] else "second"
+
+
+def is_frame(pictures: NDArray[np.uint8], inside: tuple[float, float, float, float]) -> bool:
+    """Whether what lies around a part of the miniatures (N, 64, 64) stands still while that part moves: a video shown
+    beside plots, or within a picture. `inside` is the part, (left, top, right, bottom) as shares of the sides.
+
+    Around a part that another video was cropped to, the same film goes on.
+    """
+    side = pictures.shape[1]
+    left, top, right, bottom = (round(share * side) for share in inside)
+    around = np.ones((side, side), bool)
+    around[top:bottom, left:right] = False
+    if around.mean() < SMALLEST_FRAME or around.all():
+        return False
+    motion = pictures.astype(np.float32).std(axis=0)
+    moving = float(np.median(motion[~around]))
+    return moving >= LEAST_MOTION and float(np.median(motion[around])) < STANDS_STILL * moving
 
 
 def _largest_patch(mask: NDArray[np.bool_]) -> int:

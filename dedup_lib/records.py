@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -290,3 +291,12 @@ class SweepPoint:
     duplicates: int
     groups: int
     largest_group: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Marks:
+    """Rows of which one of their copies shows that they are no original: `overlaid` bear a logo or the like that the
+    copy lacks, `framed` show it as a part of a larger picture that stands still around it."""
+
+    overlaid: AbstractSet[int] = frozenset()
+    framed: AbstractSet[int] = frozenset()

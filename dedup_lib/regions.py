@@ -25,6 +25,10 @@ SHIFTS_PX = (0, -2, 2)
 """What a block shows may lie so far off in the other still: bars are cut and sizes rounded differently."""
 
 STILL_BLUR_PX = 1.0
+SHARPER = 1.5
+BLURS_PX = (2.0, 4.0, 8.0, 16.0)
+"""Of two stills, one that has so many times the detail of the other is blurred before they are compared."""
+
 LEAST_CONTRAST = 8.0
 """Standard deviation (of 255) from which a block shows something; at less than half of it, it shows nothing."""
 
@@ -200,7 +204,9 @@ def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
         if not open_blocks.any():
             break
         compared = np.ones_like(differs) if abs(apart_s) <= SAME_MOMENT_S else motion.is_still
-        own, other = (cv2.GaussianBlur(one.astype(np.float32), (0, 0), STILL_BLUR_PX) for one in stills)
+        own, other = _equally_sharp(
+            *(cv2.GaussianBlur(one.astype(np.float32), (0, 0), STILL_BLUR_PX) for one in stills)
+        )
         own_mean, own_variance = _mean_and_variance(own)
         for across, down in product(SHIFTS_PX, SHIFTS_PX):
             moved = np.roll(other, (down, across), axis=(0, 1))
@@ -217,6 +223,25 @@ def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
             if not open_blocks.any():
                 break
     return np.asarray(differs & open_blocks)
+
+
+def _equally_sharp(
+    first: NDArray[np.float32], second: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two stills, the sharper one blurred until it shows no finer detail than a blurred copy does."""
+    everywhere = np.ones(first.shape, bool)
+    # Less contrast is no blur.
+    sharpness = [_edges(one, everywhere) / (float(one.std()) + 1) for one in (first, second)]
+    blunt, pictures = min(sharpness), [first, second]
+    sharper = int(sharpness[1] > sharpness[0])
+    if sharpness[sharper] <= SHARPER * blunt:
+        return first, second
+    for blur_px in BLURS_PX:
+        blurred = np.asarray(cv2.GaussianBlur(pictures[sharper], (0, 0), blur_px), np.float32)
+        if _edges(blurred, everywhere) / (float(blurred.std()) + 1) <= SHARPER * blunt:
+            break
+    pictures[sharper] = blurred
+    return pictures[0], pictures[1]
 
 
 def _mean_and_variance(picture: NDArray[np.float32]) -> tuple[Map, Map]:

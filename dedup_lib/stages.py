@@ -761,7 +761,7 @@ def search_list(
                 keeps_excerpts=settings.excerpts == "keep",
                 max_candidates=settings.max_candidates,
                 damp_hubs=settings.damp_hubs,
-                choose_knowing=lambda overlaid: keeper.knowing(overlaid).choose,
+                choose_knowing=lambda marks: keeper.knowing(marks).choose,
                 own_rows=listed.own_rows,
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
                 begin=begin,

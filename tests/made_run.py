@@ -228,7 +228,7 @@ def make_run(
         floor=0.15,
     )
     weighed = make_weighed(generator, sizes, count=len(urls), by_cosine=by_cosine)
-    keeper = KeeperPolicy(name="best", traits=listed.traits).knowing(weighed.overlaid)
+    keeper = KeeperPolicy(name="best", traits=listed.traits).knowing(weighed.marks)
     made = MadeRun(run, listed, weighed, plan, keeper, same, different)
     save(made, settings)
     return made

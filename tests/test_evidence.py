@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -42,7 +41,7 @@ from dedup_lib.evidence import (
 )
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.fingerprints import Fingerprint, make_fingerprint, pack_stills
-from dedup_lib.records import Group, Pair
+from dedup_lib.records import Group, Marks, Pair
 from dedup_lib.registration import Registration
 from dedup_lib.video import grab_frames
 
@@ -117,7 +116,7 @@ def weigh(
         keeps_excerpts=keeps_excerpts,
         max_candidates=max_candidates,
         damp_hubs=damp_hubs,
-        choose_knowing=lambda overlaid: choose,
+        choose_knowing=lambda marks: choose,
     )
 
 
@@ -413,8 +412,8 @@ def test_of_two_copies_the_one_with_a_logo_is_known() -> None:
     for rows, overlaid in (((plain, marked, copy_of(2)), {1}), ((marked, copy_of(2), plain), {0})):
         seen: list[set[int]] = []
 
-        def choose_knowing(known: AbstractSet[int], seen: list[set[int]] = seen) -> Choose:
-            seen.append(set(known))
+        def choose_knowing(known: Marks, seen: list[set[int]] = seen) -> Choose:
+            seen.append(set(known.overlaid))
             return min
 
         weighed = weigh_list(
@@ -427,9 +426,9 @@ def test_of_two_copies_the_one_with_a_logo_is_known() -> None:
             damp_hubs=True,
             choose_knowing=choose_knowing,
         )
-        assert weighed.overlaid == overlaid
+        assert weighed.marks.overlaid == overlaid
         assert seen[-1] == overlaid
-    assert weigh([plain, plain]).overlaid == frozenset()
+    assert weigh([plain, plain]).marks.overlaid == frozenset()
 
 
 def test_identical_pictures_are_known_as_such() -> None:
@@ -618,6 +617,7 @@ def test_the_row_of_a_copy_tells_all() -> None:
         "second_opinion": 0.25,
         "points": 50,
         "changes": None,
+        "differs": None,
         "cosine": 0.9123,
         "duration_ratio": 0.6667,
     }

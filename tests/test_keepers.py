@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dedup_lib.decide import group_copies
 from dedup_lib.keepers import BEST_OF_ALL, FIRST_IN_LIST, KeeperPolicy, Traits
-from dedup_lib.records import Outcome, Pair, Status
+from dedup_lib.records import Marks, Outcome, Pair, Status
 
 PLAIN = Traits(duration_s=30.0, pixels=640 * 360, codec="h264", bits_per_pixel=2.0)
 
@@ -22,6 +22,7 @@ some_traits = st.builds(
     codec=st.sampled_from(["h264", "vp9"]),
     bits_per_pixel=st.sampled_from([0.0, 1.0, 1.15, 1.4]),
     is_overlaid=st.booleans(),
+    is_framed=st.booleans(),
     is_https=st.booleans(),
 )
 
@@ -67,7 +68,7 @@ def test_each_criterion_decides_where_those_before_it_tie(better: Traits, worse:
 
 def test_a_policy_is_told_of_overlays() -> None:
     policy = best(PLAIN, PLAIN, PLAIN)
-    told = policy.knowing({0, 2})
+    told = policy.knowing(Marks(overlaid={0, 2}))
     assert told.choose([0, 1, 2]) == 1
     assert told.why(1, 0) == "without overlay"
     assert policy.choose([0, 1, 2]) == 0

@@ -805,7 +805,7 @@ def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[
     settings = search_settings(**changes)
     keeper = KeeperPolicy(name=settings.keep, traits=listed.traits)
     weighed, plan = search_list(run, listed, settings=settings, keeper=keeper)
-    keeper = keeper.knowing(weighed.overlaid)
+    keeper = keeper.knowing(weighed.marks)
     same, different = load_row_decisions(run, listed, settings=settings)
     groups = group_copies(weighed.pairs, threshold=plan.threshold, choose=keeper.choose, same=same, different=different)
     review = list_doubtful(listed, groups=groups, weighed=weighed, plan=plan, decided=same | different)
