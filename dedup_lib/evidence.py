@@ -79,6 +79,9 @@ SETTLED_SHARE = 0.8
 SMALLEST_CONTAINED_SHARE = 0.9
 """Share of the shorter video that makes it an excerpt of the longer."""
 
+WORTH_COMPARING = 0.8
+"""Another way to lay two videos beside one another counts when it compares at least this share of their pictures."""
+
 LOWEST_DOUBTFUL_AGREEMENT = 0.15
 """From here up to the agreement that decides, a person should look."""
 
@@ -633,7 +636,13 @@ def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, ori
     """What both videos show at the same times, in each way to lay the pictures on one another and the times beside one
     another that speaks for them: in a scene that hardly moves, pictures agree at any time."""
     rule, stretch = evidence.best
-    moving = [one.stretch for one in (evidence.changes, evidence.registered_changes) if one is not None and one.moves]
+    # One that compares fewer pictures says less.
+    fewest = WORTH_COMPARING * stretch.compared if stretch is not None else 0
+    moving = [
+        one.stretch
+        for one in (evidence.changes, evidence.registered_changes)
+        if one is not None and one.moves and one.stretch.compared >= fewest
+    ]
     stretches = [one for one in (stretch, *moving) if one is not None]
     if rule not in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
         own, stills = turn_pictures(first.miniatures, orientation), turn_pictures(first.unpack_stills(), orientation)

@@ -58,7 +58,7 @@ NOISE_FACTOR = 6.0
 """A pixel differs by more than this (of 255), and than so many times what the median pixel elsewhere does."""
 
 MARGIN = 0.1
-LARGEST_OVERLAY = 0.12
+LARGEST_OVERLAY = 0.11
 LARGEST_CONTINUED_EDGE = 1.3
 LEAST_EDGE_RATIO = 1.5
 """An overlay reaches so near to the upper or lower edge, and takes no more of it than a caption does. Along its outline
@@ -124,7 +124,7 @@ def find_difference(laid: Laid) -> Region | None:
     for part in standing:
         region = _region(part, moves=False)
         # A film goes on moving under what is laid over it, wherever that lies.
-        may_be_overlay = region.is_at_edge or motion.is_everywhere
+        may_be_overlay = part.mean() <= LARGEST_OVERLAY and (region.is_at_edge or motion.is_everywhere)
         if not (motion.covers(part) or (may_be_overlay and _is_overlaid(part, laid))):
             found.append(region)
     return max(found, key=lambda region: region.share, default=None)
@@ -169,10 +169,10 @@ class _Motion:
     def covers(self, part: NDArray[np.bool_]) -> bool:
         """Whether one of the videos stands still there, and the other one moves there as both do around it: what was
         laid over a film hides that it moves."""
-        less, more = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
-        if part.all() or np.median(less[~part]) < LEAST_MOTION:
+        if part.mean() > LARGEST_OVERLAY or np.median(np.minimum(self.first, self.second)[~part]) < LEAST_MOTION:
             return False
-        return bool(np.median(more[part]) >= LEAST_MOTION and np.median(less[part] / more[part]) <= COVERED_MOTION)
+        less, more = sorted((float(np.median(self.first[part])), float(np.median(self.second[part]))))
+        return more >= LEAST_MOTION and less <= COVERED_MOTION * more
 
 
 def _deviations(pictures: NDArray[np.generic]) -> NDArray[np.float32]:

@@ -1,0 +1,161 @@
+"""The part of the picture that differs throughout: videos of one template, and copies with something laid over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from scenes import STEP_S, add_grain, draw_canvas, draw_clip, draw_take, each, fingerprint
+
+from dedup_lib.decide import Scored
+from dedup_lib.evidence import Evidence, Rule, Rules, Verdict, describe_evidence, find_doubtful, weigh_list
+from dedup_lib.fingerprints import Fingerprint
+from dedup_lib.records import Frames, Pair
+from dedup_lib.variants import add_caption, add_logo
+
+RULES = Rules(min_agreement=0.3, min_coverage=0.5)
+SIZE_PX = 256, 144
+COUNT = 32
+
+
+def compare(first: Fingerprint, second: Fingerprint, *, durations_s: tuple[float, float] = (8.0, 8.0)) -> Any:
+    """Two videos that something proposed, as 06 weighs them."""
+    pairs = (Pair(first=0, second=1, similarity=0.9),)
+    return weigh_list(
+        [first, second],
+        scored=Scored(pairs=pairs, nearest=np.ones(2), floor=0.5, searched_deeper=0),
+        durations_s=durations_s,
+        rules=RULES,
+        keeps_excerpts=False,
+        max_candidates=20,
+        damp_hubs=True,
+    )
+
+
+def found_of(weighed: Any) -> Evidence:
+    evidence = weighed.about(0, 1)
+    assert isinstance(evidence, Evidence)
+    return evidence
+
+
+def draw_ad(product: int, moves: str, *, price: str = "9.99", count: int = COUNT) -> list[Frames]:
+    """An advertisement by one template: words above and below, a product in the middle, a price beside it."""
+    canvas = draw_canvas(np.random.default_rng(100 + product), size_px=(120, 120))
+    frames = []
+    for index in range(count):
+        frame: Any = np.full((SIZE_PX[1], SIZE_PX[0], 3), (250, 210, 40), np.uint8)
+        if moves == "stripes":
+            for x in range(-40, 300, 40):
+                start = x + 3 * index % 40
+                cv2.line(frame, (start, 0), (start - 30, SIZE_PX[1]), (255, 240, 140), 12)
+        if moves == "equaliser":
+            for bar in range(8):
+                height = 4 + (7 * index + 13 * bar) % 24
+                cv2.rectangle(frame, (8 + 8 * bar, 120 - height), (13 + 8 * bar, 120), (60, 20, 160), -1)
+        side = 60 + 2 * index if moves == "zoom" else 76
+        left, top = (SIZE_PX[0] - side) // 2, (SIZE_PX[1] - min(side, 100)) // 2
+        shown = cv2.resize(canvas, (side, min(side, 100)), interpolation=cv2.INTER_AREA)
+        frame[top : top + shown.shape[0], left : left + side] = shown
+        cv2.putText(frame, "SUPER SALE", (8, 20), cv2.FONT_HERSHEY_DUPLEX, 0.7, (200, 0, 0), 2)
+        cv2.putText(frame, "example-shop", (8, 138), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1)
+        cv2.putText(frame, price, (186, 80), cv2.FONT_HERSHEY_DUPLEX, 0.8, (0, 0, 120), 2)
+        frames.append(np.asarray(frame, np.uint8))
+    return frames
+
+
+@pytest.mark.parametrize("moves", ["nothing", "stripes", "equaliser", "zoom"])
+def test_another_product_of_one_template_is_never_a_copy(moves: str) -> None:
+    """Whether it is called different or is left to a person."""
+    ads = [fingerprint(add_grain(draw_ad(product, moves), seed=product)) for product in range(4)]
+    for first in range(4):
+        for second in range(first):
+            weighed = compare(ads[first], ads[second])
+            verdict, _ = found_of(weighed).judge(RULES)
+            assert verdict in (Verdict.REVIEW, Verdict.DIFFERENT), (first, second)
+            assert weighed.pairs == ()
+    again = compare(ads[0], fingerprint(add_grain(draw_ad(0, moves), seed=9)))
+    assert found_of(again).judge(RULES)[0] == Verdict.DUPLICATE
+
+
+@pytest.mark.parametrize("moves", ["nothing", "stripes"])
+def test_another_price_goes_to_review_and_its_place_is_named(moves: str) -> None:
+    ads = [fingerprint(add_grain(draw_ad(1, moves, price=price), seed=0)) for price in ("9.99", "24.50")]
+    weighed = compare(*ads)
+    assert found_of(weighed).judge(RULES) == (Verdict.REVIEW, Rule.DIFFERS)
+    assert find_doubtful(weighed, rules=RULES, groups=[]) == [(0, 1)]
+    row = describe_evidence(weighed, kept=0, copy=1, rules=RULES)
+    assert str(row["differs"]).startswith("middle right, ")
+    assert str(row["rule"]) == str(Rule.DIFFERS)
+
+
+@pytest.mark.parametrize("seeds", [(1, 2), (3, 4), (5, 6)])
+def test_noise_of_still_pictures_proves_nothing(seeds: tuple[int, int]) -> None:
+    """Two pictures that both stand still move alike by their noise alone, if that is the same."""
+    noise = add_grain([np.full((144, 256, 3), 128, np.uint8)] * COUNT, seed=0)
+    videos = []
+    for seed in seeds:
+        picture = draw_canvas(np.random.default_rng(seed), size_px=SIZE_PX).astype(np.int16)
+        videos.append([np.clip(picture + one.astype(np.int16) - 128, 0, 255).astype(np.uint8) for one in noise])
+    found = found_of(compare(*map(fingerprint, videos)))
+    assert found.judge(RULES)[0] == Verdict.DIFFERENT
+    assert found.changes is None or not found.changes.is_alike
+
+
+MARKS: dict[str, Callable[[Frames], Frames]] = {"logo": add_logo, "caption": add_caption}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("scene", ["film", "take", "still"])
+def test_what_was_laid_over_a_copy_is_no_difference(scene: str, mark: str) -> None:
+    if scene == "film":
+        frames = draw_clip(3, count=COUNT)
+    elif scene == "take":
+        frames = draw_take(2, count=COUNT)
+    else:
+        frames = [draw_canvas(np.random.default_rng(5), size_px=SIZE_PX)] * COUNT
+    plain, marked = fingerprint(add_grain(frames, seed=0)), fingerprint(add_grain(each(MARKS[mark], frames), seed=1))
+    assert found_of(compare(plain, marked)).judge(RULES)[0] == Verdict.DUPLICATE
+    assert found_of(compare(marked, plain)).judge(RULES)[0] == Verdict.DUPLICATE
+
+
+def test_a_mirrored_clip_is_asked_both_ways() -> None:
+    """A crop that shares more words with the mirrored picture is still asked as it is."""
+    frames = draw_clip(7, count=COUNT)
+    symmetric = [np.asarray(np.hstack([one, one[:, ::-1]]), np.uint8) for one in frames]
+    cropped = [np.ascontiguousarray(one[12:-12, 20:-60]) for one in symmetric]
+    found = found_of(compare(fingerprint(symmetric), fingerprint(cropped)))
+    assert found.judge(RULES)[0] == Verdict.DUPLICATE
+    mirrored = fingerprint([np.ascontiguousarray(one[:, ::-1]) for one in frames])
+    assert found_of(compare(fingerprint(frames), mirrored)).judge(RULES)[0] == Verdict.DUPLICATE
+
+
+def test_one_picture_proves_nothing_of_videos_of_seconds() -> None:
+    poster = draw_canvas(np.random.default_rng(1), size_px=SIZE_PX)
+    one, other = fingerprint([poster]), fingerprint(add_grain([poster], seed=3))
+    assert found_of(compare(one, other, durations_s=(8.0, 12.0))).judge(RULES)[0] == Verdict.DIFFERENT
+    assert found_of(compare(one, one, durations_s=(8.0, 12.0))).judge(RULES)[0] == Verdict.DIFFERENT
+    # The very same file, of which only one picture is not flat.
+    assert found_of(compare(one, one)).judge(RULES) == (Verdict.DUPLICATE, Rule.EXACT)
+    assert found_of(compare(one, other, durations_s=(STEP_S, STEP_S))).judge(RULES)[0] != Verdict.DIFFERENT
+
+
+def test_a_copy_within_a_frame_is_known() -> None:
+    frames = draw_clip(4, count=COUNT)
+    beside_plots = []
+    for frame in frames:
+        page: Any = np.full((200, 420, 3), 230, np.uint8)
+        page[20 : 20 + frame.shape[0], 10 : 10 + frame.shape[1]] = frame
+        cv2.rectangle(page, (290, 30), (400, 90), (20, 20, 20), 2)
+        cv2.putText(page, "mean 0.7", (296, 140), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 2)
+        beside_plots.append(np.asarray(page, np.uint8))
+    weighed = compare(fingerprint(frames), fingerprint(beside_plots))
+    assert found_of(weighed).judge(RULES)[0] == Verdict.DUPLICATE
+    assert weighed.marks.framed == {1}
+    swapped = compare(fingerprint(beside_plots), fingerprint(frames))
+    assert swapped.marks.framed == {0}
+    # A crop goes on around its part.
+    cropped = [np.ascontiguousarray(frame[12:-12, 20:-20]) for frame in frames]
+    assert compare(fingerprint(frames), fingerprint(cropped)).marks.framed == frozenset()
