@@ -644,12 +644,12 @@ def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, ori
         if one is not None and one.moves and one.stretch.compared >= fewest
     ]
     stretches = [one for one in (stretch, *moving) if one is not None]
+    only_changes = rule in (Rule.CHANGES, Rule.REGISTERED_CHANGES)
     if rule not in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
         own, stills = turn_pictures(first.miniatures, orientation), turn_pictures(first.unpack_stills(), orientation)
         for one in stretches:
-            yield _beside(
-                one, first, second, (own, second.miniatures), (_as_squares(stills), _as_squares(second.unpack_stills()))
-            )
+            squares = _as_squares(stills), _as_squares(second.unpack_stills())
+            yield _beside(one, first, second, (own, second.miniatures), squares, only_changes=only_changes)
     known = evidence.registration
     ways = [known] if known is not None else (register(first, second, mirrored=way) for way in (False, True))
     for registration in ways:
@@ -659,13 +659,21 @@ def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, ori
         miniatures = warp_miniatures(first, second, overlap)
         squares = warp_stills(first, second, overlap, side_px=STILL_PX)
         for one in stretches:
-            yield _beside(one, first, second, miniatures, squares)
+            yield _beside(one, first, second, miniatures, squares, only_changes=only_changes)
 
 
 _Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
-def _beside(stretch: Stretch, first: Fingerprint, second: Fingerprint, miniatures: _Both, stills: _Both) -> Laid:
+def _beside(
+    stretch: Stretch,
+    first: Fingerprint,
+    second: Fingerprint,
+    miniatures: _Both,
+    stills: _Both,
+    *,
+    only_changes: bool,
+) -> Laid:
     places, _ = stretch.pictures_beside(first.times_s, second.times_s)
     chosen, other_chosen = stretch.pictures_beside(
         first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
@@ -676,6 +684,7 @@ def _beside(stretch: Stretch, first: Fingerprint, second: Fingerprint, miniature
     return Laid(
         miniatures=(miniatures[0][places], _shown_at(at_s, miniatures[1], second.times_s)),
         stills=(stills[0][chosen], stills[1][other_chosen]),
+        only_changes=only_changes,
         # Two speeds are known only nearly, and so is what is one moment in both.
         apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
     )

@@ -110,6 +110,8 @@ class Laid:
 
     miniatures: tuple[NDArray[np.generic], NDArray[np.generic]]
     stills: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    only_changes: bool
+    """Whether nothing but the movement of both speaks for them, so that also what moves must show the same."""
     apart_s: NDArray[np.floating]
     """(K,): how much later or earlier the still of the second video is shown than the first one's, infinite where that
     is not known."""
@@ -203,7 +205,8 @@ def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
     for *stills, apart_s in zip(*laid.stills, laid.apart_s, strict=True):
         if not open_blocks.any():
             break
-        compared = np.ones_like(differs) if abs(apart_s) <= SAME_MOMENT_S else motion.is_still
+        is_asked_of_all = laid.only_changes or abs(apart_s) <= SAME_MOMENT_S
+        compared = np.ones_like(differs) if is_asked_of_all else motion.is_still
         own, other = _equally_sharp(
             *(cv2.GaussianBlur(one.astype(np.float32), (0, 0), STILL_BLUR_PX) for one in stills)
         )

@@ -108,17 +108,19 @@ MARKS: dict[str, Callable[[Frames], Frames]] = {"logo": add_logo, "caption": add
 
 
 @pytest.mark.parametrize("mark", MARKS)
-@pytest.mark.parametrize("scene", ["film", "take", "still"])
-def test_what_was_laid_over_a_copy_is_no_difference(scene: str, mark: str) -> None:
-    if scene == "film":
-        frames = draw_clip(3, count=COUNT)
-    elif scene == "take":
-        frames = draw_take(2, count=COUNT)
-    else:
-        frames = [draw_canvas(np.random.default_rng(5), size_px=SIZE_PX)] * COUNT
+@pytest.mark.parametrize("draw", [draw_clip, draw_take])
+def test_what_was_laid_over_a_copy_is_no_difference(draw: Callable[..., list[Frames]], mark: str) -> None:
+    frames = draw(2, count=COUNT)
     plain, marked = fingerprint(add_grain(frames, seed=0)), fingerprint(add_grain(each(MARKS[mark], frames), seed=1))
     assert found_of(compare(plain, marked)).judge(RULES)[0] == Verdict.DUPLICATE
     assert found_of(compare(marked, plain)).judge(RULES)[0] == Verdict.DUPLICATE
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_of_a_still_busy_picture_a_person_says_what_a_mark_is(mark: str) -> None:
+    frames = [draw_canvas(np.random.default_rng(5), size_px=SIZE_PX)] * COUNT
+    marked = each(MARKS[mark], frames)
+    assert found_of(compare(fingerprint(frames), fingerprint(marked))).judge(RULES) == (Verdict.REVIEW, Rule.DIFFERS)
 
 
 def test_a_mirrored_clip_is_asked_both_ways() -> None:
