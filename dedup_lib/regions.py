@@ -46,7 +46,7 @@ LEAST_MOTION = 3.0
 LOWEST_MOTION_CORRELATION = 0.3
 """A block in which both videos deviate so much over time moves alike from this correlation on."""
 
-FEWEST_STANDING_BLOCKS = 4
+FEWEST_STANDING_BLOCKS = 8
 FEWEST_MOVING_BLOCKS = 8
 """So many blocks that hang together make a region. Blocks overlap: one that shows something else spoils nine."""
 
@@ -210,13 +210,13 @@ def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
         own, other = _equally_sharp(
             *(cv2.GaussianBlur(one.astype(np.float32), (0, 0), STILL_BLUR_PX) for one in stills)
         )
-        own_mean, own_variance = _mean_and_variance(own)
+        own_slopes, other_slopes = _slopes(own), _slopes(other)
         for across, down in product(SHIFTS_PX, SHIFTS_PX):
-            moved = np.roll(other, (down, across), axis=(0, 1))
-            mean, variance = _mean_and_variance(moved)
-            covariance = _mean_of_blocks(own * moved) - own_mean * mean
-            correlation = covariance / np.sqrt(np.maximum(own_variance * variance, 1e-3))
-            contrasts = np.sqrt(np.stack([own_variance, variance]))
+            moved, moved_slopes = (np.roll(one, (down, across), axis=(0, 1)) for one in (other, other_slopes))
+            correlation, *variances = _correlate(own, moved)
+            # Other colours leave the edges where they are.
+            correlation = np.maximum(correlation, _correlate(own_slopes, moved_slopes)[0])
+            contrasts = np.sqrt(np.stack(variances))
             shows = contrasts.min(axis=0) >= LEAST_CONTRAST
             is_empty = contrasts.max(axis=0) < LEAST_CONTRAST / 2
             if shows.any() and not (across or down):
@@ -245,6 +245,14 @@ def _equally_sharp(
             break
     pictures[sharper] = blurred
     return pictures[0], pictures[1]
+
+
+def _correlate(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[Map, Map, Map]:
+    """Of each block the correlation of two pictures, and the variance of either."""
+    (mean, variance), (other_mean, other_variance) = _mean_and_variance(first), _mean_and_variance(second)
+    covariance = _mean_of_blocks(first * second) - mean * other_mean
+    correlation = covariance / np.sqrt(np.maximum(variance * other_variance, 1e-3))
+    return np.asarray(correlation, np.float32), variance, other_variance
 
 
 def _mean_and_variance(picture: NDArray[np.float32]) -> tuple[Map, Map]:
@@ -308,5 +316,10 @@ def _is_overlaid(part: NDArray[np.bool_], laid: Laid) -> bool:
 
 def _edges(picture: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
     """How much neighbouring pixels differ there, on average."""
+    return float(_slopes(picture)[where].mean())
+
+
+def _slopes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """How much each pixel differs from its neighbours."""
     slopes = [cv2.Sobel(picture, cv2.CV_32F, across, 1 - across, ksize=3) for across in (0, 1)]
-    return float(np.hypot(*slopes)[where].mean()) / 8
+    return np.asarray(np.hypot(*slopes) / 8, np.float32)
