@@ -59,7 +59,7 @@ NOISE_FACTOR = 6.0
 
 MARGIN = 0.1
 LARGEST_OVERLAY = 0.11
-LARGEST_CONTINUED_EDGE = 1.3
+LARGEST_CONTINUED_EDGE = 1.4
 LEAST_EDGE_RATIO = 1.5
 """An overlay reaches so near to the upper or lower edge, and takes no more of it than a caption does. Along its outline
 the slopes of the clean picture are no more than so many times those around it, and those of the marked one so many

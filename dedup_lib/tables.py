@@ -32,7 +32,7 @@ from dedup_lib.display import show_text
 from dedup_lib.errors import ListError
 from dedup_lib.markup import split_urls
 from dedup_lib.run_folder import writing
-from dedup_lib.urls import decode_url, find_text_copies, is_web_url, url_for_request
+from dedup_lib.urls import decode_url, find_text_copies, has_scheme, is_web_url, url_for_request
 
 REPORT_COLUMNS = ("url", "duplicate_of", "rule", "row", "first_row")
 """First columns of the report on text copies; the list's other columns follow."""
@@ -215,7 +215,9 @@ def _is_usable(cell: str) -> bool:
     """Whether a cell holds a URL that can be fetched, or the path of a file that is there."""
     url = decode_url(cell)
     try:
-        return bool(url_for_request(url)) if is_web_url(url) else Path(url).is_file()
+        if not is_web_url(url):
+            return Path(url).is_file()
+        return bool(url_for_request(url if has_scheme(url) else f"https:{url}"))
     except (OSError, ValueError):
         return False
 

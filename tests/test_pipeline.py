@@ -372,10 +372,13 @@ def test_a_failing_notebook_stops_the_run_with_its_reason(site: Site, tmp_path: 
 
 
 def test_the_command_line_says_why_and_where(tmp_path: Path) -> None:
+    """A fault that shows only in a notebook: the disk keeps the place of an output."""
+    (tmp_path / "ads.csv").write_text("url\nhttps://example.com/a.mp4\n", encoding="utf-8")
+    (tmp_path / "taken").mkdir()
     done = subprocess.run(
         [
             *(sys.executable, "-m", "dedup_lib", "run", "direct", "--set", f"run_dir={tmp_path / 'run'}"),
-            *("--set", f"input_csv={tmp_path / 'nowhere.csv'}"),
+            *("--set", f"input_csv={tmp_path / 'ads.csv'}", "--set", f"output_csv={tmp_path / 'taken'}"),
         ],
         cwd=find_project_root(),
         capture_output=True,
@@ -383,7 +386,7 @@ def test_the_command_line_says_why_and_where(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert "nowhere.csv" in done.stderr
+    assert "taken" in done.stderr
     assert str(tmp_path / "run" / "notebooks" / "01_decode.ipynb") in done.stderr.replace("\n", "")
     assert "Traceback" not in done.stderr
 

@@ -168,7 +168,7 @@ def test_a_run_from_outside_of_the_project(tmp_path: Path) -> None:
     holder = json.loads((run_dir / "run.lock").read_text("utf-8"))
     assert holder["command"].startswith(f"cd {tmp_path} && python -m dedup_lib run direct --set 'input_csv=my ads.csv'")
     code, out, _ = say_as_a_process("status", "run", cwd=tmp_path)
-    assert code == 0 and f"{run_dir}  partly done" in " ".join(out.split(" "))
+    assert code == 0 and f"{run_dir} partly done" in " ".join(out.split())
     code, _, err = say_as_a_process("run", "dirct", cwd=tmp_path)
     assert code == 1 and "did you mean direct?" in err
 
