@@ -65,6 +65,9 @@ LEAST_EDGE_RATIO = 1.5
 the slopes of the clean picture are no more than so many times those around it, and those of the marked one so many
 times larger."""
 
+LOWEST_LIKENESS = 0.5
+"""Two pictures that correlate with less show something else altogether."""
+
 FEWEST_PICTURES = 7
 """Of fewer pictures it cannot be said how they move."""
 
@@ -119,7 +122,8 @@ class Laid:
 
 def find_difference(laid: Laid) -> Region | None:
     """The largest part of the picture that differs throughout and is no overlay, None where there is none."""
-    motion = _Motion.of(*laid.miniatures)
+    shown_together = _show_the_same(*laid.miniatures)
+    motion = _Motion.of(*(one[shown_together] for one in laid.miniatures))
     moving = _parts(motion.differs, FEWEST_MOVING_BLOCKS)
     standing = _parts(_differs_standing(laid, motion), FEWEST_STANDING_BLOCKS)
     found = [_region(part, moves=True) for part in moving]
@@ -130,6 +134,15 @@ def find_difference(laid: Laid) -> Region | None:
         if not (motion.covers(part) or (may_be_overlay and _is_overlaid(part, laid))):
             found.append(region)
     return max(found, key=lambda region: region.share, default=None)
+
+
+def _show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Which pictures show the same on the whole: where one video was cut otherwise, it moves otherwise too."""
+    own, other = (np.asarray(one, np.float32).reshape(len(one), -1) for one in (first, second))
+    own, other = (one - one.mean(axis=1, keepdims=True) for one in (own, other))
+    lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)
+    alike = (own * other).sum(axis=1) >= LOWEST_LIKENESS * np.maximum(lengths, 1e-6)
+    return alike if alike.any() else np.ones(len(first), bool)
 
 
 @dataclass(frozen=True, kw_only=True)
