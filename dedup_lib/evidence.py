@@ -647,8 +647,8 @@ def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, ori
     only_changes = rule in (Rule.CHANGES, Rule.REGISTERED_CHANGES)
     if rule not in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
         own, stills = turn_pictures(first.miniatures, orientation), turn_pictures(first.unpack_stills(), orientation)
+        squares = _as_squares(stills), _as_squares(second.unpack_stills())
         for one in stretches:
-            squares = _as_squares(stills), _as_squares(second.unpack_stills())
             yield _beside(one, first, second, (own, second.miniatures), squares, only_changes=only_changes)
     known = evidence.registration
     ways = [known] if known is not None else (register(first, second, mirrored=way) for way in (False, True))
