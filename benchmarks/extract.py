@@ -33,10 +33,12 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.encoders import Encoder, hash_frame, load_encoder
+from dedup_lib.encoders import load_encoder
+from dedup_lib.encoding import Encoder
 from dedup_lib.extract import CollectionSink, extract_videos, read_video
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.ledger import Ledger
+from dedup_lib.pdq import hash_frame
 from dedup_lib.records import Pooling, Recipe, Scan, Status, VideoVectors
 from dedup_lib.run_folder import write_text_atomically
 from dedup_lib.store import Store, StoreAddress

@@ -72,7 +72,7 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str, *, model: str = "") -> Profile:
-        """`pdq:3:spread`, and where they are wanted what decides and a threshold: `pdq:1:first:cosine:0.7`.
+        """`sscd:3:spread`, and where they are wanted what decides and a threshold: `pdq:1:first:cosine:0.7`.
 
         Raises SettingError for anything else.
         """
@@ -91,7 +91,7 @@ class Profile:
             )
         except ValueError:
             raise SettingError(
-                "profile", text, "write encoder:frames:span[:evidence|:cosine][:threshold], as in pdq:3:spread"
+                "profile", text, "write encoder:frames:span[:evidence|:cosine][:threshold], as in sscd:3:spread"
             ) from None
         profile.extract_settings(run_dir=".", workers=1)
         profile.search_settings(run_dir=".")

@@ -373,7 +373,7 @@ def _manage(action: str, run_name: str, **given: object) -> None:
         "collection": "",
         "new_name": "",
         "schema": "video_frames",
-        "encoder": "pdq",
+        "encoder": "sscd",
         "model": "",
         "num_frames": 8,
     }
@@ -437,12 +437,12 @@ def list_(run_name: str) -> None:
 )
 @click.option(
     "--encoder",
-    type=click.Choice(["pdq", "clip"]),
-    default="pdq",
+    type=click.Choice(["sscd", "clip", "pdq"]),
+    default="sscd",
     show_default=True,
-    help="What makes the vectors: a perceptual hash, or a CLIP model.",
+    help="What makes the vectors: SSCD, a CLIP model, or a perceptual hash.",
 )
-@click.option("--model", default="", help="Id of a CLIP model, or folder of a saved one.")
+@click.option("--model", default="", help="Weights of SSCD (distilled, full, a file), or id or folder of a CLIP model.")
 @click.option("--num-frames", default=8, show_default=True, help="Frames per video.")
 @click.option(
     "--frame-span",

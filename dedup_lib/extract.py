@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.cluster import ClusterPool
-from dedup_lib.encoders import Encoder, Prepared
+from dedup_lib.encoding import Encoder, Prepared
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, MediaStream, open_stream
 from dedup_lib.fingerprints import fingerprint_kind, make_fingerprint

@@ -135,6 +135,13 @@ def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_
     )
 
 
+def cut_middle(frame: Frames, size_px: tuple[int, int]) -> Frames:
+    """At most so many rows and columns of the middle of a frame (H, W, 3)."""
+    height, width = (min(*sides) for sides in zip(frame.shape[:2], size_px, strict=True))
+    top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
+    return frame[top : top + height, left : left + width]
+
+
 def resize_frame(frame: Frames, size_px: tuple[int, int]) -> Frames:
     """A frame, RGB (H, W, 3) or grey (H, W), at another size (width, height): averaged where it shrinks, smooth where
     it grows."""

@@ -108,7 +108,7 @@ def refuse_unknown(values: Mapping[str, Any], stages: Iterable[str], *, where: s
 def check_model(encoder: str, model: str) -> None:
     """Raises SettingError for a model that the encoder has no use for."""
     if encoder == "pdq" and model:
-        raise SettingError("model", model, "the encoder pdq has no model. Leave model empty, or set encoder: clip")
+        raise SettingError("model", model, "the encoder pdq has no model. Leave model empty, or set encoder: sscd")
 
 
 def _find_assigned(cells: Sequence[str]) -> Iterator[str]:
@@ -190,7 +190,7 @@ class CollectionsSettings(NotebookSettings):
     collection: str
     new_name: str
     schema: Literal["video_dedup", "video_frames", "aggregated"]
-    encoder: Literal["clip", "pdq"]
+    encoder: Literal["sscd", "clip", "pdq"]
     model: str
     num_frames: Annotated[int, Range(1, 256)]
     frame_span: Literal["first", "spread"]
@@ -238,7 +238,7 @@ class ExtractSettings(NotebookSettings):
     frame_span: Literal["first", "spread"]
     scan_step_s: Annotated[float, Range(0, 10)]
     scan_longest_s: Annotated[float, Range(1, 240)]
-    encoder: Literal["clip", "pdq"]
+    encoder: Literal["sscd", "clip", "pdq"]
     model: str
     batch_size: Count
     start: Annotated[int, Range(0)]
@@ -339,7 +339,7 @@ class CalibrateSettings(NotebookSettings):
     seed: Annotated[int, Range(0)]
     leave_out: list[str]
     kinds: list[str]
-    encoder: Literal["clip", "pdq"]
+    encoder: Literal["sscd", "clip", "pdq"]
     model: str
     num_frames: Annotated[int, Range(1, 256)]
     frame_span: Literal["first", "spread"]

@@ -22,7 +22,8 @@ from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
 from dedup_lib.decide import borderline_pairs, is_match, score_pairs
 from dedup_lib.dialects import PLAIN, Dialect
-from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder
+from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, load_encoder
+from dedup_lib.encoding import Encoder
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import (
     COLUMNS,

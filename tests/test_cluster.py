@@ -37,12 +37,14 @@ from test_extract import (
 from test_live_run import Site, call, command, run_in_terminal, site, wait_until
 
 from dedup_lib import cluster, extract
+from dedup_lib.clip import ClipEncoder
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.encoders import ClipEncoder, PdqEncoder, load_encoder
+from dedup_lib.encoders import load_encoder
 from dedup_lib.errors import ClusterError
 from dedup_lib.extract import ExtractReport
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.jobs import job_dir, load_job
+from dedup_lib.pdq import PdqEncoder
 from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run_folder import find_versions
 from dedup_lib.store import Store, StoreAddress

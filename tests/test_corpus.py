@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from dedup_lib.decide import group_copies, score_pairs
-from dedup_lib.encoders import DEFAULT_THRESHOLDS, PdqEncoder
+from dedup_lib.encoders import DEFAULT_THRESHOLDS
 from dedup_lib.extract import ExtractReport, JobSink, extract_videos
 from dedup_lib.fetch import FetchLimits
 from dedup_lib.jobs import load_jobs
 from dedup_lib.joins import VectorTable, join_exactly
 from dedup_lib.ledger import Ledger
+from dedup_lib.pdq import PdqEncoder
 from dedup_lib.records import Recipe, Scan, Status, VideoVectors
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")

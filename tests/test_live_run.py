@@ -21,8 +21,8 @@ import pytest
 from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip
 
-from dedup_lib.encoders import PdqEncoder
 from dedup_lib.errors import RunFolderError
+from dedup_lib.pdq import PdqEncoder
 from dedup_lib.progress import Done, State, read_progress
 from dedup_lib.run_folder import RunFolder
 from dedup_lib.settings import ExtractSettings

