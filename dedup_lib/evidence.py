@@ -109,6 +109,8 @@ class Rule(StrEnum):
     SHORT = "only a part is shared"
     UNCONFIRMED = "pictures agree, points or movement do not"
     DIFFERS = "a part of the picture differs throughout"
+    UNLIKE = "frames are unlike by the encoder"
+    ALIKE = "frames are alike by the encoder, pictures do not agree"
     WEAK = "too few pictures agree"
     PERSON = "a person's decision"
     COSINE = "cosine"
@@ -126,6 +128,10 @@ class Rules:
     """Share of the compared pictures that must agree."""
     min_coverage: float
     """Share of the longer video that duplicates must have in common; less makes an excerpt or nothing."""
+    unlike_below: float = -1.0
+    """Duplicates whose frames are less alike by the encoder's vectors are for a person to look at."""
+    alike_from: float = math.inf
+    """So are videos whose frames are at least so alike, though their pictures do not prove it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,7 +141,8 @@ class Evidence:
     first: int
     second: int
     cosine: float = float("nan")
-    """Of the encoder's vectors; NaN where the store did not propose the pair."""
+    """How alike the frames of the one are to those of the other by the encoder's vectors: the mean over the frames of
+    one video of the cosine to the nearest frame of the other, of both ways the larger; NaN without vectors."""
     words: float = 0.0
     """Cosine of the bags of visual words; 0 where these did not propose the pair."""
     pictures: Stretch | None = None
@@ -300,15 +307,17 @@ class Evidence:
             return Verdict.REVIEW, Rule.COSINE
         rule, stretch = self.best
         if stretch is None:
-            return Verdict.DIFFERENT, Rule.WEAK
+            is_alike = self.cosine >= rules.alike_from
+            return (Verdict.REVIEW, Rule.ALIKE) if is_alike else (Verdict.DIFFERENT, Rule.WEAK)
         common = (
             min(stretch.first_coverage, stretch.second_coverage),
             max(stretch.first_coverage, stretch.second_coverage),
         )
         if rule in (Rule.UNCONFIRMED, Rule.WEAK):
             doubtful = rule == Rule.UNCONFIRMED and stretch.agreement >= rules.min_agreement
-            doubtful = doubtful and common[1] >= rules.min_coverage
-            return (Verdict.REVIEW if doubtful else Verdict.DIFFERENT), rule
+            if doubtful and common[1] >= rules.min_coverage:
+                return Verdict.REVIEW, rule
+            return (Verdict.REVIEW, Rule.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
         if common[0] >= rules.min_coverage:
             found = Verdict.DUPLICATE
         elif common[1] >= SMALLEST_CONTAINED_SHARE:
@@ -316,7 +325,11 @@ class Evidence:
         else:
             return Verdict.DIFFERENT, Rule.SHORT
         if stretch.agreement >= rules.min_agreement:
-            return (found, rule) if self.difference is None else (Verdict.REVIEW, Rule.DIFFERS)
+            if self.difference is not None:
+                return Verdict.REVIEW, Rule.DIFFERS
+            # The frames of a video that is far longer may lie elsewhere.
+            is_unlike = found == Verdict.DUPLICATE and rule != Rule.EXACT and self.cosine < rules.unlike_below
+            return (Verdict.REVIEW, Rule.UNLIKE) if is_unlike else (found, rule)
         return (
             (Verdict.REVIEW, rule) if stretch.agreement >= LOWEST_DOUBTFUL_AGREEMENT else (Verdict.DIFFERENT, Rule.WEAK)
         )
@@ -445,6 +458,7 @@ def weigh_list(
     keeps_excerpts: bool,
     max_candidates: int,
     damp_hubs: bool,
+    cosine_of: Callable[[int, int], float] = lambda first, second: math.nan,
     choose_knowing: Callable[[Marks], Choose] = lambda marks: min,
     own_rows: int | None = None,
     strict_cosine: float = 1.0,
@@ -452,7 +466,8 @@ def weigh_list(
 ) -> Weighed:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
     with those that would be kept of the videos that hang together with it: no copy is missed because too many others
-    were nearer. `choose_knowing` says which one is kept, given the rows that are no originals.
+    were nearer. `cosine_of` gives the `Evidence.cosine` of two rows; `choose_knowing` says which one is kept, given the
+    rows that are no originals.
 
     Rows from `own_rows` on were there before the list, and are compared with rows of the list only; where one has no
     fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows without a
@@ -460,15 +475,12 @@ def weigh_list(
     contained in another is no copy of it. `begin` is told of the pairs to be compared in all, as far as they are known.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
-    proposed = {
-        (pair.first, pair.second): Evidence(first=pair.first, second=pair.second, cosine=pair.similarity)
-        for pair in near
-    }
+    proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
     # Of a crowd, each with the first of them.
     for crowd in scored.crowds:
         for first, second in product(crowd[:max_candidates], crowd):
             if first < second and (own_rows is None or first < own_rows):
-                proposed[first, second] = Evidence(first=first, second=second, cosine=1.0)
+                proposed[first, second] = Evidence(first=first, second=second)
     for candidate in propose_pairs(
         fingerprints, most=max_candidates, damp_hubs=damp_hubs, own_rows=own_rows, begin=begin
     ):
@@ -484,7 +496,10 @@ def weigh_list(
         for rows in sorted(proposed, key=_in_blocks):
             shorter, longer = sorted(durations_s[row] for row in rows)
             known = replace(
-                proposed[rows], duration_ratio=shorter / longer if longer else math.nan, longest_s=longer or math.nan
+                proposed[rows],
+                cosine=cosine_of(*rows),
+                duration_ratio=shorter / longer if longer else math.nan,
+                longest_s=longer or math.nan,
             )
             found = _weigh(known, *map(looks_of, rows))
             if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
@@ -789,7 +804,7 @@ COLUMNS = {
     "points": "local features that agree on how the two pictures lie on one another; empty: not checked",
     "changes": "how alike both videos change in that part, -1 to 1: correlation of coarse shapes; empty: not checked",
     "differs": "the part of the picture that differs throughout: its place and its share of the picture; empty: none",
-    "cosine": "cosine of the encoder's vectors; empty: they did not propose this pair",
+    "cosine": "how alike frames of both are by the encoder's vectors, -1 to 1; empty: one of them has none",
     "duration_ratio": "the shorter duration divided by the longer",
     "next_similarity": "similarity of the nearest video outside its group, times the larger share that both show",
 }

@@ -152,6 +152,13 @@ class VectorTable:
             found[start : start + step] = np.round(sums / most, DECIMALS)
         return found
 
+    def match_frames(self, first: int, second: int) -> float:
+        """How alike two lines are wherever their frames lie: the mean over the vectors of one of the cosine to the
+        nearest of the other, of both ways the larger."""
+        own, other = (self.lines[line][self.present[line]] for line in (first, second))
+        found = own @ other.T
+        return round(float(max(found.max(axis=0).mean(), found.max(axis=1).mean())), DECIMALS)
+
     @property
     def slack(self) -> float:
         """How far the product of two lines in float32 may lie from their similarity.

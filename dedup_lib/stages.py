@@ -6,6 +6,7 @@ The notebooks hold parameters, prose and pictures; what they do to a run is here
 from __future__ import annotations
 
 import json
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
 from dedup_lib.decide import borderline_pairs, is_match, score_pairs
 from dedup_lib.dialects import PLAIN, Dialect
-from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, load_encoder
+from dedup_lib.encoders import ALIKE_FROM, DEFAULT_THRESHOLDS, SWEEP_LOWS, UNLIKE_BELOW, load_encoder
 from dedup_lib.encoding import Encoder
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import (
@@ -689,7 +690,12 @@ class SearchPlan:
     @property
     def rules(self) -> Rules:
         """The knobs of a verdict."""
-        return Rules(min_agreement=self.threshold, min_coverage=self.min_coverage)
+        return Rules(
+            min_agreement=self.threshold,
+            min_coverage=self.min_coverage,
+            unlike_below=UNLIKE_BELOW.get(self.recipe.encoder, -1.0),
+            alike_from=ALIKE_FROM.get(self.recipe.encoder, math.inf),
+        )
 
     def sweep(self, steps: int) -> list[float]:
         """Thresholds of a sweep, the decided one among them, in rising order."""
@@ -737,6 +743,12 @@ def search_list(
     )
     if settings.decide == "cosine":
         return Weighed.by_cosine(scored), plan
+    line_of = {int(row): line for line, rows in enumerate(table.rows) for row in rows}
+
+    def cosine_of(first: int, second: int) -> float:
+        lines = line_of.get(first), line_of.get(second)
+        return math.nan if lines[0] is None or lines[1] is None else table.match_frames(lines[0], lines[1])
+
     with ExitStack() as stack:
         own = stack.enter_context(Ledger(run.ledger_path, plan.recipe))
         kind = _check_fingerprints(run, own, listed.find_read())
@@ -762,6 +774,7 @@ def search_list(
                 keeps_excerpts=settings.excerpts == "keep",
                 max_candidates=settings.max_candidates,
                 damp_hubs=settings.damp_hubs,
+                cosine_of=cosine_of,
                 choose_knowing=lambda marks: keeper.knowing(marks).choose,
                 own_rows=listed.own_rows,
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
