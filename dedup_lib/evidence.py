@@ -33,7 +33,7 @@ from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
 from dedup_lib.frames import resize_frame
 from dedup_lib.overlays import Side, find_overlay, is_frame
 from dedup_lib.records import Begin, Group, Marks, Pair, begin_silently
-from dedup_lib.regions import STILL_PX, Laid, Region, find_difference
+from dedup_lib.regions import SAME_MOMENT_S, STILL_PX, Laid, Region, find_difference, measure_fit
 from dedup_lib.registration import Registration, find_overlap, register, warp_miniatures, warp_stills
 
 MAX_DISTANCE_BITS = 56
@@ -633,18 +633,12 @@ def _find_framed(evidence: Evidence, first: Fingerprint, second: Fingerprint) ->
 
 
 def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Region | None:
-    """The part of the picture that differs throughout, where what agrees would decide; the smallest one of all ways to
-    lay the pictures on one another."""
+    """The part of the picture that differs throughout, where what agrees would decide, in the way to lay the
+    pictures on one another that fits best."""
     rule, stretch = evidence.best
     if rule not in DECIDING_RULES or stretch is None:
         return None
-    smallest = None
-    for laid in _lay_all(evidence, first, second, orientation=orientation):
-        found = find_difference(laid)
-        if found is None:
-            return None
-        smallest = found if smallest is None else min(smallest, found, key=lambda region: region.share)
-    return smallest
+    return find_difference(max(_lay_all(evidence, first, second, orientation=orientation), key=measure_fit))
 
 
 def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Iterator[Laid]:
@@ -700,6 +694,7 @@ def _beside(
         miniatures=(miniatures[0][places], _shown_at(at_s, miniatures[1], second.times_s)),
         stills=(stills[0][chosen], stills[1][other_chosen]),
         only_changes=only_changes,
+        is_simultaneous=abs(stretch.offset_s) <= SAME_MOMENT_S,
         # Two speeds are known only nearly, and so is what is one moment in both.
         apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
     )

@@ -38,15 +38,19 @@ LARGEST_LOSS = 0.12
 the median of them: blur and coarse encoding spoil all blocks alike."""
 
 LARGEST_MOTION = 3.0
+FEWEST_STILLS = 2
+LARGEST_AGREEING = 0.4
 SAME_MOMENT_S = 0.02
 """A block that deviates over time by more than this (of 255) in one of the videos does not stand still, and shows the
 same only in stills of the very same moment."""
 
 LEAST_MOTION = 3.0
 LOWEST_MOTION_CORRELATION = 0.3
-"""A block in which both videos deviate so much over time moves alike from this correlation on."""
+LARGEST_REST = 0.25
+"""A block in which both videos deviate so much over time moves alike from this correlation on; one that does so in one
+video, and less than this share of it in the other, does not."""
 
-FEWEST_STANDING_BLOCKS = 8
+FEWEST_STANDING_BLOCKS = 6
 FEWEST_MOVING_BLOCKS = 8
 """So many blocks that hang together make a region. Blocks overlap: one that shows something else spoils nine."""
 
@@ -58,17 +62,23 @@ NOISE_FACTOR = 6.0
 """A pixel differs by more than this (of 255), and than so many times what the median pixel elsewhere does."""
 
 MARGIN = 0.1
-LARGEST_OVERLAY = 0.11
-LARGEST_CONTINUED_EDGE = 1.4
-LEAST_EDGE_RATIO = 1.5
+LARGEST_OVERLAY = 0.13
+LARGEST_CONTINUED_EDGE = 1.3
+LEAST_EDGE_RATIO = 1.7
+LARGEST_CONTINUED_EDGE_IN_MOTION = 2.1
+LEAST_MOTION_AROUND = 1.0
+MOST_OUTLINES = 4
 """An overlay reaches so near to the upper or lower edge, and takes no more of it than a caption does. Along its outline
 the slopes of the clean picture are no more than so many times those around it, and those of the marked one so many
-times larger."""
+times larger; in a film that moves around it, the first is enough. This is the median of so many stills."""
 
 LOWEST_LIKENESS = 0.5
 """Two pictures that correlate with less show something else altogether."""
 
-FEWEST_PICTURES = 7
+MOST_FITTED = 16
+"""Of so many pictures, spread over all, it is seen how well they lie on one another."""
+
+FEWEST_PICTURES = 4
 """Of fewer pictures it cannot be said how they move."""
 
 Map = NDArray[np.float32]
@@ -115,6 +125,8 @@ class Laid:
     stills: tuple[NDArray[np.uint8], NDArray[np.uint8]]
     only_changes: bool
     """Whether nothing but the movement of both speaks for them, so that also what moves must show the same."""
+    is_simultaneous: bool
+    """Whether both videos begin at the same time, so that their moments are the same and not only nearly so."""
     apart_s: NDArray[np.floating]
     """(K,): how much later or earlier the still of the second video is shown than the first one's, infinite where that
     is not known."""
@@ -124,25 +136,39 @@ def find_difference(laid: Laid) -> Region | None:
     """The largest part of the picture that differs throughout and is no overlay, None where there is none."""
     shown_together = _show_the_same(*laid.miniatures)
     motion = _Motion.of(*(one[shown_together] for one in laid.miniatures))
-    moving = _parts(motion.differs, FEWEST_MOVING_BLOCKS)
+    moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), FEWEST_MOVING_BLOCKS)
     standing = _parts(_differs_standing(laid, motion), FEWEST_STANDING_BLOCKS)
-    found = [_region(part, moves=True) for part in moving]
+    found = [_region(part, moves=True) for part in moving if not motion.covers(part)]
     for part in standing:
         region = _region(part, moves=False)
         # A film goes on moving under what is laid over it, wherever that lies.
         may_be_overlay = part.mean() <= LARGEST_OVERLAY and (region.is_at_edge or motion.is_everywhere)
-        if not (motion.covers(part) or (may_be_overlay and _is_overlaid(part, laid))):
+        around_moves = motion.around(part) >= LEAST_MOTION_AROUND
+        if not (motion.covers(part) or (may_be_overlay and _is_overlaid(part, laid, around_moves=around_moves))):
             found.append(region)
     return max(found, key=lambda region: region.share, default=None)
 
 
+def measure_fit(laid: Laid) -> float:
+    """How well the pictures lie on one another, up to 1: the median over all blocks of their correlation, whatever was
+    laid over some of them, and of that the mean over pictures."""
+    places = np.unique(np.linspace(0, len(laid.miniatures[0]) - 1, MOST_FITTED).round().astype(int))
+    pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.miniatures), strict=True)
+    return float(np.mean([np.median(_correlate(own, other)[0]) for own, other in pairs]))
+
+
 def _show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Which pictures show the same on the whole: where one video was cut otherwise, it moves otherwise too."""
+    alike = _correlate_pictures(first, second) >= LOWEST_LIKENESS
+    return alike if alike.any() else np.ones(len(first), bool)
+
+
+def _correlate_pictures(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Of each picture of the one with that of the other, float32 (N,)."""
     own, other = (np.asarray(one, np.float32).reshape(len(one), -1) for one in (first, second))
     own, other = (one - one.mean(axis=1, keepdims=True) for one in (own, other))
     lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)
-    alike = (own * other).sum(axis=1) >= LOWEST_LIKENESS * np.maximum(lengths, 1e-6)
-    return alike if alike.any() else np.ones(len(first), bool)
+    return np.asarray((own * other).sum(axis=1) / np.maximum(lengths, 1e-6), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,20 +197,28 @@ class _Motion:
             pictures=len(first),
         )
 
-    @property
-    def differs(self) -> NDArray[np.bool_]:
+    def differs(self, *, is_simultaneous: bool) -> NDArray[np.bool_]:
+        """The blocks that move in one of the videos, and not alike in the other one."""
         both = np.minimum(self.first, self.second) >= LEAST_MOTION
-        return both & (self.correlation < LOWEST_MOTION_CORRELATION) & (self.pictures >= FEWEST_PICTURES)
+        # Pictures of moments that are nearly the same are alike only nearly.
+        lowest = LOWEST_MOTION_CORRELATION if is_simultaneous else 0.0
+        less, more = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
+        only_one = (more >= LEAST_MOTION) & (less < LARGEST_REST * more)
+        return ((both & (self.correlation < lowest)) | only_one) & (self.pictures >= FEWEST_PICTURES)
 
     @property
     def is_everywhere(self) -> bool:
         """Whether most of the picture moves, as when the camera does."""
         return bool(np.quantile(np.minimum(self.first, self.second), 0.25) >= LEAST_MOTION)
 
+    def around(self, part: NDArray[np.bool_]) -> float:
+        """How much both videos move elsewhere."""
+        return float(np.median(np.minimum(self.first, self.second)[~part])) if not part.all() else 0.0
+
     def covers(self, part: NDArray[np.bool_]) -> bool:
         """Whether one of the videos stands still there, and the other one moves there as both do around it: what was
         laid over a film hides that it moves."""
-        if part.mean() > LARGEST_OVERLAY or np.median(np.minimum(self.first, self.second)[~part]) < LEAST_MOTION:
+        if part.mean() > LARGEST_OVERLAY or self.around(part) < LEAST_MOTION:
             return False
         less, more = sorted((float(np.median(self.first[part])), float(np.median(self.second[part]))))
         return more >= LEAST_MOTION and less <= COVERED_MOTION * more
@@ -210,35 +244,48 @@ def _smooth(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
-    """The blocks that stand still and show something else in every two stills, in at least one of them something in
-    either."""
-    differs = np.zeros(motion.first.shape, bool)
-    wanted = LOWEST_CORRELATION
-    open_blocks = np.ones(motion.first.shape, bool)
+    """The blocks that show something else in most of the stills in which both videos can be compared there."""
+    shape = motion.first.shape
+    asked, agreed, loosely_asked, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
     for *stills, apart_s in zip(*laid.stills, laid.apart_s, strict=True):
-        if not open_blocks.any():
-            break
-        is_asked_of_all = laid.only_changes or abs(apart_s) <= SAME_MOMENT_S
-        compared = np.ones_like(differs) if is_asked_of_all else motion.is_still
-        own, other = _equally_sharp(
-            *(cv2.GaussianBlur(one.astype(np.float32), (0, 0), STILL_BLUR_PX) for one in stills)
-        )
-        own_slopes, other_slopes = _slopes(own), _slopes(other)
-        for across, down in product(SHIFTS_PX, SHIFTS_PX):
-            moved, moved_slopes = (np.roll(one, (down, across), axis=(0, 1)) for one in (other, other_slopes))
-            correlation, *variances = _correlate(own, moved)
-            # Other colours leave the edges where they are.
-            correlation = np.maximum(correlation, _correlate(own_slopes, moved_slopes)[0])
-            contrasts = np.sqrt(np.stack(variances))
-            shows = contrasts.min(axis=0) >= LEAST_CONTRAST
-            is_empty = contrasts.max(axis=0) < LEAST_CONTRAST / 2
-            if shows.any() and not (across or down):
-                differs |= shows & compared
-                wanted = min(LOWEST_CORRELATION, float(np.median(correlation[shows])) - LARGEST_LOSS)
-            open_blocks = open_blocks & ~(compared & (is_empty | (shows & (correlation >= wanted))))
-            if not open_blocks.any():
-                break
-    return np.asarray(differs & open_blocks)
+        shows, agrees = _compare_stills(*map(_softened, stills))
+        is_same_moment = abs(apart_s) <= SAME_MOMENT_S
+        surely = shows & (motion.is_still | (is_same_moment and laid.is_simultaneous))
+        loosely = shows & ~surely & (is_same_moment or laid.only_changes)
+        asked += surely
+        agreed += surely & agrees
+        loosely_asked += loosely
+        loosely_agreed += loosely & agrees
+    fewest = min(FEWEST_STILLS, len(laid.apart_s))
+    differing = asked - agreed
+    differs = (differing >= fewest) & (differing > LARGEST_AGREEING * asked) & (loosely_agreed == 0)
+    differs_loosely = (agreed + loosely_agreed == 0) & (asked + loosely_asked >= fewest)
+    return np.asarray(differs | differs_loosely)
+
+
+def _softened(still: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(still.astype(np.float32), (0, 0), STILL_BLUR_PX), np.float32)
+
+
+def _compare_stills(
+    first: NDArray[np.float32], second: NDArray[np.float32]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The blocks in which both of two stills show something, and those in which both show the same."""
+    own, other = _equally_sharp(first, second)
+    own_slopes, other_slopes = _slopes(own), _slopes(other)
+    best: Map | None = None
+    for across, down in product(SHIFTS_PX, SHIFTS_PX):
+        moved, moved_slopes = (np.roll(one, (down, across), axis=(0, 1)) for one in (other, other_slopes))
+        correlation, *variances = _correlate(own, moved)
+        # Other colours leave the edges where they are.
+        correlation = np.maximum(correlation, _correlate(own_slopes, moved_slopes)[0])
+        if best is None:
+            shows = np.sqrt(np.stack(variances)).min(axis=0) >= LEAST_CONTRAST
+            best = correlation
+        best = np.maximum(best, correlation)
+    assert best is not None
+    wanted = min(LOWEST_CORRELATION, float(np.median(best[shows])) - LARGEST_LOSS) if shows.any() else 0.0
+    return shows, best >= wanted
 
 
 def _equally_sharp(
@@ -298,14 +345,30 @@ def _region(part: NDArray[np.bool_], *, moves: bool) -> Region:
     return Region(left=float(left), top=float(top), right=float(right), bottom=float(bottom), moves=moves)
 
 
-def _is_overlaid(part: NDArray[np.bool_], laid: Laid) -> bool:
+def _is_overlaid(part: NDArray[np.bool_], laid: Laid, *, around_moves: bool) -> bool:
     """Whether something was laid over one of the videos there: a logo, a caption. Its outline is an edge in that video,
     and in the other one the picture goes on across it as it does everywhere around.
 
     Of two products or two prices, both videos show the edges.
     """
-    nearest = int(np.abs(laid.apart_s).argmin())
-    own, other = (cv2.GaussianBlur(stills[nearest].astype(np.float32), (0, 0), STILL_BLUR_PX) for stills in laid.stills)
+    nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MOST_OUTLINES]
+    found = [_trace_outline(part, *(stills[index] for stills in laid.stills)) for index in nearest]
+    outlines = [outline for outline in found if outline is not None]
+    if not outlines:
+        return False
+    low, high = np.median(outlines, axis=0)
+    # What both videos were made with stands still where the film around it does; where that moves, little else is left.
+    if around_moves:
+        return bool(low <= LARGEST_CONTINUED_EDGE_IN_MOTION)
+    return bool(low <= LARGEST_CONTINUED_EDGE and high >= LEAST_EDGE_RATIO * low)
+
+
+def _trace_outline(
+    part: NDArray[np.bool_], first: NDArray[np.uint8], second: NDArray[np.uint8]
+) -> tuple[float, float] | None:
+    """The slopes along the outline of what differs there, as a share of those around it: in the picture that has less
+    of them, and in the other one. None where the two differ in nothing that has an outline."""
+    own, other = (_softened(still) for still in (first, second))
     step = STILL_PX // BLOCKS
     around = np.zeros((STILL_PX, STILL_PX), bool)
     for row, column in np.argwhere(part):
@@ -318,13 +381,13 @@ def _is_overlaid(part: NDArray[np.bool_], laid: Laid) -> bool:
     differs = around & (apart > max(LEAST_DIFFERENCE, NOISE_FACTOR * float(np.median(apart[elsewhere]))))
     shape = cv2.morphologyEx(differs.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5)))
     if not shape.any() or shape.mean() > LARGEST_OVERLAY:
-        return False
+        return None
     outline = (cv2.dilate(shape, np.ones((3, 3))) - cv2.erode(shape, np.ones((3, 3)))) > 0
     near = (cv2.dilate(shape, np.ones((41, 41))) > 0) & (cv2.dilate(shape, np.ones((7, 7))) == 0)
     if not near.any():
-        return False
+        return None
     low, high = sorted(_edges(one, outline) / (_edges(one, near) + 1) for one in (own, other))
-    return low <= LARGEST_CONTINUED_EDGE and high >= LEAST_EDGE_RATIO * low
+    return low, high
 
 
 def _edges(picture: NDArray[np.float32], where: NDArray[np.bool_]) -> float:

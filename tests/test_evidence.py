@@ -116,7 +116,9 @@ def weigh(
         keeps_excerpts=keeps_excerpts,
         max_candidates=max_candidates,
         damp_hubs=damp_hubs,
-        cosine_of=lambda *rows: next((pair.similarity for pair in scored if (pair.first, pair.second) == rows), math.nan),
+        cosine_of=lambda *rows: next(
+            (pair.similarity for pair in scored if (pair.first, pair.second) == rows), math.nan
+        ),
         choose_knowing=lambda marks: choose,
     )
 
