@@ -30,25 +30,30 @@ BLURS_PX = (2.0, 4.0, 8.0, 16.0)
 """Of two stills, one that has so many times the detail of the other is blurred before they are compared."""
 
 LEAST_CONTRAST = 8.0
-"""Standard deviation (of 255) from which a block shows something; at less than half of it, it shows nothing."""
+"""Standard deviation (of 255) from which a block shows something."""
 
-LOWEST_CORRELATION = 0.85
+LOWEST_CORRELATION = 0.8
 LARGEST_LOSS = 0.12
-"""A block shows the same in two stills from this correlation on, and where most blocks reach less, from so much below
-the median of them: blur and coarse encoding spoil all blocks alike."""
+NOISE_QUANTILE = 0.25
+"""A block shows the same in two stills from this correlation on, and where less is to be expected, from so much below
+that: of the median of all blocks, and of the noise that this share of them has at most."""
 
 LARGEST_MOTION = 3.0
-FEWEST_STILLS = 2
-LARGEST_AGREEING = 0.4
 SAME_MOMENT_S = 0.02
 """A block that deviates over time by more than this (of 255) in one of the videos does not stand still, and shows the
 same only in stills of the very same moment."""
 
+FEWEST_STILLS = 2
+SMALLEST_DIFFERING = 0.4
+"""A block differs throughout when it differs in so many stills, and in more than this share of those in which it can be
+compared: what slides or fades in is not there yet in the first ones."""
+
 LEAST_MOTION = 3.0
 LOWEST_MOTION_CORRELATION = 0.3
 LARGEST_REST = 0.25
-"""A block in which both videos deviate so much over time moves alike from this correlation on; one that does so in one
-video, and less than this share of it in the other, does not."""
+ALIKE_MOTION = 0.6
+"""A block in which both videos deviate so much over time moves alike from this correlation on. One that does so in one
+video, and in the other by less than this share of it, needs more."""
 
 FEWEST_STANDING_BLOCKS = 6
 FEWEST_MOVING_BLOCKS = 8
@@ -62,7 +67,7 @@ NOISE_FACTOR = 6.0
 """A pixel differs by more than this (of 255), and than so many times what the median pixel elsewhere does."""
 
 MARGIN = 0.1
-LARGEST_OVERLAY = 0.13
+LARGEST_OVERLAY = 0.14
 LARGEST_CONTINUED_EDGE = 1.3
 LEAST_EDGE_RATIO = 1.7
 LARGEST_CONTINUED_EDGE_IN_MOTION = 2.1
@@ -202,9 +207,13 @@ class _Motion:
         both = np.minimum(self.first, self.second) >= LEAST_MOTION
         # Pictures of moments that are nearly the same are alike only nearly.
         lowest = LOWEST_MOTION_CORRELATION if is_simultaneous else 0.0
-        less, more = np.minimum(self.first, self.second), np.maximum(self.first, self.second)
-        only_one = (more >= LEAST_MOTION) & (less < LARGEST_REST * more)
-        return ((both & (self.correlation < lowest)) | only_one) & (self.pictures >= FEWEST_PICTURES)
+        # Less contrast makes all movement less.
+        ratio = float(np.median(self.first + 1)) / float(np.median(self.second + 1))
+        evened = self.second * ratio
+        less, more = np.minimum(self.first, evened), np.maximum(self.first, evened)
+        only_one = (more >= LEAST_MOTION) & (less < LARGEST_REST * more) & (self.correlation < ALIKE_MOTION)
+        differs = (both & (self.correlation < lowest)) | only_one
+        return np.asarray(differs & (self.pictures >= FEWEST_PICTURES))
 
     @property
     def is_everywhere(self) -> bool:
@@ -258,7 +267,7 @@ def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
         loosely_agreed += loosely & agrees
     fewest = min(FEWEST_STILLS, len(laid.apart_s))
     differing = asked - agreed
-    differs = (differing >= fewest) & (differing > LARGEST_AGREEING * asked) & (loosely_agreed == 0)
+    differs = (differing >= fewest) & (differing > SMALLEST_DIFFERING * asked) & (loosely_agreed == 0)
     differs_loosely = (agreed + loosely_agreed == 0) & (asked + loosely_asked >= fewest)
     return np.asarray(differs | differs_loosely)
 
@@ -272,19 +281,28 @@ def _compare_stills(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """The blocks in which both of two stills show something, and those in which both show the same."""
     own, other = _equally_sharp(first, second)
+    # Less contrast shows no less.
+    other = other * np.float32((own.std() + 1) / (other.std() + 1))
     own_slopes, other_slopes = _slopes(own), _slopes(other)
     best: Map | None = None
     for across, down in product(SHIFTS_PX, SHIFTS_PX):
         moved, moved_slopes = (np.roll(one, (down, across), axis=(0, 1)) for one in (other, other_slopes))
         correlation, *variances = _correlate(own, moved)
+        contrast = np.sqrt(variances[0] * variances[1])
+        spread = variances[0] + variances[1] - 2 * correlation * contrast
         # Other colours leave the edges where they are.
         correlation = np.maximum(correlation, _correlate(own_slopes, moved_slopes)[0])
         if best is None:
             shows = np.sqrt(np.stack(variances)).min(axis=0) >= LEAST_CONTRAST
-            best = correlation
-        best = np.maximum(best, correlation)
+            best, rest = correlation, spread
+        best, rest = np.maximum(best, correlation), np.minimum(rest, spread)
     assert best is not None
-    wanted = min(LOWEST_CORRELATION, float(np.median(best[shows])) - LARGEST_LOSS) if shows.any() else 0.0
+    # Noise that lies over all of a picture leaves less of a correlation where there is little to be seen.
+    noise = float(np.quantile(rest, NOISE_QUANTILE))
+    expected = 1 - noise / (2 * np.maximum(contrast, 1e-3))
+    if shows.any():
+        expected = np.minimum(expected, np.median(best[shows]))
+    wanted = np.minimum(LOWEST_CORRELATION, expected - LARGEST_LOSS)
     return shows, best >= wanted
 
 

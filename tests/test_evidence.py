@@ -233,6 +233,28 @@ def test_verdicts(found: Evidence, verdict: Verdict, rule: Rule) -> None:
     assert found.judge(RULES) == (verdict, rule)
 
 
+BY_ENCODER = replace(RULES, unlike_below=0.5, alike_from=0.6)
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "rule"),
+    [
+        (evidence(stretch(), cosine=0.5), Verdict.DUPLICATE, Rule.PICTURES),
+        (evidence(stretch(), cosine=0.49), Verdict.REVIEW, Rule.UNLIKE),
+        (evidence(stretch()), Verdict.DUPLICATE, Rule.PICTURES),
+        (evidence(stretch(), cosine=0.1, is_exact=True), Verdict.DUPLICATE, Rule.EXACT),
+        (evidence(stretch(first=0.3), cosine=0.1), Verdict.EXCERPT, Rule.PICTURES),
+        (evidence(cosine=0.6), Verdict.REVIEW, Rule.ALIKE),
+        (evidence(cosine=0.59), Verdict.DIFFERENT, Rule.WEAK),
+        (evidence(stretch(2, 2, first=0.05, second=0.05), cosine=0.6), Verdict.REVIEW, Rule.ALIKE),
+        (evidence(stretch(first=0.3, second=0.8), cosine=0.9), Verdict.DIFFERENT, Rule.SHORT),
+    ],
+)
+def test_what_the_encoder_says_is_heard(found: Evidence, verdict: Verdict, rule: Rule) -> None:
+    """Frames that are unlike keep no copies together unasked, and those that are alike are shown to a person."""
+    assert found.judge(BY_ENCODER) == (verdict, rule)
+
+
 def test_limits_belong_to_the_match() -> None:
     least = evidence(stretch(20, 40, first=0.5, second=0.5))
     assert least.judge(Rules(min_agreement=0.5, min_coverage=0.5))[0] == Verdict.DUPLICATE

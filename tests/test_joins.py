@@ -138,6 +138,16 @@ def test_similarity_is_the_mean_over_positions() -> None:
     assert alike(first, video("b", [[1, 0], [1, 0], [0, 1]])) == pytest.approx(2 / 3, abs=1e-6)
 
 
+def test_frames_are_matched_wherever_they_lie() -> None:
+    """An excerpt has all its frames in the whole video, which has more."""
+    east, north, up = np.eye(3)
+    table = table_of([video("a", [east, north, up]), video("b", [up, up], positions=(0, 2)), video("c", [-east])])
+    assert table.compare(np.array([0]), np.array([1])) == pytest.approx(1 / 3)
+    assert table.match_frames(0, 1) == table.match_frames(1, 0) == 1.0
+    assert table.match_frames(0, 2) == pytest.approx(0.0)
+    assert table.match_frames(1, 1) == 1.0
+
+
 def test_a_position_that_one_lacks_counts_as_nothing() -> None:
     whole = video("a", [[1, 0], [1, 0], [1, 0]])
     assert alike(whole, video("b", [[1, 0]], [1])) == pytest.approx(1 / 3, abs=1e-6)
