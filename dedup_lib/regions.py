@@ -35,8 +35,10 @@ LEAST_CONTRAST = 8.0
 LOWEST_CORRELATION = 0.8
 LARGEST_LOSS = 0.12
 NOISE_QUANTILE = 0.25
+LOWEST_USUAL = 0.95
 """A block shows the same in two stills from this correlation on, and where less is to be expected, from so much below
-that: of the median of all blocks, and of the noise that this share of them has at most."""
+that: of the median of all blocks, and of the noise that this share of them has at most. What moves is asked only of
+stills in which the median block reaches so much."""
 
 LARGEST_MOTION = 3.0
 SAME_MOMENT_S = 0.02
@@ -257,8 +259,9 @@ def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
     shape = motion.first.shape
     asked, agreed, loosely_asked, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
     for *stills, apart_s in zip(*laid.stills, laid.apart_s, strict=True):
-        shows, agrees = _compare_stills(*map(_softened, stills))
-        is_same_moment = abs(apart_s) <= SAME_MOMENT_S
+        shows, agrees, usual = _compare_stills(*map(_softened, stills))
+        # Where most of a picture agrees poorly, its moment is another one, or its encoding too coarse to tell.
+        is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= LOWEST_USUAL
         surely = shows & (motion.is_still | (is_same_moment and laid.is_simultaneous))
         loosely = shows & ~surely & (is_same_moment or laid.only_changes)
         asked += surely
@@ -278,8 +281,9 @@ def _softened(still: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def _compare_stills(
     first: NDArray[np.float32], second: NDArray[np.float32]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """The blocks in which both of two stills show something, and those in which both show the same."""
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
+    """The blocks in which both of two stills show something, those in which both show the same, and the median
+    correlation of the former."""
     own, other = _equally_sharp(first, second)
     # Less contrast shows no less.
     other = other * np.float32((own.std() + 1) / (other.std() + 1))
@@ -300,10 +304,9 @@ def _compare_stills(
     # Noise that lies over all of a picture leaves less of a correlation where there is little to be seen.
     noise = float(np.quantile(rest, NOISE_QUANTILE))
     expected = 1 - noise / (2 * np.maximum(contrast, 1e-3))
-    if shows.any():
-        expected = np.minimum(expected, np.median(best[shows]))
-    wanted = np.minimum(LOWEST_CORRELATION, expected - LARGEST_LOSS)
-    return shows, best >= wanted
+    usual = float(np.median(best[shows])) if shows.any() else 1.0
+    wanted = np.minimum(LOWEST_CORRELATION, np.minimum(expected, usual) - LARGEST_LOSS)
+    return shows, best >= wanted, usual
 
 
 def _equally_sharp(
