@@ -113,7 +113,7 @@ def test_help_and_errors_load_nothing_heavy() -> None:
         (("collections", "create", "1a"), "error: collection = '1a' cannot be used"),
         (("collections", "create", "a", "--num-frames", "0"), "error: num_frames = 0 cannot be used"),
         (
-            ("collections", "create", "a", "--model", "m"),
+            ("collections", "create", "a", "--encoder", "pdq", "--model", "m"),
             "error: model = 'm' cannot be used: the encoder pdq has no model",
         ),
     ],
