@@ -41,6 +41,8 @@ RULE_WORDS = {
     Rule.SHORT: "only a part is shared: {share} pictures agree there",
     Rule.UNCONFIRMED: "{share} pictures agree, but local features or movement do not",
     Rule.DIFFERS: "{share} pictures agree, but a part of the picture differs throughout",
+    Rule.UNLIKE: "{share} pictures agree, but the encoder finds the frames unlike",
+    Rule.ALIKE: "the encoder finds the frames alike, but their pictures do not prove it",
     Rule.WEAK: "too few pictures agree: {share}",
     Rule.PERSON: "a person decided so",
     Rule.COSINE: "only their vectors were compared",
