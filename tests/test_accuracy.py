@@ -975,7 +975,13 @@ def test_the_command_samples_the_clean_list_and_holds_on_to_the_threshold_in_use
 
 def test_the_notebook_says_what_it_lacks(own_list: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    given = {"input_csv": str(own_list), "run_dir": str(run_dir), "kinds": ["mirror"], "decide": "cosine"}
+    given = {
+        "input_csv": str(own_list),
+        "run_dir": str(run_dir),
+        "encoder": "pdq",
+        "kinds": ["mirror"],
+        "decide": "cosine",
+    }
     given |= {"allow_local_paths": True}
     with pytest.raises(NotebookError, match=r"wanted_precision = 0\.995 .*no pair of copies was found"):
         execute_plan(plan_notebook("07_calibrate", given), report=False)
