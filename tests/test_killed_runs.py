@@ -22,7 +22,7 @@ from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run_lock import read_holder
 
 CLIPS = 12
-MORE = ("--no-report", "--set", "num_frames=3")
+MORE = ("--no-report", "--set", "encoder=pdq", "--set", "num_frames=3")
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 
 
