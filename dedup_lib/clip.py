@@ -20,7 +20,6 @@ from dedup_lib.errors import EncoderError
 from dedup_lib.frames import cut_middle, resize_frame
 from dedup_lib.records import Frames, Vectors
 from dedup_lib.run_folder import resolve_path
-from dedup_lib.vectors import normalise_rows
 
 DEFAULT_CLIP_MODEL = "openai/clip-vit-base-patch32"
 
@@ -175,14 +174,12 @@ class ClipEncoder(Encoder):
         vars(self).update(state)
         self._settle()
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
-        if not prepared:
-            return np.zeros((0, self.dimension), np.float32)
+    def _embed(self, prepared: Sequence[Prepared]) -> Vectors:
         size = min(self._batch_size, math.ceil(len(prepared) / self._parts))
         parts = [prepared[start : start + size] for start in range(0, len(prepared), size)]
-        return normalise_rows(np.concatenate(list(self._threads.map(self._embed, parts))))
+        return np.concatenate(list(self._threads.map(self._embed_part, parts)))
 
-    def _embed(self, prepared: Sequence[Prepared]) -> Vectors:
+    def _embed_part(self, prepared: Sequence[Prepared]) -> Vectors:
         batch = np.stack(prepared).astype(np.float32)
         pixels = np.ascontiguousarray((batch * self._scale + self._shift).transpose(0, 3, 1, 2))
         bfloat16 = self._torch.autocast("cpu", dtype=self._torch.bfloat16, enabled=self._is_bfloat16_fast)

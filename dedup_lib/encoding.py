@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.records import Frames, Vectors
+from dedup_lib.vectors import normalise_rows
 
 Prepared = NDArray[np.uint8]
 """What an encoder needs of one frame."""
@@ -29,9 +30,15 @@ class Encoder(ABC):
     prepare: Callable[[Frames], Prepared]
     """Of a frame RGB uint8 (H, W, 3) of any size. Can be pickled."""
 
-    @abstractmethod
     def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
         """Vectors float32 (N, D) of N prepared frames."""
+        if not prepared:
+            return np.zeros((0, self.dimension), np.float32)
+        return normalise_rows(self._embed(prepared))
+
+    @abstractmethod
+    def _embed(self, prepared: Sequence[Prepared]) -> NDArray[np.floating]:
+        """Of N prepared frames, one or more, vectors (N, D) of any length."""
 
     def encode_frames(self, frames: Sequence[Frames]) -> Vectors:
         """Vectors float32 (N, D) of N frames, each RGB uint8 (H, W, 3) of any size."""

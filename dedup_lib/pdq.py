@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pdqhash
+from numpy.typing import NDArray
 
 from dedup_lib.encoding import Encoder, Prepared
-from dedup_lib.records import Frames, Vectors
-from dedup_lib.vectors import normalise_rows
+from dedup_lib.records import Frames
 
 
 def hash_frame(frame: Frames) -> Prepared:
@@ -28,7 +28,5 @@ class PdqEncoder(Encoder):
     dimension = 256
     prepare = staticmethod(hash_frame)
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
-        if not prepared:
-            return np.zeros((0, self.dimension), np.float32)
-        return normalise_rows(np.stack(prepared) * 2.0 - 1.0)
+    def _embed(self, prepared: Sequence[Prepared]) -> NDArray[np.floating]:
+        return np.stack(prepared) * 2.0 - 1.0

