@@ -40,6 +40,24 @@ LOWEST_USUAL = 0.95
 that: of the median of all blocks, and of the noise that this share of them has at most. What moves is asked only of
 stills in which the median block reaches so much."""
 
+DETAIL_PX = 13
+DETAIL_SHIFTS_PX = (0, -1, 1)
+LEAST_DETAIL = 4.0
+USUAL_DETAIL = 0.5
+DETAIL_FACTOR = 11.0
+DETAIL_SHARE = 0.35
+"""A price is smaller than a block. One still is taken from the other, and what is left in a square of this side, moved
+so far off as leaves least, is measured by its standard deviation (of 255). It is another detail when it reaches this
+much, so many times the median square with this added, and this share of what either still shows there: of a copy
+encoded again little is left, and that everywhere."""
+
+MOST_DETAILED = 6
+SMALLEST_DETAILED = 0.5
+"""A block differs in detail when it does in more than this share of the stills nearest in time, so many at most."""
+
+FEWEST_LIT = 64
+"""Light and contrast of a still are known from so many pixels that are neither black nor white."""
+
 LARGEST_MOTION = 3.0
 SAME_MOMENT_S = 0.02
 """A block that deviates over time by more than this (of 255) in one of the videos does not stand still, and shows the
@@ -73,11 +91,12 @@ LARGEST_OVERLAY = 0.14
 LARGEST_CONTINUED_EDGE = 1.3
 LEAST_EDGE_RATIO = 1.7
 LARGEST_CONTINUED_EDGE_IN_MOTION = 2.1
+LEAST_EDGE_RATIO_IN_MOTION = 1.2
 LEAST_MOTION_AROUND = 1.0
 MOST_OUTLINES = 4
 """An overlay reaches so near to the upper or lower edge, and takes no more of it than a caption does. Along its outline
 the slopes of the clean picture are no more than so many times those around it, and those of the marked one so many
-times larger; in a film that moves around it, the first is enough. This is the median of so many stills."""
+times larger; in a film that moves around it, fewer edges tell. This is the median of so many stills."""
 
 LOWEST_LIKENESS = 0.5
 """Two pictures that correlate with less show something else altogether."""
@@ -144,16 +163,26 @@ def find_difference(laid: Laid) -> Region | None:
     shown_together = _show_the_same(*laid.miniatures)
     motion = _Motion.of(*(one[shown_together] for one in laid.miniatures))
     moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), FEWEST_MOVING_BLOCKS)
-    standing = _parts(_differs_standing(laid, motion), FEWEST_STANDING_BLOCKS)
     found = [_region(part, moves=True) for part in moving if not motion.covers(part)]
-    for part in standing:
+    whole = _differs_standing(laid, motion)
+    found += _find_standing(whole, whole, laid, motion)
+    if not found:
+        # Of a caption the one finds the line, and the other one single letters: together they have its outline.
+        found = _find_standing(whole | _differs_in_detail(laid, motion), whole, laid, motion)
+    return max(found, key=lambda region: region.share, default=None)
+
+
+def _find_standing(differs: NDArray[np.bool_], whole: NDArray[np.bool_], laid: Laid, motion: _Motion) -> list[Region]:
+    """Those parts of what stands still and differs that are no overlay; `whole` are the blocks that differ as such."""
+    found = []
+    for part in _parts(differs, FEWEST_STANDING_BLOCKS):
         region = _region(part, moves=False)
         # A film goes on moving under what is laid over it, wherever that lies.
-        may_be_overlay = part.mean() <= LARGEST_OVERLAY and (region.is_at_edge or motion.is_everywhere)
+        may_be_overlay = (part & whole).mean() <= LARGEST_OVERLAY and (region.is_at_edge or motion.is_everywhere)
         around_moves = motion.around(part) >= LEAST_MOTION_AROUND
         if not (motion.covers(part) or (may_be_overlay and _is_overlaid(part, laid, around_moves=around_moves))):
             found.append(region)
-    return max(found, key=lambda region: region.share, default=None)
+    return found
 
 
 def measure_fit(laid: Laid) -> float:
@@ -309,6 +338,69 @@ def _compare_stills(
     return shows, best >= wanted, usual
 
 
+def _differs_in_detail(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
+    """The blocks with something small in them that most of the stills show otherwise."""
+    nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MOST_DETAILED]
+    asked, differing = (np.zeros(motion.first.shape, int) for _ in range(2))
+    for index in nearest:
+        own, other = _equally_sharp(*(_softened(stills[index]) for stills in laid.stills))
+        is_same_moment = laid.is_simultaneous and abs(laid.apart_s[index]) <= SAME_MOMENT_S
+        comparable = motion.is_still | is_same_moment
+        asked += comparable
+        differing += comparable & _find_details(own, other)
+    return np.asarray((differing >= min(FEWEST_STILLS, len(nearest))) & (differing > SMALLEST_DETAILED * asked))
+
+
+def _find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The blocks with a square that is left of one still when the other one is taken from it."""
+    own, other = _equally_lit(first, second)
+    left = np.full(own.shape, np.inf, np.float32)
+    for across, down in product(DETAIL_SHIFTS_PX, DETAIL_SHIFTS_PX):
+        left = np.minimum(left, _deviation_around(own - np.roll(other, (down, across), axis=(0, 1))))
+    shown = np.maximum(_deviation_around(own), _deviation_around(other))
+    usual = float(np.median(left))
+    differs = (left > max(LEAST_DETAIL, DETAIL_FACTOR * (USUAL_DETAIL + usual))) & (
+        left > DETAIL_SHARE * (LEAST_DETAIL + shown)
+    )
+    cells = np.asarray(differs.reshape(BLOCKS, STILL_PX // BLOCKS, BLOCKS, -1).any(axis=(1, 3)))
+    # Bars end at the edge, and copies are cut there.
+    cells[[0, -1]] = cells[:, [0, -1]] = False
+    side = BLOCKS - BLOCK_SIDE + 1
+    starts = product(range(BLOCK_SIDE), range(BLOCK_SIDE))
+    return np.asarray(np.any([cells[down : down + side, across : across + side] for down, across in starts], axis=0))
+
+
+def _equally_lit(
+    first: NDArray[np.float32], second: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two stills, one of them with the light and contrast of the other. Where that one was made so bright that it is
+    white, only the darker of the two tells what was there: it is done the way that leaves least."""
+    ways = [(_lit_as(first, second), second), (first, _lit_as(second, first))]
+    return min(ways, key=lambda way: float(np.median(np.abs(way[0] - way[1])) / (way[0].std() + 1)))
+
+
+def _lit_as(picture: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A picture with the light and contrast of another one, by a line through all pixels but those far off it."""
+    levels, targets = picture[::4, ::4].ravel(), wanted[::4, ::4].ravel()
+    near = np.ones(len(levels), bool)
+    for _ in range(4):
+        (variance, shared), _ = np.cov(levels[near], targets[near])
+        gain = shared / max(variance, 1e-3)
+        start = targets[near].mean() - gain * levels[near].mean()
+        apart = np.abs(np.clip(gain * levels + start, 0, 255) - targets)
+        near = (apart <= max(1.0, 3 * float(np.median(apart)))) & (targets > 3) & (targets < 252)
+        if near.sum() < FEWEST_LIT:
+            break
+    return np.asarray(np.clip(gain * picture + start, 0, 255), np.float32)
+
+
+def _deviation_around(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The standard deviation in the square around each pixel."""
+    side = (DETAIL_PX, DETAIL_PX)
+    mean = cv2.boxFilter(picture, -1, side)
+    return np.asarray(np.sqrt(np.maximum(cv2.boxFilter(picture * picture, -1, side) - mean**2, 0)), np.float32)
+
+
 def _equally_sharp(
     first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -380,7 +472,7 @@ def _is_overlaid(part: NDArray[np.bool_], laid: Laid, *, around_moves: bool) -> 
     low, high = np.median(outlines, axis=0)
     # What both videos were made with stands still where the film around it does; where that moves, little else is left.
     if around_moves:
-        return bool(low <= LARGEST_CONTINUED_EDGE_IN_MOTION)
+        return bool(low <= LARGEST_CONTINUED_EDGE_IN_MOTION and high >= LEAST_EDGE_RATIO_IN_MOTION * low)
     return bool(low <= LARGEST_CONTINUED_EDGE and high >= LEAST_EDGE_RATIO * low)
 
 

@@ -91,6 +91,29 @@ def test_another_price_goes_to_review_and_its_place_is_named(moves: str) -> None
     assert str(row["rule"]) == str(Rule.DIFFERS)
 
 
+@pytest.mark.parametrize(
+    ("prices", "moves"),
+    [
+        (("9.99", "9.89"), "nothing"),
+        (("9.99", "9.89"), "stripes"),
+        (("14.95", "19.95"), "nothing"),
+        (("14.95", "19.95"), "equaliser"),
+    ],
+)
+def test_one_other_digit_goes_to_review_and_the_same_one_does_not(prices: tuple[str, str], moves: str) -> None:
+    own, other, again = (draw_ad(1, moves, price=price) for price in (*prices, prices[0]))
+    own, other = add_grain(own, seed=0), add_grain(other, seed=0)
+    # Darker, coarser and with other noise.
+    again = each(lambda frame: compress(frame * 0.8 + 10, quality=40), add_grain(again, seed=1))
+    assert found_of(compare(*map(fingerprint, (own, other)))).judge(RULES) == (Verdict.REVIEW, Rule.DIFFERS)
+    assert found_of(compare(*map(fingerprint, (own, again)))).judge(RULES)[0] == Verdict.DUPLICATE
+
+
+def compress(frame: Any, *, quality: int) -> Frames:
+    _, packed = cv2.imencode(".jpg", np.asarray(frame, np.uint8), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(packed, cv2.IMREAD_COLOR), np.uint8)
+
+
 @pytest.mark.parametrize("seeds", [(1, 2), (3, 4), (5, 6)])
 def test_noise_of_still_pictures_proves_nothing(seeds: tuple[int, int]) -> None:
     """Two pictures that both stand still move alike by their noise alone, if that is the same."""
