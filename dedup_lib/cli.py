@@ -87,6 +87,7 @@ def commands() -> None:
     python -m dedup_lib status ads --watch                              follow a run from another terminal
     python -m dedup_lib app ads                                         look and decide in a browser
     python -m dedup_lib compare ads strict                              see what changed between two runs
+    python -m dedup_lib explain ads URL_A URL_B                         see why two videos were joined, or not
     python -m dedup_lib calibrate direct --run ads                      find the threshold that suits your videos
     python -m dedup_lib report ads                                      rebuild the pages of a run
     python -m dedup_lib collections list --run ads                      look into the vector store
@@ -317,6 +318,42 @@ def compare(first: str, second: str, as_json: bool) -> None:
         return
     console.print(draw_comparison(comparison), soft_wrap=False)
     console.print(f"page: {shown(after.shown(write_comparison(comparison, before=before, after=after)))}")
+
+
+@commands.command(short_help="Show why two videos were joined, or not.")
+@click.argument("run_name", metavar="RUN")
+@click.argument("first", metavar="URL_A")
+@click.argument("second", metavar="URL_B")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
+def explain(run_name: str, first: str, second: str, as_json: bool) -> None:
+    """Show what speaks for two videos of a finished run being the same, what was measured, and what became of them.
+
+    RUN is the name of a run in outputs/, or the path of a run folder. Two videos that the run did not compare, because
+    nothing proposed them, are compared now. In the notebook and in scripts, pairs.parquet has a row for every pair.
+
+    \b
+    python -m dedup_lib explain ads https://example.com/a.mp4 https://example.com/b.mp4
+    python -m dedup_lib explain ads https://example.com/a.mp4 https://example.com/b.mp4 --json | jq .measured
+    """
+    # Brings pandas and OpenCV, which --help does without.
+    from dedup_lib.explain import explain_pair
+    from dedup_lib.pairs import PAIR_COLUMNS
+
+    explained = explain_pair(_find_run(run_name), first, second)
+    if as_json:
+        click.echo(explained.to_json())
+        return
+    console.print(f"the first:  {shown(explained.first_url)}\nthe second: {shown(explained.second_url)}")
+    console.print(f"[bold]{shown(explained.verdict or 'not compared')}[/]: {shown(explained.why)} ({explained.origin})")
+    for line in explained.outputs:
+        console.print(shown(line))
+    if explained.measured:
+        show_table(
+            [
+                {"measured": name, "value": value, "what it is": PAIR_COLUMNS[name]}
+                for name, value in explained.measured.items()
+            ]
+        )
 
 
 @commands.command(short_help="Show how far a run is and what failed.")

@@ -86,7 +86,9 @@ def explain(row: Mapping[Any, object], *, first: str = "the other", second: str 
     """What speaks for two videos showing the same, as one sentence that calls them `first` and `second`; `row` is one
     of the CSV of duplicates or of review, where the copy is the video listed second."""
     rule = str(row.get("rule", ""))
-    share = f"{row['frames_agreeing']} of {row['frames_compared']}" if row.get("frames_compared") else "enough"
+    share = "none" if rule == Rule.WEAK else "enough"
+    if row.get("frames_compared"):
+        share = f"{row['frames_agreeing']} of {row['frames_compared']}"
     try:
         found = RULE_WORDS[Rule(rule)].format(share=share)
     except ValueError:

@@ -494,13 +494,7 @@ def weigh_list(
     while proposed:
         progress = begin("comparing pairs", len(evidence) + len(proposed))
         for rows in sorted(proposed, key=_in_blocks):
-            shorter, longer = sorted(durations_s[row] for row in rows)
-            known = replace(
-                proposed[rows],
-                cosine=cosine_of(*rows),
-                duration_ratio=shorter / longer if longer else math.nan,
-                longest_s=longer or math.nan,
-            )
+            known = _with_durations(replace(proposed[rows], cosine=cosine_of(*rows)), durations_s)
             found = _weigh(known, *map(looks_of, rows))
             if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
                 found = replace(found, is_unseen=found.cosine >= strict_cosine)
@@ -524,6 +518,17 @@ def weigh_list(
         searched_deeper=scored.searched_deeper,
         evidence=evidence,
     )
+
+
+def compare_pair(first: Fingerprint, second: Fingerprint, *, durations_s: Sequence[float]) -> Evidence:
+    """What the pictures of two videos say, whether or not anything proposed them; `first` stands for row 0 and
+    `second` for row 1."""
+    return _weigh(_with_durations(Evidence(first=0, second=1), durations_s), _Looks(first), _Looks(second))
+
+
+def _with_durations(evidence: Evidence, durations_s: Sequence[float]) -> Evidence:
+    shorter, longer = sorted((durations_s[evidence.first], durations_s[evidence.second]))
+    return replace(evidence, duration_ratio=shorter / longer if longer else math.nan, longest_s=longer or math.nan)
 
 
 def _in_blocks(rows: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -876,23 +881,6 @@ def find_doubtful(
         agreement = stretch.agreement if stretch is not None else 0.0
         doubtful.append((verdict != Verdict.REVIEW, abs(agreement - rules.min_agreement), rows))
     return [rows for *_, rows in sorted(doubtful)]
-
-
-def collect_measures(weighed: Weighed, *, rules: Rules) -> dict[Rule, dict[Verdict, list[float]]]:
-    """The share of pictures that agree in every pair that a rule may decide, by rule and verdict; empty where the
-    cosine decides alone."""
-    if not weighed.evidence:
-        return {}
-    measures: dict[Rule, dict[Verdict, list[float]]] = {
-        rule: {verdict: [] for verdict in Verdict} for rule in DECIDING_RULES
-    }
-    for evidence in weighed.evidence.values():
-        rule, stretch = evidence.best
-        verdict, decided_by = evidence.judge(rules)
-        # What shares only a part is decided by how much that is, not by how well it agrees.
-        if rule in measures and stretch is not None and decided_by != Rule.SHORT:
-            measures[rule][verdict].append(stretch.agreement)
-    return measures
 
 
 def _known(number: float) -> float | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -345,9 +344,14 @@ def plot_similarities(values: NDArray[np.floating[Any]], *, threshold: float, ti
 
 
 def figure_similarities(
-    nearest: NDArray[np.floating[Any]], pair_similarities: NDArray[np.floating[Any]], *, threshold: float
+    nearest: NDArray[np.floating[Any]],
+    measures: Mapping[str, NDArray[np.floating[Any]]],
+    *,
+    threshold: float,
+    measure: str,
 ) -> Figure:
-    """How alike the videos are: each one's nearest similarity (N,), and all scored pairs (P,)."""
+    """How alike the videos are: each one's nearest similarity (N,), and every pair that was compared, by its verdict.
+    `measure` is agreement or cosine."""
     with rc_context(STYLE):
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.7)
         plot_similarities(
@@ -357,60 +361,76 @@ def figure_similarities(
             noun="videos",
             ax=axes[0, 0],
         )
-        ax = plot_similarities(
-            pair_similarities, threshold=threshold, title="All scored pairs", noun="pairs", ax=axes[0, 1]
-        )
-        if ax.get_xlabel():
-            ax.set_xlabel(f"{ax.get_xlabel()}\npairs below the search floor are not scored")
+        plot_verdicts(measures, threshold=threshold, measure=measure, ax=axes[0, 1])
     return figure
 
 
 VERDICT_MEANINGS = {"duplicate": "duplicate", "excerpt": "excerpt", "review": "review", "different": "neutral"}
 """Which colour a verdict has."""
 
+MEASURE_LABELS = {"agreement": "share of compared pictures that agree", "cosine": "cosine of the vectors"}
 
-def plot_measures(values: Mapping[str, Sequence[float]], *, threshold: float, title: str, ax: Axes) -> Axes:
-    """Stacked histogram of shares of agreeing pictures, by verdict; there is at least one."""
-    ax.set_title(title, pad=22)
-    every = np.array([value for of in values.values() for value in of], dtype=np.float64)
+
+def plot_verdicts(
+    measures: Mapping[str, NDArray[np.floating[Any]]], *, threshold: float, measure: str, ax: Axes
+) -> Axes:
+    """Histogram of every pair that was compared, a bar for each verdict in front of those of more pairs, counts on a
+    log scale: the rejected pairs are many."""
+    ax.set_title("Every compared pair, by verdict", pad=22)
+    every = np.concatenate([*measures.values(), np.zeros(0)]).astype(np.float64)
+    if not len(every):
+        return say_empty("No pair was compared.", ax=ax)
     edges = histogram_edges(np.append(every, [0.0, 1.0]), threshold=threshold)
-    shown = {verdict: of for verdict, of in values.items() if of}
-    ax.hist(
-        list(shown.values()),
-        bins=[float(edge) for edge in edges],
-        stacked=True,
-        color=[COLOURS[VERDICT_MEANINGS[verdict]] for verdict in shown],
-        label=[f"{verdict}: {len(of):,}" for verdict, of in shown.items()],
-        edgecolor="white",
-        linewidth=0.6,
-    )
-    counts, _ = np.histogram(every, bins=edges)
-    label_counts(counts, noun="pairs", ax=ax)
-    ax.set_xlabel("share of pictures that agree")
+    for verdict in sorted(measures, key=lambda verdict: -len(measures[verdict])):
+        counts, _ = np.histogram(measures[verdict], bins=edges)
+        ax.bar(
+            edges[:-1],
+            counts,
+            width=np.diff(edges),
+            align="edge",
+            color=COLOURS[VERDICT_MEANINGS[verdict]],
+            alpha=0.85,
+            edgecolor="white",
+            linewidth=0.6,
+            label=f"{verdict}: {len(measures[verdict]):,}",
+        )
+    ax.set_yscale("log")
+    ax.set_ylim(bottom=0.6)
+    ax.set_ylabel("pairs, log scale")
+    ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    ax.set_xlabel(f"{MEASURE_LABELS[measure]}\npairs that nothing proposed were not compared")
     ax.legend(loc="best")
     return mark_threshold(threshold, ax=ax)
 
 
-def figure_measures(measures: Mapping[str, Mapping[str, Sequence[float]]], *, threshold: float) -> Figure:
-    """What each rule saw of the pairs that it may decide: by rule and verdict, the shares of agreeing pictures. Rules
-    that no pair came to are named below."""
-    if not measures:
-        return figure_of_words("The cosine alone decides: there are no rules to compare.")
-    seen = {rule: values for rule, values in measures.items() if any(values.values())}
-    idle = ", ".join(rule for rule in measures if rule not in seen)
-    if not seen:
-        return figure_of_words(f"No pair was judged by any rule ({idle}).")
-    columns = min(len(seen), MOST_COLUMNS)
-    rows = math.ceil(len(seen) / columns)
+def figure_cosines(pairs: pd.DataFrame, *, floor: float) -> Figure:
+    """What the encoder's vectors say of every pair that was compared, beside what the pictures say: a point for each,
+    in the colour of its verdict, few on many. `pairs` is the table of `dedup_lib.pairs`; from `floor` on vectors
+    propose a pair."""
+    known = pairs[pairs["cosine"].notna()]
+    if not len(known):
+        return figure_of_words("No pair was compared, or none of them has vectors.")
     with rc_context(STYLE):
-        figure, axes = new_figure(rows, columns, width_in=10, height_in=3.4 * rows)
-        for (rule, values), ax in zip(seen.items(), axes.flat, strict=False):
-            title = textwrap.fill(rule[0].upper() + rule[1:], 80 // columns)
-            plot_measures(values, threshold=threshold, title=title, ax=ax)
-        for ax in axes.flat[len(seen) :]:
-            ax.set_axis_off()
-        if idle:
-            figure.supxlabel(f"No pair was judged by: {idle}.", fontsize=10.5, color=INK)
+        figure, axes = new_figure(1, 1, width_in=10, height_in=4.2)
+        ax = axes[0, 0]
+        ax.set_title("Vectors beside pictures, a point for each pair", pad=22)
+        for verdict, some in sorted(known.groupby("verdict", observed=True), key=lambda one: -len(one[1])):
+            ax.scatter(
+                some["cosine"],
+                some["measure"],
+                s=26,
+                color=COLOURS[VERDICT_MEANINGS[str(verdict)]],
+                alpha=0.75,
+                edgecolor="white",
+                linewidth=0.5,
+                label=f"{verdict}: {len(some):,}",
+                rasterized=True,
+            )
+        ax.axvline(floor, color=INK, linewidth=1, linestyle=":", label=f"vectors propose from {floor:g}")
+        ax.set_xlabel("cosine of the vectors of their frames")
+        ax.set_ylabel(MEASURE_LABELS["agreement"])
+        ax.set_ylim(-0.04, 1.04)
+        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
 
 

@@ -13,7 +13,7 @@ import importlib.metadata
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -152,11 +152,17 @@ def writing(path: Path) -> Iterator[None]:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write UTF-8 text whole or not at all: a reader never sees half a file. Raises RunFolderError when the disk
     refuses."""
+    write_file_atomically(path, lambda scratch: scratch.write_text(text, encoding="utf-8", newline=""))
+
+
+def write_file_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Put a file in its place once `write` has written all of it elsewhere. Raises RunFolderError when the disk
+    refuses."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            scratch.write_text(text, encoding="utf-8", newline="")
+            write(scratch)
             os.replace(scratch, path)
         finally:
             scratch.unlink(missing_ok=True)
@@ -215,6 +221,11 @@ class RunFolder:
     def sweep_path(self) -> Path:
         """What other thresholds would decide."""
         return self.path / "sweep.json"
+
+    @property
+    def pairs_path(self) -> Path:
+        """Every pair of videos that was compared."""
+        return self.path / "pairs.parquet"
 
     @property
     def lite_path(self) -> Path:

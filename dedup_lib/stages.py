@@ -66,6 +66,7 @@ from dedup_lib.memory import (
     rows_of_decisions,
 )
 from dedup_lib.monitor import ResourceMonitor
+from dedup_lib.pairs import save_pairs, tabulate_pairs
 from dedup_lib.records import (
     KEPT_STATUSES,
     Begin,
@@ -1190,6 +1191,17 @@ def _count_guarded(cleaned: CleanedList, files: Mapping[str, Path]) -> int:
         with suppress(ListError):
             tables.append(load_table(files["text_duplicates"]))
     return sum(map(count_guarded, tables))
+
+
+def save_compared_pairs(run: RunFolder, listed: ExtractedList, *, weighed: Weighed, plan: SearchPlan) -> pd.DataFrame:
+    """Save every pair that was compared as pairs.parquet, for questions and plots; returns the table.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    """
+    table = tabulate_pairs(weighed, urls=listed.urls, rules=plan.rules)
+    with run.locked(SearchSettings.stage):
+        save_pairs(table, run.pairs_path)
+    return table
 
 
 def save_sweep(

@@ -268,6 +268,7 @@ def save(made: MadeRun, settings: SearchSettings) -> None:
         listed, groups=groups, weighed=made.weighed, plan=made.plan, keeper=made.keeper, auto_clean=True
     )
     files = stages.save_outputs(run, listed, cleaned, review=review, settings=settings)
+    stages.save_compared_pairs(run, listed, weighed=made.weighed, plan=made.plan)
     stages.save_sweep(
         run,
         listed,

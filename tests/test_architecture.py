@@ -77,10 +77,11 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "changes",
         "candidates",
         "evidence",
+        "pairs",
         "sweep",
     ),
     "the two above at work together": ("progress", "extract", "stages"),
-    "pictures and pages": ("plots", "charts", "report", "contact_sheet", "overview"),
+    "pictures and pages": ("plots", "charts", "report", "contact_sheet", "overview", "explain"),
     "where it all meets": (
         "kernel",
         "run",

@@ -88,7 +88,8 @@ def test_the_version() -> None:
 def test_help_and_errors_load_nothing_heavy() -> None:
     code = (
         "import sys; from click.testing import CliRunner; from dedup_lib.cli import commands\n"
-        "for path in ('', 'run', 'calibrate', 'collections create', 'demo', 'report', 'status', 'app', 'compare'):\n"
+        "for path in ('', 'run', 'calibrate', 'collections create', 'demo', 'report', 'status', 'app', 'compare', "
+        "'explain'):\n"
         "    assert CliRunner().invoke(commands, [*path.split(), '--help']).exit_code == 0\n"
         "heavy = {'papermill', 'nbconvert', 'torch', 'pymilvus', 'pandas', 'cv2', 'av'}\n"
         "sys.exit(' '.join(sorted(heavy & set(sys.modules))) or None)"

@@ -33,7 +33,6 @@ from dedup_lib.evidence import (
     Rules,
     Verdict,
     Weighed,
-    collect_measures,
     describe_evidence,
     find_doubtful,
     find_next_similarity,
@@ -516,7 +515,6 @@ def test_lists_with_nothing_to_weigh() -> None:
         assert (weighed.pairs, weighed.evidence) == ((), {})
         assert len(weighed.nearest) == len(videos)
         assert np.isnan(weighed.nearest).all()
-        assert collect_measures(weighed, rules=RULES) == {}
         assert find_doubtful(weighed, rules=RULES, groups=[]) == []
 
 
@@ -736,29 +734,8 @@ def test_what_is_settled_is_not_doubtful() -> None:
     assert find_doubtful(weighed, rules=RULES, groups=[group(1, 0, 2), group(2, 1, 3)]) == [(0, 1), (1, 2), (3, 4)]
 
 
-def test_measures_by_rule_and_verdict() -> None:
-    weighed = hand_made(
-        r01=evidence(stretch(36, 40)),
-        r02=evidence(stretch(16, 40), registration=registration()),
-        r03=evidence(registered=stretch(8, 40), registration=registration()),
-        r04=evidence(stretch(), is_exact=True),
-        r05=evidence(),
-        r12=evidence(stretch(first=0.1, second=0.1)),
-    )
-    measures = collect_measures(weighed, rules=RULES)
-    assert tuple(measures) == DECIDING_RULES
-    assert all(list(one) == list(Verdict) for one in measures.values())
-    filled = {(rule, verdict): found for rule, one in measures.items() for verdict, found in one.items() if found}
-    assert filled == {
-        (Rule.PICTURES, Verdict.DUPLICATE): [0.9],
-        (Rule.CONFIRMED, Verdict.DUPLICATE): [0.4],
-        (Rule.REGISTERED, Verdict.REVIEW): [0.2],
-    }
-
-
-def test_a_list_by_cosine_has_no_measures() -> None:
+def test_a_list_by_cosine_has_no_evidence() -> None:
     scored = replace(NONE_SCORED, pairs=(Pair(first=0, second=1, similarity=0.93),))
-    assert collect_measures(Weighed.by_cosine(scored), rules=RULES) == {}
     assert Weighed.by_cosine(scored).about(0, 1) is None
 
 

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from media import save_clip
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import RunFolderError, StoreError
+from dedup_lib.pairs import save_pairs
 from dedup_lib.progress import State, read_progress
 from dedup_lib.records import Pooling, Recipe, VideoVectors
 from dedup_lib.run_folder import RunFolder, write_text_atomically
@@ -118,3 +120,13 @@ def test_a_file_that_finds_no_room_leaves_the_old_one(disk: tuple[Path, Remount]
         write_text_atomically(folder / "a.json", "new" * 1_000_000)
     assert [path.name for path in folder.iterdir()] == ["a.json"]
     assert (folder / "a.json").read_text() == "old"
+
+
+def test_a_table_of_pairs_that_finds_no_room_leaves_the_old_one(disk: tuple[Path, Remount]) -> None:
+    path = disk[0] / "pairs.parquet"
+    save_pairs(pd.DataFrame({"cosine": [0.5]}), path)
+    before = path.read_bytes()
+    with pytest.raises(RunFolderError, match=r"cannot write .*pairs\.parquet: .*No space left on device"):
+        save_pairs(pd.DataFrame({"cosine": np.random.default_rng(0).random(1_000_000)}), path)
+    assert list(disk[0].iterdir()) == [path]
+    assert path.read_bytes() == before

@@ -31,11 +31,6 @@ CURVE = [
 ]
 RECALLS = [VariantScore(name="grey", clips=4, found=3, similarities=(0.9, None, 0.8, 0.9))]
 
-MEASURES = {
-    "pictures agree": {"duplicate": [0.9, 1.0], "review": [], "different": [0.1]},
-    "pictures agree, points confirm": {"duplicate": [], "review": [0.2]},
-}
-
 
 def draw(figure: Figure) -> None:
     figure.savefig(io.BytesIO(), format="png")
@@ -61,20 +56,28 @@ def urls(tmp_path: Path) -> list[str]:
     return urls
 
 
+PAIRS = pd.DataFrame({"cosine": [0.1, 0.9], "measure": [0.0, 1.0], "verdict": ["different", "duplicate"]})
+VERDICTS = {"different": np.array([0.0, 0.4]), "duplicate": np.array([0.95])}
+
 FIGURES = {
-    "similarities": lambda: plots.figure_similarities(np.array([0.5, 0.95]), np.array([0.4, 0.95]), threshold=0.9),
+    "similarities": lambda: plots.figure_similarities(
+        np.array([0.5, 0.95]), VERDICTS, threshold=0.9, measure="agreement"
+    ),
     "sweep": lambda: plots.figure_sweep(POINTS, threshold=0.9),
     "statuses": lambda: plots.figure_statuses({Status.OK: 5, Status.TIMEOUT: 1}),
     "flow": lambda: plots.figure_flow(ROWS),
     "throughput": lambda: plots.figure_throughput(np.array([3.0, 1.0, 2.0])),
     "resources": lambda: plots.figure_resources(SAMPLES),
-    "measures": lambda: plots.figure_measures(MEASURES, threshold=0.3),
+    "cosines": lambda: plots.figure_cosines(PAIRS, floor=0.25),
     "curves": lambda: plots.figure_curves({"a": CURVE, "b": CURVE}, thresholds={"a": 0.5, "b": 0.9}),
     "recalls": lambda: plots.figure_recalls(RECALLS, words={}, threshold=0.9),
     "likeness": lambda: plots.figure_likeness(np.array([0.9, np.nan]), np.array([0.2]), threshold=0.8),
 }
 EMPTY_FIGURES = {
-    "similarities": (lambda: plots.figure_similarities(np.array([]), np.array([np.nan]), threshold=0.9), "No videos"),
+    "similarities": (
+        lambda: plots.figure_similarities(np.array([]), {}, threshold=0.9, measure="cosine"),
+        "No pair was compared.",
+    ),
     "sweep": (lambda: plots.figure_sweep([], threshold=0.9), "No thresholds"),
     "statuses": (lambda: plots.figure_statuses({Status.OK: 0}), "No URLs"),
     "flow": (lambda: plots.figure_flow(dict.fromkeys(ROWS, 0)), "no rows"),
@@ -85,11 +88,7 @@ EMPTY_FIGURES = {
         "No such pairs",
     ),
     "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path(), nothing="No copies."), "No copies."),
-    "measures": (lambda: plots.figure_measures({}, threshold=0.3), "The cosine alone decides"),
-    "measures of nothing": (
-        lambda: plots.figure_measures({"a": {"review": []}}, threshold=0.3),
-        "No pair was judged by any rule (a)",
-    ),
+    "cosines": (lambda: plots.figure_cosines(PAIRS.iloc[:0], floor=0.25), "No pair was compared"),
     "curves": (lambda: plots.figure_curves({}, thresholds={}), "No settings"),
     "recalls": (lambda: plots.figure_recalls([], words={}, threshold=0.9), "No variants"),
     "likeness": (lambda: plots.figure_likeness(np.array([np.nan]), np.array([]), threshold=0.9), "No two videos"),
@@ -137,21 +136,24 @@ def test_histogram_edges_lose_no_value_and_part_at_the_threshold(values: list[fl
 
 def test_similarities_tell_matches_apart_and_count_videos_without_a_neighbour() -> None:
     figure = plots.figure_similarities(
-        np.array([0.2, 0.9, 0.95, np.nan, -np.inf]), np.array([0.9, 0.1, 0.2]), threshold=0.9
+        np.array([0.2, 0.9, 0.95, np.nan, -np.inf]), VERDICTS, threshold=0.9, measure="agreement"
     )
     said = texts(figure)
     assert "match: 2" in said
     assert "below: 1" in said
     assert "2 videos without one" in said
-    assert "search floor" in said
+    assert "different: 2" in said
+    assert "share of compared pictures" in said
     assert said.count("threshold 0.9000") == 2
 
 
 def test_log_scale_only_where_a_bar_dwarfs() -> None:
     many = np.concatenate([np.full(5000, 0.3), [0.95]])
-    tall, even = plots.figure_similarities(many, np.array([0.3, 0.95]), threshold=0.9).axes
+    tall, pairs = plots.figure_similarities(many, VERDICTS, threshold=0.9, measure="cosine").axes
     assert tall.get_yscale() == "log"
     assert "log scale" in tall.get_ylabel()
+    assert pairs.get_yscale() == "log" and "log scale" in pairs.get_ylabel()
+    even, _ = plots.figure_similarities(np.array([0.3, 0.95]), VERDICTS, threshold=0.9, measure="cosine").axes
     assert even.get_yscale() == "linear"
 
 
@@ -247,18 +249,6 @@ def test_copies_that_were_never_compared_come_last_in_their_group(urls: list[str
     figure = plots.figure_groups([group], urls=urls, thumbnails_dir=tmp_path, nothing="")
     captions = [ax.get_title(loc="left") for ax in figure.axes if ax.axison]
     assert captions == [f"example.com/{name}.mp4" for name in "aecb"]
-
-
-def test_measures_are_counted_by_rule_and_verdict() -> None:
-    said = texts(plots.figure_measures({**MEASURES, "cosine": {"duplicate": []}}, threshold=0.3))
-    assert "No pair was judged by: cosine." in said
-    assert "Pictures agree\n" in said and "Pictures agree, points confirm" in said
-    assert [said.count(label) for label in ("duplicate: 2", "different: 1", "review: 1", "duplicate: 0")] == [
-        1,
-        1,
-        1,
-        0,
-    ]
 
 
 @given(text=st.text(max_size=80), most=st.integers(1, 60))

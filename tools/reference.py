@@ -94,7 +94,8 @@ def make_reference() -> str:
         make_table(("file", "holds"), ((f"`{name}`", words) for name, words in list_files())),
         "## Columns\n\nThe columns of your list follow these.\n",
         *list_columns(),
-        "In `duplicates.csv` and `review.csv`, the columns [of the evidence](evidence.md) come next.\n",
+        "In `duplicates.csv` and `review.csv`, the columns [of the evidence](evidence.md) come next. `pairs.parquet` "
+        "has `first_url`, `second_url`, `measure` and those columns.\n",
         "## Statuses\n\nEvery URL gets exactly one.\n",
         make_table(("status", "means", "goes to"), list_statuses()),
         "## Commands\n\n`python -m dedup_lib COMMAND --help` has options and examples.\n",
@@ -126,6 +127,7 @@ def list_files() -> Iterator[tuple[str, str]]:
     """The outputs of a run and what each holds."""
     for name, words in FILE_WORDS.items():
         yield ("<list>.duplicates.csv" if name == "text_duplicates" else f"{name}.csv"), words
+    yield "pairs.parquet", "every pair that was compared, whatever was decided"
     yield "summary.json", "counts, settings and files of the run"
 
 
