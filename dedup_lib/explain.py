@@ -90,6 +90,8 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
     origin = f"compared by {SearchSettings.stage}"
     row = find_pair(table, one, other)
     if row is None and settings.decide == "cosine":
+        if outcome.kept_of.get(one, one) == outcome.kept_of.get(other, other):
+            return tell(Verdict.DUPLICATE, "both are in one group, which did not need this pair", origin)
         threshold = table.attrs["rules"]["min_agreement"]
         why = f"the cosine of their vectors is below all that the sweep asks for, and {threshold:g} is asked for here"
         return tell(Verdict.DIFFERENT, why, origin)

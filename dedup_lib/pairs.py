@@ -7,7 +7,7 @@ The table lies in the run folder as `pairs.parquet`, for `pandas.read_parquet`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,8 @@ def load_pairs(run: RunFolder) -> pd.DataFrame:
         table = pd.read_parquet(run.pairs_path)
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{run.shown(run.pairs_path)} is damaged ({error}): {remedy}") from None
-    missing = [name for name in PAIR_COLUMNS if name not in table]
-    if missing or "rules" not in table.attrs:
+    knobs = {field.name for field in fields(Rules)}
+    if list(table) != list(PAIR_COLUMNS) or set(table.attrs.get("rules", {})) != knobs:
         raise RunFolderError(f"{run.shown(run.pairs_path)} is of another version: {remedy}")
     return table
 
