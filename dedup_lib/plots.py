@@ -403,10 +403,9 @@ def plot_verdicts(
     return mark_threshold(threshold, ax=ax)
 
 
-def figure_cosines(pairs: pd.DataFrame, *, floor: float) -> Figure:
+def figure_cosines(pairs: pd.DataFrame) -> Figure:
     """What the encoder's vectors say of every pair that was compared, beside what the pictures say: a point for each,
-    in the colour of its verdict, few on many. `pairs` is the table of `dedup_lib.pairs`; from `floor` on vectors
-    propose a pair."""
+    in the colour of its verdict, few on many. `pairs` is the table of `dedup_lib.pairs`."""
     known = pairs[pairs["cosine"].notna()]
     if not len(known):
         return figure_of_words("No pair was compared, or none of them has vectors.")
@@ -426,8 +425,7 @@ def figure_cosines(pairs: pd.DataFrame, *, floor: float) -> Figure:
                 label=f"{verdict}: {len(some):,}",
                 rasterized=True,
             )
-        ax.axvline(floor, color=INK, linewidth=1, linestyle=":", label=f"vectors propose from {floor:g}")
-        ax.set_xlabel("cosine of the vectors of their frames")
+        ax.set_xlabel("cosine: how alike the frames of both are by the encoder's vectors")
         ax.set_ylabel(MEASURE_LABELS["agreement"])
         ax.set_ylim(-0.04, 1.04)
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
