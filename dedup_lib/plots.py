@@ -403,9 +403,12 @@ def plot_verdicts(
     return mark_threshold(threshold, ax=ax)
 
 
-def figure_cosines(pairs: pd.DataFrame) -> Figure:
+def figure_cosines(pairs: pd.DataFrame, *, measure: str) -> Figure:
     """What the encoder's vectors say of every pair that was compared, beside what the pictures say: a point for each,
-    in the colour of its verdict, few on many. `pairs` is the table of `dedup_lib.pairs`."""
+    in the colour of its verdict, few on many. `pairs` is the table of `dedup_lib.pairs`, and `measure` is agreement or
+    cosine."""
+    if measure == "cosine":
+        return figure_of_words("The cosine alone decides: no pictures were compared.")
     known = pairs[pairs["cosine"].notna()]
     if not len(known):
         return figure_of_words("No pair was compared, or none of them has vectors.")
@@ -426,7 +429,7 @@ def figure_cosines(pairs: pd.DataFrame) -> Figure:
                 rasterized=True,
             )
         ax.set_xlabel("cosine: how alike the frames of both are by the encoder's vectors")
-        ax.set_ylabel(MEASURE_LABELS["agreement"])
+        ax.set_ylabel(MEASURE_LABELS[measure])
         ax.set_ylim(-0.04, 1.04)
         ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
     return figure
