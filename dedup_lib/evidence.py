@@ -293,6 +293,12 @@ class Evidence:
         return round(stretch.agreement, 7)
 
     @property
+    def agreement(self) -> float:
+        """The share of compared pictures that agree, whether it decides or not; 0 where none does."""
+        _, stretch = self.best
+        return stretch.agreement if stretch is not None else 0.0
+
+    @property
     def nearness(self) -> float:
         """How near the two are to being copies, 0 to 1: the similarity, times the larger share that both show.
         An intro that two videos share makes them little alike."""
@@ -877,9 +883,7 @@ def find_doubtful(
         first, second = (group_of.get(row, -row) for row in rows)
         if verdict not in (Verdict.REVIEW, Verdict.EXCERPT) or rows in decided or first == second:
             continue
-        _, stretch = evidence.best
-        agreement = stretch.agreement if stretch is not None else 0.0
-        doubtful.append((verdict != Verdict.REVIEW, abs(agreement - rules.min_agreement), rows))
+        doubtful.append((verdict != Verdict.REVIEW, abs(evidence.agreement - rules.min_agreement), rows))
     return [rows for *_, rows in sorted(doubtful)]
 
 

@@ -62,14 +62,10 @@ def tabulate_pairs(weighed: Weighed, *, urls: Sequence[str], rules: Rules) -> pd
 
 def _describe(weighed: Weighed, first: int, second: int, *, rules: Rules) -> dict[str, object]:
     row = describe_evidence(weighed, kept=first, copy=second, rules=rules)
-    if not weighed.evidence:
+    evidence = weighed.about(first, second)
+    if evidence is None:
         return row | {"measure": row["similarity"], "cosine": row["similarity"]}
-    return row | {"measure": find_measure(row)}
-
-
-def find_measure(row: Mapping[str, Any]) -> float:
-    """The share of the compared pictures that agree; 0 where none does."""
-    return row["frames_agreeing"] / row["frames_compared"] if row["frames_compared"] else 0.0
+    return row | {"measure": evidence.agreement}
 
 
 def _as_part(described: Sequence[Mapping[str, object]]) -> pd.DataFrame:

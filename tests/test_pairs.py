@@ -200,7 +200,7 @@ def test_rejected_pairs_are_drawn_and_counted(made: MadeRun) -> None:
         assert legend is not None
         said = [text.get_text() for text in legend.get_texts()]
         counted = table if len(figure.axes) > 1 else table[table["cosine"].notna()]
-        for verdict in verdicts:
-            assert f"{verdict}: {(counted['verdict'] == verdict).sum():,}" in said or verdict not in set(
-                counted["verdict"]
-            )
+        shown = counted["verdict"].value_counts()
+        assert shown.sum() == len(counted) > 0
+        for verdict, count in shown[shown > 0].items():
+            assert f"{verdict}: {count:,}" in said
