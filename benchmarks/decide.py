@@ -30,7 +30,7 @@ from dedup_lib.records import Frames
 from dedup_lib.run_folder import write_text_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
-RULES = Rules(min_agreement=0.3, min_coverage=0.5)
+RULES = Rules(min_score=0.5, review_from=0.03)
 STEP_S = 0.25
 HEIGHT_PX, WIDTH_PX = 144, 256
 PICTURES = 60
@@ -110,7 +110,7 @@ def decide(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
         max_candidates=MOST_CANDIDATES,
         damp_hubs=True,
     )
-    groups = group_copies(weighed.pairs, threshold=RULES.min_agreement)
+    groups = group_copies(weighed.pairs, threshold=RULES.min_score)
     seconds = time.perf_counter() - start_s
     found = {(group.kept, copy) for group in groups for copy in group.copies}
     planted = {(number - 1, number) for number in range(COPY_EVERY - 1, len(fingerprints), COPY_EVERY)}

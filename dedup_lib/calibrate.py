@@ -36,7 +36,7 @@ from dedup_lib.tables import load_table
 from dedup_lib.urls import is_web_url
 from dedup_lib.variants import REFERENCE, VARIANTS, Source, explain_clips, make_all_variants
 
-THRESHOLD_PARAMETERS = {"evidence": "min_agreement", "cosine": "cosine_thresh"}
+THRESHOLD_PARAMETERS = {"evidence": "min_score", "cosine": "cosine_thresh"}
 """The parameter of 06_search_and_clean that takes the threshold, by what decides there (`decide`)."""
 
 CURVE_STEPS = 51

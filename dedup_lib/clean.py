@@ -90,7 +90,7 @@ def clean_list(
     copies = {
         row: {
             "duplicate_of": every[group.kept],
-            "similarity": similarity,
+            "score": similarity,
             "group": group.number,
             "kept_because": why(group.kept, row),
             **describe(group, row),
@@ -112,7 +112,7 @@ def clean_list(
         return {"status": [str(found[row].status) for row in rows], "reason": [found[row].reason for row in rows]}
 
     ordered = sorted(copies, key=lambda row: (copies[row]["group"], row))
-    named = dict.fromkeys(("duplicate_of", "similarity", "group", "kept_because", *described))
+    named = dict.fromkeys(("duplicate_of", "score", "group", "kept_because", *described))
     cleaned = CleanedList(
         final=frame.iloc[final].reset_index(drop=True),
         duplicates=table(

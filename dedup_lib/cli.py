@@ -133,7 +133,7 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads
     python -m dedup_lib run batch --set input_csv=ads.csv --set vectors=average
-    python -m dedup_lib run direct --run ads --only 06 --set min_agreement=0.5
+    python -m dedup_lib run direct --run ads --only 06 --set min_score=0.8
     """
     # These import papermill and nbconvert, which --help does without.
     from dedup_lib.run import apply_overrides, load_profile, parse_overrides, plan_run
@@ -296,7 +296,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
     URLs. Leaves a page among the reports of RUN_B, with the frames of the pairs that only one of the two joined.
 
     \b
-    python -m dedup_lib run direct --set input_csv=ads.csv --run strict --set min_agreement=0.6
+    python -m dedup_lib run direct --set input_csv=ads.csv --run strict --set min_score=0.8
     python -m dedup_lib compare ads strict
     python -m dedup_lib compare ads strict --json | jq .joined_after.count
     """
@@ -338,6 +338,7 @@ def explain(run_name: str, first: str, second: str, as_json: bool) -> None:
     # Brings pandas and OpenCV, which --help does without.
     from dedup_lib.explain import explain_pair
     from dedup_lib.pairs import PAIR_COLUMNS
+    from dedup_lib.score import TERMS
 
     explained = explain_pair(_find_run(run_name), first, second)
     if as_json:
@@ -352,6 +353,13 @@ def explain(run_name: str, first: str, second: str, as_json: bool) -> None:
             [
                 {"measured": name, "value": value, "what it is": PAIR_COLUMNS[name]}
                 for name, value in explained.measured.items()
+            ]
+        )
+    if explained.adds:
+        show_table(
+            [
+                {"for the score": name, "adds": f"{value:+.2f}", "what it is": TERMS[name]}
+                for name, value in explained.adds.items()
             ]
         )
 

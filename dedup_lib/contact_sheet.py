@@ -283,7 +283,7 @@ def rank_groups(copies: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
     if copies.empty:
         return []
     ranked = copies.assign(
-        similarity=pd.to_numeric(copies["similarity"]),
+        similarity=pd.to_numeric(copies["score"]),
         group=pd.to_numeric(copies["group"]),
         size=copies.groupby("group")["url"].transform("size"),
     ).sort_values(["size", "group", "similarity", "url"], ascending=[False, True, False, True])
@@ -302,7 +302,7 @@ def draw_groups(ranked: Sequence[tuple[int, pd.DataFrame]], pictures: Pictures, 
                     url=row["url"],
                     facts=pictures.describe(row["url"]),
                     picture=pictures.draw_strip(video_key(row["url"])),
-                    similarity=read_number(row["similarity"]),
+                    similarity=read_number(row["score"]),
                     role="excerpt" if row.get("verdict") == Verdict.EXCERPT else "copy",
                     explained=explain(row),
                     kept_because=str(row.get("kept_because", "")),
@@ -324,7 +324,7 @@ def draw_pair(row: Mapping[Any, object], pictures: Pictures) -> tuple[Video, Vid
             url=second,
             facts=pictures.describe(second),
             picture=pictures.draw_strip(video_key(second)),
-            similarity=read_number(row.get("similarity")),
+            similarity=read_number(row.get("score")),
             role=str(row.get("verdict", "")),
             explained=explain(row, first="the first", second="the second"),
             moments=moments,

@@ -35,6 +35,7 @@ from dedup_lib.overlays import Side, find_overlay, is_frame
 from dedup_lib.records import Begin, Group, Marks, Pair, begin_silently
 from dedup_lib.regions import SAME_MOMENT_S, STILL_PX, Laid, Region, find_difference, measure_fit
 from dedup_lib.registration import Registration, find_overlap, register, warp_miniatures, warp_stills
+from dedup_lib.score import compute_score, count_as_share
 
 MAX_DISTANCE_BITS = 56
 """Two pictures this near show the same: unlike ones lie at 75 bits and more, most above 100."""
@@ -82,8 +83,13 @@ SMALLEST_CONTAINED_SHARE = 0.9
 WORTH_COMPARING = 0.8
 """Another way to lay two videos beside one another counts when it compares at least this share of their pictures."""
 
-LOWEST_DOUBTFUL_AGREEMENT = 0.15
-"""From here up to the agreement that decides, a person should look."""
+LOWEST_AGREEMENT = 0.3
+SMALLEST_COMMON_SHARE = 0.5
+"""Duplicates have at least this share of the longer video in common, and of its pictures so many agree."""
+
+FULL_FRAMES = 8
+FULL_SCENES = 5
+"""From so many on, more pictures that agree, and more changes of scene among them, say no more."""
 
 
 class Verdict(StrEnum):
@@ -124,10 +130,10 @@ DECIDING_RULES = (Rule.PICTURES, Rule.CONFIRMED, Rule.REGISTERED, Rule.CHANGES, 
 class Rules:
     """The knobs of a verdict. Turning one looser (down) never loses a match."""
 
-    min_agreement: float
-    """Share of the compared pictures that must agree."""
-    min_coverage: float
-    """Share of the longer video that duplicates must have in common; less makes an excerpt or nothing."""
+    min_score: float
+    """From this score on two videos are the same."""
+    review_from: float
+    """From this one up to there, a person should look."""
     unlike_below: float = -1.0
     """Duplicates whose frames are less alike by the encoder's vectors are for a person to look at."""
     alike_from: float = math.inf
@@ -285,60 +291,78 @@ class Evidence:
         return rule, stretch
 
     @property
-    def similarity(self) -> float:
-        """The measure that decides, 0 to 1: the share of pictures that agree, where that is allowed to decide."""
-        rule, stretch = self.best
-        if stretch is None or rule in (Rule.UNCONFIRMED, Rule.WEAK):
-            return 0.0
-        return round(stretch.agreement, 7)
-
-    @property
-    def agreement(self) -> float:
-        """The share of compared pictures that agree, whether it decides or not; 0 where none does."""
-        _, stretch = self.best
-        return stretch.agreement if stretch is not None else 0.0
-
-    @property
-    def nearness(self) -> float:
-        """How near the two are to being copies, 0 to 1: the similarity, times the larger share that both show.
-        An intro that two videos share makes them little alike."""
+    def common_shares(self) -> tuple[float, float]:
+        """Of what both show, the share of the video of which it is less, and of the other one."""
         _, stretch = self.best
         if stretch is None:
+            return 0.0, 0.0
+        less, more = sorted((stretch.first_coverage, stretch.second_coverage))
+        return less, more
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether both show most of the longer video, or nearly all of the shorter one."""
+        less, more = self.common_shares
+        return less >= SMALLEST_COMMON_SHARE or more >= SMALLEST_CONTAINED_SHARE
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether one of the criteria holds, for enough of the two videos."""
+        rule, stretch = self.best
+        return (
+            (rule == Rule.EXACT or rule in DECIDING_RULES)
+            and stretch is not None
+            and stretch.agreement >= LOWEST_AGREEMENT
+            and self.is_whole
+        )
+
+    @cached_property
+    def terms(self) -> Mapping[str, float]:
+        """What the score is made of, by the names of `score.TERMS`."""
+        _, stretch = self.best
+        seen = [one for one in (self.pictures, self.registered if self.is_laid else None) if one is not None]
+        moved = [
+            one.stretch.correlation
+            for one in (self.changes, self.registered_changes if self.is_laid else None)
+            if one is not None and one.moves and one.stretch.compared >= FEWEST_TO_CONTRADICT
+        ]
+        moved += [one.correlation for one in seen if not math.isnan(one.correlation)]
+        return {
+            "criteria": float(self.is_proven),
+            "frames": stretch.agreement * count_as_share(stretch.agreeing, full=FULL_FRAMES) if stretch else 0.0,
+            "scenes": count_as_share(max((one.scenes for one in seen), default=1) - 1, full=FULL_SCENES),
+            "coverage": self.common_shares[1],
+            "motion": max(0.0, *moved, 0.0),
+            "differs": float(self.difference is not None),
+            "region": self.difference.share if self.difference is not None else 0.0,
+        }
+
+    @cached_property
+    def score(self) -> float:
+        """How surely the two are the same video, 0 to 1."""
+        rule, stretch = self.best
+        if stretch is None:
             return 0.0
-        return round(self.similarity * max(stretch.first_coverage, stretch.second_coverage), 7)
+        return 1.0 if rule == Rule.EXACT and self.is_proven else round(compute_score(self.terms), 7)
 
     def judge(self, rules: Rules) -> tuple[Verdict, Rule]:
         """The verdict under `rules`, and what decided."""
         if self.is_unseen:
             return Verdict.REVIEW, Rule.COSINE
-        rule, stretch = self.best
-        if stretch is None:
-            is_alike = self.cosine >= rules.alike_from
-            return (Verdict.REVIEW, Rule.ALIKE) if is_alike else (Verdict.DIFFERENT, Rule.WEAK)
-        common = (
-            min(stretch.first_coverage, stretch.second_coverage),
-            max(stretch.first_coverage, stretch.second_coverage),
-        )
-        if rule in (Rule.UNCONFIRMED, Rule.WEAK):
-            doubtful = rule == Rule.UNCONFIRMED and stretch.agreement >= rules.min_agreement
-            if doubtful and common[1] >= rules.min_coverage:
-                return Verdict.REVIEW, rule
-            return (Verdict.REVIEW, Rule.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
-        if common[0] >= rules.min_coverage:
-            found = Verdict.DUPLICATE
-        elif common[1] >= SMALLEST_CONTAINED_SHARE:
-            found = Verdict.EXCERPT
-        else:
-            return Verdict.DIFFERENT, Rule.SHORT
-        if stretch.agreement >= rules.min_agreement:
-            if self.difference is not None:
-                return Verdict.REVIEW, Rule.DIFFERS
+        rule, _ = self.best
+        if self.difference is not None and self.is_proven:
+            return Verdict.REVIEW, Rule.DIFFERS
+        if self.score >= rules.min_score and self.is_whole and self.difference is None:
+            is_duplicate = self.common_shares[0] >= SMALLEST_COMMON_SHARE
             # The frames of a video that is far longer may lie elsewhere.
-            is_unlike = found == Verdict.DUPLICATE and rule != Rule.EXACT and self.cosine < rules.unlike_below
-            return (Verdict.REVIEW, Rule.UNLIKE) if is_unlike else (found, rule)
-        return (
-            (Verdict.REVIEW, rule) if stretch.agreement >= LOWEST_DOUBTFUL_AGREEMENT else (Verdict.DIFFERENT, Rule.WEAK)
-        )
+            if is_duplicate and rule != Rule.EXACT and self.cosine < rules.unlike_below:
+                return Verdict.REVIEW, Rule.UNLIKE
+            return (Verdict.DUPLICATE if is_duplicate else Verdict.EXCERPT), rule
+        if rule in DECIDING_RULES and not self.is_whole:
+            return Verdict.DIFFERENT, Rule.SHORT
+        if self.score >= rules.review_from:
+            return Verdict.REVIEW, rule
+        return (Verdict.REVIEW, Rule.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
 
     def exchanged(self) -> Evidence:
         """What was found when the second video is taken for the first."""
@@ -403,8 +427,8 @@ def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], _Lo
 class Weighed(Scored):
     """All pairs of a list that some threshold would call the same, and what speaks for every pair that was compared.
 
-    `similarity` of the pairs is the share of pictures that agree; of a list compared by cosine alone, which has no
-    `evidence`, it is that cosine.
+    `similarity` of the pairs is their score; of a list compared by cosine alone, which has no `evidence`, it is that
+    cosine.
     """
 
     evidence: Mapping[tuple[int, int], Evidence]
@@ -413,7 +437,7 @@ class Weighed(Scored):
     def neighbours_of(self) -> Mapping[int, Mapping[int, float]]:
         """Of each row, how near every other one is that it was compared with."""
         compared = (
-            [(rows, evidence.nearness) for rows, evidence in self.evidence.items()]
+            [(rows, evidence.score) for rows, evidence in self.evidence.items()]
             if self.evidence
             else [((pair.first, pair.second), pair.similarity) for pair in self.pairs]
         )
@@ -507,20 +531,20 @@ def weigh_list(
             evidence[rows] = found
             verdict, _ = found.judge(rules)
             for row in rows:
-                nearest[row] = np.fmax(nearest[row], found.nearness)
+                nearest[row] = np.fmax(nearest[row], found.score)
             if verdict == Verdict.DUPLICATE or (verdict == Verdict.EXCERPT and not keeps_excerpts):
                 excerpt = found.excerpt if verdict == Verdict.EXCERPT else ""
-                pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.similarity, excerpt=excerpt))
+                pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.score, excerpt=excerpt))
             progress(1)
         choose = choose_knowing(_find_marks(pairs, evidence))
-        missing = _pairs_with_kept(pairs, rules.min_agreement, choose) - evidence.keys()
+        missing = _pairs_with_kept(pairs, rules.min_score, choose) - evidence.keys()
         proposed = {
             rows: Evidence(first=rows[0], second=rows[1]) for rows in missing if own_rows is None or rows[0] < own_rows
         }
     return Weighed(
         pairs=tuple(sorted(pairs)),
         nearest=nearest,
-        floor=rules.min_agreement,
+        floor=rules.min_score,
         searched_deeper=scored.searched_deeper,
         evidence=evidence,
     )
@@ -797,7 +821,7 @@ def _is_same(first: Fingerprint, second: Fingerprint) -> bool:
 COLUMNS = {
     "verdict": "duplicate; excerpt: the copy is contained in the kept video; review: a person should look at it",
     "rule": "what decided",
-    "similarity": "the measure that decides, 0 to 1: the share of compared pictures that agree, or the cosine",
+    "score": "how surely the two are the same video, 0 to 1; the cosine where that decides alone",
     "frames_agreeing": "pictures that agree at the same times",
     "frames_compared": "pictures compared in the part that both share, in the video where fewer of them agree",
     "offset_s": "how many seconds later the copy shows what the kept video shows",
@@ -812,30 +836,30 @@ COLUMNS = {
     "differs": "the part of the picture that differs throughout: its place and its share of the picture; empty: none",
     "cosine": "how alike frames of both are by the encoder's vectors, -1 to 1; empty: one of them has none",
     "duration_ratio": "the shorter duration divided by the longer",
-    "next_similarity": "similarity of the nearest video outside its group, times the larger share that both show",
+    "next_score": "score of the nearest video outside its group",
 }
 """What the columns of duplicates.csv and review.csv say of two videos; in review.csv, kept is the one first in the
 list."""
 
 
 def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -> dict[str, object]:
-    """What speaks for two videos being the same, by the names of `COLUMNS` without `next_similarity`."""
+    """What speaks for two videos being the same, by the names of `COLUMNS` without `next_score`."""
     evidence = weighed.about(kept, copy)
-    row: dict[str, object] = dict.fromkeys(name for name in COLUMNS if name != "next_similarity")
+    row: dict[str, object] = dict.fromkeys(name for name in COLUMNS if name != "next_score")
     if evidence is None:
         similarity = weighed.similarity_of(kept, copy)
         # Only a person brings together what was never compared.
-        is_same = similarity is None or is_match(similarity, rules.min_agreement)
+        is_same = similarity is None or is_match(similarity, rules.min_score)
         return row | {
             "verdict": str(Verdict.DUPLICATE if is_same else Verdict.DIFFERENT),
             "rule": str(Rule.PERSON if similarity is None else Rule.COSINE),
-            "similarity": similarity,
+            "score": similarity,
         }
     verdict, rule = evidence.judge(rules)
     row |= {
         "verdict": str(verdict),
         "rule": str(rule),
-        "similarity": evidence.similarity,
+        "score": evidence.score,
         "differs": str(evidence.difference) if evidence.difference is not None else None,
         "cosine": _known(evidence.cosine),
         "duration_ratio": _known(evidence.duration_ratio),
@@ -864,7 +888,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
     return row
 
 
-def find_next_similarity(weighed: Weighed, *, row: int, group: Collection[int]) -> float | None:
+def find_next_score(weighed: Weighed, *, row: int, group: Collection[int]) -> float | None:
     """How near the nearest video outside its group is to one, None where it was compared with none."""
     others = weighed.neighbours_of.get(weighed.shown_by.get(row, row), {})
     return max((similarity for other, similarity in others.items() if other not in group), default=None)
@@ -883,7 +907,7 @@ def find_doubtful(
         first, second = (group_of.get(row, -row) for row in rows)
         if verdict not in (Verdict.REVIEW, Verdict.EXCERPT) or rows in decided or first == second:
             continue
-        doubtful.append((verdict != Verdict.REVIEW, abs(evidence.agreement - rules.min_agreement), rows))
+        doubtful.append((verdict != Verdict.REVIEW, abs(evidence.score - rules.min_score), rows))
     return [rows for *_, rows in sorted(doubtful)]
 
 

@@ -20,6 +20,7 @@ from dedup_lib.memory import Decision, load_decisions
 from dedup_lib.pairs import COUNTS, find_pair, load_pairs, tabulate_pairs
 from dedup_lib.records import Outcome, Status, video_key
 from dedup_lib.run_folder import RunFolder
+from dedup_lib.score import TERMS, list_contributions
 from dedup_lib.settings import SearchSettings
 from dedup_lib.stages import find_decisions, load_extracted_list
 from dedup_lib.urls import normalise_url
@@ -42,6 +43,8 @@ class Explained:
     """What became of each of the two."""
     measured: Mapping[str, Any]
     """By the names of `pairs.PAIR_COLUMNS`, what there is."""
+    adds: Mapping[str, float]
+    """What each of the `score.TERMS` adds to the score, as `score.list_contributions` says; empty without a score."""
 
     def to_json(self) -> str:
         """On one line; what is no ASCII is escaped."""
@@ -75,7 +78,8 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
             why=why,
             origin=origin,
             outputs=tuple(_say_output(url, outcome) for url in (one, other)),
-            measured=measured or {},
+            measured=dict(_known(measured or {})),
+            adds=_list_contributions(measured or {}),
         )
 
     # Videos that were there before this list are known by their vectors.
@@ -92,7 +96,7 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
     if row is None and settings.decide == "cosine":
         if outcome.kept_of.get(one, one) == outcome.kept_of.get(other, other):
             return tell(Verdict.DUPLICATE, "both are in one group, which did not need this pair", origin)
-        threshold = table.attrs["rules"]["min_agreement"]
+        threshold = table.attrs["rules"]["min_score"]
         why = f"the cosine of their vectors is below all that the sweep asks for, and {threshold:g} is asked for here"
         return tell(Verdict.DIFFERENT, why, origin)
     if row is None:
@@ -108,7 +112,7 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
     if decided is not None:
         said = "the same" if decided is Decision.SAME else "different"
         why += f"; a person said that they are {said}, which outweighs this"
-    return tell(verdict, why, origin, dict(_known(row)))
+    return tell(verdict, why, origin, row)
 
 
 def _find_url(text: str, known: Iterable[str], argument: str) -> str:
@@ -151,6 +155,14 @@ def _compare_now(
 def _known(row: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """What was measured, with short numbers."""
     for name, value in row.items():
-        if name in ("first_url", "second_url", "verdict") or value in (None, ""):
+        if name in ("first_url", "second_url", "verdict") or name.startswith("term_") or value in (None, ""):
             continue
         yield name, value if isinstance(value, str) else int(value) if name in COUNTS else round(float(value), 4)
+
+
+def _list_contributions(row: Mapping[str, Any]) -> dict[str, float]:
+    terms = {name: row.get(f"term_{name}") for name in TERMS}
+    known = {name: float(value) for name, value in terms.items() if value is not None}
+    return (
+        {name: round(value, 2) for name, value in list_contributions(known).items()} if len(known) == len(TERMS) else {}
+    )

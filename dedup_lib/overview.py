@@ -338,7 +338,7 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
     thresholds, decided = sweep["thresholds"], sweep["thresholds"].index(sweep["threshold"])
     points, nearest = sweep["points"], sweep["nearest"]
     step = thresholds[-1] - thresholds[-2] if len(thresholds) > 1 else 0.01
-    measure = "similarity (share of pictures that agree)" if sweep["measure"] == "agreement" else "similarity (cosine)"
+    measure = "score (how surely two videos are the same)" if sweep["measure"] == "score" else "cosine"
     drawn = [
         (
             sweep["pairs"],
@@ -375,7 +375,7 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
                 name="nearest",
                 title="Each video's nearest neighbour",
                 noun="videos",
-                x_label="similarity" if sweep["measure"] == "cosine" else "similarity × share that both show",
+                x_label=sweep["measure"],
                 mark=sweep["threshold"],
             ),
         ),

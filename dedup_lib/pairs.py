@@ -18,17 +18,18 @@ from numpy.typing import NDArray
 from dedup_lib.errors import RunFolderError
 from dedup_lib.evidence import COLUMNS, Rules, Weighed, describe_evidence
 from dedup_lib.run_folder import RunFolder, write_file_atomically
+from dedup_lib.score import TERMS
 
-MEASURED = {name: meaning for name, meaning in COLUMNS.items() if name not in ("similarity", "next_similarity")}
+MEASURED = {name: meaning for name, meaning in COLUMNS.items() if name != "next_score"}
 
 PAIR_COLUMNS = {
     "first_url": "the video that comes first in the list",
     "second_url": "the other one",
-    "measure": "what the threshold is held against, 0 to 1, whether it decided or not: the share of compared pictures "
-    "that agree, or the cosine where that decides alone",
     **MEASURED,
+    **{f"term_{name}": f"for the score: {meaning}" for name, meaning in TERMS.items()},
 }
-"""What the columns of pairs.parquet say; of two videos, the first counts as the kept one."""
+"""What the columns of pairs.parquet say; of two videos, the first counts as the kept one. `score.list_contributions`
+says what each term adds to the score."""
 
 WORDS = ("verdict", "rule", "differs")
 COUNTS = ("frames_agreeing", "frames_compared", "points")
@@ -64,12 +65,12 @@ def _describe(weighed: Weighed, first: int, second: int, *, rules: Rules) -> dic
     row = describe_evidence(weighed, kept=first, copy=second, rules=rules)
     evidence = weighed.about(first, second)
     if evidence is None:
-        return row | {"measure": row["similarity"], "cosine": row["similarity"]}
-    return row | {"measure": evidence.agreement}
+        return row | {"cosine": row["score"]}
+    return row | {f"term_{name}": value for name, value in evidence.terms.items()}
 
 
 def _as_part(described: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    part = pd.DataFrame(described, columns=["measure", *MEASURED])
+    part = pd.DataFrame(described, columns=[name for name in PAIR_COLUMNS if not name.endswith("_url")])
     for name in part:
         if name in WORDS:
             part[name] = part[name].fillna("").astype(str)
@@ -84,8 +85,8 @@ def save_pairs(table: pd.DataFrame, path: Path) -> None:
 
 
 def collect_verdicts(table: pd.DataFrame) -> dict[str, NDArray[np.float32]]:
-    """The measures of all pairs by their verdict, for a histogram; verdicts that no pair has are left out."""
-    found = table.groupby("verdict", observed=True)["measure"]
+    """The scores of all pairs by their verdict, for a histogram; verdicts that no pair has are left out."""
+    found = table.groupby("verdict", observed=True)["score"]
     return {str(verdict): np.asarray(values, np.float32) for verdict, values in found}
 
 

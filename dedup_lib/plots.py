@@ -310,7 +310,9 @@ def describe_no_copies(compared: int, *, existing: int = 0) -> str:
     return f"None of the {compared:,} videos that were compared has a copy."
 
 
-def plot_similarities(values: NDArray[np.floating[Any]], *, threshold: float, title: str, noun: str, ax: Axes) -> Axes:
+def plot_similarities(
+    values: NDArray[np.floating[Any]], *, threshold: float, title: str, noun: str, x_label: str, ax: Axes
+) -> Axes:
     """Histogram of similarities (N,), bars at or above the threshold in the colour of duplicates.
 
     Values that are not finite, such as the nearest similarity of a video without any neighbour, are counted
@@ -337,7 +339,7 @@ def plot_similarities(values: NDArray[np.floating[Any]], *, threshold: float, ti
         )
     label_counts(counts, noun=noun, ax=ax)
     missing = len(values) - len(finite)
-    ax.set_xlabel("similarity" + (f" ({missing:,} {noun} without one)" if missing else ""))
+    ax.set_xlabel(x_label + (f" ({missing:,} {noun} without one)" if missing else ""))
     ax.margins(x=0.02)
     ax.legend(loc="best")
     return mark_threshold(threshold, ax=ax)
@@ -351,7 +353,7 @@ def figure_similarities(
     measure: str,
 ) -> Figure:
     """How alike the videos are: each one's nearest similarity (N,), and every pair that was compared, by its verdict.
-    `measure` is agreement or cosine."""
+    `measure` is score or cosine."""
     with rc_context(STYLE):
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.7)
         plot_similarities(
@@ -359,6 +361,7 @@ def figure_similarities(
             threshold=threshold,
             title="Each video's nearest neighbour",
             noun="videos",
+            x_label=MEASURE_LABELS[measure],
             ax=axes[0, 0],
         )
         plot_verdicts(measures, threshold=threshold, measure=measure, ax=axes[0, 1])
@@ -368,7 +371,7 @@ def figure_similarities(
 VERDICT_MEANINGS = {"duplicate": "duplicate", "excerpt": "excerpt", "review": "review", "different": "neutral"}
 """Which colour a verdict has."""
 
-MEASURE_LABELS = {"agreement": "share of compared pictures that agree", "cosine": "cosine of the vectors"}
+MEASURE_LABELS = {"score": "score: how surely the two are the same", "cosine": "cosine of the vectors"}
 
 
 def plot_verdicts(
@@ -405,7 +408,7 @@ def plot_verdicts(
 
 def figure_cosines(pairs: pd.DataFrame, *, measure: str) -> Figure:
     """What the encoder's vectors say of every pair that was compared, beside what the pictures say: a point for each,
-    in the colour of its verdict, few on many. `pairs` is the table of `dedup_lib.pairs`, and `measure` is agreement or
+    in the colour of its verdict, few on many. `pairs` is the table of `dedup_lib.pairs`, and `measure` is score or
     cosine."""
     if measure == "cosine":
         return figure_of_words("The cosine alone decides: no pictures were compared.")
@@ -419,7 +422,7 @@ def figure_cosines(pairs: pd.DataFrame, *, measure: str) -> Figure:
         for verdict, some in sorted(known.groupby("verdict", observed=True), key=lambda one: -len(one[1])):
             ax.scatter(
                 some["cosine"],
-                some["measure"],
+                some["score"],
                 s=26,
                 color=COLOURS[VERDICT_MEANINGS[str(verdict)]],
                 alpha=0.75,
@@ -455,7 +458,7 @@ def plot_sweep(
     ax.set_ylim(bottom=0)
     count_on(ax.yaxis)
     ax.xaxis.set_major_locator(MaxNLocator(6))
-    ax.set_xlabel("threshold (similarity)")
+    ax.set_xlabel("threshold")
     ax.set_ylabel("count")
     ax.legend(loc="best")
     return mark_threshold(threshold, ax=ax)

@@ -157,7 +157,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise SettingError("--set", text, "write it as name=value, such as --set min_agreement=0.5")
+            raise SettingError("--set", text, "write it as name=value, such as --set min_score=0.8")
         values[name.strip()] = value if name.strip() in _TEXTS else _read_value(value)
     return values
 

@@ -292,8 +292,8 @@ class SearchSettings(NotebookSettings):
     store: StoreChoice
     collection: str
     decide: Literal["evidence", "cosine"]
-    min_agreement: Fraction
-    min_coverage: Fraction
+    min_score: Fraction
+    review_from: Fraction
     excerpts: Literal["remove", "keep"]
     cosine_thresh: Cosine | None
     against_existing: bool

@@ -28,14 +28,13 @@ from dedup_lib.encoding import Encoder
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import (
     COLUMNS,
-    LOWEST_DOUBTFUL_AGREEMENT,
     Rule,
     Rules,
     Verdict,
     Weighed,
     describe_evidence,
     find_doubtful,
-    find_next_similarity,
+    find_next_score,
     weigh_list,
 )
 from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, extract_videos, pool_video
@@ -673,9 +672,9 @@ class SearchPlan:
     pooling: Pooling
     recipe: Recipe
     measure: str
-    """What is compared with the threshold: agreement (share of the pictures that agree) or cosine."""
+    """What is compared with the threshold: score or cosine."""
     threshold: float
-    min_coverage: float
+    review_from: float
     sweep_low: float
     sweep_high: float
     floor: float
@@ -686,14 +685,14 @@ class SearchPlan:
     @property
     def parameter(self) -> str:
         """The setting that holds the threshold."""
-        return "cosine_thresh" if self.measure == "cosine" else "min_agreement"
+        return "cosine_thresh" if self.measure == "cosine" else "min_score"
 
     @property
     def rules(self) -> Rules:
         """The knobs of a verdict."""
         return Rules(
-            min_agreement=self.threshold,
-            min_coverage=self.min_coverage,
+            min_score=self.threshold,
+            review_from=self.review_from,
             unlike_below=UNLIKE_BELOW.get(self.recipe.encoder, -1.0),
             alike_from=ALIKE_FROM.get(self.recipe.encoder, math.inf),
         )
@@ -771,7 +770,7 @@ def search_list(
                 StoredFingerprints(load, rows=len(urls)),
                 scored=scored,
                 durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
-                rules=replace(plan.rules, min_agreement=plan.sweep_low),
+                rules=replace(plan.rules, min_score=plan.sweep_low),
                 keeps_excerpts=settings.excerpts == "keep",
                 max_candidates=settings.max_candidates,
                 damp_hubs=settings.damp_hubs,
@@ -885,7 +884,7 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
     if settings.decide == "cosine":
         threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
     else:
-        threshold = settings.min_agreement
+        threshold = settings.min_score
     low = min(_find_sweep_low(settings, recipe), threshold)
     high = settings.sweep_high if settings.sweep_high is not None else 1.0
     if high <= low:
@@ -895,9 +894,9 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
         collection=settings.collection,
         pooling=collection.pooling,
         recipe=recipe,
-        measure="cosine" if settings.decide == "cosine" else "agreement",
+        measure="cosine" if settings.decide == "cosine" else "score",
         threshold=threshold,
-        min_coverage=settings.min_coverage,
+        review_from=settings.review_from,
         sweep_low=low,
         sweep_high=high,
         floor=low if settings.decide == "cosine" else SWEEP_LOWS[recipe.encoder],
@@ -908,7 +907,7 @@ def _find_sweep_low(settings: SearchSettings, recipe: Recipe) -> float:
     """Where a sweep starts, unless the threshold lies below it."""
     if settings.sweep_low is not None:
         return settings.sweep_low
-    return SWEEP_LOWS[recipe.encoder] if settings.decide == "cosine" else LOWEST_DOUBTFUL_AGREEMENT
+    return SWEEP_LOWS[recipe.encoder] if settings.decide == "cosine" else settings.review_from
 
 
 def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> str:
@@ -988,8 +987,8 @@ def clean_by_evidence(
         row = describe_evidence(weighed, kept=group.kept, copy=copy, rules=plan.rules)
         if not is_match(similarities[copy], plan.threshold):
             row |= {"verdict": str(Verdict.DUPLICATE), "rule": str(Rule.PERSON)}
-        near = find_next_similarity(weighed, row=copy, group=members[group.number])
-        return {name: value for name, value in row.items() if name != "similarity"} | {"next_similarity": near}
+        near = find_next_score(weighed, row=copy, group=members[group.number])
+        return {name: value for name, value in row.items() if name != "score"} | {"next_score": near}
 
     return clean_list(
         listed.frame,
@@ -999,7 +998,7 @@ def clean_by_evidence(
         auto_clean=auto_clean,
         why=keeper.why,
         describe=describe,
-        described=[name for name in COLUMNS if name != "similarity"],
+        described=[name for name in COLUMNS if name != "score"],
         existing=listed.existing,
     )
 
@@ -1016,7 +1015,7 @@ def list_doubtful(
     are left out."""
     pairs = find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
     rows = _describe_pairs(pairs, urls=listed.urls, weighed=weighed, plan=plan)
-    names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_similarity")]
+    names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_score")]
     return pd.DataFrame(rows, columns=names, dtype=object)
 
 

@@ -4,7 +4,7 @@ and save by them as in a notebook."""
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,18 +105,22 @@ def make_weighed(generator: np.random.Generator, sizes: list[int], *, count: int
                     pairs.append(Pair(first=one, second=other, similarity=similarity))
                     continue
                 compared = 40
-                stretch = agree(
-                    max(1, round(similarity * compared)),
-                    compared,
-                    offset_s=float(generator.choice([0.0, 0.0, 3.5])),
-                    kept=0.3 if excerpt else 1.0,
+                stretch = replace(
+                    agree(
+                        max(1, round(similarity * compared)),
+                        compared,
+                        offset_s=float(generator.choice([0.0, 0.0, 3.5])),
+                        kept=0.3 if excerpt else float(generator.uniform(0.5, 1.0)),
+                        copy=1.0 if excerpt else float(generator.uniform(0.5, 1.0)),
+                    ),
+                    correlation=float(generator.uniform(0.5, 1.0)),
                 )
                 found = Evidence(
                     first=one, second=other, pictures=stretch, registration=LAID, fewest_pictures=40, cosine=0.9
                 )
                 evidence[one, other] = found
-                if stretch.agreement >= 0.15:
-                    pairs.append(Pair(first=one, second=other, similarity=found.similarity, excerpt=excerpt))
+                if found.score >= 0.15:
+                    pairs.append(Pair(first=one, second=other, similarity=found.score, excerpt=excerpt))
         if size == 1 and not by_cosine and first > 1:
             # What agrees without being confirmed is for a person to look at.
             evidence[first - 2, first - 1] = Evidence(
@@ -220,9 +224,9 @@ def make_run(
         collection="videos",
         pooling=Pooling.FRAMES,
         recipe=RECIPE,
-        measure="cosine" if by_cosine else "agreement",
+        measure="cosine" if by_cosine else "score",
         threshold=threshold,
-        min_coverage=0.5,
+        review_from=0.03,
         sweep_low=0.15,
         sweep_high=1.0,
         floor=0.15,

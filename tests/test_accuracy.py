@@ -301,7 +301,7 @@ def test_profiles_in_words() -> None:
     assert Profile.parse("pdq:1:first:cosine") == known.first_frame
 
 
-@pytest.mark.parametrize(("decide", "parameter"), [("evidence", "min_agreement"), ("cosine", "cosine_thresh")])
+@pytest.mark.parametrize(("decide", "parameter"), [("evidence", "min_score"), ("cosine", "cosine_thresh")])
 def test_a_threshold_reaches_what_decides(decide: str, parameter: str) -> None:
     profile = Profile.parse(f"pdq:3:spread:{decide}:0.7")
     assert profile.threshold_parameter == parameter
@@ -873,7 +873,7 @@ def test_the_params_file_is_a_profile(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "mine.yaml"
     values = save(path, measured_on="3 videos of ünï\n\x00\u2028key: value.csv")
     assert load_profile(str(path)) == values
-    assert (values["decide"], values["min_agreement"], values["num_frames"]) == ("evidence", 0.8125, 5)
+    assert (values["decide"], values["min_score"], values["num_frames"]) == ("evidence", 0.8125, 5)
     text = path.read_text(encoding="utf-8")
     assert "10,000 videos" in text and "ünï" in text
     save(path, encoder="clip")
@@ -915,15 +915,15 @@ def test_the_notebook_proposes_a_threshold(own_list: Path, tmp_path: Path) -> No
     given |= {"collection_size": 5000, "allow_local_paths": True}
     execute_plan(plan_notebook("07_calibrate", load_profile("direct") | given))
     values = load_profile(str(run_dir / "calibrated.yaml"))
-    assert 0 < values["min_agreement"] <= 1
+    assert 0 < values["min_score"] <= 1
     assert "3 videos of own.csv" in (run_dir / "calibrated.yaml").read_text(encoding="utf-8")
     record = json.loads((run_dir / "stages" / "07_calibrate.json").read_text(encoding="utf-8"))
     assert record["counts"] == {"sampled": 5, "used": 3, "files": 9}
-    assert record["threshold"] == values["min_agreement"]
+    assert record["threshold"] == values["min_score"]
     page = (run_dir / "reports" / "07_calibrate.html").read_text(encoding="utf-8")
     assert "5,000" in page and "no such file" in page
     # Of three videos no false pair is known, so that nothing speaks for a stricter threshold than the default.
-    assert values["min_agreement"] <= 0.3
+    assert values["min_score"] <= 0.5
     profile = " ".join((run_dir / "calibrated.yaml").read_text(encoding="utf-8").split("\n# "))
     for text in (page, profile, record["warning"]):
         assert "The sample is small: 3 videos were used, 1 of them to test the threshold." in text
@@ -933,7 +933,7 @@ def test_the_notebook_proposes_a_threshold(own_list: Path, tmp_path: Path) -> No
     assert planned.parameters["06_search_and_clean"] == {
         "run_dir": str(run_dir),
         "decide": "evidence",
-        "min_agreement": values["min_agreement"],
+        "min_score": values["min_score"],
     }
 
 
@@ -948,12 +948,12 @@ def test_the_command_samples_the_clean_list_and_holds_on_to_the_threshold_in_use
     listed = tmp_path / "doubled.csv"
     listed.write_text("link\n" + "\n".join(map(str, [*paths, *copies])) + "\n", encoding="utf-8")
     run_dir = tmp_path / "run"
-    given = {"input_csv": str(listed), "run_dir": str(run_dir), "allow_local_paths": True, "min_agreement": 0.2}
+    given = {"input_csv": str(listed), "run_dir": str(run_dir), "allow_local_paths": True, "min_score": 0.2}
     execute_plan(plan_run(load_profile("direct") | given), report=False)
     final = (run_dir / "FINAL_RESULT.csv").read_text(encoding="utf-8").split()[1:]
     assert len(final) == 3
     given |= {"kinds": "[grey]", "workers": 2, "leave_out": f"[{copies[0]}]"}
-    sets = [f"--set={name}={value}" for name, value in given.items() if name != "min_agreement"]
+    sets = [f"--set={name}={value}" for name, value in given.items() if name != "min_score"]
     done = subprocess.run(
         [sys.executable, "-m", "dedup_lib", "calibrate", "direct", *sets],
         cwd=ROOT,

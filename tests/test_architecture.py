@@ -76,6 +76,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "alignment",
         "changes",
         "candidates",
+        "score",
         "evidence",
         "pairs",
         "sweep",

@@ -13,7 +13,7 @@ from dedup_lib.clean import CleanedList, check_rows, clean_list, count_statuses,
 from dedup_lib.errors import AccountingError
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Status
 
-ADDED = ("url", "duplicate_of", "similarity", "group", "status", "reason", "retryable")
+ADDED = ("url", "duplicate_of", "score", "group", "status", "reason", "retryable")
 
 
 def frame_of(urls: list[str], *, url_column: str = "url", **columns: list[str]) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def test_what_each_output_says() -> None:
         {
             "url": "d",
             "duplicate_of": "a",
-            "similarity": 0.98,
+            "score": 0.98,
             "group": 1,
             "kept_because": "first in the list",
             "row": "3",
@@ -154,7 +154,7 @@ def test_columns_of_the_list_never_clash_with_ours() -> None:
         url=[f"page {u}" for u in URLS],
         status=["live"] * 6,
         status_2=["x"] * 6,
-        similarity=["y"] * 6,
+        score=["y"] * 6,
         group=["z"] * 6,
     )
     cleaned = clean(frame, url_column="link")
@@ -162,7 +162,7 @@ def test_columns_of_the_list_never_clash_with_ours() -> None:
     assert copy == {
         "url": "d",
         "duplicate_of": "a",
-        "similarity": 0.98,
+        "score": 0.98,
         "group": 1,
         "kept_because": "first in the list",
         "row": "3",
@@ -170,7 +170,7 @@ def test_columns_of_the_list_never_clash_with_ours() -> None:
         "url_2": "page d",
         "status": "live",
         "status_2": "x",
-        "similarity_2": "y",
+        "score_2": "y",
         "group_2": "z",
     }
     (invalid,) = cleaned.invalid.to_dict("records")
@@ -187,7 +187,7 @@ def test_a_group_stands_together() -> None:
     outcomes = outcomes_of(urls, [Status.OK] * 6)
     cleaned = clean_list(frame_of(urls), url_column="url", outcomes=outcomes, groups=groups, auto_clean=True)
     assert cleaned.duplicates["url"].tolist() == ["3", "5", "2", "4"]
-    assert cleaned.duplicates["similarity"].tolist() == [0.98, 0.97, 0.96, 0.99]
+    assert cleaned.duplicates["score"].tolist() == [0.98, 0.97, 0.96, 0.99]
 
 
 def test_what_speaks_for_a_copy_stands_in_its_row() -> None:
@@ -202,12 +202,12 @@ def test_what_speaks_for_a_copy_stands_in_its_row() -> None:
         describe=lambda group, copy: {"rule": f"group {group.number}", "points": copy},
         described=["rule", "points"],
     )
-    names = ["url", "duplicate_of", "similarity", "group", "kept_because", "rule", "points", "row", "points_2"]
+    names = ["url", "duplicate_of", "score", "group", "kept_because", "rule", "points", "row", "points_2"]
     assert list(cleaned.duplicates) == names
     assert cleaned.duplicates["rule"].tolist() == ["group 1", "group 1"]
     assert cleaned.duplicates["points"].tolist() == [2, 3]
     assert cleaned.duplicates["points_2"].tolist() == ["9", "9"]
-    assert cleaned.duplicates["similarity"].isna().tolist() == [False, True]
+    assert cleaned.duplicates["score"].isna().tolist() == [False, True]
 
 
 def test_without_a_copy_the_columns_are_the_same() -> None:
@@ -220,7 +220,7 @@ def test_without_a_copy_the_columns_are_the_same() -> None:
         described=["verdict", "rule"],
     )
     assert list(cleaned.duplicates) == [
-        *("url", "duplicate_of", "similarity", "group", "kept_because", "verdict", "rule", "row")
+        *("url", "duplicate_of", "score", "group", "kept_because", "verdict", "rule", "row")
     ]
     assert cleaned.duplicates.empty
 

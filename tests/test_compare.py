@@ -181,7 +181,7 @@ def save_run(path: Path, *, kept: list[str], copies: dict[str, str], failed: lis
     records = {
         "03_extract": {"settings": {"run_dir": str(path), "encoder": "pdq"}, "url_column": "link"},
         "06_search_and_clean": {
-            "settings": {"run_dir": str(path), "min_agreement": threshold},
+            "settings": {"run_dir": str(path), "min_score": threshold},
             "counts": counts,
             "files": {name: f"{name}.csv" for name in tables},
         },
@@ -205,7 +205,7 @@ def runs(tmp_path: Path) -> tuple[RunFolder, RunFolder]:
 def test_runs_are_read_from_their_folders(runs: tuple[RunFolder, RunFolder]) -> None:
     found = compare_runs(*map(load_outcome, runs))
     assert [(change.what, change.before, change.after) for change in found.settings] == [
-        ("06_search_and_clean: min_agreement", 0.3, 0.6)
+        ("06_search_and_clean: min_score", 0.3, 0.6)
     ]
     assert [(change.before, change.after) for change in found.fates] == [("duplicate", "kept"), ("timeout", "kept")]
     assert letters(found.joined_before.pairs) == ["ac"]
@@ -233,7 +233,7 @@ def drawn(comparison: Comparison) -> str:
 def test_the_terminal_shows_what_changed_and_nothing_that_it_obeys(runs: tuple[RunFolder, RunFolder]) -> None:
     said = drawn(compare_runs(*map(load_outcome, runs)))
     assert said.startswith("1 pair no longer joined, 2 URLs with another outcome\n4 URLs are in both runs\n")
-    assert "06_search_and_clean: min_agreement  0.3  0.6" in said
+    assert "06_search_and_clean: min_score  0.3  0.6" in said
     assert "pairs no longer joined: 1\n" in said
     assert not [hidden for hidden in ("secret", "\x1b", "\u202e") if hidden in said]
 

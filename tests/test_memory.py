@@ -349,7 +349,7 @@ def test_from_a_decision_to_an_empty_cell_of_the_duplicates(tmp_path: Path) -> N
     )
     save_table(cleaned.duplicates, tmp_path / "duplicates.csv")
     table = load_list(tmp_path / "duplicates.csv")
-    assert table[["url", "duplicate_of", "similarity"]].to_numpy().tolist() == [[C, A, "0.97"], [D, A, ""]]
+    assert table[["url", "duplicate_of", "score"]].to_numpy().tolist() == [[C, A, "0.97"], [D, A, ""]]
     assert cleaned.final["url"].tolist() == [A, B]
 
 

@@ -47,8 +47,8 @@ class Made:
     def page(self, name: str = "index") -> Page:
         return open_page(self.folder / "reports" / f"{name}.html")
 
-    def run_by_papermill(self, out: Path, *, min_agreement: float) -> None:
-        words = ("-p", "run_dir", str(self.folder), "-p", "min_agreement", str(min_agreement))
+    def run_by_papermill(self, out: Path, *, min_score: float) -> None:
+        words = ("-p", "run_dir", str(self.folder), "-p", "min_score", str(min_score))
         call(f"notebooks/{STAGE}.ipynb", str(out), *words, module="papermill")
 
     def run(self, *words: str) -> str:
@@ -72,7 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         encoding="utf-8",
     )
     sets = {"input_csv": folder / "ads.csv", "run_dir": folder / "run", "allow_local_paths": "true"}
-    words = [word for name, value in (sets | {"min_agreement": 0.5}).items() for word in ("--set", f"{name}={value}")]
+    words = [word for name, value in (sets | {"min_score": 0.5}).items() for word in ("--set", f"{name}={value}")]
     return Made(folder / "run", urls, call("run", "direct", *words))
 
 
@@ -91,9 +91,9 @@ def test_what_people_decided_is_told(made: Made) -> None:
 
 
 def test_papermill_of_06_makes_the_report_again(made: Made, tmp_path: Path) -> None:
-    assert "min_agreement = 0.5" in made.page().text
+    assert "min_score = 0.5" in made.page().text
     for value in (0.4, 0.6):
-        made.run_by_papermill(tmp_path / "out.ipynb", min_agreement=value)
+        made.run_by_papermill(tmp_path / "out.ipynb", min_score=value)
         summary = json.loads((made.folder / "summary.json").read_text(encoding="utf-8"))
         assert summary["decision"]["threshold"] == value
         # The page of the notebook holds what it left, not what an earlier run showed; `report` leaves it at that.
@@ -101,18 +101,18 @@ def test_papermill_of_06_makes_the_report_again(made: Made, tmp_path: Path) -> N
             if remade:
                 call("report", str(made.folder))
             page, notebook = made.page(), made.page(STAGE)
-            assert f"min_agreement = {value}" in page.text and "min_agreement = 0.5" not in page.text
-            assert f"min_agreement{value}" in notebook.text and "in JupyterLab, by papermill" in notebook.text
+            assert f"min_score = {value}" in page.text and "min_score = 0.5" not in page.text
+            assert f"min_score{value}" in notebook.text and "in JupyterLab, by papermill" in notebook.text
             assert "older than the outputs" not in page.text + notebook.text
             assert "may not show" not in page.text
 
 
 def test_without_a_report_the_old_one_says_that_it_is_outdated(made: Made) -> None:
-    made.run("--only", "06", "--set", "min_agreement=0.45", "--no-report")
+    made.run("--only", "06", "--set", "min_score=0.45", "--no-report")
     for name in ("index", STAGE):
         assert "This page is older than the outputs." in made.page(name).text
     call("report", str(made.folder))
-    assert "min_agreement = 0.45" in made.page().text
+    assert "min_score = 0.45" in made.page().text
     assert "All against all" in made.page(STAGE).text, "the whole page of the run"
     for name in ("index", STAGE):
         assert "older than the outputs" not in made.page(name).text

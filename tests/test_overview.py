@@ -57,7 +57,7 @@ def write_run(
         {
             "url": f"https://example.com/{group}/{copy}.mp4?a=1&b=<b>",
             "duplicate_of": f"https://example.com/{group}/kept.mp4",
-            "similarity": f"{0.99 - copy / 100:.4f}",
+            "score": f"{0.99 - copy / 100:.4f}",
             "group": str(group + 1),
         }
         for group in range(groups)
@@ -67,7 +67,7 @@ def write_run(
         rows[0]["url"] = SCRIPT_URL
         kept_path = thumbnail_path(rows[0]["duplicate_of"], thumbnails_dir=run_dir / "thumbnails")
         plt.imsave(kept_path, np.zeros((8, 8, 3), dtype=np.uint8))
-    columns = ["url", "duplicate_of", "similarity", "group"]
+    columns = ["url", "duplicate_of", "score", "group"]
     pd.DataFrame(rows, columns=columns).to_csv(run_dir / "duplicates.csv", index=False)
     pd.DataFrame(
         [
@@ -218,7 +218,7 @@ def test_a_length_as_people_read_it(seconds: float, shown: str) -> None:
 
 def test_groups_come_largest_first_and_copies_nearest_first(tmp_path: Path) -> None:
     rows = [("b", "a", "0.91", "1"), ("d", "c", "0.92", "2"), ("e", "c", "0.99", "2"), ("f", "c", "", "2")]
-    copies = pd.DataFrame(rows, columns=["url", "duplicate_of", "similarity", "group"])
+    copies = pd.DataFrame(rows, columns=["url", "duplicate_of", "score", "group"])
     pictures = contact_sheet.Pictures(RunFolder(tmp_path), recipe=None)
     sheets = list(contact_sheet.draw_groups(contact_sheet.rank_groups(copies), pictures, most_copies=2))
     assert [(sheet.number, sheet.size, sheet.hidden) for sheet in sheets] == [(2, 4, 1), (1, 2, 0)]
@@ -259,7 +259,7 @@ def test_hosts_stand_beside_the_reasons(tmp_path: Path) -> None:
 # In a real browser
 
 
-@pytest.fixture(scope="module", params=["agreement", "cosine"])
+@pytest.fixture(scope="module", params=["score", "cosine"])
 def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
     """A run of some sixty videos in which thresholds matter, with decisions of a person."""
     made = make_run(
@@ -289,7 +289,9 @@ def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
     thresholds = json.loads(made.run.sweep_path.read_text(encoding="utf-8"))["thresholds"]
     before = {group.kept: set(group.copies) for group in made.decide(made.plan.threshold)}
     seen = set()
-    for index in (0, 7, thresholds.index(made.plan.threshold), 31, 52, 70, len(thresholds) - 1):
+    # Most pairs lie near 0 or near 1.
+    between = np.searchsorted(thresholds, np.quantile(made.weighed.similarities, (0.2, 0.4, 0.6, 0.8)))
+    for index in (0, *map(int, between), thresholds.index(made.plan.threshold), len(thresholds) - 1):
         threshold = thresholds[index]
         move_to(visit, index)
         groups = made.decide(threshold)
@@ -360,7 +362,7 @@ def test_tables_sort_and_groups_are_found(visit: Visit, made: MadeRun) -> None:
     assert visit.page.locator("#reading table").nth(1).locator("tbody tr:visible").count() == 1
 
 
-@pytest.mark.parametrize("made", ["agreement"], indirect=True)
+@pytest.mark.parametrize("made", ["score"], indirect=True)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_everybody_can_read_it(visit: Visit, made: MadeRun, scheme: Any) -> None:
     visit.page.emulate_media(color_scheme=scheme)

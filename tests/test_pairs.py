@@ -47,7 +47,7 @@ def test_every_compared_pair_is_one_row_with_its_verdict(made: MadeRun) -> None:
         assert (row["verdict"], row["rule"]) == (str(verdict), str(rule))
         _, stretch = evidence.best
         assert stretch is not None
-        assert row["measure"] == pytest.approx(stretch.agreement)
+        assert row["score"] == pytest.approx(evidence.score)
         assert (row["frames_agreeing"], row["frames_compared"]) == (stretch.agreeing, stretch.compared)
         assert row["cosine"] == (pytest.approx(evidence.cosine) if evidence.cosine == evidence.cosine else None)
     assert {"different", "review"} & set(table["verdict"]), "pairs that were not joined are there too"
@@ -57,22 +57,22 @@ def test_every_compared_pair_is_one_row_with_its_verdict(made: MadeRun) -> None:
 def test_a_list_by_cosine_has_its_pairs_and_their_cosine(by_cosine: MadeRun) -> None:
     table = load_pairs(by_cosine.run)
     assert len(table) == len(by_cosine.weighed.pairs)
-    assert table["measure"].to_list() == pytest.approx([pair.similarity for pair in by_cosine.weighed.pairs])
-    assert table["cosine"].equals(table["measure"].rename("cosine"))
+    assert table["score"].to_list() == pytest.approx([pair.similarity for pair in by_cosine.weighed.pairs])
+    assert table["cosine"].equals(table["score"].rename("cosine"))
     assert set(table["rule"]) == {"cosine"}
 
 
 def test_nothing_compared_gives_an_empty_table_that_can_be_saved(tmp_path: Path) -> None:
     nothing = Weighed(pairs=(), nearest=np.zeros(0), floor=0.0, searched_deeper=0, evidence={})
-    rules = Rules(min_agreement=0.3, min_coverage=0.5)
+    rules = Rules(min_score=0.5, review_from=0.03)
     table = tabulate_pairs(nothing, urls=[], rules=rules)
     run = RunFolder(tmp_path)
     save_pairs(table, run.pairs_path)
     again = load_pairs(run)
     assert list(again) == list(PAIR_COLUMNS) and not len(again)
-    assert again.attrs["rules"]["min_agreement"] == 0.3
+    assert again.attrs["rules"]["min_score"] == 0.5
     assert collect_verdicts(again) == {}
-    assert plots.figure_cosines(again, measure="agreement").axes
+    assert plots.figure_cosines(again, measure="score").axes
 
 
 def test_urls_of_any_kind_come_back(made: MadeRun, tmp_path: Path) -> None:
@@ -189,12 +189,12 @@ def test_the_command_prints_the_answer_and_one_line_for_programs(made: MadeRun) 
 
 
 def test_rejected_pairs_are_drawn_and_counted(made: MadeRun) -> None:
-    table = tabulate_pairs(made.weighed, urls=made.listed.urls, rules=Rules(min_agreement=0.9, min_coverage=0.5))
+    table = tabulate_pairs(made.weighed, urls=made.listed.urls, rules=Rules(min_score=0.9, review_from=0.03))
     verdicts = collect_verdicts(table)
     assert "review" in verdicts or "different" in verdicts
     for figure in (
-        plots.figure_similarities(np.array([1.0]), verdicts, threshold=0.9, measure="agreement"),
-        plots.figure_cosines(table, measure="agreement"),
+        plots.figure_similarities(np.array([1.0]), verdicts, threshold=0.9, measure="score"),
+        plots.figure_cosines(table, measure="score"),
     ):
         legend = figure.axes[-1].get_legend()
         assert legend is not None

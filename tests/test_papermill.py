@@ -30,7 +30,7 @@ def papermill(notebook: str | Path, *arguments: str, cwd: Path) -> tuple[int, st
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("-p", "min_agreemet", "0.4"), "min_agreemet = 0.4 cannot be used: .* did you mean min_agreement?"),
+        (("-p", "min_scor", "0.4"), "min_scor = 0.4 cannot be used: .* did you mean min_score?"),
         (("-y", "{xyzzy: [1]}"), r"xyzzy = \[1\] cannot be used: no notebook has a parameter of that name; docs/ref"),
     ],
 )

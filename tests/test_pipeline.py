@@ -227,7 +227,7 @@ def test_the_cosine_alone_finds_less_and_fetches_nothing(site: Site, direct: Pat
     run_flow(site, run_dir, only="06", decide="cosine", cosine_thresh=0.95, auto_clean=False)
     assert sum(site.server.requests.values()) == requests
     strict, loose = (json.loads((path / "summary.json").read_text("utf-8")) for path in (run_dir, direct))
-    assert (strict["decision"]["measure"], loose["decision"]["measure"]) == ("cosine", "agreement")
+    assert (strict["decision"]["measure"], loose["decision"]["measure"]) == ("cosine", "score")
     assert 0 < strict["rows"]["duplicates"] < loose["rows"]["duplicates"]
     assert strict["rows"]["invalid"] == 0
     assert strict["rows"]["final"] > loose["rows"]["final"]
@@ -242,7 +242,7 @@ def test_other_rules_fetch_nothing_and_an_excerpt_that_stays_is_for_review(
     (run_dir / "stages" / "06_search_and_clean.json").unlink()
     requests = sum(site.server.requests.values())
     extracted = (run_dir / "stages" / "03_extract.json").read_bytes()
-    run_flow(site, run_dir, only="06", min_agreement=0.6, excerpts="keep", keep="first_seen")
+    run_flow(site, run_dir, only="06", min_score=0.6, excerpts="keep", keep="first_seen")
     assert sum(site.server.requests.values()) == requests
     assert (run_dir / "stages" / "03_extract.json").read_bytes() == extracted
     assert json.loads((run_dir / "summary.json").read_text("utf-8"))["decision"]["threshold"] == 0.6
@@ -274,7 +274,7 @@ def test_what_a_person_decided_beside_the_list_is_honoured(site: Site, direct: P
     assert sum(site.server.requests.values()) == requests
     by_person = [row for row in load_rows(run_dir / "duplicates.csv") if row["rule"] == "a person's decision"]
     assert [{row["url"], row["duplicate_of"]} for row in by_person] == [set(map(site.server.url, films))]
-    assert by_person[0]["similarity"] in ("", "0.0")
+    assert by_person[0]["score"] in ("", "0.0")
     final = {row["video_url"] for row in load_rows(run_dir / "FINAL_RESULT.csv")}
     assert set(map(site.server.url, copies)) <= final
     assert len(final & set(map(site.server.url, films))) == 1

@@ -56,19 +56,17 @@ def urls(tmp_path: Path) -> list[str]:
     return urls
 
 
-PAIRS = pd.DataFrame({"cosine": [0.1, 0.9], "measure": [0.0, 1.0], "verdict": ["different", "duplicate"]})
+PAIRS = pd.DataFrame({"cosine": [0.1, 0.9], "score": [0.0, 1.0], "verdict": ["different", "duplicate"]})
 VERDICTS = {"different": np.array([0.0, 0.4]), "duplicate": np.array([0.95])}
 
 FIGURES = {
-    "similarities": lambda: plots.figure_similarities(
-        np.array([0.5, 0.95]), VERDICTS, threshold=0.9, measure="agreement"
-    ),
+    "similarities": lambda: plots.figure_similarities(np.array([0.5, 0.95]), VERDICTS, threshold=0.9, measure="score"),
     "sweep": lambda: plots.figure_sweep(POINTS, threshold=0.9),
     "statuses": lambda: plots.figure_statuses({Status.OK: 5, Status.TIMEOUT: 1}),
     "flow": lambda: plots.figure_flow(ROWS),
     "throughput": lambda: plots.figure_throughput(np.array([3.0, 1.0, 2.0])),
     "resources": lambda: plots.figure_resources(SAMPLES),
-    "cosines": lambda: plots.figure_cosines(PAIRS, measure="agreement"),
+    "cosines": lambda: plots.figure_cosines(PAIRS, measure="score"),
     "curves": lambda: plots.figure_curves({"a": CURVE, "b": CURVE}, thresholds={"a": 0.5, "b": 0.9}),
     "recalls": lambda: plots.figure_recalls(RECALLS, words={}, threshold=0.9),
     "likeness": lambda: plots.figure_likeness(np.array([0.9, np.nan]), np.array([0.2]), threshold=0.8),
@@ -88,7 +86,7 @@ EMPTY_FIGURES = {
         "No such pairs",
     ),
     "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path(), nothing="No copies."), "No copies."),
-    "cosines": (lambda: plots.figure_cosines(PAIRS.iloc[:0], measure="agreement"), "No pair was compared"),
+    "cosines": (lambda: plots.figure_cosines(PAIRS.iloc[:0], measure="score"), "No pair was compared"),
     "cosines alone": (lambda: plots.figure_cosines(PAIRS, measure="cosine"), "The cosine alone decides"),
     "curves": (lambda: plots.figure_curves({}, thresholds={}), "No settings"),
     "recalls": (lambda: plots.figure_recalls([], words={}, threshold=0.9), "No variants"),
@@ -137,14 +135,14 @@ def test_histogram_edges_lose_no_value_and_part_at_the_threshold(values: list[fl
 
 def test_similarities_tell_matches_apart_and_count_videos_without_a_neighbour() -> None:
     figure = plots.figure_similarities(
-        np.array([0.2, 0.9, 0.95, np.nan, -np.inf]), VERDICTS, threshold=0.9, measure="agreement"
+        np.array([0.2, 0.9, 0.95, np.nan, -np.inf]), VERDICTS, threshold=0.9, measure="score"
     )
     said = texts(figure)
     assert "match: 2" in said
     assert "below: 1" in said
     assert "2 videos without one" in said
     assert "different: 2" in said
-    assert "share of compared pictures" in said
+    assert "how surely the two are the same" in said
     assert said.count("threshold 0.9000") == 2
 
 
@@ -320,7 +318,7 @@ def test_a_figure_is_told_in_words(urls: list[str], tmp_path: Path) -> None:
     )
     said = plots.describe_figure(FIGURES["similarities"]())
     assert said.startswith(
-        "Each video's nearest neighbour: videos over similarity; threshold 0.9000; below: 1; match: 1."
+        "Each video's nearest neighbour: videos over score: how surely the two are the same; threshold 0.9000; below: 1; match: 1."
     )
     assert "\n" not in said
     groups = [Group(number=1, kept=0, copies=(1,), similarities=(0.9,))]

@@ -16,7 +16,7 @@ from dedup_lib.fingerprints import Fingerprint
 from dedup_lib.records import Frames, Pair
 from dedup_lib.variants import add_caption, add_logo
 
-RULES = Rules(min_agreement=0.3, min_coverage=0.5)
+RULES = Rules(min_score=0.5, review_from=0.03)
 SIZE_PX = 256, 144
 COUNT = 32
 

@@ -21,7 +21,7 @@ from dedup_lib.decide import group_copies
 from dedup_lib.dialects import PLAIN, Dialect
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
-from dedup_lib.evidence import COLUMNS, LOWEST_DOUBTFUL_AGREEMENT, Verdict
+from dedup_lib.evidence import COLUMNS, Verdict
 from dedup_lib.jobs import job_dir, save_job
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
@@ -143,8 +143,8 @@ def search_settings(**changes: Any) -> SearchSettings:
         "store": "auto",
         "collection": "videos",
         "decide": "cosine",
-        "min_agreement": 0.3,
-        "min_coverage": 0.5,
+        "min_score": 0.5,
+        "review_from": 0.03,
         "excerpts": "remove",
         "cosine_thresh": 0.9,
         "against_existing": False,
@@ -625,9 +625,9 @@ def test_pictures_decide(run: RunFolder) -> None:
     with tqdm(file=io.StringIO()) as bar:
         weighed, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), bar=bar)
     assert [(p.first, p.second, p.excerpt) for p in weighed.pairs] == [(1, 4, "")]
-    assert weighed.similarities.tolist() == [pytest.approx(1.0)]
-    assert (plan.measure, plan.threshold, plan.min_coverage) == ("agreement", 0.3, 0.5)
-    assert weighed.floor == plan.sweep_low == LOWEST_DOUBTFUL_AGREEMENT
+    assert weighed.similarities.tolist() == [weighed.evidence[1, 4].score]
+    assert (plan.measure, plan.threshold, plan.review_from) == ("score", 0.5, 0.03)
+    assert weighed.floor == plan.sweep_low == plan.review_from
     found = weighed.about(4, 1)
     assert found is not None and found.judge(plan.rules)[0] == Verdict.DUPLICATE
     assert found.cosine == pytest.approx(1.0) and found.words > 0
@@ -655,18 +655,16 @@ def test_an_excerpt_is_removed_or_kept_as_asked(run: RunFolder) -> None:
     assert kept.pairs == ()
     review = list_doubtful(listed, groups=[], weighed=kept, plan=plan)
     assert review[["first_url", "second_url", "verdict"]].values.tolist() == [[URLS[1], URLS[4], "excerpt"]]
-    loose, _ = search_list(run, listed, settings=search_settings(decide="evidence", min_coverage=0.3))
-    assert [(p.first, p.second, p.excerpt) for p in loose.pairs] == [(1, 4, "")]
 
 
 def test_numbers_of_a_search_by_evidence(run: RunFolder) -> None:
     listed = seen(run)
-    _, plan = search_list(run, listed, settings=search_settings(decide="evidence", min_agreement=0.1))
-    assert (plan.threshold, plan.sweep_low, plan.sweep_high) == (0.1, 0.1, 1.0)
+    _, plan = search_list(run, listed, settings=search_settings(decide="evidence", min_score=0.02))
+    assert (plan.threshold, plan.sweep_low, plan.sweep_high) == (0.02, 0.02, 1.0)
     _, plan = search_list(run, listed, settings=search_settings(decide="evidence", sweep_low=0.2, sweep_high=0.6))
-    assert (plan.threshold, plan.sweep(5)) == (0.3, [0.2, 0.3, 0.4, 0.5, 0.6])
-    with pytest.raises(SettingError, match=r"sweep_high = 0\.1 .*must be above 0\.15, where the sweep starts"):
-        search_list(run, listed, settings=search_settings(decide="evidence", sweep_high=0.1))
+    assert (plan.threshold, plan.sweep(5)) == (0.5, [0.2, 0.3, 0.4, 0.5, 0.6])
+    with pytest.raises(SettingError, match=r"sweep_high = 0\.02 .*must be above 0\.03, where the sweep starts"):
+        search_list(run, listed, settings=search_settings(decide="evidence", sweep_high=0.02))
 
 
 REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
@@ -740,7 +738,7 @@ def test_what_a_person_decided_outweighs_all_else(run: RunFolder, root: Path, ho
     summary, files = finish(run, listed, decide=how)
     (row,) = load_list(files["duplicates"]).to_dict("records")
     assert (row["url"], row["duplicate_of"]) == (URLS[3], URLS[0])
-    assert (row["verdict"], row["rule"], row["similarity"]) == ("duplicate", "a person's decision", "")
+    assert (row["verdict"], row["rule"], row["score"]) == ("duplicate", "a person's decision", "")
     assert load_list(files["FINAL_RESULT"])["url"].tolist() == [URLS[0], URLS[1], URLS[4]]
     assert (summary["rows"]["duplicates"], summary["decision"]["review"]) == (1, 0)
     # A video that was not read is neither kept nor a copy, whatever was said of it.
@@ -757,12 +755,12 @@ def test_decisions_that_contradict_each_other_stop_the_run(run: RunFolder, root:
 def test_the_evidence_stands_in_the_row_of_a_copy(run: RunFolder) -> None:
     summary, files = finish(run, seen(run), decide="evidence", review_csv="ask.csv")
     (row,) = load_list(files["duplicates"]).to_dict("records")
-    assert (row["url"], row["duplicate_of"], row["similarity"]) == (URLS[4], URLS[1], "1.0")
+    assert (row["url"], row["duplicate_of"], float(row["score"]) > 0.9) == (URLS[4], URLS[1], True)
     assert (row["verdict"], row["rule"]) == ("duplicate", "pictures agree")
     assert (row["frames_agreeing"], row["frames_compared"], row["offset_s"]) == ("40", "40", "0.0")
     assert (row["kept_coverage"], row["copy_coverage"], row["cosine"]) == ("1.0", "1.0", "1.0")
     assert (row["kept_from_s"], row["kept_to_s"]) == ("0.0", "9.75")
-    assert summary["decision"]["measure"] == "agreement"
+    assert summary["decision"]["measure"] == "score"
     assert summary["decision"]["weighed"] >= 1
     assert files["review"] == run.path / "ask.csv"
 
@@ -776,7 +774,7 @@ def test_questions_say_how_alike_two_videos_are(run: RunFolder) -> None:
         asked = list_questions(listed, groups=[], weighed=weighed, plan=plan)
         known = {(question["first_url"], question["second_url"]): question for question in asked}
         pair = (URLS[1], URLS[4])
-        assert (known[pair]["verdict"], known[pair]["rule"], known[pair]["similarity"]) == ("duplicate", rule, 1.0)
+        assert (known[pair]["verdict"], known[pair]["rule"], known[pair]["score"] > 0.9) == ("duplicate", rule, True)
         if how == "cosine":
             assert {question["verdict"] for urls, question in known.items() if urls != pair} == {"different"}
         left = list_questions(listed, groups=[], weighed=weighed, plan=plan, decided={(1, 4)})
@@ -907,16 +905,16 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
         {
             "url": URLS[4],
             "duplicate_of": URLS[1],
-            "similarity": "1.0",
+            "score": "1.0",
             "group": "1",
             "kept_because": "first in the list",
-            **dict.fromkeys((name for name in COLUMNS if name != "similarity"), ""),
+            **dict.fromkeys((name for name in COLUMNS if name != "score"), ""),
             "verdict": "duplicate",
             "rule": "cosine",
             "n": "4",
         }
     ]
-    asked = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_similarity")]
+    asked = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_score")]
     assert files["review"].read_text(encoding="utf-8") == ",".join(asked) + "\n"
     failed = load_list(files["failed_urls"])
     assert failed["status"].tolist() == ["timeout", "pending"]

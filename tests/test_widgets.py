@@ -30,7 +30,7 @@ def explore(thumbnails_dir: Path, *, urls: list[str] = URLS, threshold: float = 
         sweep_thresholds(PAIRS, num_videos=4, thresholds=THRESHOLDS),
         pair_similarities=np.array([pair.similarity for pair in PAIRS]),
         threshold=threshold,
-        parameter="min_agreement",
+        parameter="min_score",
         pairs=PAIRS,
         urls=urls,
         thumbnails_dir=thumbnails_dir,
@@ -41,7 +41,7 @@ def test_starts_at_the_point_nearest_to_the_decision(tmp_path: Path) -> None:
     explorer = explore(tmp_path)
     assert explorer.slider.value == 0.9
     assert list(explorer.children) == [explorer.slider, explorer.counts, explorer.histogram, explorer.borderline]
-    assert ">min_agreement: 0.9</pre>" in explorer.counts.value
+    assert ">min_score: 0.9</pre>" in explorer.counts.value
 
 
 def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
     for threshold in THRESHOLDS:
         explorer.slider.value = threshold
         assert f"<strong>{points[threshold].kept}</strong> of the" in explorer.counts.value
-        assert f"min_agreement: {threshold:g}" in explorer.counts.value
+        assert f"min_score: {threshold:g}" in explorer.counts.value
         matching = sum(pair.similarity >= threshold for pair in PAIRS)
         assert f"</span> {matching} match," in explorer.histogram.value
         assert f"</span> {3 - matching} below the threshold" in explorer.histogram.value
@@ -145,7 +145,7 @@ def review(
                 "second_url": urls[pair.second],
                 "verdict": "review",
                 "rule": "pictures agree, points or movement do not",
-                "similarity": pair.similarity,
+                "score": pair.similarity,
                 "frames_agreeing": 8,
                 "frames_compared": 9,
                 "kept_coverage": 0.5,

@@ -60,7 +60,7 @@ COLUMN_WORDS = {
     "duplicates.csv": {
         "url": "the copy",
         "duplicate_of": "the video that is kept in its place",
-        "similarity": "share of the pictures that agree, or the cosine; empty: only a person calls them the same",
+        "score": "how surely they are the same video, 0 to 1, or the cosine; empty: only a person calls them the same",
         "group": "number of the kept video among those that have copies, in list order",
         "kept_because": "the criterion by which the other video was kept",
     },
