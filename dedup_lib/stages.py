@@ -23,13 +23,12 @@ from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
 from dedup_lib.decide import borderline_pairs, is_match, score_pairs
 from dedup_lib.dialects import PLAIN, Dialect
-from dedup_lib.encoders import ALIKE_FROM, DEFAULT_THRESHOLDS, SWEEP_LOWS, UNLIKE_BELOW, load_encoder
+from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, load_encoder
 from dedup_lib.encoding import Encoder
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import (
     COLUMNS,
     Rule,
-    Rules,
     Verdict,
     Weighed,
     describe_evidence,
@@ -43,7 +42,6 @@ from dedup_lib.fetch import FetchLimits
 from dedup_lib.fingerprints import StoredFingerprints
 from dedup_lib.jobs import load_jobs
 from dedup_lib.joins import (
-    Audit,
     Proposal,
     VectorTable,
     audit_proposal,
@@ -55,6 +53,7 @@ from dedup_lib.joins import (
 )
 from dedup_lib.keepers import FIRST_SEEN, KeeperPolicy, Traits
 from dedup_lib.ledger import Ledger, LedgerView
+from dedup_lib.matches import Matches, SearchDone, SearchPlan
 from dedup_lib.memory import (
     Decision,
     DecisionFile,
@@ -65,7 +64,7 @@ from dedup_lib.memory import (
     rows_of_decisions,
 )
 from dedup_lib.monitor import ResourceMonitor
-from dedup_lib.pairs import save_pairs, tabulate_pairs
+from dedup_lib.pairs import save_pairs
 from dedup_lib.records import (
     KEPT_STATUSES,
     Begin,
@@ -648,61 +647,24 @@ def _load_before(ledgers: Sequence[Path], recipe: Recipe, own: AbstractSet[str])
     return before, printed
 
 
-@dataclass(frozen=True, kw_only=True)
-class SearchDone:
-    """How the vectors were searched for pairs."""
+def find_matches(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings, bar: Bar | None = None) -> Matches:
+    """Compare every video of the list with every other, as `search_list` does, and apply what people decided.
 
-    method: str
-    """exact or ann."""
-    why: str
-    on: str
-    """The device that compared all with all, or the store whose index proposed."""
-    index: str = ""
-    audit: Audit | None = None
-    """How much of what is there the index found; None where all were compared with all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SearchPlan:
-    """The numbers that a search is made with, the encoder's own in place of those left empty."""
-
-    store: str
-    """Its address, without any secret."""
-    collection: str
-    pooling: Pooling
-    recipe: Recipe
-    measure: str
-    """What is compared with the threshold: score or cosine."""
-    threshold: float
-    review_from: float
-    sweep_low: float
-    sweep_high: float
-    floor: float
-    """From which cosine on vectors propose pairs."""
-    search: SearchDone | None = None
-    """None before it was done."""
-
-    @property
-    def parameter(self) -> str:
-        """The setting that holds the threshold."""
-        return "cosine_thresh" if self.measure == "cosine" else "min_score"
-
-    @property
-    def rules(self) -> Rules:
-        """The knobs of a verdict."""
-        return Rules(
-            min_score=self.threshold,
-            review_from=self.review_from,
-            unlike_below=UNLIKE_BELOW.get(self.recipe.encoder, -1.0),
-            alike_from=ALIKE_FROM.get(self.recipe.encoder, math.inf),
-        )
-
-    def sweep(self, steps: int) -> list[float]:
-        """Thresholds of a sweep, the decided one among them, in rising order."""
-        step = (self.sweep_high - self.sweep_low) / (steps - 1)
-        # Below its start no pair is known.
-        grid = {max(self.sweep_low, round(self.sweep_low + step * index, 4)) for index in range(steps)}
-        return sorted(grid | {self.threshold})
+    Raises what `search_list` does, and ListError where decisions contradict each other.
+    """
+    keeper = KeeperPolicy(name=settings.keep, traits=listed.traits, own_rows=listed.own_rows)
+    weighed, plan = search_list(run, listed, settings=settings, keeper=keeper, bar=bar)
+    same, different = load_row_decisions(run, listed, settings=settings)
+    return Matches(
+        weighed=weighed,
+        plan=plan,
+        urls=listed.urls,
+        compared_rows=listed.compared_rows,
+        own_rows=listed.own_rows,
+        keeper=keeper.knowing(weighed.marks),
+        same=same,
+        different=different,
+    )
 
 
 def search_list(
@@ -971,13 +933,12 @@ def clean_by_evidence(
     listed: ExtractedList,
     *,
     groups: Sequence[Group],
-    weighed: Weighed,
-    plan: SearchPlan,
-    keeper: KeeperPolicy,
+    matches: Matches,
     auto_clean: bool,
 ) -> CleanedList:
     """Share out the rows of the list, with the evidence for each copy in its row. Raises AccountingError."""
 
+    weighed, plan = matches.weighed, matches.plan
     members = {group.number: {group.kept, *group.copies} for group in groups}
     similarities = {
         copy: similarity for group in groups for copy, similarity in zip(group.copies, group.similarities, strict=True)
@@ -996,7 +957,7 @@ def clean_by_evidence(
         outcomes=listed.outcomes,
         groups=groups,
         auto_clean=auto_clean,
-        why=keeper.why,
+        why=matches.keeper.why,
         describe=describe,
         described=[name for name in COLUMNS if name != "score"],
         existing=listed.existing,
@@ -1004,47 +965,36 @@ def clean_by_evidence(
 
 
 def list_doubtful(
-    listed: ExtractedList,
+    matches: Matches,
     *,
     groups: Sequence[Group],
-    weighed: Weighed,
-    plan: SearchPlan,
-    decided: AbstractSet[tuple[int, int]] = frozenset(),
 ) -> pd.DataFrame:
-    """The pairs that a person should look at, as in review.csv, the most uncertain first. Pairs that were `decided`
-    are left out."""
-    pairs = find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
-    rows = _describe_pairs(pairs, urls=listed.urls, weighed=weighed, plan=plan)
+    """The pairs that a person should look at, as in review.csv, the most uncertain first. Pairs that a person decided
+    about are left out."""
+    pairs = find_doubtful(matches.weighed, rules=matches.plan.rules, groups=groups, decided=matches.decided)
+    rows = _describe_pairs(pairs, matches)
     names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_score")]
     return pd.DataFrame(rows, columns=names, dtype=object)
 
 
-def _describe_pairs(
-    pairs: Iterable[tuple[int, int]], *, urls: Sequence[str], weighed: Weighed, plan: SearchPlan
-) -> list[dict[str, object]]:
+def _describe_pairs(pairs: Iterable[tuple[int, int]], matches: Matches) -> list[dict[str, object]]:
     return [
-        {"first_url": urls[first], "second_url": urls[second]}
-        | describe_evidence(weighed, kept=first, copy=second, rules=plan.rules)
+        {"first_url": matches.urls[first], "second_url": matches.urls[second]}
+        | describe_evidence(matches.weighed, kept=first, copy=second, rules=matches.plan.rules)
         for first, second in pairs
     ]
 
 
-def list_questions(
-    listed: ExtractedList,
-    *,
-    groups: Sequence[Group],
-    weighed: Weighed,
-    plan: SearchPlan,
-    decided: AbstractSet[tuple[int, int]] = frozenset(),
-) -> list[dict[str, object]]:
+def list_questions(matches: Matches, *, groups: Sequence[Group]) -> list[dict[str, object]]:
     """Pairs for a person to decide about, as rows of review.csv: the doubtful ones first and then those nearest to the
-    threshold. Pairs that were `decided` are left out."""
-    doubtful = find_doubtful(weighed, rules=plan.rules, groups=groups, decided=decided)
-    open_pairs = [pair for pair in weighed.pairs if (pair.first, pair.second) not in decided]
+    threshold. Pairs that a person decided about are left out."""
+    plan, decided = matches.plan, matches.decided
+    doubtful = find_doubtful(matches.weighed, rules=plan.rules, groups=groups, decided=decided)
+    open_pairs = [pair for pair in matches.weighed.pairs if (pair.first, pair.second) not in decided]
     above, below = borderline_pairs(open_pairs, threshold=plan.threshold, count=MOST_QUESTIONS)
     near = sorted([*above, *below], key=lambda pair: (abs(pair.similarity - plan.threshold), pair))
     asked = list(dict.fromkeys([*doubtful, *((pair.first, pair.second) for pair in near)]))
-    return _describe_pairs(asked[: max(MOST_QUESTIONS, len(doubtful))], urls=listed.urls, weighed=weighed, plan=plan)
+    return _describe_pairs(asked[: max(MOST_QUESTIONS, len(doubtful))], matches)
 
 
 def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> dict[str, Path]:
@@ -1107,8 +1057,7 @@ def write_summary(
     listed: ExtractedList,
     cleaned: CleanedList,
     groups: Sequence[Group],
-    weighed: Weighed,
-    plan: SearchPlan,
+    matches: Matches,
     settings: SearchSettings,
     review: pd.DataFrame,
     files: Mapping[str, Path],
@@ -1123,6 +1072,7 @@ def write_summary(
             f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
             "on one list"
         )
+    weighed, plan = matches.weighed, matches.plan
     decided = list_decided(run, listed, settings=settings)
     summary = {
         "version": __version__,
@@ -1192,47 +1142,38 @@ def _count_guarded(cleaned: CleanedList, files: Mapping[str, Path]) -> int:
     return sum(map(count_guarded, tables))
 
 
-def save_compared_pairs(run: RunFolder, listed: ExtractedList, *, weighed: Weighed, plan: SearchPlan) -> pd.DataFrame:
+def save_compared_pairs(run: RunFolder, matches: Matches) -> pd.DataFrame:
     """Save every pair that was compared as pairs.parquet, for questions and plots; returns the table.
 
     Raises RunFolderError when another process works on the run folder, or the disk refuses.
     """
-    table = tabulate_pairs(weighed, urls=listed.urls, rules=plan.rules)
+    table = matches.to_frame()
     with run.locked(SearchSettings.stage):
         save_pairs(table, run.pairs_path)
     return table
 
 
-def save_sweep(
-    run: RunFolder,
-    listed: ExtractedList,
-    *,
-    weighed: Weighed,
-    plan: SearchPlan,
-    settings: SearchSettings,
-    keeper: KeeperPolicy,
-    same: AbstractSet[tuple[int, int]],
-    different: AbstractSet[tuple[int, int]],
-) -> None:
+def save_sweep(run: RunFolder, matches: Matches, *, settings: SearchSettings) -> None:
     """Save what other thresholds would decide as sweep.json, for the overview of the run. It is exact unless the
     threshold lies below the usual start of a sweep: a run at another one would weigh other pairs then.
 
     Raises RunFolderError when another process works on the run folder, or the disk refuses.
     """
+    plan = matches.plan
     found = describe_sweep(
-        weighed,
+        matches.weighed,
         thresholds=round_thresholds(plan.sweep_low, plan.sweep_high, threshold=plan.threshold),
         threshold=plan.threshold,
-        num_videos=listed.own_rows - listed.without_vector,
-        urls=listed.urls,
-        choose=keeper.choose,
-        same=same,
-        different=different,
-        own_rows=listed.own_rows,
+        num_videos=len(matches.compared_rows),
+        urls=matches.urls,
+        choose=matches.keeper.choose,
+        same=matches.same,
+        different=matches.different,
+        own_rows=matches.own_rows,
     )
     is_exact = plan.sweep_low == _find_sweep_low(settings, plan.recipe)
     whole = {"parameter": plan.parameter, "measure": plan.measure, "is_exact": is_exact} | found
-    with run.locked(SearchSettings.stage):
+    with run.locked(settings.stage):
         write_text_atomically(run.sweep_path, json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 

@@ -15,13 +15,13 @@ from scenes import draw_canvas
 
 from dedup_lib import stages
 from dedup_lib.alignment import Stretch
-from dedup_lib.decide import group_copies
 from dedup_lib.evidence import Evidence, Weighed
 from dedup_lib.fingerprints import DESCRIPTOR_BYTES, Fingerprint, pack_stills
 from dedup_lib.frames import encode_picture
 from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
-from dedup_lib.records import Frames, Group, Outcome, Pair, Pooling, Recipe, Status, video_key
+from dedup_lib.matches import Matches, SearchPlan
+from dedup_lib.records import Frames, Outcome, Pair, Pooling, Recipe, Status, video_key
 from dedup_lib.registration import Registration
 from dedup_lib.run import load_defaults
 from dedup_lib.run_folder import RunFolder
@@ -56,21 +56,17 @@ class MadeRun:
 
     run: RunFolder
     listed: stages.ExtractedList
-    weighed: Weighed
-    plan: stages.SearchPlan
-    keeper: KeeperPolicy
-    same: Collection[tuple[int, int]]
-    different: Collection[tuple[int, int]]
+    matches: Matches
 
-    def decide(self, threshold: float) -> list[Group]:
-        """What 06_search_and_clean decides at a threshold."""
-        return group_copies(
-            self.weighed.pairs,
-            threshold=threshold,
-            choose=self.keeper.choose,
-            same=self.same,
-            different=self.different,
-        )
+    @property
+    def weighed(self) -> Weighed:
+        """What was compared."""
+        return self.matches.weighed
+
+    @property
+    def plan(self) -> SearchPlan:
+        """How."""
+        return self.matches.plan
 
 
 def agree(agreeing: int, compared: int, *, offset_s: float = 0.0, copy: float = 1.0, kept: float = 1.0) -> Stretch:
@@ -219,7 +215,7 @@ def make_run(
         SearchSettings.stage, run_dir=str(folder), decide="cosine" if by_cosine else "evidence", sweep_low=0.15
     )
     assert isinstance(settings, SearchSettings)
-    plan = stages.SearchPlan(
+    plan = SearchPlan(
         store="Milvus Lite, milvus.db",
         collection="videos",
         pooling=Pooling.FRAMES,
@@ -233,7 +229,20 @@ def make_run(
     )
     weighed = make_weighed(generator, sizes, count=len(urls), by_cosine=by_cosine)
     keeper = KeeperPolicy(name="best", traits=listed.traits).knowing(weighed.marks)
-    made = MadeRun(run, listed, weighed, plan, keeper, same, different)
+    made = MadeRun(
+        run,
+        listed,
+        Matches(
+            weighed=weighed,
+            plan=plan,
+            urls=listed.urls,
+            compared_rows=listed.compared_rows,
+            own_rows=listed.own_rows,
+            keeper=keeper,
+            same=same,
+            different=different,
+        ),
+    )
     save(made, settings)
     return made
 
@@ -266,30 +275,18 @@ def save(made: MadeRun, settings: SearchSettings) -> None:
             },
         },
     )
-    groups = made.decide(made.plan.threshold)
-    review = stages.list_doubtful(listed, groups=groups, weighed=made.weighed, plan=made.plan)
-    cleaned = stages.clean_by_evidence(
-        listed, groups=groups, weighed=made.weighed, plan=made.plan, keeper=made.keeper, auto_clean=True
-    )
+    groups = made.matches.group()
+    review = stages.list_doubtful(made.matches, groups=groups)
+    cleaned = stages.clean_by_evidence(listed, groups=groups, matches=made.matches, auto_clean=True)
     files = stages.save_outputs(run, listed, cleaned, review=review, settings=settings)
-    stages.save_compared_pairs(run, listed, weighed=made.weighed, plan=made.plan)
-    stages.save_sweep(
-        run,
-        listed,
-        weighed=made.weighed,
-        plan=made.plan,
-        settings=settings,
-        keeper=made.keeper,
-        same=frozenset(made.same),
-        different=frozenset(made.different),
-    )
+    stages.save_compared_pairs(run, made.matches)
+    stages.save_sweep(run, made.matches, settings=settings)
     summary = stages.write_summary(
         run,
         listed=listed,
         cleaned=cleaned,
         groups=groups,
-        weighed=made.weighed,
-        plan=made.plan,
+        matches=made.matches,
         settings=settings,
         review=review,
         files=files,

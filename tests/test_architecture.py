@@ -80,6 +80,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "evidence",
         "pairs",
         "sweep",
+        "matches",
     ),
     "the two above at work together": ("progress", "extract", "stages"),
     "pictures and pages": ("plots", "charts", "report", "contact_sheet", "overview", "explain"),

@@ -287,14 +287,14 @@ def move_to(visit: Visit, index: int) -> None:
 def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
     open_overview(visit, made.run.path)
     thresholds = json.loads(made.run.sweep_path.read_text(encoding="utf-8"))["thresholds"]
-    before = {group.kept: set(group.copies) for group in made.decide(made.plan.threshold)}
+    before = {group.kept: set(group.copies) for group in made.matches.group()}
     seen = set()
     # Most pairs lie near 0 or near 1.
     between = np.searchsorted(thresholds, np.quantile(made.weighed.similarities, (0.2, 0.4, 0.6, 0.8)))
     for index in (0, *map(int, between), thresholds.index(made.plan.threshold), len(thresholds) - 1):
         threshold = thresholds[index]
         move_to(visit, index)
-        groups = made.decide(threshold)
+        groups = made.matches.group(threshold)
         after = {group.kept: set(group.copies) for group in groups}
         cleaned = clean_list(
             made.listed.frame, url_column="url", outcomes=made.listed.outcomes, groups=groups, auto_clean=True
@@ -353,7 +353,7 @@ def test_tables_sort_and_groups_are_found(visit: Visit, made: MadeRun) -> None:
         assert heading.get_attribute("aria-sort") == direction
         counts = table.evaluate(column)
         assert counts == sorted(counts, reverse=direction == "descending") and len(set(counts)) > 1
-    url = next(group for group in made.decide(0.3)).kept
+    url = next(group for group in made.matches.group(0.3)).kept
     visit.page.locator("#copies input[type=search]").fill(made.listed.urls[url].split("/")[4])
     assert visit.page.locator("#sheets .sheet:visible").count() == 1
     visit.page.locator("#copies input[type=search]").fill("nothing is called so")
@@ -404,7 +404,7 @@ def test_a_run_of_thousands_of_groups_is_shared_out(
     made = make_run(tmp_path / "run", sizes=[2] * 1100, has_pictures=False)
     write_index(made.run.path)
     pages = sorted(path.name for path in (made.run.path / "reports").iterdir())
-    groups = len(made.decide(0.3))
+    groups = len(made.matches.group(0.3))
     assert pages == [*(f"groups-{number}.html" for number in range(2, -(-groups // 400) + 1)), "index.html"]
     assert len(pages) > 2
     for name in pages:

@@ -318,7 +318,8 @@ def test_a_figure_is_told_in_words(urls: list[str], tmp_path: Path) -> None:
     )
     said = plots.describe_figure(FIGURES["similarities"]())
     assert said.startswith(
-        "Each video's nearest neighbour: videos over score: how surely the two are the same; threshold 0.9000; below: 1; match: 1."
+        "Each video's nearest neighbour: videos over score: how surely the two are the same; threshold 0.9000; "
+        "below: 1; match: 1."
     )
     assert "\n" not in said
     groups = [Group(number=1, kept=0, copies=(1,), similarities=(0.9,))]

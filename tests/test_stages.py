@@ -23,7 +23,6 @@ from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import COLUMNS, Verdict
 from dedup_lib.jobs import job_dir, save_job
-from dedup_lib.keepers import KeeperPolicy
 from dedup_lib.ledger import Ledger
 from dedup_lib.memory import Decision, DecisionFile
 from dedup_lib.monitor import ResourceMonitor
@@ -49,6 +48,7 @@ from dedup_lib.stages import (
     find_decisions,
     find_first_list,
     find_list,
+    find_matches,
     list_doubtful,
     list_questions,
     list_stem,
@@ -552,27 +552,17 @@ def search_both(run: RunFolder, **changes: Any) -> tuple[ExtractedList, pd.DataF
     """The list with what was there before, duplicates.csv and review.csv, and the summary, as 06 makes them."""
     settings = search_settings(against_existing=True, keep="best", **changes)
     listed = add_existing(run, extracted(run), settings=settings)
-    keeper = KeeperPolicy(name=settings.keep, traits=listed.traits, own_rows=listed.own_rows)
-    weighed, plan = search_list(run, listed, settings=settings, keeper=keeper)
-    same, different = load_row_decisions(run, listed, settings=settings)
-    groups = group_copies(
-        weighed.pairs,
-        threshold=plan.threshold,
-        choose=keeper.choose,
-        same=same,
-        different=different,
-        crowds=weighed.crowds,
-    )
-    cleaned = clean_by_evidence(listed, groups=groups, weighed=weighed, plan=plan, keeper=keeper, auto_clean=True)
-    review = list_doubtful(listed, groups=groups, weighed=weighed, plan=plan, decided=same | different)
+    matches = find_matches(run, listed, settings=settings)
+    groups = matches.group()
+    cleaned = clean_by_evidence(listed, groups=groups, matches=matches, auto_clean=True)
+    review = list_doubtful(matches, groups=groups)
     files = save_outputs(run, listed, cleaned, review=review, settings=settings)
     summary = write_summary(
         run,
         listed=listed,
         cleaned=cleaned,
         groups=groups,
-        weighed=weighed,
-        plan=plan,
+        matches=matches,
         settings=settings,
         review=review,
         files=files,
@@ -651,9 +641,9 @@ def test_an_excerpt_is_removed_or_kept_as_asked(run: RunFolder) -> None:
     removed, plan = search_list(run, listed, settings=search_settings(decide="evidence"))
     assert [(p.first, p.second, p.excerpt) for p in removed.pairs] == [(1, 4, "first")]
     assert group_copies(removed.pairs, threshold=plan.threshold)[0].kept == 4, "an excerpt never stays for the whole"
-    kept, plan = search_list(run, listed, settings=search_settings(decide="evidence", excerpts="keep"))
-    assert kept.pairs == ()
-    review = list_doubtful(listed, groups=[], weighed=kept, plan=plan)
+    kept = find_matches(run, listed, settings=search_settings(decide="evidence", excerpts="keep"))
+    assert kept.weighed.pairs == ()
+    review = list_doubtful(kept, groups=[])
     assert review[["first_url", "second_url", "verdict"]].values.tolist() == [[URLS[1], URLS[4], "excerpt"]]
 
 
@@ -768,16 +758,16 @@ def test_the_evidence_stands_in_the_row_of_a_copy(run: RunFolder) -> None:
 def test_questions_say_how_alike_two_videos_are(run: RunFolder) -> None:
     listed = seen(run)
     for how, rule in (("evidence", "pictures agree"), ("cosine", "cosine")):
-        weighed, plan = search_list(
+        matches = find_matches(
             run, listed, settings=search_settings(decide=how, sweep_low=-1.0 if how == "cosine" else None)
         )
-        asked = list_questions(listed, groups=[], weighed=weighed, plan=plan)
+        asked = list_questions(matches, groups=[])
         known = {(question["first_url"], question["second_url"]): question for question in asked}
         pair = (URLS[1], URLS[4])
         assert (known[pair]["verdict"], known[pair]["rule"], known[pair]["score"] > 0.9) == ("duplicate", rule, True)
         if how == "cosine":
             assert {question["verdict"] for urls, question in known.items() if urls != pair} == {"different"}
-        left = list_questions(listed, groups=[], weighed=weighed, plan=plan, decided={(1, 4)})
+        left = list_questions(replace(matches, same={(1, 4)}), groups=[])
         assert left == [question for question in asked if question is not known[pair]]
 
 
@@ -801,21 +791,17 @@ def test_a_list_behind_an_address_is_refused_with_a_remedy(run: RunFolder, addre
 
 def finish(run: RunFolder, listed: ExtractedList, **changes: Any) -> tuple[dict[str, Any], dict[str, Path]]:
     settings = search_settings(**changes)
-    keeper = KeeperPolicy(name=settings.keep, traits=listed.traits)
-    weighed, plan = search_list(run, listed, settings=settings, keeper=keeper)
-    keeper = keeper.knowing(weighed.marks)
-    same, different = load_row_decisions(run, listed, settings=settings)
-    groups = group_copies(weighed.pairs, threshold=plan.threshold, choose=keeper.choose, same=same, different=different)
-    review = list_doubtful(listed, groups=groups, weighed=weighed, plan=plan, decided=same | different)
-    cleaned = clean_by_evidence(listed, groups=groups, weighed=weighed, plan=plan, keeper=keeper, auto_clean=True)
+    matches = find_matches(run, listed, settings=settings)
+    groups = matches.group()
+    review = list_doubtful(matches, groups=groups)
+    cleaned = clean_by_evidence(listed, groups=groups, matches=matches, auto_clean=True)
     files = save_outputs(run, listed, cleaned, review=review, settings=settings)
     summary = write_summary(
         run,
         listed=listed,
         cleaned=cleaned,
         groups=groups,
-        weighed=weighed,
-        plan=plan,
+        matches=matches,
         settings=settings,
         review=review,
         files=files,
@@ -956,21 +942,12 @@ def test_other_thresholds_are_saved_for_the_overview(
     fill(run, STORED)
     listed = extracted(run)
     settings = search_settings(cosine_thresh=threshold, sweep_low=low)
-    weighed, plan = search_list(run, listed, settings=settings)
-    save_sweep(
-        run,
-        listed,
-        weighed=weighed,
-        plan=plan,
-        settings=settings,
-        keeper=KeeperPolicy(name="first_seen", traits=listed.traits),
-        same=frozenset(),
-        different=frozenset(),
-    )
+    matches = find_matches(run, listed, settings=settings)
+    save_sweep(run, matches, settings=settings)
     sweep = json.loads(run.sweep_path.read_text(encoding="utf-8"))
     assert (sweep["parameter"], sweep["threshold"], sweep["is_exact"]) == ("cosine_thresh", threshold, is_exact)
     assert threshold in sweep["thresholds"] and sweep["thresholds"] == sorted(sweep["thresholds"])
-    groups = group_copies(weighed.pairs, threshold=threshold)
+    groups = matches.group()
     assert sweep["points"]["groups"][sweep["thresholds"].index(threshold)] == len(groups)
     assert sweep["compared"] == 4
 

@@ -1,0 +1,431 @@
+"""Fit the weights of the score, and see on sources that were left out what it is worth.
+
+    python benchmarks/fit_score.py --help
+
+Pairs of labelled clips, of variants and their references, and of look-alikes are compared one by one, whatever would
+propose them. The model is fitted to them by the likelihood; its weights have the signs that `score.AGAINST` says, and
+none lets a pair that fails the criteria pass, or the other way round.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import click
+import numpy as np
+import pandas as pd
+from accuracy import ROOT, console, progress_bar, run_command, save_results
+from lookalikes import Lookalike, find_clips, make_lookalikes
+from matplotlib import rc_context
+from numpy.typing import NDArray
+from rich.table import Table
+from scipy.optimize import minimize
+from templates import TEMPLATE
+
+from dedup_lib.accuracy import are_copies, load_labels
+from dedup_lib.calibrate import choose_kinds, choose_sources, make_labelled_variants
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.evidence import Evidence, compare_pair
+from dedup_lib.fetch import Deadline, FileStream
+from dedup_lib.fingerprints import VERSION, Fingerprint, make_fingerprint
+from dedup_lib.plots import COLOURS, STYLE, new_figure
+from dedup_lib.run_folder import write_file_atomically, write_text_atomically
+from dedup_lib.score import AGAINST, TERMS
+from dedup_lib.variants import REFERENCE
+from dedup_lib.video import grab_frames
+
+WEIGHTS = ROOT / "dedup_lib" / "score.json"
+
+FOLDS = 5
+RIDGE = 1.0
+"""Half of the sum of squared weights, times this, is added to what is made small."""
+
+LOOKALIKE_WEIGHT = 0.3
+"""Look-alikes were made to be many, and lists hold few: a pair of them counts less than a pair of real clips."""
+
+UNLIKE_PAIRS = 3000
+"""Of clips of different sources, as many as are drawn."""
+
+DEADLINE_S = 300.0
+SCAN_STEP_S, SCAN_LONGEST_S = 0.25, 60.0
+
+Read = tuple[bytes, float]
+"""A stored fingerprint and a duration."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class File:
+    """A video, whose copies share its group, and whose fold is that of its source."""
+
+    path: Path
+    group: str
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Pairs of one kind: `terms` float64 (P, T), `same` bool (P,), and the source of each."""
+
+    kind: str
+    terms: NDArray[np.float64]
+    same: NDArray[np.bool_]
+    sources: tuple[str, ...]
+    weight: float
+
+
+def read_file(path: Path) -> Read | None:
+    """What 03 keeps of a video; None where it cannot be read."""
+    try:
+        grabbed = grab_frames(
+            FileStream(path),
+            num_frames=1,
+            frame_span="first",
+            deadline=Deadline(DEADLINE_S),
+            scan_step_s=SCAN_STEP_S,
+            scan_longest_s=SCAN_LONGEST_S,
+        )
+    except VideoTrouble:
+        return None
+    made = make_fingerprint(grabbed.scanned or grabbed.frames, times_s=grabbed.scanned_times_s or grabbed.times_s)
+    return (made.to_bytes(), grabbed.facts.duration_s) if made is not None else None
+
+
+def read_all(files: Sequence[File], *, cache_path: Path, workers: int) -> dict[Path, Read]:
+    """What is known of each file that can be read; what the cache holds is not read again."""
+    known: dict[str, Read | None] = pickle.loads(cache_path.read_bytes()) if cache_path.is_file() else {}
+    keys = {file.path: f"{VERSION} {file.path} {file.path.stat().st_size}" for file in files}
+    missing = [path for path, key in keys.items() if key not in known]
+    with progress_bar("reading videos", len(missing)) as advance, ProcessPoolExecutor(workers) as pool:
+        for path, read in zip(missing, pool.map(read_file, missing, chunksize=4), strict=True):
+            known[keys[path]] = read
+            advance(1)
+    if missing:
+        cache_path.parent.mkdir(parents=True, exist_ok=True)
+        cache_path.write_bytes(pickle.dumps(known))
+    return {path: read for path, key in keys.items() if (read := known[key]) is not None}
+
+
+def compare_two(first: Read, second: Read) -> Evidence:
+    """What the pictures of two videos say."""
+    one, other = (Fingerprint.from_bytes(data) for data, _ in (first, second))
+    return compare_pair(one, other, durations_s=(first[1], second[1]))
+
+
+def list_terms(pair: tuple[Read, Read]) -> list[float]:
+    """What the model adds up of two videos."""
+    terms = compare_two(*pair).terms
+    return [terms[name] for name in TERMS]
+
+
+def compare_sample(
+    kind: str,
+    files: Sequence[File],
+    pairs: Sequence[tuple[int, int]],
+    *,
+    read: Mapping[Path, Read],
+    workers: int,
+    weight: float,
+) -> Sample:
+    """The terms of these pairs of files, without those that cannot be read."""
+    wanted = [pair for pair in pairs if all(files[row].path in read for row in pair)]
+    both = [(read[files[first].path], read[files[second].path]) for first, second in wanted]
+    terms: list[list[float]] = []
+    with progress_bar(f"comparing {kind}", len(both)) as advance, ProcessPoolExecutor(workers) as pool:
+        for one in pool.map(list_terms, both, chunksize=16):
+            terms.append(one)
+            advance(1)
+    return Sample(
+        kind=kind,
+        terms=np.array(terms).reshape(len(terms), len(TERMS)),
+        same=np.array([files[first].group == files[second].group for first, second in wanted]),
+        sources=tuple(files[first].source for first, _ in wanted),
+        weight=weight,
+    )
+
+
+def draw_unlike(files: Sequence[File], *, count: int) -> list[tuple[int, int]]:
+    """So many pairs of files of different groups and sources, the same ones every time."""
+    drawn, generator = set(), random.Random(0)
+    possible = len({file.source for file in files}) > 1
+    while possible and len(drawn) < count:
+        first, second = sorted(generator.sample(range(len(files)), 2))
+        if files[first].source != files[second].source:
+            drawn.add((first, second))
+    return sorted(drawn)
+
+
+def list_corpus(corpus_dir: Path) -> tuple[list[File], list[tuple[int, int]]]:
+    """The labelled clips with all pairs of copies, and drawn pairs of unlike ones."""
+    labels = [label for label in load_labels(corpus_dir) if label.role in ("copy", "distinct")]
+    repositories = load_repositories(corpus_dir)
+    files = [
+        File(path=corpus_dir / "videos" / label.file, group=label.group or label.file, source=repositories[label.file])
+        for label in labels
+    ]
+    copies = [pair for pair in combinations(range(len(files)), 2) if are_copies(labels[pair[0]], labels[pair[1]])]
+    return files, copies + draw_unlike(files, count=UNLIKE_PAIRS)
+
+
+def load_repositories(corpus_dir: Path) -> dict[str, str]:
+    """Where each labelled clip comes from."""
+    table = pd.read_csv(corpus_dir / "labels.csv", dtype=str)
+    return dict(zip(table["file"], table["repository"], strict=True))
+
+
+def list_variants(corpus_dir: Path, *, work_dir: Path, workers: int) -> tuple[list[File], list[tuple[int, int]]]:
+    """Variants of the distinct clips, each with its reference, and drawn pairs of variants of unlike clips."""
+    sources = choose_sources(load_labels(corpus_dir), videos_dir=corpus_dir / "videos", count=None)
+    repositories = load_repositories(corpus_dir)
+    with progress_bar("making variants", len(sources)) as advance:
+        made = make_labelled_variants(
+            sources, kinds=choose_kinds([]), work_dir=work_dir, workers=workers, progress=advance
+        )
+    files = [
+        File(path=path, group=label.group, source=repositories[label.group])
+        for path, label in zip(made.paths, made.labels, strict=True)
+    ]
+    references = {files[row].group: row for row, kind in enumerate(made.kinds) if kind == REFERENCE}
+    pairs = [
+        (min(row, references[file.group]), max(row, references[file.group]))
+        for row, file in enumerate(files)
+        if row != references[file.group]
+    ]
+    return files, pairs + draw_unlike(files, count=UNLIKE_PAIRS)
+
+
+def list_lookalikes(files: Sequence[Lookalike]) -> tuple[list[File], list[tuple[int, int]]]:
+    """Look-alikes of one kind, each family a source of its own, with all pairs within a family."""
+    listed = [File(path=file.path, group=file.label.group, source=file.family.name) for file in files]
+    pairs = [
+        (first, second)
+        for first, second in combinations(range(len(listed)), 2)
+        if listed[first].source == listed[second].source
+    ]
+    return listed, pairs
+
+
+# --- the model
+
+
+def fit(terms: NDArray[np.float64], same: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weights of the terms and the intercept, float64 (T + 1,), that make these pairs likeliest."""
+    signs = np.array([-1.0 if name in AGAINST else 1.0 for name in TERMS])
+    signed = terms * signs
+
+    def loss(values: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logit = signed @ values[:-1] + values[-1]
+        wrong = weights * (1 / (1 + np.exp(-logit)) - same)
+        total = float((weights * (np.logaddexp(0, logit) - same * logit)).sum() + RIDGE / 2 * (values[:-1] ** 2).sum())
+        return total, np.append(signed.T @ wrong + RIDGE * values[:-1], wrong.sum())
+
+    bounds = [(0.0, None)] * len(TERMS) + [(None, None)]
+    found = minimize(loss, np.zeros(len(TERMS) + 1), jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x * np.append(signs, 1.0))
+
+
+def predict(terms: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores (P,)."""
+    return np.asarray(1 / (1 + np.exp(-(terms @ values[:-1] + values[-1]))))
+
+
+def find_fold(source: str) -> int:
+    """The fold of all that comes from a source."""
+    return hashlib.sha256(source.encode()).digest()[0] % FOLDS
+
+
+def predict_left_out(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
+    """The score of each pair by weights that were fitted without its source, for each sample."""
+    terms, same, weights = gather(samples)
+    folds = np.array([find_fold(source) for sample in samples for source in sample.sources])
+    scores = np.zeros(len(same))
+    for fold in range(FOLDS):
+        out = folds == fold
+        scores[out] = predict(terms[out], fit(terms[~out], same[~out], weights[~out]))
+    ends = np.cumsum([len(sample.same) for sample in samples])[:-1]
+    return np.split(scores, ends)
+
+
+def gather(
+    samples: Sequence[Sample],
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """The terms, what is the same, and the weight of all pairs."""
+    return (
+        np.concatenate([sample.terms for sample in samples]),
+        np.concatenate([sample.same for sample in samples]),
+        np.concatenate([np.full(len(sample.same), sample.weight) for sample in samples]),
+    )
+
+
+def calibrate(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> Iterator[dict[str, float]]:
+    """In tenths of the score, how many pairs there are, their mean score, and the share of copies among them."""
+    for low in np.arange(10) / 10:
+        inside = (scores >= low) & (scores < low + 0.1 if low < 0.9 else scores <= 1)
+        if inside.any():
+            yield {
+                "from": float(low),
+                "pairs": int(inside.sum()),
+                "score": round(float(scores[inside].mean()), 4),
+                "copies": round(float(same[inside].mean()), 4),
+            }
+
+
+def count_at(scores: NDArray[np.float64], same: NDArray[np.bool_], threshold: float) -> dict[str, int]:
+    """What a threshold would join."""
+    joined = scores >= threshold
+    return {
+        "found": int((joined & same).sum()),
+        "copies": int(same.sum()),
+        "wrong": int((joined & ~same).sum()),
+        "unlike": int((~same).sum()),
+    }
+
+
+def draw_calibration(curve: Sequence[Mapping[str, float]], path: Path) -> None:
+    """The share of copies over the score, a dot for each tenth, its area by the number of pairs."""
+    with rc_context(STYLE):
+        figure, axes = new_figure(1, 1, width_in=5.5, height_in=4.2)
+        ax = axes[0, 0]
+        ax.plot([0, 1], [0, 1], color=COLOURS["neutral"], linewidth=1, label="as it should be")
+        ax.scatter(
+            [one["score"] for one in curve],
+            [one["copies"] for one in curve],
+            s=[12 + 60 * np.log10(one["pairs"]) for one in curve],
+            color=COLOURS["duplicate"],
+            label="left-out pairs, in tenths of the score",
+        )
+        ax.set(xlabel="score", ylabel="share of copies", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+        ax.set_title("What a score is worth")
+        ax.legend(loc="upper left")
+        write_file_atomically(path, partial(figure.savefig, dpi=110, format="png"))
+
+
+def table_of(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Table:
+    """The counts of each kind of pairs at each threshold."""
+    table = Table(title="left-out pairs at each threshold: copies found, unlike pairs joined")
+    for heading in ("pairs", *next(iter(counts.values()))):
+        table.add_column(heading)
+    for kind, at in counts.items():
+        table.add_row(
+            kind,
+            *(f"{one['found']} of {one['copies']}, {one['wrong']} of {one['unlike']} wrong" for one in at.values()),
+        )
+    return table
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option(
+    "--corpus",
+    "corpus_dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="VIDEO_CORPUS_DIR",
+    required=True,
+    help="Folder with labels.csv and videos/ [default: $VIDEO_CORPUS_DIR].",
+)
+@click.option("--seeds", default="0,1,2", show_default=True, help="Of the look-alikes, as lookalikes.py takes them.")
+@click.option("--families", default=100, show_default=True, type=click.IntRange(0), help="Of advertisements, a seed.")
+@click.option("--scenes", default=30, show_default=True, type=click.IntRange(0), help="Families of takes, a seed.")
+@click.option(
+    "--work",
+    "work_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=ROOT / "outputs",
+    show_default="outputs",
+    help="Where accuracy/ and lookalikes/ hold the videos, and score/ what was read of them.",
+)
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Processes.")
+@click.option(
+    "--results",
+    "results_dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=ROOT / "benchmarks" / "results",
+    show_default="benchmarks/results",
+    help="Where score.json and score.png go.",
+)
+@click.option("--write", is_flag=True, help="Write the weights into the package too.")
+def command(
+    corpus_dir: Path,
+    seeds: str,
+    families: int,
+    scenes: int,
+    work_dir: Path,
+    workers: int,
+    results_dir: Path,
+    write: bool,
+) -> None:
+    """Fit the score to labelled pairs.
+
+    The figures are those of pairs whose source (the repository of a real clip, the family of a made one) was left out
+    of the fit; the weights are fitted to all.
+    """
+    lists: dict[str, tuple[list[File], list[tuple[int, int]]]] = {
+        "labelled clips": list_corpus(corpus_dir),
+        "variants": list_variants(corpus_dir, work_dir=work_dir / "accuracy", workers=workers),
+    }
+    clips = find_clips(corpus_dir)
+    for seed in map(int, seeds.split(",")):
+        made = make_lookalikes(
+            templates=families,
+            scenes=scenes,
+            seed=seed,
+            clips=clips,
+            work_dir=work_dir / "lookalikes",
+            workers=workers,
+        )
+        for name, holds in _KINDS.items():
+            lists[f"{name}, seed {seed}"] = list_lookalikes([file for file in made if holds(file)])
+    every = [file for files, _ in lists.values() for file in files]
+    read = read_all(every, cache_path=work_dir / "score" / "read.pickle", workers=workers)
+    samples = [
+        compare_sample(
+            kind,
+            files,
+            pairs,
+            read=read,
+            workers=workers,
+            weight=LOOKALIKE_WEIGHT if "seed" in kind else 1.0,
+        )
+        for kind, (files, pairs) in lists.items()
+    ]
+    scores = predict_left_out(samples)
+    counts = {
+        sample.kind: {
+            f"{threshold:g}": count_at(found, sample.same, threshold) for threshold in (0.03, 0.3, 0.5, 0.8, 0.9)
+        }
+        for sample, found in zip(samples, scores, strict=True)
+    }
+    console.print(table_of(counts))
+    terms, same, weights = gather(samples)
+    values = fit(terms, same, weights)
+    fitted = {
+        "intercept": round(float(values[-1]), 2),
+        **{name: round(float(value), 2) for name, value in zip(TERMS, values, strict=False)},
+    }
+    console.print(fitted)
+    curve = list(calibrate(np.concatenate(scores), same))
+    save_results(
+        results_dir / "score.json",
+        section="left out",
+        results={"counts": counts, "calibration": curve, "weights": fitted},
+    )
+    draw_calibration(curve, results_dir / "score.png")
+    if write:
+        write_text_atomically(WEIGHTS, json.dumps(fitted, indent=2) + "\n")
+
+
+_KINDS: Mapping[str, Callable[[Lookalike], bool]] = {
+    "advertisements of a template": lambda file: file.family.kind == TEMPLATE,
+    "takes of a scene": lambda file: file.family.kind != TEMPLATE,
+}
+
+
+if __name__ == "__main__":
+    run_command(command)
