@@ -92,6 +92,10 @@ FULL_SCENES = 5
 """From so many on, more pictures that agree, and more changes of scene among them, say no more."""
 
 
+OF_THE_LIST = ("first", "second", "cosine", "words", "is_unseen", "duration_ratio", "longest_s")
+"""Those fields of `Evidence` that the list gives, and not the fingerprints of the pair."""
+
+
 class Verdict(StrEnum):
     """What is decided about two videos."""
 
@@ -492,6 +496,8 @@ def weigh_list(
     choose_knowing: Callable[[Marks], Choose] = lambda marks: min,
     own_rows: int | None = None,
     strict_cosine: float = 1.0,
+    recall: Callable[[int, int], Evidence | None] = lambda first, second: None,
+    remember: Callable[[Evidence], object] = lambda found: None,
     begin: Begin = begin_silently,
 ) -> Weighed:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
@@ -502,7 +508,9 @@ def weigh_list(
     Rows from `own_rows` on were there before the list, and are compared with rows of the list only; where one has no
     fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows without a
     fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a video that is
-    contained in another is no copy of it. `begin` is told of the pairs to be compared in all, as far as they are known.
+    contained in another is no copy of it. `recall` gives what the fingerprints of two rows said before, None where they
+    must be compared, and `remember` is told what they say now. `begin` is told of the pairs to be compared in all, as
+    far as they are known.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
     proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
@@ -525,7 +533,12 @@ def weigh_list(
         progress = begin("comparing pairs", len(evidence) + len(proposed))
         for rows in sorted(proposed, key=_in_blocks):
             known = _with_durations(replace(proposed[rows], cosine=cosine_of(*rows)), durations_s)
-            found = _weigh(known, *map(looks_of, rows))
+            before = recall(*rows)
+            if before is None:
+                found = _weigh(known, *map(looks_of, rows))
+                remember(found)
+            else:
+                found = replace(before, **{name: getattr(known, name) for name in OF_THE_LIST})
             if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
                 found = replace(found, is_unseen=found.cosine >= strict_cosine)
             evidence[rows] = found

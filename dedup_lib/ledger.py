@@ -64,6 +64,17 @@ CREATE TABLE IF NOT EXISTS fingerprints (
 )
 """
 
+_COMPARISONS = """
+CREATE TABLE IF NOT EXISTS comparisons (
+    first TEXT NOT NULL,
+    second TEXT NOT NULL,
+    method TEXT NOT NULL,
+    data TEXT NOT NULL,
+    PRIMARY KEY (first, second)
+) WITHOUT ROWID
+"""
+_COMPARED = "CREATE INDEX IF NOT EXISTS comparisons_second ON comparisons (second)"
+
 _WRITTEN = (*_COLUMNS, "finished", "stored")
 _INSERTED = ("recipe", "key", *_WRITTEN, "attempts")
 
@@ -125,7 +136,7 @@ class Ledger(_Reader):
             with self._database:
                 self._database.execute(_TABLE)
                 self._upgrade()
-                for statement in (_FINGERPRINTS, _EXTRACTIONS, _INDEX, _CONTENTS):
+                for statement in (_FINGERPRINTS, _EXTRACTIONS, _COMPARISONS, _COMPARED, _INDEX, _CONTENTS):
                     self._database.execute(statement)
 
     def _upgrade(self) -> None:
@@ -188,6 +199,23 @@ class Ledger(_Reader):
             self._database.execute("UPDATE extractions SET heard = ? WHERE number = ?", (now, self._extraction))
             self._database.executemany(_UPSERT, rows)
             self._database.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", prints)
+            for side in ("first", "second"):
+                self._database.executemany(f"DELETE FROM comparisons WHERE {side} = ?", [(key,) for key, *_ in prints])
+
+    def load_comparison(self, first: str, second: str, *, method: str) -> str | None:
+        """What `record_comparisons` wrote of two videos, by their keys in this order, if this method found it."""
+        with _explained(self.path):
+            row = self._database.execute(
+                "SELECT data FROM comparisons WHERE first = ? AND second = ? AND method = ?", (first, second, method)
+            ).fetchone()
+        return row[0] if row is not None else None
+
+    def record_comparisons(self, found: Iterable[tuple[str, str, str]], *, method: str) -> None:
+        """Write what was found about pairs, each the keys of two videos and a text, all or none of them. A fingerprint
+        that is written later drops those of its video."""
+        rows = [(first, second, method, data) for first, second, data in found]
+        with _explained(self.path), self._database:
+            self._database.executemany("INSERT OR REPLACE INTO comparisons VALUES (?, ?, ?, ?)", rows)
 
     def load(self) -> dict[str, Outcome]:
         """Every outcome of this recipe by URL."""

@@ -21,6 +21,7 @@ import pandas as pd
 
 from dedup_lib import __version__
 from dedup_lib.clean import CleanedList, clean_list, count_statuses, outcome_of_row
+from dedup_lib.comparisons import find_method, pack_evidence, unpack_evidence
 from dedup_lib.decide import borderline_pairs, is_match, score_pairs
 from dedup_lib.dialects import PLAIN, Dialect
 from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, load_encoder
@@ -28,6 +29,7 @@ from dedup_lib.encoding import Encoder
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
 from dedup_lib.evidence import (
     COLUMNS,
+    Evidence,
     Rule,
     Verdict,
     Weighed,
@@ -118,6 +120,9 @@ FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: co
 MOST_BY_WORDS = 20_000
 """Videos of the collection whose fingerprints are read for visual words, some 70 kB each; of more, those that vectors
 propose."""
+
+COMPARISONS_AT_ONCE = 200
+"""So many comparisons are lost at most where a run is killed."""
 
 MOST_DECISIONS = 200
 """Pairs that a summary names of those that people decided."""
@@ -727,6 +732,7 @@ def search_list(
                 found = [ledger.load_fingerprints([url]) for ledger in ([] if url in read else [own]) + earlier]
             return next((one[url][1] for one in found if url in one and one[url][0] == kind), None)
 
+        comparisons = Comparisons(own, urls[: listed.own_rows])
         try:
             weighed = weigh_list(
                 StoredFingerprints(load, rows=len(urls)),
@@ -740,13 +746,53 @@ def search_list(
                 choose_knowing=lambda marks: keeper.knowing(marks).choose,
                 own_rows=listed.own_rows,
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
+                recall=comparisons.recall,
+                remember=comparisons.remember,
                 begin=begin,
             )
+            comparisons.save()
         except ValueError as error:
             raise RunFolderError(
                 f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, then {FINGERPRINT_REMEDY}"
             ) from None
     return weighed, plan
+
+
+class Comparisons:
+    """What was found about pairs of a list, in the ledger of its run: a run that goes on, or that decides by another
+    threshold, compares only what is new. `urls` are those of the list's rows."""
+
+    def __init__(self, ledger: Ledger, urls: Sequence[str]) -> None:
+        self._ledger = ledger
+        self._keys = [video_key(url) for url in urls]
+        self._method = find_method()
+        self._waiting: list[tuple[str, str, str]] = []
+
+    def recall(self, first: int, second: int) -> Evidence | None:
+        """What the fingerprints of two rows said, None where that is not known: they are new, or the code is."""
+        # What was there before the list has its fingerprint in the ledger of another run.
+        if max(first, second) >= len(self._keys):
+            return None
+        keys = self._keys[first], self._keys[second]
+        text = self._ledger.load_comparison(*keys, method=self._method)
+        if text is not None:
+            return unpack_evidence(text)
+        # In a list of another order.
+        text = self._ledger.load_comparison(*reversed(keys), method=self._method)
+        return unpack_evidence(text).exchanged() if text is not None else None
+
+    def remember(self, found: Evidence) -> None:
+        """Note what was found about two rows; written by the hundred."""
+        if max(found.first, found.second) >= len(self._keys):
+            return
+        self._waiting.append((self._keys[found.first], self._keys[found.second], pack_evidence(found)))
+        if len(self._waiting) >= COMPARISONS_AT_ONCE:
+            self.save()
+
+    def save(self) -> None:
+        """Write what waits."""
+        self._ledger.record_comparisons(self._waiting, method=self._method)
+        self._waiting.clear()
 
 
 def _load_table(run: RunFolder, collection: Collection, listed: ExtractedList, *, begin: Begin) -> VectorTable:

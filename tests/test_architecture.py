@@ -78,6 +78,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "candidates",
         "score",
         "evidence",
+        "comparisons",
         "pairs",
         "sweep",
         "matches",
@@ -103,7 +104,7 @@ ORDER = ["__init__", *(module for layer in LAYERS.values() for module in layer)]
 OWNERS: dict[str, set[str]] = {
     "av": {"stamps", "tracks", "films", "animations", "video", "demo", "variants"},
     "click": {"cli"},
-    "cv2": {"frames", "demo", "variants", "fingerprints", "registration", "overlays", "regions"},
+    "cv2": {"frames", "demo", "variants", "fingerprints", "registration", "overlays", "regions", "comparisons"},
     "dotenv": {"store"},
     "faiss": set(),
     "grpc": {"store"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -645,6 +646,30 @@ def test_an_excerpt_is_removed_or_kept_as_asked(run: RunFolder) -> None:
     assert kept.weighed.pairs == ()
     review = list_doubtful(kept, groups=[])
     assert review[["first_url", "second_url", "verdict"]].values.tolist() == [[URLS[1], URLS[4], "excerpt"]]
+
+
+def test_what_was_compared_is_not_compared_again(run: RunFolder) -> None:
+    """What the ledger holds about a pair is taken for what was found, until one of the videos is read anew."""
+    settings = search_settings(decide="evidence")
+    listed = seen(run)
+    first, _ = search_list(run, listed, settings=settings)
+    again, _ = search_list(run, listed, settings=replace(settings, min_score=0.9))
+    assert again.evidence == first.evidence and again.pairs == first.pairs
+    with sqlite3.connect(run.ledger_path) as database:
+        database.execute("UPDATE comparisons SET data = '{}'")
+    forgotten, _ = search_list(run, listed, settings=settings)
+    assert forgotten.pairs == () and set(forgotten.evidence) >= set(first.evidence) - {(1, 4)}
+    fresh, _ = search_list(run, seen(run), settings=settings)
+    assert fresh.pairs == first.pairs
+
+
+def test_a_comparison_that_is_damaged_is_said(run: RunFolder) -> None:
+    listed = seen(run)
+    search_list(run, listed, settings=search_settings(decide="evidence"))
+    with sqlite3.connect(run.ledger_path) as database:
+        database.execute("UPDATE comparisons SET data = 'x'")
+    with pytest.raises(RunFolderError, match=r"ledger\.sqlite is damaged"):
+        search_list(run, listed, settings=search_settings(decide="evidence"))
 
 
 def test_numbers_of_a_search_by_evidence(run: RunFolder) -> None:
