@@ -127,6 +127,11 @@ class Matches:
         """Rows about which a person decided either way."""
         return self.same | self.different
 
+    def scores_of(self, rows: AbstractSet[tuple[int, int]]) -> NDArray[np.float64]:
+        """The scores of those of these pairs of rows that were compared, as of `same` and `different`."""
+        known = (self.weighed.similarity_of(first, second) for first, second in sorted(rows))
+        return np.array([score for score in known if score is not None], np.float64)
+
     def group(self, threshold: float | None = None) -> list[Group]:
         """The groups of copies at a threshold; without one, at the one that decides."""
         return group_copies(

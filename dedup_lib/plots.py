@@ -97,6 +97,11 @@ STYLE: dict[Any, Any] = {
     "axes.facecolor": "white",
 }
 
+NOTHING: NDArray[np.float64] = np.zeros(0)
+
+FEWEST_DECIDED = 20
+"""Of fewer pairs that people decided, precision and recall say little."""
+
 HISTOGRAM_BINS = 40
 DWARFING_FACTOR = 50
 STRIP_HEIGHT_IN = 0.95
@@ -402,39 +407,50 @@ def plot_verdicts(
     ax.set_ylabel("pairs, log scale")
     ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     ax.set_xlabel(f"{MEASURE_LABELS[measure]}\npairs that nothing proposed were not compared")
-    ax.legend(loc="best")
+    # Most pairs lie near 0 and near 1.
+    ax.legend(loc="center")
     return mark_threshold(threshold, ax=ax)
 
 
-def figure_cosines(pairs: pd.DataFrame, *, measure: str) -> Figure:
-    """What the encoder's vectors say of every pair that was compared, beside what the pictures say: a point for each,
-    in the colour of its verdict, few on many. `pairs` is the table of `dedup_lib.pairs`, and `measure` is score or
-    cosine."""
+def plot_pairs_over(pairs: pd.DataFrame, *, column: str, title: str, x_label: str, y_label: str, ax: Axes) -> Axes:
+    """The score of compared pairs over one of the columns of `dedup_lib.pairs`: a point for each pair that has both, in
+    the colour of its verdict, few on many."""
+    ax.set_title(title, pad=10)
+    known = pairs[pairs[column].notna()]
+    if not len(known):
+        return say_empty("No pair was compared, or none of them has this.", ax=ax)
+    for verdict, some in sorted(known.groupby("verdict", observed=True), key=lambda one: -len(one[1])):
+        ax.scatter(
+            some[column],
+            some["score"],
+            s=26,
+            color=COLOURS[VERDICT_MEANINGS[str(verdict)]],
+            alpha=0.75,
+            edgecolor="white",
+            linewidth=0.5,
+            label=f"{verdict}: {len(some):,}",
+            rasterized=True,
+        )
+    ax.set(xlabel=x_label, ylabel=y_label, ylim=(-0.04, 1.04))
+    ax.legend(loc="center left")
+    return ax
+
+
+def figure_measured(pairs: pd.DataFrame, *, measure: str) -> Figure:
+    """The score of every pair that was compared beside what the encoder's vectors say, and beside how much both show.
+    `pairs` is the table of `dedup_lib.pairs`, and `measure` is score or cosine."""
     if measure == "cosine":
         return figure_of_words("The cosine alone decides: no pictures were compared.")
-    known = pairs[pairs["cosine"].notna()]
-    if not len(known):
-        return figure_of_words("No pair was compared, or none of them has vectors.")
+    if not len(pairs):
+        return figure_of_words("No pair was compared.")
+    panels = (
+        ("cosine", "Vectors beside pictures", "cosine of the vectors of their frames"),
+        ("term_coverage", "How much both show", "the larger share of the two videos that both show"),
+    )
     with rc_context(STYLE):
-        figure, axes = new_figure(1, 1, width_in=10, height_in=4.2)
-        ax = axes[0, 0]
-        ax.set_title("Vectors beside pictures, a point for each pair", pad=22)
-        for verdict, some in sorted(known.groupby("verdict", observed=True), key=lambda one: -len(one[1])):
-            ax.scatter(
-                some["cosine"],
-                some["score"],
-                s=26,
-                color=COLOURS[VERDICT_MEANINGS[str(verdict)]],
-                alpha=0.75,
-                edgecolor="white",
-                linewidth=0.5,
-                label=f"{verdict}: {len(some):,}",
-                rasterized=True,
-            )
-        ax.set_xlabel("cosine: how alike the frames of both are by the encoder's vectors")
-        ax.set_ylabel(MEASURE_LABELS[measure])
-        ax.set_ylim(-0.04, 1.04)
-        ax.legend(loc="center left", bbox_to_anchor=(1.01, 0.5))
+        figure, axes = new_figure(1, 2, width_in=10, height_in=3.9)
+        for ax, (column, title, x_label) in zip(axes[0], panels, strict=True):
+            plot_pairs_over(pairs, column=column, title=title, x_label=x_label, y_label="score", ax=ax)
     return figure
 
 
@@ -464,27 +480,58 @@ def plot_sweep(
     return mark_threshold(threshold, ax=ax)
 
 
-def figure_sweep(points: Sequence[SweepPoint], *, threshold: float) -> Figure:
-    """What each threshold would decide: videos kept and removed; number and size of the groups."""
+def plot_decided(
+    same: NDArray[np.floating[Any]], different: NDArray[np.floating[Any]], *, threshold: float, ax: Axes
+) -> Axes:
+    """The scores of pairs that people called the same (P,) and different (Q,), a mark for each; from
+    `FEWEST_DECIDED` on also the precision and the recall of every threshold among them."""
+    ax.set_title("What people decided", pad=22)
+    for scores, height, meaning, marker, words in (
+        (same, 1.0, "kept", "^", "the same"),
+        (different, 0.0, "failed", "v", "different"),
+    ):
+        if len(scores):
+            colour = COLOURS[meaning]
+            ax.scatter(
+                scores, np.full(len(scores), height), s=42, color=colour, marker=marker, alpha=0.7, clip_on=False
+            )
+        ax.plot([], [], color=COLOURS[meaning], marker=marker, linestyle="", label=f"{words}: {len(scores):,}")
+    if len(same) + len(different) >= FEWEST_DECIDED and len(same):
+        at = np.linspace(0, 1, 201)
+        found, wrong = ((scores[None] >= at[:, None]).sum(axis=1) for scores in (same, different))
+        joined = found + wrong
+        ax.plot(at[joined > 0], (found / np.maximum(joined, 1))[joined > 0], color=INK, label="precision")
+        ax.plot(at, found / len(same), color=INK, linestyle="--", label="recall")
+    ax.set(xlabel="threshold, or score of a pair", ylabel="share", xlim=(0, 1), ylim=(-0.05, 1.05))
+    ax.legend(loc="center")
+    return mark_threshold(threshold, ax=ax)
+
+
+def figure_sweep(
+    points: Sequence[SweepPoint],
+    *,
+    threshold: float,
+    same: NDArray[np.floating[Any]] = NOTHING,
+    different: NDArray[np.floating[Any]] = NOTHING,
+) -> Figure:
+    """What each threshold would decide: videos kept and removed; number and size of the groups; and beside it the
+    scores of the pairs that people called the same and different, where there are any."""
+    if not points:
+        return figure_of_words("No thresholds were tried.")
+    panels = (
+        ("Videos", {"kept": ("videos kept", "kept"), "duplicates": ("copies removed", "duplicate")}),
+        (
+            "Groups of copies",
+            {"groups": ("groups", "neutral"), "largest_group": ("videos in the largest group", "duplicate")},
+        ),
+    )
+    has_decided = bool(len(same) + len(different))
     with rc_context(STYLE):
-        figure, axes = new_figure(1, 2 if points else 1, width_in=10, height_in=3.7)
-        if not points:
-            say_empty("No thresholds were tried.", ax=axes[0, 0])
-            return figure
-        plot_sweep(
-            points,
-            threshold=threshold,
-            lines={"kept": ("videos kept", "kept"), "duplicates": ("copies removed", "duplicate")},
-            title="Videos",
-            ax=axes[0, 0],
-        )
-        plot_sweep(
-            points,
-            threshold=threshold,
-            lines={"groups": ("groups", "neutral"), "largest_group": ("videos in the largest group", "duplicate")},
-            title="Groups of copies",
-            ax=axes[0, 1],
-        )
+        figure, axes = new_figure(1, 2 + has_decided, width_in=14 if has_decided else 10, height_in=3.7)
+        for ax, (title, lines) in zip(axes[0], panels, strict=False):
+            plot_sweep(points, threshold=threshold, lines=lines, title=title, ax=ax)
+        if has_decided:
+            plot_decided(same, different, threshold=threshold, ax=axes[0, 2])
     return figure
 
 

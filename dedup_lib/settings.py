@@ -289,13 +289,14 @@ class UploadSettings(NotebookSettings):
 class SearchSettings(NotebookSettings):
     stage: ClassVar[str] = "06_search_and_clean"
 
-    store: StoreChoice
-    collection: str
     decide: Literal["evidence", "cosine"]
     min_score: Fraction
-    review_from: Fraction
-    excerpts: Literal["remove", "keep"]
     cosine_thresh: Cosine | None
+    excerpts: Literal["remove", "keep"]
+    keep: Literal["best", "first_seen"]
+    store: StoreChoice
+    collection: str
+    review_from: Fraction
     against_existing: bool
     existing_runs: list[str]
     search: Literal["auto", "exact", "ann"]
@@ -308,7 +309,6 @@ class SearchSettings(NotebookSettings):
     min_recall: Annotated[float, Range(0, 1)]
     max_candidates: Annotated[int, Range(1, 1000)]
     damp_hubs: bool
-    keep: Literal["best", "first_seen"]
     auto_clean: bool
     fail_above: Annotated[float, Range(0, 1)]
     decisions_csv: str

@@ -72,7 +72,7 @@ def test_nothing_compared_gives_an_empty_table_that_can_be_saved(tmp_path: Path)
     assert list(again) == list(PAIR_COLUMNS) and not len(again)
     assert again.attrs["rules"]["min_score"] == 0.5
     assert collect_verdicts(again) == {}
-    assert plots.figure_cosines(again, measure="score").axes
+    assert plots.figure_measured(again, measure="score").axes
 
 
 def test_urls_of_any_kind_come_back(made: MadeRun, tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def test_rejected_pairs_are_drawn_and_counted(made: MadeRun) -> None:
     assert "review" in verdicts or "different" in verdicts
     for figure in (
         plots.figure_similarities(np.array([1.0]), verdicts, threshold=0.9, measure="score"),
-        plots.figure_cosines(table, measure="score"),
+        plots.figure_measured(table, measure="score"),
     ):
         legend = figure.axes[-1].get_legend()
         assert legend is not None

@@ -56,17 +56,22 @@ def urls(tmp_path: Path) -> list[str]:
     return urls
 
 
-PAIRS = pd.DataFrame({"cosine": [0.1, 0.9], "score": [0.0, 1.0], "verdict": ["different", "duplicate"]})
+PAIRS = pd.DataFrame(
+    {"cosine": [0.1, 0.9], "term_coverage": [0.2, 1.0], "score": [0.0, 1.0], "verdict": ["different", "duplicate"]}
+)
 VERDICTS = {"different": np.array([0.0, 0.4]), "duplicate": np.array([0.95])}
 
 FIGURES = {
     "similarities": lambda: plots.figure_similarities(np.array([0.5, 0.95]), VERDICTS, threshold=0.9, measure="score"),
     "sweep": lambda: plots.figure_sweep(POINTS, threshold=0.9),
+    "sweep with decisions": lambda: plots.figure_sweep(
+        POINTS, threshold=0.9, same=np.linspace(0.5, 1, 16), different=np.linspace(0, 0.7, 4)
+    ),
     "statuses": lambda: plots.figure_statuses({Status.OK: 5, Status.TIMEOUT: 1}),
     "flow": lambda: plots.figure_flow(ROWS),
     "throughput": lambda: plots.figure_throughput(np.array([3.0, 1.0, 2.0])),
     "resources": lambda: plots.figure_resources(SAMPLES),
-    "cosines": lambda: plots.figure_cosines(PAIRS, measure="score"),
+    "measured": lambda: plots.figure_measured(PAIRS, measure="score"),
     "curves": lambda: plots.figure_curves({"a": CURVE, "b": CURVE}, thresholds={"a": 0.5, "b": 0.9}),
     "recalls": lambda: plots.figure_recalls(RECALLS, words={}, threshold=0.9),
     "likeness": lambda: plots.figure_likeness(np.array([0.9, np.nan]), np.array([0.2]), threshold=0.8),
@@ -86,8 +91,8 @@ EMPTY_FIGURES = {
         "No such pairs",
     ),
     "groups": (lambda: plots.figure_groups([], urls=[], thumbnails_dir=Path(), nothing="No copies."), "No copies."),
-    "cosines": (lambda: plots.figure_cosines(PAIRS.iloc[:0], measure="score"), "No pair was compared"),
-    "cosines alone": (lambda: plots.figure_cosines(PAIRS, measure="cosine"), "The cosine alone decides"),
+    "measured": (lambda: plots.figure_measured(PAIRS.iloc[:0], measure="score"), "No pair was compared"),
+    "measured by cosine alone": (lambda: plots.figure_measured(PAIRS, measure="cosine"), "The cosine alone decides"),
     "curves": (lambda: plots.figure_curves({}, thresholds={}), "No settings"),
     "recalls": (lambda: plots.figure_recalls([], words={}, threshold=0.9), "No variants"),
     "likeness": (lambda: plots.figure_likeness(np.array([np.nan]), np.array([]), threshold=0.9), "No two videos"),
@@ -340,3 +345,21 @@ def test_frames_are_packed_as_jpeg_and_charts_as_png(urls: list[str], tmp_path: 
         assert html.startswith(f'<img src="data:image/{form};base64,')
         assert 'alt="&quot;&lt;b&gt;"' in html
         assert len(html) < 60_000
+
+
+@pytest.mark.parametrize(("same", "different", "has_rates"), [(19, 0, False), (16, 4, True), (0, 20, False)])
+def test_decisions_are_marked_and_from_twenty_on_rated(same: int, different: int, has_rates: bool) -> None:
+    figure = plots.figure_sweep(
+        POINTS, threshold=0.9, same=np.linspace(0.5, 1, same), different=np.linspace(0, 0.7, different)
+    )
+    said = texts(figure)
+    assert f"the same: {same}" in said and f"different: {different}" in said
+    assert ("precision" in said) == ("recall" in said) == has_rates
+    if has_rates:
+        rates = {str(line.get_label()): np.asarray(line.get_xydata()) for line in figure.axes[-1].lines}
+        at_half = {
+            name: float(rates[name][np.isclose(rates[name][:, 0], 0.5), 1][0]) for name in ("precision", "recall")
+        }
+        assert at_half == {"precision": pytest.approx(16 / 17), "recall": 1.0}, (
+            "0.7 alone of the different ones is above"
+        )
