@@ -52,8 +52,9 @@ RIDGE = 1.0
 LOOKALIKE_WEIGHT = 0.3
 """Look-alikes were made to be many, and lists hold few: a pair of them counts less than a pair of real clips."""
 
-UNLIKE_PAIRS = 3000
-"""Of clips of different sources, as many as are drawn."""
+UNLIKE_PAIRS = 1000
+LOOKALIKE_PAIRS = 600
+"""So many pairs are drawn: of clips of different sources, and of the look-alikes of one kind and seed."""
 
 DEADLINE_S = 300.0
 SCAN_STEP_S, SCAN_LONGEST_S = 0.25, 60.0
@@ -210,7 +211,7 @@ def list_lookalikes(files: Sequence[Lookalike]) -> tuple[list[File], list[tuple[
         for first, second in combinations(range(len(listed)), 2)
         if listed[first].source == listed[second].source
     ]
-    return listed, pairs
+    return listed, random.Random(0).sample(pairs, min(LOOKALIKE_PAIRS, len(pairs)))
 
 
 # --- the model

@@ -35,7 +35,7 @@ from dedup_lib.overlays import Side, find_overlay, is_frame
 from dedup_lib.records import Begin, Group, Marks, Pair, begin_silently
 from dedup_lib.regions import SAME_MOMENT_S, STILL_PX, Laid, Region, find_difference, measure_fit
 from dedup_lib.registration import Registration, find_overlap, register, warp_miniatures, warp_stills
-from dedup_lib.score import compute_score, count_as_share
+from dedup_lib.score import AGAINST, compute_score, count_as_share
 
 MAX_DISTANCE_BITS = 56
 """Two pictures this near show the same: unlike ones lie at 75 bits and more, most above 100."""
@@ -138,6 +138,9 @@ class Rules:
     """From this score on two videos are the same."""
     review_from: float
     """From this one up to there, a person should look."""
+    versions: Literal["review", "remove", "keep"] = "review"
+    """What becomes of two videos that are the same but for a part of the picture that differs throughout: a person
+    should look, or they are the same, or they are not."""
     unlike_below: float = -1.0
     """Duplicates whose frames are less alike by the encoder's vectors are for a person to look at."""
     alike_from: float = math.inf
@@ -349,14 +352,23 @@ class Evidence:
             return 0.0
         return 1.0 if rule == Rule.EXACT and self.is_proven else round(compute_score(self.terms), 7)
 
+    def score_under(self, rules: Rules) -> float:
+        """The score, whatever part of the picture differs where that does not matter."""
+        if self.difference is None or rules.versions != "remove":
+            return self.score
+        return round(compute_score({**self.terms, **dict.fromkeys(AGAINST, 0.0)}), 7)
+
     def judge(self, rules: Rules) -> tuple[Verdict, Rule]:
         """The verdict under `rules`, and what decided."""
         if self.is_unseen:
             return Verdict.REVIEW, Rule.COSINE
         rule, _ = self.best
         if self.difference is not None and self.is_proven:
-            return Verdict.REVIEW, Rule.DIFFERS
-        if self.score >= rules.min_score and self.is_whole and self.difference is None:
+            if rules.versions != "remove":
+                return (Verdict.REVIEW if rules.versions == "review" else Verdict.DIFFERENT), Rule.DIFFERS
+            rule = Rule.DIFFERS
+        may_join = self.difference is None or rules.versions == "remove"
+        if may_join and self.is_whole and self.score_under(rules) >= rules.min_score:
             is_duplicate = self.common_shares[0] >= SMALLEST_COMMON_SHARE
             # The frames of a video that is far longer may lie elsewhere.
             if is_duplicate and rule != Rule.EXACT and self.cosine < rules.unlike_below:
@@ -547,7 +559,7 @@ def weigh_list(
                 nearest[row] = np.fmax(nearest[row], found.score)
             if verdict == Verdict.DUPLICATE or (verdict == Verdict.EXCERPT and not keeps_excerpts):
                 excerpt = found.excerpt if verdict == Verdict.EXCERPT else ""
-                pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.score, excerpt=excerpt))
+                pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.score_under(rules), excerpt=excerpt))
             progress(1)
         choose = choose_knowing(_find_marks(pairs, evidence))
         missing = _pairs_with_kept(pairs, rules.min_score, choose) - evidence.keys()
@@ -872,7 +884,7 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
     row |= {
         "verdict": str(verdict),
         "rule": str(rule),
-        "score": evidence.score,
+        "score": evidence.score_under(rules),
         "differs": str(evidence.difference) if evidence.difference is not None else None,
         "cosine": _known(evidence.cosine),
         "duration_ratio": _known(evidence.duration_ratio),

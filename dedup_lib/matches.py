@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -51,6 +51,7 @@ class SearchPlan:
     """What is compared with the threshold: score or cosine."""
     threshold: float
     review_from: float
+    versions: Literal["review", "remove", "keep"]
     sweep_low: float
     sweep_high: float
     floor: float
@@ -69,6 +70,7 @@ class SearchPlan:
         return Rules(
             min_score=self.threshold,
             review_from=self.review_from,
+            versions=self.versions,
             unlike_below=UNLIKE_BELOW.get(self.recipe.encoder, -1.0),
             alike_from=ALIKE_FROM.get(self.recipe.encoder, math.inf),
         )

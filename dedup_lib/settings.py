@@ -293,6 +293,7 @@ class SearchSettings(NotebookSettings):
     min_score: Fraction
     cosine_thresh: Cosine | None
     excerpts: Literal["remove", "keep"]
+    versions: Literal["review", "remove", "keep"]
     keep: Literal["best", "first_seen"]
     store: StoreChoice
     collection: str

@@ -905,6 +905,7 @@ def _plan_search(collection: Collection, listed: ExtractedList, settings: Search
         measure="cosine" if settings.decide == "cosine" else "score",
         threshold=threshold,
         review_from=settings.review_from,
+        versions=settings.versions,
         sweep_low=low,
         sweep_high=high,
         floor=low if settings.decide == "cosine" else SWEEP_LOWS[recipe.encoder],

@@ -223,6 +223,7 @@ def make_run(
         measure="cosine" if by_cosine else "score",
         threshold=threshold,
         review_from=0.03,
+        versions="review",
         sweep_low=0.15,
         sweep_high=1.0,
         floor=0.15,

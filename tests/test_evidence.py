@@ -352,6 +352,19 @@ def test_verdicts_hold_together(found: Evidence, min_score: float, review_from: 
         assert verdict not in (Verdict.DUPLICATE, Verdict.EXCERPT)
 
 
+def test_another_version_of_a_video_is_what_it_is_said_to_be() -> None:
+    priced = evidence(stretch(), difference=place(0.8, 0.8))
+    looked_at, removed, kept = (
+        priced.judge(replace(RULES, versions=versions)) for versions in ("review", "remove", "keep")
+    )
+    assert looked_at == (Verdict.REVIEW, Rule.DIFFERS)
+    assert removed == (Verdict.DUPLICATE, Rule.DIFFERS)
+    assert kept == (Verdict.DIFFERENT, Rule.DIFFERS)
+    assert priced.score < 0.5 <= priced.score_under(replace(RULES, versions="remove"))
+    excerpt = replace(priced, pictures=stretch(first=0.2))
+    assert excerpt.judge(replace(RULES, versions="remove"))[0] == Verdict.EXCERPT
+
+
 @given(found=FOUND)
 def test_the_criteria_are_what_half_a_score_stands_for(found: Evidence) -> None:
     """At the default threshold the criteria decide; the score orders the pairs on either side of it."""

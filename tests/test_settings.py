@@ -86,6 +86,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "min_score": 0.5,
         "review_from": 0.03,
         "excerpts": "remove",
+        "versions": "review",
         "cosine_thresh": None,
         "against_existing": False,
         "existing_runs": [],

@@ -147,6 +147,7 @@ def search_settings(**changes: Any) -> SearchSettings:
         "min_score": 0.5,
         "review_from": 0.03,
         "excerpts": "remove",
+        "versions": "review",
         "cosine_thresh": 0.9,
         "against_existing": False,
         "existing_runs": [],
