@@ -276,9 +276,11 @@ class Evidence:
             allowed.append((self.pictures.strength, rule, self.pictures))
         if self.registered is not None and self.is_registered:
             allowed.append((self.registered.strength, Rule.REGISTERED, self.registered))
-        # Where the pictures say all, what moves has nothing to add.
+        # Where pictures are nearly identical throughout, what moves has nothing to add.
         is_open = not any(
-            one.agreement >= OVERWHELMING_AGREEMENT and min(one.first_coverage, one.second_coverage) >= SETTLED_SHARE
+            _is_close(one)
+            and one.agreement >= OVERWHELMING_AGREEMENT
+            and min(one.first_coverage, one.second_coverage) >= SETTLED_SHARE
             for _, _, one in allowed
         )
         if is_open and self.changes is not None and self.changes.is_alike:

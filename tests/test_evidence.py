@@ -531,9 +531,9 @@ def test_a_re_cut_copy_is_a_duplicate_with_all_its_parts() -> None:
 
 
 def test_what_movement_says_is_asked_where_pictures_leave_something_open() -> None:
-    whole = replace(stretch(30, 40), distance_bits=10.0)
+    whole = stretch(30, 40)
     assert evidence(whole, changes=changes()).best[0] == Rule.PICTURES
-    for open_ in (stretch(30, 40, first=0.7), stretch(16, 40)):
+    for open_ in (stretch(30, 40, first=0.7), stretch(16, 40), replace(whole, distance_bits=36.0)):
         found = evidence(open_, changes=changes(), registration=registration())
         assert found.best[0] == Rule.CHANGES
 
