@@ -349,6 +349,9 @@ class _Matches:
         best, offset_s = self._count_votes(speed, step_s=step_s)
         if not self._is_explained(offset_s):
             first_s, second_s = (float(np.ptp(times_s)) for times_s in (self.first_s, self.second_s))
+            # In wider steps more pictures find one that is a little more alike, at any speed.
+            widest_s = max(OFFSET_STEP_S, max(first_s, second_s) / OFFSETS_TRIED)
+            best = max(best, self._count_votes(speed, step_s=widest_s)[0])
             for faster in SPEEDS:
                 span_s = min(first_s, second_s * faster) / min(1.0, faster)
                 wider_s = max(OFFSET_STEP_S, span_s / OFFSETS_TRIED)
