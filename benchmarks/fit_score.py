@@ -34,7 +34,7 @@ from templates import TEMPLATE
 from dedup_lib.accuracy import are_copies, load_labels
 from dedup_lib.calibrate import choose_kinds, choose_sources, make_labelled_variants
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.evidence import Evidence, compare_pair
+from dedup_lib.evidence import SMALLEST_COMMON_SHARE, Evidence, compare_pair
 from dedup_lib.fetch import Deadline, FileStream
 from dedup_lib.fingerprints import VERSION, Fingerprint, make_fingerprint
 from dedup_lib.plots import COLOURS, STYLE, new_figure
@@ -48,6 +48,9 @@ WEIGHTS = ROOT / "dedup_lib" / "score.json"
 FOLDS = 5
 RIDGE = 1.0
 """Half of the sum of squared weights, times this, is added to what is made small."""
+
+MARGIN = 0.1
+"""So far from a half, in the logarithm of the odds, the criteria keep a score."""
 
 LOOKALIKE_WEIGHT = 0.3
 """Look-alikes were made to be many, and lists hold few: a pair of them counts less than a pair of real clips."""
@@ -228,8 +231,27 @@ def fit(terms: NDArray[np.float64], same: NDArray[np.bool_], weights: NDArray[np
         total = float((weights * (np.logaddexp(0, logit) - same * logit)).sum() + RIDGE / 2 * (values[:-1] ** 2).sum())
         return total, np.append(signed.T @ wrong + RIDGE * values[:-1], wrong.sum())
 
-    bounds = [(0.0, None)] * len(TERMS) + [(None, None)]
-    found = minimize(loss, np.zeros(len(TERMS) + 1), jac=True, method="L-BFGS-B", bounds=bounds)
+    # What meets the criteria, at the least, ends at a half or above; all else, at the most, below it.
+    names = list(TERMS)
+    least, most, marred = np.zeros((3, len(TERMS) + 1))
+    least[[names.index("criteria"), -1]] = 1.0
+    least[names.index("coverage")] = SMALLEST_COMMON_SHARE
+    most[-1] = -1.0
+    most[[names.index(name) for name in names if name not in ("criteria", *AGAINST)]] = -1.0
+    marred[:] = most
+    marred[[names.index("criteria"), names.index("differs")]] = -1.0, 1.0
+    found = minimize(
+        loss,
+        np.zeros(len(TERMS) + 1),
+        jac=True,
+        method="SLSQP",
+        bounds=[(0.0, None)] * len(TERMS) + [(None, None)],
+        constraints=[
+            {"type": "ineq", "fun": lambda values, row=row: row @ values - MARGIN, "jac": lambda values, row=row: row}
+            for row in (least, most, marred)
+        ],
+        options={"maxiter": 500},
+    )
     return np.asarray(found.x * np.append(signs, 1.0))
 
 

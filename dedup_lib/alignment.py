@@ -5,7 +5,9 @@ at which they agree. Pure.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +22,29 @@ HASH_BITS = 256
 ORIENTATIONS = range(8)
 """As it is, mirrored (1), upside down (2), both (3), and each of these with rows and columns exchanged (4 more)."""
 
-SPEEDS = (1.0, 24 / 25, 25 / 24, 1 / 1.05, 1.05, 0.8, 1.25, 2 / 3, 1.5, 0.5, 2.0)
-"""How much faster the second video may run: as it is, film shown as television and back, and what people choose."""
+SPEEDS = tuple(2.0 ** (sign * step / 6) for step in range(1, 13) for sign in (1, -1))
+"""How much faster the second video may run, besides as fast: a quarter to four times, in steps of 12 %. The line
+through the matches says it more exactly."""
 
-SPEED_FACTORS = tuple(1 + 0.025 * step for step in range(-8, 9))
-FINE_STEP_S = 0.0625
-FINE_GAIN = 1.08
-"""Near the best of the speeds these are tried, at finer offsets; another one must explain so many times as much."""
+EXPLAINED = 0.9
+"""Where both running alike explains this share of the pictures that are like any of the other video, no other speed is
+tried."""
+
+OTHER_SPEED_GAIN = 1.05
+"""Another speed must explain so many times as much, twice or half the speed that times as much again, and so on."""
+
+OFFSETS_TRIED = 64
+"""Of a long part, which at a speed that is only near does not meet at its ends, offsets are tried in wider steps."""
+
+LIKENESS_STEP = 0.125
+"""Matches whose weights differ by less are alike: this is what an encoder makes of one picture."""
+
+FITS = 4
+FEWEST_FITTED = 3
+SIGNIFICANT = 3.0
+LARGEST_CORRECTION = 0.2
+"""So often a line is laid through the matches near the last one, where these are not fewer. It has another speed where
+that lies more than so many standard errors off, and no more than this share."""
 
 OFFSET_STEP_S = 0.25
 OFFSET_TOLERANCE_S = 0.5
@@ -36,6 +54,12 @@ SAME_SCENE_BITS = 40
 
 LOWEST_DENSITY = 0.25
 """Of the pictures in a stretch that two videos share, at least this share agrees."""
+
+MOST_PARTS = 6
+FEWEST_IN_PART = 6
+LOWEST_PART_AGREEMENT = 0.5
+"""Of a video that was cut in another order, further parts are found where so many pictures, and this share of them,
+agree."""
 
 
 def _cosine_transform() -> NDArray[np.float32]:
@@ -110,10 +134,30 @@ def count_differing_bits(first: Hashes, second: Hashes) -> NDArray[np.uint16]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Part:
+    """One more part that two videos share: where it begins and ends in either."""
+
+    first_start_s: float
+    first_end_s: float
+    second_start_s: float
+    second_end_s: float
+
+    def exchanged(self) -> Part:
+        """The same, with the second video taken for the first."""
+        return Part(
+            first_start_s=self.second_start_s,
+            first_end_s=self.second_end_s,
+            second_start_s=self.first_start_s,
+            second_end_s=self.first_end_s,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stretch:
     """What two videos share: `agreeing` of the `compared` pictures there, counted in the one where they are the smaller
     share; from `first_start_s` to `first_end_s` in the first and the same in the second, and which share of either
-    that is."""
+    that is. Where one was cut in another order, this is the longest part that stayed whole, and the `further` ones
+    count for all numbers."""
 
     agreeing: int
     compared: int
@@ -130,6 +174,7 @@ class Stretch:
     """How many of them show something else than the one before."""
     correlation: float = math.nan
     """How alike both videos change in it, -1 to 1 (`changes`); NaN where that was not asked."""
+    further: tuple[Part, ...] = ()
 
     @property
     def agreement(self) -> float:
@@ -155,12 +200,21 @@ class Stretch:
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The pictures of the first video in the stretch, and for each the one of the second that is shown then, give
         or take the tolerance; those without any are left out."""
-        inside = np.flatnonzero((first_times_s >= self.first_start_s) & (first_times_s <= self.first_end_s))
-        wanted_s = self.second_start_s + (first_times_s[inside] - self.first_start_s) / self.speed
-        apart_s = np.abs(second_times_s[None] - wanted_s[:, None])
+        wanted_s = self.shown_in_second(first_times_s)
+        inside = np.flatnonzero(np.isfinite(wanted_s))
+        apart_s = np.abs(second_times_s[None] - wanted_s[inside, None])
         nearest = apart_s.argmin(axis=1)
         is_near = apart_s[np.arange(len(nearest)), nearest] <= tolerance_s
         return inside[is_near], nearest[is_near]
+
+    def shown_in_second(self, first_times_s: NDArray[np.float32]) -> NDArray[np.float32]:
+        """When the second video shows what the first one does at these times; NaN outside the stretch."""
+        shown_s = np.full(len(first_times_s), np.nan, np.float32)
+        parts: tuple[Part | Stretch, ...] = (*self.further, self)
+        for part in parts:
+            inside = (first_times_s >= part.first_start_s) & (first_times_s <= part.first_end_s)
+            shown_s[inside] = part.second_start_s + (first_times_s[inside] - part.first_start_s) / self.speed
+        return shown_s
 
     def exchanged(self) -> Stretch:
         """The same, with the second video taken for the first."""
@@ -173,6 +227,7 @@ class Stretch:
             first_coverage=self.second_coverage,
             second_coverage=self.first_coverage,
             speed=1 / self.speed,
+            further=tuple(part.exchanged() for part in self.further),
         )
 
 
@@ -188,73 +243,191 @@ def align(
 
     Every two pictures that are so alike vote for the offset between their times; those near the winning offset agree.
     The stretch is where they lie densely: the run of pictures with the largest sum, each one that agrees counting one
-    and each other one taking away what leaves a run at `LOWEST_DENSITY` without gain.
+    and each other one taking away what leaves a run at `LOWEST_DENSITY` without gain. What is left of both videos is
+    asked for further parts at the same speed.
     """
     distances = count_differing_bits(first, second)
-    rows, columns = np.nonzero(distances <= max_distance)
-    if not len(rows):
-        return None
-    weights = 0.2 + 1 - distances[rows, columns] / max_distance
-    voters = rows if len(first) <= len(second) else columns
-    best: tuple[float, float, float] | None = None
-    for speed in SPEEDS:
-        offsets = second_times_s[columns] * speed - first_times_s[rows]
-        gain, offset_s = _count_votes(offsets, voters, weights, step_s=OFFSET_STEP_S)
-        # Another speed must explain clearly more.
-        gain *= 1.0 if speed == 1.0 else 0.9
-        if best is None or gain > best[0]:
-            best = gain, speed, offset_s
-    assert best is not None
-    _, speed, offset_s = best
-    speed, offset_s = _refine(speed, offset_s, first_times_s[rows], second_times_s[columns], voters, weights)
-    near = np.abs(second_times_s[columns] * speed - first_times_s[rows] - offset_s) <= OFFSET_TOLERANCE_S
+    is_near = distances <= max_distance
+    speed: float | None = None
+    parts: list[Stretch] = []
     nearest = np.full(len(first), np.inf)
-    np.minimum.at(nearest, rows[near], distances[rows[near], columns[near]])
-    stretch = _stretch(
-        first_times_s,
-        second_times_s,
-        first_agrees=np.isin(np.arange(len(first)), rows[near]),
-        second_agrees=np.isin(np.arange(len(second)), columns[near]),
-        offset_s=offset_s,
-        speed=speed,
+    shown, second_shown = np.zeros(len(first), bool), np.zeros(len(second), bool)
+    while is_near.any() and len(parts) < MOST_PARTS:
+        matches = _Matches.of(distances, is_near, first_times_s, second_times_s, max_distance=max_distance)
+        speed, offset_s = matches.find_line() if speed is None else (speed, matches.find_offset(speed))
+        later_s = second_times_s[None] * speed - first_times_s[:, None]
+        agrees = is_near & (np.abs(later_s - offset_s) <= OFFSET_TOLERANCE_S * min(1.0, speed))
+        part, (own, others) = _stretch(
+            first_times_s,
+            second_times_s,
+            first_agrees=agrees.any(axis=1),
+            second_agrees=agrees.any(axis=0),
+            is_taken=shown,
+            offset_s=offset_s,
+            speed=speed,
+        )
+        is_poor = part.agreeing < FEWEST_IN_PART or part.agreement < LOWEST_PART_AGREEMENT
+        if parts and (is_poor or second_shown[others].any()):
+            break
+        parts.append(part)
+        nearest[own] = np.where(agrees[own], distances[own], np.inf).min(axis=1)
+        shown[own], second_shown[others] = True, True
+        is_near[own], is_near[:, others] = False, False
+    if not parts:
+        return None
+    agreed = np.isfinite(nearest)
+    return replace(_join(parts), distance_bits=float(np.median(nearest[agreed])), scenes=_count_scenes(first[agreed]))
+
+
+def _join(parts: Sequence[Stretch]) -> Stretch:
+    longest = max(parts, key=lambda part: part.agreeing)
+    return replace(
+        longest,
+        agreeing=sum(part.agreeing for part in parts),
+        compared=sum(part.compared for part in parts),
+        # Thirds of a video may add up to a little more than one.
+        first_coverage=min(1.0, sum(part.first_coverage for part in parts)),
+        second_coverage=min(1.0, sum(part.second_coverage for part in parts)),
+        further=tuple(
+            Part(
+                first_start_s=part.first_start_s,
+                first_end_s=part.first_end_s,
+                second_start_s=part.second_start_s,
+                second_end_s=part.second_end_s,
+            )
+            for part in parts
+            if part is not longest
+        ),
     )
-    inside = (first_times_s >= stretch.first_start_s) & (first_times_s <= stretch.first_end_s) & np.isfinite(nearest)
-    return replace(stretch, distance_bits=float(np.median(nearest[inside])), scenes=_count_scenes(first[inside]))
 
 
-def _count_votes(
-    offsets_s: NDArray[np.float32], voters: NDArray[np.intp], weights: NDArray[np.float64], *, step_s: float
-) -> tuple[float, float]:
-    """The offset that most pictures vote for, after how much they do. Each picture has one vote for an offset, however
-    many of the other video are like it: where nothing moves, all are."""
-    steps = np.round(offsets_s / step_s).astype(int)
-    lowest = steps.min()
-    votes = np.zeros((voters.max() + 1, steps.max() - lowest + 1))
-    np.maximum.at(votes, (voters, steps - lowest), weights)
-    sums = np.convolve(votes.sum(axis=0), (0.5, 1.0, 0.5))[1:-1]
-    return float(sums.max()), float(sums.argmax() + lowest) * step_s
+@dataclass(frozen=True, kw_only=True)
+class _Matches:
+    """Every two pictures that are alike, (N,): when each is shown, since some moment in the middle; the `voters`, which
+    are the pictures of the video with fewer, rising; and how much each match counts."""
 
+    first_s: NDArray[np.float64]
+    second_s: NDArray[np.float64]
+    middle_s: tuple[float, float]
+    voters: NDArray[np.intp]
+    is_first_voting: bool
+    weights: NDArray[np.float64]
 
-def _refine(
-    speed: float,
-    offset_s: float,
-    first_s: NDArray[np.float32],
-    second_s: NDArray[np.float32],
-    voters: NDArray[np.intp],
-    weights: NDArray[np.float64],
-) -> tuple[float, float]:
-    """The speed near this one, and the offset, at which most pictures agree closely."""
-    best: tuple[float, float, float] | None = None
-    # From the speed itself on outwards: where nothing moves, all fit alike.
-    for factor in sorted(SPEED_FACTORS, key=lambda factor: abs(factor - 1)):
-        offsets = second_s * speed * factor - first_s
-        near = np.abs(offsets - offset_s) <= 2 * OFFSET_TOLERANCE_S
-        if not near.any():
-            continue
-        gain, offset = _count_votes(offsets[near], voters[near], weights[near], step_s=FINE_STEP_S)
-        if best is None or gain > best[0] * FINE_GAIN:
-            best = gain, speed * factor, offset
-    return (best[1], best[2]) if best is not None else (speed, offset_s)
+    @cached_property
+    def likeness(self) -> NDArray[np.float64]:
+        """The weights in steps of `LIKENESS_STEP`."""
+        return np.round(self.weights / LIKENESS_STEP)
+
+    @classmethod
+    def of(
+        cls,
+        distances: NDArray[np.uint16],
+        is_near: NDArray[np.bool_],
+        first_times_s: NDArray[np.float32],
+        second_times_s: NDArray[np.float32],
+        *,
+        max_distance: int,
+    ) -> _Matches:
+        is_first_voting = distances.shape[0] <= distances.shape[1]
+        voters, others = np.nonzero(is_near if is_first_voting else is_near.T)
+        rows, columns = (voters, others) if is_first_voting else (others, voters)
+        first_s, second_s = first_times_s[rows].astype(float), second_times_s[columns].astype(float)
+        # Of a video of a minute, a speed that is only near would move its ends far, seen from its beginning.
+        middles_s = [round(float(times_s.mean()) / OFFSET_STEP_S) * OFFSET_STEP_S for times_s in (first_s, second_s)]
+        return cls(
+            first_s=first_s - middles_s[0],
+            second_s=second_s - middles_s[1],
+            middle_s=(middles_s[0], middles_s[1]),
+            voters=voters,
+            is_first_voting=is_first_voting,
+            weights=0.2 + 1 - distances[rows, columns] / max_distance,
+        )
+
+    def find_line(self) -> tuple[float, float]:
+        """The speed of the second video, and how much later it shows the beginning, in seconds of the first."""
+        speed, step_s = 1.0, OFFSET_STEP_S
+        best, offset_s = self._count_votes(speed, step_s=step_s)
+        if not self._is_explained(offset_s):
+            first_s, second_s = (float(np.ptp(times_s)) for times_s in (self.first_s, self.second_s))
+            # In wider steps more pictures find one that is a little more alike, at any speed.
+            widest_s = max(OFFSET_STEP_S, max(first_s, second_s) / OFFSETS_TRIED)
+            best = max(best, self._count_votes(speed, step_s=widest_s)[0])
+            for faster in SPEEDS:
+                span_s = min(first_s, second_s * faster) / min(1.0, faster)
+                wider_s = max(OFFSET_STEP_S, span_s / OFFSETS_TRIED)
+                gain, offset = self._count_votes(faster, step_s=wider_s)
+                gain /= OTHER_SPEED_GAIN ** (1 + abs(math.log2(faster)))
+                if gain > best:
+                    best, speed, offset_s, step_s = gain, faster, offset, wider_s
+        # Votes are counted together from both sides of a step.
+        return self._refine(speed, offset_s, within_s=max(2 * OFFSET_TOLERANCE_S, 2 * step_s))
+
+    def find_offset(self, speed: float) -> float:
+        """The same, where the speed is known."""
+        return self._since_start(speed, self._count_votes(speed, step_s=OFFSET_STEP_S)[1])
+
+    def _since_start(self, speed: float, offset_s: float) -> float:
+        return offset_s * min(1.0, speed) + self.middle_s[1] * speed - self.middle_s[0]
+
+    def _offsets_s(self, speed: float) -> NDArray[np.float64]:
+        """In seconds of the video that runs slower."""
+        return (self.second_s * speed - self.first_s) / min(1.0, speed)
+
+    def _is_explained(self, offset_s: float) -> bool:
+        """Whether pictures are as alike there as anywhere."""
+        near = np.abs(self._offsets_s(1.0) - offset_s) <= OFFSET_STEP_S / 2
+        explained, most = (
+            np.maximum.reduceat(weights, np.flatnonzero(np.diff(voters, prepend=-1))).sum()
+            for voters, weights in ((self.voters[near], self.weights[near]), (self.voters, self.weights))
+        )
+        return bool(explained >= EXPLAINED * most)
+
+    def _count_votes(self, speed: float, *, step_s: float) -> tuple[float, float]:
+        """How much pictures vote for the offset that most of them vote for, and that offset. Each picture has one vote
+        for an offset, however many of the other video are like it: where nothing moves, all are."""
+        steps = np.rint(self._offsets_s(speed) / step_s).astype(np.intp)
+        lowest = steps.min()
+        steps -= lowest
+        # The matches of a picture lie in the order of their offsets.
+        begins = np.flatnonzero((np.diff(steps, prepend=-1) != 0) | (np.diff(self.voters, prepend=-1) != 0))
+        votes = np.bincount(steps[begins], np.maximum.reduceat(self.weights, begins))
+        sums = np.convolve(votes, (0.5, 1.0, 0.5))[1:-1]
+        return float(sums.max()), float(sums.argmax() + lowest) * step_s
+
+    def _refine(self, speed: float, offset_s: float, *, within_s: float) -> tuple[float, float]:
+        """The line through the matches near this one, whose speed stays where they do not clearly say otherwise."""
+        found = speed
+        for near_s in np.linspace(within_s, OFFSET_TOLERANCE_S, FITS):
+            away_s = np.abs(self._offsets_s(found) - offset_s)
+            near = np.flatnonzero(away_s <= near_s)
+            # Of each picture the match that is most alike, and of several the one that says least new.
+            near = near[np.lexsort((away_s[near], -self.likeness[near], self.voters[near]))]
+            near = near[np.diff(self.voters[near], prepend=-1) != 0]
+            if len(near) >= FEWEST_FITTED:
+                found = self._fit_speed(near, speed)
+            # One of them, so that some match always lies on the line.
+            offset_s = float(np.sort(self._offsets_s(found)[near])[(len(near) - 1) // 2])
+        return found, self._since_start(found, offset_s)
+
+    def _fit_speed(self, chosen: NDArray[np.intp], speed: float) -> float:
+        """By least squares, from one match a picture; `speed` where that is not clearly another one."""
+        own_s, other_s = self.first_s[chosen], self.second_s[chosen]
+        expected = 1 / speed
+        if not self.is_first_voting:
+            own_s, other_s, expected = other_s, own_s, speed
+        weights = self.weights[chosen] / self.weights[chosen].sum()
+        own_s, other_s = own_s - weights @ own_s, other_s - weights @ other_s
+        spread = weights @ own_s**2
+        if spread <= 0:
+            return speed
+        slope = float(weights @ (own_s * other_s) / spread)
+        # That the other video is looked at in steps is an error too.
+        variance = max(float(weights @ (other_s - slope * own_s) ** 2), OFFSET_STEP_S**2 / 12)
+        error = math.sqrt(variance / (spread * (len(chosen) - 2)))
+        if not SIGNIFICANT * error < abs(slope - expected) <= LARGEST_CORRECTION * expected:
+            return speed
+        fitted = slope if not self.is_first_voting else 1 / slope
+        return 1.0 if abs(slope - 1) * float(np.ptp(own_s)) <= OFFSET_STEP_S else fitted
 
 
 def _count_scenes(hashes: Hashes) -> int:
@@ -273,21 +446,26 @@ def _stretch(
     *,
     first_agrees: NDArray[np.bool_],
     second_agrees: NDArray[np.bool_],
+    is_taken: NDArray[np.bool_],
     offset_s: float,
     speed: float,
-) -> Stretch:
-    start, end = _densest_run(first_agrees)
+) -> tuple[Stretch, tuple[slice, slice]]:
+    """The densest part, without pictures of the first video that are taken, and where it lies in both."""
+    start, end = _densest_run(first_agrees, is_taken)
     # In the first it begins and ends with a picture that agrees, and so it does in the second.
     agreeing_seconds = np.flatnonzero(second_agrees)
     second_as_first_s = second_times_s[agreeing_seconds] * speed - offset_s
     second_start = int(agreeing_seconds[np.abs(second_as_first_s - first_times_s[start]).argmin()])
     second_end = int(agreeing_seconds[::-1][np.abs(second_as_first_s - first_times_s[end])[::-1].argmin()])
-    counts = [
-        (int(agrees[low : high + 1].sum()), high + 1 - low)
-        for agrees, low, high in ((first_agrees, start, end), (second_agrees, second_start, second_end))
-    ]
-    agreeing, compared = min(counts, key=lambda count: (count[0] / count[1], count))
-    return Stretch(
+    own, others = slice(start, end + 1), slice(second_start, second_end + 1)
+    counted = first_agrees[own], second_agrees[others]
+    if speed != 1.0:
+        # Between two pictures of the video that runs faster, the other one shows what is not known of it.
+        counted = _group(*counted, first_times_s[own] + offset_s, second_times_s[others] * speed, speed=speed)
+    agreeing, compared = min(
+        ((int(agrees.sum()), len(agrees)) for agrees in counted), key=lambda count: (count[0] / count[1], count)
+    )
+    stretch = Stretch(
         agreeing=agreeing,
         compared=compared,
         first_start_s=float(first_times_s[start]),
@@ -298,11 +476,31 @@ def _stretch(
         second_coverage=(second_end + 1 - second_start) / len(second_times_s),
         speed=speed,
     )
+    return stretch, (own, others)
 
 
-def _densest_run(agrees: NDArray[np.bool_]) -> tuple[int, int]:
-    """First and last index of the run with the largest sum (J. Bentley, "Programming Pearls", 1984: Kadane)."""
+def _group(
+    first_agrees: NDArray[np.bool_],
+    second_agrees: NDArray[np.bool_],
+    first_s: NDArray[np.floating],
+    second_s: NDArray[np.floating],
+    *,
+    speed: float,
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Pictures of the video that runs slower, as one those that are nearest to the same one of the other; times are
+    those of the same moments."""
+    if speed < 1.0:
+        return _group(second_agrees, first_agrees, second_s, first_s, speed=1 / speed)[::-1]
+    nearest = np.abs(first_s[:, None] - second_s[None]).argmin(axis=1)
+    begins = np.flatnonzero(np.diff(nearest, prepend=-1))
+    return np.logical_or.reduceat(first_agrees, begins), second_agrees
+
+
+def _densest_run(agrees: NDArray[np.bool_], is_taken: NDArray[np.bool_]) -> tuple[int, int]:
+    """First and last index of the run with the largest sum (J. Bentley, "Programming Pearls", 1984: Kadane), which no
+    picture that is taken interrupts."""
     gains = np.where(agrees, 1.0, -LOWEST_DENSITY / (1 - LOWEST_DENSITY))
+    gains[is_taken] = -len(gains)
     sums = np.concatenate([[0.0], np.cumsum(gains)])
     lowest = np.minimum.accumulate(sums[:-1])
     end = int(np.argmax(sums[1:] - lowest))

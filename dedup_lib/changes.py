@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.alignment import OFFSET_STEP_S, SPEEDS, Stretch, find_frequencies, turn_frequencies
+from dedup_lib.alignment import OFFSET_STEP_S, Stretch, find_frequencies, turn_frequencies
 
 FREQUENCIES = 8
 """The lowest 8 × 8 frequencies of a picture are its coarse shapes."""
@@ -34,6 +34,9 @@ ALIKE_IN_HALF = 0.4
 
 STILL_ENERGY = 0.001
 """Mean square by which pictures differ from their mean: less than this is what encoders make of a still picture."""
+
+SPEEDS = (24 / 25, 25 / 24, 1 / 1.05, 1.05, 0.8, 1.25, 2 / 3, 1.5, 0.5, 2.0)
+"""How much faster the second video may run: film shown as television and back, and what people choose."""
 
 WORTH_OTHER_SPEEDS = 0.2
 """At its own speed a faster copy still reaches this."""
@@ -100,22 +103,23 @@ class Changes:
         return replace(self, stretch=self.stretch.exchanged())
 
 
-def compare_courses(first: Course, second: Course, *, lowest: float = -1.0) -> Changes | None:
-    """Lay one video beside the other at every offset and at the `SPEEDS`, and see where they change most alike; None
-    where they are too short for that, or their correlation stays below `lowest`."""
-    own, other = first.timeline, second.timeline
-    found = own.find_offset(other)
-    if found is None:
+def compare_courses(first: Course, second: Course, *, lowest: float = -1.0, known_speed: float = 1.0) -> Changes | None:
+    """Lay one video beside the other at every offset, at their own speed, at the one that is known of their pictures,
+    and where these give hope at the `SPEEDS`, and see where they change most alike; None where they are too short for
+    that, or their correlation stays below `lowest`."""
+    own = first.timeline
+    best: tuple[float, int, float, _Timeline] | None = None
+    for speed in dict.fromkeys((1.0, known_speed, *SPEEDS)):
+        if speed not in (1.0, known_speed) and (best is None or best[0] < WORTH_OTHER_SPEEDS):
+            break
+        other = _Timeline.of(second, speed=speed) if speed != 1.0 else second.timeline
+        found = own.find_offset(other)
+        if found is not None and (best is None or found[0] > best[0] + OTHER_SPEED_GAINS):
+            best = *found, speed, other
+    if best is None or best[0] < lowest:
         return None
-    correlation, offset = found
-    speed = 1.0
-    if correlation >= WORTH_OTHER_SPEEDS:
-        for faster in SPEEDS[1:]:
-            timeline = _Timeline.of(second, speed=faster)
-            found = own.find_offset(timeline)
-            if found is not None and found[0] > correlation + OTHER_SPEED_GAINS:
-                (correlation, offset), speed, other = found, faster, timeline
-    return _compare_at(own, other, offset=offset, speed=speed) if correlation >= lowest else None
+    _, offset, speed, other = best
+    return _compare_at(own, other, offset=offset, speed=speed)
 
 
 def correlate_stretch(first: Course, second: Course, stretch: Stretch) -> float:

@@ -191,8 +191,15 @@ class Evidence:
     def _has_enough(self, stretch: Stretch | None) -> bool:
         if stretch is None:
             return False
-        return stretch.agreeing >= (
-            FEWEST_AGREEING if self.longest_s > LONGEST_PICTURE_S else min(FEWEST_AGREEING, self.fewest_pictures)
+        fewest = FEWEST_AGREEING if self.longest_s > LONGEST_PICTURE_S else min(FEWEST_AGREEING, self.fewest_pictures)
+        return stretch.agreeing >= fewest or self._is_short_pair(stretch)
+
+    def _is_short_pair(self, stretch: Stretch) -> bool:
+        """Whether one video has two pictures, which show two scenes, and the other one shows nearly the same ones."""
+        return (
+            stretch.agreeing == self.fewest_pictures == stretch.scenes == 2
+            and _is_close(stretch)
+            and self.duration_ratio * self.longest_s <= LONGEST_PICTURE_S
         )
 
     def _proves(self, stretch: Stretch | None) -> bool:
@@ -282,9 +289,16 @@ class Evidence:
             allowed.append((self.pictures.strength, rule, self.pictures))
         if self.registered is not None and self.is_registered:
             allowed.append((self.registered.strength, Rule.REGISTERED, self.registered))
-        if self.changes is not None and self.changes.is_alike:
+        # Where pictures are nearly identical throughout, what moves has nothing to add.
+        is_open = not any(
+            _is_close(one)
+            and one.agreement >= OVERWHELMING_AGREEMENT
+            and min(one.first_coverage, one.second_coverage) >= SETTLED_SHARE
+            for _, _, one in allowed
+        )
+        if is_open and self.changes is not None and self.changes.is_alike:
             allowed.append((self.changes.stretch.strength, Rule.CHANGES, self.changes.stretch))
-        if self.is_laid and self.registered_changes is not None and self.registered_changes.is_alike:
+        if is_open and self.is_laid and self.registered_changes is not None and self.registered_changes.is_alike:
             stretch = self.registered_changes.stretch
             allowed.append((stretch.strength, Rule.REGISTERED_CHANGES, stretch))
         if not allowed:
@@ -664,7 +678,12 @@ def _compare(proposed: Evidence, one: _Looks, other: _Looks) -> Evidence:
         proposed,
         pictures=pictures,
         # Where no picture agrees, movement has nothing to contradict: only one that is alike counts.
-        changes=compare_courses(course, other.course, lowest=-1.0 if pictures is not None else ALIKE),
+        changes=compare_courses(
+            course,
+            other.course,
+            lowest=-1.0 if pictures is not None else ALIKE,
+            known_speed=pictures.speed if pictures is not None else 1.0,
+        ),
         fewest_pictures=min(len(first.times_s), len(second.times_s)),
         is_exact=pictures is not None and _is_same(first, second),
     )
@@ -747,14 +766,13 @@ def _beside(
     chosen, other_chosen = stretch.pictures_beside(
         first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
     )
-    wanted_s = stretch.second_start_s + (first.still_times_s[chosen] - stretch.first_start_s) / stretch.speed
-    apart_s = second.still_times_s[other_chosen] - wanted_s
-    at_s = stretch.second_start_s + (first.times_s[places] - stretch.first_start_s) / stretch.speed
+    apart_s = second.still_times_s[other_chosen] - stretch.shown_in_second(first.still_times_s)[chosen]
+    at_s = stretch.shown_in_second(first.times_s)[places]
     return Laid(
         miniatures=(miniatures[0][places], _shown_at(at_s, miniatures[1], second.times_s)),
         stills=(stills[0][chosen], stills[1][other_chosen]),
         only_changes=only_changes,
-        is_simultaneous=abs(stretch.offset_s) <= SAME_MOMENT_S,
+        is_simultaneous=abs(stretch.offset_s) <= SAME_MOMENT_S and not stretch.further,
         # Two speeds are known only nearly, and so is what is one moment in both.
         apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
     )
@@ -830,7 +848,9 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
         evidence,
         registration=registration,
         registered=registered,
-        registered_changes=compare_courses(course, other),
+        registered_changes=compare_courses(
+            course, other, known_speed=registered.speed if registered is not None else 1.0
+        ),
     )
 
 
@@ -853,7 +873,7 @@ COLUMNS = {
     "speed": "how many times as fast the copy runs",
     "kept_coverage": "share of the kept video that both show",
     "copy_coverage": "share of the copy that both show",
-    "kept_from_s": "where that part begins in the kept video, in seconds",
+    "kept_from_s": "where that part begins in the kept video, in seconds; of several, after a re-cut, the longest",
     "kept_to_s": "where it ends there",
     "second_opinion": "share of pictures that agree when laid on one another by local features; empty: not checked",
     "points": "local features that agree on how the two pictures lie on one another; empty: not checked",

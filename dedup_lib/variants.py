@@ -80,6 +80,8 @@ class Variant:
     edit: Edit = lambda clip, other: clip.play()
     codec: str = "libx264"
     suffix: str = ".mp4"
+    pixels: str = "yuv420p"
+    """FFmpeg's name of how the codec keeps them."""
     options: Mapping[str, str] = field(default_factory=lambda: x264_options(23))
 
 
@@ -169,6 +171,48 @@ def put_in_picture(frame: Frames, fraction: float) -> Frames:
     return framed
 
 
+def put_in_blur(frame: Frames) -> Any:
+    """A wide picture in the middle of an upright one, or an upright one of a wide one, both of 9 to 16; what is left
+    beside it is filled with the picture itself, enlarged and blurred."""
+    height, width = frame.shape[:2]
+    size_px = (width, width * 16 // 9) if width >= height else (height * 16 // 9, height)
+    filled: Any = cv2.GaussianBlur(cv2.resize(frame, size_px, interpolation=cv2.INTER_LINEAR), (0, 0), size_px[0] / 20)
+    down, across = (size_px[1] - height) // 2, (size_px[0] - width) // 2
+    filled[down : down + height, across : across + width] = frame
+    return filled
+
+
+def put_beside_plot(frame: Frames) -> Frames:
+    """At its right, as large, bars that say how bright the pixels are."""
+    counts = np.bincount(frame.mean(axis=2).astype(int).ravel() // 16, minlength=16)
+    bars = np.repeat(counts / counts.max(), -(-frame.shape[1] // 16))[: frame.shape[1]]
+    is_bar = np.linspace(1, 0, frame.shape[0])[:, None] < 0.9 * bars
+    return np.hstack([frame, np.where(is_bar[..., None], (40, 90, 200), 245).astype(np.uint8)])
+
+
+def add_subtitles(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """White letters with a shadow over the lower part, other ones every 1.5 s."""
+    lines = ("WAIT FOR IT", "I never thought so", "- Who is there?", "and then it went", "Look at that!")
+    height, width = clip.frames[0].shape[:2]
+    scale, thickness = height / 300, max(1, height // 160)
+    for time_s, frame in clip.play():
+        marked, line = frame.copy(), lines[int(time_s / 1.5) % len(lines)]
+        for colour, off in (((0, 0, 0), thickness), ((255, 255, 255), 0)):
+            start = width // 8 + off, height - height // 10 + off
+            cv2.putText(marked, line, start, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness)
+        yield time_s, marked
+
+
+def draw_card(clip: Clip) -> Frames:
+    """A card of one colour with words, as large as the clip."""
+    card = np.full_like(clip.frames[0], (30, 60, 120))
+    height, width = card.shape[:2]
+    for row, words in enumerate(("FOLLOW US", "for more")):
+        start = width // 10, height * (row + 2) // 5
+        cv2.putText(card, words, start, cv2.FONT_HERSHEY_SIMPLEX, width / 200, (255, 255, 255), max(1, width // 100))
+    return card
+
+
 def cut(start: float, end: float) -> Edit:
     """What lies between two fractions of the duration."""
 
@@ -192,6 +236,37 @@ def change_rate(rate: float) -> Edit:
     )
 
 
+def show_slides(count: int) -> Edit:
+    """So many pictures, each shown equally long; the duration stays."""
+    return lambda clip, other: change_rate(count / clip.duration_s)(clip, other)
+
+
+def stall(every_s: float, for_s: float) -> Edit:
+    """Every so many seconds the picture stands still for a while, and all that follows is later."""
+    return lambda clip, other: ((time_s + int(time_s / every_s) * for_s, frame) for time_s, frame in clip.play())
+
+
+def swap_halves(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """The second half first."""
+    middle = len(clip.frames) // 2
+    return Clip(frames=clip.frames[middle:] + clip.frames[:middle]).play()
+
+
+def end_with_card(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """A card in place of the last fifth."""
+    card = draw_card(clip)
+    for time_s, frame in clip.play():
+        yield time_s, frame if time_s < 0.8 * clip.duration_s else card
+
+
+def insert(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """Half of `FOREIGN_S` of another video before it, what follows there behind it."""
+    yield from put_before(_foreign, FOREIGN_S / 2)(clip, other)
+    for index in range(round(FOREIGN_S / 2 * RATE)):
+        time_s = FOREIGN_S / 2 + index / RATE
+        yield clip.duration_s + time_s, _foreign(clip, other, time_s)
+
+
 def put_before(picture: Callable[[Clip, Clip, float], Frames], duration_s: float) -> Edit:
     """A start of `duration_s` in front, its picture at each time given by a function."""
 
@@ -211,9 +286,10 @@ def _foreign(clip: Clip, other: Clip, time_s: float) -> Any:
 
 REFERENCE = "reference"
 FOREIGN_INTRO = "foreign_intro"
+INSERTED = "inserted"
 FOREIGN_S = 3
 SHORTEST_MIXED_S = 2 * FOREIGN_S
-"""Mixed with a shorter clip, or of a shorter one, a foreign start makes a file that is no copy of either."""
+"""Mixed with a shorter clip, or of a shorter one, seconds of another make a file that is no copy of either."""
 
 VARIANTS: dict[str, Variant] = {
     REFERENCE: Variant(what="the video itself", options=x264_options(16)),
@@ -252,6 +328,34 @@ VARIANTS: dict[str, Variant] = {
     "other_rate": Variant(what=f"7.5 frames a second instead of {RATE}", edit=change_rate(7.5)),
     "in_picture": Variant(
         what="0.7 times the size, inside another video", edit=each(lambda frame: put_in_picture(frame, 0.7))
+    ),
+    "speed_025": Variant(what="0.25 times as fast", edit=speed_up(0.25)),
+    "speed_050": Variant(what="0.5 times as fast", edit=speed_up(0.5)),
+    "speed_200": Variant(what="2 times as fast", edit=speed_up(2)),
+    "speed_250": Variant(what="2.5 times as fast", edit=speed_up(2.5)),
+    "speed_400": Variant(what="4 times as fast", edit=speed_up(4)),
+    "rate_2": Variant(what="2 frames a second", edit=change_rate(2)),
+    "slides_8": Variant(what="eight frames in all, a slide show", edit=show_slides(8)),
+    "stalls": Variant(what="every 2 s the picture stands still for 0.5 s", edit=stall(2, 0.5)),
+    "gif": Variant(
+        what="GIF of 256 fixed colours, 6 frames a second",
+        codec="gif",
+        suffix=".gif",
+        pixels="rgb8",
+        options={},
+        edit=change_rate(6),
+    ),
+    "beside": Variant(what="a moving plot at its right", edit=each(put_beside_plot)),
+    "in_blur": Variant(what="upright or wide, the rest filled with its blurred self", edit=each(put_in_blur)),
+    "subtitles": Variant(what="a subtitle, another one every 1.5 s", edit=add_subtitles),
+    "end_card": Variant(what="a card in place of the last fifth", edit=end_with_card),
+    "recut": Variant(what="the second half first", edit=swap_halves),
+    INSERTED: Variant(what=f"{FOREIGN_S} s of another video around it", edit=insert),
+    "mirror_crop_115": Variant(
+        what="mirrored, a tenth of the width and height cut off, 1.15 times as fast",
+        edit=lambda clip, other: (
+            (time_s / 1.15, np.ascontiguousarray(crop(frame[:, ::-1], 0.1))) for time_s, frame in clip.play()
+        ),
     ),
 }
 
@@ -309,7 +413,7 @@ def save_pictures(path: Path, pictures: Iterable[Timed], *, variant: Variant) ->
                 height, width = (side - side % 2 for side in picture.shape[:2])
                 if stream is None:
                     stream = container.add_stream(variant.codec, rate=RATE, options=dict(variant.options))
-                    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                    stream.width, stream.height, stream.pix_fmt = width, height, variant.pixels
                     # Several threads may cut the picture differently, and the same clip would give other files.
                     stream.codec_context.thread_count = 1
                     stream.codec_context.time_base = Fraction(1, TICKS)
@@ -359,7 +463,7 @@ def make_all_variants(
 ) -> list[dict[str, Path]]:
     """`make_variants` of several clips side by side, in their order; `progress` is called with 1 after each.
 
-    A clip that is too short for a foreign start, or whose lender is, goes without that variant. Raises ListError for
+    A clip that is too short to be mixed, or whose lender is, goes without those variants. Raises ListError for
     the first clip that cannot be decoded.
     """
     made = []
@@ -375,7 +479,8 @@ def _make_or_explain(source: Source, *, names: Sequence[str], work_dir: Path) ->
     try:
         paths = make_variants(source, names=names, work_dir=work_dir)
         if min(map(_duration_s, (paths[REFERENCE], source.other_path))) < SHORTEST_MIXED_S:
-            paths.pop(FOREIGN_INTRO, None)
+            for name in (FOREIGN_INTRO, INSERTED):
+                paths.pop(name, None)
     except (ListError, OSError, av.FFmpegError) as error:
         return str(error)
     return paths

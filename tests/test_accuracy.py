@@ -206,6 +206,7 @@ def test_variants_are_what_they_say(corpus: Path, tmp_path: Path) -> None:
     videos_dir = corpus / "videos"
     source = Source(name="first.mp4", path=videos_dir / "first.mp4", other_path=videos_dir / "third.mp4")
     names = ["vp9", "size_30", "letterbox", "trim_end", "speed_125", "foreign_intro"]
+    names += ["speed_025", "slides_8", "stalls", "gif", "beside", "in_blur", "recut", "inserted"]
     made = make_variants(source, names=names, work_dir=tmp_path)
     assert list(made) == [REFERENCE, *names]
     facts = {name: describe(path) for name, path in made.items()}
@@ -217,6 +218,15 @@ def test_variants_are_what_they_say(corpus: Path, tmp_path: Path) -> None:
     assert facts["trim_end"][3] == 17
     assert facts["speed_125"][3:] == (24, pytest.approx(last_s / 1.25, abs=0.01))
     assert facts["foreign_intro"][3:] == (24 + 3 * RATE, pytest.approx(3 + last_s, abs=0.01))
+    assert facts["speed_025"][3:] == (24, pytest.approx(last_s / 0.25, abs=0.01))
+    assert facts["slides_8"][3:] == (8, pytest.approx(7 * 0.25, abs=0.01))
+    assert facts["stalls"][3:] == (24, pytest.approx(last_s, abs=0.01))
+    assert facts["gif"][:4] == ("gif", 160, 120, 12)
+    assert facts["beside"][1:3] == (320, 120)
+    assert facts["in_blur"][1:3] == (160, 284)
+    assert facts["inserted"][3:] == (24 + 3 * RATE, pytest.approx(3 + last_s, abs=0.01))
+    reference, recut = load_clip(made[REFERENCE]), load_clip(made["recut"])
+    assert np.abs(recut.shown_at(1.5).astype(int) - reference.shown_at(0.5)).mean() < 8
     intro, third = load_clip(made["foreign_intro"]), make_clip(3)
     assert np.abs(intro.shown_at(0.5).astype(int) - third.shown_at(0.5)).mean() < 8
 
@@ -234,7 +244,8 @@ def test_every_edit_keeps_one_size_and_rising_times() -> None:
         assert all(np.array_equal(one, two) for (_, one), (_, two) in zip(pictures, again, strict=True)), name
         unchanged = [picture for _, picture in pictures[: len(clip.frames)]]
         is_edited = len(pictures) != len(clip.frames) or not all(map(np.array_equal, unchanged, clip.frames))
-        assert is_edited == (name not in {REFERENCE, "low_bitrate", "vp9", "mpeg4", "speed_105", "speed_125"}), name
+        has_own_pictures = name in {REFERENCE, "low_bitrate", "vp9", "mpeg4", "stalls"} or name.startswith("speed_")
+        assert is_edited == (not has_own_pictures), name
 
 
 def test_variants_are_the_same_each_time_and_made_once(corpus: Path, tmp_path: Path) -> None:

@@ -189,11 +189,43 @@ def test_a_still_foreign_intro_gives_the_offset() -> None:
 
 
 def test_something_foreign_in_the_middle() -> None:
-    """Commercials of two seconds: the two halves have different offsets, the longer one is found."""
+    """Commercials of two seconds: the two halves have different offsets, and both are found."""
     stretch = found(compare(CLIP, CLIP[:20] + OTHER[:8] + CLIP[20:]))
     assert stretch.offset_s == pytest.approx(2.0, abs=OFFSET_TOLERANCE_S)
     assert stretch.first_start_s == pytest.approx(20 * STEP_S, abs=0.5)
     assert stretch.agreement > 0.9
+    assert len(stretch.further) == 1
+    assert stretch.first_coverage == pytest.approx(1.0, abs=0.05)
+    assert stretch.second_coverage == pytest.approx(60 / 68, abs=0.05)
+
+
+@pytest.mark.parametrize("order", [(1, 0), (2, 0, 3, 1)])
+def test_another_order_is_found(order: tuple[int, ...]) -> None:
+    quarters = [CLIP[round(60 * part / len(order)) : round(60 * (part + 1) / len(order))] for part in range(len(order))]
+    again = [frame for part in order for frame in quarters[part]]
+    stretch = found(compare(CLIP, again))
+    assert len(stretch.further) == len(order) - 1
+    assert stretch.agreement > 0.9
+    assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
+    at = np.array(times(60), np.float32)
+    places, others = stretch.pictures_beside(at, at)
+    assert len(places) > 54
+    same = [np.array_equal(CLIP[place], again[other]) for place, other in zip(places, others, strict=True)]
+    assert np.mean(same) > 0.9
+    turned = stretch.exchanged()
+    assert np.array_equal(turned.pictures_beside(at, at)[0], np.unique(others))
+
+
+def test_what_is_shown_twice_counts_once() -> None:
+    stretch = found(compare(CLIP[:20], CLIP[:20] * 3))
+    assert (stretch.agreeing, stretch.compared, stretch.further) == (20, 20, ())
+    assert stretch.second_coverage == pytest.approx(1 / 3)
+
+
+def test_a_short_part_elsewhere_is_no_further_one() -> None:
+    """Half a second of one studio at another time proves nothing."""
+    stretch = found(compare(CLIP, [*CLIP[:40], *OTHER[:20], *CLIP[50:53]]))
+    assert stretch.further == ()
 
 
 def test_a_replaced_middle_is_held_against_it() -> None:
@@ -202,15 +234,32 @@ def test_a_replaced_middle_is_held_against_it() -> None:
     assert stretch.agreement == pytest.approx(52 / 60, abs=0.04)
 
 
-@pytest.mark.parametrize("speed", [1.05, 1.25, 0.8, 25 / 24, 24 / 25])
+@pytest.mark.parametrize("speed", [1.05, 1.25, 0.8, 25 / 24, 24 / 25, 0.25, 0.35, 0.6, 1.7, 2.5, 3.3, 4])
 def test_another_speed_is_found(speed: float) -> None:
-    clip = draw_clip(13, count=160, shots=20)
+    clip = draw_clip(13, count=160 if speed > 0.7 else 60, shots=20)
     fast = play(clip, speed)
     stretch = found(compare(clip, fast))
     assert stretch.speed == pytest.approx(speed, rel=0.015)
     assert stretch.agreement > 0.9
     assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
     assert stretch.offset_s == pytest.approx(0.0, abs=0.5)
+
+
+def test_pictures_that_stay_and_pictures_that_are_missing() -> None:
+    """Every two seconds the copy stalls for half a second, or leaves it out."""
+    stalled = [frame for index, frame in enumerate(CLIP) for _ in range(3 if index % 8 == 7 else 1)]
+    dropped = [frame for index, frame in enumerate(CLIP) if index % 8 < 6]
+    for copy in (stalled, dropped):
+        stretch = found(compare(CLIP, copy))
+        assert stretch.agreement > 0.6
+        assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
+
+
+def test_far_ends_of_long_videos_meet() -> None:
+    clip = draw_clip(15, count=240, shots=30)
+    stretch = found(compare(clip, play(clip, 1.06)))
+    assert stretch.speed == pytest.approx(1.06, rel=0.005)
+    assert min(stretch.first_coverage, stretch.second_coverage) > 0.95
 
 
 def test_a_shared_intro_covers_little() -> None:

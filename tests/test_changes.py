@@ -99,6 +99,17 @@ def test_another_speed(speed: float) -> None:
     assert found.stretch.speed == pytest.approx(speed, rel=0.02)
 
 
+@pytest.mark.parametrize("speed", [0.25, 0.3])
+def test_a_speed_that_the_pictures_say(speed: float) -> None:
+    frames = draw_clip(1, count=80)
+    played = [frames[min(int(index * speed), 79)] for index in range(round(80 / speed))]
+    first, second = course(frames), course(played)
+    assert compare_courses(first, second) is None, "less than half of the longer one"
+    found = compare_courses(first, second, known_speed=speed)
+    assert found is not None and found.is_alike
+    assert found.stretch.speed == speed
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_turned_pictures(orientation: int) -> None:
     made = fingerprint(draw_take(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scenes import COPIES, STEP_S, add_grain, copy_of, draw_clip, draw_take, fingerprint, title_card
+from scenes import COPIES, STEP_S, add_grain, copy_of, draw_clip, draw_take, each, fingerprint, title_card
 
 from dedup_lib.alignment import Stretch
 from dedup_lib.changes import Changes
@@ -33,6 +34,7 @@ from dedup_lib.evidence import (
     Rules,
     Verdict,
     Weighed,
+    compare_pair,
     describe_evidence,
     find_doubtful,
     find_next_score,
@@ -43,6 +45,7 @@ from dedup_lib.fingerprints import Fingerprint, make_fingerprint, pack_stills
 from dedup_lib.records import Group, Marks, Pair
 from dedup_lib.regions import Region
 from dedup_lib.registration import Registration
+from dedup_lib.variants import add_logo, crop
 from dedup_lib.video import grab_frames
 
 RULES = Rules(min_score=0.5, review_from=0.03)
@@ -517,6 +520,45 @@ def test_an_excerpt_is_found_whichever_comes_first() -> None:
         kept = weigh(rows, keeps_excerpts=True)
         assert kept.pairs == ()
         assert find_doubtful(kept, rules=RULES, groups=[]) == [(0, 1)]
+
+
+def test_two_pictures_prove_an_excerpt_where_they_are_all_and_differ() -> None:
+    shots, others = (draw_clip(seed, count=8, shots=8) for seed in (1, 2))
+    whole = fingerprint(shots)
+    assert compare(whole, fingerprint(each(partial(crop, fraction=0.1), shots[3:5]))).judge(RULES)[0] == Verdict.EXCERPT
+    for part in ([shots[3], others[4]], [shots[3]] * 2, [shots[4], shots[3]], shots[3:4]):
+        assert compare(whole, fingerprint(part)).judge(RULES)[0] == Verdict.DIFFERENT
+    # The rest of a longer one is dark.
+    dark = compare_pair(whole, fingerprint(shots[3:5]), durations_s=(2.0, 1.5))
+    assert dark.judge(RULES)[0] == Verdict.DIFFERENT
+
+
+@pytest.mark.parametrize("speed", [0.25, 4])
+def test_a_copy_far_slower_or_faster_is_a_duplicate(speed: float) -> None:
+    shots = draw_clip(1, count=40, shots=10)
+    played = [shots[int(index * speed)] for index in range(round(40 / speed))]
+    found = compare(fingerprint(shots), fingerprint(played))
+    assert found.judge(RULES) == (Verdict.DUPLICATE, Rule.PICTURES)
+    assert describe_evidence(hand_made(r01=found), kept=0, copy=1, rules=RULES)["speed"] == pytest.approx(
+        speed, rel=0.02
+    )
+
+
+def test_a_re_cut_copy_is_a_duplicate_with_all_its_parts() -> None:
+    shots = draw_clip(1, count=48, shots=6)
+    found = compare(fingerprint(shots), fingerprint(each(add_logo, shots[32:] + shots[:16] + shots[16:32])))
+    assert found.judge(RULES)[0] == Verdict.DUPLICATE
+    told = describe_evidence(hand_made(r01=found), kept=0, copy=1, rules=RULES)
+    assert (told["kept_coverage"], told["copy_coverage"]) == (1.0, 1.0)
+    assert found.exchanged().exchanged().pictures == found.pictures
+
+
+def test_what_movement_says_is_asked_where_pictures_leave_something_open() -> None:
+    whole = stretch(30, 40)
+    assert evidence(whole, changes=changes()).best[0] == Rule.PICTURES
+    for open_ in (stretch(30, 40, first=0.7), stretch(16, 40), replace(whole, distance_bits=36.0)):
+        found = evidence(open_, changes=changes(), registration=registration())
+        assert found.best[0] == Rule.CHANGES
 
 
 def test_flat_videos_take_no_part() -> None:
