@@ -390,7 +390,8 @@ class Evidence:
             return (Verdict.DUPLICATE if is_duplicate else Verdict.EXCERPT), rule
         if rule in DECIDING_RULES and not self.is_whole:
             return Verdict.DIFFERENT, Rule.SHORT
-        if self.score >= rules.review_from:
+        # One picture or two may agree by chance, and be all that a short clip has.
+        if self.score >= rules.review_from and rule != Rule.WEAK:
             return Verdict.REVIEW, rule
         return (Verdict.REVIEW, Rule.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
 
