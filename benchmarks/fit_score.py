@@ -429,8 +429,8 @@ def command(
     terms, same, weights = gather(samples)
     values = fit(terms, same, weights)
     fitted = {
-        "intercept": round(float(values[-1]), 2),
-        **{name: round(float(value), 2) for name, value in zip(TERMS, values, strict=False)},
+        "intercept": round(float(values[-1]), 2) + 0.0,
+        **{name: round(float(value), 2) + 0.0 for name, value in zip(TERMS, values, strict=False)},
     }
     console.print(fitted)
     curve = list(calibrate(np.concatenate(scores), same))

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from dedup_lib import alignment, changes, evidence, fingerprints, frames, overlays, regions, registration
-from dedup_lib.alignment import Stretch
+from dedup_lib.alignment import Part, Stretch
 from dedup_lib.changes import Changes
 from dedup_lib.evidence import OF_THE_LIST, Evidence
 from dedup_lib.regions import Region
@@ -58,8 +58,12 @@ def unpack_evidence(text: str) -> Evidence:
         raise ValueError(f"this is no comparison: {error}") from None
 
 
+def _make_stretch(known: Mapping[str, Any]) -> Stretch:
+    return Stretch(**{**known, "further": tuple(Part(**part) for part in known["further"])})
+
+
 def _make_changes(known: Mapping[str, Any]) -> Changes:
-    return Changes(**{**known, "stretch": Stretch(**known["stretch"])})
+    return Changes(**{**known, "stretch": _make_stretch(known["stretch"])})
 
 
 def _make_registration(known: Mapping[str, Any]) -> Registration:
@@ -67,8 +71,8 @@ def _make_registration(known: Mapping[str, Any]) -> Registration:
 
 
 _PARTS: Mapping[str, Callable[[Any], Any]] = {
-    "pictures": lambda known: Stretch(**known),
-    "registered": lambda known: Stretch(**known),
+    "pictures": _make_stretch,
+    "registered": _make_stretch,
     "registration": _make_registration,
     "changes": _make_changes,
     "registered_changes": _make_changes,

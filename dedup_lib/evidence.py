@@ -390,8 +390,9 @@ class Evidence:
             return (Verdict.DUPLICATE if is_duplicate else Verdict.EXCERPT), rule
         if rule in DECIDING_RULES and not self.is_whole:
             return Verdict.DIFFERENT, Rule.SHORT
-        # One picture or two may agree by chance, and be all that a short clip has.
-        if self.score >= rules.review_from and rule != Rule.WEAK:
+        # One picture or two may agree by chance, and be all that a short clip has; and a small part may be an intro.
+        is_question = rule != Rule.WEAK and self.common_shares[1] >= SMALLEST_COMMON_SHARE
+        if self.score >= rules.review_from and is_question:
             return Verdict.REVIEW, rule
         return (Verdict.REVIEW, Rule.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
 

@@ -24,6 +24,7 @@ def test_what_was_found_comes_back(found: Evidence) -> None:
     again = unpack_evidence(pack_evidence(found))
     of_the_list = replace(again, longest_s=found.longest_s, duration_ratio=found.duration_ratio)
     assert pack_evidence(again) == pack_evidence(found)
+    assert repr(again.pictures) == repr(found.pictures) and repr(again.changes) == repr(found.changes)
     assert (of_the_list.score, of_the_list.best[0]) == (found.score, found.best[0])
 
 
