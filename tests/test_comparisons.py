@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from test_evidence import FOUND
+from test_evidence import FOUND, evidence, stretch
 
+from dedup_lib.alignment import Part
 from dedup_lib.comparisons import find_method, pack_evidence, unpack_evidence
 from dedup_lib.evidence import Evidence
 from dedup_lib.ledger import Ledger
@@ -26,6 +27,13 @@ def test_what_was_found_comes_back(found: Evidence) -> None:
     assert pack_evidence(again) == pack_evidence(found)
     assert repr(again.pictures) == repr(found.pictures) and repr(again.changes) == repr(found.changes)
     assert (of_the_list.score, of_the_list.best[0]) == (found.score, found.best[0])
+
+
+def test_the_parts_of_a_re_cut_copy_come_back() -> None:
+    part = Part(first_start_s=1.0, first_end_s=3.0, second_start_s=5.0, second_end_s=7.5)
+    recut = evidence(replace(stretch(), further=(part,), correlation=0.5))
+    again = unpack_evidence(pack_evidence(recut))
+    assert again.pictures == recut.pictures is not None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "no JSON", '{"pictures":{"agreeing":1}}', '{"unknown":1}', "null"])

@@ -48,7 +48,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     for name in ("notebooks", "params"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     first, second, other = (draw_clip(seed) for seed in range(3))
-    # Of its pictures, 28 of 40 agree with the first: whether it is a copy hangs on the threshold.
+    # Of its pictures, 28 of 40 agree with the first: whether it is a copy hangs on the threshold of the score.
     mixed = first[:8] + second[8:14] + first[14:24] + second[24:30] + first[30:]
     films = {"whole": first, "again": first, "mixed": mixed, "other": other}
     clips = {
@@ -90,10 +90,10 @@ def move_the_slider_and_answer(page: Page, project: Project) -> None:
     """What a person does in 06, and that it shows."""
     slider = page.get_by_role("slider")
     counts = page.get_by_text("compared videos kept")
-    expect(counts).to_contain_text("At 0.3000")
+    expect(counts).to_contain_text("At 0.5000")
     assert kept(page) == 2
     slider.focus()
-    for key, threshold, left in (("End", "1.0000", 3), ("Home", "0.1500", 2)):
+    for key, threshold, left in (("End", "1.0000", 3), ("Home", "0.0300", 2)):
         slider.press(key)
         expect(counts).to_contain_text(f"At {threshold}")
         assert kept(page) == left, threshold
@@ -146,5 +146,5 @@ def test_the_app(project: Project, browser: Browser) -> None:
         expect(page.get_by_role("slider", name="threshold")).to_be_visible()
         expect(page.get_by_role("img", name="Where every row went: rows; rows in the list 4;")).to_be_visible()
         move_the_slider_and_answer(page, project)
-        assert page.get_by_role("slider", name="threshold").get_attribute("aria-valuetext") == "0.1500"
+        assert page.get_by_role("slider", name="threshold").get_attribute("aria-valuetext") == "0.0300"
         assert violations(page) == []
