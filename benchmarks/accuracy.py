@@ -145,17 +145,57 @@ def _parse_variants(context: click.Context, parameter: click.Parameter, text: st
         raise click.BadParameter(str(error)) from None
 
 
-def _common_options(*, profiles: Sequence[str]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
+
+
+def corpus_option(
+    *, required: bool, help: str = "Folder with labels.csv and videos/ [default: $VIDEO_CORPUS_DIR]."
+) -> Decorator:
+    """Where the labelled clips are."""
+    return click.option(
+        "--corpus",
+        "corpus_dir",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        envvar="VIDEO_CORPUS_DIR",
+        required=required,
+        help=help,
+    )
+
+
+def work_option(folder: str, *, help: str) -> Decorator:
+    """Where what is made stays; `folder` is below the project's root."""
+    return click.option(
+        "--work",
+        "work_dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=ROOT / folder,
+        show_default=folder,
+        help=help,
+    )
+
+
+def results_option(*, help: str) -> Decorator:
+    """Where the figures go."""
+    return click.option(
+        "--results",
+        "results_dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=ROOT / "benchmarks" / "results",
+        show_default="benchmarks/results",
+        help=help,
+    )
+
+
+workers_option: Decorator = click.option(
+    "--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Processes."
+)
+
+
+def _common_options(*, profiles: Sequence[str]) -> Decorator:
     """The options of every command; `profiles` are measured unless others are named."""
     options = (
-        click.option(
-            "--corpus",
-            "corpus_dir",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            envvar="VIDEO_CORPUS_DIR",
-            required=True,
-            help="Folder with labels.csv and videos/ [default: $VIDEO_CORPUS_DIR].",
-        ),
+        corpus_option(required=True),
         click.option(
             "--profile",
             "profiles",
@@ -166,18 +206,11 @@ def _common_options(*, profiles: Sequence[str]) -> Callable[[Callable[..., None]
             help="Encoder, frames, first or spread, evidence or cosine, threshold. Give several to compare them.",
         ),
         click.option("--model", default="", help="CLIP model or its folder, for profiles with clip."),
-        click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Processes."),
-        click.option(
-            "--results",
-            "results_dir",
-            type=click.Path(file_okay=False, path_type=Path),
-            default=ROOT / "benchmarks" / "results",
-            show_default="benchmarks/results",
-            help="Where accuracy.json goes.",
-        ),
+        workers_option,
+        results_option(help="Where accuracy.json goes."),
     )
 
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+    def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
         return command
@@ -185,14 +218,7 @@ def _common_options(*, profiles: Sequence[str]) -> Callable[[Callable[..., None]
     return decorate
 
 
-_work_option = click.option(
-    "--work",
-    "work_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=ROOT / "outputs" / "accuracy",
-    show_default="outputs/accuracy",
-    help="Where the files that are made are kept for the next time.",
-)
+_work_option = work_option("outputs/accuracy", help="Where the files that are made are kept for the next time.")
 
 
 def cut_takes(paths: Sequence[Path], *, work_dir: Path, progress: Callable[[int], object]) -> list[tuple[Path, Path]]:

@@ -23,7 +23,17 @@ from pathlib import Path
 import click
 import numpy as np
 import pandas as pd
-from accuracy import ROOT, console, progress_bar, run_command, save_results
+from accuracy import (
+    ROOT,
+    console,
+    corpus_option,
+    progress_bar,
+    results_option,
+    run_command,
+    save_results,
+    work_option,
+    workers_option,
+)
 from lookalikes import Lookalike, find_clips, make_lookalikes
 from matplotlib import rc_context
 from numpy.typing import NDArray
@@ -345,34 +355,13 @@ def table_of(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Table:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option(
-    "--corpus",
-    "corpus_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="VIDEO_CORPUS_DIR",
-    required=True,
-    help="Folder with labels.csv and videos/ [default: $VIDEO_CORPUS_DIR].",
-)
+@corpus_option(required=True)
 @click.option("--seeds", default="0,1,2", show_default=True, help="Of the look-alikes, as lookalikes.py takes them.")
 @click.option("--families", default=100, show_default=True, type=click.IntRange(0), help="Of advertisements, a seed.")
 @click.option("--scenes", default=30, show_default=True, type=click.IntRange(0), help="Families of takes, a seed.")
-@click.option(
-    "--work",
-    "work_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=ROOT / "outputs",
-    show_default="outputs",
-    help="Where accuracy/ and lookalikes/ hold the videos, and score/ what was read of them.",
-)
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Processes.")
-@click.option(
-    "--results",
-    "results_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=ROOT / "benchmarks" / "results",
-    show_default="benchmarks/results",
-    help="Where score.json and score.png go.",
-)
+@work_option("outputs", help="Where accuracy/ and lookalikes/ hold the videos, and score/ what was read of them.")
+@workers_option
+@results_option(help="Where score.json and score.png go.")
 @click.option("--write", is_flag=True, help="Write the weights into the package too.")
 def command(
     corpus_dir: Path,
@@ -389,10 +378,11 @@ def command(
     The figures are those of pairs whose source (the repository of a real clip, the family of a made one) was left out
     of the fit; the weights are fitted to all.
     """
-    lists: dict[str, tuple[list[File], list[tuple[int, int]]]] = {
+    real = {
         "labelled clips": list_corpus(corpus_dir),
         "variants": list_variants(corpus_dir, work_dir=work_dir / "accuracy", workers=workers),
     }
+    alike: dict[str, tuple[list[File], list[tuple[int, int]]]] = {}
     clips = find_clips(corpus_dir)
     for seed in map(int, seeds.split(",")):
         made = make_lookalikes(
@@ -404,18 +394,12 @@ def command(
             workers=workers,
         )
         for name, holds in _KINDS.items():
-            lists[f"{name}, seed {seed}"] = list_lookalikes([file for file in made if holds(file)])
-    every = [file for files, _ in lists.values() for file in files]
+            alike[f"{name}, seed {seed}"] = list_lookalikes([file for file in made if holds(file)])
+    every = [file for files, _ in (real | alike).values() for file in files]
     read = read_all(every, cache_path=work_dir / "score" / "read.pickle", workers=workers)
     samples = [
-        compare_sample(
-            kind,
-            files,
-            pairs,
-            read=read,
-            workers=workers,
-            weight=LOOKALIKE_WEIGHT if "seed" in kind else 1.0,
-        )
+        compare_sample(kind, files, pairs, read=read, workers=workers, weight=weight)
+        for lists, weight in ((real, 1.0), (alike, LOOKALIKE_WEIGHT))
         for kind, (files, pairs) in lists.items()
     ]
     scores = predict_left_out(samples)

@@ -21,7 +21,18 @@ from typing import Any
 import click
 import cv2
 import numpy as np
-from accuracy import ROOT, compare_by_profile, console, progress_bar, run_command, save_results, table_of_pairs
+from accuracy import (
+    compare_by_profile,
+    console,
+    corpus_option,
+    progress_bar,
+    results_option,
+    run_command,
+    save_results,
+    table_of_pairs,
+    work_option,
+    workers_option,
+)
 from rich.table import Table
 from templates import SCENE, TAKE, TEMPLATE, Album, Family, plan_scenes, plan_templates, unlike_photographs
 
@@ -412,24 +423,14 @@ def table_of_copies(result: Mapping[str, Any]) -> Table:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.option(
-    "--corpus",
-    "corpus_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="VIDEO_CORPUS_DIR",
+@corpus_option(
+    required=False,
     help="Folder with labels.csv and videos/, for photographs and real takes [default: $VIDEO_CORPUS_DIR, or none].",
 )
 @click.option("--families", default=100, show_default=True, type=click.IntRange(0), help="Of advertisements.")
 @click.option("--scenes", default=30, show_default=True, type=click.IntRange(0), help="Families of drawn takes.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Another one gives other videos.")
-@click.option(
-    "--work",
-    "work_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=ROOT / "outputs" / "lookalikes",
-    show_default="outputs/lookalikes",
-    help="Where the videos, and what was read of them, are kept for the next time.",
-)
+@work_option("outputs/lookalikes", help="Where the videos, and what was read of them, are kept for the next time.")
 @click.option(
     "--profile",
     "profiles",
@@ -439,15 +440,8 @@ def table_of_copies(result: Mapping[str, Any]) -> Table:
     metavar="E:N:SPAN[:HOW][:T]",
     help="Encoder, frames, first or spread, evidence or cosine, threshold. Give several to compare them.",
 )
-@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 256), help="Processes.")
-@click.option(
-    "--results",
-    "results_dir",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=ROOT / "benchmarks" / "results",
-    show_default="benchmarks/results",
-    help="Where lookalikes.json goes.",
-)
+@workers_option
+@results_option(help="Where lookalikes.json goes.")
 @click.option("--only-make", is_flag=True, help="Make the videos, and measure nothing.")
 def measure(
     corpus_dir: Path | None,

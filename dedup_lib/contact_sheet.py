@@ -283,10 +283,10 @@ def rank_groups(copies: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
     if copies.empty:
         return []
     ranked = copies.assign(
-        similarity=pd.to_numeric(copies["score"]),
+        score=pd.to_numeric(copies["score"]),
         group=pd.to_numeric(copies["group"]),
         size=copies.groupby("group")["url"].transform("size"),
-    ).sort_values(["size", "group", "similarity", "url"], ascending=[False, True, False, True])
+    ).sort_values(["size", "group", "score", "url"], ascending=[False, True, False, True])
     return [(int(str(number)), group) for number, group in ranked.groupby("group", sort=False)]
 
 
