@@ -5,7 +5,7 @@ at which they agree. Pure.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,9 @@ OFFSET_TOLERANCE_S = 0.5
 
 SAME_SCENE_BITS = 40
 """Pictures of one video this near show nothing new."""
+
+MOST_CELLS = 2**20
+"""A table of votes with more is kept without its empty cells: of films of an hour nearly all are."""
 
 LOWEST_DENSITY = 0.25
 """Of the pictures in a stretch that two videos share, at least this share agrees."""
@@ -128,13 +131,23 @@ class Stretch:
     """Median distance of the pictures that agree."""
     scenes: int = 1
     """How many of them show something else than the one before."""
+    agreeing_share: float = math.nan
+    """Share of the pictures that agree, each counted by the time that it stands for; NaN: all stand for as much."""
+    beside: tuple[NDArray[np.intp], NDArray[np.intp]] | None = field(default=None, compare=False, repr=False)
+    """Which picture of the first video stands beside which one of the second, where those of one of them are seconds
+    apart in a part of it; None: those shown at the same time."""
     correlation: float = math.nan
     """How alike both videos change in it, -1 to 1 (`changes`); NaN where that was not asked."""
 
     @property
     def agreement(self) -> float:
         """Share of the pictures that agree."""
-        return self.agreeing / self.compared
+        return self.agreeing / self.compared if math.isnan(self.agreeing_share) else self.agreeing_share
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a part of it lies where the pictures of one of the videos are seconds apart."""
+        return self.beside is not None
 
     @property
     def offset_s(self) -> float:
@@ -147,14 +160,21 @@ class Stretch:
         return self.agreement * min(1.0, self.agreeing / 4) * max(self.first_coverage, self.second_coverage)
 
     def pictures_beside(
+        self, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The pictures of the first video in the stretch, and for each the one of the second that stands beside it;
+        those without any are left out."""
+        return self.beside or self.shown_beside(first_times_s, second_times_s)
+
+    def shown_beside(
         self,
         first_times_s: NDArray[np.float32],
         second_times_s: NDArray[np.float32],
         *,
         tolerance_s: float = OFFSET_STEP_S,
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The pictures of the first video in the stretch, and for each the one of the second that is shown then, give
-        or take the tolerance; those without any are left out."""
+        """What the first video shows at some times in the stretch, and for each what the second one shows then, give or
+        take the tolerance; that without any is left out."""
         inside = np.flatnonzero((first_times_s >= self.first_start_s) & (first_times_s <= self.first_end_s))
         wanted_s = self.second_start_s + (first_times_s[inside] - self.first_start_s) / self.speed
         apart_s = np.abs(second_times_s[None] - wanted_s[:, None])
@@ -173,6 +193,7 @@ class Stretch:
             first_coverage=self.second_coverage,
             second_coverage=self.first_coverage,
             speed=1 / self.speed,
+            beside=self.beside and self.beside[::-1],
         )
 
 
@@ -183,12 +204,16 @@ def align(
     first_times_s: NDArray[np.float32],
     second_times_s: NDArray[np.float32],
     max_distance: int,
+    first_weights: NDArray[np.float32] | None = None,
+    second_weights: NDArray[np.float32] | None = None,
 ) -> Stretch | None:
-    """The stretch that two videos share, None when no two pictures are within `max_distance` bits. Times rise.
+    """The stretch that two videos share, None when no two pictures are within `max_distance` bits. Times rise; the
+    weights are those of a `Fingerprint`, None where all are one.
 
     Every two pictures that are so alike vote for the offset between their times; those near the winning offset agree.
     The stretch is where they lie densely: the run of pictures with the largest sum, each one that agrees counting one
-    and each other one taking away what leaves a run at `LOWEST_DENSITY` without gain.
+    and each other one taking away what leaves a run at `LOWEST_DENSITY` without gain. Where
+    the pictures of one video are seconds apart, those of the other that lie between them are not asked.
     """
     distances = count_differing_bits(first, second)
     rows, columns = np.nonzero(distances <= max_distance)
@@ -210,16 +235,40 @@ def align(
     near = np.abs(second_times_s[columns] * speed - first_times_s[rows] - offset_s) <= OFFSET_TOLERANCE_S
     nearest = np.full(len(first), np.inf)
     np.minimum.at(nearest, rows[near], distances[rows[near], columns[near]])
+    second_as_first_s = second_times_s * speed - offset_s
+    own, others = (
+        np.ones(len(times_s)) if weights is None else weights.astype(float)
+        for weights, times_s in ((first_weights, first_times_s), (second_weights, second_times_s))
+    )
+    of_second = _find_counterparts(distances, first_times_s, second_as_first_s, others, max_distance=max_distance)
+    of_first = _find_counterparts(distances.T, second_as_first_s, first_times_s, own, max_distance=max_distance)
+    first_asked = _weigh_asked(first_times_s, second_as_first_s, own, others, of_second)
+    second_asked = _weigh_asked(second_as_first_s, first_times_s, others, own, of_first)
     stretch = _stretch(
         first_times_s,
         second_times_s,
-        first_agrees=np.isin(np.arange(len(first)), rows[near]),
-        second_agrees=np.isin(np.arange(len(second)), columns[near]),
+        first_asked=first_asked,
+        second_asked=second_asked,
+        first_agrees=np.isin(np.arange(len(first)), rows[near]) & (first_asked > 0),
+        second_agrees=np.isin(np.arange(len(second)), columns[near]) & (second_asked > 0),
         offset_s=offset_s,
         speed=speed,
     )
+    if stretch is None:
+        return None
     inside = (first_times_s >= stretch.first_start_s) & (first_times_s <= stretch.first_end_s) & np.isfinite(nearest)
-    return replace(stretch, distance_bits=float(np.median(nearest[inside])), scenes=_count_scenes(first[inside]))
+    inside &= first_asked > 0
+    stretch = replace(stretch, distance_bits=float(np.median(nearest[inside])), scenes=_count_scenes(first[inside]))
+    pairs = np.concatenate([np.stack(of_second, axis=1), np.stack(of_first[::-1], axis=1)])
+    pairs = pairs[
+        (first_times_s[pairs[:, 0]] >= stretch.first_start_s) & (first_times_s[pairs[:, 0]] <= stretch.first_end_s)
+    ]
+    if not len(pairs):
+        return stretch
+    dense = np.stack(stretch.shown_beside(first_times_s, second_times_s), axis=1)
+    dense = dense[(first_asked[dense[:, 0]] == 1) & (second_asked[dense[:, 1]] == 1)]
+    places, other_places = np.unique(np.concatenate([dense, pairs]), axis=0).T
+    return replace(stretch, beside=(places, other_places))
 
 
 def _count_votes(
@@ -229,9 +278,17 @@ def _count_votes(
     many of the other video are like it: where nothing moves, all are."""
     steps = np.round(offsets_s / step_s).astype(int)
     lowest = steps.min()
-    votes = np.zeros((voters.max() + 1, steps.max() - lowest + 1))
-    np.maximum.at(votes, (voters, steps - lowest), weights)
-    sums = np.convolve(votes.sum(axis=0), (0.5, 1.0, 0.5))[1:-1]
+    count, width = int(voters.max()) + 1, int(steps.max() - lowest) + 1
+    if count * width <= MOST_CELLS:
+        votes = np.zeros((count, width))
+        np.maximum.at(votes, (voters, steps - lowest), weights)
+        totals = votes.sum(axis=0)
+    else:
+        cells, places = np.unique(voters * width + (steps - lowest), return_inverse=True)
+        highest = np.zeros(len(cells))
+        np.maximum.at(highest, places, weights)
+        totals = np.bincount(cells % width, weights=highest, minlength=width)
+    sums = np.convolve(totals, (0.5, 1.0, 0.5))[1:-1]
     return float(sums.max()), float(sums.argmax() + lowest) * step_s
 
 
@@ -267,26 +324,80 @@ def _count_scenes(hashes: Hashes) -> int:
     return count
 
 
+def _find_counterparts(
+    distances: NDArray[np.uint16],
+    own_s: NDArray[np.float32],
+    others_s: NDArray[np.float32],
+    others: NDArray[np.float64],
+    *,
+    max_distance: int,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """For each picture of the other video that stands for several, the most alike of the own ones that are shown then
+    by one clock (N,), and which picture that is (N,). Those without any are left out.
+
+    Key frames often stand at a cut, and the nearest picture before it shows another shot.
+    """
+    sparse = np.flatnonzero(others > 1)
+    apart_s = np.abs(own_s[:, None] - others_s[None, sparse])
+    costs = np.where(apart_s <= OFFSET_STEP_S, distances[:, sparse] + apart_s, np.inf)
+    lowest = costs.min(axis=0, initial=np.inf)
+    # What is shown where this video begins or is over may lie before or behind it.
+    is_within = (others_s[sparse] >= own_s[0] + OFFSET_STEP_S / 2) & (others_s[sparse] <= own_s[-1] - OFFSET_STEP_S / 2)
+    found = np.isfinite(lowest) & (is_within | (lowest <= max_distance))
+    return costs.argmin(axis=0)[found], sparse[found]
+
+
+def _weigh_asked(
+    own_s: NDArray[np.float32],
+    others_s: NDArray[np.float32],
+    own: NDArray[np.float64],
+    others: NDArray[np.float64],
+    counterparts: tuple[NDArray[np.intp], NDArray[np.intp]],
+) -> NDArray[np.float64]:
+    """What each picture of a video counts, given when those of both are shown by one clock, and what they stand for: 0
+    where the pictures of the other video around it are seconds apart, and none of them is its counterpart."""
+    if others.max() <= 1:
+        return own
+    after = np.searchsorted(others_s, own_s)
+    following = np.minimum(after, len(others_s) - 1)
+    # Behind its last picture, the other video may go on for as long as before it.
+    reaches_s = others_s[-1] + (others_s[-1] - others_s[-2] if len(others_s) > 1 else 0)
+    lies_open = (others[following] > 1) & (after > 0) & (own_s <= reaches_s)
+    asked = np.where(lies_open, 0.0, own)
+    places, other_places = counterparts
+    asked[places] = np.maximum(own[places], others[other_places])
+    return asked
+
+
 def _stretch(
     first_times_s: NDArray[np.float32],
     second_times_s: NDArray[np.float32],
     *,
+    first_asked: NDArray[np.float64],
+    second_asked: NDArray[np.float64],
     first_agrees: NDArray[np.bool_],
     second_agrees: NDArray[np.bool_],
     offset_s: float,
     speed: float,
-) -> Stretch:
-    start, end = _densest_run(first_agrees)
+) -> Stretch | None:
+    """The stretch, given what each picture counts and which agree; None where none does."""
+    if not (first_agrees.any() and second_agrees.any()):
+        return None
+    start, end = _densest_run(first_agrees, first_asked)
     # In the first it begins and ends with a picture that agrees, and so it does in the second.
     agreeing_seconds = np.flatnonzero(second_agrees)
     second_as_first_s = second_times_s[agreeing_seconds] * speed - offset_s
     second_start = int(agreeing_seconds[np.abs(second_as_first_s - first_times_s[start]).argmin()])
     second_end = int(agreeing_seconds[::-1][np.abs(second_as_first_s - first_times_s[end])[::-1].argmin()])
-    counts = [
-        (int(agrees[low : high + 1].sum()), high + 1 - low)
-        for agrees, low, high in ((first_agrees, start, end), (second_agrees, second_start, second_end))
-    ]
-    agreeing, compared = min(counts, key=lambda count: (count[0] / count[1], count))
+    counts = []
+    for agrees, asked, low, high in (
+        (first_agrees, first_asked, start, end),
+        (second_agrees, second_asked, second_start, second_end),
+    ):
+        inside = slice(low, high + 1)
+        share = float(asked[inside][agrees[inside]].sum() / asked[inside].sum())
+        counts.append((share, int(agrees[inside].sum()), int((asked[inside] > 0).sum())))
+    share, agreeing, compared = min(counts)
     return Stretch(
         agreeing=agreeing,
         compared=compared,
@@ -294,16 +405,19 @@ def _stretch(
         first_end_s=float(first_times_s[end]),
         second_start_s=float(second_times_s[second_start]),
         second_end_s=float(second_times_s[second_end]),
-        first_coverage=(end + 1 - start) / len(first_times_s),
-        second_coverage=(second_end + 1 - second_start) / len(second_times_s),
+        first_coverage=float(first_asked[start : end + 1].sum() / first_asked.sum()),
+        second_coverage=float(second_asked[second_start : second_end + 1].sum() / second_asked.sum()),
         speed=speed,
+        agreeing_share=share,
     )
 
 
-def _densest_run(agrees: NDArray[np.bool_]) -> tuple[int, int]:
+def _densest_run(agrees: NDArray[np.bool_], weights: NDArray[np.float64]) -> tuple[int, int]:
     """First and last index of the run with the largest sum (J. Bentley, "Programming Pearls", 1984: Kadane)."""
-    gains = np.where(agrees, 1.0, -LOWEST_DENSITY / (1 - LOWEST_DENSITY))
+    gains = weights * np.where(agrees, 1.0, -LOWEST_DENSITY / (1 - LOWEST_DENSITY))
     sums = np.concatenate([[0.0], np.cumsum(gains)])
     lowest = np.minimum.accumulate(sums[:-1])
     end = int(np.argmax(sums[1:] - lowest))
-    return int(np.argmin(sums[: end + 1])), end
+    # Those that are not asked change no sum.
+    inside = np.flatnonzero(agrees[: end + 1])
+    return int(inside[np.searchsorted(inside, np.argmin(sums[: end + 1]))]), int(inside[-1])

@@ -40,7 +40,7 @@ from dedup_lib.evidence import (
 )
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.fingerprints import Fingerprint, make_fingerprint, pack_stills
-from dedup_lib.records import Group, Marks, Pair
+from dedup_lib.records import Group, Marks, Pair, Scan
 from dedup_lib.registration import Registration
 from dedup_lib.video import grab_frames
 
@@ -135,6 +135,7 @@ def sketch(seed: int, *, count: int = 16) -> Fingerprint:
     blots = generator.integers(0, 256, (count, 9, 9), np.uint8)
     return Fingerprint(
         times_s=(np.arange(count) * STEP_S).astype(np.float32),
+        weights=np.ones(count, np.float32),
         miniatures=np.stack([cv2.resize(one, (64, 64), interpolation=cv2.INTER_CUBIC) for one in blots]).astype(
             np.uint8
         ),
@@ -754,9 +755,7 @@ def scan(path: Path) -> Fingerprint:
     with open_stream(
         str(path), limits=FetchLimits(timeout_s=60, max_bytes=10**8, allow_local_paths=True), deadline=deadline
     ) as stream:
-        grabbed = grab_frames(
-            stream, num_frames=3, frame_span="spread", deadline=deadline, scan_step_s=STEP_S, scan_longest_s=60
-        )
+        grabbed = grab_frames(stream, num_frames=3, frame_span="spread", deadline=deadline, scan=Scan(step_s=STEP_S))
     made = make_fingerprint(grabbed.scanned, times_s=grabbed.scanned_times_s)
     assert made is not None
     return Fingerprint.from_bytes(made.to_bytes())
