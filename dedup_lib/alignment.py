@@ -240,8 +240,8 @@ def align(
         np.ones(len(times_s)) if weights is None else weights.astype(float)
         for weights, times_s in ((first_weights, first_times_s), (second_weights, second_times_s))
     )
-    of_second = _find_counterparts(distances, first_times_s, second_as_first_s, others, max_distance=max_distance)
-    of_first = _find_counterparts(distances.T, second_as_first_s, first_times_s, own, max_distance=max_distance)
+    of_second = _find_counterparts(distances, first_times_s, second_as_first_s, own, others, max_distance=max_distance)
+    of_first = _find_counterparts(distances.T, second_as_first_s, first_times_s, others, own, max_distance=max_distance)
     first_asked = _weigh_asked(first_times_s, second_as_first_s, own, others, of_second)
     second_asked = _weigh_asked(second_as_first_s, first_times_s, others, own, of_first)
     stretch = _stretch(
@@ -328,6 +328,7 @@ def _find_counterparts(
     distances: NDArray[np.uint16],
     own_s: NDArray[np.float32],
     others_s: NDArray[np.float32],
+    own: NDArray[np.float64],
     others: NDArray[np.float64],
     *,
     max_distance: int,
@@ -339,7 +340,9 @@ def _find_counterparts(
     """
     sparse = np.flatnonzero(others > 1)
     apart_s = np.abs(own_s[:, None] - others_s[None, sparse])
-    costs = np.where(apart_s <= OFFSET_STEP_S, distances[:, sparse] + apart_s, np.inf)
+    # Of two sparse videos no other picture can be chosen where a cut lies between.
+    tolerances_s = np.where(own > 1, OFFSET_STEP_S / 2, OFFSET_STEP_S)
+    costs = np.where(apart_s <= tolerances_s[:, None], distances[:, sparse] + apart_s, np.inf)
     lowest = costs.min(axis=0, initial=np.inf)
     # What is shown where this video begins or is over may lie before or behind it.
     is_within = (others_s[sparse] >= own_s[0] + OFFSET_STEP_S / 2) & (others_s[sparse] <= own_s[-1] - OFFSET_STEP_S / 2)

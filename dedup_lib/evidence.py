@@ -82,6 +82,9 @@ SMALLEST_CONTAINED_SHARE = 0.9
 WORTH_COMPARING = 0.8
 """Another way to lay two videos beside one another counts when it compares at least this share of their pictures."""
 
+MOST_STILLS_BESIDE = 32
+"""Of two long films so many stills are compared, spread over all that they share: what differs does so throughout."""
+
 LOWEST_DOUBTFUL_AGREEMENT = 0.15
 """From here up to the agreement that decides, a person should look."""
 
@@ -712,8 +715,9 @@ def _beside(
     )
     if stretch.is_sparse:
         # Key frames often stand at a cut, and the still of the other video before it.
-        alike = show_the_same(stills[0][chosen], stills[1][other_chosen])
-        chosen, other_chosen = chosen[alike], other_chosen[alike]
+        kept = np.flatnonzero(show_the_same(stills[0][chosen], stills[1][other_chosen]))
+        kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MOST_STILLS_BESIDE)).round().astype(int))]
+        chosen, other_chosen = chosen[kept], other_chosen[kept]
     wanted_s = stretch.second_start_s + (first.still_times_s[chosen] - stretch.first_start_s) / stretch.speed
     apart_s = second.still_times_s[other_chosen] - wanted_s
     return Laid(

@@ -252,6 +252,36 @@ def test_parts_must_fit_each_other() -> None:
             Fingerprint(**(parts | {name: parts[name][:-1]}))
 
 
+def test_what_comes_after_the_dense_part_leaves_its_stills_as_they_are() -> None:
+    frames = draw_clip(6, count=120, shots=20)
+    kept = [index for index in range(120) if index < 40 or index % 6 == 0]
+    dense = make_fingerprint(frames[:40], times_s=times(40))
+    made = make_fingerprint(
+        [frames[index] for index in kept],
+        times_s=[times(120)[index] for index in kept],
+        weights=[1.0 if index < 40 else 6.0 for index in kept],
+    )
+    assert made is not None and dense is not None
+    again = Fingerprint.from_bytes(made.to_bytes())
+    assert again.weights.tolist() == [1.0] * 40 + [6.0] * (len(kept) - 40)
+    assert again.weights.dtype == np.float32
+    assert np.array_equal(again.still_times_s[: dense.num_stills], dense.still_times_s)
+    assert np.array_equal(again.descriptors[: len(dense.descriptors)], dense.descriptors)
+    assert set(again.frames.tolist()) == set(range(again.num_stills))
+    # One every four seconds or a little fewer.
+    assert dense.num_stills + 3 <= again.num_stills <= dense.num_stills + 5
+    assert len(again.unpack_stills()) == again.num_stills
+
+
+def test_a_film_of_which_only_the_later_part_shows_anything() -> None:
+    frames = [flat(0)] * 20 + draw_clip(6, count=8)
+    made = make_fingerprint(
+        frames, times_s=[*times(20), *(5 + 1.5 * index for index in range(8))], weights=[1.0] * 20 + [6.0] * 8
+    )
+    assert made is not None
+    assert made.times_s[0] == 5 and made.num_stills == 3
+
+
 def test_mirrored_codes_are_those_of_the_mirrored_picture() -> None:
     made, mirrored = copy_of(1), copy_of(1, "mirrored")
     turned = mirror_descriptors(made.descriptors)

@@ -6,6 +6,7 @@ import io
 import math
 import random
 import struct
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fault_server import FaultServer, always, reply
+from fault_server import FaultServer, Request, always, reply, reply_range
 from media import join_tracks, number_frame, read_number, save_clip, save_still_end
 from PIL import Image
 
-from dedup_lib import animations
+from dedup_lib import animations, video
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
@@ -335,6 +336,116 @@ def test_a_damaged_tail_is_no_trouble_to_a_scan(clips: Path, tmp_path: Path) -> 
         grabbed = grab(tmp_path / name, frame_span="first", scan=Scan(step_s=0.25))
         assert 3 <= len(grabbed.scanned) < len(whole.scanned)
         assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s)
+
+
+# What comes after the dense part of a scan
+
+
+def later(grabbed: GrabbedFrames) -> list[float]:
+    """When the pictures after the dense part are shown, which they spell."""
+    found = [
+        (time_s, read_number(frame), weight)
+        for time_s, frame, weight in zip(grabbed.scanned_times_s, grabbed.scanned, grabbed.scanned_weights, strict=True)
+        if weight > 1
+    ]
+    assert [time_s for time_s, *_ in found] == sorted(time_s for time_s, *_ in found)
+    assert np.allclose([time_s * 10 for time_s, *_ in found], [number for _, number, _ in found], atol=1.01)
+    return [time_s for time_s, *_ in found]
+
+
+LONG = {
+    "long.mp4": {},
+    "long.mkv": {},
+    "long.webm": {"codec": "libvpx"},
+    "long.avi": {"codec": "mpeg4"},
+    "long.flv": {},
+}
+
+
+@pytest.mark.parametrize("key_every", [20, 300])
+@pytest.mark.parametrize("name", LONG)
+def test_after_its_dense_part_a_scan_takes_a_picture_every_few_seconds(
+    tmp_path: Path, name: str, key_every: int
+) -> None:
+    clip = save_clip(tmp_path / name, count=250, key_every=key_every, **LONG[name])
+    grabbed = grab(clip, scan=Scan(step_s=0.25, dense_s=5))
+    times_s = later(grabbed)
+    assert times_s[0] > 5 and (np.diff([5, *times_s, 25]) <= 3).all()
+    assert 8 <= len(times_s) <= 20
+    # They stand for all that comes after it.
+    assert sum(grabbed.scanned_weights) * 0.25 == pytest.approx(25, abs=0.6)
+    # The dense part is that of a video that ends with it.
+    short = grab(save_clip(tmp_path / f"short-{name}", count=50, key_every=key_every, **LONG[name]), **SCAN)
+    dense = [
+        time_s for time_s, weight in zip(grabbed.scanned_times_s, grabbed.scanned_weights, strict=True) if weight == 1
+    ]
+    assert np.allclose(dense[:20], short.scanned_times_s, atol=0.11)
+
+
+def test_a_format_without_an_index_has_its_later_pictures_too(tmp_path: Path) -> None:
+    clip = save_clip(tmp_path / "clip.ts", count=250, key_every=20, file_format="mpegts")
+    times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
+    # Its first key frame is that at or behind the place that a seek leads to.
+    assert times_s[0] < 9 and (np.diff([*times_s, 25]) <= 3).all()
+
+
+def test_of_a_long_film_so_many_pictures_are_taken_over_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = save_clip(tmp_path / "clip.mp4", count=250, key_every=50)
+    monkeypatch.setattr(video, "MOST_LATER", 4)
+    times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
+    assert len(times_s) <= 4 and times_s[-1] > 15
+    # Where little may be decoded, key frames cover it.
+    monkeypatch.setattr(video, "MOST_LATER", 100)
+    monkeypatch.setattr(video, "MOST_DECODED_ON_S", 0.0)
+    times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
+    assert 3 <= len(times_s) <= 5 and (np.diff([5, *times_s, 25]) <= 6).all()
+
+
+def test_what_cannot_be_read_of_it_is_no_trouble(tmp_path: Path) -> None:
+    clip = save_clip(tmp_path / "clip.mp4", count=250, options={"movflags": "+faststart"})
+    content = clip.read_bytes()
+    half = len(content) // 2
+    clip.write_bytes(content[:half] + b"\xa5" * (len(content) - half))
+    assert later(grab(clip, frame_span="first", scan=Scan(step_s=0.25, dense_s=5)))[-1] < 20
+
+
+def test_a_server_that_gives_no_more_ends_it_early(tmp_path: Path) -> None:
+    # Noise fills a file of several ranges.
+    generator = np.random.default_rng(0)
+    frames = [generator.integers(0, 255, (120, 160, 3), np.uint8) for _ in range(250)]
+    content = save_clip(tmp_path / "clip.mp4", frames=frames, options={"movflags": "+faststart"}).read_bytes()
+    scan = Scan(step_s=0.25, dense_s=5)
+    with FaultServer(lambda request: iter([reply_range(request, content)])) as server:
+        whole = grab(server.url(), frame_span="first", scan=scan)
+        asked = len(server.requests)
+
+    def answer(request: Request) -> Iterator[bytes]:
+        return iter([reply_range(request, content) if request.number < asked - 2 else reply("503 Service Unavailable")])
+
+    with FaultServer(answer) as server:
+        early = grab(server.url(), frame_span="first", scan=scan)
+    assert sum(weight == 1 for weight in early.scanned_weights) == sum(weight == 1 for weight in whole.scanned_weights)
+    assert 0 < len(early.scanned) < len(whole.scanned)
+    assert early.facts == whole.facts
+
+
+def test_it_ends_when_little_time_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = save_clip(tmp_path / "clip.mp4", count=250)
+    monkeypatch.setattr(video, "TIME_TO_SPARE", 1.0)
+    grabbed = grab(clip, scan=Scan(step_s=0.25, dense_s=5))
+    assert set(grabbed.scanned_weights) == {1.0} and len(grabbed.frames) == 3
+
+
+@pytest.mark.parametrize("name", ["clip.h264", "clip.webp"])
+def test_what_cannot_be_sought_in_has_its_dense_part(clips: Path, tmp_path: Path, name: str) -> None:
+    if name.endswith("webp"):
+        clip = save_still_end(tmp_path / name, moving=20, stands_s=1.0)
+    else:
+        clip = clips / name
+    grabbed = grab(clip, scan=Scan(step_s=0.25, dense_s=1))
+    assert set(grabbed.scanned_weights) == {1.0} and grabbed.scanned_times_s[-1] <= 1.0
 
 
 # Which of several streams
