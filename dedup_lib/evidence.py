@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import product
 from typing import Literal
 
@@ -29,7 +29,7 @@ from dedup_lib.alignment import (
 from dedup_lib.candidates import propose_pairs
 from dedup_lib.changes import ALIKE, Changes, Course, compare_courses, correlate_stretch, trace_course
 from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
-from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
+from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint, keep_recent
 from dedup_lib.frames import resize_frame
 from dedup_lib.overlays import Side, find_overlay, is_frame
 from dedup_lib.records import Begin, Group, Marks, Pair, begin_silently
@@ -400,7 +400,7 @@ def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], _Lo
         fingerprint = fingerprints[row]
         return _Looks(fingerprint) if fingerprint is not None else None
 
-    return lru_cache(maxsize=FINGERPRINTS_AT_HAND)(make)
+    return keep_recent(make, count_pictures=lambda one: len(one.fingerprint.times_s) if one is not None else 0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,11 @@ every fraction of a second, and of the stillest few frames a larger one with its
 from __future__ import annotations
 
 import io
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
-from typing import overload
+from functools import cache, cached_property
+from typing import TypeVar, overload
 
 import cv2
 import numpy as np
@@ -48,7 +49,10 @@ _SIFT_MEAN = 0.08
 """Mean entry of a RootSIFT descriptor over all kinds of pictures."""
 
 FINGERPRINTS_AT_HAND = 2_000
-"""Of a video of a minute, one takes about a megabyte."""
+PICTURES_AT_HAND = 240 * FINGERPRINTS_AT_HAND
+"""Of a video of a minute, one takes about a megabyte; of long films, fewer are kept."""
+
+Made = TypeVar("Made")
 
 _ROW = 16
 """Miniatures side by side in the stored picture."""
@@ -149,14 +153,37 @@ class Fingerprint:
             raise ValueError(f"these {len(data)} bytes are no fingerprint: {error}") from None
 
 
+def keep_recent(make: Callable[[int], Made], *, count_pictures: Callable[[Made], int]) -> Callable[[int], Made]:
+    """What `make` makes of the fingerprint of a row; what was used last is kept, as far as memory goes."""
+    kept: OrderedDict[int, Made] = OrderedDict()
+    pictures = 0
+
+    def recall(row: int) -> Made:
+        nonlocal pictures
+        if row not in kept:
+            kept[row] = make(row)
+            pictures += count_pictures(kept[row])
+        kept.move_to_end(row)
+        while len(kept) > FINGERPRINTS_AT_HAND or (pictures > PICTURES_AT_HAND and len(kept) > 1):
+            _, dropped = kept.popitem(last=False)
+            pictures -= count_pictures(dropped)
+        return kept[row]
+
+    return recall
+
+
 class StoredFingerprints(Sequence["Fingerprint | None"]):
     """Fingerprints of a list that stay where they are stored until they are asked for: `load` gives the bytes of a row,
     None where it has none. Some hundreds are kept at hand."""
 
     def __init__(self, load: Callable[[int], bytes | None], *, rows: int) -> None:
         self._rows = rows
-        self._load = lru_cache(maxsize=FINGERPRINTS_AT_HAND)(
-            lambda row: Fingerprint.from_bytes(data) if (data := load(row)) is not None else None
+
+        def load_fingerprint(row: int) -> Fingerprint | None:
+            return Fingerprint.from_bytes(data) if (data := load(row)) is not None else None
+
+        self._load = keep_recent(
+            load_fingerprint, count_pictures=lambda one: len(one.times_s) if one is not None else 0
         )
 
     def __len__(self) -> int:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import SIZE_PX, copy_of, draw_clip, each, fingerprint, times
 
+from dedup_lib import fingerprints
 from dedup_lib.fingerprints import (
     DESCRIPTOR_BYTES,
     FEWEST_STILLS,
@@ -343,6 +344,24 @@ def test_stored_fingerprints_are_loaded_when_asked_for() -> None:
         stored[2]
     with pytest.raises(IndexError):
         stored[4]
+
+
+def test_of_long_films_fewer_are_kept_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    data = copy_of(1).to_bytes()
+
+    def load(row: int) -> bytes:
+        asked.append(row)
+        return data
+
+    monkeypatch.setattr(fingerprints, "PICTURES_AT_HAND", 2 * 40)
+    stored = StoredFingerprints(load, rows=5)
+    for row in (0, 1, 0, 2, 0, 1):
+        assert stored[row] is not None
+    # Of two that fit, the one used longer ago goes.
+    assert asked == [0, 1, 2, 1]
+    monkeypatch.setattr(fingerprints, "PICTURES_AT_HAND", 39)
+    assert stored[3] is stored[3]
 
 
 def test_a_list_of_stored_fingerprints_ends() -> None:
