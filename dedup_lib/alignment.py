@@ -212,8 +212,9 @@ def align(
 
     Every two pictures that are so alike vote for the offset between their times; those near the winning offset agree.
     The stretch is where they lie densely: the run of pictures with the largest sum, each one that agrees counting one
-    and each other one taking away what leaves a run at `LOWEST_DENSITY` without gain. Where
-    the pictures of one video are seconds apart, those of the other that lie between them are not asked.
+    and each other one taking away what leaves a run at `LOWEST_DENSITY` without gain. All
+    that is counted by what the pictures stand for. Where those of one video are seconds apart, those of the other that
+    lie between them are not asked.
     """
     distances = count_differing_bits(first, second)
     rows, columns = np.nonzero(distances <= max_distance)

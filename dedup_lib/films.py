@@ -216,7 +216,11 @@ class Film:
                 continue
             # A decoder holds frames back until it has seen those that may be shown before them, or is told that
             # none will come.
-            frames = [*packet.decode(), *decoder.decode(None)]
+            try:
+                frames = [*packet.decode(), *decoder.decode(None)]
+            except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError):
+                # Others may still be fine.
+                frames = []
             decoder.flush_buffers()
             frame = frames[0] if frames else None
             if not isinstance(frame, VideoFrame) or frame.is_corrupt or frame.width * frame.height > MAX_PIXELS:

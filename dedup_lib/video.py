@@ -38,6 +38,7 @@ MOST_DECODED_ON_S = 240.0
 """Of that part so much is decoded at most, beside its key frames: four times the dense part."""
 
 LEAST_LATER_WEIGHT = 2.0
+"""More than that of a picture of the dense part, however near to another one it lies."""
 
 TIME_TO_SPARE = 0.25
 """A scan ends when no more than this share of a video's time is left for what comes after it."""
