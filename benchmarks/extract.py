@@ -47,7 +47,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LARGEST_CLIP_BYTES = 12_000_000
 LARGEST_SIDE_PX = 1920
 LIMITS = FetchLimits(timeout_s=60.0, max_bytes=10**9, allow_private_addresses=True, allow_local_paths=True)
-NO_SCAN = Scan(step_s=0.0, longest_s=60.0)
+NO_SCAN = Scan(step_s=0.0)
 DIMENSIONS = {"clip": 512, "pdq": 256}
 
 console = Console(highlight=False)

@@ -48,6 +48,7 @@ from dedup_lib.evidence import SMALLEST_COMMON_SHARE, Evidence, compare_pair
 from dedup_lib.fetch import Deadline, FileStream
 from dedup_lib.fingerprints import VERSION, Fingerprint, make_fingerprint
 from dedup_lib.plots import COLOURS, STYLE, new_figure
+from dedup_lib.records import Scan
 from dedup_lib.run_folder import write_file_atomically, write_text_atomically
 from dedup_lib.score import AGAINST, TERMS
 from dedup_lib.variants import REFERENCE
@@ -70,7 +71,7 @@ LOOKALIKE_PAIRS = 600
 """So many pairs are drawn: of clips of different sources, and of the look-alikes of one kind and seed."""
 
 DEADLINE_S = 300.0
-SCAN_STEP_S, SCAN_LONGEST_S = 0.25, 60.0
+SCAN_STEP_S = 0.25
 
 Read = tuple[bytes, float]
 """A stored fingerprint and a duration."""
@@ -104,12 +105,13 @@ def read_file(path: Path) -> Read | None:
             num_frames=1,
             frame_span="first",
             deadline=Deadline(DEADLINE_S),
-            scan_step_s=SCAN_STEP_S,
-            scan_longest_s=SCAN_LONGEST_S,
+            scan=Scan(step_s=SCAN_STEP_S),
         )
     except VideoTrouble:
         return None
-    made = make_fingerprint(grabbed.scanned or grabbed.frames, times_s=grabbed.scanned_times_s or grabbed.times_s)
+    made = make_fingerprint(
+        grabbed.scanned, times_s=grabbed.scanned_times_s, weights=grabbed.scanned_weights
+    ) or make_fingerprint(grabbed.frames, times_s=grabbed.times_s)
     return (made.to_bytes(), grabbed.facts.duration_s) if made is not None else None
 
 

@@ -73,6 +73,12 @@ class Animation:
         """From the start, too: most frames build on those before."""
         return self.decode()
 
+    def decode_after_seek(self, target_s: float) -> None:
+        """There is no seeking."""
+
+    def find_key_frame(self, target_s: float) -> None:
+        """There is no seeking."""
+
     def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
         return False
 

@@ -51,6 +51,8 @@ class Course:
 
     shapes: NDArray[np.float32]
     times_s: NDArray[np.float32]
+    weights: NDArray[np.float32] | None = None
+    """What each picture stands for (`Fingerprint`); None: one step."""
 
     def turned(self, orientation: int) -> Course:
         """The same in one of the `alignment.ORIENTATIONS`."""
@@ -62,13 +64,28 @@ class Course:
         """In steps, at its own speed."""
         return _Timeline.of(self)
 
+    @cached_property
+    def dense(self) -> Course:
+        """The part whose pictures are a step apart."""
+        if self.weights is None:
+            return self
+        count = int((self.weights <= 1).sum())
+        return Course(shapes=self.shapes[:count], times_s=self.times_s[:count])
 
-def trace_course(miniatures: NDArray[np.uint8], *, times_s: NDArray[np.float32]) -> Course:
+    @property
+    def dense_share(self) -> float:
+        """How much of the video that is."""
+        return 1.0 if self.weights is None else len(self.dense.times_s) / float(self.weights.sum(dtype=float))
+
+
+def trace_course(
+    miniatures: NDArray[np.uint8], *, times_s: NDArray[np.float32], weights: NDArray[np.float32] | None = None
+) -> Course:
     """The course of pictures (N, 64, 64) that are shown at `times_s`, which rise."""
     waves = find_frequencies(miniatures)[:, :FREQUENCIES, :FREQUENCIES].reshape(len(miniatures), -1)
     # Light and contrast are no part of a shape.
     lengths = np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-6)
-    return Course(shapes=(waves / lengths).astype(np.float32), times_s=times_s)
+    return Course(shapes=(waves / lengths).astype(np.float32), times_s=times_s, weights=weights)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +123,11 @@ class Changes:
 def compare_courses(first: Course, second: Course, *, lowest: float = -1.0, known_speed: float = 1.0) -> Changes | None:
     """Lay one video beside the other at every offset, at their own speed, at the one that is known of their pictures,
     and where these give hope at the `SPEEDS`, and see where they change most alike; None where they are too short for
-    that, or their correlation stays below `lowest`."""
+    that, or their correlation stays below `lowest`. Only their dense parts are asked."""
+    shares = first.dense_share, second.dense_share
+    first, second = first.dense, second.dense
+    if not (len(first.times_s) and len(second.times_s)):
+        return None
     own = first.timeline
     best: tuple[float, int, float, _Timeline] | None = None
     for speed in dict.fromkeys((1.0, known_speed, *SPEEDS)):
@@ -119,7 +140,13 @@ def compare_courses(first: Course, second: Course, *, lowest: float = -1.0, know
     if best is None or best[0] < lowest:
         return None
     _, offset, speed, other = best
-    return _compare_at(own, other, offset=offset, speed=speed)
+    changes = _compare_at(own, other, offset=offset, speed=speed)
+    stretch = replace(
+        changes.stretch,
+        first_coverage=changes.stretch.first_coverage * shares[0],
+        second_coverage=changes.stretch.second_coverage * shares[1],
+    )
+    return replace(changes, stretch=stretch)
 
 
 def correlate_stretch(first: Course, second: Course, stretch: Stretch) -> float:

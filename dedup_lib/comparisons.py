@@ -38,9 +38,14 @@ def find_method() -> str:
 
 def pack_evidence(found: Evidence) -> str:
     """What the fingerprints of a pair say, as JSON."""
+
+    def keep(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Which picture stands beside which is asked while comparing only.
+        return {name: value for name, value in items if name != "beside"}
+
     known = {
         name: value
-        for name, value in asdict(found).items()
+        for name, value in asdict(found, dict_factory=keep).items()
         if name not in OF_THE_LIST and value is not None and value != "" and value is not False
     }
     return json.dumps(known, default=lambda array: array.tolist(), separators=(",", ":"))

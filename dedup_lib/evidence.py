@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import product
 from typing import Literal
 
@@ -29,11 +29,11 @@ from dedup_lib.alignment import (
 from dedup_lib.candidates import propose_pairs
 from dedup_lib.changes import ALIKE, Changes, Course, compare_courses, correlate_stretch, trace_course
 from dedup_lib.decide import Choose, Scored, components, group_copies, is_match, neighbours
-from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint
+from dedup_lib.fingerprints import FINGERPRINTS_AT_HAND, Fingerprint, keep_recent
 from dedup_lib.frames import resize_frame
 from dedup_lib.overlays import Side, find_overlay, is_frame
 from dedup_lib.records import Begin, Group, Marks, Pair, begin_silently
-from dedup_lib.regions import SAME_MOMENT_S, STILL_PX, Laid, Region, find_difference, measure_fit
+from dedup_lib.regions import SAME_MOMENT_S, STILL_PX, Laid, Region, find_difference, measure_fit, show_the_same
 from dedup_lib.registration import Registration, find_overlap, register, warp_miniatures, warp_stills
 from dedup_lib.score import AGAINST, compute_score, count_as_share
 
@@ -94,6 +94,9 @@ FULL_SCENES = 5
 
 OF_THE_LIST = ("first", "second", "cosine", "words", "is_unseen", "duration_ratio", "longest_s")
 """Those fields of `Evidence` that the list gives, and not the fingerprints of the pair."""
+
+MOST_STILLS_BESIDE = 32
+"""Of two long films so many stills are compared, spread over all that they share: what differs does so throughout."""
 
 
 class Verdict(StrEnum):
@@ -442,7 +445,8 @@ class _Looks:
 
     @cached_property
     def course(self) -> Course:
-        return trace_course(self.fingerprint.miniatures, times_s=self.fingerprint.times_s)
+        one = self.fingerprint
+        return trace_course(one.miniatures, times_s=one.times_s, weights=one.weights)
 
 
 def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], _Looks | None]:
@@ -452,7 +456,7 @@ def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], _Lo
         fingerprint = fingerprints[row]
         return _Looks(fingerprint) if fingerprint is not None else None
 
-    return lru_cache(maxsize=FINGERPRINTS_AT_HAND)(make)
+    return keep_recent(make, count_pictures=lambda one: len(one.fingerprint.times_s) if one is not None else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -667,6 +671,8 @@ def _compare(proposed: Evidence, one: _Looks, other: _Looks) -> Evidence:
             other.hashes[0],
             first_times_s=first.times_s,
             second_times_s=second.times_s,
+            first_weights=first.weights,
+            second_weights=second.weights,
             max_distance=MAX_DISTANCE_BITS,
         )
         if stretch is not None:
@@ -764,17 +770,30 @@ def _beside(
     *,
     only_changes: bool,
 ) -> Laid:
-    places, _ = stretch.pictures_beside(first.times_s, second.times_s)
-    chosen, other_chosen = stretch.pictures_beside(
+    places, other_places = stretch.pictures_beside(first.times_s, second.times_s)
+    is_simultaneous = bool(abs(stretch.offset_s) <= SAME_MOMENT_S) and not stretch.further
+    at_s = stretch.shown_in_second(first.times_s)[places]
+    if stretch.is_sparse:
+        # What is shown between pictures that are seconds apart is not known.
+        is_same = np.abs(second.times_s[other_places] - at_s) <= SAME_MOMENT_S
+        is_simultaneous &= bool(is_same.any())
+        if is_simultaneous:
+            places, other_places = places[is_same], other_places[is_same]
+        at_s = second.times_s[other_places]
+    chosen, other_chosen = stretch.shown_beside(
         first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
     )
+    if stretch.is_sparse:
+        # Key frames often stand at a cut, and the still of the other video before it.
+        kept = np.flatnonzero(show_the_same(stills[0][chosen], stills[1][other_chosen]))
+        kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MOST_STILLS_BESIDE)).round().astype(int))]
+        chosen, other_chosen = chosen[kept], other_chosen[kept]
     apart_s = second.still_times_s[other_chosen] - stretch.shown_in_second(first.still_times_s)[chosen]
-    at_s = stretch.shown_in_second(first.times_s)[places]
     return Laid(
         miniatures=(miniatures[0][places], _shown_at(at_s, miniatures[1], second.times_s)),
         stills=(stills[0][chosen], stills[1][other_chosen]),
         only_changes=only_changes,
-        is_simultaneous=abs(stretch.offset_s) <= SAME_MOMENT_S and not stretch.further,
+        is_simultaneous=is_simultaneous,
         # Two speeds are known only nearly, and so is what is one moment in both.
         apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
     )
@@ -838,11 +857,13 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
         hash_pictures(laid_second),
         first_times_s=first.times_s,
         second_times_s=second.times_s,
+        first_weights=first.weights,
+        second_weights=second.weights,
         max_distance=MAX_REGISTERED_DISTANCE_BITS,
     )
     course, other = (
-        trace_course(laid, times_s=times_s)
-        for laid, times_s in ((laid_first, first.times_s), (laid_second, second.times_s))
+        trace_course(laid, times_s=one.times_s, weights=one.weights)
+        for laid, one in ((laid_first, first), (laid_second, second))
     )
     if registered is not None:
         registered = replace(registered, correlation=correlate_stretch(course, other, registered))

@@ -302,8 +302,7 @@ def _decode(
         num_frames=recipe.num_frames,
         frame_span=recipe.frame_span,
         deadline=deadline,
-        scan_step_s=scan.step_s,
-        scan_longest_s=scan.longest_s,
+        scan=scan,
     )
     sample = prepare_sample(grabbed.frames, positions=grabbed.positions, times_s=grabbed.times_s)
     outcome = Outcome(
@@ -331,9 +330,9 @@ def _decode(
 
 def _fingerprint(grabbed: GrabbedFrames) -> bytes | None:
     # Where the scanned part shows nothing, the frames from further on still do.
-    fingerprint = make_fingerprint(grabbed.scanned, times_s=grabbed.scanned_times_s) or make_fingerprint(
-        grabbed.frames, times_s=grabbed.times_s
-    )
+    fingerprint = make_fingerprint(
+        grabbed.scanned, times_s=grabbed.scanned_times_s, weights=grabbed.scanned_weights
+    ) or make_fingerprint(grabbed.frames, times_s=grabbed.times_s)
     return fingerprint.to_bytes() if fingerprint is not None else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
+from itertools import chain
 from typing import cast
 
 import av
@@ -180,18 +181,52 @@ class Film:
 
     def decode_from(self, target_s: float) -> Iterator[Timed]:
         """Frames from a key frame at or before `target_s`; from the start where seeking leads to none."""
+        frames = self.decode_after_seek(target_s)
+        if frames is not None:
+            yield from frames
+        # Cheaper than to decode all of a file that is cut off, only to find that it ends before the target.
+        elif self.measure_s() >= target_s - end_tolerance_s(target_s):
+            yield from self.decode()
+
+    def decode_after_seek(self, target_s: float) -> Iterator[Timed] | None:
+        """Frames from a key frame at or before `target_s`; None where seeking leads to none."""
         for early_s in (0.0, _SEEK_EARLIER_S):
             if target_s < early_s or not self._seek(target_s - early_s):
                 break
             frames = self._decode()
             first = next(frames, None)
             if first is not None and first[1] <= target_s:
-                yield first
-                yield from frames
-                return
-        # Cheaper than to decode all of a file that is cut off, only to find that it ends before the target.
-        if self.measure_s() >= target_s - end_tolerance_s(target_s):
-            yield from self.decode()
+                return chain([first], frames)
+        return None
+
+    def find_key_frame(self, target_s: float) -> Timed | None:
+        """The key frame at or before `target_s`, or soon after it where a format seeks to any frame; None where seeking
+        leads to none. Nothing else is decoded."""
+        if not self._seek(target_s):
+            return None
+        assert self._container is not None
+        decoder = self._video.codec_context
+        decoder.skip_frame = "DEFAULT"
+        for packet in self._container.demux(self._video):
+            self._deadline.remaining_s()
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if not packet.size or stamp is None or stamp * self._tick_s - self._start_s > target_s + _SEEK_EARLIER_S:
+                return None
+            if not packet.is_keyframe:
+                continue
+            # A decoder holds frames back until it has seen those that may be shown before them, or is told that
+            # none will come.
+            try:
+                frames = [*packet.decode(), *decoder.decode(None)]
+            except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError):
+                # Others may still be fine.
+                frames = []
+            decoder.flush_buffers()
+            frame = frames[0] if frames else None
+            if not isinstance(frame, VideoFrame) or frame.is_corrupt or frame.width * frame.height > MAX_PIXELS:
+                return None
+            return frame, stamp * self._tick_s - self._start_s
+        return None
 
     def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
         """Whether a key frame lies between here and there; taken for granted of a file without a full index."""

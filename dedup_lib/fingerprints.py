@@ -5,10 +5,11 @@ every fraction of a second, and of the stillest few frames a larger one with its
 from __future__ import annotations
 
 import io
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property, lru_cache
-from typing import overload
+from functools import cache, cached_property
+from typing import TypeVar, overload
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from dedup_lib.frames import cut_bars, is_flat, resize_frame
 from dedup_lib.records import Frames, Recipe, Scan
 
-VERSION = 5
+VERSION = 6
 """Raised when a change here changes fingerprints: those of before are then made again."""
 
 MINIATURE_PX = 64
@@ -29,6 +30,9 @@ PICTURE_SIDE_PX = 256
 POINTS_A_STILL = 150
 FEWEST_STILLS, MOST_STILLS = 8, 16
 SECONDS_A_STILL = 4.0
+
+MOST_LATER_STILLS = 96
+"""Of what comes after the dense part of a scan."""
 
 STILL_QUALITY = 70
 """Of JPEG: a price in a still remains readable, and a still takes some 6 kB."""
@@ -45,7 +49,10 @@ _SIFT_MEAN = 0.08
 """Mean entry of a RootSIFT descriptor over all kinds of pictures."""
 
 FINGERPRINTS_AT_HAND = 2_000
-"""Of a video of a minute, one takes about a megabyte."""
+PICTURES_AT_HAND = 240 * FINGERPRINTS_AT_HAND
+"""Of a video of a minute, one takes about a megabyte; of long films, fewer are kept."""
+
+Made = TypeVar("Made")
 
 _ROW = 16
 """Miniatures side by side in the stored picture."""
@@ -56,13 +63,15 @@ class Fingerprint:
     """The pictures of one video without its bars and its flat frames.
 
     `miniatures` are grey uint8 (N, 64, 64), each the whole picture squeezed into a square, shown at `times_s`,
-    float32 (N,), which rise. The stillest of them are kept larger, as `stills` of `size_px` (width, height), shown at
-    `still_times_s`, float32 (F,), which rise. These have local features: `points` float32 (P, 2), x and y in pixels of
-    the still; `descriptors` uint8 (P, 32), binary codes whose Hamming distance tells how alike two points look;
-    `frames` int32 (P,), which still each belongs to.
+    float32 (N,), which rise; `weights`, float32 (N,), say how many steps of the scan each one stands for: one in its
+    dense part, more after it, where they lie seconds apart. The stillest of them are kept larger, as `stills` of
+    `size_px` (width, height), shown at `still_times_s`, float32 (F,), which rise. These have local features: `points`
+    float32 (P, 2), x and y in pixels of the still; `descriptors` uint8 (P, 32), binary codes whose Hamming distance
+    tells how alike two points look; `frames` int32 (P,), which still each belongs to.
     """
 
     times_s: NDArray[np.float32]
+    weights: NDArray[np.float32]
     miniatures: NDArray[np.uint8]
     size_px: tuple[int, int]
     points: NDArray[np.float32]
@@ -74,10 +83,12 @@ class Fingerprint:
 
     def __post_init__(self) -> None:
         pictures, points = len(self.times_s), len(self.points)
-        parts = (self.times_s, self.miniatures, self.points, self.descriptors, self.frames)
-        square = (pictures, MINIATURE_PX, MINIATURE_PX)
-        if [part.shape for part in parts] != [(pictures,), square, (points, 2), (points, DESCRIPTOR_BYTES), (points,)]:
-            raise ValueError("a fingerprint needs one time a miniature, and one code and one frame a point")
+        of_pictures = [one.shape for one in (self.times_s, self.weights, self.miniatures)]
+        if of_pictures != [(pictures,), (pictures,), (pictures, MINIATURE_PX, MINIATURE_PX)]:
+            raise ValueError("a fingerprint needs one time and one weight a miniature")
+        of_points = [one.shape for one in (self.points, self.descriptors, self.frames)]
+        if of_points != [(points, 2), (points, DESCRIPTOR_BYTES), (points,)]:
+            raise ValueError("a fingerprint needs one code and one frame a point")
 
     @property
     def num_stills(self) -> int:
@@ -107,6 +118,7 @@ class Fingerprint:
         np.savez(
             file,
             times_s=self.times_s,
+            weights=self.weights,
             picture=picture,
             size_px=np.array(self.size_px, np.int32),
             points=np.round(self.points * 64).astype(np.uint16),
@@ -128,6 +140,7 @@ class Fingerprint:
             width_px, height_px = (int(side) for side in parts["size_px"])
             return cls(
                 times_s=parts["times_s"],
+                weights=parts["weights"],
                 miniatures=rows.reshape(-1, MINIATURE_PX, MINIATURE_PX)[: len(parts["times_s"])].astype(np.uint8),
                 size_px=(width_px, height_px),
                 points=parts["points"].astype(np.float32) / 64,
@@ -140,14 +153,37 @@ class Fingerprint:
             raise ValueError(f"these {len(data)} bytes are no fingerprint: {error}") from None
 
 
+def keep_recent(make: Callable[[int], Made], *, count_pictures: Callable[[Made], int]) -> Callable[[int], Made]:
+    """What `make` makes of the fingerprint of a row; what was used last is kept, as far as memory goes."""
+    kept: OrderedDict[int, Made] = OrderedDict()
+    pictures = 0
+
+    def recall(row: int) -> Made:
+        nonlocal pictures
+        if row not in kept:
+            kept[row] = make(row)
+            pictures += count_pictures(kept[row])
+        kept.move_to_end(row)
+        while len(kept) > FINGERPRINTS_AT_HAND or (pictures > PICTURES_AT_HAND and len(kept) > 1):
+            _, dropped = kept.popitem(last=False)
+            pictures -= count_pictures(dropped)
+        return kept[row]
+
+    return recall
+
+
 class StoredFingerprints(Sequence["Fingerprint | None"]):
     """Fingerprints of a list that stay where they are stored until they are asked for: `load` gives the bytes of a row,
     None where it has none. Some hundreds are kept at hand."""
 
     def __init__(self, load: Callable[[int], bytes | None], *, rows: int) -> None:
         self._rows = rows
-        self._load = lru_cache(maxsize=FINGERPRINTS_AT_HAND)(
-            lambda row: Fingerprint.from_bytes(data) if (data := load(row)) is not None else None
+
+        def load_fingerprint(row: int) -> Fingerprint | None:
+            return Fingerprint.from_bytes(data) if (data := load(row)) is not None else None
+
+        self._load = keep_recent(
+            load_fingerprint, count_pictures=lambda one: len(one.times_s) if one is not None else 0
         )
 
     def __len__(self) -> int:
@@ -165,8 +201,12 @@ class StoredFingerprints(Sequence["Fingerprint | None"]):
         return self._load(row)
 
 
-def make_fingerprint(frames: Sequence[Frames], *, times_s: Sequence[float]) -> Fingerprint | None:
-    """The fingerprint of frames, RGB uint8 (H, W, 3), shown at `times_s`; None when all of them are flat."""
+def make_fingerprint(
+    frames: Sequence[Frames], *, times_s: Sequence[float], weights: Sequence[float] | None = None
+) -> Fingerprint | None:
+    """The fingerprint of frames, RGB uint8 (H, W, 3), shown at `times_s`, of which each stands for so many steps of a
+    scan as `weights` say (None: for one); None when all of them are flat."""
+    all_stand_for = [1.0] * len(frames) if weights is None else weights
     pictures = cut_bars(frames)
     usable = [index for index, picture in enumerate(pictures) if not is_flat(picture)]
     if not usable:
@@ -183,11 +223,16 @@ def make_fingerprint(frames: Sequence[Frames], *, times_s: Sequence[float]) -> F
     square = (MINIATURE_PX, MINIATURE_PX)
     miniatures = np.stack([cv2.resize(one, square, interpolation=cv2.INTER_AREA) for one in grey]).astype(np.uint8)
     shown_s = np.array([time_s for time_s, _ in kept], np.float32)
-    chosen = _choose_stills(miniatures, shown_s)
+    stand_for = np.array([all_stand_for[index] for index in usable if frames[index].shape == size], np.float32)
+    dense = int((stand_for <= 1.0).sum())
+    chosen = _choose_stills(miniatures[:dense], shown_s[:dense], fewest=FEWEST_STILLS, most=MOST_STILLS)
+    later = _choose_stills(miniatures[dense:], shown_s[dense:], fewest=1, most=MOST_LATER_STILLS)
+    chosen += [dense + index for index in later]
     stills = [resize_frame(grey[index], size_px) for index in chosen]
     points, descriptors, owners = _find_points(stills)
     return Fingerprint(
         times_s=shown_s,
+        weights=stand_for,
         miniatures=miniatures,
         size_px=size_px,
         points=points,
@@ -204,14 +249,16 @@ def pack_stills(stills: Sequence[NDArray[np.uint8]]) -> bytes:
     return packed.tobytes()
 
 
-def _choose_stills(miniatures: NDArray[np.uint8], times_s: NDArray[np.float32]) -> list[int]:
-    """Which pictures, rising, to keep large: the stillest ones, well apart.
+def _choose_stills(miniatures: NDArray[np.uint8], times_s: NDArray[np.float32], *, fewest: int, most: int) -> list[int]:
+    """Which pictures, rising, to keep large: the stillest ones, well apart, so many at least and at most.
 
     What a picture shows decides, not its place: the same ones are chosen after an intro was put before them or their
     beginning was cut off. And a still picture is a sharp one.
     """
+    if not len(times_s):
+        return []
     span_s = float(times_s[-1] - times_s[0])
-    wanted = min(max(round(span_s / SECONDS_A_STILL), FEWEST_STILLS), MOST_STILLS)
+    wanted = min(max(round(span_s / SECONDS_A_STILL), fewest), most)
     # So close that the wanted number fits however they fall.
     apart_s = span_s / (2 * wanted)
     pictures = miniatures.astype(np.float32)
@@ -251,9 +298,7 @@ def _find_points(
 def fingerprint_kind(scan: Scan, recipe: Recipe) -> str:
     """Name of all settings that change a fingerprint. Those of different kinds are never compared."""
     looked_at = (
-        f"every {scan.step_s:g} s to {scan.longest_s:g} s"
-        if scan.step_s
-        else f"{recipe.num_frames} {recipe.frame_span}"
+        f"every {scan.step_s:g} s to {scan.dense_s:g} s" if scan.step_s else f"{recipe.num_frames} {recipe.frame_span}"
     )
     return f"{VERSION}, {looked_at}"
 

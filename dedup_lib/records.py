@@ -136,11 +136,11 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """How densely a video is looked at for its fingerprint: a frame every `step_s` of its first `longest_s` seconds;
-    with a step of 0 only the frames that are encoded."""
+    """How densely a video is looked at for its fingerprint: a frame every `step_s` of its first `dense_s` seconds, and
+    one every few seconds of what comes after; with a step of 0 only the frames that are encoded."""
 
     step_s: float
-    longest_s: float
+    dense_s: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)

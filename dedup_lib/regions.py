@@ -7,6 +7,7 @@ product, the price, the presenter, the hands. So what agrees, however much, is h
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import product
 
@@ -160,7 +161,7 @@ class Laid:
 
 def find_difference(laid: Laid) -> Region | None:
     """The largest part of the picture that differs throughout and is no overlay, None where there is none."""
-    shown_together = _show_the_same(*laid.miniatures)
+    shown_together = show_the_same(*laid.miniatures)
     motion = _Motion.of(*(one[shown_together] for one in laid.miniatures))
     moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), FEWEST_MOVING_BLOCKS)
     found = [_region(part, moves=True) for part in moving if not motion.covers(part)]
@@ -193,7 +194,7 @@ def measure_fit(laid: Laid) -> float:
     return float(np.mean([np.median(_correlate(own, other)[0]) for own, other in pairs]))
 
 
-def _show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
+def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Which pictures show the same on the whole: where one video was cut otherwise, it moves otherwise too."""
     alike = _correlate_pictures(first, second) >= LOWEST_LIKENESS
     return alike if alike.any() else np.ones(len(first), bool)
@@ -201,7 +202,7 @@ def _show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> N
 
 def _correlate_pictures(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.float32]:
     """Of each picture of the one with that of the other, float32 (N,)."""
-    own, other = (np.asarray(one, np.float32).reshape(len(one), -1) for one in (first, second))
+    own, other = (np.asarray(one, np.float32).reshape(len(one), math.prod(one.shape[1:])) for one in (first, second))
     own, other = (one - one.mean(axis=1, keepdims=True) for one in (own, other))
     lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)
     return np.asarray((own * other).sum(axis=1) / np.maximum(lengths, 1e-6), np.float32)

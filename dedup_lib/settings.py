@@ -237,7 +237,6 @@ class ExtractSettings(NotebookSettings):
     num_frames: Annotated[int, Range(1, 256)]
     frame_span: Literal["first", "spread"]
     scan_step_s: Annotated[float, Range(0, 10)]
-    scan_longest_s: Annotated[float, Range(1, 240)]
     encoder: Literal["sscd", "clip", "pdq"]
     model: str
     batch_size: Count

@@ -341,7 +341,7 @@ def extract_list(
                 rows=rows,
                 encoder=encoder,
                 recipe=recipe,
-                scan=Scan(step_s=settings.scan_step_s, longest_s=settings.scan_longest_s),
+                scan=Scan(step_s=settings.scan_step_s),
                 sink=sink,
                 ledger=ledger,
                 limits=FetchLimits.of(settings),

@@ -142,6 +142,7 @@ def make_fingerprint(frames: list[Frames]) -> Fingerprint:
     grey = [cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (64, 64)) for frame in frames]
     return Fingerprint(
         times_s=np.arange(0, 15, 0.5, dtype=np.float32),
+        weights=np.ones(30, np.float32),
         miniatures=np.stack([grey[index % len(grey)] for index in range(30)]).astype(np.uint8),
         size_px=(256, 144),
         points=np.zeros((0, 2), np.float32),

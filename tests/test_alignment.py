@@ -140,6 +140,74 @@ def test_one_orientation_finds_a_turned_copy(quarter: int, mirrored: bool) -> No
     assert [stretch.agreeing for stretch in stretches if stretch is not None] == [20]
 
 
+# --- where the pictures of a video lie seconds apart
+
+FILM = draw_clip(13, count=240, shots=40)
+"""A minute; all but its first ten seconds are looked at every one and a half."""
+
+
+def film(frames: list[Frames], *, first: int = 40, shift: int = 0, later_s: float = 0.0) -> dict[str, Any]:
+    """Hashes, times and weights of what a scan takes of a film; what comes after its dense part is shown `later_s`
+    later."""
+    kept = [index for index in range(len(frames)) if index < first or (index + shift) % 6 == 0]
+    return {
+        "hashes": hashes([frames[index] for index in kept]),
+        "times_s": np.array([index * STEP_S + (later_s if index >= first else 0) for index in kept], np.float32),
+        "weights": np.array([1 if index < first else 6 for index in kept], np.float32),
+    }
+
+
+def align_films(first: dict[str, Any], second: dict[str, Any]) -> Stretch | None:
+    return align(
+        first["hashes"],
+        second["hashes"],
+        first_times_s=first["times_s"],
+        second_times_s=second["times_s"],
+        first_weights=first["weights"],
+        second_weights=second["weights"],
+        max_distance=MAX_DISTANCE_BITS,
+    )
+
+
+@pytest.mark.parametrize("start", [60, 121, 150, 197])
+@pytest.mark.parametrize("later_s", [0.0, 7200.0])
+def test_an_excerpt_is_found_where_few_pictures_lie(start: int, later_s: float) -> None:
+    excerpt = film(FILM[start : start + 40], first=40)
+    stretch = found(align_films(excerpt, film(FILM, later_s=later_s)))
+    assert stretch.offset_s == pytest.approx(start * STEP_S + later_s, abs=OFFSET_TOLERANCE_S)
+    assert 5 <= stretch.agreeing == stretch.compared <= 8
+    assert (stretch.agreement, stretch.first_coverage) == (1.0, 1.0)
+    assert stretch.second_coverage == pytest.approx(stretch.compared * 6 / 240, abs=0.01)
+    own, others = stretch.pictures_beside(excerpt["times_s"], film(FILM, later_s=later_s)["times_s"])
+    # Each picture of the film stands beside one.
+    assert len(own) == len(others) == stretch.compared == len(set(others.tolist()))
+    exchanged = found(align_films(film(FILM, later_s=later_s), excerpt))
+    assert (exchanged.exchanged().agreeing, exchanged.second_coverage) == (stretch.agreeing, 1.0)
+
+
+def test_a_clip_of_which_half_is_in_a_film_is_covered_by_half() -> None:
+    clip = film([*FILM[120:140], *OTHER[:20]], first=40)
+    stretch = found(align_films(clip, film(FILM)))
+    assert stretch.first_coverage == pytest.approx(0.5, abs=0.1)
+
+
+def test_films_that_share_only_their_dense_part_share_little() -> None:
+    other = draw_clip(14, count=240, shots=40)
+    stretch = found(align_films(film(FILM), film([*FILM[:40], *other[40:]])))
+    assert stretch.agreeing == 40
+    assert (stretch.first_coverage, stretch.second_coverage) == (pytest.approx(40 / 240, abs=0.02),) * 2
+    # What they share at the end does not bring together what differs in between.
+    ends_alike = [*FILM[:40], *other[40:210], *FILM[210:]]
+    assert found(align_films(film(FILM), film(ends_alike))).first_coverage < 0.3
+
+
+@pytest.mark.parametrize("shift", [0, 1, 3])
+def test_copies_of_a_film_need_not_be_looked_at_at_the_same_moments(shift: int) -> None:
+    stretch = found(align_films(film(FILM), film(FILM, shift=shift)))
+    assert stretch.offset_s == 0 and stretch.agreement > 0.9
+    assert min(stretch.first_coverage, stretch.second_coverage) == 1.0
+
+
 # --- offsets and speeds
 
 

@@ -52,7 +52,7 @@ def corpus(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus
             rows=range(len(urls)),
             encoder=PdqEncoder(),
             recipe=RECIPE,
-            scan=Scan(step_s=0, longest_s=60),
+            scan=Scan(step_s=0),
             sink=JobSink(folder / "jobs", RECIPE),
             ledger=ledger,
             limits=FetchLimits(timeout_s=120, max_bytes=10**9, allow_local_paths=True),

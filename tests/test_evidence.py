@@ -8,13 +8,15 @@ from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from scenes import COPIES, STEP_S, add_grain, copy_of, draw_clip, draw_take, each, fingerprint, title_card
+from media import save_clip
+from scenes import COPIES, SIZE_PX, STEP_S, add_grain, copy_of, draw_clip, draw_take, each, fingerprint, title_card
 
 from dedup_lib.alignment import Stretch
 from dedup_lib.changes import Changes
@@ -42,7 +44,7 @@ from dedup_lib.evidence import (
 )
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
 from dedup_lib.fingerprints import Fingerprint, make_fingerprint, pack_stills
-from dedup_lib.records import Group, Marks, Pair
+from dedup_lib.records import Group, Marks, Pair, Scan
 from dedup_lib.regions import Region
 from dedup_lib.registration import Registration
 from dedup_lib.variants import add_logo, crop
@@ -139,6 +141,7 @@ def sketch(seed: int, *, count: int = 16) -> Fingerprint:
     blots = generator.integers(0, 256, (count, 9, 9), np.uint8)
     return Fingerprint(
         times_s=(np.arange(count) * STEP_S).astype(np.float32),
+        weights=np.ones(count, np.float32),
         miniatures=np.stack([cv2.resize(one, (64, 64), interpolation=cv2.INTER_CUBIC) for one in blots]).astype(
             np.uint8
         ),
@@ -813,18 +816,37 @@ def test_limits_stand_in_an_order_that_makes_sense() -> None:
 # --- files
 
 
-def scan(path: Path) -> Fingerprint:
+def scan(path: Path, *, dense_s: float = 60.0) -> Fingerprint:
     """The fingerprint of a file, after it was stored."""
     deadline = Deadline(60)
     with open_stream(
         str(path), limits=FetchLimits(timeout_s=60, max_bytes=10**8, allow_local_paths=True), deadline=deadline
     ) as stream:
-        grabbed = grab_frames(
-            stream, num_frames=3, frame_span="spread", deadline=deadline, scan_step_s=STEP_S, scan_longest_s=60
-        )
-    made = make_fingerprint(grabbed.scanned, times_s=grabbed.scanned_times_s)
+        asked = Scan(step_s=STEP_S, dense_s=dense_s)
+        grabbed = grab_frames(stream, num_frames=3, frame_span="spread", deadline=deadline, scan=asked)
+    made = make_fingerprint(grabbed.scanned, times_s=grabbed.scanned_times_s, weights=grabbed.scanned_weights)
     assert made is not None
     return Fingerprint.from_bytes(made.to_bytes())
+
+
+def test_an_excerpt_is_found_in_the_later_part_of_a_film(tmp_path: Path) -> None:
+    """Both through their files; the film is looked at densely for ten of its fifty seconds."""
+    frames = draw_clip(31, count=500, shots=25)
+    fps: Any = {"fps": 10, "size_px": SIZE_PX}
+    whole = scan(save_clip(tmp_path / "film.mp4", frames=frames, key_every=250, **fps), dense_s=10)
+    assert 55 < len(whole.times_s) < 90
+    part = scan(save_clip(tmp_path / "part.mp4", frames=frames[307:407], **fps))
+    other = scan(save_clip(tmp_path / "other.mp4", frames=draw_clip(32, count=100, shots=5), **fps))
+    half = scan(save_clip(tmp_path / "half.mp4", frames=[*frames[307:357], *draw_clip(32, count=50, shots=3)], **fps))
+    found = compare_pair(whole, part, durations_s=(50.0, 10.0))
+    assert found.judge(RULES)[0] == Verdict.EXCERPT and found.excerpt == "second"
+    assert found.best[1] is not None and found.best[1].offset_s == pytest.approx(-30.7, abs=0.3)
+    for unlike in (other, half):
+        assert compare_pair(whole, unlike, durations_s=(50.0, 10.0)).judge(RULES)[0] == Verdict.DIFFERENT
+    # A film that goes on otherwise after the dense part is another one.
+    ends = draw_clip(33, count=400, shots=20)
+    alike = scan(save_clip(tmp_path / "alike.mp4", frames=[*frames[:100], *ends], **fps), dense_s=10)
+    assert compare_pair(whole, alike, durations_s=(50.0, 50.0)).judge(RULES)[0] == Verdict.DIFFERENT
 
 
 @pytest.fixture(scope="module")

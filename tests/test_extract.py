@@ -40,7 +40,7 @@ from dedup_lib.store import Store, StoreAddress
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 LIMITS = FetchLimits(timeout_s=20, max_bytes=50_000_000, allow_private_addresses=True, allow_local_paths=True)
-SCAN = Scan(step_s=0.25, longest_s=60)
+SCAN = Scan(step_s=0.25)
 
 WANTED = {
     "a.mp4": Status.OK,
@@ -272,7 +272,7 @@ def test_what_can_be_compared_has_a_fingerprint(server: ClipServer, tmp_path: Pa
 
 def test_without_a_scan_a_fingerprint_is_of_the_encoded_frames(server: ClipServer, tmp_path: Path) -> None:
     url = server.url("a.mp4")
-    run([url], tmp_path, scan=Scan(step_s=0, longest_s=60))
+    run([url], tmp_path, scan=Scan(step_s=0))
     ((kind, data),) = load_fingerprints(tmp_path, [url]).values()
     assert "3 spread" in kind
     assert np.allclose(Fingerprint.from_bytes(data).times_s, [0.3, 1.0, 1.6], atol=0.11)
@@ -285,7 +285,7 @@ def test_a_video_without_a_fingerprint_of_this_kind_is_read_again(
     urls = [server.url(name) for name in ("a.mp4", "b.webm", "page.mp4", "black.mp4")]
     run(urls, tmp_path, store=store)
     before = load_fingerprints(tmp_path, urls)
-    coarse = Scan(step_s=0.5, longest_s=60)
+    coarse = Scan(step_s=0.5)
     assert run(urls, tmp_path, store=store, scan=coarse).attempted == 2
     assert {kind for kind, _ in load_fingerprints(tmp_path, urls).values()} == {fingerprint_kind(coarse, RECIPE)}
     assert run(urls, tmp_path, store=store, scan=coarse).attempted == 0
@@ -321,7 +321,7 @@ def test_what_is_shown_only_after_the_scan_has_a_fingerprint_too(tmp_path: Path)
             frame = np.zeros((120, 160, 3), np.uint8) if number < 12 else number_frame(number)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    assert run([url], tmp_path, scan=Scan(step_s=0.25, longest_s=1)).outcomes[url].status == Status.OK
+    assert run([url], tmp_path, scan=Scan(step_s=0.25, dense_s=1)).outcomes[url].status == Status.OK
     ((_, data),) = load_fingerprints(tmp_path, [url]).values()
     assert min(Fingerprint.from_bytes(data).times_s) > 1
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import SIZE_PX, copy_of, draw_clip, each, fingerprint, times
 
+from dedup_lib import fingerprints
 from dedup_lib.fingerprints import (
     DESCRIPTOR_BYTES,
     FEWEST_STILLS,
@@ -142,12 +143,8 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 )
 def test_an_archive_with_a_wrong_part_is_refused(name: str, value: NDArray[Any]) -> None:
     parts = saved_parts(copy_of(1))
-    if name == "times_s" and len(value) == 3:
-        # Fewer times than miniatures is what a sheet that is not full looks like.
-        assert len(Fingerprint.from_bytes(to_npz(parts | {name: value})).miniatures) == 3
-    else:
-        with pytest.raises(ValueError, match="are no fingerprint"):
-            Fingerprint.from_bytes(to_npz(parts | {name: value}))
+    with pytest.raises(ValueError, match="are no fingerprint"):
+        Fingerprint.from_bytes(to_npz(parts | {name: value}))
 
 
 @given(share=st.floats(0, 1, exclude_max=True))
@@ -251,9 +248,39 @@ def test_longer_videos_have_points_of_more_frames(count: int, step_s: float, fra
 
 def test_parts_must_fit_each_other() -> None:
     parts = {field.name: getattr(copy_of(1), field.name) for field in fields(Fingerprint)}
-    for name in ("times_s", "miniatures", "points", "descriptors", "frames"):
-        with pytest.raises(ValueError, match="one time a miniature"):
+    for name in ("times_s", "weights", "miniatures", "points", "descriptors", "frames"):
+        with pytest.raises(ValueError, match=r"one weight a miniature|one frame a point"):
             Fingerprint(**(parts | {name: parts[name][:-1]}))
+
+
+def test_what_comes_after_the_dense_part_leaves_its_stills_as_they_are() -> None:
+    frames = draw_clip(6, count=120, shots=20)
+    kept = [index for index in range(120) if index < 40 or index % 6 == 0]
+    dense = make_fingerprint(frames[:40], times_s=times(40))
+    made = make_fingerprint(
+        [frames[index] for index in kept],
+        times_s=[times(120)[index] for index in kept],
+        weights=[1.0 if index < 40 else 6.0 for index in kept],
+    )
+    assert made is not None and dense is not None
+    again = Fingerprint.from_bytes(made.to_bytes())
+    assert again.weights.tolist() == [1.0] * 40 + [6.0] * (len(kept) - 40)
+    assert again.weights.dtype == np.float32
+    assert np.array_equal(again.still_times_s[: dense.num_stills], dense.still_times_s)
+    assert np.array_equal(again.descriptors[: len(dense.descriptors)], dense.descriptors)
+    assert set(again.frames.tolist()) == set(range(again.num_stills))
+    # One every four seconds or a little fewer.
+    assert dense.num_stills + 3 <= again.num_stills <= dense.num_stills + 5
+    assert len(again.unpack_stills()) == again.num_stills
+
+
+def test_a_film_of_which_only_the_later_part_shows_anything() -> None:
+    frames = [flat(0)] * 20 + draw_clip(6, count=8)
+    made = make_fingerprint(
+        frames, times_s=[*times(20), *(5 + 1.5 * index for index in range(8))], weights=[1.0] * 20 + [6.0] * 8
+    )
+    assert made is not None
+    assert made.times_s[0] == 5 and made.num_stills == 3
 
 
 def test_mirrored_codes_are_those_of_the_mirrored_picture() -> None:
@@ -279,12 +306,12 @@ def test_mirroring_twice_changes_nothing() -> None:
 
 
 def test_the_kind_names_what_changes_a_fingerprint() -> None:
-    dense = Scan(step_s=0.25, longest_s=60)
-    none = Scan(step_s=0, longest_s=60)
+    dense = Scan(step_s=0.25)
+    none = Scan(step_s=0)
     kinds = [
         fingerprint_kind(dense, RECIPE),
-        fingerprint_kind(Scan(step_s=0.5, longest_s=60), RECIPE),
-        fingerprint_kind(Scan(step_s=0.25, longest_s=30), RECIPE),
+        fingerprint_kind(Scan(step_s=0.5), RECIPE),
+        fingerprint_kind(Scan(step_s=0.25, dense_s=30), RECIPE),
         fingerprint_kind(none, RECIPE),
         fingerprint_kind(none, Recipe(encoder="pdq", model="", num_frames=8, frame_span="spread")),
         fingerprint_kind(none, Recipe(encoder="pdq", model="", num_frames=3, frame_span="first")),
@@ -293,7 +320,7 @@ def test_the_kind_names_what_changes_a_fingerprint() -> None:
     # Encoder and frames do not touch what a scan takes.
     clip = Recipe(encoder="clip", model="x", num_frames=8, frame_span="first")
     assert fingerprint_kind(dense, clip) == kinds[0]
-    assert fingerprint_kind(Scan(step_s=0, longest_s=9), RECIPE) == kinds[3]
+    assert fingerprint_kind(Scan(step_s=0, dense_s=9), RECIPE) == kinds[3]
 
 
 def test_stored_fingerprints_are_loaded_when_asked_for() -> None:
@@ -317,6 +344,24 @@ def test_stored_fingerprints_are_loaded_when_asked_for() -> None:
         stored[2]
     with pytest.raises(IndexError):
         stored[4]
+
+
+def test_of_long_films_fewer_are_kept_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    data = copy_of(1).to_bytes()
+
+    def load(row: int) -> bytes:
+        asked.append(row)
+        return data
+
+    monkeypatch.setattr(fingerprints, "PICTURES_AT_HAND", 2 * 40)
+    stored = StoredFingerprints(load, rows=5)
+    for row in (0, 1, 0, 2, 0, 1):
+        assert stored[row] is not None
+    # Of two that fit, the one used longer ago goes.
+    assert asked == [0, 1, 2, 1]
+    monkeypatch.setattr(fingerprints, "PICTURES_AT_HAND", 39)
+    assert stored[3] is stored[3]
 
 
 def test_a_list_of_stored_fingerprints_ends() -> None:

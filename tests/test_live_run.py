@@ -163,7 +163,7 @@ def test_a_run_is_watched_guarded_killed_and_gone_on_with(site: Site, tmp_path: 
 
 def extract_by_hand(site: Site, folder: Path) -> None:
     defaults = {"url_column": "", "mode": "direct", "jobs_dir": "jobs", "store": "auto", "collection": "videos"}
-    defaults |= {"frame_span": "spread", "scan_step_s": 0.25, "scan_longest_s": 60.0, "encoder": "pdq", "model": ""}
+    defaults |= {"frame_span": "spread", "scan_step_s": 0.25, "encoder": "pdq", "model": ""}
     defaults |= {
         "num_frames": 3,
         "batch_size": 8,

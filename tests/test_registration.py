@@ -170,7 +170,9 @@ def test_laying_does_not_make_unlike_pictures_alike() -> None:
 
 
 def test_laying_keeps_the_number_of_pictures() -> None:
-    short = replace(copy_of(1), miniatures=copy_of(1).miniatures[:1], times_s=copy_of(1).times_s[:1])
+    short = replace(
+        copy_of(1), miniatures=copy_of(1).miniatures[:1], times_s=copy_of(1).times_s[:1], weights=copy_of(1).weights[:1]
+    )
     laid_first, laid_second = warp_miniatures(short, copy_of(1, "crop 20 %"), lay("crop 20 %"))
     assert (len(laid_first), len(laid_second)) == (1, 40)
 

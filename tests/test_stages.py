@@ -118,7 +118,6 @@ def extract_settings(**changes: Any) -> ExtractSettings:
         "num_frames": 3,
         "frame_span": "spread",
         "scan_step_s": 0.25,
-        "scan_longest_s": 60.0,
         "encoder": "pdq",
         "model": "",
         "batch_size": 8,

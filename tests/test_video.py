@@ -6,6 +6,7 @@ import io
 import math
 import random
 import struct
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fault_server import FaultServer, always, reply
+from fault_server import FaultServer, Request, always, reply, reply_range
 from media import join_tracks, number_frame, read_number, save_clip, save_still_end
 from PIL import Image
 
-from dedup_lib import animations
+from dedup_lib import animations, video
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.fetch import Deadline, FetchLimits, open_stream
-from dedup_lib.records import Status
+from dedup_lib.records import Scan, Status
 from dedup_lib.video import FRAME_SIDE_PX, SCAN_SIDE_PX, GrabbedFrames, grab_frames
 
 LIMITS = FetchLimits(timeout_s=30, max_bytes=50_000_000, allow_private_addresses=True, allow_local_paths=True)
@@ -62,11 +63,16 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def grab(
-    path: Path | str, *, num_frames: int = 3, frame_span: str = "spread", timeout_s: float = 30, **scan: float
+    path: Path | str,
+    *,
+    num_frames: int = 3,
+    frame_span: str = "spread",
+    timeout_s: float = 30,
+    scan: Scan | None = None,
 ) -> GrabbedFrames:
     deadline = Deadline(timeout_s)
     with open_stream(str(path), limits=LIMITS, deadline=deadline) as stream:
-        return grab_frames(stream, num_frames=num_frames, frame_span=frame_span, deadline=deadline, **scan)
+        return grab_frames(stream, num_frames=num_frames, frame_span=frame_span, deadline=deadline, scan=scan)
 
 
 def trouble_of(path: Path | str, **asked: Any) -> VideoTrouble:
@@ -75,7 +81,7 @@ def trouble_of(path: Path | str, **asked: Any) -> VideoTrouble:
     return caught.value
 
 
-SCAN = {"scan_step_s": 0.25, "scan_longest_s": 60}
+SCAN = {"scan": Scan(step_s=0.25)}
 
 
 def numbers(grabbed: GrabbedFrames) -> list[int]:
@@ -183,9 +189,7 @@ def test_a_video_is_turned_as_its_file_asks(clips: Path, tmp_path: Path, matrix:
     track = content.index(b"tkhd")
     assert content.count(plain, track) == 1
     (tmp_path / "turned.mp4").write_bytes(content[:track] + content[track:].replace(plain, wanted))
-    upright, turned = (
-        grab(path, scan_step_s=1, scan_longest_s=60) for path in (clips / "index-last.mp4", tmp_path / "turned.mp4")
-    )
+    upright, turned = (grab(path, scan=Scan(step_s=1)) for path in (clips / "index-last.mp4", tmp_path / "turned.mp4"))
     # The matrix turns clockwise.
     for frame, wanted_frame in ((turned.frames[0], upright.frames[0]), (turned.scanned[1], upright.scanned[1])):
         assert np.array_equal(frame, np.rot90(wanted_frame, -quarters))
@@ -198,7 +202,7 @@ def test_a_video_is_turned_as_its_file_asks(clips: Path, tmp_path: Path, matrix:
 
 @pytest.mark.parametrize("name", CLIPS)
 def test_a_scan_takes_a_frame_every_step(clips: Path, name: str) -> None:
-    grabbed = grab(clips / name, scan_step_s=0.25, scan_longest_s=60)
+    grabbed = grab(clips / name, scan=Scan(step_s=0.25))
     fps = CLIPS[name].get("fps", 10)
     times = np.array(grabbed.scanned_times_s)
     # A frame stands for its step when it comes late, never when it comes early.
@@ -221,7 +225,7 @@ def test_a_scan_takes_a_frame_every_step(clips: Path, name: str) -> None:
 )
 def test_frames_that_are_left_out_shift_no_time(tmp_path: Path, name: str, fps: int, facts: dict[str, Any]) -> None:
     clip = save_clip(tmp_path / name, count=fps * 4, fps=fps, key_every=fps, **facts)
-    grabbed = grab(clip, scan_step_s=0.25, scan_longest_s=60)
+    grabbed = grab(clip, scan=Scan(step_s=0.25))
     seen = np.array([read_number(frame) for frame in grabbed.scanned])
     assert len(seen) == 16
     assert np.allclose(seen / fps, grabbed.scanned_times_s, atol=0.02)
@@ -248,12 +252,12 @@ def test_a_slide_show_has_the_pictures_of_its_copy_at_a_usual_rate(tmp_path: Pat
     assert len({id(frame) for frame in few.scanned}) == 3
 
 
-@pytest.mark.parametrize("scan", [{}, {"scan_step_s": 0.25, "scan_longest_s": 60}])
+@pytest.mark.parametrize("scan", [{}, SCAN])
 @pytest.mark.parametrize(
     ("moving", "suffix"),
     [*product([1, 10], [".mp4", ".mkv", ".webm"]), *product([10], [".gif", ".webp", ".png", ".avif"])],
 )
-def test_the_last_picture_stands(tmp_path: Path, moving: int, suffix: str, scan: dict[str, float]) -> None:
+def test_the_last_picture_stands(tmp_path: Path, moving: int, suffix: str, scan: dict[str, Scan]) -> None:
     clip = save_still_end(tmp_path / f"clip{suffix}", moving=moving, stands_s=9.0)
     grabbed = grab(clip, num_frames=8, **scan)
     whole_s = moving / 10 - 0.1 + 9.0
@@ -265,8 +269,8 @@ def test_the_last_picture_stands(tmp_path: Path, moving: int, suffix: str, scan:
 
 def test_what_stays_beyond_the_longest_scan_is_not_taken(tmp_path: Path) -> None:
     clip = save_still_end(tmp_path / "clip.mp4", moving=10, stands_s=60.0)
-    assert grab(clip, scan_step_s=0.5, scan_longest_s=5).scanned_times_s[-1] == 5.0
-    assert grab(clip, frame_span="first", scan_step_s=0.5, scan_longest_s=5).scanned_times_s[-1] == 5.0
+    assert grab(clip, scan=Scan(step_s=0.5, dense_s=5)).scanned_times_s[-1] == 5.0
+    assert grab(clip, frame_span="first", scan=Scan(step_s=0.5, dense_s=5)).scanned_times_s[-1] == 5.0
 
 
 def test_frames_stamped_in_the_order_of_decoding_are_told_in_the_order_shown(clips: Path, tmp_path: Path) -> None:
@@ -293,17 +297,20 @@ def test_times_that_begin_anew_go_on(tmp_path: Path) -> None:
     assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.11)
 
 
-@pytest.mark.parametrize(("longest_s", "count"), [(1.0, 5), (1.1, 5), (0.2, 1), (2.5, 11), (60, 12)])
-def test_a_scan_ends_where_it_shall(clips: Path, longest_s: float, count: int) -> None:
-    grabbed = grab(clips / "index-last.mp4", scan_step_s=0.25, scan_longest_s=longest_s)
-    assert len(grabbed.scanned) == len(grabbed.scanned_times_s) == count
-    assert max(grabbed.scanned_times_s) <= longest_s
+@pytest.mark.parametrize(("dense_s", "count"), [(1.0, 5), (1.1, 5), (0.2, 1), (2.5, 11), (60, 12)])
+def test_the_dense_part_of_a_scan_ends_where_it_shall(clips: Path, dense_s: float, count: int) -> None:
+    grabbed = grab(clips / "index-last.mp4", scan=Scan(step_s=0.25, dense_s=dense_s))
+    assert len(grabbed.scanned) == len(grabbed.scanned_times_s) == len(grabbed.scanned_weights)
+    dense = [
+        time_s for time_s, weight in zip(grabbed.scanned_times_s, grabbed.scanned_weights, strict=True) if weight == 1
+    ]
+    assert len(dense) == count and max(dense) <= dense_s
 
 
 @pytest.mark.parametrize("size_px", [(640, 480), (300, 600), (96, 64)])
 def test_scanned_frames_are_small(tmp_path: Path, size_px: tuple[int, int]) -> None:
     clip = save_clip(tmp_path / "a.mp4", size_px=size_px)
-    grabbed = grab(clip, scan_step_s=0.5, scan_longest_s=60)
+    grabbed = grab(clip, scan=Scan(step_s=0.5))
     height, width = grabbed.scanned[0].shape[:2]
     assert max(width, height) == min(SCAN_SIDE_PX, max(size_px))
     assert abs(width / height - size_px[0] / size_px[1]) < 0.01
@@ -312,23 +319,133 @@ def test_scanned_frames_are_small(tmp_path: Path, size_px: tuple[int, int]) -> N
 
 def test_a_scan_changes_nothing_else_and_a_step_of_0_is_none(clips: Path) -> None:
     for name in ("index-last.mp4", "clip.ts", "clip.h264"):
-        plain, scanned = grab(clips / name), grab(clips / name, scan_step_s=0.25, scan_longest_s=60)
+        plain, scanned = grab(clips / name), grab(clips / name, scan=Scan(step_s=0.25))
         assert (plain.scanned, plain.scanned_times_s) == ((), ())
         assert (plain.facts, plain.times_s, plain.positions) == (scanned.facts, scanned.times_s, scanned.positions)
         assert all(np.array_equal(a, b) for a, b in zip(plain.frames, scanned.frames, strict=True))
 
 
 def test_a_damaged_tail_is_no_trouble_to_a_scan(clips: Path, tmp_path: Path) -> None:
-    whole = grab(clips / "index-first.mp4", scan_step_s=0.25, scan_longest_s=60)
+    whole = grab(clips / "index-first.mp4", scan=Scan(step_s=0.25))
     content = (clips / "index-first.mp4").read_bytes()
     for name, damaged in (
         ("cut.mp4", content[: int(len(content) * 0.6)]),
         ("garbled.mp4", content[: int(len(content) * 0.6)] + b"\xa5" * (len(content) - int(len(content) * 0.6))),
     ):
         (tmp_path / name).write_bytes(damaged)
-        grabbed = grab(tmp_path / name, frame_span="first", scan_step_s=0.25, scan_longest_s=60)
+        grabbed = grab(tmp_path / name, frame_span="first", scan=Scan(step_s=0.25))
         assert 3 <= len(grabbed.scanned) < len(whole.scanned)
         assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s)
+
+
+# What comes after the dense part of a scan
+
+
+def later(grabbed: GrabbedFrames) -> list[float]:
+    """When the pictures after the dense part are shown, which they spell."""
+    found = [
+        (time_s, read_number(frame), weight)
+        for time_s, frame, weight in zip(grabbed.scanned_times_s, grabbed.scanned, grabbed.scanned_weights, strict=True)
+        if weight > 1
+    ]
+    assert [time_s for time_s, *_ in found] == sorted(time_s for time_s, *_ in found)
+    assert np.allclose([time_s * 10 for time_s, *_ in found], [number for _, number, _ in found], atol=1.01)
+    return [time_s for time_s, *_ in found]
+
+
+LONG = {
+    "long.mp4": {},
+    "long.mkv": {},
+    "long.webm": {"codec": "libvpx"},
+    "long.avi": {"codec": "mpeg4"},
+    "long.flv": {},
+}
+
+
+@pytest.mark.parametrize("key_every", [20, 300])
+@pytest.mark.parametrize("name", LONG)
+def test_after_its_dense_part_a_scan_takes_a_picture_every_few_seconds(
+    tmp_path: Path, name: str, key_every: int
+) -> None:
+    clip = save_clip(tmp_path / name, count=250, key_every=key_every, **LONG[name])
+    grabbed = grab(clip, scan=Scan(step_s=0.25, dense_s=5))
+    times_s = later(grabbed)
+    assert times_s[0] > 5 and (np.diff([5, *times_s, 25]) <= 3).all()
+    assert 8 <= len(times_s) <= 20
+    # They stand for all that comes after it.
+    assert sum(grabbed.scanned_weights) * 0.25 == pytest.approx(25, abs=0.6)
+    # The dense part is that of a video that ends with it.
+    short = grab(save_clip(tmp_path / f"short-{name}", count=50, key_every=key_every, **LONG[name]), **SCAN)
+    dense = [
+        time_s for time_s, weight in zip(grabbed.scanned_times_s, grabbed.scanned_weights, strict=True) if weight == 1
+    ]
+    assert np.allclose(dense[:20], short.scanned_times_s, atol=0.11)
+
+
+def test_a_format_without_an_index_has_its_later_pictures_too(tmp_path: Path) -> None:
+    clip = save_clip(tmp_path / "clip.ts", count=250, key_every=20, file_format="mpegts")
+    times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
+    # Its first key frame is that at or behind the place that a seek leads to.
+    assert times_s[0] < 9 and (np.diff([*times_s, 25]) <= 3).all()
+
+
+def test_of_a_long_film_so_many_pictures_are_taken_over_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = save_clip(tmp_path / "clip.mp4", count=250, key_every=50)
+    monkeypatch.setattr(video, "MOST_LATER", 4)
+    times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
+    assert len(times_s) <= 4 and times_s[-1] > 15
+    # Where little may be decoded, key frames cover it.
+    monkeypatch.setattr(video, "MOST_LATER", 100)
+    monkeypatch.setattr(video, "MOST_DECODED_ON_S", 0.0)
+    times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
+    assert 3 <= len(times_s) <= 5 and (np.diff([5, *times_s, 25]) <= 6).all()
+
+
+def test_what_cannot_be_read_of_it_is_no_trouble(tmp_path: Path) -> None:
+    clip = save_clip(tmp_path / "clip.mp4", count=250, options={"movflags": "+faststart"})
+    content = clip.read_bytes()
+    half = len(content) // 2
+    clip.write_bytes(content[:half] + b"\xa5" * (len(content) - half))
+    assert later(grab(clip, frame_span="first", scan=Scan(step_s=0.25, dense_s=5)))[-1] < 20
+
+
+def test_a_server_that_gives_no_more_ends_it_early(tmp_path: Path) -> None:
+    # Noise fills a file of several ranges.
+    generator = np.random.default_rng(0)
+    frames = [generator.integers(0, 255, (120, 160, 3), np.uint8) for _ in range(250)]
+    content = save_clip(tmp_path / "clip.mp4", frames=frames, options={"movflags": "+faststart"}).read_bytes()
+    scan = Scan(step_s=0.25, dense_s=5)
+    with FaultServer(lambda request: iter([reply_range(request, content)])) as server:
+        whole = grab(server.url(), frame_span="first", scan=scan)
+        asked = len(server.requests)
+
+    def answer(request: Request) -> Iterator[bytes]:
+        return iter([reply_range(request, content) if request.number < asked - 2 else reply("503 Service Unavailable")])
+
+    with FaultServer(answer) as server:
+        early = grab(server.url(), frame_span="first", scan=scan)
+    assert sum(weight == 1 for weight in early.scanned_weights) == sum(weight == 1 for weight in whole.scanned_weights)
+    assert 0 < len(early.scanned) < len(whole.scanned)
+    assert early.facts == whole.facts
+
+
+def test_it_ends_when_little_time_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = save_clip(tmp_path / "clip.mp4", count=250)
+    monkeypatch.setattr(video, "TIME_TO_SPARE", 1.0)
+    grabbed = grab(clip, scan=Scan(step_s=0.25, dense_s=5))
+    assert set(grabbed.scanned_weights) == {1.0} and len(grabbed.frames) == 3
+
+
+@pytest.mark.parametrize("name", ["clip.h264", "clip.webp"])
+def test_what_cannot_be_sought_in_has_its_dense_part(clips: Path, tmp_path: Path, name: str) -> None:
+    if name.endswith("webp"):
+        clip = save_still_end(tmp_path / name, moving=20, stands_s=1.0)
+    else:
+        clip = clips / name
+    grabbed = grab(clip, scan=Scan(step_s=0.25, dense_s=1))
+    assert set(grabbed.scanned_weights) == {1.0} and grabbed.scanned_times_s[-1] <= 1.0
 
 
 # Which of several streams
@@ -372,8 +489,8 @@ def test_a_larger_film_of_another_shape_gives_way_to_the_one_that_players_show(c
 
 
 @pytest.mark.parametrize("is_told", [True, False])
-@pytest.mark.parametrize("scan", [{}, SCAN, {"scan_step_s": 0.25, "scan_longest_s": 10}])
-def test_sound_that_goes_on_makes_no_video_longer(tmp_path: Path, is_told: bool, scan: dict[str, float]) -> None:
+@pytest.mark.parametrize("scan", [{}, SCAN, {"scan": Scan(step_s=0.25, dense_s=10)}])
+def test_sound_that_goes_on_makes_no_video_longer(tmp_path: Path, is_told: bool, scan: dict[str, Scan]) -> None:
     clip = save_clip(tmp_path / "clip.mkv", sound=True, sound_s=20.0)
     if not is_told:
         # The tags in which the muxer tells the duration of each stream are read by name.
