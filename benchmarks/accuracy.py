@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py --help
 
-What is measured stands in `dedup_lib.accuracy` and `dedup_lib.calibrate`; here are the commands, their tables, and
-the files in benchmarks/results. `dedup_lib.accuracy` says what a folder of labelled clips holds.
+What is measured stands in `dedup_lib.evaluate.metrics` and `dedup_lib.steps.calibrate`; here are the commands, their
+tables, and the files in benchmarks/results. `dedup_lib.evaluate.metrics` says what a folder of labelled clips holds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from tqdm import tqdm
 
-from dedup_lib.accuracy import (
+from dedup_lib.errors import DedupError, SettingError
+from dedup_lib.evaluate.metrics import (
     Compared,
     CurvePoint,
     Label,
@@ -37,11 +38,10 @@ from dedup_lib.accuracy import (
     show_percent,
     sweep_scores,
 )
-from dedup_lib.calibrate import Profile, choose_kinds, choose_sources, compare_files, make_labelled_variants
-from dedup_lib.errors import DedupError, SettingError
-from dedup_lib.plots import figure_curves
-from dedup_lib.run_folder import write_text_atomically
-from dedup_lib.variants import REFERENCE, VARIANTS, cut, load_clip, save_pictures
+from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, cut, load_clip, save_pictures
+from dedup_lib.report.plots import figure_curves
+from dedup_lib.run.files import write_text_atomically
+from dedup_lib.steps.calibrate import Profile, choose_kinds, choose_sources, compare_files, make_labelled_variants
 
 ROOT = Path(__file__).resolve().parent.parent
 

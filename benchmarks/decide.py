@@ -23,11 +23,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.decide import Scored, group_copies
-from dedup_lib.evidence import Rules, weigh_list
-from dedup_lib.fingerprints import Fingerprint, make_fingerprint
+from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint
+from dedup_lib.groups.grouping import group_copies
+from dedup_lib.groups.matcher import weigh_list
+from dedup_lib.groups.scored import Scored
+from dedup_lib.match.evidence import Rules
 from dedup_lib.records import Frames
-from dedup_lib.run_folder import write_text_atomically
+from dedup_lib.run.files import write_text_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 RULES = Rules(min_score=0.5, review_from=0.03)

@@ -33,15 +33,15 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.encoders import load_encoder
-from dedup_lib.encoding import Encoder
-from dedup_lib.extract import CollectionSink, extract_videos, read_video
-from dedup_lib.fetch import FetchLimits
-from dedup_lib.ledger import Ledger
-from dedup_lib.pdq import hash_frame
+from dedup_lib.extract.pipeline import CollectionSink, extract_videos, read_video
+from dedup_lib.features.encoder import Encoder
+from dedup_lib.features.encoders import load_encoder
+from dedup_lib.features.pdq import hash_frame
+from dedup_lib.media.streams import FetchLimits
 from dedup_lib.records import Pooling, Recipe, Scan, Status, VideoVectors
-from dedup_lib.run_folder import write_text_atomically
-from dedup_lib.store import Store, StoreAddress
+from dedup_lib.run.files import write_text_atomically
+from dedup_lib.run.ledger import Ledger
+from dedup_lib.store.store import Store, StoreAddress
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_CLIP_BYTES = 12_000_000

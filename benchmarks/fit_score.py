@@ -41,18 +41,19 @@ from rich.table import Table
 from scipy.optimize import minimize
 from templates import TEMPLATE
 
-from dedup_lib.accuracy import are_copies, load_labels
-from dedup_lib.calibrate import choose_kinds, choose_sources, make_labelled_variants
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.evidence import SMALLEST_COMMON_SHARE, Evidence, compare_pair
-from dedup_lib.fetch import Deadline, FileStream
-from dedup_lib.fingerprints import VERSION, Fingerprint, make_fingerprint
-from dedup_lib.plots import COLOURS, STYLE, new_figure
+from dedup_lib.evaluate.metrics import are_copies, load_labels
+from dedup_lib.evaluate.variants import REFERENCE
+from dedup_lib.features.fingerprint import VERSION, Fingerprint, make_fingerprint
+from dedup_lib.match.evidence import SMALLEST_COMMON_SHARE, Evidence
+from dedup_lib.match.score import AGAINST, TERMS
+from dedup_lib.match.verify import compare_pair
+from dedup_lib.media.sampling import grab_frames
+from dedup_lib.media.streams import Deadline, FileStream
 from dedup_lib.records import Scan
-from dedup_lib.run_folder import write_file_atomically, write_text_atomically
-from dedup_lib.score import AGAINST, TERMS
-from dedup_lib.variants import REFERENCE
-from dedup_lib.video import grab_frames
+from dedup_lib.report.plots import COLOURS, STYLE, new_figure
+from dedup_lib.run.files import write_file_atomically, write_text_atomically
+from dedup_lib.steps.calibrate import choose_kinds, choose_sources, make_labelled_variants
 
 WEIGHTS = ROOT / "dedup_lib" / "score.json"
 

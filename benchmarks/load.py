@@ -38,9 +38,10 @@ from decide import draw_shot
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.progress import read_progress
-from dedup_lib.run_folder import RunFolder, write_text_atomically
-from dedup_lib.run_lock import read_holder
+from dedup_lib.run.files import write_text_atomically
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.lock import read_holder
+from dedup_lib.run.status import read_progress
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRACTION = "03_extract"

@@ -2,8 +2,8 @@
 
     python benchmarks/lookalikes.py --help
 
-The videos are made by `templates`, true copies of some of them by `dedup_lib.variants`. All go into one list, through
-extraction, store and decision as 03 and 06 do it, and what was removed is counted.
+The videos are made by `templates`, true copies of some of them by `dedup_lib.evaluate.variants`. All go into one list,
+through extraction, store and decision as 03 and 06 do it, and what was removed is counted.
 """
 
 from __future__ import annotations
@@ -36,12 +36,18 @@ from accuracy import (
 from rich.table import Table
 from templates import SCENE, TAKE, TEMPLATE, Album, Family, plan_scenes, plan_templates, unlike_photographs
 
-from dedup_lib.accuracy import Compared, Label, Rows, Score, describe_pairs, load_labels, pick_pairs, score_groups
-from dedup_lib.calibrate import Profile
 from dedup_lib.errors import ListError
-from dedup_lib.records import Frames, Status
-from dedup_lib.run_folder import write_text_atomically
-from dedup_lib.variants import (
+from dedup_lib.evaluate.metrics import (
+    Compared,
+    Label,
+    Rows,
+    Score,
+    describe_pairs,
+    load_labels,
+    pick_pairs,
+    score_groups,
+)
+from dedup_lib.evaluate.variants import (
     MOST_S_A_CLIP,
     REFERENCE,
     VARIANTS,
@@ -55,7 +61,10 @@ from dedup_lib.variants import (
     save_pictures,
     x264_options,
 )
-from dedup_lib.workers import Died, WorkerPool
+from dedup_lib.extract.worker_pool import Died, WorkerPool
+from dedup_lib.records import Frames, Status
+from dedup_lib.run.files import write_text_atomically
+from dedup_lib.steps.calibrate import Profile
 
 VERSION = 3
 """Raised when a change here or in what is drawn changes the files, so that those of before are not used again."""

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.joins import (
+from dedup_lib.match.vector_join import (
     BLOCK_LINES,
     Proposal,
     VectorTable,
@@ -37,10 +37,10 @@ from dedup_lib.joins import (
     join_by_search,
     join_exactly,
 )
-from dedup_lib.plots import SERIES_COLOURS, SERIES_MARKERS, STYLE, new_figure
 from dedup_lib.records import Pooling, Recipe, StoredRows, Vectors, VideoVectors, video_key
-from dedup_lib.run_folder import write_text_atomically
-from dedup_lib.store import LARGEST_TOP_K, UPSERT_ROWS, Store, StoreAddress
+from dedup_lib.report.plots import SERIES_COLOURS, SERIES_MARKERS, STYLE, new_figure
+from dedup_lib.run.files import write_text_atomically
+from dedup_lib.store.store import LARGEST_TOP_K, UPSERT_ROWS, Store, StoreAddress
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = Recipe(encoder="clip", model="made up", num_frames=1, frame_span="first")

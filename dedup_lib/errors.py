@@ -23,8 +23,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dedup_lib.display import show_text
 from dedup_lib.records import Status
+from dedup_lib.sanitise import show_text
 
 
 class DedupError(Exception):

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.display import show_line
+from dedup_lib.sanitise import show_line
 
 Frames = NDArray[np.uint8]
 Vectors = NDArray[np.float32]

@@ -13,19 +13,20 @@ import numpy as np
 import pandas as pd
 from scenes import draw_canvas
 
-from dedup_lib import stages
-from dedup_lib.alignment import Stretch
-from dedup_lib.evidence import Evidence, Weighed
-from dedup_lib.fingerprints import DESCRIPTOR_BYTES, Fingerprint, pack_stills
-from dedup_lib.frames import encode_picture
-from dedup_lib.keepers import KeeperPolicy
-from dedup_lib.ledger import Ledger
-from dedup_lib.matches import Matches, SearchPlan
+from dedup_lib.features.fingerprint import DESCRIPTOR_BYTES, Fingerprint, pack_stills
+from dedup_lib.flow.flow import load_defaults
+from dedup_lib.groups.keepers import KeeperPolicy
+from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.matches import Matches, SearchPlan
+from dedup_lib.match.alignment import Stretch
+from dedup_lib.match.evidence import Evidence
+from dedup_lib.match.geometry import Registration
+from dedup_lib.media.frames import encode_picture
 from dedup_lib.records import Frames, Outcome, Pair, Pooling, Recipe, Status, video_key
-from dedup_lib.registration import Registration
-from dedup_lib.run import load_defaults
-from dedup_lib.run_folder import RunFolder
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.ledger import Ledger
 from dedup_lib.settings import SETTINGS, ExtractSettings, NotebookSettings, SearchSettings
+from dedup_lib.steps import stages
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=8, frame_span="spread")
 LAID = Registration(

@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dedup_lib.fingerprints import Fingerprint, make_fingerprint
+from dedup_lib.evaluate.variants import add_caption, add_logo, crop, put_in_picture, resize, rotate
+from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint
 from dedup_lib.records import Frames
-from dedup_lib.variants import add_caption, add_logo, crop, put_in_picture, resize, rotate
 
 STEP_S = 0.25
 SIZE_PX = (256, 144)

@@ -22,7 +22,8 @@ from fault_server import FaultServer, Request, reply, reply_range, serve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.accuracy import (
+from dedup_lib.errors import ListError, NotebookError, RunFolderError, SettingError
+from dedup_lib.evaluate.metrics import (
     Compared,
     GroupScore,
     Label,
@@ -42,25 +43,7 @@ from dedup_lib.accuracy import (
     split_similarities,
     wilson_interval,
 )
-from dedup_lib.calibrate import (
-    ListSample,
-    Profile,
-    check_sample,
-    choose_kinds,
-    choose_sources,
-    compare_files,
-    fetch_sample,
-    make_labelled_variants,
-    sample_list,
-    save_params,
-)
-from dedup_lib.errors import ListError, NotebookError, RunFolderError, SettingError
-from dedup_lib.fetch import FetchLimits
-from dedup_lib.plots import thumbnail_path
-from dedup_lib.records import Group, Outcome, Pair, Status
-from dedup_lib.run import execute_plan, load_defaults, load_profile, plan_notebook, plan_run
-from dedup_lib.settings import SETTINGS
-from dedup_lib.variants import (
+from dedup_lib.evaluate.variants import (
     LONGEST_S,
     RATE,
     REFERENCE,
@@ -71,6 +54,23 @@ from dedup_lib.variants import (
     load_clip,
     make_variants,
     save_pictures,
+)
+from dedup_lib.flow.flow import execute_plan, load_defaults, load_profile, plan_notebook, plan_run
+from dedup_lib.media.streams import FetchLimits
+from dedup_lib.records import Group, Outcome, Pair, Status
+from dedup_lib.report.plots import thumbnail_path
+from dedup_lib.settings import SETTINGS
+from dedup_lib.steps.calibrate import (
+    ListSample,
+    Profile,
+    check_sample,
+    choose_kinds,
+    choose_sources,
+    compare_files,
+    fetch_sample,
+    make_labelled_variants,
+    sample_list,
+    save_params,
 )
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))

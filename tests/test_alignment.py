@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import STEP_S, copy_of, draw_clip, times, title_card
 
-from dedup_lib.alignment import (
+from dedup_lib.match.alignment import (
     HASH_BITS,
     OFFSET_TOLERANCE_S,
     ORIENTATIONS,
@@ -24,7 +24,7 @@ from dedup_lib.alignment import (
     hash_orientations,
     hash_pictures,
 )
-from dedup_lib.evidence import MAX_DISTANCE_BITS
+from dedup_lib.match.verify import MAX_DISTANCE_BITS
 from dedup_lib.records import Frames
 
 

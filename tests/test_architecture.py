@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -21,143 +22,89 @@ PACKAGE = ROOT / "dedup_lib"
 
 # --- modules
 
-# A module imports only what stands before it here, so that no two depend on each other. Sub-packages count as one.
-LAYERS: dict[str, tuple[str, ...]] = {
-    "nouns": ("display", "records", "errors", "settings", "run_lock", "run_folder"),
-    "the world, one heavy package each": (
-        "vectors",
-        "markup",
-        "urls",
-        "cells",
-        "dialects",
-        "tables",
-        "limits",
-        "addresses",
-        "connections",
-        "cookies",
-        "answers",
-        "fetch",
-        "content",
-        "stamps",
-        "tracks",
-        "films",
-        "animations",
-        "video",
-        "frames",
-        "encoding",
-        "clip",
-        "pdq",
-        "sscd",
-        "encoders",
-        "store",
-        "transfer",
-        "ledger",
-        "jobs",
-        "workers",
-        "cluster",
-        "queues",
-        "schedule",
-        "monitor",
-        "variants",
-        "fingerprints",
-        "registration",
-        "overlays",
-        "regions",
-    ),
-    "decisions": (
-        "joins",
-        "decide",
-        "memory",
-        "keepers",
-        "clean",
-        "failures",
-        "compare",
-        "accuracy",
-        "alignment",
-        "changes",
-        "candidates",
-        "score",
-        "evidence",
-        "comparisons",
-        "pairs",
-        "sweep",
-        "matches",
-    ),
-    "the two above at work together": ("progress", "extract", "stages"),
-    "pictures and pages": ("plots", "charts", "report", "contact_sheet", "overview", "explain"),
-    "where it all meets": (
-        "kernel",
-        "run",
-        "preflight",
-        "calibrate",
-        "widgets",
-        "terminal",
-        "app",
-        "demo",
-        "cli",
-        "__main__",
-    ),
-}
-ORDER = ["__init__", *(module for layer in LAYERS.values() for module in layer)]
+# The rooms of the house, along the way of the data. A module imports from its own room and from those before it.
+ROOMS = (
+    *("", "sanitise", "records", "errors", "settings"),
+    *("run", "lists", "media", "features", "store", "extract"),
+    *("match", "groups", "evaluate", "report", "steps", "flow", "demo", "ui", "__main__"),
+)
+MOST_LINES = 450
 
 # Each of these packages is known to the modules named here and to no other.
 OWNERS: dict[str, set[str]] = {
-    "av": {"stamps", "tracks", "films", "animations", "video", "demo", "variants"},
-    "click": {"cli"},
-    "cv2": {"frames", "demo", "variants", "fingerprints", "registration", "overlays", "regions", "comparisons"},
-    "dotenv": {"store"},
+    "av": {
+        "media.timestamps",
+        "media.tracks",
+        "media.films",
+        "media.animations",
+        "media.sampling",
+        "demo",
+        "evaluate.variants",
+    },
+    "click": {"ui.cli"},
+    "cv2": {
+        "media.frames",
+        "demo",
+        "evaluate.variants",
+        "features.fingerprint",
+        "match.geometry",
+        "match.overlay",
+        "match.regions",
+        "match.comparisons",
+    },
+    "dotenv": {"store.store"},
     "faiss": set(),
-    "grpc": {"store"},
-    "huggingface_hub": {"clip"},
-    "idna": {"urls"},
-    "ipywidgets": {"widgets"},
-    "jinja2": {"report"},
-    "jupyter_client": {"kernel"},
-    "matplotlib": {"plots"},
-    "milvus_lite": {"store"},
-    "multiprocessing": {"workers"},
-    "nbconvert": {"report"},
-    "onnxruntime": {"sscd"},
-    "papermill": {"run"},
-    "pdqhash": {"frames", "pdq"},
-    "psutil": {"monitor"},
-    "pymilvus": {"store"},
-    "ray": {"cluster"},
-    "rich": {"cli", "demo", "terminal"},
+    "grpc": {"store.store"},
+    "huggingface_hub": {"features.clip"},
+    "idna": {"lists.urls"},
+    "ipywidgets": {"ui.widgets"},
+    "jinja2": {"report.pages"},
+    "jupyter_client": {"flow.kernel"},
+    "matplotlib": {"report.plots"},
+    "milvus_lite": {"store.store"},
+    "multiprocessing": {"extract.worker_pool"},
+    "nbconvert": {"report.pages"},
+    "onnxruntime": {"features.sscd"},
+    "papermill": {"flow.flow"},
+    "pdqhash": {"media.frames", "features.pdq"},
+    "psutil": {"run.resources"},
+    "pymilvus": {"store.store"},
+    "ray": {"extract.ray_pool"},
+    "rich": {"ui.cli", "demo", "ui.terminal"},
     "skimage": {"demo"},
-    "sqlite3": {"ledger"},
-    "torch": {"clip", "joins", "sscd"},
-    "tornado": {"app"},
-    "transformers": {"clip"},
-    "urllib3": {"connections"},
-    "voila": {"app"},
-    "yaml": {"run", "calibrate"},
+    "sqlite3": {"run.ledger"},
+    "torch": {"features.clip", "match.vector_join", "features.sscd"},
+    "tornado": {"ui.app"},
+    "transformers": {"features.clip"},
+    "urllib3": {"media.connections"},
+    "voila": {"ui.app"},
+    "yaml": {"flow.flow", "steps.calibrate"},
 }
 
 # Importing one of these loads no heavy package, and importing the package itself loads nothing but Python's own.
 PURE = (
-    "display",
+    "sanitise",
     "records",
     "errors",
     "settings",
-    "run_lock",
-    "run_folder",
-    "vectors",
-    "markup",
-    "urls",
-    "cells",
-    "dialects",
-    "ledger",
-    "jobs",
-    "tables",
-    "joins",
-    "decide",
-    "memory",
-    "keepers",
-    "clean",
-    "failures",
-    "compare",
-    "accuracy",
+    "run.lock",
+    "run.folder",
+    "features.vectors",
+    "lists.markup",
+    "lists.urls",
+    "lists.cells",
+    "lists.dialects",
+    "run.ledger",
+    "extract.job_folders",
+    "lists.tables",
+    "match.vector_join",
+    "groups.grouping",
+    "groups.decisions",
+    "groups.keepers",
+    "groups.clean",
+    "run.failures",
+    "report.comparison",
+    "evaluate.metrics",
 )
 HEAVY = (
     "torch",
@@ -177,8 +124,15 @@ UNTELLING_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "m
 
 
 def module_name(path: Path) -> str:
-    """The name under which a file stands in LAYERS: its module, or the sub-package that it belongs to."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """As it is imported from the package: `media.frames`; empty for the package itself."""
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+def room_of(module: str) -> int:
+    """Its place in ROOMS."""
+    room = module.partition(".")[0]
+    assert room in ROOMS, f"give {room} its place in ROOMS"
+    return ROOMS.index(room)
 
 
 def imported_names(path: Path) -> Iterator[str]:
@@ -198,23 +152,37 @@ def source_id(path: Path) -> str:
     return path.relative_to(PACKAGE).as_posix()
 
 
-def test_every_module_has_its_layer() -> None:
-    found = {module_name(path) for path in SOURCES}
-    assert found - set(ORDER) == set(), "give these modules their place in LAYERS"
-    assert set(ORDER) - found == set(), "LAYERS names modules that do not exist"
+def test_every_room_is_there() -> None:
+    assert {room_of(module_name(path)) for path in SOURCES} == set(range(len(ROOMS)))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=source_id)
-def test_imports_point_downwards(path: Path) -> None:
-    own = module_name(path)
-    assert own in ORDER, f"give {own} its place in LAYERS"
-    allowed = {*ORDER[: ORDER.index(own)], own if path.parent != PACKAGE else "", "__init__"}
+def test_rooms_stand_along_the_way_of_the_data(path: Path) -> None:
+    own = room_of(module_name(path))
     for name in imported_names(path):
-        package, _, rest = name.partition(".")
-        if package == "dedup_lib":
-            target = rest.partition(".")[0]
-            known = target if target in ORDER else "__init__"
-            assert known in allowed, f"{source_id(path)} must not import dedup_lib.{target}"
+        package, _, target = name.partition(".")
+        if package == "dedup_lib" and not target.startswith("__"):
+            assert room_of(target) <= own, f"{source_id(path)} must not import dedup_lib.{target}"
+
+
+def test_no_two_modules_import_each_other() -> None:
+    modules = {module_name(path): path for path in SOURCES}
+    imports = {
+        module: {
+            target
+            for name in imported_names(path)
+            for target in (name.removeprefix("dedup_lib."), name.removeprefix("dedup_lib.").rpartition(".")[0])
+            if name.startswith("dedup_lib.") and target in modules and target != module
+        }
+        for module, path in modules.items()
+    }
+    # Raises CycleError, which names them.
+    TopologicalSorter(imports).prepare()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=source_id)
+def test_modules_are_read_at_one_sitting(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=source_id)

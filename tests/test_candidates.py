@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import COPIES, copy_of, draw_clip, fingerprint, title_card
 
-from dedup_lib.candidates import FEWEST_TO_DAMP, Candidate, propose_pairs
-from dedup_lib.fingerprints import Fingerprint, make_fingerprint, mirror_descriptors
+from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, mirror_descriptors
+from dedup_lib.match.visual_words import FEWEST_TO_DAMP, Candidate, propose_pairs
 
 SMALL_PX = (144, 80)
 CROWD = 64

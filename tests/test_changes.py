@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import STEP_S, add_grain, draw_clip, draw_take, each, fingerprint
 
-from dedup_lib.alignment import ORIENTATIONS
-from dedup_lib.changes import (
+from dedup_lib.match.alignment import ORIENTATIONS
+from dedup_lib.match.motion import (
     ALIKE,
     FEWEST_COMPARED,
     FEWEST_TO_CORRELATE,

@@ -20,9 +20,9 @@ from fault_server import Answer, FaultServer, serve
 from test_extract import load_ledger
 from test_faults import CONTENTS, FAULTS, redirect
 
-from dedup_lib.clean import clean_list
+from dedup_lib.groups.clean import clean_list
 from dedup_lib.records import Outcome, Status
-from dedup_lib.store import Store, StoreAddress
+from dedup_lib.store.store import Store, StoreAddress
 
 LENGTH = 500
 KILLS = 4
@@ -33,12 +33,12 @@ if __name__ == "__main__":
     import sys
     from pathlib import Path
 
-    import dedup_lib.queues
-    from dedup_lib.fetch import FetchLimits
+    import dedup_lib.extract.buffers
+    from dedup_lib.media.streams import FetchLimits
     from test_extract import run
 
     folder, urls, store = sys.argv[1:]
-    dedup_lib.queues.SAVE_EVERY_S = 0.2
+    dedup_lib.extract.buffers.SAVE_EVERY_S = 0.2
     limits = FetchLimits(timeout_s=5, max_bytes=3_000_000, allow_private_addresses=True, allow_local_paths=True)
     run(json.loads(Path(urls).read_text()), Path(folder), store=store, limits=limits, workers=4)
 """

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.clean import CleanedList, check_rows, clean_list, count_statuses, list_troubles, outcome_of_row
 from dedup_lib.errors import AccountingError
+from dedup_lib.groups.clean import CleanedList, check_rows, clean_list, count_statuses, list_troubles, outcome_of_row
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Status
 
 ADDED = ("url", "duplicate_of", "score", "group", "status", "reason", "retryable")

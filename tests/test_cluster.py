@@ -36,18 +36,18 @@ from test_extract import (
 )
 from test_live_run import Site, call, command, run_in_terminal, site, wait_until
 
-from dedup_lib import cluster, extract
-from dedup_lib.clip import ClipEncoder
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.encoders import load_encoder
 from dedup_lib.errors import ClusterError
-from dedup_lib.extract import ExtractReport
-from dedup_lib.fetch import FetchLimits
-from dedup_lib.jobs import job_dir, load_job
-from dedup_lib.pdq import PdqEncoder
+from dedup_lib.extract import pipeline, ray_pool
+from dedup_lib.extract.job_folders import job_dir, load_job
+from dedup_lib.extract.pipeline import ExtractReport
+from dedup_lib.features.clip import ClipEncoder
+from dedup_lib.features.encoders import load_encoder
+from dedup_lib.features.pdq import PdqEncoder
+from dedup_lib.media.streams import FetchLimits
 from dedup_lib.records import Outcome, Recipe, Status
-from dedup_lib.run_folder import find_versions
-from dedup_lib.store import Store, StoreAddress
+from dedup_lib.run.versions import find_versions
+from dedup_lib.store.store import Store, StoreAddress
 
 pytest.importorskip("ray", reason="Ray is not installed: requirements-ray.txt names it")
 
@@ -103,11 +103,11 @@ def test_a_cluster_does_what_this_machine_does(
     urls = [server.url(name) for name in names] + ["", "ftp://example/x", server.url("a.mp4")]
     urls += [server.url("black.mp4").replace("//", f"//user:{SECRETS[0]}@") + "?é ☃"]
     limits = FetchLimits(timeout_s=8, max_bytes=50_000_000, allow_private_addresses=True)
-    monkeypatch.setattr(extract, "KILL_AFTER_S", 0.5)
+    monkeypatch.setattr(pipeline, "KILL_AFTER_S", 0.5)
     reports = {}
     for engine in ENGINES:
         (tmp_path / engine).mkdir()
-        monkeypatch.setattr(extract, "read_video", Reader(tmp_path / engine, crash=signal.SIGSEGV, hang="hang"))
+        monkeypatch.setattr(pipeline, "read_video", Reader(tmp_path / engine, crash=signal.SIGSEGV, hang="hang"))
         # Of one that hangs is known what becomes of it here.
         first = 0 if engine == "ray" else 1
         if engine == "ray":
@@ -183,7 +183,7 @@ def test_frames_are_encoded_on_their_nodes_and_files_known_there(
     monkeypatch.setattr(ClipEncoder, "encode_prepared", refuse)
     versions = find_versions()
     other_build = {"torch": f"{versions['torch'].partition('+')[0]}+cu130"}
-    monkeypatch.setattr(cluster, "find_versions", lambda: versions | other_build)
+    monkeypatch.setattr(ray_pool, "find_versions", lambda: versions | other_build)
     report = run([*urls, *others], tmp_path / "ray", recipe=recipe, encoder=encoder, engine="ray")
     assert timeless(report.outcomes)[: len(urls)] == timeless(local.outcomes)
     assert {report.outcomes[url].same_file_as for url in others} == {urls[0]}
@@ -206,10 +206,10 @@ def test_nodes_that_come_and_go_lose_nothing(
 ) -> None:
     """And a video that takes down every node is given up, while those that were there with it are not; and a node that
     joins with other packages is left alone."""
-    monkeypatch.setattr(cluster, "_COUNT_NODES_EVERY_S", 0.2)
-    monkeypatch.setattr(cluster, "MOST_LOSSES", 3)
+    monkeypatch.setattr(ray_pool, "_COUNT_NODES_EVERY_S", 0.2)
+    monkeypatch.setattr(ray_pool, "MOST_LOSSES", 3)
     reader = Reader(tmp_path)
-    monkeypatch.setattr(extract, "read_video", reader)
+    monkeypatch.setattr(pipeline, "read_video", reader)
     with ClipServer(media) as server, warnings.catch_warnings(record=True, action="always") as warned:
         urls = [f"{server.url(name)}?{number}" for number in range(20) for name in ("a.mp4", "page.mp4")]
         urls += [f"{url}held" for url in urls[:6:2]]
@@ -249,8 +249,8 @@ import sys
 from pathlib import Path
 from test_extract import run
 if __name__ == "__main__":
-    import dedup_lib.queues
-    dedup_lib.queues.SAVE_EVERY_S = 0.05
+    import dedup_lib.extract.buffers
+    dedup_lib.extract.buffers.SAVE_EVERY_S = 0.05
     run(sys.argv[2:], Path(sys.argv[1]), engine="ray")
 """
 
@@ -316,7 +316,7 @@ def test_a_node_with_other_versions_is_refused(
     nodes: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = find_versions()
-    monkeypatch.setattr(cluster, "find_versions", lambda: versions | {"av": "17.0.0"})
+    monkeypatch.setattr(ray_pool, "find_versions", lambda: versions | {"av": "17.0.0"})
     with pytest.raises(ClusterError, match=rf"node 127\.0\.0\.1 .* has av {versions['av']}, and this machine 17\.0\.0"):
         run(["http://127.0.0.1:1/a.mp4"], tmp_path, engine="ray")
 
@@ -324,8 +324,8 @@ def test_a_node_with_other_versions_is_refused(
 def test_a_cluster_without_a_free_core_is_told(
     nodes: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "NODE_WITHIN_S", 0.5)
-    monkeypatch.setattr(cluster, "_Node", Slow)
+    monkeypatch.setattr(ray_pool, "NODE_WITHIN_S", 0.5)
+    monkeypatch.setattr(ray_pool, "_Node", Slow)
     with pytest.raises(ClusterError, match=r"no node .* has been ready for 0\.5 s"):
         run(["http://127.0.0.1:1/a.mp4"], tmp_path, engine="ray")
 
@@ -344,9 +344,9 @@ def test_a_head_that_dies_ends_the_run(
     nodes: RayCluster, media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last test of these: its cluster is no more."""
-    monkeypatch.setattr(cluster, "_COUNT_NODES_EVERY_S", 0.2)
-    monkeypatch.setattr(cluster, "HEAD_WITHIN_S", 1.0)
-    monkeypatch.setattr(extract, "read_video", Reader(tmp_path))
+    monkeypatch.setattr(ray_pool, "_COUNT_NODES_EVERY_S", 0.2)
+    monkeypatch.setattr(ray_pool, "HEAD_WITHIN_S", 1.0)
+    monkeypatch.setattr(pipeline, "read_video", Reader(tmp_path))
 
     def kill_the_head() -> None:
         wait_until(lambda: len(load_ledger(tmp_path)) == 1)

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from pages import open_page
 from rich.console import Console
 
-from dedup_lib.compare import (
+from dedup_lib.errors import ListError, RunFolderError, SettingError
+from dedup_lib.lists.tables import save_table
+from dedup_lib.report.comparison import (
     DUPLICATE,
     KEPT,
     Change,
@@ -26,11 +28,9 @@ from dedup_lib.compare import (
     compare_runs,
     load_outcome,
 )
-from dedup_lib.errors import ListError, RunFolderError, SettingError
-from dedup_lib.report import write_comparison
-from dedup_lib.run_folder import RunFolder
-from dedup_lib.tables import save_table
-from dedup_lib.terminal import MOST_COMPARED, draw_comparison
+from dedup_lib.report.pages import write_comparison
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.ui.terminal import MOST_COMPARED, draw_comparison
 
 URLS = [f"https://example.com/{letter}.mp4" for letter in "abcdefgh"]
 
@@ -147,7 +147,7 @@ def test_lists_that_share_some_urls() -> None:
 
 
 def test_pairs_of_a_large_group_are_counted_and_not_all_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dedup_lib.compare.MOST_PAIRS", 5)
+    monkeypatch.setattr("dedup_lib.report.comparison.MOST_PAIRS", 5)
     urls = [f"https://example.com/{number:05}" for number in range(4000)]
     one = RunOutcome(
         name="one",

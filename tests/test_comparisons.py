@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from test_evidence import FOUND, evidence, stretch
 
-from dedup_lib.alignment import Part
-from dedup_lib.comparisons import find_method, pack_evidence, unpack_evidence
-from dedup_lib.evidence import Evidence
-from dedup_lib.ledger import Ledger
+from dedup_lib.match.alignment import Part
+from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
+from dedup_lib.match.evidence import Evidence
 from dedup_lib.records import Outcome, Recipe, Status, video_key
+from dedup_lib.run.ledger import Ledger
 
 RECIPE = Recipe(encoder="pdq", model="pdq", num_frames=3, frame_span="spread", preprocessing=1)
 A, B, C = ("https://h/a.mp4", "https://h/b.mp4", "https://h/c.mp4")

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from dedup_lib.decide import group_copies, score_pairs
-from dedup_lib.encoders import DEFAULT_THRESHOLDS
-from dedup_lib.extract import ExtractReport, JobSink, extract_videos
-from dedup_lib.fetch import FetchLimits
-from dedup_lib.jobs import load_jobs
-from dedup_lib.joins import VectorTable, join_exactly
-from dedup_lib.ledger import Ledger
-from dedup_lib.pdq import PdqEncoder
+from dedup_lib.extract.job_folders import load_jobs
+from dedup_lib.extract.pipeline import ExtractReport, JobSink, extract_videos
+from dedup_lib.features.encoders import DEFAULT_THRESHOLDS
+from dedup_lib.features.pdq import PdqEncoder
+from dedup_lib.groups.grouping import group_copies
+from dedup_lib.groups.scored import score_pairs
+from dedup_lib.match.vector_join import VectorTable, join_exactly
+from dedup_lib.media.streams import FetchLimits
 from dedup_lib.records import Recipe, Scan, Status, VideoVectors
+from dedup_lib.run.ledger import Ledger
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 

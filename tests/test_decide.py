@@ -12,15 +12,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dedup_lib.decide import (
-    Choose,
-    borderline_pairs,
-    group_copies,
-    is_match,
-    regroup,
-    sweep_thresholds,
-)
 from dedup_lib.errors import ListError
+from dedup_lib.groups.grouping import Choose, group_copies
+from dedup_lib.groups.scored import is_match
+from dedup_lib.groups.thresholds import borderline_pairs, regroup, sweep_thresholds
 from dedup_lib.records import Pair
 
 # Groups

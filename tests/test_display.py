@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.display import printable, show_line, show_text, without_credentials
+from dedup_lib.sanitise import printable, show_line, show_text, without_credentials
 
 HOSTILE = st.text(
     st.sampled_from("\x00\x07\x08\r\x1b[]31m\x7f\x9b\x85\u2028\u202e\u2066\udc9b\n\t:/@?#%2540F aé中") | st.characters()

@@ -19,13 +19,19 @@ import tiny_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib import sscd
-from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS, check_encoder, load_encoder, save_image_embedding
-from dedup_lib.encoding import Encoder
 from dedup_lib.errors import EncoderError, SettingError
+from dedup_lib.features import sscd
+from dedup_lib.features.encoder import Encoder
+from dedup_lib.features.encoders import (
+    DEFAULT_THRESHOLDS,
+    SWEEP_LOWS,
+    check_encoder,
+    load_encoder,
+    save_image_embedding,
+)
+from dedup_lib.features.vectors import is_unit
+from dedup_lib.media.sampling import FRAME_SIDE_PX
 from dedup_lib.records import Frames
-from dedup_lib.vectors import is_unit
-from dedup_lib.video import FRAME_SIDE_PX
 
 
 def picture(height: int, width: int, *, seed: int = 0) -> Frames:

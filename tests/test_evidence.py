@@ -18,12 +18,16 @@ from hypothesis import strategies as st
 from media import save_clip
 from scenes import COPIES, SIZE_PX, STEP_S, add_grain, copy_of, draw_clip, draw_take, each, fingerprint, title_card
 
-from dedup_lib.alignment import Stretch
-from dedup_lib.changes import Changes
-from dedup_lib.decide import Choose, Scored, group_copies
 from dedup_lib.demo.clips import FILMS, encode_clip, encode_copy, render_film
-from dedup_lib.evidence import (
-    COLUMNS,
+from dedup_lib.evaluate.variants import add_logo, crop
+from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, pack_stills
+from dedup_lib.groups.columns import COLUMNS, describe_evidence, find_next_score
+from dedup_lib.groups.grouping import Choose, group_copies
+from dedup_lib.groups.matcher import Weighed, weigh_list
+from dedup_lib.groups.review import find_doubtful
+from dedup_lib.groups.scored import Scored
+from dedup_lib.match.alignment import Stretch
+from dedup_lib.match.evidence import (
     FEWEST_AGREEING,
     FEWEST_CONFIRMING_POINTS,
     FEWEST_REGISTERED_POINTS,
@@ -35,20 +39,14 @@ from dedup_lib.evidence import (
     Rule,
     Rules,
     Verdict,
-    Weighed,
-    compare_pair,
-    describe_evidence,
-    find_doubtful,
-    find_next_score,
-    weigh_list,
 )
-from dedup_lib.fetch import Deadline, FetchLimits, open_stream
-from dedup_lib.fingerprints import Fingerprint, make_fingerprint, pack_stills
+from dedup_lib.match.geometry import Registration
+from dedup_lib.match.motion import Changes
+from dedup_lib.match.regions import Region
+from dedup_lib.match.verify import compare_pair
+from dedup_lib.media.sampling import grab_frames
+from dedup_lib.media.streams import Deadline, FetchLimits, open_stream
 from dedup_lib.records import Group, Marks, Pair, Scan
-from dedup_lib.regions import Region
-from dedup_lib.registration import Registration
-from dedup_lib.variants import add_logo, crop
-from dedup_lib.video import grab_frames
 
 RULES = Rules(min_score=0.5, review_from=0.03)
 NONE_SCORED = Scored(pairs=(), nearest=np.zeros(0), floor=0.5, searched_deeper=0)

@@ -24,19 +24,19 @@ import pytest
 from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip, save_sound
 
-from dedup_lib import extract, schedule
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.encoding import Encoder, Prepared
 from dedup_lib.errors import RunFolderError, VideoTrouble
-from dedup_lib.extract import CollectionSink, ExtractReport, JobSink, KnownFiles, extract_videos, read_video
-from dedup_lib.fetch import CHUNK_BYTES, FetchLimits
-from dedup_lib.fingerprints import Fingerprint, fingerprint_kind, make_fingerprint
-from dedup_lib.frames import load_picture, prepare_sample
-from dedup_lib.jobs import find_jobs, job_dir, load_job
-from dedup_lib.ledger import Ledger
-from dedup_lib.pdq import PdqEncoder, hash_frame
+from dedup_lib.extract import pipeline, scheduler
+from dedup_lib.extract.job_folders import find_jobs, job_dir, load_job
+from dedup_lib.extract.pipeline import CollectionSink, ExtractReport, JobSink, KnownFiles, extract_videos, read_video
+from dedup_lib.features.encoder import Encoder, Prepared
+from dedup_lib.features.fingerprint import Fingerprint, fingerprint_kind, make_fingerprint
+from dedup_lib.features.pdq import PdqEncoder, hash_frame
+from dedup_lib.media.frames import load_picture, prepare_sample
+from dedup_lib.media.streams import CHUNK_BYTES, FetchLimits
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Scan, Status, video_key
-from dedup_lib.store import Store, StoreAddress
+from dedup_lib.run.ledger import Ledger
+from dedup_lib.store.store import Store, StoreAddress
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 LIMITS = FetchLimits(timeout_s=20, max_bytes=50_000_000, allow_private_addresses=True, allow_local_paths=True)
@@ -598,7 +598,7 @@ def test_a_failure_that_may_pass_is_tried_again(
     media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retries: int
 ) -> None:
     """The first two answers are 503, all further ones are the video."""
-    monkeypatch.setattr(schedule, "FIRST_PAUSE_S", 0.05)
+    monkeypatch.setattr(scheduler, "FIRST_PAUSE_S", 0.05)
     content = (media / "a.mp4").read_bytes()
 
     def answer(request: Request) -> Iterable[bytes]:
@@ -665,8 +665,8 @@ def test_workers_that_crash_and_hang_become_outcomes(
     server: ClipServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # No file that kills the decoder on purpose can be kept in a repository: the deed is put in by hand.
-    monkeypatch.setattr(extract, "read_video", Hostile(crash=signal.SIGSEGV, hang="hang"))
-    monkeypatch.setattr(extract, "KILL_AFTER_S", 0.5)
+    monkeypatch.setattr(pipeline, "read_video", Hostile(crash=signal.SIGSEGV, hang="hang"))
+    monkeypatch.setattr(pipeline, "KILL_AFTER_S", 0.5)
     urls = [server.url(name) for name in ("a.mp4", "crash.mp4", "b.webm", "hang.mp4", "c.ts", "crash2.mp4")]
     limits = replace(LIMITS, timeout_s=3)
     report = run(urls, tmp_path, limits=limits)
@@ -791,8 +791,8 @@ import sys
 from pathlib import Path
 from test_extract import run
 if __name__ == "__main__":
-    import dedup_lib.queues
-    dedup_lib.queues.SAVE_EVERY_S = 0.05
+    import dedup_lib.extract.buffers
+    dedup_lib.extract.buffers.SAVE_EVERY_S = 0.05
     run(sys.argv[3:], Path(sys.argv[1]), store=sys.argv[2], batch_size=1)
 """
 

@@ -12,10 +12,10 @@ import pytest
 from pages import open_page
 
 from dedup_lib.errors import FailedRowsError
-from dedup_lib.failures import MOST_CAUSES, Cause, Reading, check_failures, find_causes, find_main_cause
-from dedup_lib.overview import write_index
 from dedup_lib.records import Outcome, Status
-from dedup_lib.run_folder import find_project_root
+from dedup_lib.report.overview import write_index
+from dedup_lib.run.failures import MOST_CAUSES, Cause, Reading, check_failures, find_causes, find_main_cause
+from dedup_lib.run.paths import find_project_root
 
 ROOT = find_project_root(Path(__file__).parent)
 COLUMNS = {"COLUMNS": "400"}

@@ -29,13 +29,14 @@ from hypothesis import strategies as st
 from media import number_frame, save_clip, save_rapid_clip, save_sound
 from test_extract import LIMITS, RECIPE, SCAN, run
 
-from dedup_lib import addresses, extract, films
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.extract import read_video
-from dedup_lib.fetch import FetchLimits
-from dedup_lib.pdq import hash_frame
+from dedup_lib.extract import pipeline
+from dedup_lib.extract.pipeline import read_video
+from dedup_lib.extract.worker_pool import Died, WorkerPool
+from dedup_lib.features.pdq import hash_frame
+from dedup_lib.media import addresses, films
+from dedup_lib.media.streams import FetchLimits
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Outcome, Recipe, Status
-from dedup_lib.workers import Died, WorkerPool
 
 CLIPS: dict[str, dict[str, Any]] = {
     "index-last.mp4": {},
@@ -675,7 +676,7 @@ def test_a_bomb_is_not_unpacked() -> None:
 def test_what_trickles_out_of_reach_of_the_deadline_costs_its_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, piece: bytes
 ) -> None:
-    monkeypatch.setattr(extract, "KILL_AFTER_S", 0.5)
+    monkeypatch.setattr(pipeline, "KILL_AFTER_S", 0.5)
     with FaultServer(trickle(head, piece)) as server:
         report = run([server.url()], tmp_path, limits=replace(LIMITS, timeout_s=PATIENCE_S))
     assert [(o.status, o.retryable) for o in report.outcomes.values()] == [(Status.TIMEOUT, True)]

@@ -19,13 +19,13 @@ import numpy as np
 import pytest
 from fault_server import FaultServer, Request, always, in_turn, reply, reply_range, serve
 
-from dedup_lib import addresses, connections, fetch
-from dedup_lib.addresses import find_addresses, is_public_address
-from dedup_lib.answers import MAX_RETRY_AFTER_S
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.fetch import CHUNK_BYTES, Deadline, FetchLimits, MediaStream
-from dedup_lib.fetch import open_stream as open_media
+from dedup_lib.media import addresses, connections, streams
+from dedup_lib.media.addresses import find_addresses, is_public_address
+from dedup_lib.media.answers import MAX_RETRY_AFTER_S
+from dedup_lib.media.streams import CHUNK_BYTES, Deadline, FetchLimits, MediaStream
+from dedup_lib.media.streams import open_stream as open_media
 from dedup_lib.records import Status
 
 BODY = np.random.default_rng(1).bytes(5 * CHUNK_BYTES + 1234)
@@ -375,7 +375,7 @@ def test_an_address_that_ends_is_asked_for_again_and_not_without_end() -> None:
             for position in range(0, len(body), 2 * CHUNK_BYTES):
                 stream.seek(position)
                 assert stream.read(1) == body[:1]
-        assert len(server.requests) < 4 * fetch.MAX_RETURNS
+        assert len(server.requests) < 4 * streams.MAX_RETURNS
         assert [request for request in server.requests if "range" not in request.headers]
 
 
@@ -755,7 +755,7 @@ def test_a_url_without_a_scheme_is_read_by_http_where_nobody_speaks_https() -> N
 
 
 def test_silence_is_not_waited_out_where_the_scheme_is_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch, "GUESS_PATIENCE_S", 0.2)
+    monkeypatch.setattr(streams, "GUESS_PATIENCE_S", 0.2)
     monkeypatch.setattr(connections, "SOCKET_TIMEOUT_S", 0.5)
     with mute_port() as port:
         found = trouble_of(f"//127.0.0.1:{port}/x")

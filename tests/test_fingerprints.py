@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import SIZE_PX, copy_of, draw_clip, each, fingerprint, times
 
-from dedup_lib import fingerprints
-from dedup_lib.fingerprints import (
+from dedup_lib.features import fingerprint as fingerprint_module
+from dedup_lib.features.fingerprint import (
     DESCRIPTOR_BYTES,
     FEWEST_STILLS,
     MOST_STILLS,
@@ -354,13 +354,13 @@ def test_of_long_films_fewer_are_kept_at_hand(monkeypatch: pytest.MonkeyPatch) -
         asked.append(row)
         return data
 
-    monkeypatch.setattr(fingerprints, "PICTURES_AT_HAND", 2 * 40)
+    monkeypatch.setattr(fingerprint_module, "PICTURES_AT_HAND", 2 * 40)
     stored = StoredFingerprints(load, rows=5)
     for row in (0, 1, 0, 2, 0, 1):
         assert stored[row] is not None
     # Of two that fit, the one used longer ago goes.
     assert asked == [0, 1, 2, 1]
-    monkeypatch.setattr(fingerprints, "PICTURES_AT_HAND", 39)
+    monkeypatch.setattr(fingerprint_module, "PICTURES_AT_HAND", 39)
     assert stored[3] is stored[3]
 
 

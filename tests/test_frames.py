@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media import number_frame, read_number
 
-from dedup_lib.frames import draw_strip, encode_picture, find_bars, is_flat, load_picture, prepare_sample
-from dedup_lib.pdq import PdqEncoder
+from dedup_lib.features.pdq import PdqEncoder
+from dedup_lib.media.frames import draw_strip, encode_picture, find_bars, is_flat, load_picture, prepare_sample
 from dedup_lib.records import Frames
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg")

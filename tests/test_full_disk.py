@@ -16,12 +16,13 @@ from media import save_clip
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import RunFolderError, StoreError
-from dedup_lib.pairs import save_pairs
-from dedup_lib.progress import State, read_progress
+from dedup_lib.features.vectors import normalise_rows
+from dedup_lib.groups.pairs import save_pairs
 from dedup_lib.records import Pooling, Recipe, VideoVectors
-from dedup_lib.run_folder import RunFolder, write_text_atomically
-from dedup_lib.store import Store, StoreAddress
-from dedup_lib.vectors import normalise_rows
+from dedup_lib.run.files import write_text_atomically
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.status import State, read_progress
+from dedup_lib.store.store import Store, StoreAddress
 
 ROOT = Path(__file__).parent.parent
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")

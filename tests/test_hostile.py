@@ -26,9 +26,9 @@ from media import save_clip
 from pages import open_page
 
 from dedup_lib.errors import NotebookError
-from dedup_lib.run import execute_plan, load_profile, plan_run
-from dedup_lib.run_folder import find_project_root
-from dedup_lib.tables import load_list
+from dedup_lib.flow.flow import execute_plan, load_profile, plan_run
+from dedup_lib.lists.tables import load_list
+from dedup_lib.run.paths import find_project_root
 
 TOKEN = "t0kenOfTheStore"
 URI_PASSWORD = "passw0rdOfTheStore"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.jobs import (
+from dedup_lib.extract.job_folders import (
     describe_jobs,
     find_empty_jobs,
     find_jobs,

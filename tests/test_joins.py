@@ -13,11 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.decide import Scored, group_copies, score_pairs
 from dedup_lib.errors import RunFolderError, SettingError, StoreError
-from dedup_lib.joins import Search, VectorTable, audit_proposal, choose_search, find_near, join_by_search, join_exactly
+from dedup_lib.features.vectors import normalise_rows
+from dedup_lib.groups.grouping import group_copies
+from dedup_lib.groups.scored import Scored, score_pairs
+from dedup_lib.match.vector_join import (
+    Search,
+    VectorTable,
+    audit_proposal,
+    choose_search,
+    find_near,
+    join_by_search,
+    join_exactly,
+)
 from dedup_lib.records import Hit, Pair, StoredRows, Vectors, VideoVectors
-from dedup_lib.vectors import normalise_rows
 
 Videos = list[VideoVectors | None]
 ALL = 16_384
@@ -293,7 +302,7 @@ def test_fifty_thousand_addresses_of_one_clip_are_one_group() -> None:
 
 
 def test_what_a_person_says_of_videos_in_a_crowd_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dedup_lib.decide.CROWD", 2)
+    monkeypatch.setattr("dedup_lib.groups.grouping.CROWD", 2)
     random = np.random.default_rng(3)
     # Two kinds match each other, the others none.
     centres = normalise_rows([[1, 0, 0], [1, 0.3, 0], [0, 0, 1], [0, 1, -1]])

@@ -20,7 +20,7 @@ from media import save_clip
 from playwright.sync_api import Browser, Page, expect
 from scenes import SIZE_PX, STEP_S, draw_clip
 
-from dedup_lib.memory import Decision, load_decisions
+from dedup_lib.groups.decisions import Decision, load_decisions
 
 ROOT = Path(__file__).parent.parent
 FPS = round(1 / STEP_S)

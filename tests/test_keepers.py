@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.decide import group_copies
-from dedup_lib.keepers import BEST_OF_ALL, FIRST_IN_LIST, KeeperPolicy, Traits
+from dedup_lib.groups.grouping import group_copies
+from dedup_lib.groups.keepers import BEST_OF_ALL, FIRST_IN_LIST, KeeperPolicy, Traits
 from dedup_lib.records import Marks, Outcome, Pair, Status
 
 PLAIN = Traits(duration_s=30.0, pixels=640 * 360, codec="h264", bits_per_pixel=2.0)

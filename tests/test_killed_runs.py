@@ -17,9 +17,9 @@ from media import save_clip
 from test_chaos import load_rows
 from test_live_run import command, started
 
-from dedup_lib.ledger import Ledger
 from dedup_lib.records import Outcome, Recipe, Status
-from dedup_lib.run_lock import read_holder
+from dedup_lib.run.ledger import Ledger
+from dedup_lib.run.lock import read_holder
 
 CLIPS = 12
 MORE = ("--no-report", "--set", "encoder=pdq", "--set", "num_frames=3")

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.ledger import Ledger, LedgerView, Tally
 from dedup_lib.records import Outcome, Recipe, Status, utc_now, video_key
+from dedup_lib.run.ledger import Ledger, LedgerView, Tally
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 FULL = Outcome(
@@ -327,7 +327,7 @@ RECORD_FOR_EVER = """
 import sys
 from itertools import count
 from pathlib import Path
-from dedup_lib.ledger import Ledger, LedgerView, Tally
+from dedup_lib.run.ledger import Ledger, LedgerView, Tally
 from dedup_lib.records import Outcome, Recipe, Status
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 with Ledger(Path(sys.argv[1]), recipe) as ledger:
@@ -398,7 +398,7 @@ SMALL_FILES = """
 import resource, sys
 from pathlib import Path
 from dedup_lib.errors import RunFolderError
-from dedup_lib.ledger import Ledger
+from dedup_lib.run.ledger import Ledger
 from dedup_lib.records import Outcome, Recipe, Status
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))

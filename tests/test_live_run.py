@@ -22,11 +22,11 @@ from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.pdq import PdqEncoder
-from dedup_lib.progress import Done, State, read_progress
-from dedup_lib.run_folder import RunFolder
+from dedup_lib.features.pdq import PdqEncoder
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.status import Done, State, read_progress
 from dedup_lib.settings import ExtractSettings
-from dedup_lib.stages import extract_list
+from dedup_lib.steps.stages import extract_list
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from dedup_lib.accuracy import Compared, score_groups
-from dedup_lib.calibrate import Profile, compare_files
+from dedup_lib.evaluate.metrics import Compared, score_groups
+from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, Clip, load_clip, save_pictures
 from dedup_lib.records import Status
-from dedup_lib.variants import REFERENCE, VARIANTS, Clip, load_clip, save_pictures
+from dedup_lib.steps.calibrate import Profile, compare_files
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 

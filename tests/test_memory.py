@@ -15,10 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.clean import clean_list
-from dedup_lib.decide import group_copies
 from dedup_lib.errors import ListError
-from dedup_lib.memory import (
+from dedup_lib.groups.clean import clean_list
+from dedup_lib.groups.decisions import (
     COLUMNS,
     Conclusions,
     Decision,
@@ -28,8 +27,9 @@ from dedup_lib.memory import (
     load_decisions,
     rows_of_decisions,
 )
+from dedup_lib.groups.grouping import group_copies
+from dedup_lib.lists.tables import load_list, save_table
 from dedup_lib.records import Outcome, Pair, Status
-from dedup_lib.tables import load_list, save_table
 
 SAME, DIFFERENT = Decision.SAME, Decision.DIFFERENT
 HEADER = ",".join(COLUMNS)
@@ -245,7 +245,7 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from dedup_lib.memory import Decision, DecisionFile
+from dedup_lib.groups.decisions import Decision, DecisionFile
 file = DecisionFile(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()

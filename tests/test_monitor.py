@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup_lib.monitor import MOST_RECORDED, ResourceMonitor
+from dedup_lib.run.resources import MOST_RECORDED, ResourceMonitor
 
 
 def test_memory_and_work_of_this_process_and_its_children_are_sampled() -> None:

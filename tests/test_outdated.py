@@ -15,8 +15,9 @@ from media import save_clip
 from pages import Page, open_page
 from scenes import draw_clip
 
-from dedup_lib.overview import write_index
-from dedup_lib.run_folder import RunFolder, find_project_root
+from dedup_lib.report.overview import write_index
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.paths import find_project_root
 
 ROOT = find_project_root(Path(__file__).parent)
 STAGE = "06_search_and_clean"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import COPIES, add_grain, draw_clip, fingerprint
 
-from dedup_lib.overlays import FEWEST_PICTURES, find_overlay
+from dedup_lib.match.overlay import FEWEST_PICTURES, find_overlay
 
 Miniatures = NDArray[np.uint8]
 

@@ -15,12 +15,12 @@ from browser import Visit, violations
 from made_run import MadeRun, make_run
 from pages import open_page
 
-from dedup_lib import contact_sheet, overview
-from dedup_lib.clean import clean_list
-from dedup_lib.overview import write_index
-from dedup_lib.plots import thumbnail_path
+from dedup_lib.groups.clean import clean_list
 from dedup_lib.records import video_key
-from dedup_lib.run_folder import RunFolder
+from dedup_lib.report import contact_sheet, overview
+from dedup_lib.report.overview import write_index
+from dedup_lib.report.plots import thumbnail_path
+from dedup_lib.run.folder import RunFolder
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(1)>"
 ENDING_TEXT = "</script><!--<script>\u2028\u202e]]>"

@@ -12,14 +12,15 @@ import pytest
 from click.testing import CliRunner
 from made_run import MadeRun, make_run
 
-from dedup_lib import plots
-from dedup_lib.cli import commands
 from dedup_lib.errors import RunFolderError, SettingError
-from dedup_lib.evidence import Rules, Verdict, Weighed
-from dedup_lib.explain import explain_pair
-from dedup_lib.memory import Decision, DecisionFile
-from dedup_lib.pairs import PAIR_COLUMNS, collect_verdicts, find_pair, load_pairs, save_pairs, tabulate_pairs
-from dedup_lib.run_folder import RunFolder
+from dedup_lib.groups.decisions import Decision, DecisionFile
+from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.pairs import PAIR_COLUMNS, collect_verdicts, find_pair, load_pairs, save_pairs, tabulate_pairs
+from dedup_lib.match.evidence import Rules, Verdict
+from dedup_lib.report import plots
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.steps.explain import explain_pair
+from dedup_lib.ui.cli import commands
 
 SIZES = [3, 1, 4, 1, 2]
 

@@ -23,15 +23,16 @@ from browser import Visit
 from milvus_server import TOKEN, MilvusServer
 from pages import open_page
 
-from dedup_lib.cli import show_outcome
 from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import FailedRowsError, NotebookError
-from dedup_lib.progress import read_progress
-from dedup_lib.run import NotebookDone, execute_plan, load_profile, plan_run
-from dedup_lib.run_folder import RunFolder, find_project_root
+from dedup_lib.flow.flow import NotebookDone, execute_plan, load_profile, plan_run
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.paths import find_project_root
+from dedup_lib.run.status import read_progress
 from dedup_lib.settings import FLOWS
+from dedup_lib.ui.cli import show_outcome
 
 OUTPUTS = (
     "FINAL_RESULT.csv",

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from dedup_lib import plots
-from dedup_lib.accuracy import CurvePoint, VariantScore
-from dedup_lib.evidence import Verdict
+from dedup_lib.evaluate.metrics import CurvePoint, VariantScore
+from dedup_lib.match.evidence import Verdict
 from dedup_lib.records import Group, Pair, Status, SweepPoint
+from dedup_lib.report import plots
 
 HOSTILE = "https://example.com/$\\frac{$_^{/例え\n\x00\ud800?a=$1$"
 ROWS = {"input": 36, "text_duplicates": 6, "invalid": 3, "failed": 2, "duplicates": 8, "final": 17}

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from dedup_lib.cli import main
-from dedup_lib.encoders import check_encoder
 from dedup_lib.errors import EncoderError
-from dedup_lib.run import apply_overrides, load_profile, plan_run
+from dedup_lib.features.encoders import check_encoder
+from dedup_lib.flow.flow import apply_overrides, load_profile, plan_run
 from dedup_lib.settings import ExtractSettings
+from dedup_lib.ui.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 HUB_MODEL = "openai/clip-vit-base-patch32"
@@ -209,9 +209,12 @@ def test_a_model_that_was_fetched_before_is_found_offline(clip_dir: Path, tmp_pa
     shutil.copytree(clip_dir, kept / "snapshots" / "abc")
     (kept / "refs").mkdir()
     (kept / "refs" / "main").write_text("abc")
-    code = (
-        "import sys; from dedup_lib.encoders import check_encoder; check_encoder('clip'); print('torch' in sys.modules)"
-    )
+    code = """
+import sys
+from dedup_lib.features.encoders import check_encoder
+check_encoder('clip')
+print('torch' in sys.modules)
+"""
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr

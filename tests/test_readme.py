@@ -14,18 +14,19 @@ import click
 import pandas as pd
 import pytest
 
-from dedup_lib import memory
-from dedup_lib.clean import clean_list
-from dedup_lib.cli import commands
 from dedup_lib.errors import StoreError
-from dedup_lib.evidence import COLUMNS, Rule, Verdict
-from dedup_lib.ledger import Ledger
+from dedup_lib.flow.flow import load_profile
+from dedup_lib.groups import decisions
+from dedup_lib.groups.clean import clean_list
+from dedup_lib.groups.columns import COLUMNS
+from dedup_lib.lists.tables import REPORT_COLUMNS
+from dedup_lib.match.evidence import Rule, Verdict
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Pooling, Recipe, Status
-from dedup_lib.run import load_profile
-from dedup_lib.run_folder import find_project_root
+from dedup_lib.run.ledger import Ledger
+from dedup_lib.run.paths import find_project_root
 from dedup_lib.settings import SETTINGS, parameter_types
-from dedup_lib.store import Store, StoreAddress
-from dedup_lib.tables import REPORT_COLUMNS
+from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.ui.cli import commands
 
 ROOT = find_project_root(Path(__file__).parent)
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -150,8 +151,8 @@ def test_verdicts_rules_and_decisions_are_explained() -> None:
     assert [row[0] for row in table_below("Rules", text=EVIDENCE)] == [f"`{rule}`" for rule in Rule]
     (example,) = re.findall(r"```csv\n(.*?)```", EVIDENCE, re.DOTALL)
     header, *lines = (line.split(",") for line in example.splitlines())
-    assert tuple(header) == memory.COLUMNS
-    assert {line[2] for line in lines} == set(memory.Decision)
+    assert tuple(header) == decisions.COLUMNS
+    assert {line[2] for line in lines} == set(decisions.Decision)
 
 
 def test_tables_of_the_ledger_are_explained(tmp_path: Path) -> None:
@@ -208,7 +209,7 @@ def test_troubles_of_the_store_are_worded_as_explained() -> None:
 def test_a_decision_may_be_written_as_explained(tmp_path: Path) -> None:
     (example,) = re.findall(r"```csv\n(.*?)```", EVIDENCE, re.DOTALL)
     (tmp_path / "decisions.csv").write_text(example, encoding="utf-8")
-    assert len(memory.load_decisions(tmp_path / "decisions.csv")) == 2
+    assert len(decisions.load_decisions(tmp_path / "decisions.csv")) == 2
 
 
 def test_links_lead_somewhere() -> None:

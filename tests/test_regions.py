@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 from scenes import STEP_S, add_grain, draw_canvas, draw_clip, draw_take, each, fingerprint
 
-from dedup_lib.decide import Scored
-from dedup_lib.evidence import Evidence, Rule, Rules, Verdict, describe_evidence, find_doubtful, weigh_list
-from dedup_lib.fingerprints import Fingerprint
+from dedup_lib.evaluate.variants import add_caption, add_logo
+from dedup_lib.features.fingerprint import Fingerprint
+from dedup_lib.groups.columns import describe_evidence
+from dedup_lib.groups.matcher import weigh_list
+from dedup_lib.groups.review import find_doubtful
+from dedup_lib.groups.scored import Scored
+from dedup_lib.match.evidence import Evidence, Rule, Rules, Verdict
 from dedup_lib.records import Frames, Pair
-from dedup_lib.variants import add_caption, add_logo
 
 RULES = Rules(min_score=0.5, review_from=0.03)
 SIZE_PX = 256, 144

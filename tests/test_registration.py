@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import COPIES, SIZE_PX, copy_of, draw_clip, each, fingerprint
 
-from dedup_lib.alignment import count_differing_bits, hash_pictures
-from dedup_lib.evidence import FEWEST_REGISTERED_POINTS, MAX_REGISTERED_DISTANCE_BITS, SMALLEST_REGISTERED_SHARE
-from dedup_lib.fingerprints import Fingerprint
+from dedup_lib.features.fingerprint import Fingerprint
+from dedup_lib.match.alignment import count_differing_bits, hash_pictures
+from dedup_lib.match.evidence import FEWEST_REGISTERED_POINTS, SMALLEST_REGISTERED_SHARE
+from dedup_lib.match.geometry import FEWEST_POINTS, Registration, register, warp_miniatures
+from dedup_lib.match.verify import MAX_REGISTERED_DISTANCE_BITS
 from dedup_lib.records import Frames
-from dedup_lib.registration import FEWEST_POINTS, Registration, register, warp_miniatures
 
 WIDTH, HEIGHT = SIZE_PX
 CORNERS = np.array([[0, 0], [WIDTH, 0], [WIDTH, HEIGHT], [0, HEIGHT]], float)

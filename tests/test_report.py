@@ -12,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pages import Page, open_page
 
-from dedup_lib import report
+from dedup_lib.report import pages
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(1)>"
 SCRIPT_URL = "javascript:alert(document.domain)"
@@ -52,7 +52,7 @@ def rendered(tmp_path: Path) -> Page:
         new_code_cell(
             "explorer",
             outputs=[
-                new_output("display_data", data={report.WIDGET_VIEW: {"model_id": "abc"}, "text/plain": "VBox()"}),
+                new_output("display_data", data={pages.WIDGET_VIEW: {"model_id": "abc"}, "text/plain": "VBox()"}),
                 new_output("display_data", data={"application/javascript": "fetch('https://evil.example')"}),
             ],
         ),
@@ -72,7 +72,7 @@ def rendered(tmp_path: Path) -> Page:
     executed_path = tmp_path / "06.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata={"widgets": state}), executed_path)
     html_path = tmp_path / "reports" / "06.html"
-    report.render_notebook(executed_path, html_path, title=f"Search {HOSTILE_TEXT}")
+    pages.render_notebook(executed_path, html_path, title=f"Search {HOSTILE_TEXT}")
     assert [path.name for path in html_path.parent.iterdir()] == ["06.html"], "no scratch file stays"
     return open_page(html_path)
 
@@ -110,12 +110,12 @@ def test_pages_lead_to_those_that_are_there(tmp_path: Path) -> None:
     )
     path, folder = tmp_path / "one.ipynb", tmp_path / "reports"
     nbformat.write(new_notebook(cells=[new_markdown_cell(source)]), path)
-    report.render_notebook(path, folder / "01_one.html", title="One")
+    pages.render_notebook(path, folder / "01_one.html", title="One")
     (folder / "index.html").write_text("<!DOCTYPE html>")
     back, start, web = "index.html", "index.html", "https://a.b/x.ipynb"
 
     def links() -> list[str]:
-        report.link_pages(folder)
+        pages.link_pages(folder)
         return [attrs["href"] for tag, attrs in Page(folder / "01_one.html").tags if tag == "a" and "href" in attrs]
 
     assert links() == [back, start, web]
@@ -135,11 +135,11 @@ def test_lone_surrogates_do_not_stop_a_page(tmp_path: Path) -> None:
     notebook = new_notebook(cells=[new_markdown_cell("# Odd \\ud800")])
     path = tmp_path / "odd.ipynb"
     path.write_text(nbformat.writes(notebook).replace("\\\\ud800", "\\ud800"), encoding="utf-8")
-    report.render_notebook(path, tmp_path / "odd.html", title="Odd")
+    pages.render_notebook(path, tmp_path / "odd.html", title="Odd")
     assert "Odd \\ud800" in open_page(tmp_path / "odd.html").text
 
 
 @pytest.mark.parametrize("url", [SCRIPT_URL, " https://a.b", "data:text/html,x", "//evil.example", "", "HTTPX://a"])
 def test_only_web_addresses_become_links(url: str) -> None:
-    assert not report.is_web_url(url)
-    assert report.is_web_url("HTTPS://example.com")
+    assert not pages.is_web_url(url)
+    assert pages.is_web_url("HTTPS://example.com")

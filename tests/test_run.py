@@ -12,8 +12,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from dedup_lib.errors import NotebookError, RunFolderError, SettingError
-from dedup_lib.run import RunPlan, execute_plan, load_profile, parse_overrides, plan_notebook, plan_run
-from dedup_lib.run_folder import find_project_root
+from dedup_lib.flow.flow import RunPlan, execute_plan, load_profile, parse_overrides, plan_notebook, plan_run
+from dedup_lib.run.paths import find_project_root
 from dedup_lib.settings import FLOWS
 
 PROFILES = sorted((Path(__file__).parent.parent / "params").glob("*.yaml"))

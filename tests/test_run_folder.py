@@ -10,17 +10,10 @@ import pytest
 from dedup_lib import __version__
 from dedup_lib.errors import RunFolderError
 from dedup_lib.records import utc_now
-from dedup_lib.run_folder import (
-    RECORDED_PACKAGES,
-    RunFolder,
-    find_inputs,
-    find_project_root,
-    find_run,
-    find_versions,
-    list_runs,
-    resolve_path,
-    write_text_atomically,
-)
+from dedup_lib.run.files import write_text_atomically
+from dedup_lib.run.folder import RunFolder, find_run, list_runs
+from dedup_lib.run.paths import find_inputs, find_project_root, resolve_path
+from dedup_lib.run.versions import RECORDED_PACKAGES, find_versions
 from dedup_lib.settings import CleanJobsSettings
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,17 +14,17 @@ from typing import IO
 
 import pytest
 
-from dedup_lib import run_lock
 from dedup_lib.errors import RunFolderError
-from dedup_lib.run_folder import RunFolder
-from dedup_lib.run_lock import INTERRUPTED, RunLock, is_held, read_holder
+from dedup_lib.run import lock
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.lock import INTERRUPTED, RunLock, is_held, read_holder
 from dedup_lib.settings import CleanJobsSettings
 
 HOLD = """
 import subprocess, sys, time
 from pathlib import Path
-from dedup_lib.run_lock import RunLock
-from dedup_lib.workers import WorkerPool
+from dedup_lib.run.lock import RunLock
+from dedup_lib.extract.worker_pool import WorkerPool
 
 def say(text):
     sys.stdout.write(f"{text}\\n")
@@ -54,7 +54,7 @@ if __name__ == "__main__":
 KERNEL = """
 import os, time
 from pathlib import Path
-from dedup_lib.run_lock import RunLock
+from dedup_lib.run.lock import RunLock
 with RunLock(Path(sys.argv[1]), notebooks=("06_search_and_clean",)):
     pass
 sys.stdout.write(f"{os.getpid()}\\n")
@@ -129,7 +129,7 @@ RACE = """
 import contextlib, os, sys, time
 from pathlib import Path
 from dedup_lib.errors import RunFolderError
-from dedup_lib.run_lock import RunLock
+from dedup_lib.run.lock import RunLock
 
 places, start_s = sys.argv[2:], float(sys.argv[1])
 with contextlib.ExitStack() as held:
@@ -205,7 +205,7 @@ def test_what_a_run_starts_works_under_its_lock(path: Path, kernel: str) -> None
 def test_the_kernel_of_a_killed_run_keeps_the_lock_while_it_lives(
     path: Path, kernel: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_lock, "ENDING_S", 0.2)
+    monkeypatch.setattr(lock, "ENDING_S", 0.2)
     with holder(path, "with a kernel", kernel) as (process, said):
         process.kill()
         process.wait()
@@ -278,7 +278,7 @@ def test_looking_makes_nothing_and_hinders_nobody(path: Path) -> None:
 LOOK = """
 import sys
 from pathlib import Path
-from dedup_lib.run_lock import is_held
+from dedup_lib.run.lock import is_held
 while True:
     is_held(Path(sys.argv[1]))
 """

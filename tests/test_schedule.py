@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib import schedule
-from dedup_lib.schedule import Schedule, Task
+from dedup_lib.extract import scheduler
+from dedup_lib.extract.scheduler import Schedule, Task
 
 
 def tasks_of(*urls: str) -> list[Task]:
@@ -51,7 +51,7 @@ def test_a_crowded_host_waits_and_the_others_do_not() -> None:
 
 @pytest.fixture
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(schedule, "FIRST_PAUSE_S", 0.0)
+    monkeypatch.setattr(scheduler, "FIRST_PAUSE_S", 0.0)
 
 
 @pytest.mark.usefixtures("no_pause")

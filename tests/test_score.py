@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.evidence import SMALLEST_COMMON_SHARE
-from dedup_lib.score import AGAINST, TERMS, compute_score, count_as_share, list_contributions, load_weights
+from dedup_lib.match.evidence import SMALLEST_COMMON_SHARE
+from dedup_lib.match.score import AGAINST, TERMS, compute_score, count_as_share, list_contributions, load_weights
 
 VALUES = st.fixed_dictionaries({name: st.floats(0, 1) for name in TERMS})
 

@@ -17,19 +17,23 @@ import pytest
 from scenes import draw_clip, each, fingerprint
 from tqdm import tqdm
 
-from dedup_lib.clean import CleanedList
-from dedup_lib.decide import group_copies
-from dedup_lib.dialects import PLAIN, Dialect
-from dedup_lib.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
-from dedup_lib.evidence import COLUMNS, Verdict
-from dedup_lib.jobs import job_dir, save_job
-from dedup_lib.ledger import Ledger
-from dedup_lib.memory import Decision, DecisionFile
-from dedup_lib.monitor import ResourceMonitor
+from dedup_lib.evaluate.variants import resize
+from dedup_lib.extract.job_folders import job_dir, save_job
+from dedup_lib.features.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
+from dedup_lib.features.vectors import normalise_rows, pool_vectors
+from dedup_lib.flow.flow import load_defaults
+from dedup_lib.groups.clean import CleanedList
+from dedup_lib.groups.columns import COLUMNS
+from dedup_lib.groups.decisions import Decision, DecisionFile
+from dedup_lib.groups.grouping import group_copies
+from dedup_lib.lists.dialects import PLAIN, Dialect
+from dedup_lib.lists.tables import load_list, load_table, save_table
+from dedup_lib.match.evidence import Verdict
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Status, Vectors, VideoVectors
-from dedup_lib.run import load_defaults
-from dedup_lib.run_folder import RunFolder
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.ledger import Ledger
+from dedup_lib.run.resources import ResourceMonitor
 from dedup_lib.settings import (
     CollectionsSettings,
     DecodeSettings,
@@ -39,7 +43,7 @@ from dedup_lib.settings import (
     SearchSettings,
     UploadSettings,
 )
-from dedup_lib.stages import (
+from dedup_lib.steps.stages import (
     ExtractedList,
     ListSource,
     add_existing,
@@ -64,10 +68,7 @@ from dedup_lib.stages import (
     upload_jobs,
     write_summary,
 )
-from dedup_lib.store import Store, StoreAddress
-from dedup_lib.tables import load_list, load_table, save_table
-from dedup_lib.variants import resize
-from dedup_lib.vectors import normalise_rows, pool_vectors
+from dedup_lib.store.store import Store, StoreAddress
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 AFTER = ("02_dedupe_urls", "01_decode")
@@ -1065,7 +1066,7 @@ def test_a_collection_made_by_hand_takes_what_a_run_makes(
 
 
 def test_a_recipe_holds_what_changes_a_vector() -> None:
-    from dedup_lib.encoders import load_encoder
+    from dedup_lib.features.encoders import load_encoder
 
     assert make_recipe(extract_settings(), load_encoder("pdq")) == RECIPE
     assert make_recipe(extract_settings(workers=9, batch_size=1), load_encoder("pdq")) == RECIPE

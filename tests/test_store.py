@@ -21,10 +21,10 @@ import numpy as np
 import pytest
 
 from dedup_lib.errors import StoreError
+from dedup_lib.features.vectors import normalise_rows
 from dedup_lib.records import MAX_URL_BYTES, Pooling, Recipe, Schema, Vectors, VideoVectors, video_key
-from dedup_lib.run_folder import RunFolder
-from dedup_lib.store import READ_ROWS, Collection, Store, StoreAddress
-from dedup_lib.vectors import normalise_rows
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.store.store import READ_ROWS, Collection, Store, StoreAddress
 
 DIMENSION = 8
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
@@ -470,7 +470,7 @@ def test_rows_outlive_the_connection(tmp_path: Path) -> None:
 OPEN_STORE = """
 import sys
 from dedup_lib.errors import StoreError
-from dedup_lib.store import Store, StoreAddress
+from dedup_lib.store.store import Store, StoreAddress
 try:
     Store(StoreAddress(uri=sys.argv[1])).close()
 except StoreError as error:
@@ -552,7 +552,7 @@ SEARCH_TWICE = """
 import sys, time
 import numpy as np
 from dedup_lib.records import Pooling, Recipe, VideoVectors
-from dedup_lib.store import Store, StoreAddress
+from dedup_lib.store.store import Store, StoreAddress
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 rows = np.eye(8, dtype=np.float32)
 for _ in range(2):
@@ -585,7 +585,7 @@ STORE_AND_WAIT = """
 import sys, time
 import numpy as np
 from dedup_lib.records import MAX_URL_BYTES, Pooling, Recipe, VideoVectors
-from dedup_lib.store import Store, StoreAddress
+from dedup_lib.store.store import Store, StoreAddress
 store = Store(StoreAddress(uri=sys.argv[1]))
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 made = store.create_collection("v", pooling=Pooling.FIRST, recipe=recipe, dimension=8)
@@ -725,8 +725,8 @@ def test_a_server_that_repeats_what_it_was_sent_shows_no_secret(
 
 def test_a_path_in_milvus_uri_is_refused_before_pymilvus_stumbles_over_it(tmp_path: Path) -> None:
     code = (
-        "from dedup_lib.errors import StoreError\nfrom dedup_lib.run_folder import RunFolder\n"
-        "from dedup_lib.store import StoreAddress\nimport sys\n"
+        "from dedup_lib.errors import StoreError\nfrom dedup_lib.run.folder import RunFolder\n"
+        "from dedup_lib.store.store import StoreAddress\nimport sys\n"
         "try:\n    StoreAddress.find(RunFolder(sys.argv[1]))\nexcept StoreError as error:\n    sys.exit(str(error))\n"
     )
     found = subprocess.run(

@@ -21,12 +21,12 @@ from media import save_clip
 from test_extract import load_ledger, run
 from test_live_run import ENVIRONMENT, command, count_done, started, wait_until
 
-from dedup_lib import store as store_module
 from dedup_lib.errors import StoreError
+from dedup_lib.features.vectors import normalise_rows
+from dedup_lib.lists.tables import load_list
 from dedup_lib.records import Pooling, Recipe, Status, VideoVectors
-from dedup_lib.store import Store, StoreAddress
-from dedup_lib.tables import load_list
-from dedup_lib.vectors import normalise_rows
+from dedup_lib.store import store as store_module
+from dedup_lib.store.store import Store, StoreAddress
 
 TOKEN = "t0kenOfTheStore"
 PASSWORD = "passw0rdOfTheStore"

@@ -15,10 +15,10 @@ from milvus_server import TOKEN, MilvusServer
 from pymilvus import MilvusClient
 from test_store import DIMENSION, RECIPE, unit_rows, video
 
-from dedup_lib import store as store_module
 from dedup_lib.errors import StoreError
 from dedup_lib.records import Pooling
-from dedup_lib.store import Collection, Store, StoreAddress
+from dedup_lib.store import store as store_module
+from dedup_lib.store.store import Collection, Store, StoreAddress
 
 AT_MOST_S = 20
 """Far above the timeouts that the tests set, and far below those that hold outside."""

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib import sweep
-from dedup_lib.decide import Scored, group_copies
-from dedup_lib.evidence import Weighed
+from dedup_lib.groups import sweep
+from dedup_lib.groups.grouping import group_copies
+from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.scored import Scored
 from dedup_lib.records import Pair, video_key
 
 URLS = [f"https://user:secret@example.com/{row}.mp4" for row in range(6)]

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dedup_lib.dialects import Dialect
 from dedup_lib.errors import ListError, RunFolderError
-from dedup_lib.tables import (
+from dedup_lib.lists.dialects import Dialect
+from dedup_lib.lists.tables import (
     REPORT_COLUMNS,
     count_guarded,
     decode_list,

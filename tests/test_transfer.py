@@ -13,8 +13,8 @@ from test_store import DIMENSION, RECIPE, unit_rows, video
 
 from dedup_lib.errors import StoreError
 from dedup_lib.records import Pooling, StoredRows, VideoVectors
-from dedup_lib.store import READ_ROWS, Store, StoreAddress
-from dedup_lib.transfer import copy_between
+from dedup_lib.store.store import READ_ROWS, Store, StoreAddress
+from dedup_lib.store.transfer import copy_between
 
 VIDEOS = READ_ROWS // 2
 _numbers = count()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dedup_lib.markup import split_urls
-from dedup_lib.urls import (
+from dedup_lib.lists.markup import split_urls
+from dedup_lib.lists.urls import (
     RULES,
     TextCopy,
     decode_url,

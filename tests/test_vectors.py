@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
+from dedup_lib.features.vectors import cosines, is_unit, normalise_rows, pool_vectors, stack_rows
 from dedup_lib.records import Pooling
-from dedup_lib.vectors import cosines, is_unit, normalise_rows, pool_vectors, stack_rows
 
 shapes = arrays.array_shapes(min_dims=2, max_dims=2, max_side=8)
 tables = arrays.arrays(np.float64, shapes, elements=st.floats(allow_nan=False, allow_infinity=False))

@@ -18,12 +18,12 @@ from fault_server import FaultServer, Request, always, reply, reply_range
 from media import join_tracks, number_frame, read_number, save_clip, save_still_end
 from PIL import Image
 
-from dedup_lib import animations, video
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.fetch import Deadline, FetchLimits, open_stream
+from dedup_lib.media import animations, sampling
+from dedup_lib.media.sampling import FRAME_SIDE_PX, SCAN_SIDE_PX, GrabbedFrames, grab_frames
+from dedup_lib.media.streams import Deadline, FetchLimits, open_stream
 from dedup_lib.records import Scan, Status
-from dedup_lib.video import FRAME_SIDE_PX, SCAN_SIDE_PX, GrabbedFrames, grab_frames
 
 LIMITS = FetchLimits(timeout_s=30, max_bytes=50_000_000, allow_private_addresses=True, allow_local_paths=True)
 
@@ -393,12 +393,12 @@ def test_of_a_long_film_so_many_pictures_are_taken_over_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = save_clip(tmp_path / "clip.mp4", count=250, key_every=50)
-    monkeypatch.setattr(video, "MOST_LATER", 4)
+    monkeypatch.setattr(sampling, "MOST_LATER", 4)
     times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
     assert len(times_s) <= 4 and times_s[-1] > 15
     # Where little may be decoded, key frames cover it.
-    monkeypatch.setattr(video, "MOST_LATER", 100)
-    monkeypatch.setattr(video, "MOST_DECODED_ON_S", 0.0)
+    monkeypatch.setattr(sampling, "MOST_LATER", 100)
+    monkeypatch.setattr(sampling, "MOST_DECODED_ON_S", 0.0)
     times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
     assert 3 <= len(times_s) <= 5 and (np.diff([5, *times_s, 25]) <= 6).all()
 
@@ -433,7 +433,7 @@ def test_a_server_that_gives_no_more_ends_it_early(tmp_path: Path) -> None:
 
 def test_it_ends_when_little_time_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = save_clip(tmp_path / "clip.mp4", count=250)
-    monkeypatch.setattr(video, "TIME_TO_SPARE", 1.0)
+    monkeypatch.setattr(sampling, "TIME_TO_SPARE", 1.0)
     grabbed = grab(clip, scan=Scan(step_s=0.25, dense_s=5))
     assert set(grabbed.scanned_weights) == {1.0} and len(grabbed.frames) == 3
 

@@ -8,13 +8,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from dedup_lib.decide import sweep_thresholds
-from dedup_lib.memory import Decision, DecisionFile, load_decisions
-from dedup_lib.plots import thumbnail_path
+from dedup_lib.groups.decisions import Decision, DecisionFile, load_decisions
+from dedup_lib.groups.sweep import count_between
+from dedup_lib.groups.thresholds import sweep_thresholds
 from dedup_lib.records import Pair, SweepPoint
-from dedup_lib.run_folder import RunFolder
-from dedup_lib.sweep import count_between
-from dedup_lib.widgets import ReviewQueue, ThresholdExplorer, nearest_index, similarities_html
+from dedup_lib.report.plots import thumbnail_path
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.ui.widgets import ReviewQueue, ThresholdExplorer, nearest_index, similarities_html
 
 THRESHOLDS = [0.8, 0.85, 0.9, 0.95]
 PAIRS = [

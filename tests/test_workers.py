@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dedup_lib.workers import MEMORY_LIMIT_BYTES, Died, WorkerPool
+from dedup_lib.extract.worker_pool import MEMORY_LIMIT_BYTES, Died, WorkerPool
 
 
 def act(task: tuple[str, Any]) -> Any:
@@ -215,7 +215,7 @@ def test_processes_end_with_their_parent_even_when_it_is_killed(tmp_path: Path) 
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, sys, time\n"
-        "from dedup_lib.workers import WorkerPool\n"
+        "from dedup_lib.extract.worker_pool import WorkerPool\n"
         "def work(task):\n"
         "    open(f'{sys.argv[1]}/{os.getpid()}', 'w').close()\n"
         "    time.sleep(60)\n"

@@ -27,10 +27,10 @@ sys.path.insert(0, str(ROOT / "tests"))
 from browser import Visit, jupyterlab, open_browser, open_visit, run_all, serving  # noqa: E402
 from playwright.sync_api import Browser, Locator  # noqa: E402
 
-from dedup_lib.progress import State, read_progress  # noqa: E402
-from dedup_lib.run_folder import RunFolder  # noqa: E402
+from dedup_lib.run.folder import RunFolder  # noqa: E402
+from dedup_lib.run.status import State, read_progress  # noqa: E402
 from dedup_lib.settings import ExtractSettings  # noqa: E402
-from dedup_lib.terminal import draw_progress  # noqa: E402
+from dedup_lib.ui.terminal import draw_progress  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 MOST_BYTES = 300_000

@@ -25,9 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.errors import DedupError
-from dedup_lib.evidence import Rule, Verdict
+from dedup_lib.match.evidence import Rule, Verdict
 from dedup_lib.records import Frames, Status
-from dedup_lib.run_folder import write_text_atomically
+from dedup_lib.run.files import write_text_atomically
 
 RECIPE_VERSION = 1
 """Raised when the drawing or the encoding changes; a change of the tables below is noticed by itself."""

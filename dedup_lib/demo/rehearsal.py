@@ -11,9 +11,9 @@ from rich.table import Table
 from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.run import NotebookDone, execute_plan, load_profile, plan_run
-from dedup_lib.run_folder import RunFolder
-from dedup_lib.terminal import RunDisplay
+from dedup_lib.flow.flow import NotebookDone, execute_plan, load_profile, plan_run
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.ui.terminal import RunDisplay
 
 FLOWS = {"demo": {}, "demo_batch": {"mode": "batch", "vectors": "frames"}}
 """Name of each run, and what it sets differently from the profile `demo`."""

@@ -1,0 +1,1 @@
+"""How often decisions are right: labelled clips and made variants."""

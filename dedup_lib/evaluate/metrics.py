@@ -1,0 +1,692 @@
+"""How often decisions are right: predicted pairs held against labels, and the threshold that follows. Pure but for
+`load_labels`.
+
+A folder of labelled clips holds `videos/` and `labels.csv` with the columns file, role and group; the roles are
+
+    copy         belongs to `group`: every two files of a group are duplicates
+    distinct     a duplicate of nothing
+    featureless  every frame is one flat colour: must match nothing
+    excerpt      a short cut of its group's video; left out of the numbers and shown apart
+    odd          broken or unusual; left out and shown apart
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+import statistics
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from dedup_lib.errors import ListError, SettingError
+from dedup_lib.groups.grouping import Choose, group_copies
+from dedup_lib.groups.scored import is_match
+from dedup_lib.records import Group, Outcome, Pair, Status
+
+SMALL_SAMPLE = 10
+"""Of fewer videos a measurement says little."""
+
+ROLES = ("copy", "distinct", "featureless", "excerpt", "odd")
+LEFT_OUT_ROLES = frozenset({"excerpt", "odd"})
+
+Rows = tuple[int, int]
+"""Two files by their place in the list, the earlier one first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Label:
+    """What is known of one file. `group` is empty for a file that has no copy."""
+
+    file: str
+    role: str
+    group: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupScore:
+    """Of one label group: its pairs, and how many of them were found."""
+
+    name: str
+    pairs: int
+    found: int
+
+    @property
+    def recall(self) -> float:
+        return self.found / self.pairs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Predicted groups held against labels. The numbers are None where there is nothing to divide by."""
+
+    right: tuple[Rows, ...]
+    wrong: tuple[Rows, ...]
+    missed: tuple[Rows, ...]
+    apart_found: tuple[Rows, ...]
+    """Predicted pairs that touch an excerpt or an odd file."""
+    apart_missed: tuple[Rows, ...]
+    """Pairs of one label group that touch an excerpt or an odd file and were not predicted."""
+    featureless_matched: tuple[int, ...]
+    """Featureless files in any predicted group; their pairs are among `wrong` too."""
+    groups: tuple[GroupScore, ...]
+    """By name; groups without a pair that counts are left out."""
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the predicted pairs that are right."""
+        predicted = len(self.right) + len(self.wrong)
+        return len(self.right) / predicted if predicted else None
+
+    @property
+    def precision_interval(self) -> tuple[float, float]:
+        """Wilson 95 % interval of the precision; pairs of one group hang together, so it is somewhat too narrow."""
+        return wilson_interval(len(self.right), len(self.right) + len(self.wrong))
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the labelled pairs that were predicted."""
+        labelled = len(self.right) + len(self.missed)
+        return len(self.right) / labelled if labelled else None
+
+    @property
+    def mean_group_recall(self) -> float | None:
+        """Recall averaged over the label groups, so that one large group does not decide."""
+        return statistics.fmean(group.recall for group in self.groups) if self.groups else None
+
+
+def wilson_interval(successes: int, total: int, *, z: float = 1.959964) -> tuple[float, float]:
+    """Interval of a share that was seen as `successes` of `total`, 95 % unless told; (0, 1) of nothing.
+
+    E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927. Raises ValueError
+    unless 0 <= successes <= total.
+    """
+    if not 0 <= successes <= total:
+        raise ValueError(f"{successes} successes of {total} are impossible")
+    if total == 0:
+        return 0.0, 1.0
+    share = successes / total
+    spread = z * math.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    middle, scale = share + z**2 / (2 * total), 1 + z**2 / total
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+def score_groups(labels: Sequence[Label], groups: Sequence[Group]) -> Score:
+    """Hold predicted groups, as rows of the list, against the label of each row.
+
+    Every two files of a predicted group are a predicted pair: right where both share a label group, else wrong.
+    """
+    predicted = {pair for group in groups for pair in combinations(sorted((group.kept, *group.copies)), 2)}
+    members: dict[str, list[int]] = {}
+    for row, label in enumerate(labels):
+        if label.group:
+            members.setdefault(label.group, []).append(row)
+    labelled = {pair for rows in members.values() for pair in combinations(rows, 2)}
+
+    def counts(pair: Rows) -> bool:
+        return LEFT_OUT_ROLES.isdisjoint(labels[row].role for row in pair)
+
+    scored = []
+    for name in sorted(members):
+        pairs = [pair for pair in combinations(members[name], 2) if counts(pair)]
+        if pairs:
+            scored.append(GroupScore(name=name, pairs=len(pairs), found=sum(pair in predicted for pair in pairs)))
+    return Score(
+        right=tuple(sorted(pair for pair in predicted & labelled if counts(pair))),
+        wrong=tuple(sorted(pair for pair in predicted - labelled if counts(pair))),
+        missed=tuple(sorted(pair for pair in labelled - predicted if counts(pair))),
+        apart_found=tuple(sorted(pair for pair in predicted if not counts(pair))),
+        apart_missed=tuple(sorted(pair for pair in labelled - predicted if not counts(pair))),
+        featureless_matched=tuple(
+            sorted({row for pair in predicted for row in pair if labels[row].role == "featureless"})
+        ),
+        groups=tuple(scored),
+    )
+
+
+def load_labels(corpus_dir: Path) -> list[Label]:
+    """The labels of a folder of clips. Raises ListError when they are missing, wrong, or name a missing file."""
+    path = corpus_dir / "labels.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ListError(f"{path} cannot be read ({error}): name a folder that holds labels.csv and videos/") from None
+    missing = {"file", "role", "group"} - set(rows[0] if rows else ())
+    if missing:
+        raise ListError(f"{path} has no rows, or lacks the columns {', '.join(sorted(missing))}")
+    for row in rows:
+        if row["role"] not in ROLES:
+            raise ListError(f"{path}: the role {row['role']!r} of {row['file']} must be one of {', '.join(ROLES)}")
+        if not (corpus_dir / "videos" / row["file"]).is_file():
+            raise ListError(f"{path} names {row['file']}, which is not in {corpus_dir / 'videos'}")
+    return [Label(file=row["file"], role=row["role"], group=row["group"]) for row in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What the pipeline makes of a list of files: the outcome of each, and the pairs that are near."""
+
+    threshold: float
+    sweep: tuple[float, ...]
+    """Thresholds to try; no pair below the first of them is known."""
+    outcomes: tuple[Outcome, ...]
+    pairs: tuple[Pair, ...]
+    doubtful: tuple[Rows, ...] = ()
+    """Pairs for a person to look at, as in review.csv."""
+    choose: Choose = min
+    """Which of several copies is kept."""
+    thumbnails_dir: Path | None = None
+    """Where the strips of their frames lie, None where they are gone."""
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """What is decided at `threshold`."""
+        return group_copies(self.pairs, threshold=self.threshold, choose=self.choose)
+
+    @property
+    def unread(self) -> frozenset[int]:
+        """Rows without a vector: they were compared with nothing."""
+        return frozenset(row for row, outcome in enumerate(self.outcomes) if outcome.status != Status.OK)
+
+    def similarity(self, pair: Rows) -> float | None:
+        """How alike two files are, None where they are less alike than any pair that is known."""
+        return self._similarities.get(pair)
+
+    @cached_property
+    def _similarities(self) -> dict[Rows, float]:
+        return {(pair.first, pair.second): pair.similarity for pair in self.pairs}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """What one threshold would reach."""
+
+    threshold: float
+    precision: float | None
+    recall: float | None
+    mean_group_recall: float | None
+
+
+def sweep_scores(labels: Sequence[Label], compared: Compared) -> list[CurvePoint]:
+    """Precision and recall over thresholds, in rising order."""
+    points = []
+    for threshold in compared.sweep:
+        score = score_groups(labels, group_copies(compared.pairs, threshold=threshold, choose=compared.choose))
+        points.append(
+            CurvePoint(
+                threshold=threshold,
+                precision=score.precision,
+                recall=score.recall,
+                mean_group_recall=score.mean_group_recall,
+            )
+        )
+    return points
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantScore:
+    """Of one kind of variant: how many share a group with their reference, and how near they are to it."""
+
+    name: str
+    clips: int
+    found: int
+    similarities: tuple[float | None, ...]
+    """To the reference, None where it is too small to be known."""
+    missed: tuple[Rows, ...] = ()
+    """Those that share no group with their reference."""
+
+    @property
+    def recall(self) -> float:
+        return self.found / self.clips
+
+    @property
+    def median_similarity(self) -> float | None:
+        """None where it is too small to be known."""
+        median = statistics.median(-math.inf if one is None else one for one in self.similarities)
+        return median if math.isfinite(median) else None
+
+
+def score_variants(
+    labels: Sequence[Label], kinds: Sequence[str], compared: Compared, *, reference: str
+) -> list[VariantScore]:
+    """Recall of each kind of variant; `kinds` names the kind of each file, `reference` one in each label group."""
+    group_of = {row: group.number for group in compared.groups for row in (group.kept, *group.copies)}
+    references = {
+        label.group: row for row, (label, kind) in enumerate(zip(labels, kinds, strict=True)) if kind == reference
+    }
+    pairs: dict[str, list[Rows]] = {}
+    for row, (label, kind) in enumerate(zip(labels, kinds, strict=True)):
+        if kind != reference:
+            first, second = sorted((references[label.group], row))
+            pairs.setdefault(kind, []).append((first, second))
+    missed = {
+        kind: tuple((a, b) for a, b in wanted if a not in group_of or group_of[a] != group_of.get(b))
+        for kind, wanted in pairs.items()
+    }
+    return [
+        VariantScore(
+            name=kind,
+            clips=len(wanted),
+            found=len(wanted) - len(missed[kind]),
+            similarities=tuple(compared.similarity(pair) for pair in wanted),
+            missed=missed[kind],
+        )
+        for kind, wanted in pairs.items()
+    ]
+
+
+# --- a threshold for a precision
+
+
+def expected_false_pairs(rate: float, videos: int) -> float:
+    """False pairs among so many videos, all unlike, when a share `rate` of unlike pairs is taken for copies."""
+    return videos * (videos - 1) / 2 * rate
+
+
+def half_of(name: str) -> int:
+    """0 or 1: in which half a label group lies, the same each time.
+
+    What is chosen on one half is reported on the other, which had no say in it.
+    """
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[-1] & 1
+
+
+def rows_of_half(labels: Sequence[Label], half: int) -> frozenset[int]:
+    """The files whose group, or name where they have none, lies in that half."""
+    return frozenset(row for row, label in enumerate(labels) if half_of(label.group or label.file) == half)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A threshold and what it reaches on labelled files. Shares are None where there is nothing to divide by.
+
+    The intervals are Wilson's at 95 %. They take pairs for independent; pairs of one clip hang together, so the
+    truth is somewhat wider.
+    """
+
+    threshold: float
+    right: int
+    """Pairs of copies at or above it."""
+    wrong: int
+    """Unlike pairs at or above it."""
+    labelled: int
+    """Pairs of copies."""
+    found: int
+    """Of these, the pairs that come into one group: two copies may do so that are unlike, but each like the third."""
+    videos: int
+    """Videos with copies."""
+    whole: int
+    """Of these, the videos all of whose copies come into one group."""
+    unlike: int
+    """Unlike pairs that were compared."""
+    collection_size: int
+
+    @property
+    def precision(self) -> float | None:
+        return self.right / (self.right + self.wrong) if self.right + self.wrong else None
+
+    @property
+    def precision_interval(self) -> tuple[float, float]:
+        return wilson_interval(self.right, self.right + self.wrong)
+
+    @property
+    def recall(self) -> float | None:
+        return self.found / self.labelled if self.labelled else None
+
+    @property
+    def false_pair_rate(self) -> float | None:
+        """False pairs over unlike pairs compared."""
+        return self.wrong / self.unlike if self.unlike else None
+
+    @property
+    def false_pair_rate_bound(self) -> float:
+        """Its upper end: what it may be although no false pair, or so few, were seen."""
+        return wilson_interval(self.wrong, self.unlike)[1]
+
+    @property
+    def false_pairs(self) -> float | None:
+        """To be expected in the whole collection."""
+        return (
+            None if self.false_pair_rate is None else expected_false_pairs(self.false_pair_rate, self.collection_size)
+        )
+
+    @property
+    def false_pairs_bound(self) -> float:
+        return expected_false_pairs(self.false_pair_rate_bound, self.collection_size)
+
+    def in_words(self) -> str:
+        """What it comes to, as one sentence or two."""
+        if not self.unlike:
+            return f"The threshold {self.threshold:.4f} could not be tested on two different videos: sample more."
+        low, high = map(show_percent, self.precision_interval)
+        return (
+            f"At {self.threshold:.4f}, {show_percent(self.recall)} of the pairs of copies are found, with a precision "
+            f"of {show_percent(self.precision)} (95 % Wilson interval: {low} – {high}). Among {self.collection_size:,} "
+            f"different videos like these, {show_count(self.false_pairs)} false pairs are to be expected, and at most "
+            f"{show_count(self.false_pairs_bound)}."
+        )
+
+    def warn(self, *, used: int) -> str:
+        """What is to be said of a sample of which so few videos were used; empty for one that is large enough."""
+        if used >= SMALL_SAMPLE:
+            return ""
+        low, high = wilson_interval(self.whole, self.videos)
+        return (
+            f"The sample is small: {used:,} {'video was' if used == 1 else 'videos were'} used, {self.videos:,} of "
+            f"them to test the threshold. All copies of {self.whole:,} of these {self.videos:,} were found. By chance "
+            f"alone, the share among all videos like them may be as low as {show_percent(low)} or as high as "
+            f"{show_percent(high)} (95 % Wilson interval: {low:.3f} to {high:.3f}), so the figures say little. Set "
+            f"sample_size to {SMALL_SAMPLE} or more."
+        )
+
+
+def judge_threshold(
+    labels: Sequence[Label],
+    pairs: Sequence[Pair],
+    *,
+    threshold: float,
+    collection_size: int,
+    rows: Collection[int] | None = None,
+    unread: Collection[int] = (),
+    choose: Choose = min,
+) -> Proposal:
+    """What a threshold reaches on scored pairs of labelled files: which pairs match, each by itself, and which copies
+    come into one group, of which `choose` names the one to keep.
+
+    Only files among `rows` count, all unless told; those in `unread` were compared with nothing, so that their
+    pairs are missed. Odd files and excerpts are left out.
+    """
+    counted = _rows_that_count(labels, rows)
+    matches = [same for similarity, same in _judged(labels, pairs, counted) if is_match(similarity, threshold)]
+    compared = [labels[row].group for row in counted if row not in set(unread)]
+    found = _count_found(labels, pairs, counted, threshold=threshold, choose=choose)
+    return Proposal(
+        threshold=threshold,
+        right=sum(matches),
+        wrong=len(matches) - sum(matches),
+        labelled=_pairs_of_copies(labels[row].group for row in counted),
+        unlike=math.comb(len(compared), 2) - _pairs_of_copies(compared),
+        collection_size=collection_size,
+        found=sum(together for together, _ in found),
+        videos=len(found),
+        whole=sum(together == every for together, every in found),
+    )
+
+
+def _count_found(
+    labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[int], *, threshold: float, choose: Choose
+) -> list[tuple[int, int]]:
+    """Of each label group, how many of its pairs come into one group, and how many it has."""
+    known = set(counted)
+    inside = [pair for pair in pairs if pair.first in known and pair.second in known]
+    groups = group_copies(inside, threshold=threshold, choose=choose)
+    # What is in no group is alone.
+    place = {row: group.number for group in groups for row in (group.kept, *group.copies)}
+    places: dict[str, list[int]] = {}
+    for row in counted:
+        if labels[row].group:
+            places.setdefault(labels[row].group, []).append(place.get(row, -1 - row))
+    return [
+        (sum(math.comb(size, 2) for size in Counter(of).values()), math.comb(len(of), 2))
+        for of in places.values()
+        if len(of) > 1
+    ]
+
+
+def propose_threshold(
+    labels: Sequence[Label],
+    pairs: Sequence[Pair],
+    *,
+    wanted_precision: float,
+    collection_size: int,
+    rows: Collection[int] | None = None,
+    unread: Collection[int] = (),
+) -> Proposal:
+    """The loosest threshold whose precision, and that of every stricter one, is `wanted_precision` or more.
+
+    It is the similarity of a pair of copies: between two of these a looser threshold could only add false pairs.
+    `rows` and `unread` as in `judge_threshold`. Raises SettingError when there is no such threshold.
+    """
+    counted = _rows_that_count(labels, rows)
+    judged = sorted(_judged(labels, pairs, counted), key=lambda pair: -pair[0])
+    threshold, right, total = None, 0, 0
+    for similarity, same in groupby(judged, key=lambda pair: pair[0]):
+        found = [is_right for _, is_right in same]
+        right, total = right + sum(found), total + len(found)
+        if right / total < wanted_precision:
+            break
+        if any(found):
+            threshold = similarity
+    if threshold is None:
+        raise SettingError("wanted_precision", wanted_precision, _why_unreachable(judged))
+    return judge_threshold(
+        labels, pairs, threshold=threshold, collection_size=collection_size, rows=rows, unread=unread
+    )
+
+
+def choose_threshold(
+    labels: Sequence[Label], compared: Compared, *, wanted_precision: float, collection_size: int
+) -> tuple[Proposal, Proposal, Proposal]:
+    """The threshold that one half of the label groups proposes, what it reaches on the other half, and what the
+    threshold in use reaches there. A stricter one than that in use is proposed only if it avoids a false pair of the
+    half that chooses.
+
+    Raises SettingError when none reaches `wanted_precision`.
+    """
+    choosing, judging = (rows_of_half(labels, half) for half in (0, 1))
+    chosen = propose_threshold(
+        labels,
+        compared.pairs,
+        wanted_precision=wanted_precision,
+        collection_size=collection_size,
+        rows=choosing,
+        unread=compared.unread,
+    )
+    judge = partial(
+        judge_threshold,
+        labels,
+        compared.pairs,
+        collection_size=collection_size,
+        unread=compared.unread,
+        choose=compared.choose,
+    )
+    in_use = judge(threshold=compared.threshold, rows=choosing)
+    is_stricter_in_vain = chosen.threshold > in_use.threshold and chosen.wrong == in_use.wrong
+    chosen = in_use if is_stricter_in_vain else judge(threshold=chosen.threshold, rows=choosing)
+    reported, before = (
+        judge(threshold=threshold, rows=judging) for threshold in (chosen.threshold, compared.threshold)
+    )
+    return chosen, reported, before
+
+
+def _rows_that_count(labels: Sequence[Label], rows: Collection[int] | None) -> list[int]:
+    chosen = range(len(labels)) if rows is None else sorted(rows)
+    return [row for row in chosen if labels[row].role not in LEFT_OUT_ROLES]
+
+
+def _judged(labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[int]) -> Iterator[tuple[float, bool]]:
+    """Similarity of each pair that counts, and whether it is one of copies."""
+    known = set(counted)
+    for pair in pairs:
+        if pair.first in known and pair.second in known:
+            yield pair.similarity, are_copies(labels[pair.first], labels[pair.second])
+
+
+def _why_unreachable(judged: Sequence[tuple[float, bool]]) -> str:
+    right = [similarity for similarity, is_right in judged if is_right]
+    if not right:
+        return "no pair of copies was found at any threshold: sample more videos, or choose other kinds of variants"
+    worst = max(similarity for similarity, is_right in judged if not is_right)
+    above = sum(similarity > worst for similarity in right)
+    return (
+        f"no threshold reaches it, because a pair of different videos has the similarity {worst:.4f}, and only "
+        f"{above:,} of {len(right):,} pairs of copies have more. If that pair shows one video after all, name one of "
+        "the two in leave_out; else raise num_frames, or lower wanted_precision"
+    )
+
+
+def _pairs_of_copies(groups: Iterable[str]) -> int:
+    return sum(math.comb(size, 2) for group, size in Counter(groups).items() if group)
+
+
+def are_copies(first: Label, second: Label) -> bool:
+    """Whether two files are labelled as copies of the same."""
+    return bool(first.group) and first.group == second.group
+
+
+def split_similarities(labels: Sequence[Label], compared: Compared) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Similarities of all pairs of copies (P,), and of all unlike pairs (Q,); NaN where it is too small to be known.
+
+    Odd files, excerpts and files without a vector are left out.
+    """
+    rows = [row for row in _rows_that_count(labels, None) if row not in compared.unread]
+    split: dict[bool, list[float | None]] = {True: [], False: []}
+    for first, second in combinations(rows, 2):
+        split[are_copies(labels[first], labels[second])].append(compared.similarity((first, second)))
+    return np.array(split[True], dtype=np.float64), np.array(split[False], dtype=np.float64)
+
+
+# --- in words and tables
+
+
+def rank_pairs(pairs: Sequence[Rows], compared: Compared) -> list[tuple[Rows, float | None]]:
+    """Pairs with their similarity, the most alike first; those too unlike to have one come last."""
+    known = [(pair, compared.similarity(pair)) for pair in pairs]
+    return sorted(known, key=lambda one: math.inf if one[1] is None else -one[1])
+
+
+def pick_pairs(
+    pairs: Sequence[Rows], *, labels: Sequence[Label], compared: Compared
+) -> list[tuple[Rows, float | None]]:
+    """Of the pairs between the same two groups, or within one, the most alike; ranked as by `rank_pairs`."""
+    picked: dict[tuple[str, ...], tuple[Rows, float | None]] = {}
+    for pair, similarity in rank_pairs(pairs, compared):
+        picked.setdefault(tuple(labels[row].group or labels[row].file for row in pair), (pair, similarity))
+    return list(picked.values())
+
+
+def describe_pairs(pairs: Sequence[Rows], *, labels: Sequence[Label], compared: Compared) -> list[dict[str, Any]]:
+    """Pairs as rows of a report, the most alike first."""
+    return [
+        {
+            "files": [labels[row].file for row in pair],
+            "groups": [labels[row].group for row in pair],
+            "similarity": round_share(similarity),
+        }
+        for pair, similarity in rank_pairs(sorted(pairs, key=lambda pair: [labels[row].file for row in pair]), compared)
+    ]
+
+
+def describe_score(score: Score, *, labels: Sequence[Label], compared: Compared) -> dict[str, Any]:
+    """A score as JSON; files by their names in the corpus."""
+    read = {Status.OK, Status.FEATURELESS}
+    return {
+        "threshold": compared.threshold,
+        "files": len(labels),
+        "precision": round_share(score.precision),
+        "precision_interval": [round_share(end) for end in score.precision_interval],
+        "recall": round_share(score.recall),
+        "mean_group_recall": round_share(score.mean_group_recall),
+        "right_pairs": len(score.right),
+        "labelled_pairs": len(score.right) + len(score.missed),
+        "groups": {group.name: {"found": group.found, "pairs": group.pairs} for group in score.groups},
+        "wrong": describe_pairs(score.wrong, labels=labels, compared=compared),
+        "missed": describe_pairs(score.missed, labels=labels, compared=compared),
+        "featureless_matched": [labels[row].file for row in score.featureless_matched],
+        "apart": {
+            "found": describe_pairs(score.apart_found, labels=labels, compared=compared),
+            "missed": describe_pairs(score.apart_missed, labels=labels, compared=compared),
+        },
+        "unread": {
+            label.file: str(outcome.status)
+            for label, outcome in zip(labels, compared.outcomes, strict=True)
+            if outcome.status not in read and label.role not in LEFT_OUT_ROLES
+        },
+    }
+
+
+def describe_variants(
+    score: Score, variants: Sequence[VariantScore], *, labels: Sequence[Label], compared: Compared
+) -> dict[str, Any]:
+    """What became of variants, as JSON."""
+    return {
+        "threshold": compared.threshold,
+        "clips": len({label.group for label in labels}),
+        "variants": {
+            kind.name: {
+                "found": kind.found,
+                "clips": kind.clips,
+                "median_similarity": round_share(kind.median_similarity),
+                "missed": [labels[pair[0]].group for pair in kind.missed],
+            }
+            for kind in variants
+        },
+        "precision": round_share(score.precision),
+        "precision_interval": [round_share(end) for end in score.precision_interval],
+        "wrong": describe_pairs(score.wrong, labels=labels, compared=compared),
+    }
+
+
+def describe_curve(points: Sequence[CurvePoint]) -> list[dict[str, float | None]]:
+    """A curve as JSON."""
+    return [
+        {
+            "threshold": point.threshold,
+            "precision": round_share(point.precision),
+            "recall": round_share(point.recall),
+            "mean_group_recall": round_share(point.mean_group_recall),
+        }
+        for point in points
+    ]
+
+
+def describe_proposals(proposals: Mapping[str, Proposal]) -> pd.DataFrame:
+    """A column for each threshold, by its heading, and a row for each of its numbers."""
+    return pd.DataFrame({heading: _describe_proposal(one) for heading, one in proposals.items()}, dtype=object)
+
+
+def _describe_proposal(proposal: Proposal) -> dict[str, str]:
+    low, high = proposal.precision_interval
+    return {
+        "threshold": f"{proposal.threshold:.4f}",
+        "pairs of copies in one group": f"{proposal.found:,} of {proposal.labelled:,}",
+        "recall": show_percent(proposal.recall),
+        "videos with all copies in one group": f"{proposal.whole:,} of {proposal.videos:,}",
+        "different videos taken for copies": f"{proposal.wrong:,} of {proposal.unlike:,}",
+        "precision": show_percent(proposal.precision),
+        "precision, 95 % interval": f"{show_percent(low)} – {show_percent(high)}",
+        "false-pair rate": show_rate(proposal.false_pair_rate),
+        "false-pair rate, 95 % bound": show_rate(proposal.false_pair_rate_bound),
+        f"false pairs among {proposal.collection_size:,}": show_count(proposal.false_pairs),
+        f"false pairs among {proposal.collection_size:,}, 95 % bound": show_count(proposal.false_pairs_bound),
+    }
+
+
+def round_share(value: float | None) -> float | None:
+    """Four decimals: as many as a report needs."""
+    return None if value is None else round(value, 4)
+
+
+def show_percent(value: float | None) -> str:
+    """A share as people read it."""
+    return "–" if value is None else f"{value:.1%}"
+
+
+def show_rate(value: float | None) -> str:
+    """A share that may be tiny."""
+    return "–" if value is None else f"{value:.2g}"
+
+
+def show_count(value: float | None) -> str:
+    """An expected number: whole unless it is small."""
+    return "–" if value is None else f"{value:.2g}" if value < 9.95 else f"{value:,.0f}"

@@ -1,0 +1,525 @@
+"""Copies of a clip as people make them: re-encoded, cropped, marked, cut, sped up. PyAV and OpenCV.
+
+Every variant is made of the same reference: the first seconds of the clip, shrunk and at one frame rate. So a
+variant differs from its reference by what its name says, and by nothing else. `VARIANTS` is the table; the same
+clip gives the same frames each time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+import cv2
+import numpy as np
+from av.video.frame import VideoFrame
+
+from dedup_lib.errors import ListError
+from dedup_lib.extract.worker_pool import Died, WorkerPool
+from dedup_lib.media.frames import is_flat
+from dedup_lib.records import Frames
+from dedup_lib.sanitise import without_credentials
+
+VERSION = 1
+"""Raised when a change here changes the files, so that those of before are not used again."""
+
+LONGEST_S = 15
+LONGEST_SIDE_PX = 480
+RATE = 12
+"""Frames a second of the reference."""
+
+MOST_S_A_CLIP = 900.0
+"""What one clip may take with all its variants; some of the codecs are slow."""
+
+TICKS = 1000
+"""Time stamps of the files are in milliseconds."""
+
+Task = TypeVar("Task")
+Done = TypeVar("Done")
+
+Timed = tuple[float, Frames]
+"""When a picture is shown, in seconds, and the picture: RGB uint8 (H, W, 3)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """The pictures of a clip, `RATE` a second, all of one size."""
+
+    frames: tuple[Frames, ...]
+
+    @property
+    def duration_s(self) -> float:
+        return len(self.frames) / RATE
+
+    def shown_at(self, time_s: float) -> Frames:
+        """The picture on show at a time; behind the end, the last one."""
+        return self.frames[min(int(time_s * RATE), len(self.frames) - 1)]
+
+    def play(self) -> Iterator[Timed]:
+        for index, frame in enumerate(self.frames):
+            yield index / RATE, frame
+
+
+Edit = Callable[[Clip, Clip], Iterable[Timed]]
+"""A clip, and another that it may be mixed with, to the pictures of the variant."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One way to copy a clip: what it is in words, what is done to the pictures, how they are encoded."""
+
+    what: str
+    edit: Edit = lambda clip, other: clip.play()
+    codec: str = "libx264"
+    suffix: str = ".mp4"
+    pixels: str = "yuv420p"
+    """FFmpeg's name of how the codec keeps them."""
+    options: Mapping[str, str] = field(default_factory=lambda: x264_options(23))
+
+
+def x264_options(crf: int) -> dict[str, str]:
+    """Options of H.264 at a constant rate factor: higher is coarser."""
+    # With macroblock trees some builds of x264 encode the same pictures differently from time to time.
+    return {"preset": "veryfast", "mbtree": "0", "crf": str(crf)}
+
+
+def each(change: Callable[[Frames], Any]) -> Edit:
+    """The edit that changes every picture by itself."""
+    return lambda clip, other: ((time_s, change(frame)) for time_s, frame in clip.play())
+
+
+def resize(frame: Frames, *, width: float = 1.0, height: float = 1.0) -> Frames:
+    """A picture shrunk or stretched by factors."""
+    size_px = max(2, round(frame.shape[1] * width)), max(2, round(frame.shape[0] * height))
+    return cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def crop(frame: Frames, fraction: float) -> Frames:
+    """A picture without that share of its width and of its height, half of it on each side."""
+    down, across = round(frame.shape[0] * fraction / 2), round(frame.shape[1] * fraction / 2)
+    return frame[down : frame.shape[0] - down, across : frame.shape[1] - across]
+
+
+def add_bars(frame: Frames, *, height: float = 0.0, width: float = 0.0) -> Any:
+    """Black bars on two sides, each that share of the picture."""
+    down, across = round(frame.shape[0] * height), round(frame.shape[1] * width)
+    return cv2.copyMakeBorder(frame, down, down, across, across, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+
+
+def add_noise(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """Grain that differs from frame to frame."""
+    generator = np.random.default_rng(0)
+    for time_s, frame in clip.play():
+        noisy = frame + generator.normal(0, 20, frame.shape).astype(np.float32)
+        yield time_s, np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def brighten(frame: Frames) -> Frames:
+    """More contrast around the middle grey, and more light."""
+    brightened: Frames = np.clip((frame - 128.0) * 1.3 + 148, 0, 255).astype(np.uint8)
+    return brightened
+
+
+def add_logo(frame: Frames) -> Frames:
+    """A disc with a ring and a letter in the upper right corner, a sixth of the shorter side across."""
+    marked = frame.copy()
+    radius = max(2, min(frame.shape[:2]) // 12)
+    centre = frame.shape[1] - radius - radius // 2 - 1, radius + radius // 2
+    cv2.circle(marked, centre, radius, (220, 30, 40), -1, cv2.LINE_AA)
+    cv2.circle(marked, centre, radius, (255, 255, 255), max(1, radius // 6), cv2.LINE_AA)
+    start = centre[0] - radius // 2, centre[1] + radius // 2
+    cv2.putText(marked, "A", start, cv2.FONT_HERSHEY_SIMPLEX, radius / 22, (255, 255, 255), max(1, radius // 8))
+    return marked
+
+
+def add_caption(frame: Frames) -> Frames:
+    """A black bar with white text over the lowest seventh of the picture."""
+    marked = frame.copy()
+    height = frame.shape[0] // 7
+    marked[-height:] = 0
+    start = frame.shape[1] // 20, frame.shape[0] - height // 3
+    thickness = max(1, height // 20)
+    cv2.putText(marked, "JUST WATCH THIS", start, cv2.FONT_HERSHEY_SIMPLEX, height / 45, (255, 255, 255), thickness)
+    return marked
+
+
+def rotate(frame: Frames, degrees: float) -> Any:
+    """A picture turned within its frame; the corners that come free are black."""
+    height, width = frame.shape[:2]
+    turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
+    return cv2.warpAffine(frame, turn, (width, height), flags=cv2.INTER_LINEAR)
+
+
+def put_in_picture(frame: Frames, fraction: float) -> Frames:
+    """The picture at that share of its size, in the middle of a slope of colours."""
+    height, width = frame.shape[:2]
+    framed = np.empty_like(frame)
+    framed[..., 0] = np.linspace(20, 200, width)[None, :]
+    framed[..., 1] = np.linspace(180, 40, height)[:, None]
+    framed[..., 2] = 120
+    inner = resize(frame, width=fraction, height=fraction)
+    down, across = (height - inner.shape[0]) // 2, (width - inner.shape[1]) // 2
+    framed[down : down + inner.shape[0], across : across + inner.shape[1]] = inner
+    return framed
+
+
+def put_in_blur(frame: Frames) -> Any:
+    """A wide picture in the middle of an upright one, or an upright one of a wide one, both of 9 to 16; what is left
+    beside it is filled with the picture itself, enlarged and blurred."""
+    height, width = frame.shape[:2]
+    size_px = (width, width * 16 // 9) if width >= height else (height * 16 // 9, height)
+    filled: Any = cv2.GaussianBlur(cv2.resize(frame, size_px, interpolation=cv2.INTER_LINEAR), (0, 0), size_px[0] / 20)
+    down, across = (size_px[1] - height) // 2, (size_px[0] - width) // 2
+    filled[down : down + height, across : across + width] = frame
+    return filled
+
+
+def put_beside_plot(frame: Frames) -> Frames:
+    """At its right, as large, bars that say how bright the pixels are."""
+    counts = np.bincount(frame.mean(axis=2).astype(int).ravel() // 16, minlength=16)
+    bars = np.repeat(counts / counts.max(), -(-frame.shape[1] // 16))[: frame.shape[1]]
+    is_bar = np.linspace(1, 0, frame.shape[0])[:, None] < 0.9 * bars
+    return np.hstack([frame, np.where(is_bar[..., None], (40, 90, 200), 245).astype(np.uint8)])
+
+
+def add_subtitles(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """White letters with a shadow over the lower part, other ones every 1.5 s."""
+    lines = ("WAIT FOR IT", "I never thought so", "- Who is there?", "and then it went", "Look at that!")
+    height, width = clip.frames[0].shape[:2]
+    scale, thickness = height / 300, max(1, height // 160)
+    for time_s, frame in clip.play():
+        marked, line = frame.copy(), lines[int(time_s / 1.5) % len(lines)]
+        for colour, off in (((0, 0, 0), thickness), ((255, 255, 255), 0)):
+            start = width // 8 + off, height - height // 10 + off
+            cv2.putText(marked, line, start, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness)
+        yield time_s, marked
+
+
+def draw_card(clip: Clip) -> Frames:
+    """A card of one colour with words, as large as the clip."""
+    card = np.full_like(clip.frames[0], (30, 60, 120))
+    height, width = card.shape[:2]
+    for row, words in enumerate(("FOLLOW US", "for more")):
+        start = width // 10, height * (row + 2) // 5
+        cv2.putText(card, words, start, cv2.FONT_HERSHEY_SIMPLEX, width / 200, (255, 255, 255), max(1, width // 100))
+    return card
+
+
+def cut(start: float, end: float) -> Edit:
+    """What lies between two fractions of the duration."""
+
+    def edit(clip: Clip, other: Clip) -> Iterator[Timed]:
+        first = round(len(clip.frames) * start)
+        last = max(first + 1, round(len(clip.frames) * end))
+        return Clip(frames=clip.frames[first:last]).play()
+
+    return edit
+
+
+def speed_up(factor: float) -> Edit:
+    """The same pictures in less time."""
+    return lambda clip, other: ((time_s / factor, frame) for time_s, frame in clip.play())
+
+
+def change_rate(rate: float) -> Edit:
+    """Another number of frames a second; the duration stays."""
+    return lambda clip, other: (
+        (index / rate, clip.shown_at(index / rate)) for index in range(max(1, round(clip.duration_s * rate)))
+    )
+
+
+def show_slides(count: int) -> Edit:
+    """So many pictures, each shown equally long; the duration stays."""
+    return lambda clip, other: change_rate(count / clip.duration_s)(clip, other)
+
+
+def stall(every_s: float, for_s: float) -> Edit:
+    """Every so many seconds the picture stands still for a while, and all that follows is later."""
+    return lambda clip, other: ((time_s + int(time_s / every_s) * for_s, frame) for time_s, frame in clip.play())
+
+
+def swap_halves(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """The second half first."""
+    middle = len(clip.frames) // 2
+    return Clip(frames=clip.frames[middle:] + clip.frames[:middle]).play()
+
+
+def end_with_card(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """A card in place of the last fifth."""
+    card = draw_card(clip)
+    for time_s, frame in clip.play():
+        yield time_s, frame if time_s < 0.8 * clip.duration_s else card
+
+
+def insert(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """Half of `FOREIGN_S` of another video before it, what follows there behind it."""
+    yield from put_before(_foreign, FOREIGN_S / 2)(clip, other)
+    for index in range(round(FOREIGN_S / 2 * RATE)):
+        time_s = FOREIGN_S / 2 + index / RATE
+        yield clip.duration_s + time_s, _foreign(clip, other, time_s)
+
+
+def put_before(picture: Callable[[Clip, Clip, float], Frames], duration_s: float) -> Edit:
+    """A start of `duration_s` in front, its picture at each time given by a function."""
+
+    def edit(clip: Clip, other: Clip) -> Iterator[Timed]:
+        for index in range(round(duration_s * RATE)):
+            yield index / RATE, picture(clip, other, index / RATE)
+        for time_s, frame in clip.play():
+            yield duration_s + time_s, frame
+
+    return edit
+
+
+def _foreign(clip: Clip, other: Clip, time_s: float) -> Any:
+    height, width = clip.frames[0].shape[:2]
+    return cv2.resize(other.shown_at(time_s % other.duration_s), (width, height), interpolation=cv2.INTER_AREA)
+
+
+REFERENCE = "reference"
+FOREIGN_INTRO = "foreign_intro"
+INSERTED = "inserted"
+FOREIGN_S = 3
+SHORTEST_MIXED_S = 2 * FOREIGN_S
+"""Mixed with a shorter clip, or of a shorter one, seconds of another make a file that is no copy of either."""
+
+VARIANTS: dict[str, Variant] = {
+    REFERENCE: Variant(what="the video itself", options=x264_options(16)),
+    "low_bitrate": Variant(what="H.264 at crf 42", options=x264_options(42)),
+    "vp9": Variant(
+        what="VP9 in WebM",
+        codec="libvpx-vp9",
+        suffix=".webm",
+        options={"deadline": "realtime", "cpu-used": "8", "crf": "40", "b": "0"},
+    ),
+    "mpeg4": Variant(what="MPEG-4 part 2", codec="mpeg4", options={"b": "300k"}),
+    "size_30": Variant(what="0.3 times the size", edit=each(lambda frame: resize(frame, width=0.3, height=0.3))),
+    "grey": Variant(
+        what="grey", edit=each(lambda frame: cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
+    ),
+    "bright": Variant(what="contrast × 1.3, brightness + 20", edit=each(brighten)),
+    "blur": Variant(what="Gaussian blur, 3 px", edit=each(lambda frame: cv2.GaussianBlur(frame, (0, 0), 3.0))),
+    "noise": Variant(what="Gaussian noise, 20 of 255", edit=add_noise),
+    "letterbox": Variant(what="bars above and below, 1/6 each", edit=each(lambda frame: add_bars(frame, height=1 / 6))),
+    "pillarbox": Variant(what="bars left and right, 1/6 each", edit=each(lambda frame: add_bars(frame, width=1 / 6))),
+    "crop_10": Variant(what="a tenth of the width and height cut off", edit=each(lambda frame: crop(frame, 0.1))),
+    "crop_20": Variant(what="a fifth of the width and height cut off", edit=each(lambda frame: crop(frame, 0.2))),
+    "logo": Variant(what="a logo in a corner", edit=each(add_logo)),
+    "caption": Variant(what="a caption bar over the lowest seventh", edit=each(add_caption)),
+    "stretch": Variant(what="1.3 times as wide", edit=each(lambda frame: resize(frame, width=1.3))),
+    "mirror": Variant(what="mirrored left to right", edit=each(lambda frame: frame[:, ::-1])),
+    "rotate_5": Variant(what="turned by 5°", edit=each(lambda frame: rotate(frame, 5))),
+    "speed_105": Variant(what="1.05 times as fast", edit=speed_up(1.05)),
+    "speed_125": Variant(what="1.25 times as fast", edit=speed_up(1.25)),
+    "trim_start": Variant(what="the first fifth cut off", edit=cut(0.2, 1.0)),
+    "trim_end": Variant(what="the last 30 % cut off", edit=cut(0.0, 0.7)),
+    "black_intro": Variant(
+        what="2 s of black before it", edit=put_before(lambda clip, other, time_s: np.zeros_like(clip.frames[0]), 2)
+    ),
+    FOREIGN_INTRO: Variant(what=f"{FOREIGN_S} s of another video before it", edit=put_before(_foreign, FOREIGN_S)),
+    "other_rate": Variant(what=f"7.5 frames a second instead of {RATE}", edit=change_rate(7.5)),
+    "in_picture": Variant(
+        what="0.7 times the size, inside another video", edit=each(lambda frame: put_in_picture(frame, 0.7))
+    ),
+    "speed_025": Variant(what="0.25 times as fast", edit=speed_up(0.25)),
+    "speed_050": Variant(what="0.5 times as fast", edit=speed_up(0.5)),
+    "speed_200": Variant(what="2 times as fast", edit=speed_up(2)),
+    "speed_250": Variant(what="2.5 times as fast", edit=speed_up(2.5)),
+    "speed_400": Variant(what="4 times as fast", edit=speed_up(4)),
+    "rate_2": Variant(what="2 frames a second", edit=change_rate(2)),
+    "slides_8": Variant(what="eight frames in all, a slide show", edit=show_slides(8)),
+    "stalls": Variant(what="every 2 s the picture stands still for 0.5 s", edit=stall(2, 0.5)),
+    "gif": Variant(
+        what="GIF of 256 fixed colours, 6 frames a second",
+        codec="gif",
+        suffix=".gif",
+        pixels="rgb8",
+        options={},
+        edit=change_rate(6),
+    ),
+    "beside": Variant(what="a moving plot at its right", edit=each(put_beside_plot)),
+    "in_blur": Variant(what="upright or wide, the rest filled with its blurred self", edit=each(put_in_blur)),
+    "subtitles": Variant(what="a subtitle, another one every 1.5 s", edit=add_subtitles),
+    "end_card": Variant(what="a card in place of the last fifth", edit=end_with_card),
+    "recut": Variant(what="the second half first", edit=swap_halves),
+    INSERTED: Variant(what=f"{FOREIGN_S} s of another video around it", edit=insert),
+    "mirror_crop_115": Variant(
+        what="mirrored, a tenth of the width and height cut off, 1.15 times as fast",
+        edit=lambda clip, other: (
+            (time_s / 1.15, np.ascontiguousarray(crop(frame[:, ::-1], 0.1))) for time_s, frame in clip.play()
+        ),
+    ),
+}
+
+
+def load_clip(path: Path) -> Clip:
+    """The first `LONGEST_S` of a video, shrunk to `LONGEST_SIDE_PX`, at `RATE` frames a second.
+
+    Raises ListError when it cannot be decoded.
+    """
+    try:
+        frames = _load_frames(path)
+    except (av.FFmpegError, IndexError) as error:
+        raise ListError(f"{path} cannot be decoded ({error}): no variant can be made of it") from None
+    if not frames:
+        raise ListError(f"{path} holds no picture that can be decoded: no variant can be made of it")
+    return Clip(frames=tuple(frame for frame in frames if frame.shape == frames[0].shape))
+
+
+def _load_frames(path: Path) -> list[Frames]:
+    frames: list[Frames] = []
+    before: VideoFrame | None = None
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        start_s = float((stream.start_time or 0) * (stream.time_base or 0))
+        for count, frame in enumerate(container.decode(stream)):
+            time_s = count / float(stream.guessed_rate or 25) if frame.time is None else frame.time - start_s
+            # Some formats round times to milliseconds.
+            while before is not None and len(frames) / RATE < time_s - 0.002 and len(frames) < LONGEST_S * RATE:
+                frames.append(_to_rgb(before))
+            if len(frames) >= LONGEST_S * RATE:
+                break
+            before = frame
+        else:
+            if before is not None:
+                frames.append(_to_rgb(before))
+    return frames
+
+
+def _to_rgb(frame: VideoFrame) -> Frames:
+    scale = min(1.0, LONGEST_SIDE_PX / max(frame.width, frame.height))
+    width_px, height_px = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
+    rgb = frame.to_ndarray(width=width_px, height=height_px, format="rgb24", interpolation="AREA")
+    return np.ascontiguousarray(np.rot90(rgb, k=round(frame.rotation / 90) % 4)).astype(np.uint8, copy=False)
+
+
+def save_pictures(path: Path, pictures: Iterable[Timed], *, variant: Variant) -> None:
+    """Encode pictures of one size; an odd last row or column is dropped. The file is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        # Without random numbers in the header.
+        with av.open(str(scratch), "w", container_options={"fflags": "bitexact"}) as container:
+            stream: Any = None
+            for time_s, picture in pictures:
+                height, width = (side - side % 2 for side in picture.shape[:2])
+                if stream is None:
+                    stream = container.add_stream(variant.codec, rate=RATE, options=dict(variant.options))
+                    stream.width, stream.height, stream.pix_fmt = width, height, variant.pixels
+                    # Several threads may cut the picture differently, and the same clip would give other files.
+                    stream.codec_context.thread_count = 1
+                    stream.codec_context.time_base = Fraction(1, TICKS)
+                frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
+                frame.pts, frame.time_base = round(time_s * TICKS), Fraction(1, TICKS)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A clip to make variants of, its name or URL, and the clip that lends it a foreign start."""
+
+    name: str
+    path: Path
+    other_path: Path
+
+    def folder(self, work_dir: Path) -> Path:
+        """Where its variants lie: another file under the same name gets another folder."""
+        facts = [VERSION, self.name, self.path.stat().st_size, self.other_path.name, self.other_path.stat().st_size]
+        stem = re.sub(r"[^\w.-]", "_", Path(without_credentials(self.name)).stem)[:60]
+        return work_dir / f"{stem}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
+
+
+def make_variants(source: Source, *, names: Sequence[str], work_dir: Path) -> dict[str, Path]:
+    """The variants of one clip that are named, and its reference, by name. What is there is not made again."""
+    folder = source.folder(work_dir)
+    paths = {name: folder / f"{name}{VARIANTS[name].suffix}" for name in (REFERENCE, *names)}
+    missing = [name for name, path in paths.items() if not path.exists()]
+    if missing:
+        clip, other = load_clip(source.path), load_clip(source.other_path)
+        for name in missing:
+            save_pictures(paths[name], VARIANTS[name].edit(clip, other), variant=VARIANTS[name])
+    return paths
+
+
+def make_all_variants(
+    sources: Sequence[Source],
+    *,
+    names: Sequence[str],
+    work_dir: Path,
+    workers: int,
+    progress: Callable[[int], object] = lambda count: None,
+) -> list[dict[str, Path]]:
+    """`make_variants` of several clips side by side, in their order; `progress` is called with 1 after each.
+
+    A clip that is too short to be mixed, or whose lender is, goes without those variants. Raises ListError for
+    the first clip that cannot be decoded.
+    """
+    made = []
+    work = partial(_make_or_explain, names=names, work_dir=work_dir)
+    for source, one in _side_by_side(work, sources, workers=workers, progress=progress):
+        if isinstance(one, str):
+            raise ListError(f"no variants of {source.name} can be made: {one}")
+        made.append(one)
+    return made
+
+
+def _make_or_explain(source: Source, *, names: Sequence[str], work_dir: Path) -> dict[str, Path] | str:
+    try:
+        paths = make_variants(source, names=names, work_dir=work_dir)
+        if min(map(_duration_s, (paths[REFERENCE], source.other_path))) < SHORTEST_MIXED_S:
+            for name in (FOREIGN_INTRO, INSERTED):
+                paths.pop(name, None)
+    except (ListError, OSError, av.FFmpegError) as error:
+        return str(error)
+    return paths
+
+
+def _duration_s(path: Path) -> float:
+    with av.open(str(path)) as container:
+        return float((container.duration or 0) / av.time_base)
+
+
+def explain_clips(paths: Sequence[Path], *, workers: int) -> list[str]:
+    """Why no variants can be made of each clip, "" where they can: it cannot be decoded, or is one flat colour."""
+    done = _side_by_side(_explain_clip, paths, workers=workers, progress=lambda count: None)
+    return [reason for _, reason in done]
+
+
+def _explain_clip(path: Path) -> str:
+    try:
+        clip = load_clip(path)
+    except ListError as error:
+        return str(error)
+    return "every frame is one flat colour" if all(map(is_flat, clip.frames)) else ""
+
+
+def _side_by_side(
+    work: Callable[[Task], Done], tasks: Sequence[Task], *, workers: int, progress: Callable[[int], object]
+) -> list[tuple[Task, Done | str]]:
+    """Each task with its result or the reason why there is none, in their order.
+
+    The work is done in processes of their own: a clip can bring its decoder down.
+    """
+    numbered = partial(_do_numbered, work)
+    done: dict[int, Done | str] = {}
+    with WorkerPool(numbered, workers=min(workers, max(1, len(tasks))), timeout_s=MOST_S_A_CLIP) as pool:
+        for (number, _), result in pool.run(enumerate(tasks)):
+            done[number] = result.reason if isinstance(result, Died) else result
+            progress(1)
+    return [(task, done[number]) for number, task in enumerate(tasks)]
+
+
+def _do_numbered(work: Callable[[Task], Done], numbered: tuple[int, Task]) -> Done:
+    return work(numbered[1])

@@ -1,0 +1,1 @@
+"""Many videos at once: scheduled, read by worker processes, encoded, saved."""

@@ -1,0 +1,284 @@
+"""Processes that may die: each task runs in one that can be killed and replaced.
+
+A video file can hang its decoder, eat all memory or corrupt that of its process. Here it takes down only its own task.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing import connection
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from typing import Any, Generic, TypeVar
+
+MEMORY_LIMIT_BYTES = 4 * 1024**3
+"""Of data that a process may hold: an 8K video takes a tenth of that, and what wants more is refused it instead of
+driving the machine out of memory."""
+
+WORKERS_A_CORE = 8
+MOST_WORKERS = 64
+"""A video waits for its server six times as long as it keeps a core busy, where an answer takes 0.2 s."""
+
+_LOOK_EVERY_S = 0.2
+"""So often it is seen whether a task that had to wait may start, and whether to stop."""
+
+_starting = threading.Lock()
+"""Starting a process asks every other child how it ended, and only one thread at a time may ask that of a child."""
+
+_to_parent: Connection | None = None
+"""In a process of a pool."""
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Died:
+    """In place of a result: the process ended while it worked on the task or raised an exception (`reason` says
+    how), or was ended because it took longer than allowed (`timed_out`)."""
+
+    reason: str
+    timed_out: bool
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What a process sends in place of a result when it asks something."""
+
+    content: Any
+
+
+@dataclass(eq=False)
+class _Worker(Generic[Task]):
+    process: BaseProcess
+    pipe: Connection
+    task: Task | None = None
+    kill_at_s: float = 0.0
+    is_fresh: bool = True
+    """Whether its current task is its first."""
+
+
+def count_workers(cores: int | None = None) -> int:
+    """So many processes keep the cores (None: those of this machine) busy with videos that come over a network."""
+    return min(MOST_WORKERS, WORKERS_A_CORE * (cores or os.cpu_count() or 1))
+
+
+def ask_parent(question: Any) -> Any:
+    """In a process of a pool: what the pool's `answer` says to a question."""
+    assert _to_parent is not None
+    _to_parent.send(_Question(question))
+    return _to_parent.recv()
+
+
+class WorkerPool(Generic[Task, Result]):
+    """A fixed number of processes that all run `work`, a picklable function, on one task at a time each.
+
+    `timeout_s` bounds a task; a process that is still at it is killed. A process may also die of what an earlier
+    task did to its memory: a task is blamed for the death of a fresh process only, and else given to one.
+    `answer` is called for what `work` asks by `ask_parent`. Use as a context manager, from one thread at a time.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[Task], Result],
+        *,
+        workers: int,
+        timeout_s: float,
+        answer: Callable[[Any], object] | None = None,
+    ) -> None:
+        self._work = work
+        self._answer = answer
+        self._timeout_s = timeout_s
+        self._context = _choose_context()
+        self._workers: list[_Worker[Task]] = []
+        self._count = workers
+        self._is_stopping = threading.Event()
+
+    def __enter__(self) -> WorkerPool[Task, Result]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            self._end(worker)
+        self._workers.clear()
+
+    def stop(self) -> None:
+        """Have `run` end soon, with tasks unfinished; may be called by another thread."""
+        self._is_stopping.set()
+
+    def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | Died]]:
+        """Each task with its result, in the order in which they finish.
+
+        Tasks are taken from the iterable as processes fall idle, never ahead of that. A None stands for tasks that may
+        not start yet: it is asked again soon, and after each result.
+        """
+        waiting = iter(tasks)
+        while not self._is_stopping.is_set():
+            is_over = self._hand_out(waiting)
+            busy = [worker for worker in self._workers if worker.task is not None]
+            if not busy:
+                if is_over:
+                    return
+                self._is_stopping.wait(_LOOK_EVERY_S)
+                continue
+            pause_s = max(0.0, min(worker.kill_at_s for worker in busy) - time.monotonic())
+            ready = connection.wait([worker.pipe for worker in busy], timeout=min(pause_s, _LOOK_EVERY_S))
+            now_s = time.monotonic()
+            for worker in busy:
+                task = worker.task
+                assert task is not None
+                if worker.pipe in ready:
+                    result = self._collect(worker)
+                    if isinstance(result, _Question):
+                        self._reply(worker, result)
+                        continue
+                    if worker not in self._workers and not worker.is_fresh:
+                        self._give(task, self._start())
+                        continue
+                elif now_s >= worker.kill_at_s:
+                    result = Died(
+                        f"not finished within {self._timeout_s:g} s, so its process was ended", timed_out=True
+                    )
+                    self._remove(worker)
+                else:
+                    continue
+                worker.task = None
+                worker.is_fresh = False
+                yield task, result
+
+    def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
+        """Give idle processes a task each; returns whether there is none left."""
+        idle = [worker for worker in self._workers if worker.task is None]
+        while idle or len(self._workers) < self._count:
+            try:
+                task = next(waiting)
+            except StopIteration:
+                return True
+            if task is None:
+                break
+            worker = idle.pop() if idle else self._start()
+            try:
+                self._give(task, worker)
+            except ConnectionError:
+                # It died while idle; the task goes to a fresh one.
+                self._remove(worker)
+                self._give(task, self._start())
+        return False
+
+    def _give(self, task: Task, worker: _Worker[Task]) -> None:
+        worker.pipe.send(task)
+        worker.task = task
+        worker.kill_at_s = time.monotonic() + self._timeout_s
+
+    def _collect(self, worker: _Worker[Task]) -> Result | Died | _Question:
+        try:
+            result: Result | Died | _Question = worker.pipe.recv()
+        except Exception:
+            # Cut short, or garbage: a process whose memory is damaged may send anything.
+            connection.wait([worker.process.sentinel], 1)
+            with _starting:
+                reason = _describe_exit(worker.process.exitcode)
+            self._remove(worker)
+            return Died(reason, timed_out=False)
+        return result
+
+    def _reply(self, worker: _Worker[Task], question: _Question) -> None:
+        assert self._answer is not None
+        # One that has died meanwhile is collected as such.
+        with contextlib.suppress(ConnectionError):
+            worker.pipe.send(self._answer(question.content))
+
+    def _start(self) -> _Worker[Task]:
+        ours, theirs = self._context.Pipe()
+        # BaseContext does not declare Process, though every context has it.
+        process = self._context.Process(target=_serve, args=(theirs, self._work), daemon=True)  # type: ignore[attr-defined]
+        with _starting:
+            process.start()
+        theirs.close()
+        worker: _Worker[Task] = _Worker(process, ours)
+        self._workers.append(worker)
+        return worker
+
+    def _remove(self, worker: _Worker[Task]) -> None:
+        self._workers.remove(worker)
+        self._end(worker)
+
+    def _end(self, worker: _Worker[Task]) -> None:
+        worker.pipe.close()
+        if worker.process.is_alive():
+            worker.process.kill()
+        worker.process.join()
+
+
+def _choose_context() -> BaseContext:
+    # Forking a process that runs threads (a kernel does) can deadlock; a fork server has none, and it starts a
+    # replacement faster than a spawned interpreter would.
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload(["dedup_lib.extract.pipeline"])
+    return context
+
+
+def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
+    """Main loop of a worker process."""
+    global _to_parent  # noqa: PLW0603 - what a task runs is handed no pipe
+    _to_parent = pipe
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _silence()
+    _limit_memory()
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    while True:
+        try:
+            task = pipe.recv()
+        except (EOFError, ConnectionError):
+            return
+        try:
+            pipe.send(work(task))
+        except Exception as error:
+            pipe.send(Died(f"it failed unexpectedly: {type(error).__name__}: {error}", timed_out=False))
+
+
+def _silence() -> None:
+    """Decoders and dying C libraries write to the terminal: what matters arrives as a status."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+
+
+def _limit_memory() -> None:
+    """Let allocations beyond `MEMORY_LIMIT_BYTES` fail, where the system can (Linux counts them, macOS does not)."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = MEMORY_LIMIT_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, most))
+
+
+def _follow_parent() -> None:
+    """End this process when its parent is gone, also in the middle of a task."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _describe_exit(code: int | None) -> str:
+    if code is None:
+        return "the decoder's process sent an unreadable answer"
+    if code < 0:
+        named = -code in set(signal.Signals)
+        return f"the decoder crashed with {signal.Signals(-code).name if named else f'signal {-code}'}"
+    return f"the decoder's process ended with exit code {code}"

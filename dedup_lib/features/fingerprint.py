@@ -1,0 +1,350 @@
+"""What is kept of a video so that its copies can be told later without decoding anything again: a small grey picture
+every fraction of a second, and of the stillest few frames a larger one with its local features. OpenCV.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import TypeVar, overload
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.media.frames import cut_bars, is_flat, resize_frame
+from dedup_lib.records import Frames, Recipe, Scan
+
+VERSION = 6
+"""Raised when a change here changes fingerprints: those of before are then made again."""
+
+MINIATURE_PX = 64
+"""Side of a miniature: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
+
+PICTURE_SIDE_PX = 256
+"""Longer side of a still, in which local features are found."""
+
+POINTS_A_STILL = 150
+FEWEST_STILLS, MOST_STILLS = 8, 16
+SECONDS_A_STILL = 4.0
+
+MOST_LATER_STILLS = 96
+"""Of what comes after the dense part of a scan."""
+
+STILL_QUALITY = 70
+"""Of JPEG: a price in a still remains readable, and a still takes some 6 kB."""
+
+LEAST_MOTION = 0.02
+STILLNESS_STEPS = 2
+"""How still a picture is counts in half octaves of how much it differs from its neighbour, as a share of its contrast;
+less than `LEAST_MOTION` of that is noise."""
+
+DESCRIPTOR_BYTES = 32
+"""The second half of a descriptor is the first half of the mirrored picture's."""
+
+_SIFT_MEAN = 0.08
+"""Mean entry of a RootSIFT descriptor over all kinds of pictures."""
+
+FINGERPRINTS_AT_HAND = 2_000
+PICTURES_AT_HAND = 240 * FINGERPRINTS_AT_HAND
+"""Of a video of a minute, one takes about a megabyte; of long films, fewer are kept."""
+
+Made = TypeVar("Made")
+
+_ROW = 16
+"""Miniatures side by side in the stored picture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fingerprint:
+    """The pictures of one video without its bars and its flat frames.
+
+    `miniatures` are grey uint8 (N, 64, 64), each the whole picture squeezed into a square, shown at `times_s`,
+    float32 (N,), which rise; `weights`, float32 (N,), say how many steps of the scan each one stands for: one in its
+    dense part, more after it, where they lie seconds apart. The stillest of them are kept larger, as `stills` of
+    `size_px` (width, height), shown at `still_times_s`, float32 (F,), which rise. These have local features: `points`
+    float32 (P, 2), x and y in pixels of the still; `descriptors` uint8 (P, 32), binary codes whose Hamming distance
+    tells how alike two points look; `frames` int32 (P,), which still each belongs to.
+    """
+
+    times_s: NDArray[np.float32]
+    weights: NDArray[np.float32]
+    miniatures: NDArray[np.uint8]
+    size_px: tuple[int, int]
+    points: NDArray[np.float32]
+    descriptors: NDArray[np.uint8]
+    frames: NDArray[np.int32]
+    still_times_s: NDArray[np.float32]
+    packed_stills: bytes
+    """The stills as they are stored, unpacked by `unpack_stills`: few are ever looked at."""
+
+    def __post_init__(self) -> None:
+        pictures, points = len(self.times_s), len(self.points)
+        of_pictures = [one.shape for one in (self.times_s, self.weights, self.miniatures)]
+        if of_pictures != [(pictures,), (pictures,), (pictures, MINIATURE_PX, MINIATURE_PX)]:
+            raise ValueError("a fingerprint needs one time and one weight a miniature")
+        of_points = [one.shape for one in (self.points, self.descriptors, self.frames)]
+        if of_points != [(points, 2), (points, DESCRIPTOR_BYTES), (points,)]:
+            raise ValueError("a fingerprint needs one code and one frame a point")
+
+    @property
+    def num_stills(self) -> int:
+        return len(self.still_times_s)
+
+    def unpack_stills(self) -> NDArray[np.uint8]:
+        """The stills, grey uint8 (F, height, width)."""
+        width_px, height_px = self.size_px
+        sheet = cv2.imdecode(np.frombuffer(self.packed_stills, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return np.asarray(sheet, np.uint8).reshape(self.num_stills, height_px, width_px)
+
+    @cached_property
+    def words_of_frames(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Each visual word (the first 16 bits of a code) with each frame that shows it, once: rising words, frames."""
+        words = self.descriptors[:, 0].astype(np.int64) << 40 | self.descriptors[:, 1].astype(np.int64) << 32
+        both = np.unique(words | self.frames)
+        return both >> 32, both & 0xFFFFFFFF
+
+    def to_bytes(self) -> bytes:
+        """A fingerprint as it is stored; miniatures lose a little to JPEG."""
+        count = len(self.miniatures)
+        sheet = np.zeros((-(-count // _ROW) * _ROW, MINIATURE_PX, MINIATURE_PX), np.uint8)
+        sheet[:count] = self.miniatures
+        rows = sheet.reshape(-1, _ROW, MINIATURE_PX, MINIATURE_PX).transpose(0, 2, 1, 3)
+        _, picture = cv2.imencode(".jpg", rows.reshape(-1, _ROW * MINIATURE_PX), [cv2.IMWRITE_JPEG_QUALITY, 80])
+        file = io.BytesIO()
+        np.savez(
+            file,
+            times_s=self.times_s,
+            weights=self.weights,
+            picture=picture,
+            size_px=np.array(self.size_px, np.int32),
+            points=np.round(self.points * 64).astype(np.uint16),
+            descriptors=self.descriptors,
+            frames=self.frames.astype(np.uint8),
+            still_times_s=self.still_times_s,
+            stills=np.frombuffer(self.packed_stills, np.uint8),
+        )
+        return file.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Fingerprint:
+        """Raises ValueError for bytes that are none."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
+                parts = {name: file[name] for name in file.files}
+            sheet = np.asarray(cv2.imdecode(parts["picture"], cv2.IMREAD_GRAYSCALE))
+            rows = sheet.reshape(-1, MINIATURE_PX, _ROW, MINIATURE_PX).transpose(0, 2, 1, 3)
+            width_px, height_px = (int(side) for side in parts["size_px"])
+            return cls(
+                times_s=parts["times_s"],
+                weights=parts["weights"],
+                miniatures=rows.reshape(-1, MINIATURE_PX, MINIATURE_PX)[: len(parts["times_s"])].astype(np.uint8),
+                size_px=(width_px, height_px),
+                points=parts["points"].astype(np.float32) / 64,
+                descriptors=parts["descriptors"],
+                frames=parts["frames"].astype(np.int32),
+                still_times_s=parts["still_times_s"],
+                packed_stills=parts["stills"].tobytes(),
+            )
+        except Exception as error:  # Damage shows as an error of zip, of numpy or of OpenCV, and of many kinds.
+            raise ValueError(f"these {len(data)} bytes are no fingerprint: {error}") from None
+
+
+def keep_recent(make: Callable[[int], Made], *, count_pictures: Callable[[Made], int]) -> Callable[[int], Made]:
+    """What `make` makes of the fingerprint of a row; what was used last is kept, as far as memory goes."""
+    kept: OrderedDict[int, Made] = OrderedDict()
+    pictures = 0
+
+    def recall(row: int) -> Made:
+        nonlocal pictures
+        if row not in kept:
+            kept[row] = make(row)
+            pictures += count_pictures(kept[row])
+        kept.move_to_end(row)
+        while len(kept) > FINGERPRINTS_AT_HAND or (pictures > PICTURES_AT_HAND and len(kept) > 1):
+            _, dropped = kept.popitem(last=False)
+            pictures -= count_pictures(dropped)
+        return kept[row]
+
+    return recall
+
+
+class StoredFingerprints(Sequence["Fingerprint | None"]):
+    """Fingerprints of a list that stay where they are stored until they are asked for: `load` gives the bytes of a row,
+    None where it has none. Some hundreds are kept at hand."""
+
+    def __init__(self, load: Callable[[int], bytes | None], *, rows: int) -> None:
+        self._rows = rows
+
+        def load_fingerprint(row: int) -> Fingerprint | None:
+            return Fingerprint.from_bytes(data) if (data := load(row)) is not None else None
+
+        self._load = keep_recent(
+            load_fingerprint, count_pictures=lambda one: len(one.times_s) if one is not None else 0
+        )
+
+    def __len__(self) -> int:
+        return self._rows
+
+    @overload
+    def __getitem__(self, row: int) -> Fingerprint | None: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[Fingerprint | None]: ...
+    def __getitem__(self, row: int | slice) -> Fingerprint | list[Fingerprint | None] | None:
+        if isinstance(row, slice):
+            return [self[one] for one in range(*row.indices(self._rows))]
+        if not 0 <= row < self._rows:
+            raise IndexError(row)
+        return self._load(row)
+
+
+def make_fingerprint(
+    frames: Sequence[Frames], *, times_s: Sequence[float], weights: Sequence[float] | None = None
+) -> Fingerprint | None:
+    """The fingerprint of frames, RGB uint8 (H, W, 3), shown at `times_s`, of which each stands for so many steps of a
+    scan as `weights` say (None: for one); None when all of them are flat."""
+    all_stand_for = [1.0] * len(frames) if weights is None else weights
+    pictures = cut_bars(frames)
+    usable = [index for index, picture in enumerate(pictures) if not is_flat(picture)]
+    if not usable:
+        return None
+    # A video may change its size on the way; most of what it shows has one.
+    sizes = [frames[index].shape for index in usable]
+    size = max(dict.fromkeys(sizes), key=sizes.count)
+    kept = [(times_s[index], pictures[index]) for index in usable if frames[index].shape == size]
+    grey = [np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8) for _, picture in kept]
+    height, width = grey[0].shape
+    # Small pictures are enlarged: the detector finds nothing in 50 pixels.
+    scale = PICTURE_SIDE_PX / max(height, width)
+    size_px = max(1, round(width * scale)), max(1, round(height * scale))
+    square = (MINIATURE_PX, MINIATURE_PX)
+    miniatures = np.stack([cv2.resize(one, square, interpolation=cv2.INTER_AREA) for one in grey]).astype(np.uint8)
+    shown_s = np.array([time_s for time_s, _ in kept], np.float32)
+    stand_for = np.array([all_stand_for[index] for index in usable if frames[index].shape == size], np.float32)
+    dense = int((stand_for <= 1.0).sum())
+    chosen = _choose_stills(miniatures[:dense], shown_s[:dense], fewest=FEWEST_STILLS, most=MOST_STILLS)
+    later = _choose_stills(miniatures[dense:], shown_s[dense:], fewest=1, most=MOST_LATER_STILLS)
+    chosen += [dense + index for index in later]
+    stills = [resize_frame(grey[index], size_px) for index in chosen]
+    points, descriptors, owners = _find_points(stills)
+    return Fingerprint(
+        times_s=shown_s,
+        weights=stand_for,
+        miniatures=miniatures,
+        size_px=size_px,
+        points=points,
+        descriptors=descriptors,
+        frames=owners,
+        still_times_s=shown_s[chosen],
+        packed_stills=pack_stills(stills),
+    )
+
+
+def pack_stills(stills: Sequence[NDArray[np.uint8]]) -> bytes:
+    """Stills of one size, grey uint8 (height, width), one or more, as one JPEG."""
+    _, packed = cv2.imencode(".jpg", np.concatenate(stills), [cv2.IMWRITE_JPEG_QUALITY, STILL_QUALITY])
+    return packed.tobytes()
+
+
+def _choose_stills(miniatures: NDArray[np.uint8], times_s: NDArray[np.float32], *, fewest: int, most: int) -> list[int]:
+    """Which pictures, rising, to keep large: the stillest ones, well apart, so many at least and at most.
+
+    What a picture shows decides, not its place: the same ones are chosen after an intro was put before them or their
+    beginning was cut off. And a still picture is a sharp one.
+    """
+    if not len(times_s):
+        return []
+    span_s = float(times_s[-1] - times_s[0])
+    wanted = min(max(round(span_s / SECONDS_A_STILL), fewest), most)
+    # So close that the wanted number fits however they fall.
+    apart_s = span_s / (2 * wanted)
+    pictures = miniatures.astype(np.float32)
+    steps = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2))
+    # A cut beside it makes no picture less still than a moving one.
+    motion = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf)) if len(steps) else np.zeros(1)
+    motion = np.minimum(motion, 255.0) / np.maximum(pictures.std(axis=(1, 2)), 1.0)
+    # What differs less than an encoder makes it is the same. Where all of it is, regular places are chosen.
+    stillness = np.round(STILLNESS_STEPS * np.log2(motion + LEAST_MOTION))
+    places_s = times_s[0] + (np.arange(wanted) + 0.5) * span_s / wanted
+    off_s = np.abs(times_s[:, None] - places_s[None]).min(axis=1)
+    chosen: list[int] = []
+    for index in np.lexsort((off_s, stillness)):
+        if len(chosen) < wanted and all(abs(times_s[index] - times_s[other]) > apart_s for other in chosen):
+            chosen.append(int(index))
+    return sorted(chosen)
+
+
+def _find_points(
+    stills: Sequence[NDArray[np.uint8]],
+) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]:
+    """Local features of these stills: points, descriptors, the still of each."""
+    points, descriptors, owners = [], [], []
+    for owner, still in enumerate(stills):
+        found, vectors = _sift().detectAndCompute(still, None)
+        if vectors is None:
+            continue
+        best = np.argsort([-point.response for point in found], kind="stable")[:POINTS_A_STILL]
+        points.append(np.array([found[place].pt for place in best], np.float32))
+        descriptors.append(encode_descriptors(np.asarray(vectors[best], np.float32)))
+        owners.append(np.full(len(best), owner, np.int32))
+    if not points:
+        return np.zeros((0, 2), np.float32), np.zeros((0, DESCRIPTOR_BYTES), np.uint8), np.zeros(0, np.int32)
+    return np.concatenate(points), np.concatenate(descriptors), np.concatenate(owners)
+
+
+def fingerprint_kind(scan: Scan, recipe: Recipe) -> str:
+    """Name of all settings that change a fingerprint. Those of different kinds are never compared."""
+    looked_at = (
+        f"every {scan.step_s:g} s to {scan.dense_s:g} s" if scan.step_s else f"{recipe.num_frames} {recipe.frame_span}"
+    )
+    return f"{VERSION}, {looked_at}"
+
+
+@cache
+def _sift() -> cv2.SIFT:
+    return cv2.SIFT.create(nfeatures=POINTS_A_STILL, contrastThreshold=0.02)
+
+
+@cache
+def _hyperplanes() -> NDArray[np.float32]:
+    # The legacy generator gives the same numbers for ever.
+    return np.random.RandomState(0).normal(size=(128, 128)).astype(np.float32)
+
+
+@cache
+def _mirrored_entries() -> NDArray[np.intp]:
+    """Where each entry of a SIFT descriptor goes when the picture is mirrored: the cells across the orientation and
+    the directions change places."""
+    entries = np.arange(128).reshape(4, 4, 8)
+    return entries[::-1][:, :, -np.arange(8) % 8].reshape(-1)
+
+
+def encode_descriptors(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """SIFT descriptors (P, 128) to binary codes uint8 (P, 32): on which side of 128 hyperplanes each one and its
+    mirror image lie.
+
+    RootSIFT: R. Arandjelović, A. Zisserman, "Three things everyone should know to improve object retrieval", 2012;
+    codes: M. Charikar, "Similarity estimation techniques from rounding algorithms", 2002.
+    """
+    root = np.sqrt(vectors / np.maximum(vectors.sum(axis=1, keepdims=True), 1e-6)) - _SIFT_MEAN
+    # In a process of many beside each other, the threads of a matrix product cost more than it.
+    sides = [np.einsum("pe,eh->ph", one, _hyperplanes()) > 0 for one in (root, root[:, _mirrored_entries()])]
+    return np.packbits(np.concatenate(sides, axis=1), axis=1)
+
+
+def mirror_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The codes that the same points have in the mirrored picture."""
+    return np.roll(descriptors, DESCRIPTOR_BYTES // 2, axis=1)
+
+
+def mirror_points(fingerprint: Fingerprint) -> Fingerprint:
+    """The fingerprint with the local features of the mirrored pictures; the pictures stay."""
+    width_px, _ = fingerprint.size_px
+    return replace(
+        fingerprint,
+        points=np.stack([width_px - fingerprint.points[:, 0], fingerprint.points[:, 1]], axis=1),
+        descriptors=mirror_descriptors(fingerprint.descriptors),
+    )

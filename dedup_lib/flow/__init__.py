@@ -1,0 +1,1 @@
+"""A flow of notebooks: planned, checked before it starts, run by papermill."""

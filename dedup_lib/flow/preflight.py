@@ -1,0 +1,87 @@
+"""What can be known of a run before its first notebook starts: one that cannot succeed is refused at once, before it
+has done any work or left a folder."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from dedup_lib.errors import ListError, RunFolderError
+from dedup_lib.features.encoders import check_encoder
+from dedup_lib.flow.flow import RunPlan
+from dedup_lib.groups.decisions import decisions_path, load_decisions
+from dedup_lib.lists.tables import find_url_column, load_list
+from dedup_lib.run.folder import list_runs
+from dedup_lib.run.paths import expand_home, resolve_path
+from dedup_lib.settings import (
+    CalibrateSettings,
+    CleanJobsSettings,
+    DecodeSettings,
+    DedupeUrlsSettings,
+    ExtractSettings,
+    SearchSettings,
+    UploadSettings,
+)
+from dedup_lib.steps.stages import ListSource, find_filled_store, find_first_list, find_list, find_place
+from dedup_lib.store.store import Store, StoreAddress
+
+
+def check_start(plan: RunPlan) -> None:
+    """Raises what the notebooks of a plan would raise later: ListError for a list, or decisions about it, that cannot
+    be read, RunFolderError where none is known, EncoderError for a model that cannot be loaded, SettingError and
+    StoreError for a store that is not named or does not answer."""
+    places = [
+        find_place(plan.run, settings)
+        for settings in plan.settings.values()
+        if isinstance(settings, ExtractSettings | UploadSettings | SearchSettings)
+    ]
+    source = _check_list(plan)
+    _check_work_before(plan)
+    for settings in plan.settings.values():
+        if isinstance(settings, ExtractSettings | CalibrateSettings):
+            check_encoder(settings.encoder, model=settings.model)
+        if isinstance(settings, SearchSettings) and (settings.decisions_csv or source is not None):
+            beside = decisions_path(source.list_csv) if source is not None else Path()
+            load_decisions(resolve_path(settings.decisions_csv) if settings.decisions_csv else beside)
+    address = StoreAddress.find(plan.run)
+    # A file of Milvus Lite is made by the run.
+    if any(place.collection for place in places) and not address.is_local:
+        with Store(address) as store:
+            store.ping()
+
+
+def _check_list(plan: RunPlan) -> ListSource | None:
+    """The list that the first notebook reads; None where it reads none."""
+    first = plan.settings[plan.notebooks[0]]
+    if isinstance(first, DecodeSettings):
+        source = find_first_list(plan.run, input_csv=first.input_csv, url_column=first.url_column)
+    elif isinstance(first, DedupeUrlsSettings | ExtractSettings | CalibrateSettings):
+        before = [stage for stage in (DedupeUrlsSettings.stage, DecodeSettings.stage) if stage != first.stage]
+        source = find_list(plan.run, input_csv=first.input_csv, url_column=first.url_column, after=before)
+    else:
+        return None
+    if first.input_csv and not source.path.exists():
+        raise ListError(_describe_missing(first.input_csv, source.path))
+    find_url_column(load_list(source.path), url_column=source.url_column)
+    return source
+
+
+def _check_work_before(plan: RunPlan) -> None:
+    """For a plan that begins in the middle of a flow."""
+    first = plan.settings[plan.notebooks[0]]
+    if isinstance(first, SearchSettings) and plan.run.read_record(ExtractSettings.stage) is None:
+        find_filled_store(plan.run, first.collection)
+    if isinstance(first, CleanJobsSettings | UploadSettings) and not plan.run.path.is_dir():
+        raise RunFolderError(
+            f"there is no run folder {plan.run.shown(plan.run.path)} with job folders to work on; outputs/ holds "
+            f"{', '.join(list_runs()) or 'no run yet'}"
+        )
+
+
+def _describe_missing(input_csv: str, path: Path) -> str:
+    here = Path.cwd() / expand_home(input_csv)
+    places = [path] if here.resolve() == path.resolve() else [here, path]
+    names = {file.name for place in places if place.parent.is_dir() for file in place.parent.iterdir()}
+    near = difflib.get_close_matches(path.name, sorted(names), n=1)
+    meant = f"; did you mean {near[0]}?" if near else ": check the path of the list"
+    return f"{' and '.join(map(str, places))} {'does' if len(places) == 1 else 'do'} not exist{meant}"

@@ -1,0 +1,89 @@
+"""What speaks for two videos being the same, as columns of duplicates.csv, review.csv and pairs.parquet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.scored import is_match
+from dedup_lib.match.evidence import Rule, Rules, Verdict
+
+COLUMNS = {
+    "verdict": "duplicate; excerpt: the copy is contained in the kept video; review: a person should look at it",
+    "rule": "what decided",
+    "score": "how surely the two are the same video, 0 to 1; the cosine where that decides alone",
+    "frames_agreeing": "pictures that agree at the same times",
+    "frames_compared": "pictures compared in the part that both share, in the video where fewer of them agree",
+    "offset_s": "how many seconds later the copy shows what the kept video shows",
+    "speed": "how many times as fast the copy runs",
+    "kept_coverage": "share of the kept video that both show",
+    "copy_coverage": "share of the copy that both show",
+    "kept_from_s": "where that part begins in the kept video, in seconds; of several, after a re-cut, the longest",
+    "kept_to_s": "where it ends there",
+    "second_opinion": "share of pictures that agree when laid on one another by local features; empty: not checked",
+    "points": "local features that agree on how the two pictures lie on one another; empty: not checked",
+    "changes": "how alike both videos change in that part, -1 to 1: correlation of coarse shapes; empty: not checked",
+    "differs": "the part of the picture that differs throughout: its place and its share of the picture; empty: none",
+    "cosine": "how alike frames of both are by the encoder's vectors, -1 to 1; empty: one of them has none",
+    "duration_ratio": "the shorter duration divided by the longer",
+    "next_score": "score of the nearest video outside its group",
+}
+"""What the columns of duplicates.csv and review.csv say of two videos; in review.csv, kept is the one first in the
+list."""
+
+
+def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -> dict[str, object]:
+    """What speaks for two videos being the same, by the names of `COLUMNS` without `next_score`."""
+    evidence = weighed.about(kept, copy)
+    row: dict[str, object] = dict.fromkeys(name for name in COLUMNS if name != "next_score")
+    if evidence is None:
+        similarity = weighed.similarity_of(kept, copy)
+        # Only a person brings together what was never compared.
+        is_same = similarity is None or is_match(similarity, rules.min_score)
+        return row | {
+            "verdict": str(Verdict.DUPLICATE if is_same else Verdict.DIFFERENT),
+            "rule": str(Rule.PERSON if similarity is None else Rule.COSINE),
+            "score": similarity,
+        }
+    verdict, rule = evidence.judge(rules)
+    row |= {
+        "verdict": str(verdict),
+        "rule": str(rule),
+        "score": evidence.score_under(rules),
+        "differs": str(evidence.difference) if evidence.difference is not None else None,
+        "cosine": _known(evidence.cosine),
+        "duration_ratio": _known(evidence.duration_ratio),
+    }
+    _, stretch = evidence.best
+    if stretch is not None:
+        first, second = (
+            (stretch.first_start_s, stretch.first_end_s, stretch.first_coverage),
+            (stretch.second_start_s, stretch.second_end_s, stretch.second_coverage),
+        )
+        of_kept, of_copy = (first, second) if kept < copy else (second, first)
+        row |= {
+            "frames_agreeing": stretch.agreeing,
+            "frames_compared": stretch.compared,
+            "offset_s": round(of_copy[0] - of_kept[0], 2),
+            "speed": round(stretch.speed if kept < copy else 1 / stretch.speed, 3),
+            "kept_coverage": round(of_kept[2], 3),
+            "copy_coverage": round(of_copy[2], 3),
+            "kept_from_s": round(of_kept[0], 2),
+            "kept_to_s": round(of_kept[1], 2),
+            "changes": _known(stretch.correlation),
+        }
+    if evidence.registration is not None:
+        agreement = evidence.registered.agreement if evidence.registered is not None else 0.0
+        row |= {"second_opinion": round(agreement, 4), "points": evidence.registration.points}
+    return row
+
+
+def find_next_score(weighed: Weighed, *, row: int, group: Collection[int]) -> float | None:
+    """How near the nearest video outside its group is to one, None where it was compared with none."""
+    others = weighed.neighbours_of.get(weighed.shown_by.get(row, row), {})
+    return max((similarity for other, similarity in others.items() if other not in group), default=None)
+
+
+def _known(number: float) -> float | None:
+    return None if math.isnan(number) else round(number, 4)

@@ -1,0 +1,300 @@
+"""What a person decided about pairs of videos, kept beside the list so that no run asks twice.
+
+`decisions.csv` grows by a line a decision, and its last line about a pair holds. It is plain CSV: a person may read
+it, mend it, and carry it to another list. Its cells are written and read as those of every table
+(`cells.protect_cell`).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from enum import StrEnum
+from io import FileIO
+from itertools import combinations, product
+from pathlib import Path
+from typing import Any, Literal
+
+from dedup_lib.errors import ListError
+from dedup_lib.groups.grouping import components, neighbours
+from dedup_lib.lists.cells import bare_cell, protect_cell
+
+if sys.platform != "win32":
+    import fcntl
+
+DECISIONS_NAME = "decisions.csv"
+COLUMNS = ("first_url", "second_url", "decision", "decided_at")
+
+
+class Decision(StrEnum):
+    """What a person said of two videos."""
+
+    SAME = "same"
+    DIFFERENT = "different"
+
+
+Memory = Mapping[frozenset[str], Decision]
+"""What holds of each pair of URLs that a person decided about."""
+
+RowPairs = set[tuple[int, int]]
+"""Pairs of rows of a list, the first before the second."""
+
+
+def decisions_path(list_path: Path) -> Path:
+    """Where the decisions about a list lie: in its folder."""
+    return list_path.with_name(DECISIONS_NAME)
+
+
+def load_decisions(path: Path) -> dict[frozenset[str], Decision]:
+    """What holds of each pair in a file of decisions; nothing where there is no such file.
+
+    A last line that was cut off while it was written is no decision. Raises ListError for a file that cannot be
+    understood.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise ListError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
+    return _parse(_without_torn_line(data), path)
+
+
+class DecisionFile:
+    """The decisions at `path`, to which others may write at the same time.
+
+    `decisions` is what holds since the last decision was made or taken back here. Raises ListError, with the remedy,
+    for a file that cannot be understood or written, and then changes nothing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.decisions = load_decisions(path)
+        self._made: list[tuple[frozenset[str], bytes]] = []
+
+    def decide(self, first_url: str, second_url: str, decision: Decision) -> None:
+        """Add a decision; it is on the disk when this returns."""
+        line = _line(first_url, second_url, decision, datetime.now(UTC).isoformat())
+        with _locked(self.path, "a+b") as file:
+            file.seek(0)
+            data = file.read()
+            whole = _without_torn_line(data)
+            gap = b"" if whole.endswith(b"\n") else b"\n" if whole else _line(*COLUMNS)
+            # Read before it is written: no decision may make the file unreadable.
+            decisions = _parse(whole + gap + line, self.path)
+            if whole != data:
+                file.truncate(len(whole))
+            try:
+                if file.write(gap + line) < len(gap + line):
+                    raise OSError("the disk is full")
+                os.fsync(file)
+            except OSError:
+                file.truncate(len(whole))
+                raise
+        self.decisions = decisions
+        self._made.append((frozenset((first_url, second_url)), line))
+
+    def undo(self) -> frozenset[str] | None:
+        """Take back the last decision made here: what was known of its pair before holds again.
+
+        Gives the pair, or None when there is nothing to take back.
+        """
+        if not self._made:
+            return None
+        pair, line = self._made[-1]
+        with _locked(self.path, "r+b") as file:
+            data = file.read()
+            start = data.rfind(b"\n" + line) + 1
+            if not start:
+                raise ListError(
+                    f"{self.path}: the decision about {' and '.join(sorted(pair))} was changed by someone else and "
+                    "cannot be undone here: change it in the file"
+                )
+            end = start + len(line)
+            # Lines of others after it keep their places; an empty line says nothing.
+            blank = b"\n" * len(line) if end < len(data) else b""
+            decisions = _parse(_without_torn_line(data[:start] + blank + data[end:]), self.path)
+            if blank:
+                file.seek(start)
+                file.write(blank)
+            else:
+                file.truncate(start)
+            os.fsync(file)
+        self.decisions = decisions
+        self._made.pop()
+        return pair
+
+
+class Conclusions:
+    """What a memory says of any two URLs: what was decided, and what follows from that.
+
+    Two videos that are each the same as a third are the same, and what differs from one differs from the other.
+    `units` are the sets of URLs that are the same, each under its first.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.units = {min(urls): urls for urls in components(neighbours(list_pairs(memory, Decision.SAME)))}
+        self._unit = {url: unit for unit, urls in self.units.items() for url in urls}
+        self.apart = {(self.unit(a), self.unit(b)) for a, b in list_pairs(memory, Decision.DIFFERENT)}
+
+    def unit(self, url: str) -> str:
+        """The first of the URLs that are the same as this one; by itself, if there are none."""
+        return self._unit.get(url, url)
+
+    def about(self, first_url: str, second_url: str) -> Decision | None:
+        """What holds of two URLs, or None where nothing is known."""
+        if decided := self._memory.get(frozenset((first_url, second_url))):
+            return decided
+        first, second = self.unit(first_url), self.unit(second_url)
+        if first == second:
+            return Decision.SAME
+        return Decision.DIFFERENT if {(first, second), (second, first)} & self.apart else None
+
+
+def list_pairs(memory: Memory, decision: Decision) -> list[tuple[str, str]]:
+    """The pairs with this decision, sorted."""
+    return sorted((min(pair), max(pair)) for pair, said in memory.items() if said is decision)
+
+
+def describe_decisions(counts: Mapping[str, Any]) -> str:
+    """How many pairs people decided, by decision, in words; empty where they decided none."""
+    same, different = (int(counts.get(decision, 0)) for decision in Decision)
+    total = same + different
+    if not total:
+        return ""
+    return f"{total:,} {'pair' if total == 1 else 'pairs'} decided by people ({same:,} same, {different:,} different)"
+
+
+def rows_of_decisions(memory: Memory, urls: Sequence[str | None]) -> tuple[RowPairs, RowPairs]:
+    """The rows of a list that are the same and those that are different, by what was decided and what follows.
+
+    A URL stands for all its rows, and may link others although it is not in the list; None is a row that takes no
+    part, such as that of a video which was not read. Raises ListError, naming the URLs, for decisions about videos of
+    the list that contradict each other.
+    """
+    conclusions = Conclusions(memory)
+    rows: dict[str, list[int]] = {}
+    for row, url in enumerate(urls):
+        if url is not None:
+            rows.setdefault(conclusions.unit(url), []).append(row)
+    for first_url, second_url in list_pairs(memory, Decision.DIFFERENT):
+        unit = conclusions.unit(first_url)
+        if unit == conclusions.unit(second_url) and len(rows.get(unit, ())) > 1:
+            raise ListError(
+                f"{DECISIONS_NAME} contradicts itself: it calls {first_url} and {second_url} different, but also the "
+                f"same by way of {', '.join(_find_links(memory, first_url, second_url))}. Change one of these decisions"
+            )
+    same = {pair for unit in conclusions.units for pair in combinations(rows.get(unit, ()), 2)}
+    different = {
+        (min(pair), max(pair))
+        for first, second in conclusions.apart
+        if first != second
+        for pair in product(rows.get(first, ()), rows.get(second, ()))
+    }
+    return same, different
+
+
+def _find_links(memory: Memory, first_url: str, second_url: str) -> list[str]:
+    """The fewest URLs by which two are joined as the same."""
+    graph = neighbours(list_pairs(memory, Decision.SAME))
+    links: dict[str, list[str]] = {first_url: []}
+    waiting = deque(links)
+    while second_url not in links:
+        url = waiting.popleft()
+        for new in sorted(graph[url] - links.keys()):
+            links[new] = [*links[url], url]
+            waiting.append(new)
+    return links[second_url][1:]
+
+
+def _line(*cells: str) -> bytes:
+    # The csv module quotes a carriage return only where it is part of its own line end.
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerow(map(protect_cell, cells))
+    return (text.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "surrogatepass")
+
+
+def _without_torn_line(data: bytes) -> bytes:
+    """The file up to a last line that a crash cut off before its decision was whole.
+
+    Only what can be the beginning of a line of ours is taken for one; any other is a person's, and is read.
+    """
+    before, end, last = data.rpartition(b"\n")
+    text = last.decode("utf-8", "replace").removeprefix("\ufeff")
+    if not end:
+        return b"" if ",".join(COLUMNS).startswith(text) else data
+    cells = next(csv.reader([text]), [])
+    is_torn = len(cells) < 3 or (len(cells) == 3 and any(d != cells[2] and d.startswith(cells[2]) for d in Decision))
+    return before + end if is_torn else data
+
+
+def _parse(data: bytes, path: Path) -> dict[frozenset[str], Decision]:
+    """What holds of each pair, by its last line."""
+    try:
+        text = data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ListError(
+            f"{path} is not valid UTF-8 (byte 0x{data[error.start]:02X} on line {line}): save the file as UTF-8 (in "
+            "Excel: CSV UTF-8)"
+        ) from error
+    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    decisions: dict[frozenset[str], Decision] = {}
+    has_header = False
+    line = 1
+    try:
+        for cells in reader:
+            if any(map(str.strip, cells)):
+                if has_header:
+                    pair, decision = _parse_line(cells, f"{path}: line {line}")
+                    decisions[pair] = decision
+                elif tuple(cells) != COLUMNS:
+                    raise ListError(
+                        f"{path}: line {line} is {','.join(cells)!r}, and must be the header {','.join(COLUMNS)}"
+                    )
+                has_header = True
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise ListError(
+            f"{path}: the row that starts on line {line} cannot be split into cells ({error}). Close the quote, and "
+            'double every quote inside a quoted cell ("")'
+        ) from error
+    return decisions
+
+
+def _parse_line(cells: Sequence[str], place: str) -> tuple[frozenset[str], Decision]:
+    if not 3 <= len(cells) <= len(COLUMNS):
+        raise ListError(
+            f"{place} has {len(cells)} cells ({','.join(cells)!r}): write {','.join(COLUMNS)}, and put quotes around "
+            "a URL that contains a comma"
+        )
+    first_url, second_url, decision = map(bare_cell, cells[:3])
+    if decision not in set(Decision):
+        raise ListError(f"{place} has the decision {decision!r}: write same or different")
+    if not first_url or not second_url or first_url == second_url:
+        raise ListError(f"{place} names {first_url!r} and {second_url!r}: name two different URLs, or delete the line")
+    return frozenset((first_url, second_url)), Decision(decision)
+
+
+@contextmanager
+def _locked(path: Path, mode: Literal["a+b", "r+b"]) -> Iterator[FileIO]:
+    """The file, held against others that write decisions until the block ends."""
+    try:
+        with path.open(mode, buffering=0) as file:
+            if sys.platform != "win32":
+                # Not every network folder knows locks; a line is then still added in one piece.
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_EX)
+            yield file
+    except OSError as error:
+        raise ListError(
+            f"{path} cannot be written ({error.strerror or error}): free space, or move the list to a folder that can "
+            "be written to"
+        ) from error

@@ -1,0 +1,26 @@
+"""Which pairs a person should look at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from dedup_lib.groups.matcher import Weighed
+from dedup_lib.match.evidence import Rules, Verdict
+from dedup_lib.records import Group
+
+
+def find_doubtful(
+    weighed: Weighed, *, rules: Rules, groups: Sequence[Group], decided: Collection[tuple[int, int]] = ()
+) -> list[tuple[int, int]]:
+    """Pairs of rows for a person to look at, the most uncertain first: criteria that contradict each other, and
+    excerpts that were not removed. Pairs that share a group or were `decided` are left out."""
+    group_of = {row: group.number for group in groups for row in (group.kept, *group.copies)}
+    doubtful = []
+    for rows, evidence in weighed.evidence.items():
+        verdict, _ = evidence.judge(rules)
+        # A row without a group stands for itself.
+        first, second = (group_of.get(row, -row) for row in rows)
+        if verdict not in (Verdict.REVIEW, Verdict.EXCERPT) or rows in decided or first == second:
+            continue
+        doubtful.append((verdict != Verdict.REVIEW, abs(evidence.score - rules.min_score), rows))
+    return [rows for *_, rows in sorted(doubtful)]

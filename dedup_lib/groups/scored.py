@@ -1,0 +1,91 @@
+"""All pairs of a list that are alike by their vectors, with their similarities.
+
+Similarity is a cosine; a pair at or above the threshold is a match (`is_match`, the only place that says so). Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.features.vectors import DECIMALS
+from dedup_lib.match.vector_join import CROWD, Proposal, VectorTable, check_pairs
+from dedup_lib.records import Pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """All pairs of a list from `floor` up, and how near each video's nearest one is.
+
+    `nearest` is float64 (N,), NaN for a video without a vector or without a neighbour. `searched_deeper` counts
+    the vectors whose list of neighbours came back full of matches and was asked for again. `crowds` are rows, rising,
+    of very many videos with the very same vectors: all pairs of such rows have a similarity of 1, and only the first
+    row stands in `pairs`.
+    """
+
+    pairs: tuple[Pair, ...]
+    nearest: NDArray[np.float64]
+    floor: float
+    searched_deeper: int
+    crowds: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def similarities(self) -> NDArray[np.float64]:
+        """Of every pair, in the order of `pairs`."""
+        return np.array([pair.similarity for pair in self.pairs], dtype=np.float64)
+
+
+def is_match(similarity: float, threshold: float) -> bool:
+    """Whether two videos so alike count as the same."""
+    return similarity >= threshold
+
+
+def score_pairs(
+    table: VectorTable, proposal: Proposal, *, rows: int, floor: float, max_pairs: int, own_rows: int | None = None
+) -> Scored:
+    """Compute how alike the proposed pairs are, and give those at `floor` or above as pairs of rows of a list.
+
+    Rows that are not in the table have no vector and no pair, and neither have two rows from `own_rows` on, which were
+    compared before. Raises SettingError for more than `max_pairs` pairs.
+    """
+    similarities = table.compare(proposal.first, proposal.second)
+    found = np.full(len(table), np.nan)
+    for side in (proposal.first, proposal.second):
+        np.fmax.at(found, side, similarities)
+    found = np.where(np.isnan(found), np.round(np.clip(proposal.nearest.astype(np.float64), -1, 1), DECIMALS), found)
+    nearest = np.full(rows, np.nan)
+    for line, members in enumerate(table.rows):
+        nearest[members] = found[line] if len(members) == 1 else 1.0
+    shown = [members if len(members) <= CROWD else members[:1] for members in table.rows]
+    sizes = np.array([len(members) for members in shown], dtype=int)
+    kept = np.array([is_match(similarity, floor) for similarity in similarities], dtype=bool)
+    first, second = proposal.first[kept], proposal.second[kept]
+    check_pairs(int(sizes[first] @ sizes[second] + (sizes * (sizes - 1) // 2).sum()), floor=floor, most=max_pairs)
+    pairs = [
+        make_pair(int(one), int(other), float(similarity))
+        for left, right, similarity in zip(first, second, similarities[kept], strict=True)
+        for one in shown[left]
+        for other in shown[right]
+    ]
+    pairs += [
+        make_pair(one, other, 1.0)
+        for members in shown
+        if len(members) > 1
+        for one, other in combinations(members.tolist(), 2)
+    ]
+    if own_rows is not None:
+        pairs = [pair for pair in pairs if pair.first < own_rows]
+    return Scored(
+        pairs=tuple(sorted(pairs)),
+        nearest=nearest,
+        floor=floor,
+        searched_deeper=proposal.searched_deeper,
+        crowds=tuple(tuple(members.tolist()) for members in table.rows if len(members) > CROWD),
+    )
+
+
+def make_pair(one: int, other: int, similarity: float) -> Pair:
+    """The pair of two rows, whichever comes first in the list."""
+    return Pair(first=min(one, other), second=max(one, other), similarity=similarity)

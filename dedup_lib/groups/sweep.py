@@ -1,0 +1,167 @@
+"""What every threshold of a fine sweep would decide, as the overview of a run shows it. Pure.
+
+The overview has no kernel: all that its slider shows is decided here, by what 06_search_and_clean decides with.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.groups.grouping import Choose
+from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.thresholds import Regrouping, count_sweep, regroup
+from dedup_lib.match.evidence import Rule
+from dedup_lib.records import Group, video_key
+from dedup_lib.sanitise import show_line
+
+ROUND_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+MOST_STEPS = 120
+
+NEAREST_BIN = 0.02
+
+MOST_MEMBERS = 15_000
+"""Copies that are named, over all groups and thresholds: a page has to hold them. Counts are always complete."""
+
+Grouping = dict[int, frozenset[int]]
+"""Kept rows to the rows of their copies."""
+
+
+def round_thresholds(low: float, high: float, *, threshold: float) -> list[float]:
+    """Thresholds in even steps from `low` to `high`, rising, the decided one among them."""
+    step = next((step for step in ROUND_STEPS if (high - low) / step <= MOST_STEPS), ROUND_STEPS[-1])
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    even = {round(step * index, 4) for index in range(first, last + 1)}
+    return sorted({one for one in even if low <= one <= high} | {low, threshold})
+
+
+def describe_sweep(
+    weighed: Weighed,
+    *,
+    thresholds: Sequence[float],
+    threshold: float,
+    num_videos: int,
+    urls: Sequence[str],
+    choose: Choose,
+    same: Collection[tuple[int, int]],
+    different: Collection[tuple[int, int]],
+    own_rows: int | None = None,
+) -> dict[str, Any]:
+    """What each of the `thresholds` (rising, `threshold` among them) would decide, for a JSON file.
+
+    `points` and `changes` hold a number for each of them: what would be kept and removed, and how many groups would
+    appear, vanish, or gain and lose copies beside the decision at `threshold`. `pairs` counts the similarities from
+    each to the next, the last from there up. `parts` names the groups of those videos that some threshold parts,
+    nearest to the decision first: for each set that hangs together its steps, each the index of the first threshold at
+    which it holds and its groups, each the kept row and copies with similarity and rule. `videos` has key and shown
+    URL of these rows.
+    """
+    decided = bisect.bisect_left(thresholds, threshold)
+    regrouped = regroup(
+        weighed.pairs, thresholds=thresholds, choose=choose, same=same, different=different, crowds=weighed.crowds
+    )
+    points = count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, own_rows=own_rows)
+    moving = sorted(
+        (one for one in regrouped if len(one.steps) > 1),
+        key=lambda one: min(abs(start - decided) for start, _ in one.steps[1:]),
+    )
+    named, members = [], 0
+    for one in moving:
+        members += sum(group.size for _, groups in one.steps for group in groups)
+        if members > MOST_MEMBERS:
+            break
+        named.append(one)
+    rules = list(Rule)
+
+    def describe_group(group: Group) -> list[Any]:
+        copies = zip(group.copies, group.similarities, strict=True)
+        return [
+            group.kept,
+            [
+                [copy, None if math.isnan(similarity) else similarity, rules.index(_rule_of(weighed, group.kept, copy))]
+                for copy, similarity in copies
+            ],
+        ]
+
+    parts = [[[start, [describe_group(group) for group in groups]] for start, groups in one.steps] for one in named]
+    rows = sorted(
+        {row for one in named for _, groups in one.steps for group in groups for row in (group.kept, *group.copies)}
+    )
+    return {
+        "threshold": threshold,
+        "thresholds": list(thresholds),
+        "compared": num_videos,
+        "points": {
+            name: [getattr(point, name) for point in points]
+            for name in ("kept", "duplicates", "groups", "largest_group")
+        },
+        "changes": _count_changes(moving, decided=decided, count=len(thresholds)),
+        "pairs": count_between(weighed.similarities, thresholds=thresholds).tolist(),
+        "nearest": _count_nearest(weighed.nearest[:own_rows], num_videos=num_videos),
+        "rules": [str(rule) for rule in rules],
+        "videos": {str(row): [video_key(urls[row]), show_line(urls[row])] for row in rows},
+        "parts": parts,
+        "parts_left_out": len(moving) - len(named),
+    }
+
+
+def _rule_of(weighed: Weighed, kept: int, copy: int) -> Rule:
+    evidence = weighed.about(kept, copy)
+    if evidence is not None:
+        return evidence.best[0]
+    return Rule.COSINE if weighed.similarity_of(kept, copy) is not None else Rule.PERSON
+
+
+def _grouping(groups: Sequence[Group]) -> Grouping:
+    return {group.kept: frozenset(group.copies) for group in groups}
+
+
+def compare_groupings(before: Grouping, after: Grouping) -> Iterator[tuple[str, int]]:
+    """What became of each group, known by the row that it keeps: it appears, vanishes, or changes."""
+    for kept in before.keys() | after.keys():
+        if kept not in before:
+            yield "appear", kept
+        elif kept not in after:
+            yield "vanish", kept
+        elif before[kept] != after[kept]:
+            yield "change", kept
+
+
+def _count_changes(moving: Sequence[Regrouping], *, decided: int, count: int) -> dict[str, list[int]]:
+    changes = {name: [0] * count for name in ("appear", "vanish", "change")}
+    for one in moving:
+        before = _grouping(one.at(decided))
+        ends = [start for start, _ in one.steps[1:]] + [count]
+        for (start, groups), end in zip(one.steps, ends, strict=True):
+            for name, _ in compare_groupings(before, _grouping(groups)):
+                for index in range(start, end):
+                    changes[name][index] += 1
+    return changes
+
+
+def count_between(similarities: NDArray[np.floating[Any]], *, thresholds: Sequence[float]) -> NDArray[np.int64]:
+    """How many similarities (N,) reach each of the rising thresholds (T,) and none above it; int64 (T,).
+
+    Those below all thresholds, and those that are no numbers, are not counted.
+    """
+    known = similarities[np.isfinite(similarities)]
+    at = np.searchsorted(np.asarray(thresholds, dtype=np.float64), known, side="right")
+    return np.bincount(at, minlength=len(thresholds) + 1)[1:].astype(np.int64)
+
+
+def _count_nearest(nearest: NDArray[np.float64], *, num_videos: int) -> dict[str, Any]:
+    """A histogram of how near each video's nearest other one is, and how many videos have none."""
+    known = nearest[np.isfinite(nearest)]
+    low = min(0.0, math.floor(float(known.min(initial=0.0)) / NEAREST_BIN) * NEAREST_BIN)
+    edges = np.round(np.arange(low, 1 + NEAREST_BIN * 1.5, NEAREST_BIN), 4)
+    counts, _ = np.histogram(np.clip(known, low, 1.0), bins=edges)
+    return {
+        "edges": [float(edge) for edge in edges],
+        "counts": [int(count) for count in counts],
+        "without": num_videos - len(known),
+    }

@@ -1,0 +1,148 @@
+"""What other thresholds would decide. Pure."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from dedup_lib.groups.grouping import Choose, Units, components, group_copies, neighbours
+from dedup_lib.groups.scored import is_match
+from dedup_lib.records import Group, Pair, SweepPoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regrouping:
+    """Videos that hang together, and the groups that they make at every threshold of a sweep.
+
+    `steps` are indexes of thresholds, rising from 0, each with the groups from there up to the next step; these are
+    numbered within the videos that hang together.
+    """
+
+    steps: tuple[tuple[int, tuple[Group, ...]], ...]
+
+    def at(self, index: int) -> tuple[Group, ...]:
+        """The groups at one of the thresholds."""
+        return self.steps[bisect.bisect_right(self.steps, index, key=lambda step: step[0]) - 1][1]
+
+
+def regroup(
+    pairs: Sequence[Pair],
+    *,
+    thresholds: Sequence[float],
+    choose: Choose = min,
+    same: Collection[tuple[int, int]] = (),
+    different: Collection[tuple[int, int]] = (),
+    crowds: Sequence[Sequence[int]] = (),
+) -> list[Regrouping]:
+    """What `group_copies` decides at each of the `thresholds`, which rise, for each set of videos that hang together
+    at the lowest. Only where a threshold parts or joins some of them is anything decided anew.
+
+    Raises ListError where rows joined by `same` are `different`.
+    """
+    Units(same, different)
+    # Of each pair, up to which threshold it is a match.
+    ends = [bisect.bisect_right(thresholds, pair.similarity) for pair in pairs]
+    linked = [(pair.first, pair.second) for pair, end in zip(pairs, ends, strict=True) if end]
+    crowded = ((crowd[0], row) for crowd in crowds for row in crowd[1:])
+    sets = list(components(neighbours([*linked, *same, *crowded])))
+    set_of = {row: place for place, rows in enumerate(sets) for row in rows}
+
+    def share_out(rows: Iterable[tuple[int, int]]) -> list[list[int]]:
+        """Of each set, which of these touch it."""
+        found: list[list[int]] = [[] for _ in sets]
+        for index, both in enumerate(rows):
+            for place in {set_of[row] for row in both if row in set_of}:
+                found[place].append(index)
+        return found
+
+    told_same, told_different = list(same), list(different)
+    regrouped: list[Regrouping] = []
+    if not thresholds:
+        return regrouped
+    # A pair below all thresholds may lie between two sets, where it changes nothing.
+    for inside, joined, apart, crowding in zip(
+        share_out((pair.first, pair.second) for pair in pairs),
+        share_out(told_same),
+        share_out(told_different),
+        share_out((crowd[0], crowd[1]) for crowd in crowds),
+        strict=True,
+    ):
+        own = [pairs[index] for index in inside]
+        steps: list[tuple[int, tuple[Group, ...]]] = []
+        for start in sorted({0, *(ends[index] for index in inside)} - {len(thresholds)}):
+            groups = group_copies(
+                own,
+                threshold=thresholds[start],
+                choose=choose,
+                same=[told_same[index] for index in joined],
+                different=[told_different[index] for index in apart],
+                crowds=[crowds[index] for index in crowding],
+            )
+            if not steps or steps[-1][1] != tuple(groups):
+                steps.append((start, tuple(groups)))
+        regrouped.append(Regrouping(steps=tuple(steps)))
+    return regrouped
+
+
+def sweep_thresholds(
+    pairs: Sequence[Pair],
+    *,
+    num_videos: int,
+    thresholds: Sequence[float],
+    choose: Choose = min,
+    same: Collection[tuple[int, int]] = (),
+    different: Collection[tuple[int, int]] = (),
+    crowds: Sequence[Sequence[int]] = (),
+    own_rows: int | None = None,
+) -> list[SweepPoint]:
+    """What each threshold would decide over the same pairs; `thresholds` rise, `num_videos` is the number of videos
+    compared, `same` and `different` are what a person said, `crowds` as in `group_copies`. Rows from `own_rows` on do
+    not count."""
+    regrouped = regroup(pairs, thresholds=thresholds, choose=choose, same=same, different=different, crowds=crowds)
+    return count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, own_rows=own_rows)
+
+
+def count_sweep(
+    regrouped: Sequence[Regrouping], *, num_videos: int, thresholds: Sequence[float], own_rows: int | None = None
+) -> list[SweepPoint]:
+    """The same, of what is regrouped already."""
+    duplicates, groups, largest = ([0] * len(thresholds) for _ in range(3))
+    for one in regrouped:
+        ends = [start for start, _ in one.steps[1:]] + [len(thresholds)]
+        for (start, found), end in zip(one.steps, ends, strict=True):
+            sizes = [group.size for group in found]
+            copies = sum(own_rows is None or copy < own_rows for group in found for copy in group.copies)
+            for index in range(start, end):
+                groups[index] += len(sizes)
+                duplicates[index] += copies
+                largest[index] = max(largest[index], *sizes, 0)
+    return [
+        SweepPoint(
+            threshold=float(threshold),
+            kept=num_videos - duplicates[index],
+            duplicates=duplicates[index],
+            groups=groups[index],
+            largest_group=largest[index],
+        )
+        for index, threshold in enumerate(thresholds)
+    ]
+
+
+class Borderline:
+    """Pairs in the order of their similarity, to be asked again and again which lie nearest to a threshold."""
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        self._rising = sorted(pairs, key=lambda pair: (pair.similarity, pair.first, pair.second))
+        self._falling = sorted(self._rising, key=lambda pair: (-pair.similarity, pair.first, pair.second))
+
+    def at(self, threshold: float, *, count: int) -> tuple[list[Pair], list[Pair]]:
+        """The `count` pairs just above the threshold and those just below it, nearest to it first."""
+        above = bisect.bisect_left(self._rising, True, key=lambda pair: is_match(pair.similarity, threshold))
+        below = bisect.bisect_left(self._falling, True, key=lambda pair: not is_match(pair.similarity, threshold))
+        return self._rising[above : above + count], self._falling[below : below + count]
+
+
+def borderline_pairs(pairs: Iterable[Pair], *, threshold: float, count: int) -> tuple[list[Pair], list[Pair]]:
+    """The same, asked once."""
+    return Borderline(pairs).at(threshold, count=count)

@@ -1,0 +1,1 @@
+"""Lists of URLs: read from CSV files and written to them, and URLs as text."""

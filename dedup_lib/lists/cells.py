@@ -1,0 +1,73 @@
+"""What a single cell of a list is: how it is kept from running as a formula, and whether it holds a video's URL."""
+
+from __future__ import annotations
+
+import re
+
+from dedup_lib.lists.urls import decode_url, is_local_path, is_web_url
+
+VIDEO_SUFFIXES = (
+    *(".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m2ts", ".m3u8", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpd", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+"""By these the path of a local video is known."""
+
+URL_WORDS = frozenset({"url", "link", "uri", "href", "src"})
+
+_ADDRESS = re.compile(r"www\.|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+# What a spreadsheet may take for a formula when it opens a CSV (OWASP, "CSV Injection"), full-width signs included,
+# which Excel takes for plain ones in some languages. A byte order mark in front would vanish. Numbers, dates and
+# telephone numbers can name no cell, no function and no program.
+_FORMULA = re.compile(r"\ufeff*[=+\-@\t\r\n＝＋－＠]")
+_NUMBER = re.compile(r"[+-][0-9+\-.,:/()% ]*([eE][+-]?[0-9]+)?", re.ASCII)
+
+
+def protect_cell(text: str) -> str:
+    """A cell as it is written to a CSV: with an apostrophe in front where a spreadsheet would run it as a formula.
+
+    Text of that kind that has apostrophes in front already gets one more, so that `bare_cell` gives back every text.
+    """
+    return f"'{text}" if _is_formula(text.lstrip("'")) else text
+
+
+def bare_cell(text: str) -> str:
+    """A cell of a CSV as it is meant: without the apostrophe that `protect_cell` or a spreadsheet put in front."""
+    return text[1:] if text.startswith("'") and _is_formula(text.lstrip("'")) else text
+
+
+def describe_guarded(count: int) -> str:
+    """A sentence about the cells of a run that got an apostrophe; empty where there are none."""
+    if not count:
+        return ""
+    cells, them = ("1 cell", "it as a formula") if count == 1 else (f"{count:,} cells", "them as formulas")
+    return f"{cells} got an apostrophe in front, because a spreadsheet would run {them}."
+
+
+def _is_formula(text: str) -> bool:
+    return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
+
+
+def is_link(cell: str) -> bool:
+    """Whether `cell` can only be data: a URL of any kind, or a local video."""
+    decoded = decode_url(cell)
+    return bool(_ADDRESS.match(decoded)) or is_web_url(decoded) or is_video_path(cell)
+
+
+def is_video_path(cell: str) -> bool:
+    """Whether `cell` is a path, local or of a URL, that ends as the name of a video file does."""
+    decoded = decode_url(cell)
+    if not decoded.lower().endswith(VIDEO_SUFFIXES):
+        return False
+    return is_web_url(decoded) or ("://" not in decoded and is_local_path(decoded))
+
+
+def is_url_name(name: str) -> bool:
+    """Whether a column of that name may hold URLs."""
+    return not URL_WORDS.isdisjoint(words_of(name))
+
+
+def words_of(name: str) -> set[str]:
+    """The words of a column name such as `videoURLs` or `src_2`, in lower case and the singular."""
+    words = re.split(r"[\W\d_]+", re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name))
+    return {word.lower().removesuffix("s") for word in words if word}

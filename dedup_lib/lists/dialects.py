@@ -1,0 +1,438 @@
+"""How a CSV is written down: its encoding, delimiter and line ends, and what stands around its rows.
+
+`read_text` makes text of a file and `split_text` cells of it, whoever wrote it. `Dialect` is what our own files keep of
+a list, so that they open where the list did.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+
+from dedup_lib.errors import ListError
+from dedup_lib.lists.cells import URL_WORDS, bare_cell, is_link, is_url_name, is_video_path, words_of
+from dedup_lib.lists.urls import decode_url, is_web_url
+
+DELIMITERS = ",;\t|"
+
+BYTE_ORDER_MARK = "\ufeff"
+
+# A table holds no NUL, so this never splits a line.
+_ONE_COLUMN = "\0"
+_SAMPLE_RECORDS = 1000
+_FIRST_RECORDS = 50
+# The largest that the csv module takes on every platform.
+_FIELD_LIMIT = 2**31 - 1
+# What Excel reads and writes as the first line, and what is left of it when it is saved with other delimiters.
+_SEP_LINE = re.compile(r'"?sep=(\\t|[^\r\n])"?[,;\t|]*(?:\r*\n|\r|$)', re.IGNORECASE)
+_FIRST_LINE_END = re.compile(r'(?:[^"\r\n]|"[^"]*")*+(\r*\n|\r)')
+_PATH_PARAMETER = re.compile(r"[\w.~-]+=\S*")
+_NUMERIC = re.compile(r"[\d\s.,:/+%-]+")
+
+_OTHER_FILES = {
+    b"PK\x03\x04": "an Excel workbook or another zip archive: open it, and save the list as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook: open it, and save the list as CSV UTF-8",
+    b"%PDF": "a PDF document: save the list as a CSV",
+    b"PAR1": "a Parquet file: save the list as a CSV",
+    b"SQLite format 3": "an SQLite database: save the list as a CSV",
+    b"BZh": "compressed by bzip2: decompress it first (gzip is read as it is)",
+    b"\xfd7zXZ": "compressed by xz: decompress it first (gzip is read as it is)",
+    b"\x28\xb5\x2f\xfd": "compressed by zstd: decompress it first (gzip is read as it is)",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive: unpack the list first",
+    b"Rar!": "a RAR archive: unpack the list first",
+    b"\x89PNG": "an image: give a CSV with one video URL per line",
+    b"\xff\xd8\xff": "an image: give a CSV with one video URL per line",
+}
+"""How files begin that are no text, and what they are."""
+
+_ENCODINGS = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+_DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dialect:
+    """How a CSV is written down. Quotes are doubled, and only where they are needed."""
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    """utf-8, utf-16-le or utf-16-be."""
+    has_mark: bool = False
+    """Whether it begins with a byte order mark, without which Excel takes UTF-8 for something else."""
+    line_end: str = "\n"
+
+    def __str__(self) -> str:
+        mark = " with a byte order mark" if self.has_mark else ""
+        ends = "CR LF" if self.line_end == "\r\n" else "LF"
+        return f"{_ENCODINGS[self.encoding]}{mark}, {_DELIMITER_NAMES[self.delimiter]}, lines that end with {ends}"
+
+
+PLAIN = Dialect()
+"""What we write where no list says otherwise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitText:
+    """A text as cells."""
+
+    dialect: Dialect
+    header: list[str] | None
+    """None where the first row is data."""
+    width: int
+    """Columns; every row has as many cells."""
+    rows: list[list[str]]
+    lines_above: int
+    """Lines above the table, which are no rows: titles, a line `sep=;`, empty ones."""
+
+
+def read_text(path: Path) -> tuple[str, Dialect]:
+    """The text of a file in UTF-8 or UTF-16, gzipped or not, and how it is written down but for its delimiter.
+
+    Raises ListError, whose text goes on from the name of the file.
+    """
+    data = _read_bytes(path)
+    for beginning, what in _OTHER_FILES.items():
+        if data.startswith(beginning):
+            raise ListError(f"is no CSV but {what}")
+    encoding = _guess_encoding(data)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = _line_of(data[: error.start].decode(encoding, "replace"))
+        raise ListError(
+            f"is not valid {_ENCODINGS[encoding]} (byte 0x{data[error.start]:02X} on line {line}): "
+            "save the list as UTF-8 (in Excel: CSV UTF-8)"
+        ) from error
+    # What editors of old and broken copies leave at the end of a file.
+    text = text.rstrip("\0\x1a")
+    if "\0" in text:
+        line = _line_of(text[: text.index("\0")])
+        raise ListError(f"is not a text file (NUL character on line {line}): save the list as a CSV in UTF-8")
+    line_end = _FIRST_LINE_END.match(text)
+    dialect = Dialect(
+        encoding=encoding,
+        # UTF-16 without a mark can only be guessed; what we write has one.
+        has_mark=text.startswith(BYTE_ORDER_MARK) or encoding != "utf-8",
+        # No program of today writes lone carriage returns.
+        line_end="\r\n" if line_end and line_end[1] not in ("\n", "\r") else "\n",
+    )
+    return text.removeprefix(BYTE_ORDER_MARK), dialect
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            raise ListError("is a folder, not a file: name the CSV inside it")
+        data = path.read_bytes()
+        return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except FileNotFoundError as error:
+        raise ListError("does not exist: check the path of the list") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ListError(f"is a damaged gzip file ({error}): compress or copy it again") from error
+    except OSError as error:
+        raise ListError(f"cannot be read ({error.strerror or error}): check its permissions") from error
+
+
+def _guess_encoding(data: bytes) -> str:
+    """By the byte order mark, else by where NUL bytes lie: every other byte of plain text in UTF-16 is one."""
+    if data.startswith(b"\xff\xfe"):
+        return "utf-16-le"
+    if data.startswith(b"\xfe\xff"):
+        return "utf-16-be"
+    sample = data[:4096].rstrip(b"\0")
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    if odd > len(sample) * 0.2 and even < odd * 0.1:
+        return "utf-16-le"
+    if even > len(sample) * 0.2 and odd < even * 0.1:
+        return "utf-16-be"
+    return "utf-8"
+
+
+def _line_of(text_before: str) -> int:
+    return 1 + len(re.findall("\r\n?|\n", text_before))
+
+
+@contextmanager
+def unlimited_fields() -> Iterator[None]:
+    """The csv module refuses fields above 128 KiB by a limit that the whole process shares."""
+    before = csv.field_size_limit(_FIELD_LIMIT)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def split_text(text: str, dialect: Dialect, *, is_ours: bool = False) -> SplitText:
+    """The cells of a CSV whoever wrote it, and its dialect with the delimiter.
+
+    The delimiter is the one that the records agree on (see `_choose_layout`), unless a line `sep=;` names it. Empty
+    lines, titles above the header and delimiters at the ends of rows are left out, and short rows are filled with "". A
+    first record that holds a URL or the path of a video is data, unless `is_ours`: then there is a header, perhaps
+    nothing else. Quotes inside a cell may be doubled or have backslashes before them, and whole lines may be quoted
+    once more.
+
+    Raises ListError, whose text goes on from the name of the file, for what cannot be split without losing something.
+    """
+    _refuse_other_texts(text)
+    try:
+        return _split(text, dialect, is_ours=is_ours)
+    except ListError:
+        # Only where nothing else makes sense: a backslash may just as well end a cell.
+        if '\\"' in text:
+            with suppress(ListError):
+                return _split(_without_backslashes(text), dialect, is_ours=is_ours)
+        raise
+
+
+def _refuse_other_texts(text: str) -> None:
+    head = text[:200].lstrip().lower()
+    if head.startswith(("<!doctype html", "<html", "<?xml")):
+        raise ListError("is a web page or XML and no CSV: download the list itself, or save it as a CSV")
+    if head.startswith(("{", "[")) and (_is_json(text, dict, list) or _is_json(text.lstrip().split("\n")[0], dict)):
+        raise ListError("is JSON and no CSV: save the list as a CSV with one video URL per line")
+
+
+def _is_json(text: str, *kinds: type) -> bool:
+    try:
+        return isinstance(json.loads(text), kinds)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _without_backslashes(text: str) -> str:
+    """A text that writes `\\"` for a quote inside a cell, with doubled quotes instead. Where it doubles backslashes as
+    well, they are single afterwards."""
+    doubles_all = not re.search(r"(?<!\\)\\(?:\\\\)*(?![\\\"])", text)
+
+    def double_quotes(match: re.Match[str]) -> str:
+        backslashes = match[1]
+        if not match[2]:
+            return backslashes[: len(backslashes) // 2] if doubles_all else backslashes
+        return backslashes[: len(backslashes) // 2] + '"' * (1 + len(backslashes) % 2)
+
+    return re.sub(r'(\\+)("?)', double_quotes, text)
+
+
+def _split(text: str, dialect: Dialect, *, is_ours: bool) -> SplitText:
+    delimiter, is_wrapped = _choose_layout(text)
+    start, has_header = _find_start(_sample(text, delimiter, is_wrapped=is_wrapped)[0])
+    records: Iterator[tuple[int, list[str]]]
+    records = islice(_records(text, delimiter, is_wrapped=is_wrapped), start, None)
+    first_line, first = next(records, (1, []))
+    if not first:
+        raise ListError("is empty: give a CSV with one video URL per line")
+    if has_header or is_ours:
+        header, width = first, len(first)
+    else:
+        header, width = None, _common_width(_sample(text, delimiter, is_wrapped=is_wrapped)[0])
+        records = chain([(first_line, first)], records)
+    rows = list(_fill(records, width, delimiter))
+    if not rows and not is_ours:
+        raise ListError("holds a header but no rows: give a CSV with one video URL per line below its header")
+    while width > 1 and not (header and header[-1].strip()) and not any(row[-1].strip() for row in rows):
+        width -= 1
+        for row in rows if header is None else [header, *rows]:
+            row.pop()
+    return SplitText(
+        dialect=replace(dialect, delimiter=delimiter if delimiter in DELIMITERS else ","),
+        header=header,
+        width=width,
+        rows=rows,
+        lines_above=first_line - 1,
+    )
+
+
+def _choose_layout(text: str) -> tuple[str, bool]:
+    """The delimiter, and whether whole lines are quoted.
+
+    It is a delimiter that leaves URLs, and by which the largest share of the first records has the same number of
+    columns, more than one. With a header only those count that split the header, and the header's number of columns.
+    Without one, nine in ten records must agree, and something must tell columns from a list of URLs that hold this
+    character (see `_looks_like_columns`).
+    """
+    delimiter, share = _find_best(text, is_wrapped=False)
+    lines, _ = _sample(text, _ONE_COLUMN)
+    if share <= 0.5 and not any(map(is_link, chain.from_iterable(lines))):
+        wrapped, wrapped_share = _find_best(text, is_wrapped=True)
+        found = chain.from_iterable(_sample(text, wrapped, is_wrapped=True)[0])
+        if wrapped_share >= 0.9 and any(map(is_link, found)):
+            return wrapped, True
+    return delimiter, False
+
+
+def _find_best(text: str, *, is_wrapped: bool) -> tuple[str, float]:
+    """The best delimiter, and the share of the records that agree on it."""
+    best, largest = _ONE_COLUMN, (False, False, -1.0)
+    stated = _find_stated(text)
+    # Quotes around several cells of a line make no sense in a list of one column.
+    has_quoted_cells = not _sample(text, _ONE_COLUMN)[1]
+    for delimiter in dict.fromkeys(stated + DELIMITERS):
+        records, is_sound = _sample(text, delimiter, is_wrapped=is_wrapped)
+        if not records:
+            continue
+        start, has_header = _find_start(records)
+        width = len(records[start]) if has_header else _common_width(records)
+        agreeing = [record for record in records if _is_of_width(record, width)]
+        share = len(agreeing) / (len(records) - start)
+        if not has_header:
+            by_content = 2 * sum(map(_looks_like_columns, agreeing)) >= len(agreeing)
+            if share < 0.9 or not (has_quoted_cells or delimiter in ("\t", stated) or by_content):
+                continue
+        if width > 1 and delimiter == stated and is_sound:
+            return delimiter, share
+        # Text that is rightly split shows URLs, and where nearly all agree, nothing at the top is a title.
+        has_links = is_sound and any(map(is_link, chain.from_iterable(agreeing[:_FIRST_RECORDS])))
+        found = (has_links, is_sound and start == 0 and share > 0.9, share * is_sound)
+        if width > 1 and found > largest:
+            best, largest = delimiter, found
+    return best, largest[2]
+
+
+def _find_stated(text: str) -> str:
+    """The delimiter that a first line such as `sep=;` names, or nothing."""
+    line = _SEP_LINE.match(text)
+    return line[1].replace("\\t", "\t") if line else ""
+
+
+def _is_of_width(record: list[str], width: int) -> bool:
+    """Whether a record has so many cells, delimiters at its end aside."""
+    return len(record) >= width and not any(map(str.strip, record[width:]))
+
+
+def _looks_like_columns(record: list[str]) -> bool:
+    """Whether a line was rightly split, and is not one URL that holds the delimiter."""
+    first, *others = record
+    if is_link(first) and all(map(_PATH_PARAMETER.fullmatch, others)):
+        # As in https://h/a.mp4;jsessionid=1 (RFC 3986, 3.3).
+        return False
+    return (
+        not is_link(first)
+        or is_video_path(first)
+        or any(not cell or any(map(str.isspace, cell.rstrip())) or is_web_url(decode_url(cell)) for cell in others)
+    )
+
+
+def _find_start(records: list[list[str]]) -> tuple[int, bool]:
+    """At which record the table begins, and whether that one is its header.
+
+    The header is the first record, unless those above another one are titles: poorer, and that one fits the rows.
+    """
+    top = records[:_FIRST_RECORDS]
+    first_link = next((at for at, record in enumerate(top) if any(map(is_link, record))), None)
+    if not first_link:
+        return 0, first_link is None
+    width = _common_width(list(map(_without_end, records[first_link:])))
+    if width == 1:
+        # Of a list of one column only the name tells.
+        named = [at for at in range(first_link) if len(top[at]) == 1 and _is_name_of_urls(top[at][0])]
+        return (named[-1] if named else 0), True
+    start = next((at for at in range(first_link) if _may_be_header(top[at], width)), 0)
+    is_named = any(map(_is_name_of_urls, top[start]))
+    # A line of one cell with delimiters behind it may be a header with one name, unless something speaks against that.
+    is_certain = is_named or not all(map(_count_filled, top[:start]))
+    are_titles = all(
+        (len(record) < width and is_named) or (_count_filled(record) <= 1 and (len(record) < width or is_certain))
+        for record in top[:start]
+    )
+    return (start if are_titles else 0), True
+
+
+def _may_be_header(record: list[str], width: int) -> bool:
+    if len(record) < width:
+        return False
+    is_filled = _count_filled(record) >= width and not any(map(_NUMERIC.fullmatch, record))
+    return is_filled or any(map(_is_name_of_urls, record))
+
+
+def _is_name_of_urls(cell: str) -> bool:
+    """Whether a cell can only be the name of a column: `video_url` and `Video URL`, but not `no link yet`."""
+    return is_url_name(cell) and (not re.search(r"\s", cell.strip()) or words_of(cell) <= URL_WORDS | {"video"})
+
+
+def _without_end(record: list[str]) -> list[str]:
+    """A record without the empty cells at its end."""
+    filled = [at for at, cell in enumerate(record) if cell.strip()]
+    return record[: filled[-1] + 1] if filled else record[:1]
+
+
+def _count_filled(record: list[str]) -> int:
+    return sum(map(bool, map(str.strip, record)))
+
+
+def _common_width(records: list[list[str]]) -> int:
+    return Counter(map(len, records)).most_common(1)[0][0]
+
+
+def _sample(text: str, delimiter: str, *, is_wrapped: bool = False) -> tuple[list[list[str]], bool]:
+    """The first records that are not empty, and whether this delimiter makes sense of all of them."""
+    records: list[list[str]] = []
+    try:
+        found = islice(_records(text, delimiter, is_wrapped=is_wrapped), _SAMPLE_RECORDS)
+        records.extend(record for _, record in found)
+    except ListError:
+        return records, False
+    return records, True
+
+
+def _records(text: str, delimiter: str, *, is_wrapped: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """Number of the first line, and cells, of every record that is not empty."""
+    stated = _SEP_LINE.match(text)
+    line = 2 if stated else 1
+    file = io.StringIO(text[stated.end() :] if stated else text, newline="")
+    for number, record in _read_csv(file, _ONE_COLUMN if is_wrapped else delimiter, first_line=line):
+        if is_wrapped:
+            _, record = next(
+                _read_csv(io.StringIO(record[0], newline=""), delimiter, first_line=number), (number, [""])
+            )
+        yield number, list(map(bare_cell, record))
+
+
+def _read_csv(file: io.StringIO, delimiter: str, *, first_line: int) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    line = first_line
+    try:
+        for record in reader:
+            if record:
+                yield line, record
+            line = first_line + reader.line_num
+    except csv.Error as error:
+        is_open = "unexpected end" in str(error)
+        cause = "opens a quote that is never closed" if is_open else "has text after a closing quote"
+        raise ListError(
+            f"cannot be split into cells: the row that starts on line {line} {cause}. "
+            'Close the quote, and double every quote inside a quoted cell ("")'
+        ) from error
+
+
+def _fill(records: Iterable[tuple[int, list[str]]], width: int, delimiter: str) -> Iterator[list[str]]:
+    """The cells of every record, "" for those that it lacks."""
+    for line, record in records:
+        cells = record
+        if len(cells) == 1 < width and (inside := _unwrap_line(cells[0], width, delimiter)):
+            cells = inside
+        if not _is_of_width(cells, min(width, len(cells))):
+            raise ListError(
+                f"cannot be read as a table: line {line} has {len(cells)} cells, and the list has {width} columns. "
+                "Put quotes around cells that contain the delimiter, and delete lines above the header"
+            )
+        yield cells[:width] + [""] * (width - len(cells))
+
+
+def _unwrap_line(cell: str, width: int, delimiter: str) -> list[str]:
+    """The cells of a line that is quoted as a whole among others that are not; nothing for any other cell."""
+    if delimiter not in cell or is_link(cell):
+        return []
+    with suppress(ListError):
+        records = list(_read_csv(io.StringIO(cell, newline=""), delimiter, first_line=1))
+        if len(records) == 1 and len(records[0][1]) == width and any(map(is_link, records[0][1])):
+            return list(map(bare_cell, records[0][1]))
+    return []

@@ -1,0 +1,391 @@
+"""Lists as tables of text: load a CSV whoever wrote it, find its URL column, save it, split off text copies.
+
+A table is a DataFrame whose cells are all text (dtype `str`, a missing cell is ""), in the order of the file,
+with the rows numbered from 0.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, fields, is_dataclass
+from html import escape
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+
+from dedup_lib.errors import ListError
+from dedup_lib.lists.cells import is_url_name, is_video_path, protect_cell
+from dedup_lib.lists.dialects import (
+    BYTE_ORDER_MARK,
+    DELIMITERS,
+    PLAIN,
+    Dialect,
+    SplitText,
+    read_text,
+    split_text,
+    unlimited_fields,
+)
+from dedup_lib.lists.markup import split_urls
+from dedup_lib.lists.urls import decode_url, find_text_copies, has_scheme, is_web_url, url_for_request
+from dedup_lib.run.files import writing
+from dedup_lib.sanitise import show_text
+
+REPORT_COLUMNS = ("url", "duplicate_of", "rule", "row", "first_row")
+"""First columns of the report on text copies; the list's other columns follow."""
+
+# A cell with several URLs is looked for only where a cheap count allows it.
+_SCHEME_MARK = re.compile(r"https?(?:%3A|:)", re.IGNORECASE)
+_HOST_WITHOUT_SCHEME = re.compile(r"www\.|[\w-]+(\.[\w-]+)+(:\d+)?/", re.IGNORECASE)
+_ORIGINAL = re.compile(r"original_url(_\d+)?")
+_OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+MOST_NAMED = 5
+"""Rows that a message names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadList:
+    """A list as it was read."""
+
+    table: pd.DataFrame
+    dialect: Dialect
+    lines_above: int
+    """Lines above its header or first row that are no rows: titles, a line `sep=;`, empty ones."""
+
+    def __str__(self) -> str:
+        left_out = f"; left out at the top: {self.lines_above:,} that hold no rows" if self.lines_above else ""
+        return f"{self.dialect}{left_out}"
+
+
+def read_list(path: Path) -> ReadList:
+    """The CSV at `path` as a table of text, and how it is written down.
+
+    Reads UTF-8 and UTF-16, gzip, any line end, and whatever `dialects.split_text` knows. Columns without a name are
+    called `column_1`, …, without any header the one with the URLs `url`. Columns of the same name are told apart by
+    `_2`, …, and cells read as `cells.bare_cell` says.
+
+    Raises ListError, with the remedy, for what cannot be read without guessing or losing a row.
+    """
+    split = _split_file(path)
+    frame = pd.DataFrame(split.rows, columns=_column_names(split.header or [""] * split.width), dtype="str")
+    links = [] if split.header else _link_columns(frame)
+    return ReadList(
+        table=frame.rename(columns={links[0]: "url"}) if len(links) == 1 else frame,
+        dialect=split.dialect,
+        lines_above=split.lines_above,
+    )
+
+
+def load_list(path: Path) -> pd.DataFrame:
+    """The table of `read_list`."""
+    return read_list(path).table
+
+
+def load_table(path: Path) -> pd.DataFrame:
+    """A table that `save_table` wrote, as text; it may have no rows. Raises ListError when it cannot be read."""
+    try:
+        split = _split_file(path, is_ours=True)
+    except ListError as error:
+        cause, _, _ = str(error).removeprefix(f"{path} ").partition(":")
+        raise ListError(f"{path} cannot be read ({cause}): run 06_search_and_clean again to rewrite it") from error
+    return pd.DataFrame(split.rows, columns=split.header, dtype="str")
+
+
+def _split_file(path: Path, *, is_ours: bool = False) -> SplitText:
+    try:
+        with unlimited_fields():
+            return split_text(*read_text(path), is_ours=is_ours)
+    except ListError as error:
+        raise ListError(f"{path} {error}") from error.__cause__
+
+
+def _column_names(header: Sequence[str]) -> list[str]:
+    """The names in a header, each of them there and unlike the others."""
+    names: list[str] = []
+    for position, given in enumerate(header, start=1):
+        is_free = given.strip() and given not in names
+        wanted = given if given.strip() else f"column_{position}"
+        # A name that stands in the header keeps to its own column.
+        names.append(given if is_free else _free_name(wanted, {*names, *header}))
+    return names
+
+
+def _free_name(wanted: str, taken: Collection[str]) -> str:
+    name, number = wanted, 2
+    while name in taken:
+        name, number = f"{wanted}_{number}", number + 1
+    return name
+
+
+def _link_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of which at least half of the cells that hold something are web URLs; if none, local videos."""
+    for is_wanted in (lambda cell: is_web_url(decode_url(cell)), is_video_path):
+        found = []
+        for name in frame.columns:
+            cells = [cell for cell in frame[name] if cell.strip()]
+            if cells and 2 * sum(map(is_wanted, cells)) >= len(cells):
+                found.append(name)
+        if found:
+            return found
+    return []
+
+
+def find_url_column(frame: pd.DataFrame, *, url_column: str = "") -> str:
+    """The name of the column that holds the videos' URLs.
+
+    That is `url_column` if given (by any case where only one column fits); else the column called url; else the only
+    one with url, link, uri, href or src as a word of its name; else the only one with URLs (or paths of videos) in at
+    least half of its cells. Raises ListError when none or several would do, when none of its cells holds a URL that can
+    be fetched or the path of a file that is there, and when one holds several URLs.
+    """
+    found = _choose_url_column(frame, url_column)
+    _refuse_several_urls(frame, found)
+    _require_url(frame, found)
+    return found
+
+
+def _choose_url_column(frame: pd.DataFrame, url_column: str) -> str:
+    names = [str(name) for name in frame.columns]
+    listed = ", ".join(map(repr, names)) or "none"
+    if url_column:
+        if url_column in names:
+            return url_column
+        alike = [name for name in names if name.strip().casefold() == url_column.strip().casefold()]
+        if len(alike) == 1:
+            return alike[0]
+        raise ListError(f"url_column = {url_column!r} is not a column of the list: set it to one of {listed}")
+    exact = [name for name in names if name.strip().casefold() == "url"]
+    candidates = exact or list(filter(is_url_name, names))
+    if len(candidates) != 1 and not exact:
+        candidates = _link_columns(frame) or candidates
+    # Of a clean list of ours that is read again, what it says of URLs that were repaired.
+    candidates = [name for name in candidates if not _ORIGINAL.fullmatch(name)] or candidates
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        several = ", ".join(map(repr, candidates))
+        raise ListError(f"several columns could hold the URLs ({several}): set url_column to the right one")
+    example = f"; the first row is {_quote(' | '.join(frame.iloc[0]))}" if len(frame) and names else ""
+    raise ListError(
+        f"no column looks like URLs, neither by its name nor by its content{example}: set url_column to one of "
+        f"{listed}, or give a list with a video URL in every row"
+    )
+
+
+def _refuse_several_urls(frame: pd.DataFrame, column: str) -> None:
+    several = [
+        (row, urls)
+        for row, cell in enumerate(frame[column], start=1)
+        if len(_SCHEME_MARK.findall(cell)) > 1 and len(urls := split_urls(decode_url(cell))) > 1
+    ]
+    if several:
+        row, urls = several[0]
+        more = ", ".join(f"{row:,}" for row, _ in several[1:MOST_NAMED])
+        hidden = len(several) - MOST_NAMED
+        more = (f"; so do the rows {more}" if more else "") + (f" and {hidden:,} more" if hidden > 0 else "")
+        raise ListError(
+            f"row {row:,} of column {column!r} holds {len(urls)} URLs ({_quote(' and '.join(urls[:2]))}){more}: give "
+            "each URL a row of its own. Where it is one URL, write the comma, semicolon or blank in it as %2C, %3B, %20"
+        )
+
+
+def _require_url(frame: pd.DataFrame, column: str) -> None:
+    if any(map(_is_usable, frame[column])):
+        return
+    filled = [(row, cell) for row, cell in enumerate(frame[column], start=1) if cell.strip()]
+    others = [name for name in _link_columns(frame) if name != column]
+    if others:
+        remedy = f"set url_column to the right column, such as {others[0]!r}"
+    elif filled and _HOST_WITHOUT_SCHEME.match(decode_url(filled[0][1])):
+        remedy = "write https:// in front of every URL"
+    elif filled and _OTHER_SCHEME.match(decode_url(filled[0][1])) and not is_web_url(decode_url(filled[0][1])):
+        remedy = "only http and https can be fetched; give URLs of these, or the paths of files that are there"
+    else:
+        listed = ", ".join(repr(str(name)) for name in frame.columns)
+        remedy = f"give a list with a video URL such as https://… in every row, or set url_column to one of {listed}"
+    found = f"row {filled[0][0]:,} holds {_quote(filled[0][1])}" if filled else "all its cells are empty"
+    raise ListError(f"no cell of column {column!r} holds a URL that can be fetched; {found}: {remedy}")
+
+
+def _is_usable(cell: str) -> bool:
+    """Whether a cell holds a URL that can be fetched, or the path of a file that is there."""
+    url = decode_url(cell)
+    try:
+        if not is_web_url(url):
+            return Path(url).is_file()
+        return bool(url_for_request(url if has_scheme(url) else f"https:{url}"))
+    except (OSError, ValueError):
+        return False
+
+
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= 80 else f"{text[:79]}…")
+
+
+def save_table(frame: pd.DataFrame, path: Path, *, dialect: Dialect = PLAIN) -> None:
+    """Write a table as CSV with a header in the given dialect, quotes only where they are needed, no cell that a
+    spreadsheet would run (see `cells.protect_cell`).
+
+    A reader never sees half a file. A missing value is written as "". Raises RunFolderError when the disk or the name
+    of the file does not allow it.
+    """
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    in_rows = re.compile(f'["\r\n{dialect.delimiter}]')
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with scratch.open("w", encoding=dialect.encoding, newline="") as file:
+                file.write(BYTE_ORDER_MARK if dialect.has_mark else "")
+                file.write(_header_line(frame.columns, in_rows, dialect))
+                cells = frame.astype(object).where(frame.notna(), "")
+                file.writelines(_line(row, in_rows, dialect) for row in cells.itertuples(index=False, name=None))
+            scratch.replace(path)
+        finally:
+            with suppress(OSError):
+                scratch.unlink(missing_ok=True)
+
+
+def _header_line(names: Iterable[object], quoted: re.Pattern[str], dialect: Dialect) -> str:
+    """Where a name holds another delimiter, the first name is quoted: only the right delimiter can follow it then."""
+    line = _line(names, quoted, dialect)
+    if line.startswith('"') or not set(line) & (set(DELIMITERS) - {dialect.delimiter}):
+        return line
+    first, delimiter, others = line.removesuffix(dialect.line_end).partition(dialect.delimiter)
+    return f'"{first}"{delimiter}{others}{dialect.line_end}'
+
+
+def _line(cells: Iterable[object], quoted: re.Pattern[str], dialect: Dialect) -> str:
+    texts = [protect_cell(cell) if isinstance(cell, str) else str(cell) for cell in cells]
+    written = ['"' + text.replace('"', '""') + '"' if quoted.search(text) else text for text in texts]
+    # A line without anything on it would be none.
+    return (dialect.delimiter.join(written) or '""') + dialect.line_end
+
+
+def count_guarded(frame: pd.DataFrame) -> int:
+    """Cells of a table that get an apostrophe when it is saved."""
+    columns = (frame[name] for name in frame.columns)
+    return sum(isinstance(cell, str) and protect_cell(cell) != cell for column in columns for cell in column)
+
+
+def free_column_name(frame: pd.DataFrame, wanted: str) -> str:
+    """`wanted`, or if the frame has such a column `wanted_2`, `wanted_3`, …"""
+    return _free_name(wanted, set(frame.columns))
+
+
+def decode_list(
+    frame: pd.DataFrame, *, url_column: str, progress: Callable[[int], object] = lambda count: None
+) -> pd.DataFrame:
+    """A copy of the list with every URL repaired (see `urls.decode_url`).
+
+    If that changed any, a new last column `original_url` holds what the list said, and nothing in the other rows.
+    `progress` is told of rows done.
+    """
+
+    def decode(url: str) -> str:
+        progress(1)
+        return decode_url(url)
+
+    decoded = frame.copy()
+    decoded[url_column] = pd.Series(map(decode, frame[url_column]), index=frame.index, dtype="str")
+    changed = decoded[url_column].ne(frame[url_column])
+    if changed.any():
+        decoded[free_column_name(frame, "original_url")] = frame[url_column].where(changed, "")
+    return decoded
+
+
+def find_changed_rows(before: pd.DataFrame, after: pd.DataFrame, *, url_column: str) -> pd.DataFrame:
+    """The rows whose URL differs between two versions of a list: row (from 1), before, after."""
+    changed = before[url_column].ne(after[url_column])
+    return pd.DataFrame(
+        {
+            "row": before.index[changed] + 1,
+            "before": before.loc[changed, url_column].to_numpy(),
+            "after": after.loc[changed, url_column].to_numpy(),
+        }
+    )
+
+
+def split_text_copies(
+    frame: pd.DataFrame,
+    *,
+    url_column: str,
+    ignore_path_case: bool = False,
+    drop_query_parameters: Collection[str] = (),
+    progress: Callable[[int], object] = lambda count: None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows whose URL stands nowhere above them, and a report with a row for each of the others.
+
+    The report has the columns `REPORT_COLUMNS` (`row` and `first_row` count the rows of the list from 1, int64) and
+    then the list's other columns. See `urls.find_text_copies` for what is a copy. `progress`
+    is told of rows done.
+    """
+    urls = frame[url_column].tolist()
+    copies = find_text_copies(
+        urls, ignore_path_case=ignore_path_case, drop_query_parameters=drop_query_parameters, progress=progress
+    )
+    rows = [copy.row for copy in copies]
+    columns = {
+        "url": pd.Series([urls[copy.row] for copy in copies], dtype="str"),
+        "duplicate_of": pd.Series([urls[copy.first_row] for copy in copies], dtype="str"),
+        "rule": pd.Series([copy.rule for copy in copies], dtype="str"),
+        "row": pd.Series([copy.row + 1 for copy in copies], dtype="int64"),
+        "first_row": pd.Series([copy.first_row + 1 for copy in copies], dtype="int64"),
+    }
+    report = pd.DataFrame({name: columns[name] for name in REPORT_COLUMNS})
+    copied = frame.iloc[rows].reset_index(drop=True)
+    for name in copied.columns:
+        if name != url_column:
+            report[free_column_name(report, name)] = copied[name]
+    is_first = pd.Series(True, index=range(len(frame)))
+    is_first.iloc[rows] = False
+    return frame[is_first.to_numpy()].reset_index(drop=True), report
+
+
+MOST_SHOWN_CHARACTERS = 200
+"""Of one cell in a notebook."""
+
+
+class ShownTable(pd.DataFrame):
+    """A table that a notebook shows so that a keyboard can scroll it, and that is named for those who do not see it.
+    Cells begin at the left, as URLs are read, where notebooks would set them to the right, and are cut off late, for
+    the names of files stand at the end of URLs."""
+
+    def _repr_html_(self) -> str | None:
+        with pd.option_context("display.max_colwidth", MOST_SHOWN_CHARACTERS):
+            table = super()._repr_html_()  # type: ignore[misc]  # the stubs of pandas lack it
+        if table is None:
+            return None
+        for cell in ("th", "td"):
+            table = table.replace(f"<{cell}>", f'<{cell} style="text-align: left">')
+        rows = f"{len(self):,} {'row' if len(self) == 1 else 'rows'}"
+        name = escape(f"Table of {', '.join(map(str, self.columns))}: {rows}")
+        frame = f'class="scroll" role="region" aria-label="{name}" tabindex="0" style="overflow-x: auto"'
+        return f"<div {frame}>{table}</div>"
+
+
+def shown_table(frame: pd.DataFrame) -> ShownTable:
+    """A table as a notebook may show it: no control characters, no credentials of URLs (see `display.show_text`)."""
+    return ShownTable(frame.map(_shown).rename(columns=_shown))
+
+
+def _shown(cell: object) -> object:
+    return show_text(cell) if isinstance(cell, str) else cell
+
+
+def describe_record(record: object) -> ShownTable:
+    """A frozen record as a table of one row a field, records inside it unfolded: `recipe.encoder`."""
+    rows = list(_fields_of(record, prefix=""))
+    return ShownTable({"value": [value for _, value in rows]}, index=[name for name, _ in rows], dtype=object)
+
+
+def _fields_of(record: object, *, prefix: str) -> Iterator[tuple[str, str]]:
+    for field in fields(cast(Any, record)):
+        value = getattr(record, field.name)
+        if is_dataclass(value):
+            yield from _fields_of(value, prefix=f"{prefix}{field.name}.")
+        elif value not in ("", None):
+            yield f"{prefix}{field.name}", str(value)

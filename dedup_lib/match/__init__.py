@@ -1,0 +1,1 @@
+"""Two videos: candidates, alignment, geometric verification, score, verdict."""

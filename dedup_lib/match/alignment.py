@@ -1,0 +1,643 @@
+"""Do two videos show the same pictures at the same times? Hashes of miniatures, and the offset and the stretch of time
+at which they agree. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.features.fingerprint import MINIATURE_PX
+
+Hashes = NDArray[np.uint8]
+"""Hashes of N pictures, (N, 32): 256 bits each."""
+
+HASH_BITS = 256
+
+ORIENTATIONS = range(8)
+"""As it is, mirrored (1), upside down (2), both (3), and each of these with rows and columns exchanged (4 more)."""
+
+SPEEDS = tuple(2.0 ** (sign * step / 6) for step in range(1, 13) for sign in (1, -1))
+"""How much faster the second video may run, besides as fast: a quarter to four times, in steps of 12 %. The line
+through the matches says it more exactly."""
+
+EXPLAINED = 0.9
+"""Where both running alike explains this share of the pictures that are like any of the other video, no other speed is
+tried."""
+
+OTHER_SPEED_GAIN = 1.05
+"""Another speed must explain so many times as much, twice or half the speed that times as much again, and so on."""
+
+OFFSETS_TRIED = 64
+"""Of a long part, which at a speed that is only near does not meet at its ends, offsets are tried in wider steps."""
+
+LIKENESS_STEP = 0.125
+"""Matches whose weights differ by less are alike: this is what an encoder makes of one picture."""
+
+FITS = 4
+FEWEST_FITTED = 3
+SIGNIFICANT = 3.0
+LARGEST_CORRECTION = 0.2
+"""So often a line is laid through the matches near the last one, where these are not fewer. It has another speed where
+that lies more than so many standard errors off, and no more than this share."""
+
+OFFSET_STEP_S = 0.25
+OFFSET_TOLERANCE_S = 0.5
+
+SAME_SCENE_BITS = 40
+"""Pictures of one video this near show nothing new."""
+
+LOWEST_DENSITY = 0.25
+"""Of the pictures in a stretch that two videos share, at least this share agrees."""
+
+MOST_PARTS = 6
+FEWEST_IN_PART = 6
+LOWEST_PART_AGREEMENT = 0.5
+"""Of a video that was cut in another order, further parts are found where so many pictures, and this share of them,
+agree."""
+
+
+def _cosine_transform() -> NDArray[np.float32]:
+    frequencies, places = np.arange(1, 17)[:, None], np.arange(MINIATURE_PX)[None]
+    waves = np.cos(np.pi / (2 * MINIATURE_PX) * frequencies * (2 * places + 1))
+    return np.asarray(np.sqrt(2 / MINIATURE_PX) * waves, np.float32)
+
+
+_TRANSFORM = _cosine_transform()
+_MIRRORED = np.where(np.arange(1, 17) % 2, np.float32(-1), np.float32(1))
+"""A mirrored picture has its odd frequencies with the other sign."""
+
+
+def hash_pictures(miniatures: NDArray[np.uint8]) -> Hashes:
+    """Which of the lowest 16 × 16 frequencies of each picture, uint8 (N, 64, 64), lie above their median.
+
+    PDQ without its scaling: Facebook, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019.
+    """
+    return _pack(_above_median(find_frequencies(miniatures)))
+
+
+def hash_orientations(miniatures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The hashes of the pictures (N, 64, 64) in each of the `ORIENTATIONS`: (8, N, 32).
+
+    They need one transform, see `turn_frequencies`.
+    """
+    waves = find_frequencies(miniatures)
+    hashes = np.empty((len(ORIENTATIONS), len(miniatures), HASH_BITS // 8), np.uint8)
+    for orientation in range(4):
+        above = _above_median(turn_frequencies(waves, orientation))
+        hashes[orientation], hashes[orientation | 4] = _pack(above), _pack(above.transpose(0, 2, 1))
+    return hashes
+
+
+def turn_frequencies(waves: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+    """The lowest frequencies (N, F, F) that the pictures have in one of the `ORIENTATIONS`: one whose rows and columns
+    are exchanged has its frequencies exchanged."""
+    signs = _MIRRORED[: waves.shape[1]]
+    across, down = (signs if orientation & bit else np.ones_like(signs) for bit in (1, 2))
+    turned = waves * across * down[:, None]
+    return turned.transpose(0, 2, 1) if orientation & 4 else turned
+
+
+def turn_pictures(pictures: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Pictures (N, H, W) in one of the `ORIENTATIONS`."""
+    turned = pictures[:, :, ::-1] if orientation & 1 else pictures
+    turned = turned[:, ::-1] if orientation & 2 else turned
+    return turned.transpose(0, 2, 1) if orientation & 4 else turned
+
+
+def find_frequencies(miniatures: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The lowest frequencies of pictures (N, 64, 64) without the constant ones, down and across: (N, 16, 16)."""
+    return np.asarray(_TRANSFORM @ miniatures.astype(np.float32) @ _TRANSFORM.T)
+
+
+def _above_median(waves: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(waves > np.median(waves, axis=(1, 2), keepdims=True))
+
+
+def _pack(bits: NDArray[np.bool_]) -> Hashes:
+    return np.packbits(bits.reshape(len(bits), HASH_BITS), axis=1)
+
+
+def count_differing_bits(first: Hashes, second: Hashes) -> NDArray[np.uint16]:
+    """Hamming distance of every two hashes, (N, 32) and (M, 32): (N, M)."""
+    own, others = (np.ascontiguousarray(hashes).view(np.uint64) for hashes in (first, second))
+    distances = np.zeros((len(own), len(others)), np.uint16)
+    # Word after word: a sum over an axis of four is several times as slow.
+    for word in range(own.shape[1]):
+        distances += np.bitwise_count(own[:, word, None] ^ others[None, :, word])
+    return distances
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One more part that two videos share: where it begins and ends in either."""
+
+    first_start_s: float
+    first_end_s: float
+    second_start_s: float
+    second_end_s: float
+
+    def exchanged(self) -> Part:
+        """The same, with the second video taken for the first."""
+        return Part(
+            first_start_s=self.second_start_s,
+            first_end_s=self.second_end_s,
+            second_start_s=self.first_start_s,
+            second_end_s=self.first_end_s,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """What two videos share: `agreeing` of the `compared` pictures there, counted in the one where they are the smaller
+    share; from `first_start_s` to `first_end_s` in the first and the same in the second, and which share of either
+    that is. Where one was cut in another order, this is the longest part that stayed whole, and the `further` ones
+    count for all numbers."""
+
+    agreeing: int
+    compared: int
+    first_start_s: float
+    first_end_s: float
+    second_start_s: float
+    second_end_s: float
+    first_coverage: float
+    second_coverage: float
+    speed: float
+    distance_bits: float = 0.0
+    """Median distance of the pictures that agree."""
+    scenes: int = 1
+    """How many of them show something else than the one before."""
+    agreeing_share: float | None = None
+    """Share of the pictures that agree, each counted by the time that it stands for; None: all stand for as much."""
+    beside: tuple[NDArray[np.intp], NDArray[np.intp]] | None = field(default=None, compare=False, repr=False)
+    """Which picture of the first video stands beside which one of the second, where those of one of them are seconds
+    apart in a part of it; None: those shown at the same time."""
+    correlation: float = math.nan
+    """How alike both videos change in it, -1 to 1 (`changes`); NaN where that was not asked."""
+    further: tuple[Part, ...] = ()
+
+    @property
+    def agreement(self) -> float:
+        """Share of the pictures that agree."""
+        return self.agreeing / self.compared if self.agreeing_share is None else self.agreeing_share
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether a part of it lies where the pictures of one of the videos are seconds apart."""
+        return self.beside is not None
+
+    @property
+    def offset_s(self) -> float:
+        """How much later the second video shows the beginning, give or take the tolerance."""
+        return self.second_start_s - self.first_start_s
+
+    @property
+    def strength(self) -> float:
+        """What to choose the better of two stretches by: few pictures agree easily."""
+        return self.agreement * min(1.0, self.agreeing / 4) * max(self.first_coverage, self.second_coverage)
+
+    def pictures_beside(
+        self, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The pictures of the first video in the stretch, and for each the one of the second that stands beside it;
+        those without any are left out."""
+        return self.beside or self.shown_beside(first_times_s, second_times_s)
+
+    def shown_beside(
+        self,
+        first_times_s: NDArray[np.float32],
+        second_times_s: NDArray[np.float32],
+        *,
+        tolerance_s: float = OFFSET_STEP_S,
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """What the first video shows at some times in the stretch, and for each what the second one shows then, give or
+        take the tolerance; that without any is left out."""
+        wanted_s = self.shown_in_second(first_times_s)
+        inside = np.flatnonzero(np.isfinite(wanted_s))
+        apart_s = np.abs(second_times_s[None] - wanted_s[inside, None])
+        nearest = apart_s.argmin(axis=1)
+        is_near = apart_s[np.arange(len(nearest)), nearest] <= tolerance_s
+        return inside[is_near], nearest[is_near]
+
+    def shown_in_second(self, first_times_s: NDArray[np.float32]) -> NDArray[np.float32]:
+        """When the second video shows what the first one does at these times; NaN outside the stretch."""
+        shown_s = np.full(len(first_times_s), np.nan, np.float32)
+        parts: tuple[Part | Stretch, ...] = (*self.further, self)
+        for part in parts:
+            inside = (first_times_s >= part.first_start_s) & (first_times_s <= part.first_end_s)
+            shown_s[inside] = part.second_start_s + (first_times_s[inside] - part.first_start_s) / self.speed
+        return shown_s
+
+    def exchanged(self) -> Stretch:
+        """The same, with the second video taken for the first."""
+        return replace(
+            self,
+            first_start_s=self.second_start_s,
+            first_end_s=self.second_end_s,
+            second_start_s=self.first_start_s,
+            second_end_s=self.first_end_s,
+            first_coverage=self.second_coverage,
+            second_coverage=self.first_coverage,
+            speed=1 / self.speed,
+            beside=self.beside and self.beside[::-1],
+            further=tuple(part.exchanged() for part in self.further),
+        )
+
+
+def align(
+    first: Hashes,
+    second: Hashes,
+    *,
+    first_times_s: NDArray[np.float32],
+    second_times_s: NDArray[np.float32],
+    max_distance: int,
+    first_weights: NDArray[np.float32] | None = None,
+    second_weights: NDArray[np.float32] | None = None,
+) -> Stretch | None:
+    """The stretch that two videos share, None when no two pictures are within `max_distance` bits. Times rise; the
+    weights are those of a `Fingerprint`, None where all are one.
+
+    Every two pictures that are so alike vote for the offset between their times; those near the winning offset agree.
+    The stretch is where they lie densely: the run of pictures with the largest sum, each one that agrees counting one
+    and each other one taking away what leaves a run at `LOWEST_DENSITY` without gain. What is left of both videos is
+    asked for further parts at the same speed. All that is counted by what the pictures stand for; where those of one
+    video are seconds apart, those of the other that lie between them are not asked.
+    """
+    distances = count_differing_bits(first, second)
+    is_near = distances <= max_distance
+    own, others = (
+        np.ones(len(times_s)) if weights is None else weights.astype(float)
+        for weights, times_s in ((first_weights, first_times_s), (second_weights, second_times_s))
+    )
+    speed: float | None = None
+    parts: list[Stretch] = []
+    nearest = np.full(len(first), np.inf)
+    shown, second_shown = np.zeros(len(first), bool), np.zeros(len(second), bool)
+    while is_near.any() and len(parts) < MOST_PARTS:
+        matches = _Matches.of(distances, is_near, first_times_s, second_times_s, max_distance=max_distance)
+        speed, offset_s = matches.find_line() if speed is None else (speed, matches.find_offset(speed))
+        second_as_first_s = second_times_s * speed - offset_s
+        agrees = is_near & (np.abs(second_as_first_s - first_times_s[:, None]) <= OFFSET_TOLERANCE_S * min(1.0, speed))
+        asked = _Asked.of(distances, first_times_s, second_as_first_s, own, others, max_distance=max_distance)
+        second_agrees = agrees.any(axis=0) & (asked.second > 0)
+        agrees[asked.first == 0] = False
+        if not (agrees.any() and second_agrees.any()):
+            break
+        part, (here, there) = _stretch(
+            first_times_s,
+            second_times_s,
+            asked=asked,
+            first_agrees=agrees.any(axis=1),
+            second_agrees=second_agrees,
+            is_taken=shown,
+            offset_s=offset_s,
+            speed=speed,
+        )
+        is_poor = part.agreeing < FEWEST_IN_PART or part.agreement < LOWEST_PART_AGREEMENT
+        if parts and (is_poor or second_shown[there].any()):
+            break
+        parts.append(replace(part, beside=asked.beside(part, first_times_s, second_times_s)))
+        nearest[here] = np.where(agrees[here], distances[here], np.inf).min(axis=1)
+        shown[here], second_shown[there] = True, True
+        is_near[here], is_near[:, there] = False, False
+    if not parts:
+        return None
+    agreed = np.isfinite(nearest)
+    joined = replace(_join(parts), distance_bits=float(np.median(nearest[agreed])), scenes=_count_scenes(first[agreed]))
+    if not any(part.is_sparse for part in parts):
+        return joined
+    pairs = np.concatenate([np.stack(part.pictures_beside(first_times_s, second_times_s), axis=1) for part in parts])
+    places, other_places = np.unique(pairs, axis=0).T
+    return replace(joined, beside=(places, other_places))
+
+
+def _join(parts: Sequence[Stretch]) -> Stretch:
+    if len(parts) == 1:
+        return parts[0]
+    longest = max(parts, key=lambda part: part.agreeing)
+    compared = sum(part.compared for part in parts)
+    return replace(
+        longest,
+        agreeing=sum(part.agreeing for part in parts),
+        compared=compared,
+        agreeing_share=sum(part.agreement * part.compared for part in parts) / compared,
+        # Thirds of a video may add up to a little more than one.
+        first_coverage=min(1.0, sum(part.first_coverage for part in parts)),
+        second_coverage=min(1.0, sum(part.second_coverage for part in parts)),
+        further=tuple(
+            Part(
+                first_start_s=part.first_start_s,
+                first_end_s=part.first_end_s,
+                second_start_s=part.second_start_s,
+                second_end_s=part.second_end_s,
+            )
+            for part in parts
+            if part is not longest
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Matches:
+    """Every two pictures that are alike, (N,): when each is shown, since some moment in the middle; the `voters`, which
+    are the pictures of the video with fewer, rising; and how much each match counts."""
+
+    first_s: NDArray[np.float64]
+    second_s: NDArray[np.float64]
+    middle_s: tuple[float, float]
+    voters: NDArray[np.intp]
+    is_first_voting: bool
+    weights: NDArray[np.float64]
+
+    @cached_property
+    def likeness(self) -> NDArray[np.float64]:
+        """The weights in steps of `LIKENESS_STEP`."""
+        return np.round(self.weights / LIKENESS_STEP)
+
+    @classmethod
+    def of(
+        cls,
+        distances: NDArray[np.uint16],
+        is_near: NDArray[np.bool_],
+        first_times_s: NDArray[np.float32],
+        second_times_s: NDArray[np.float32],
+        *,
+        max_distance: int,
+    ) -> _Matches:
+        is_first_voting = distances.shape[0] <= distances.shape[1]
+        voters, others = np.nonzero(is_near if is_first_voting else is_near.T)
+        rows, columns = (voters, others) if is_first_voting else (others, voters)
+        first_s, second_s = first_times_s[rows].astype(float), second_times_s[columns].astype(float)
+        # Of a video of a minute, a speed that is only near would move its ends far, seen from its beginning.
+        middles_s = [round(float(times_s.mean()) / OFFSET_STEP_S) * OFFSET_STEP_S for times_s in (first_s, second_s)]
+        return cls(
+            first_s=first_s - middles_s[0],
+            second_s=second_s - middles_s[1],
+            middle_s=(middles_s[0], middles_s[1]),
+            voters=voters,
+            is_first_voting=is_first_voting,
+            weights=0.2 + 1 - distances[rows, columns] / max_distance,
+        )
+
+    def find_line(self) -> tuple[float, float]:
+        """The speed of the second video, and how much later it shows the beginning, in seconds of the first."""
+        speed, step_s = 1.0, OFFSET_STEP_S
+        best, offset_s = self._count_votes(speed, step_s=step_s)
+        if not self._is_explained(offset_s):
+            first_s, second_s = (float(np.ptp(times_s)) for times_s in (self.first_s, self.second_s))
+            # In wider steps more pictures find one that is a little more alike, at any speed.
+            widest_s = max(OFFSET_STEP_S, max(first_s, second_s) / OFFSETS_TRIED)
+            best = max(best, self._count_votes(speed, step_s=widest_s)[0])
+            for faster in SPEEDS:
+                span_s = min(first_s, second_s * faster) / min(1.0, faster)
+                wider_s = max(OFFSET_STEP_S, span_s / OFFSETS_TRIED)
+                gain, offset = self._count_votes(faster, step_s=wider_s)
+                gain /= OTHER_SPEED_GAIN ** (1 + abs(math.log2(faster)))
+                if gain > best:
+                    best, speed, offset_s, step_s = gain, faster, offset, wider_s
+        # Votes are counted together from both sides of a step.
+        return self._refine(speed, offset_s, within_s=max(2 * OFFSET_TOLERANCE_S, 2 * step_s))
+
+    def find_offset(self, speed: float) -> float:
+        """The same, where the speed is known."""
+        return self._since_start(speed, self._count_votes(speed, step_s=OFFSET_STEP_S)[1])
+
+    def _since_start(self, speed: float, offset_s: float) -> float:
+        return offset_s * min(1.0, speed) + self.middle_s[1] * speed - self.middle_s[0]
+
+    def _offsets_s(self, speed: float) -> NDArray[np.float64]:
+        """In seconds of the video that runs slower."""
+        return (self.second_s * speed - self.first_s) / min(1.0, speed)
+
+    def _is_explained(self, offset_s: float) -> bool:
+        """Whether pictures are as alike there as anywhere."""
+        near = np.abs(self._offsets_s(1.0) - offset_s) <= OFFSET_STEP_S / 2
+        explained, most = (
+            np.maximum.reduceat(weights, np.flatnonzero(np.diff(voters, prepend=-1))).sum()
+            for voters, weights in ((self.voters[near], self.weights[near]), (self.voters, self.weights))
+        )
+        return bool(explained >= EXPLAINED * most)
+
+    def _count_votes(self, speed: float, *, step_s: float) -> tuple[float, float]:
+        """How much pictures vote for the offset that most of them vote for, and that offset. Each picture has one vote
+        for an offset, however many of the other video are like it: where nothing moves, all are."""
+        steps = np.rint(self._offsets_s(speed) / step_s).astype(np.intp)
+        lowest = steps.min()
+        steps -= lowest
+        # The matches of a picture lie in the order of their offsets.
+        begins = np.flatnonzero((np.diff(steps, prepend=-1) != 0) | (np.diff(self.voters, prepend=-1) != 0))
+        votes = np.bincount(steps[begins], np.maximum.reduceat(self.weights, begins))
+        sums = np.convolve(votes, (0.5, 1.0, 0.5))[1:-1]
+        return float(sums.max()), float(sums.argmax() + lowest) * step_s
+
+    def _refine(self, speed: float, offset_s: float, *, within_s: float) -> tuple[float, float]:
+        """The line through the matches near this one, whose speed stays where they do not clearly say otherwise."""
+        found = speed
+        for near_s in np.linspace(within_s, OFFSET_TOLERANCE_S, FITS):
+            away_s = np.abs(self._offsets_s(found) - offset_s)
+            near = np.flatnonzero(away_s <= near_s)
+            # Of each picture the match that is most alike, and of several the one that says least new.
+            near = near[np.lexsort((away_s[near], -self.likeness[near], self.voters[near]))]
+            near = near[np.diff(self.voters[near], prepend=-1) != 0]
+            if len(near) >= FEWEST_FITTED:
+                found = self._fit_speed(near, speed)
+            # One of them, so that some match always lies on the line.
+            offset_s = float(np.sort(self._offsets_s(found)[near])[(len(near) - 1) // 2])
+        return found, self._since_start(found, offset_s)
+
+    def _fit_speed(self, chosen: NDArray[np.intp], speed: float) -> float:
+        """By least squares, from one match a picture; `speed` where that is not clearly another one."""
+        own_s, other_s = self.first_s[chosen], self.second_s[chosen]
+        expected = 1 / speed
+        if not self.is_first_voting:
+            own_s, other_s, expected = other_s, own_s, speed
+        weights = self.weights[chosen] / self.weights[chosen].sum()
+        own_s, other_s = own_s - weights @ own_s, other_s - weights @ other_s
+        spread = weights @ own_s**2
+        if spread <= 0:
+            return speed
+        slope = float(weights @ (own_s * other_s) / spread)
+        # That the other video is looked at in steps is an error too.
+        variance = max(float(weights @ (other_s - slope * own_s) ** 2), OFFSET_STEP_S**2 / 12)
+        error = math.sqrt(variance / (spread * (len(chosen) - 2)))
+        if not SIGNIFICANT * error < abs(slope - expected) <= LARGEST_CORRECTION * expected:
+            return speed
+        fitted = slope if not self.is_first_voting else 1 / slope
+        return 1.0 if abs(slope - 1) * float(np.ptp(own_s)) <= OFFSET_STEP_S else fitted
+
+
+def _count_scenes(hashes: Hashes) -> int:
+    """How often a picture differs from the last one that was counted, the first one included."""
+    distances = count_differing_bits(hashes, hashes)
+    count, last = 1, 0
+    for index in range(1, len(hashes)):
+        if distances[last, index] > SAME_SCENE_BITS:
+            count, last = count + 1, index
+    return count
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What each picture of two videos counts once both are shown by one clock, (N,) and (M,): 0 where the pictures of
+    the other video around it are seconds apart, and none of them is its counterpart. And these counterparts, (K, 2)."""
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    counterparts: NDArray[np.intp]
+
+    @classmethod
+    def of(
+        cls,
+        distances: NDArray[np.uint16],
+        first_s: NDArray[np.floating],
+        second_s: NDArray[np.floating],
+        own: NDArray[np.float64],
+        others: NDArray[np.float64],
+        *,
+        max_distance: int,
+    ) -> _Asked:
+        of_second = _find_counterparts(distances, first_s, second_s, own, others, max_distance=max_distance)
+        of_first = _find_counterparts(distances.T, second_s, first_s, others, own, max_distance=max_distance)
+        return cls(
+            first=_weigh_asked(first_s, second_s, own, others, of_second),
+            second=_weigh_asked(second_s, first_s, others, own, of_first),
+            counterparts=np.concatenate([np.stack(of_second, axis=1), np.stack(of_first[::-1], axis=1)]),
+        )
+
+    def beside(
+        self, part: Stretch, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
+        """What stands beside what in a part, None where no picture in it stands for several."""
+        counterpart_s = first_times_s[self.counterparts[:, 0]]
+        pairs = self.counterparts[(counterpart_s >= part.first_start_s) & (counterpart_s <= part.first_end_s)]
+        if not len(pairs):
+            return None
+        dense = np.stack(part.shown_beside(first_times_s, second_times_s), axis=1)
+        dense = dense[(self.first[dense[:, 0]] == 1) & (self.second[dense[:, 1]] == 1)]
+        places, other_places = np.unique(np.concatenate([dense, pairs]), axis=0).T
+        return places, other_places
+
+
+def _find_counterparts(
+    distances: NDArray[np.uint16],
+    own_s: NDArray[np.floating],
+    others_s: NDArray[np.floating],
+    own: NDArray[np.float64],
+    others: NDArray[np.float64],
+    *,
+    max_distance: int,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """For each picture of the other video that stands for several, the most alike of the own ones that are shown then
+    by one clock (N,), and which picture that is (N,). Those without any are left out.
+
+    Key frames often stand at a cut, and the nearest picture before it shows another shot.
+    """
+    sparse = np.flatnonzero(others > 1)
+    apart_s = np.abs(own_s[:, None] - others_s[None, sparse])
+    # Of two sparse videos no other picture can be chosen where a cut lies between.
+    tolerances_s = np.where(own > 1, OFFSET_STEP_S / 2, OFFSET_STEP_S)
+    costs = np.where(apart_s <= tolerances_s[:, None], distances[:, sparse] + apart_s, np.inf)
+    lowest = costs.min(axis=0, initial=np.inf)
+    # What is shown where this video begins or is over may lie before or behind it.
+    is_within = (others_s[sparse] >= own_s[0] + OFFSET_STEP_S / 2) & (others_s[sparse] <= own_s[-1] - OFFSET_STEP_S / 2)
+    found = np.isfinite(lowest) & (is_within | (lowest <= max_distance))
+    return costs.argmin(axis=0)[found], sparse[found]
+
+
+def _weigh_asked(
+    own_s: NDArray[np.floating],
+    others_s: NDArray[np.floating],
+    own: NDArray[np.float64],
+    others: NDArray[np.float64],
+    counterparts: tuple[NDArray[np.intp], NDArray[np.intp]],
+) -> NDArray[np.float64]:
+    if others.max() <= 1:
+        return own
+    after = np.searchsorted(others_s, own_s)
+    following = np.minimum(after, len(others_s) - 1)
+    # Behind its last picture, the other video may go on for as long as before it.
+    reaches_s = others_s[-1] + (others_s[-1] - others_s[-2] if len(others_s) > 1 else 0)
+    lies_open = (others[following] > 1) & (after > 0) & (own_s <= reaches_s)
+    asked = np.where(lies_open, 0.0, own)
+    places, other_places = counterparts
+    asked[places] = np.maximum(own[places], others[other_places])
+    return asked
+
+
+def _stretch(
+    first_times_s: NDArray[np.float32],
+    second_times_s: NDArray[np.float32],
+    *,
+    asked: _Asked,
+    first_agrees: NDArray[np.bool_],
+    second_agrees: NDArray[np.bool_],
+    is_taken: NDArray[np.bool_],
+    offset_s: float,
+    speed: float,
+) -> tuple[Stretch, tuple[slice, slice]]:
+    """The densest part, without pictures of the first video that are taken, and where it lies in both."""
+    start, end = _densest_run(first_agrees, asked.first, is_taken)
+    # In the first it begins and ends with a picture that agrees, and so it does in the second.
+    agreeing_seconds = np.flatnonzero(second_agrees)
+    second_as_first_s = second_times_s[agreeing_seconds] * speed - offset_s
+    second_start = int(agreeing_seconds[np.abs(second_as_first_s - first_times_s[start]).argmin()])
+    second_end = int(agreeing_seconds[::-1][np.abs(second_as_first_s - first_times_s[end])[::-1].argmin()])
+    own, others = slice(start, end + 1), slice(second_start, second_end + 1)
+    counted = (asked.first[own], first_agrees[own]), (asked.second[others], second_agrees[others])
+    if speed != 1.0:
+        # Between two pictures of the video that runs faster, the other one shows what is not known of it.
+        counted = _group(*counted, first_times_s[own] + offset_s, second_times_s[others] * speed, speed=speed)
+    share, agreeing, compared = min(
+        (float(weights[agrees].sum() / weights.sum()), int(agrees.sum()), int((weights > 0).sum()))
+        for weights, agrees in counted
+    )
+    stretch = Stretch(
+        agreeing=agreeing,
+        compared=compared,
+        first_start_s=float(first_times_s[start]),
+        first_end_s=float(first_times_s[end]),
+        second_start_s=float(second_times_s[second_start]),
+        second_end_s=float(second_times_s[second_end]),
+        first_coverage=float(asked.first[own].sum() / asked.first.sum()),
+        second_coverage=float(asked.second[others].sum() / asked.second.sum()),
+        speed=speed,
+        agreeing_share=share,
+    )
+    return stretch, (own, others)
+
+
+_Counted = tuple[NDArray[np.float64], NDArray[np.bool_]]
+"""What each picture counts, and whether it agrees."""
+
+
+def _group(
+    first: _Counted, second: _Counted, first_s: NDArray[np.floating], second_s: NDArray[np.floating], *, speed: float
+) -> tuple[_Counted, _Counted]:
+    """Pictures of the video that runs slower, as one those that are nearest to the same one of the other; times are
+    those of the same moments."""
+    if speed < 1.0:
+        return _group(second, first, second_s, first_s, speed=1 / speed)[::-1]
+    nearest = np.abs(first_s[:, None] - second_s[None]).argmin(axis=1)
+    begins = np.flatnonzero(np.diff(nearest, prepend=-1))
+    weights, agrees = first
+    return (np.maximum.reduceat(weights, begins), np.logical_or.reduceat(agrees, begins)), second
+
+
+def _densest_run(
+    agrees: NDArray[np.bool_], weights: NDArray[np.float64], is_taken: NDArray[np.bool_]
+) -> tuple[int, int]:
+    """First and last index of the run with the largest sum (J. Bentley, "Programming Pearls", 1984: Kadane), which no
+    picture that is taken interrupts."""
+    gains = weights * np.where(agrees, 1.0, -LOWEST_DENSITY / (1 - LOWEST_DENSITY))
+    gains[is_taken] = -weights.sum()
+    sums = np.concatenate([[0.0], np.cumsum(gains)])
+    lowest = np.minimum.accumulate(sums[:-1])
+    end = int(np.argmax(sums[1:] - lowest))
+    # Those that are not asked change no sum.
+    inside = np.flatnonzero(agrees[: end + 1])
+    return int(inside[np.searchsorted(inside, np.argmin(sums[: end + 1]))]), int(inside[-1])

@@ -1,0 +1,87 @@
+"""What was found about pairs of videos, written down so that it need not be found again. Pure.
+
+It depends on both fingerprints and on the code that compared them, and on no parameter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dedup_lib.features import fingerprint
+from dedup_lib.match import alignment, evidence, geometry, motion, overlay, regions
+from dedup_lib.match.alignment import Part, Stretch
+from dedup_lib.match.evidence import OF_THE_LIST, Evidence
+from dedup_lib.match.geometry import Registration
+from dedup_lib.match.motion import Changes
+from dedup_lib.match.regions import Region
+from dedup_lib.media import frames
+
+MODULES = (alignment, evidence, fingerprint, frames, geometry, motion, overlay, regions)
+"""The code that compares two fingerprints."""
+
+
+@cache
+def find_method() -> str:
+    """Another text whenever anything may be found otherwise: a hash of the code, and the versions that it rests on."""
+    code = hashlib.sha256()
+    for module in MODULES:
+        code.update(Path(str(module.__file__)).read_bytes())
+    return f"{code.hexdigest()[:16]} opencv {cv2.__version__} numpy {np.__version__}"
+
+
+def pack_evidence(found: Evidence) -> str:
+    """What the fingerprints of a pair say, as JSON."""
+
+    def keep(items: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Which picture stands beside which is asked while comparing only.
+        return {name: value for name, value in items if name != "beside"}
+
+    known = {
+        name: value
+        for name, value in asdict(found, dict_factory=keep).items()
+        if name not in OF_THE_LIST and value is not None and value != "" and value is not False
+    }
+    return json.dumps(known, default=lambda array: array.tolist(), separators=(",", ":"))
+
+
+def unpack_evidence(text: str) -> Evidence:
+    """The same again, of rows 0 and 1. Raises ValueError for a text that is none."""
+    try:
+        known: dict[str, Any] = json.loads(text)
+        for name, make in _PARTS.items():
+            if name in known:
+                known[name] = make(known[name])
+        return Evidence(first=0, second=1, **known)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"this is no comparison: {error}") from None
+
+
+def _make_stretch(known: Mapping[str, Any]) -> Stretch:
+    return Stretch(**{**known, "further": tuple(Part(**part) for part in known["further"])})
+
+
+def _make_changes(known: Mapping[str, Any]) -> Changes:
+    return Changes(**{**known, "stretch": _make_stretch(known["stretch"])})
+
+
+def _make_registration(known: Mapping[str, Any]) -> Registration:
+    return Registration(**{**known, "matrix": np.array(known["matrix"], np.float64), "region": tuple(known["region"])})
+
+
+_PARTS: Mapping[str, Callable[[Any], Any]] = {
+    "pictures": _make_stretch,
+    "registered": _make_stretch,
+    "registration": _make_registration,
+    "changes": _make_changes,
+    "registered_changes": _make_changes,
+    "difference": lambda known: Region(**known),
+}

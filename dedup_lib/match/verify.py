@@ -1,0 +1,312 @@
+"""Do two videos show the same? Their fingerprints compared: pictures that agree at the same times, and a second opinion
+by local features where the first is not overwhelming."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.features.fingerprint import Fingerprint
+from dedup_lib.match.alignment import (
+    OFFSET_TOLERANCE_S,
+    Stretch,
+    align,
+    count_differing_bits,
+    hash_orientations,
+    hash_pictures,
+    turn_pictures,
+)
+from dedup_lib.match.evidence import DECIDING_RULES, Evidence, Rule
+from dedup_lib.match.geometry import find_overlap, register, warp_miniatures, warp_stills
+from dedup_lib.match.motion import ALIKE, Course, compare_courses, correlate_stretch, trace_course
+from dedup_lib.match.overlay import Side, find_overlay, is_frame
+from dedup_lib.match.regions import SAME_MOMENT_S, STILL_PX, Laid, Region, find_difference, measure_fit, show_the_same
+from dedup_lib.media.frames import resize_frame
+
+MAX_DISTANCE_BITS = 56
+"""Two pictures this near show the same: unlike ones lie at 75 bits and more, most above 100."""
+
+MAX_REGISTERED_DISTANCE_BITS = 48
+"""Of pictures laid on one another, which are alike by their geometry already, more is asked."""
+
+WORTH_COMPARING = 0.8
+"""Another way to lay two videos beside one another counts when it compares at least this share of their pictures."""
+
+MOST_STILLS_BESIDE = 32
+"""Of two long films so many stills are compared, spread over all that they share: what differs does so throughout."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What is compared of one fingerprint, worked out when it is first asked for."""
+
+    fingerprint: Fingerprint
+
+    @cached_property
+    def hashes(self) -> NDArray[np.uint8]:
+        """uint8 (8, N, 32), in the order of `alignment.ORIENTATIONS`."""
+        return hash_orientations(self.fingerprint.miniatures)
+
+    @cached_property
+    def course(self) -> Course:
+        one = self.fingerprint
+        return trace_course(one.miniatures, times_s=one.times_s, weights=one.weights)
+
+
+def compare_pair(first: Fingerprint, second: Fingerprint, *, durations_s: Sequence[float]) -> Evidence:
+    """What the pictures of two videos say, whether or not anything proposed them; `first` stands for row 0 and
+    `second` for row 1."""
+    return compare_looks(with_durations(Evidence(first=0, second=1), durations_s), Looks(first), Looks(second))
+
+
+def with_durations(evidence: Evidence, durations_s: Sequence[float]) -> Evidence:
+    """The same with what the durations of the videos in all rows say."""
+    shorter, longer = sorted((durations_s[evidence.first], durations_s[evidence.second]))
+    return replace(evidence, duration_ratio=shorter / longer if longer else math.nan, longest_s=longer or math.nan)
+
+
+def compare_looks(proposed: Evidence, first: Looks | None, second: Looks | None) -> Evidence:
+    """What the pictures of two videos say, beside what is known; without a fingerprint of both that is all."""
+    if first is None or second is None:
+        return proposed
+    # Which one comes first in the list must not decide what is found.
+    if is_exchanged := _content(second.fingerprint) < _content(first.fingerprint):
+        first, second = second, first
+    found = _compare(proposed, first, second)
+    return found.exchanged() if is_exchanged else found
+
+
+def _content(fingerprint: Fingerprint) -> tuple[int, bytes]:
+    return len(fingerprint.times_s), fingerprint.miniatures[0].tobytes() + fingerprint.descriptors[:8].tobytes()
+
+
+def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
+    first, second = one.fingerprint, other.fingerprint
+    # Of most pairs no two pictures agree in any orientation, and one look says so.
+    distances = count_differing_bits(one.hashes.reshape(-1, one.hashes.shape[2]), other.hashes[0])
+    has_near = (distances <= MAX_DISTANCE_BITS).reshape(len(one.hashes), -1).any(axis=1)
+    found: dict[int, Stretch] = {}
+    for orientation in np.flatnonzero(has_near):
+        stretch = align(
+            one.hashes[orientation],
+            other.hashes[0],
+            first_times_s=first.times_s,
+            second_times_s=second.times_s,
+            first_weights=first.weights,
+            second_weights=second.weights,
+            max_distance=MAX_DISTANCE_BITS,
+        )
+        if stretch is not None:
+            found[int(orientation)] = stretch
+    best = max(found, key=lambda orientation: found[orientation].strength, default=0)
+    course = one.course.turned(best) if best else one.course
+    pictures = found.get(best)
+    if pictures is not None:
+        pictures = replace(pictures, correlation=correlate_stretch(course, other.course, pictures))
+    evidence = replace(
+        proposed,
+        pictures=pictures,
+        # Where no picture agrees, movement has nothing to contradict: only one that is alike counts.
+        changes=compare_courses(
+            course,
+            other.course,
+            lowest=-1.0 if pictures is not None else ALIKE,
+            known_speed=pictures.speed if pictures is not None else 1.0,
+        ),
+        fewest_pictures=min(len(first.times_s), len(second.times_s)),
+        is_exact=pictures is not None and _is_same(first, second),
+    )
+    if not (evidence.is_settled or evidence.is_settled_by_changes):
+        evidence = _ask_all(evidence, first, second)
+    return replace(
+        evidence,
+        overlay=_find_overlay(evidence, first, second, is_turned=bool(best)),
+        difference=_find_difference(evidence, first, second, orientation=best),
+        framed=_find_framed(evidence, first, second),
+    )
+
+
+def _find_framed(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Side:
+    registration = evidence.registration
+    if registration is None or evidence.best[0] not in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
+        return ""
+    overlap = find_overlap(first, second, registration)
+    for side, video, laid in (("second", second, overlap), ("first", first, overlap.exchanged())):
+        width_px, height_px = video.size_px
+        left, top, right, bottom = laid.region
+        inside = (left / width_px, top / height_px, right / width_px, bottom / height_px)
+        if is_frame(video.miniatures, inside):
+            return "first" if side == "first" else "second"
+    return ""
+
+
+def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Region | None:
+    """The part of the picture that differs throughout, where what agrees would decide, in the way to lay the
+    pictures on one another that fits best."""
+    rule, stretch = evidence.best
+    if rule not in DECIDING_RULES or stretch is None:
+        return None
+    return find_difference(max(_lay_all(evidence, first, second, orientation=orientation), key=measure_fit))
+
+
+def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Iterator[Laid]:
+    """What both videos show at the same times, in each way to lay the pictures on one another and the times beside one
+    another that speaks for them: in a scene that hardly moves, pictures agree at any time."""
+    rule, stretch = evidence.best
+    # One that compares fewer pictures says less.
+    fewest = WORTH_COMPARING * stretch.compared if stretch is not None else 0
+    moving = [
+        one.stretch
+        for one in (evidence.changes, evidence.registered_changes)
+        if one is not None and one.moves and one.stretch.compared >= fewest
+    ]
+    stretches = [one for one in (stretch, *moving) if one is not None]
+    only_changes = rule in (Rule.CHANGES, Rule.REGISTERED_CHANGES)
+    if rule not in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
+        own, stills = turn_pictures(first.miniatures, orientation), turn_pictures(first.unpack_stills(), orientation)
+        squares = _as_squares(stills), _as_squares(second.unpack_stills())
+        for one in stretches:
+            yield _beside(one, first, second, (own, second.miniatures), squares, only_changes=only_changes)
+    known = evidence.registration
+    ways = [known] if known is not None else (register(first, second, mirrored=way) for way in (False, True))
+    for registration in ways:
+        if registration is None:
+            continue
+        overlap = find_overlap(first, second, registration)
+        miniatures = warp_miniatures(first, second, overlap)
+        squares = warp_stills(first, second, overlap, side_px=STILL_PX)
+        for one in stretches:
+            yield _beside(one, first, second, miniatures, squares, only_changes=only_changes)
+
+
+_Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+def _beside(
+    stretch: Stretch,
+    first: Fingerprint,
+    second: Fingerprint,
+    miniatures: _Both,
+    stills: _Both,
+    *,
+    only_changes: bool,
+) -> Laid:
+    places, other_places = stretch.pictures_beside(first.times_s, second.times_s)
+    is_simultaneous = bool(abs(stretch.offset_s) <= SAME_MOMENT_S) and not stretch.further
+    at_s = stretch.shown_in_second(first.times_s)[places]
+    if stretch.is_sparse:
+        # What is shown between pictures that are seconds apart is not known.
+        is_same = np.abs(second.times_s[other_places] - at_s) <= SAME_MOMENT_S
+        is_simultaneous &= bool(is_same.any())
+        if is_simultaneous:
+            places, other_places = places[is_same], other_places[is_same]
+        at_s = second.times_s[other_places]
+    chosen, other_chosen = stretch.shown_beside(
+        first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
+    )
+    if stretch.is_sparse:
+        # Key frames often stand at a cut, and the still of the other video before it.
+        kept = np.flatnonzero(show_the_same(stills[0][chosen], stills[1][other_chosen]))
+        kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MOST_STILLS_BESIDE)).round().astype(int))]
+        chosen, other_chosen = chosen[kept], other_chosen[kept]
+    apart_s = second.still_times_s[other_chosen] - stretch.shown_in_second(first.still_times_s)[chosen]
+    return Laid(
+        miniatures=(miniatures[0][places], _shown_at(at_s, miniatures[1], second.times_s)),
+        stills=(stills[0][chosen], stills[1][other_chosen]),
+        only_changes=only_changes,
+        is_simultaneous=is_simultaneous,
+        # Two speeds are known only nearly, and so is what is one moment in both.
+        apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
+    )
+
+
+def _shown_at(
+    at_s: NDArray[np.float32], pictures: NDArray[np.uint8], times_s: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """What a video shows at these times, between two pictures some of both: copies are not looked at at the same
+    moments."""
+    after = np.clip(np.searchsorted(times_s, at_s), 1, max(1, len(times_s) - 1)).clip(max=len(times_s) - 1)
+    before = np.maximum(after - 1, 0)
+    gaps_s = np.maximum(times_s[after] - times_s[before], 1e-6)
+    share = np.clip((at_s - times_s[before]) / gaps_s, 0, 1)[:, None, None]
+    return np.asarray(pictures[before] * (1 - share) + pictures[after] * share, np.float32)
+
+
+def _as_squares(stills: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    squares = [resize_frame(still, (STILL_PX, STILL_PX)) for still in stills]
+    return np.array(squares, np.uint8).reshape(-1, STILL_PX, STILL_PX)
+
+
+def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, is_turned: bool) -> Side:
+    rule, stretch = evidence.best
+    if rule not in DECIDING_RULES or stretch is None or stretch.speed != 1.0:
+        return ""
+    own, others = first.miniatures, second.miniatures
+    if rule in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
+        assert evidence.registration is not None
+        own, others = warp_miniatures(first, second, evidence.registration)
+    elif is_turned:
+        return ""
+    places, other_places = stretch.pictures_beside(first.times_s, second.times_s)
+    return find_overlay(own[places], others[other_places])
+
+
+def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Evidence:
+    """The second opinion that finds most, of the second video as it is and of the mirrored first one."""
+    plain = _ask_second(evidence, first, second, mirrored=False)
+    # No two pictures lie on one another both ways.
+    if plain.is_laid:
+        return plain
+    return max(
+        (plain, _ask_second(evidence, first, second, mirrored=True)),
+        key=lambda found: (
+            found.is_laid,
+            found.registered.strength if found.registered else -1.0,
+            found.registration.points if found.registration else 0,
+        ),
+    )
+
+
+def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Evidence:
+    """Lay the pictures of two videos on one another, and compare what both show."""
+    registration = register(first, second, mirrored=mirrored)
+    if registration is None:
+        return evidence
+    laid_first, laid_second = warp_miniatures(first, second, registration)
+    registered = align(
+        hash_pictures(laid_first),
+        hash_pictures(laid_second),
+        first_times_s=first.times_s,
+        second_times_s=second.times_s,
+        first_weights=first.weights,
+        second_weights=second.weights,
+        max_distance=MAX_REGISTERED_DISTANCE_BITS,
+    )
+    course, other = (
+        trace_course(laid, times_s=one.times_s, weights=one.weights)
+        for laid, one in ((laid_first, first), (laid_second, second))
+    )
+    if registered is not None:
+        registered = replace(registered, correlation=correlate_stretch(course, other, registered))
+    return replace(
+        evidence,
+        registration=registration,
+        registered=registered,
+        registered_changes=compare_courses(
+            course, other, known_speed=registered.speed if registered is not None else 1.0
+        ),
+    )
+
+
+def _is_same(first: Fingerprint, second: Fingerprint) -> bool:
+    """Whether two videos were decoded to the very same pictures, whatever file they came in."""
+    return (
+        np.array_equal(first.miniatures, second.miniatures)
+        and np.array_equal(first.times_s, second.times_s)
+        and np.array_equal(first.descriptors, second.descriptors)
+    )

@@ -1,0 +1,215 @@
+"""Which videos are worth comparing: those that share visual words, and of pictures that show few, those with the same
+coarse shapes. Loose on purpose, and cheap. Pure.
+
+A visual word is the first bits of a local feature's code. Words that many videos show (a logo, a title card, the
+intro of a channel) count little, those of few videos much: J. Sivic, A. Zisserman, "Video Google", 2003.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.features.fingerprint import Fingerprint, mirror_descriptors
+from dedup_lib.match.motion import trace_course
+from dedup_lib.records import Begin, begin_silently
+
+FEWEST_WORD_BITS, MOST_WORD_BITS = 16, 32
+POINTS_A_WORD = 16
+"""Larger collections take longer words, so that the videos that share one stay as few."""
+
+CERTAIN_SCORE = 0.15
+"""Unlike videos hardly ever score as much."""
+
+LOWEST_SCORE = 0.04
+"""Copies hardly ever score less."""
+
+LOWEST_DEVIATIONS = 2.5
+"""So many standard deviations above what a video scores with the bulk of the collection, a score stands out."""
+
+SMALLEST_DEVIATION = 0.008
+
+FEWEST_TO_DAMP = 50
+
+FEW_POINTS_A_FRAME = 60
+"""Blurred and tiny pictures have so few local features that words hardly find their copies."""
+
+LOWEST_SHAPE_COSINE = 0.9
+"""Of the mean coarse shapes of two copies."""
+
+Bag = NDArray[np.uint32]
+"""The words of one video, each once, rising."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """Two videos, by their row in the list (`first` < `second`), that share visual words."""
+
+    first: int
+    second: int
+    score: float
+    """Cosine of the two bags of words, or of one and the mirrored other where that is more; 0 where only their coarse
+    shapes are alike."""
+
+
+def propose_pairs(
+    fingerprints: Sequence[Fingerprint | None],
+    *,
+    most: int,
+    damp_hubs: bool = True,
+    own_rows: int | None = None,
+    begin: Begin = begin_silently,
+) -> list[Candidate]:
+    """For each video the `most` others that share most visual words with it, as it is or mirrored; in order of rows.
+
+    With `damp_hubs` each word is weighed by how few videos show it, and each video's scores by how much it scores with
+    the bulk of the collection, so that one that shares a little with all of them proposes none of them. A video of few
+    local features proposes besides those whose coarse shapes are most like its own. Rows from `own_rows` on are
+    proposed and propose nothing. `begin` is told of the videos whose words are read, and of those that ask.
+    """
+    own_rows = len(fingerprints) if own_rows is None else own_rows
+    rows, heads, mirrored_heads = [], [], []
+    shapes: dict[int, NDArray[np.float32]] = {}
+    poor: list[int] = []
+    # Each fingerprint is looked at once: they may come from a disk.
+    progress = begin("reading fingerprints", len(fingerprints))
+    for row, one in enumerate(fingerprints):
+        progress(1)
+        if one is None:
+            continue
+        shapes[row] = _mean_shape(one)
+        if row < own_rows and len(one.points) < FEW_POINTS_A_FRAME * one.num_stills:
+            poor.append(row)
+        if len(one.descriptors):
+            rows.append(row)
+            heads.append(_heads(one.descriptors))
+            mirrored_heads.append(_heads(mirror_descriptors(one.descriptors)))
+    asking = sum(row < own_rows for row in rows)
+    found = _propose_by_words(rows, heads, mirrored_heads, asking=asking, most=most, damp_hubs=damp_hubs, begin=begin)
+    for first, second in _propose_by_shapes(shapes, poor, most=most) - found.keys():
+        found[first, second] = Candidate(first=first, second=second, score=0.0)
+    return [found[pair] for pair in sorted(found)]
+
+
+def _mean_shape(fingerprint: Fingerprint) -> NDArray[np.float32]:
+    mean = trace_course(fingerprint.miniatures, times_s=fingerprint.times_s).shapes.mean(axis=0)
+    return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-6), np.float32)
+
+
+def _propose_by_shapes(
+    shapes: dict[int, NDArray[np.float32]], rows: Sequence[int], *, most: int
+) -> set[tuple[int, int]]:
+    """For each of these rows the `most` others whose mean shapes are most like its own."""
+    known = np.array(list(shapes), int)
+    every = np.stack(list(shapes.values())) if shapes else np.zeros((0, 1), np.float32)
+    proposed = set()
+    for row in rows:
+        cosines = every @ shapes[row]
+        cosines[known == row] = -1
+        near = np.flatnonzero(cosines >= LOWEST_SHAPE_COSINE)
+        for other in known[near[np.argsort(-cosines[near], kind="stable")[:most]]]:
+            proposed.add((min(row, int(other)), max(row, int(other))))
+    return proposed
+
+
+def _propose_by_words(
+    rows: Sequence[int],
+    heads: Sequence[NDArray[np.uint32]],
+    mirrored_heads: Sequence[NDArray[np.uint32]],
+    *,
+    asking: int,
+    most: int,
+    damp_hubs: bool,
+    begin: Begin,
+) -> dict[tuple[int, int], Candidate]:
+    if len(rows) < 2:
+        return {}
+    # Of a few videos none is the bulk, and all pairs of them are soon compared.
+    if len(rows) <= FEWEST_TO_DAMP:
+        damp_hubs, most = False, len(rows)
+    bits = _word_bits(sum(len(one) for one in heads))
+    index = _WordIndex([_bag(one, bits) for one in heads], damp_hubs=damp_hubs)
+    found: dict[tuple[int, int], Candidate] = {}
+    progress = begin("looking for shared visual words", asking)
+    for place, (own, mirrored) in enumerate(zip(heads[:asking], mirrored_heads[:asking], strict=True)):
+        both = (index.score(place, _bag(one, bits)) for one in (own, mirrored))
+        scores = np.maximum(*(_without_bulk(of, place) if damp_hubs else of for of in both))
+        near = np.flatnonzero(scores >= LOWEST_SCORE)
+        progress(1)
+        for other in near[np.argsort(-scores[near], kind="stable")[:most]]:
+            first, second = sorted((rows[place], rows[other]))
+            score = round(float(scores[other]), 6)
+            before = found.get((first, second))
+            if before is None or score > before.score:
+                found[first, second] = Candidate(first=first, second=second, score=score)
+    return found
+
+
+class _WordIndex:
+    """Which videos show a word, and how much that says (an inverted file).
+
+    How often a video shows a word does not count: a caption is in each of its frames.
+    """
+
+    def __init__(self, bags: Sequence[Bag], *, damp_hubs: bool) -> None:
+        owners = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
+        words = np.concatenate(bags)
+        order = np.argsort(words, kind="stable")
+        self._owners, self._videos = owners[order], len(bags)
+        self._words, self._starts, self._spread = np.unique(words[order], return_index=True, return_counts=True)
+        self._rarity = np.ones(len(self._words))
+        if damp_hubs:
+            self._rarity = np.log((len(bags) + 1) / (self._spread + 1))
+            # A word in half of the videos says nothing, and comparing by it costs most.
+            self._rarity[self._spread > len(bags) // 2] = 0.0
+        weights = np.repeat(self._rarity, self._spread)
+        self._norms = np.sqrt(np.bincount(self._owners, weights=weights**2, minlength=len(bags)))
+        self._weights = weights / np.maximum(self._norms, 1e-9)[self._owners]
+
+    def score(self, own: int, bag: Bag) -> NDArray[np.float64]:
+        """Cosine of this bag of one of the videos with that of each; 0 with itself."""
+        at = np.minimum(np.searchsorted(self._words, bag), len(self._words) - 1)
+        at = at[(self._words[at] == bag) & (self._rarity[at] > 0)]
+        if not len(at):
+            return np.zeros(self._videos)
+        mine, lengths = self._rarity[at], self._spread[at]
+        steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        entries = np.repeat(self._starts[at], lengths) + steps
+        shared = np.bincount(
+            self._owners[entries], weights=self._weights[entries] * np.repeat(mine, lengths), minlength=self._videos
+        )
+        shared[own] = 0
+        # Of the words of a mirrored video few are known: the others count as much as when it is not.
+        return np.asarray(shared / max(float(self._norms[own]), float(np.linalg.norm(mine))), np.float64)
+
+
+def _word_bits(points: int) -> int:
+    wanted = int(np.ceil(np.log2(max(points, 1) / POINTS_A_WORD)))
+    return min(max(wanted, FEWEST_WORD_BITS), MOST_WORD_BITS)
+
+
+def _heads(descriptors: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """The first 32 bits of each code."""
+    return np.ascontiguousarray(descriptors[:, :4]).view(">u4").ravel().astype(np.uint32)
+
+
+def _bag(heads: NDArray[np.uint32], bits: int) -> Bag:
+    return np.unique(heads >> np.uint32(32 - bits))
+
+
+def _without_bulk(scores: NDArray[np.float64], own: int) -> NDArray[np.float64]:
+    """The scores that stand out from those with the bulk of the collection, the others as 0."""
+    middle = spread = 0.0
+    count = len(scores) - 1
+    # Where most score nothing, as in every long list, both medians are nothing.
+    if count - np.count_nonzero(scores) <= count // 2:
+        others = np.delete(scores, own)
+        middle = float(np.median(others))
+        spread = float(np.median(np.abs(others - middle)))
+    # 1.4826 median absolute deviations are one standard deviation of a normal distribution.
+    deviation = max(1.4826 * spread, SMALLEST_DEVIATION)
+    stands_out = (scores >= middle + LOWEST_DEVIATIONS * deviation) | (scores >= CERTAIN_SCORE)
+    return np.where(stands_out, scores, 0.0)

@@ -1,0 +1,1 @@
+"""From a URL to frames: asked for safely, streamed, decoded."""

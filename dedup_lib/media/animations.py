@@ -1,0 +1,114 @@
+"""An animation in WebP, which FFmpeg does not read: its frames, with the times at which they are shown. Pillow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import numpy as np
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.media.films import MAX_DECODED_FRAMES, Timed
+from dedup_lib.media.streams import Deadline, MediaStream
+from dedup_lib.media.tracks import MAX_PIXELS
+from dedup_lib.records import Status
+
+MOST_CHUNKS = 2 * MAX_DECODED_FRAMES
+
+SHORTEST_MS, IN_ITS_PLACE_MS = 10, 100
+"""A frame that is shown no longer than that is shown for a tenth of a second, as in browsers."""
+
+
+class Animation:
+    """An animated WebP (RFC 9649) as `films.Film` is a film; it is read as a whole. All that reads raises VideoTrouble,
+    and ValueError for a damaged file."""
+
+    codec = "webp"
+    last_error = ""
+    has_opened = True
+    has_times = True
+    is_cut = False
+
+    def __init__(self, stream: MediaStream, deadline: Deadline) -> None:
+        self._stream = stream
+        self._deadline = deadline
+        self._content = b""
+        self._starts_s: list[float] = []
+        self._decoded_frames = 0
+        self.ended_s: float | None = None
+
+    def open(self) -> None:
+        """Has to come first."""
+        self._content = self._stream.read()
+        width_px, height_px = (1 + int.from_bytes(self._content[at : at + 3], "little") for at in (24, 27))
+        if width_px * height_px > MAX_PIXELS:
+            raise VideoTrouble(
+                Status.TOO_LARGE, f"pictures of {width_px} × {height_px} px are larger than 8192 × 8192 px"
+            )
+        shown_ms = list(_find_durations_ms(self._content))
+        if len(shown_ms) < 2:
+            raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
+        ends_s = (np.cumsum(shown_ms) / 1000).tolist()
+        self._starts_s, self.ended_s = [0.0, *ends_s[:-1]], ends_s[-1]
+
+    def close(self) -> None:
+        self._content = b""
+
+    def decode(self, *, fast: bool = False) -> Iterator[Timed]:
+        """The frames from the start on, always in the same quality."""
+        with Image.open(io.BytesIO(self._content), formats=["WEBP"]) as picture:
+            for number, time_s in enumerate(self._starts_s):
+                self._deadline.remaining_s()
+                self._decoded_frames += 1
+                if self._decoded_frames > MAX_DECODED_FRAMES:
+                    raise VideoTrouble(
+                        Status.TOO_LARGE, f"more than {MAX_DECODED_FRAMES:,} frames would have to be decoded"
+                    )
+                picture.seek(number)
+                yield VideoFrame.from_ndarray(np.asarray(picture.convert("RGB")), format="rgb24"), time_s
+
+    def decode_from(self, target_s: float) -> Iterator[Timed]:
+        """From the start, too: most frames build on those before."""
+        return self.decode()
+
+    def decode_after_seek(self, target_s: float) -> None:
+        """There is no seeking."""
+
+    def find_key_frame(self, target_s: float) -> None:
+        """There is no seeking."""
+
+    def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
+        return False
+
+    def hurry_to(self, target_s: float) -> None:
+        """None is left out."""
+
+    def stays_until_s(self, time_s: float, next_s: float | None) -> float:
+        """Until when the frame shown at `time_s` is, given when the next one is; None behind the last."""
+        return (self.ended_s or 0.0) if next_s is None else next_s
+
+    def own_duration_s(self) -> float:
+        return self.ended_s or 0.0
+
+    def expected_s(self, *, to_be_passed_s: float) -> float:
+        """Its duration, which is known."""
+        return self.ended_s or 0.0
+
+    def measure_s(self) -> float:
+        return self.ended_s or 0.0
+
+
+def _find_durations_ms(content: bytes) -> Iterator[int]:
+    """How long each frame is shown."""
+    place = 12
+    for _ in range(MOST_CHUNKS):
+        if place + 24 > len(content):
+            return
+        if content[place : place + 4] == b"ANMF":
+            stated_ms = int.from_bytes(content[place + 20 : place + 23], "little")
+            yield stated_ms if stated_ms > SHORTEST_MS else IN_ITS_PLACE_MS
+        size = int.from_bytes(content[place + 4 : place + 8], "little")
+        # Chunks are of even length.
+        place += 8 + size + size % 2

@@ -1,0 +1,278 @@
+"""What the answers of web servers mean: which part of a file one holds, what packs it, how long to wait.
+
+Servers answer ranges in many odd ways (RFC 9110, section 14, has the right ones). What is understood here is used;
+where nothing is, the caller asks for the whole file.
+"""
+
+from __future__ import annotations
+
+import email.message
+import email.utils
+import re
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.media.connections import Answer
+from dedup_lib.media.limits import FetchLimits, Meter
+from dedup_lib.records import Status
+
+MAX_RETRY_AFTER_S = 300.0
+"""A server may ask for a longer pause than this, but one answer shall not hold up a run for hours."""
+
+_RETRYABLE_CODES = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
+"""What may pass (RFC 9110, section 15): of the errors of a server all but that it cannot do what is asked."""
+
+_NOT_FOR_THE_RANGE = frozenset({401, 404, 407, 408, 410, 425, 429, 451, 502, 503, 504, *range(520, 600)})
+"""Refusals that say something of the file, of the visitor or of the moment, and so hold without a range too. With any
+other, some servers mean the range."""
+
+_FILE_SIZE = "[0-9]{1,18}"
+_CONTENT_RANGE = re.compile(rf"bytes[ \t]*[ \t:=][ \t]*({_FILE_SIZE})-({_FILE_SIZE})/({_FILE_SIZE}|\*)", re.IGNORECASE)
+_COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"})
+_UNPACKED_HERE = frozenset({"gzip", "x-gzip", "deflate"})
+_MOST_CODINGS = 2
+_PIECE_BYTES = 64 * 1024
+_MOST_SKIPPED_BYTES = 1024 * 1024
+"""A part that begins further ahead of what was asked for is not read up to there."""
+
+_MULTIPART_ROOM = 16 * 1024
+"""For what stands between the parts of one answer."""
+
+_PART_HEAD = re.compile(rb"[^\r\n]*\r?\n((?:[^\r\n]+\r?\n)*)\r?\n")
+_PART_RANGE = re.compile(rb"^content-range[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
+_GZIP_WINDOW = 31
+"""How zlib is told of the envelope of gzip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """Bytes from where they were asked for on, and the size of the whole file where the answer says it."""
+
+    data: bytes
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Span:
+    """What a Content-Range says (section 14.4): first and last byte, and the size of the whole, None for `*`."""
+
+    first: int
+    last: int
+    size_bytes: int | None
+
+
+def size_of(answer: Answer) -> int | None:
+    """Length of the body in bytes, None where it is not stated or no number."""
+    length = answer.field("Content-Length")
+    return int(length) if re.fullmatch(_FILE_SIZE, length) else None
+
+
+def is_whole(answer: Answer) -> bool:
+    """Whether an answer to a range holds the whole file all the same: status 200, unless its other fields agree that
+    it is a part."""
+    if answer.status != 200:
+        return False
+    span, length = _span_of(answer.field("Content-Range")), size_of(answer)
+    return (
+        span is None
+        or (span.first, span.last + 1) == (0, span.size_bytes)
+        or length not in (None, span.last - span.first + 1)
+    )
+
+
+def is_whole_unasked(answer: Answer) -> bool:
+    """Whether an answer to a request without a range holds the whole file: some servers call any answer a part."""
+    if answer.status != 206 or _boundary_of(answer):
+        return answer.status == 200
+    span = _span_of(answer.field("Content-Range"))
+    return span is None or (span.first == 0 and span.size_bytes in (None, span.last + 1))
+
+
+def is_empty_file(answer: Answer) -> bool:
+    """Whether the server says that the file has no byte (section 15.5.17)."""
+    return answer.status == 416 and bool(
+        re.fullmatch(r"bytes[ \t]+\*/0+", answer.field("Content-Range"), re.IGNORECASE)
+    )
+
+
+def may_be_about_range(answer: Answer) -> bool:
+    """Whether a request without a range may be answered better than this one with a range was."""
+    return answer.status in (200, 206) or (answer.status >= 400 and answer.status not in _NOT_FOR_THE_RANGE)
+
+
+def may_pass(answer: Answer) -> bool:
+    """Whether a refusal may be none at another time."""
+    return answer.status in _RETRYABLE_CODES
+
+
+def refusal(answer: Answer, occasion: str = "") -> VideoTrouble:
+    """The trouble of an answer by its status code, with the pause that the server asks for."""
+    retry_after_s = _retry_after_s(answer.field("Retry-After")) if may_pass(answer) else None
+    return VideoTrouble(
+        Status.HTTP_ERROR, f"{answer.title}{occasion}", retryable=may_pass(answer), retry_after_s=retry_after_s
+    )
+
+
+def _retry_after_s(value: str) -> float | None:
+    """Seconds from now on, 0 to `MAX_RETRY_AFTER_S`, that a Retry-After names as a number or as a date (RFC 9110,
+    section 10.2.3); None where it is neither."""
+    if re.fullmatch("[0-9]+", value):
+        # A long run of digits is over the limit anyway, and int() refuses more than 4300 of them.
+        return min(float(value[:18]), MAX_RETRY_AFTER_S)
+    try:
+        moment_s = email.utils.parsedate_to_datetime(value).timestamp()
+    except (ValueError, OverflowError):
+        return None
+    return min(max(moment_s - time.time(), 0.0), MAX_RETRY_AFTER_S)
+
+
+def read_part(answer: Answer, first: int, last: int) -> Held | None:
+    """Of the bytes `first` to `last`, as many from `first` on as an answer holds; None where it holds none of them, or
+    does not say which it holds. Raises VideoTrouble.
+
+    It may begin earlier (servers that keep a file in blocks), end earlier, go on for longer, and be wrapped as one of
+    several parts (section 14.6).
+    """
+    # A range of packed bytes is none of the file.
+    if answer.status not in (200, 206) or _codings_of(answer):
+        return None
+    wanted = last - first + 1
+    boundary = _boundary_of(answer)
+    if boundary:
+        return _join(_parts_of(answer.read(wanted + _MULTIPART_ROOM), boundary), first, last)
+    span = _span_of(answer.field("Content-Range"))
+    if span is None or not span.first <= first <= span.last or first - span.first > _MOST_SKIPPED_BYTES:
+        return None
+    # The length of the body is not taken from the Content-Range: what comes, comes.
+    skipped = first - span.first
+    if span.size_bytes is not None:
+        wanted = min(wanted, span.size_bytes - first)
+    return _held(answer.read(skipped + wanted)[skipped:], span.size_bytes)
+
+
+def _held(data: bytes, size_bytes: int | None) -> Held | None:
+    return Held(data=data, size_bytes=size_bytes) if data else None
+
+
+def _span_of(value: str) -> _Span | None:
+    match = _CONTENT_RANGE.fullmatch(value.strip())
+    if match is None:
+        return None
+    size_bytes = None if match[3] == "*" else int(match[3])
+    # Some servers repeat the end that they were asked for, wherever the file ends.
+    last = int(match[2]) if size_bytes is None else min(int(match[2]), size_bytes - 1)
+    return _Span(first=int(match[1]), last=last, size_bytes=size_bytes) if int(match[1]) <= last else None
+
+
+def _boundary_of(answer: Answer) -> bytes:
+    """What stands between the parts of an answer in several parts, b"" for any other answer."""
+    if not answer.field("Content-Type").lower().startswith(("multipart/byteranges", "multipart/x-byteranges")):
+        return b""
+    message = email.message.Message()
+    message["Content-Type"] = re.sub(r"[\r\n]+", " ", answer.field("Content-Type"))
+    return str(message.get_param("boundary") or "").encode("latin-1", "ignore")
+
+
+def _parts_of(body: bytes, boundary: bytes) -> Iterator[tuple[_Span, bytes]]:
+    """The parts of a body, the last of them perhaps cut off."""
+    place = body.find(b"--" + boundary)
+    while place >= 0:
+        head = _PART_HEAD.match(body, place + len(boundary) + 2)
+        if head is None:
+            return
+        field = _PART_RANGE.search(head[1])
+        span = _span_of(field[1].decode("latin-1")) if field else None
+        end = head.end() if span is None else head.end() + span.last - span.first + 1
+        if span is not None:
+            yield span, body[head.end() : end]
+        place = body.find(b"--" + boundary, end)
+
+
+def _join(parts: Iterator[tuple[_Span, bytes]], first: int, last: int) -> Held | None:
+    """What parts that follow each other hold from `first` on."""
+    data, size_bytes = b"", None
+    for span, part in parts:
+        place = first + len(data)
+        if span.first <= place < span.first + len(part):
+            data += part[place - span.first :]
+            size_bytes = span.size_bytes
+    return _held(data[: last - first + 1], size_bytes)
+
+
+def _codings_of(answer: Answer) -> list[str]:
+    """What packs the body, in the order in which it was done. A coding that is no compression (some servers name a
+    character set there) changes no byte."""
+    named = re.split("[ \t,]+", answer.field("Content-Encoding").lower())
+    return [coding for coding in named if coding in _COMPRESSIONS]
+
+
+def read_whole(answer: Answer, limits: FetchLimits) -> Iterator[bytes]:
+    """The body piece by piece as it comes, unpacked where the server packs it although it was asked not to (some keep
+    their files packed). Raises VideoTrouble: for what cannot be unpacked at once, for the rest on the way.
+
+    A few kilobytes may unpack to terabytes, so the unpacked bytes are counted against `max_bytes` as well.
+    """
+    codings = _codings_of(answer)
+    unknown = [coding for coding in codings if coding not in _UNPACKED_HERE]
+    if unknown or len(codings) > _MOST_CODINGS:
+        named = min(unknown) if unknown else f"{len(codings)} times over"
+        raise VideoTrouble(Status.HTTP_ERROR, f"the server compresses the file ({named}) although asked not to")
+    pieces = iter(answer.read_some, b"")
+    for coding in reversed(codings):
+        pieces = _unpack(pieces, coding, Meter(limits, what="unpacked"))
+    return pieces
+
+
+def is_packed(answer: Answer) -> bool:
+    """Whether the size of the body is not that of the file."""
+    return bool(_codings_of(answer))
+
+
+def _unpack(pieces: Iterator[bytes], coding: str, unpacked: Meter) -> Iterator[bytes]:
+    """The content of packed bytes (RFC 1950 to 1952); bytes that are not packed, whatever their server says, stay."""
+    start = b""
+    while len(start) < 512 and (piece := next(pieces, b"")):
+        start += piece
+    window_bits = _window_bits(start, coding)
+    if window_bits is None:
+        yield start
+        yield from pieces
+        return
+    engine, data = zlib.decompressobj(window_bits), start
+    while data or (data := next(pieces, b"")):
+        if engine.eof:
+            # Further members may follow the first; anything else is padding.
+            if window_bits != _GZIP_WINDOW or not data.startswith(b"\x1f"):
+                return
+            engine = zlib.decompressobj(window_bits)
+        is_full = True
+        while is_full and not engine.eof:
+            try:
+                content = engine.decompress(data, _PIECE_BYTES)
+            except zlib.error as error:
+                reason = f"the server packs the file ({coding}), and what it sends cannot be unpacked: {error}"
+                raise VideoTrouble(Status.HTTP_ERROR, reason[:200]) from None
+            data = engine.unconsumed_tail
+            is_full = bool(data) or len(content) == _PIECE_BYTES
+            unpacked.add(len(content))
+            if content:
+                yield content
+        data = engine.unused_data
+    if not engine.eof:
+        raise VideoTrouble(Status.UNREACHABLE, "the connection closed in the middle of the file", retryable=True)
+
+
+def _window_bits(start: bytes, coding: str) -> int | None:
+    """How zlib is to unpack what begins so; None where it is not packed."""
+    if coding != "deflate":
+        return _GZIP_WINDOW if start.startswith(b"\x1f\x8b") else None
+    if len(start) >= 2 and start[0] & 15 == 8 and int.from_bytes(start[:2], "big") % 31 == 0:
+        return 15
+    # Some leave out the envelope of zlib.
+    try:
+        return -15 if zlib.decompressobj(-15).decompress(start, 1) else None
+    except zlib.error:
+        return None

@@ -1,0 +1,265 @@
+"""Asking one URL of one server over HTTP, on an address that was checked, and no longer than there is time."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import io
+import ssl
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote_to_bytes, urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    InvalidHeader,
+    NewConnectionError,
+    ProtocolError,
+    ReadTimeoutError,
+    SSLError,
+)
+
+from dedup_lib import __version__
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.lists.urls import url_for_request
+from dedup_lib.media.addresses import find_addresses, hint_at_proxy
+from dedup_lib.media.limits import Deadline, FetchLimits, Meter
+from dedup_lib.records import Status
+
+SOCKET_TIMEOUT_S = 15.0
+
+_READ_BYTES = 64 * 1024
+_MOST_INTERIM_ANSWERS = 100
+
+
+class Answer:
+    """What a server answers: its head, and its body as it is fetched."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, *, server: str, deadline: Deadline, fetched: Meter) -> None:
+        self.server = server
+        """Scheme, host and port."""
+        self.status = response.status
+        # Up to 64 KB of a status line are the server's to fill.
+        self.title = f"HTTP {response.status} {(response.reason or '')[:120]}".strip()
+        self._response = response
+        self._deadline = deadline
+        self._fetched = fetched
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def field(self, name: str) -> str:
+        """A field of the head, "" where there is none; several of one name are joined by commas."""
+        return self._response.headers.get(name, "").strip()
+
+    def fields(self, name: str) -> list[str]:
+        """All fields of that name."""
+        return list(self._response.headers.getlist(name))
+
+    def read_some(self, most: int = _READ_BYTES) -> bytes:
+        """The bytes of the body that have arrived, b"" at the end; one read at a time, so that a server which sends a
+        byte a second meets the deadline. Raises VideoTrouble."""
+        self._deadline.remaining_s()
+        try:
+            data = self._response.read1(min(most, _READ_BYTES))
+        except (HTTPError, OSError) as error:
+            raise _trouble_of(error) from None
+        self._fetched.add(len(data))
+        return data
+
+    def read(self, most: int) -> bytes:
+        """The body, but no more than `most` bytes of it: a server may send more than was asked for."""
+        body = bytearray()
+        while len(body) < most and (part := self.read_some(most - len(body))):
+            body += part
+        return bytes(body)
+
+    def close(self) -> None:
+        self._response.close()
+
+
+class _NotedLines:
+    """Lines of a stream, and whether the last of them was cut off."""
+
+    def __init__(self, stream: io.BufferedIOBase) -> None:
+        self._stream = stream
+        self.is_cut_off = False
+
+    def readline(self, most: int = -1, /) -> bytes:
+        line = self._stream.readline(most)
+        self.is_cut_off = len(line) != most and not line.endswith(b"\n")
+        return line
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class _Response(http.client.HTTPResponse):
+    """Knows a head that is cut off, which its parent takes for a short one, and passes over interim answers."""
+
+    fp: Any
+
+    def begin(self) -> None:
+        stream = self.fp
+        self.fp = lines = _NotedLines(stream)
+        try:
+            super().begin()
+        except http.client.BadStatusLine:
+            if not lines.is_cut_off:
+                raise
+        finally:
+            if self.fp is lines:
+                self.fp = stream
+        if lines.is_cut_off:
+            raise http.client.RemoteDisconnected("the head of the answer is cut off")
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """The status line of the answer itself: any number of interim ones (RFC 9110, section 15.2) may come before,
+        of which the parent knows 100 alone. 101 is none: it ends the talk in HTTP."""
+        for _ in range(_MOST_INTERIM_ANSWERS):
+            version, status, reason = super()._read_status()  # type: ignore[misc] # typeshed leaves it out
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException(f"more than {_MOST_INTERIM_ANSWERS} interim answers")
+
+
+class _PlainConnection(HTTPConnection):
+    """Asks for its target as it is spelt: a pool respells escapes, and a signature covers the exact bytes."""
+
+    response_class = _Response
+
+    def __init__(self, *args: Any, source: Source, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._source = source
+
+    def connect(self) -> None:
+        super().connect()
+        self._source.has_connected = True
+
+    def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
+        super().putrequest(method, self._source.target, *args, **options)
+
+
+class _TlsConnection(_PlainConnection, HTTPSConnection):
+    """The same over TLS."""
+
+
+class _PlainPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class Source:
+    """One URL on one checked address, asked for as often as needed. Proxies that the environment names are not used."""
+
+    def __init__(self, url: str, *, limits: FetchLimits, deadline: Deadline, fetched: Meter) -> None:
+        """Raises VideoTrouble when no request can be made of the URL, or its host may not be asked."""
+        try:
+            self.url = url_for_request(url)
+            parts = urlsplit(self.url)
+            port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+        except ValueError as error:
+            raise VideoTrouble(Status.INVALID_URL, str(error)) from None
+        self.has_connected = False
+        self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        self._deadline = deadline
+        self._fetched = fetched
+        self._has_answered = False
+        scheme, host = parts.scheme.lower(), parts.hostname or ""
+        self._server = f"{scheme}://{host}:{port}"
+        self._place = (scheme, host)
+        shown_host = f"[{host}]" if ":" in host else host
+        self._headers = {
+            "Host": shown_host if parts.port is None else f"{shown_host}:{port}",
+            "User-Agent": f"dedup-lib/{__version__}",
+            "Accept": "*/*",
+            "Accept-Encoding": "identity",
+        }
+        if parts.username is not None:
+            credentials = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+            self._headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode("ascii")
+        self._pools = [
+            _TlsPool(address, port, server_hostname=host, assert_hostname=host, source=self)
+            if scheme == "https"
+            else _PlainPool(address, port, source=self)
+            for address in find_addresses(scheme, host, port, limits=limits)
+        ]
+
+    def ask(self, headers: dict[str, str], *, connect_s: float) -> Answer:
+        """Ask once; the next address of the host is tried only while no connection comes about, for which each has
+        `connect_s`. Raises VideoTrouble.
+
+        A connection that was kept from an earlier request may be closed by the server while the next one is on its
+        way: then a new one is made (RFC 9112, section 9.3.1).
+        """
+        is_first_try = True
+        while True:
+            try:
+                left_s = min(SOCKET_TIMEOUT_S, self._deadline.remaining_s())
+                response = self._pools[0].urlopen(
+                    "GET",
+                    self.target,
+                    headers=self._headers | headers,
+                    retries=False,
+                    redirect=False,
+                    preload_content=False,
+                    decode_content=False,
+                    timeout=urllib3.Timeout(connect=min(left_s, connect_s), read=left_s),
+                )
+                self._has_answered = True
+                return Answer(response, server=self._server, deadline=self._deadline, fetched=self._fetched)
+            except (ConnectTimeoutError, NewConnectionError) as error:
+                if len(self._pools) == 1:
+                    raise _trouble_of(error, hint_at_proxy(*self._place)) from None
+                self._pools.pop(0).close()
+            except (HTTPError, OSError) as error:
+                if not (isinstance(error, ProtocolError) and self._has_answered and is_first_try):
+                    raise _trouble_of(error) from None
+                is_first_try = False
+
+    def close(self) -> None:
+        for pool in self._pools:
+            pool.close()
+
+
+def _trouble_of(error: Exception, hint: str = "") -> VideoTrouble:
+    match error:
+        case NewConnectionError():
+            return VideoTrouble(Status.UNREACHABLE, f"the server refuses the connection{hint}", retryable=True)
+        case ConnectTimeoutError() | ReadTimeoutError() | TimeoutError():
+            return VideoTrouble(Status.TIMEOUT, f"the server does not answer{hint}", retryable=True)
+        case SSLError() if not isinstance(error.args[0], ssl.SSLEOFError):
+            return VideoTrouble(Status.UNREACHABLE, f"TLS fails: {_tls_reason(error)}")
+        case InvalidHeader():
+            return VideoTrouble(Status.HTTP_ERROR, f"the server's answer is malformed: {str(error)[:120]}")
+        case ProtocolError() if _speaks_no_http(error):
+            return VideoTrouble(Status.UNREACHABLE, "the server does not speak HTTP")
+        case ProtocolError() | SSLError():
+            return VideoTrouble(Status.UNREACHABLE, "the server breaks off the connection", retryable=True)
+    return VideoTrouble(Status.UNREACHABLE, f"the connection fails: {str(error)[:120]}", retryable=True)
+
+
+def _speaks_no_http(error: ProtocolError) -> bool:
+    """Whether an answer came that is none, rather than too little of one."""
+    inner = error.args[-1] if error.args else None
+    cut_off = (http.client.IncompleteRead, http.client.RemoteDisconnected)
+    return isinstance(inner, http.client.HTTPException) and not isinstance(inner, cut_off)
+
+
+def _tls_reason(error: SSLError) -> str:
+    """In words, such as `certificate verify failed` or `wrong version number` (no TLS on that port)."""
+    inner = error.args[0] if error.args else None
+    reason = inner.reason if isinstance(inner, ssl.SSLError) else None
+    return (reason or str(error)).replace("_", " ").lower()

@@ -1,0 +1,444 @@
+"""A film in a container: the frames of its video, with the times at which they are shown. PyAV."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+from itertools import chain
+from typing import cast
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.media.streams import Deadline, MediaStream
+from dedup_lib.media.timestamps import Clock, ShownOrder, Span
+from dedup_lib.media.tracks import (
+    MAX_PIXELS,
+    choose_film,
+    count_pictures,
+    end_of_segment,
+    find_films,
+    has_times,
+    is_matroska,
+    is_mp4,
+    open_container,
+    own_duration_s,
+    start_s,
+    told_duration_s,
+)
+from dedup_lib.records import Status
+
+MAX_DECODED_FRAMES = 100_000
+"""Decoded for one video at most, those on the way to a wanted one included. Of pictures that show anything so many take
+longer than any patience; of tiny ones at absurd rates they end here, by the same count on every machine."""
+
+Timed = tuple[VideoFrame, float]
+"""A decoded frame, and its seconds since the first one."""
+
+_RATE_TO_SKIP = 20.0
+"""Of videos with fewer frames a second a scan decodes every frame: those it would leave out are too far apart."""
+
+_LOOK_AHEAD_S, _MOST_AHEAD = 0.5, 64
+"""A frame is left out for one that replaces it so soon, and is among so many packets that follow."""
+
+_LONGEST_GAP_S = 1.0
+"""Frames left out of a scan are no longer apart: what stays longer than this was really shown."""
+
+_SEEK_EARLIER_S = 10.0
+"""Some formats (MPEG-TS) seek to any frame: a key frame is rarely further away than this."""
+
+_MOST_TAIL_BYTES = 4 * 1024 * 1024
+"""So much of the end of a file is read to see when its pictures end."""
+
+_HEAD_BYTES = 4096
+_CUES = b"\x1cS\xbbk"
+"""Begins the index of a Matroska file (RFC 9559, 5.1.5), which it names near its beginning."""
+
+_END_TOLERANCE_FRACTION = 0.1
+
+
+def end_tolerance_s(target_s: float) -> float:
+    """How much earlier than it states a film may end, or a picture be the last one."""
+    return max(0.5, target_s * _END_TOLERANCE_FRACTION)
+
+
+class Film:
+    """One stream as an open container, its video, and the way through it.
+
+    `demuxer` names the one that knows the stream, where it is not told by its content. With `or_image` a file with one
+    picture is refused as an image. All that reads raises VideoTrouble, and what PyAV raises.
+    """
+
+    def __init__(self, stream: MediaStream, deadline: Deadline, *, demuxer: str | None, or_image: bool) -> None:
+        self.last_error = ""
+        """What the decoder said last, with a colon before it."""
+        self.ended_s: float | None = None
+        """When the last picture is no longer shown, known where the end was reached."""
+        self.is_cut = False
+        """Whether packets may be missing at that end."""
+        self._stream = stream
+        self._deadline = deadline
+        self._demuxer = demuxer
+        self._container: InputContainer | None = None
+        self._index: int | None = None
+        self._is_at_start = False
+        self._last_start_s = 0.0
+        """When the last packet before the end is shown."""
+        self._has_lost = self._had_lost = False
+        """Whether a picture could not be decoded since the last one, and between that one and the one before."""
+        self._decoded_frames = 0
+        self._target_s = -math.inf
+        """Of the frames on the way to the one shown at this time, those that no other frame needs are not decoded."""
+        self._or_image = or_image
+        self._head = b""
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether the content is of a known format."""
+        return self._container is not None
+
+    def open(self) -> None:
+        """Has to come first."""
+        self._head = self._stream.read(_HEAD_BYTES)
+        self._rewind()
+        if self._or_image and self._holds_one_picture():
+            raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+
+    @property
+    def has_times(self) -> bool:
+        """Whether its times are those of the file, and not of a rate that is usual."""
+        assert self._container is not None
+        return has_times(self._container)
+
+    @property
+    def codec(self) -> str:
+        return self._video.codec_context.codec.canonical_name
+
+    def _rewind(self) -> None:
+        """Start afresh: not every format can seek, and of those that can, not every one finds its start again."""
+        self._target_s = -math.inf
+        if self._is_at_start:
+            return
+        self._open()
+        if self._index is None:
+            self._index = self._choose()
+        assert self._container is not None
+        self._video = next(video for video in self._container.streams.video if video.index == self._index)
+        width_px, height_px = self._video.codec_context.width, self._video.codec_context.height
+        if width_px * height_px > MAX_PIXELS:
+            raise VideoTrouble(
+                Status.TOO_LARGE, f"pictures of {width_px} × {height_px} px are larger than 8192 × 8192 px"
+            )
+        self._video.thread_type = "NONE"
+        self._video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        # Fractions are exact, and slow for what is asked of every packet.
+        self._tick_s = float(self._video.time_base or 0)
+        self._start_s = start_s(self._video)
+        self._interval_s = 1 / float(self._video.guessed_rate or 25)
+        self._is_at_start = True
+
+    def _open(self) -> InputContainer:
+        self.close()
+        self._stream.seek(0)
+        self._container = open_container(self._stream, self._demuxer)
+        return self._container
+
+    def _choose(self) -> int:
+        """Number of the stream that is the film; the container is as it was opened."""
+        assert self._container is not None
+        films = find_films(self._container)
+        if len(films) == 1:
+            return films[0].index
+        chosen = choose_film(films, count_pictures(self._container, films, self._stream, self._deadline)).index
+        self._open()
+        return chosen
+
+    def _holds_one_picture(self) -> bool:
+        if self._video.frames > 1:
+            return False
+        pictures = 0
+        for packet in self._packets():
+            pictures += bool(packet.size)
+            if pictures > 1:
+                break
+        self._rewind()
+        return pictures == 1
+
+    def decode(self, *, fast: bool = False) -> Iterator[Timed]:
+        """The frames from the start on. A `fast` decoder may leave blocks visible, which small pictures do not show."""
+        self._rewind()
+        if fast:
+            self._video.codec_context.options |= {"skip_loop_filter": "all"}
+        return self._decode()
+
+    def decode_from(self, target_s: float) -> Iterator[Timed]:
+        """Frames from a key frame at or before `target_s`; from the start where seeking leads to none."""
+        frames = self.decode_after_seek(target_s)
+        if frames is not None:
+            yield from frames
+        # Cheaper than to decode all of a file that is cut off, only to find that it ends before the target.
+        elif self.measure_s() >= target_s - end_tolerance_s(target_s):
+            yield from self.decode()
+
+    def decode_after_seek(self, target_s: float) -> Iterator[Timed] | None:
+        """Frames from a key frame at or before `target_s`; None where seeking leads to none."""
+        for early_s in (0.0, _SEEK_EARLIER_S):
+            if target_s < early_s or not self._seek(target_s - early_s):
+                break
+            frames = self._decode()
+            first = next(frames, None)
+            if first is not None and first[1] <= target_s:
+                return chain([first], frames)
+        return None
+
+    def find_key_frame(self, target_s: float) -> Timed | None:
+        """The key frame at or before `target_s`, or soon after it where a format seeks to any frame; None where seeking
+        leads to none. Nothing else is decoded."""
+        if not self._seek(target_s):
+            return None
+        assert self._container is not None
+        decoder = self._video.codec_context
+        decoder.skip_frame = "DEFAULT"
+        for packet in self._container.demux(self._video):
+            self._deadline.remaining_s()
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if not packet.size or stamp is None or stamp * self._tick_s - self._start_s > target_s + _SEEK_EARLIER_S:
+                return None
+            if not packet.is_keyframe:
+                continue
+            # A decoder holds frames back until it has seen those that may be shown before them, or is told that
+            # none will come.
+            try:
+                frames = [*packet.decode(), *decoder.decode(None)]
+            except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError):
+                # Others may still be fine.
+                frames = []
+            decoder.flush_buffers()
+            frame = frames[0] if frames else None
+            if not isinstance(frame, VideoFrame) or frame.is_corrupt or frame.width * frame.height > MAX_PIXELS:
+                return None
+            return frame, stamp * self._tick_s - self._start_s
+        return None
+
+    def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
+        """Whether a key frame lies between here and there; taken for granted of a file without a full index."""
+        entries = self._video.index_entries
+        if self._video.time_base is None or not len(entries):
+            return True
+        target = round((target_s + self._start_s) / self._video.time_base)
+        if entries[len(entries) - 1].timestamp < target:
+            return True
+        found = entries.search_timestamp(target, backward=True)
+        return found >= 0 and float(entries[found].timestamp * self._video.time_base) - self._start_s > here_s
+
+    def hurry_to(self, target_s: float) -> None:
+        """Leave out frames that no other frame needs, up to the one shown at the target."""
+        rates = [float(rate) for rate in (self._video.guessed_rate, self._video.average_rate) if rate]
+        # Of a slide show, each frame may be shown for long: none is left out.
+        self._target_s = target_s if rates and min(rates) >= _RATE_TO_SKIP else -math.inf
+
+    def stays_until_s(self, time_s: float, next_s: float | None) -> float:
+        """Until when the frame shown at `time_s` is known to be, given when the next one is; None behind the last."""
+        if next_s is not None:
+            may_be_left_out = self._target_s > -math.inf and next_s - time_s <= _LONGEST_GAP_S
+            return time_s if self._had_lost or may_be_left_out else next_s
+        # Where the end of a file cannot be decoded, the last picture before does not stand for it.
+        is_last = self.ended_s is not None and self._last_start_s <= time_s + end_tolerance_s(time_s)
+        return max(time_s, self.ended_s or 0.0) if is_last and not self._has_lost else time_s
+
+    def own_duration_s(self) -> float:
+        """Duration that the header of the video states, 0 where it states none."""
+        return own_duration_s(self._video)
+
+    def expected_s(self, *, to_be_passed_s: float) -> float:
+        """Duration of the pictures as far as it can be known without reading the film through, 0 where it cannot. What
+        is no longer than `to_be_passed_s` will be, and so it is not looked for with care."""
+        assert self._container is not None
+        container_s = self._container_s()
+        # A fragmented file may state the length of its first fragment only: the container knows better.
+        if len(self._container.streams) == 1:
+            return max(own_duration_s(self._video), container_s)
+        # Matroska and FLV count the sound, which may go on.
+        if told_s := self._told_s():
+            return told_s
+        return (self._find_end_s() if container_s > to_be_passed_s else 0.0) or container_s
+
+    def _told_s(self) -> float:
+        """Duration that is stated of the video, 0 where none is."""
+        told_s = told_duration_s(self._video)
+        # A tag may be left of another film.
+        return told_s if self.own_duration_s() or told_s <= self._container_s() + self._interval_s else 0.0
+
+    def _container_s(self) -> float:
+        """Duration that the container states of all that it holds, 0 where it states none."""
+        assert self._container is not None
+        stated_s = self._container.duration / av.time_base if self._container.duration else 0.0
+        # These count from zero, also where the first picture comes later.
+        counts_from_zero = is_matroska(self._container) or self._container.format.name == "flv"
+        return stated_s - self._start_s if counts_from_zero and stated_s > self._start_s else stated_s
+
+    def _find_end_s(self) -> float:
+        """When the last picture ends, by reading the last part of a file with an index; 0 where that does not tell."""
+        assert self._container is not None
+        # Without an index, FFmpeg would read all of it; and what does not come in parts has all to be read.
+        if not self._stream.comes_in_parts or _CUES not in self._head:
+            return 0.0
+        if not self._seek(self._container_s()):
+            return 0.0
+        first_byte, span = self._stream.tell(), Span(self._tick_s)
+        try:
+            for packet in self._container.demux():
+                self._deadline.remaining_s()
+                if packet.stream == self._video:
+                    span.add(cast("av.Packet[VideoStream]", packet))
+                if self._stream.tell() - first_byte > _MOST_TAIL_BYTES:
+                    break
+        except (av.InvalidDataError, av.EOFError):
+            if self._stream.trouble:
+                raise self._stream.trouble from None
+        return 0.0 if span.last is None else span.end * self._tick_s - self._start_s
+
+    def measure_s(self) -> float:
+        """When the last picture ends, by reading the file through without decoding."""
+        if self.ended_s is None:
+            self._rewind()
+            deque(self._packets(), maxlen=0)
+        return self.ended_s or 0.0
+
+    def _decode(self) -> Iterator[Timed]:
+        """Frames from here on, each with its seconds since the first one."""
+        self._has_lost = False
+        clock = Clock(self._interval_s)
+        order = ShownOrder(self._video)
+        ahead: deque[av.Packet[VideoStream]] = deque()
+        packets = self._packets()
+        while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
+            order.add(packet)
+            is_passed_over = not order.is_told_late and self._is_passed_over(packet, ahead, packets)
+            self._video.codec_context.skip_frame = "NONREF" if is_passed_over else "DEFAULT"
+            try:
+                decoded = packet.decode()
+            except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError) as error:
+                # A damaged packet: the frames behind it may still be fine.
+                self.last_error = f": {error.strerror}"
+                self._has_lost = True
+                continue
+            self._decoded_frames += len(decoded)
+            if self._decoded_frames > MAX_DECODED_FRAMES:
+                raise VideoTrouble(
+                    Status.TOO_LARGE, f"more than {MAX_DECODED_FRAMES:,} frames would have to be decoded"
+                )
+            for frame in decoded:
+                if not isinstance(frame, VideoFrame):
+                    continue
+                stamp = order.next_stamp()
+                stamp_s = frame.time if stamp is None else float(stamp * (self._video.time_base or 0))
+                time_s = clock.tell(None if stamp_s is None else stamp_s - self._start_s)
+                # A corrupt frame shows what the decoder made up, often plain grey.
+                if frame.is_corrupt or frame.width * frame.height > MAX_PIXELS:
+                    self._has_lost = True
+                    continue
+                self._had_lost, self._has_lost = self._has_lost, False
+                yield frame, time_s
+
+    def _is_passed_over(
+        self,
+        packet: av.Packet[VideoStream],
+        ahead: deque[av.Packet[VideoStream]],
+        packets: Iterator[av.Packet[VideoStream]],
+    ) -> bool:
+        """Whether the frame of a packet is shown, and soon replaced by another, before the target. Packets come in the
+        order of decoding: those that may hold a later frame are read `ahead`."""
+        time_s = self._time_s(packet.pts)
+        if time_s is None or time_s >= self._target_s:
+            return False
+        until_s = min(time_s + _LOOK_AHEAD_S, self._target_s)
+        for number in range(_MOST_AHEAD):
+            if number == len(ahead):
+                following = next(packets, None)
+                if following is None:
+                    break
+                ahead.append(following)
+            shown_s, decoded_s = self._time_s(ahead[number].pts), self._time_s(ahead[number].dts)
+            if shown_s is not None and time_s < shown_s <= until_s:
+                return True
+            # No packet shows its frame before it is decoded.
+            if decoded_s is None or decoded_s > until_s:
+                break
+        return False
+
+    def _time_s(self, stamp: int | None) -> float | None:
+        """Seconds since the first frame."""
+        return None if stamp is None else stamp * self._tick_s - self._start_s
+
+    def _packets(self) -> Iterator[av.Packet[VideoStream]]:
+        assert self._container is not None
+        self._is_at_start = False
+        span = Span(self._tick_s)
+        packets = self._container.demux(self._video)
+        while True:
+            self._deadline.remaining_s()
+            try:
+                packet = next(packets, None)
+            except (av.InvalidDataError, av.EOFError) as error:
+                if self._stream.trouble:
+                    raise self._stream.trouble from None
+                self.last_error = f": {error.strerror}"
+                self._end(span, is_broken=True)
+                return
+            if packet is None:
+                self._end(span, is_broken=False)
+                return
+            span.add(packet)
+            yield packet
+
+    def _end(self, span: Span, *, is_broken: bool) -> None:
+        """Note what is known now that the end is reached."""
+        assert self._container is not None
+        if span.is_empty:
+            # A seek that led nowhere says nothing.
+            return
+        self.is_cut = is_broken or not span.holds_all_of(self._video)
+        if span.last is None:
+            self.ended_s, self._last_start_s = span.untimed * self._interval_s, (span.untimed - 1) * self._interval_s
+            return
+        last_start_s = span.last * self._tick_s - self._start_s
+        ended_s = span.end * self._tick_s - self._start_s + (self._interval_s if span.is_open else 0.0)
+        stated_s = min(self.own_duration_s(), self._container_s())
+        if is_mp4(self._container) and not self.is_cut and stated_s > last_start_s:
+            # The last packet that is decoded says how long the last picture stands, and that is often another's.
+            # An edit list may let it go earlier.
+            ended_s = min(stated_s, max(ended_s, span.decoded * self._tick_s))
+        elif is_matroska(self._container) and not is_broken and self._is_whole_segment():
+            # Packets say how long one usually stands.
+            ended_s = max(ended_s, self._told_s() or (self._container_s() if len(self._container.streams) == 1 else 0))
+        self.ended_s, self._last_start_s = ended_s, last_start_s
+
+    def _is_whole_segment(self) -> bool:
+        end = end_of_segment(self._head)
+        return end is not None and end <= (self._stream.size_bytes or 0)
+
+    def _seek(self, seek_s: float) -> bool:
+        """Go to a key frame at or before `seek_s`; False where that cannot be done."""
+        assert self._container is not None
+        if self._video.time_base is None:
+            return False
+        self._is_at_start = False
+        try:
+            self._container.seek(
+                round((seek_s + self._start_s) / self._video.time_base), stream=self._video, backward=True
+            )
+        except (av.FFmpegError, OverflowError):
+            if self._stream.trouble:
+                raise self._stream.trouble from None
+            return False
+        self._video.codec_context.flush_buffers()
+        return True

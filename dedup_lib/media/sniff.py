@@ -1,0 +1,231 @@
+"""What a file holds, told by its first bytes and never by its name or by what the server says of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from enum import Enum
+
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.media.streams import MediaStream
+from dedup_lib.records import Status
+
+HEAD_BYTES = 4096
+
+LARGEST_JPEG_BYTES = 8 * 1024 * 1024
+"""Of a larger JPEG it is not looked for whether others follow: it is one photograph."""
+
+MOST_JPEG_PARTS = 1000
+MOST_PADDING_BYTES = 256
+MOST_PNG_CHUNKS = 100
+
+_JPEG_MAGIC = b"\xff\xd8\xff"
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_PICTURE_MAGIC = (
+    b"II*\x00",
+    b"MM\x00*",
+    b"8BPS",
+    b"\x00\x00\x00\x0cJXL \r\n\x87\n",
+    b"\x00\x00\x00\x0cjP  \r\n\x87\n",
+)
+_ICON_MAGIC = b"\x00\x00\x01\x00"
+"""Also how a film begins whose first box is 256 bytes long."""
+_MEDIA_MAGIC = (
+    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    b"OggS",
+    b"FLV\x01",
+    b"GIF87a",
+    b"GIF89a",
+    b"0&\xb2u\x8ef\xcf\x11",  # ASF
+    b"\x00\x00\x01\xba",  # MPEG program stream
+    b"\x00\x00\x01\xb3",  # MPEG video
+    b"\x00\x00\x00\x01",  # H.264 and H.265, annex B
+    b".RMF",
+    b"DKIF",  # IVF
+)
+_BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"sidx", b"styp"})
+_STILL_BRANDS = frozenset({b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2"})
+_MOVING_BRANDS = frozenset({b"avis", b"hevc", b"hevx", b"msf1"})
+"""Of image sequences (ISO/IEC 23008-12, B.3), which tell their still pictures beside."""
+
+_UNLIKE_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+"""Ends a run of compressed data (ITU-T T.81, B.1.1.2): not a stuffed byte, a restart or a fill byte."""
+
+
+class Content(Enum):
+    """How the pictures of a file are to be read."""
+
+    FILM = "film"
+    """By whichever demuxer knows it."""
+    PICTURES = "pictures"
+    """The same, and it is an image if it holds one picture: GIF, APNG, AVIF."""
+    JPEGS = "jpegs"
+    """Nothing but JPEGs, one after the other."""
+    WEBP = "webp"
+    """WebP with more than one picture."""
+
+
+def tell_content(head: bytes, stream: MediaStream) -> Content:
+    """What a stream holds that begins like that; more of it is read only where the beginning does not tell.
+
+    Raises VideoTrouble with the status of what is certainly no video."""
+    try:
+        return _tell(head, stream)
+    finally:
+        stream.seek(0)
+
+
+def is_media(head: bytes) -> bool:
+    """Whether a file begins like one of a known format of film or sound."""
+    return (
+        head.startswith((*_MEDIA_MAGIC, _JPEG_MAGIC, _PNG_MAGIC))
+        or head[4:8] in _BOXES
+        or (head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WEBP"))
+        or (len(head) > 376 and head[0] == head[188] == head[376] == 0x47)
+    )
+
+
+def _tell(head: bytes, stream: MediaStream) -> Content:
+    if not head:
+        raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
+    if head.startswith(b"GIF8"):
+        return Content.PICTURES
+    if head.startswith(_PNG_MAGIC) and _is_animated_png(stream):
+        return Content.PICTURES
+    if head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and head[20:21] and head[20] & 2:
+        return Content.WEBP
+    if head.startswith(_JPEG_MAGIC) and _is_jpeg_sequence(stream):
+        return Content.JPEGS
+    brands = _brands(head)
+    if brands & _MOVING_BRANDS and brands & _STILL_BRANDS:
+        return Content.PICTURES
+    if (
+        head.startswith((_JPEG_MAGIC, _PNG_MAGIC, *_PICTURE_MAGIC))
+        or (head.startswith(_ICON_MAGIC) and head[4:8] not in _BOXES)
+        or (head[:2] == b"BM" and head[6:10] == bytes(4))
+        or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+        or (brands and head[8:12] in _STILL_BRANDS)
+    ):
+        raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
+    # Films may speak of pages, in their titles; but they are no text.
+    if not _UNLIKE_TEXT.search(head[:1024]):
+        _refuse_text(head.lstrip(b"\xef\xbb\xbf \t\r\n").lower())
+    return Content.FILM
+
+
+def _refuse_text(text: bytes) -> None:
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text[:1024]:
+        raise VideoTrouble(Status.HTML, "the URL gives a web page, not a video")
+    if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text):
+        raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
+    if text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<?xml", b"<mpd", b"<smil")):
+        raise VideoTrouble(Status.NOT_VIDEO, "the URL gives a playlist, not a video")
+
+
+def _brands(head: bytes) -> set[bytes]:
+    """The brands that the first box of an MP4 file names."""
+    if head[4:8] != b"ftyp":
+        return set()
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    return {head[8:12], *(head[place : place + 4] for place in range(16, end - 3, 4))}
+
+
+def _is_animated_png(stream: MediaStream) -> bool:
+    """Whether a PNG says, before its picture, that there are others (APNG)."""
+    place = len(_PNG_MAGIC)
+    for _ in range(MOST_PNG_CHUNKS):
+        stream.seek(place)
+        chunk = stream.read(12)
+        if chunk[4:8] == b"acTL":
+            return int.from_bytes(chunk[8:12], "big") > 1
+        if len(chunk) < 12 or chunk[4:8] == b"IDAT":
+            return False
+        place += 12 + int.from_bytes(chunk[:4], "big")
+    return False
+
+
+def _is_jpeg_sequence(stream: MediaStream) -> bool:
+    """Whether a JPEG is followed by another of its size, with nothing between.
+
+    Cameras put other pictures behind a photograph too; they name them in it (CIPA DC-007).
+    """
+    stream.seek(0)
+    reader = _JpegReader(stream)
+    first = reader.size_px()
+    if first is None or not reader.go_to_next():
+        return False
+    return reader.size_px() == first
+
+
+class _JpegReader:
+    """Goes from JPEG to JPEG."""
+
+    def __init__(self, stream: MediaStream) -> None:
+        self._stream = stream
+        self._data = bytearray()
+        self._place = 0
+        self._parts: Iterator[tuple[int, bytes]] = self._read_parts()
+
+    def size_px(self) -> tuple[int, int] | None:
+        """Height and width of the JPEG at hand; None where it names other pictures, or is none."""
+        for marker, content in self._parts:
+            if marker == 0xE2 and content.startswith(b"MPF\x00"):
+                return None
+            # Frame headers but for the tables and the extension between them (T.81, table B.1).
+            if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+                return int.from_bytes(content[1:3], "big"), int.from_bytes(content[3:5], "big")
+        return None
+
+    def go_to_next(self) -> bool:
+        """Go behind the end of this JPEG; whether one begins there."""
+        if not any(marker == 0xD9 for marker, _ in self._parts):
+            return False
+        padding = self._bytes(MOST_PADDING_BYTES)
+        self._place += len(padding) - len(padding.lstrip(b"\x00\r\n"))
+        self._parts = self._read_parts()
+        return self._bytes(3) == _JPEG_MAGIC
+
+    def _bytes(self, count: int) -> bytes:
+        """Those at this place; fewer at the end, or where it is too far away."""
+        while len(self._data) < self._place + count <= 2 * LARGEST_JPEG_BYTES:
+            more = self._stream.read(256 * 1024)
+            if not more:
+                break
+            self._data += more
+        return bytes(self._data[self._place : self._place + count])
+
+    def _read_parts(self) -> Iterator[tuple[int, bytes]]:
+        """Markers from here on, each with the content of its segment, up to the end of the picture."""
+        for _ in range(MOST_JPEG_PARTS):
+            start = self._bytes(4)
+            if len(start) < 2 or start[0] != 0xFF:
+                return
+            marker = start[1]
+            if marker == 0xFF:
+                self._place += 1
+                continue
+            self._place += 2
+            if marker == 0xD9:
+                yield marker, b""
+                return
+            if marker == 0xD8:
+                continue
+            length = int.from_bytes(start[2:4], "big")
+            content = self._bytes(length)[2:]
+            self._place += length
+            if marker == 0xDA and not self._pass_compressed():
+                return
+            yield marker, content
+
+    def _pass_compressed(self) -> bool:
+        """Go to the marker behind compressed data."""
+        while len(self._data) <= LARGEST_JPEG_BYTES:
+            if found := _JPEG_MARKER.search(self._data, self._place):
+                self._place = found.start()
+                return True
+            # The first half of a marker may stand at the end of what was read.
+            self._place = max(self._place, len(self._data) - 1)
+            if len(self._bytes(2)) < 2:
+                return False
+        return False

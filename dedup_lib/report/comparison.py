@@ -1,0 +1,211 @@
+"""What changed from one run over a list to another: for experiments with thresholds, and other models. Pure, but for
+`load_outcome`.
+
+Only the addresses that both runs looked at are compared. Two videos are joined where one is listed as a copy of the
+other, or both as copies of the same one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import combinations, islice, product
+from math import comb
+from typing import Any
+
+from dedup_lib.errors import SettingError
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.settings import SETTINGS, ExtractSettings, SearchSettings
+
+KEPT, DUPLICATE = "kept", "duplicate"
+
+MOST_PAIRS = 100_000
+"""Pairs that are named of each kind; their number is always complete."""
+
+Pairs = tuple[tuple[str, str], ...]
+"""Pairs of URLs, the first before the second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """What a run made of its list."""
+
+    name: str
+    rows: Mapping[str, int]
+    """Rows of each output, and of the list."""
+    fates: Mapping[str, str]
+    """Of each URL: `kept`, `duplicate`, or the status for which it was set aside."""
+    kept_of: Mapping[str, str]
+    """Of each duplicate the video that is kept in its place."""
+    settings: Mapping[str, Any]
+    """By notebook and parameter, such as `03_extract: encoder`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A thing with what it was in one run and is in the other; None where it has nothing there."""
+
+    what: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Joined:
+    """Pairs of videos that one of two runs joined, and the other did not."""
+
+    count: int
+    pairs: Pairs
+    """`MOST_PAIRS` of them at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What changed from the run `before` to the run `after`."""
+
+    before: str
+    after: str
+    in_both: int
+    """URLs that both runs looked at; `only_before` and `only_after` count those that one of them did."""
+    only_before: int
+    only_after: int
+    rows: tuple[Change, ...]
+    """The rows of each output, changed or not."""
+    settings: tuple[Change, ...]
+    """Parameters that differ, each by its notebook and name."""
+    fates: tuple[Change, ...]
+    """URLs that ended in another output or status."""
+    keepers: Pairs
+    """Of videos that both runs join, the one that was kept and the one that is."""
+    joined_before: Joined
+    """Joined before and parted now."""
+    joined_after: Joined
+    """Joined now and not before."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether both runs did the same with the same URLs."""
+        changes = (self.only_before, self.only_after, self.fates, self.keepers)
+        return not any((*changes, self.joined_before.count, self.joined_after.count))
+
+    @property
+    def headline(self) -> str:
+        """What changed, in words."""
+        if self.is_empty:
+            return "Nothing changed"
+        counts = (
+            (self.joined_after.count, "newly joined pair", "newly joined pairs"),
+            (self.joined_before.count, "pair no longer joined", "pairs no longer joined"),
+            (len(self.keepers), "other video kept", "other videos kept"),
+            (len(self.fates), "URL with another outcome", "URLs with another outcome"),
+        )
+        changed = [f"{count:,} {one if count == 1 else more}" for count, one, more in counts if count]
+        return ", ".join(changed) or "Different lists, and the same outcome for the URLs they share"
+
+    def to_json(self) -> str:
+        """On one line; what is no ASCII is escaped."""
+        return json.dumps(asdict(self) | {"is_empty": self.is_empty})
+
+
+def load_outcome(run: RunFolder) -> RunOutcome:
+    """What a finished run made of its list, from the files that it left.
+
+    Raises RunFolderError where 06_search_and_clean has not finished, and ListError for an output that cannot be read.
+    """
+    # Brings pandas, which the help of the command line does without.
+    from dedup_lib.lists.tables import load_table
+
+    record = run.require_record(SearchSettings.stage)
+    records = {stage: found for stage in SETTINGS if (found := run.read_record(stage)) is not None}
+    url_column = records.get(ExtractSettings.stage, {}).get("url_column", "url")
+    fates: dict[str, str] = {}
+    for name in ("failed_urls", "invalid_urls"):
+        table = load_table(run.recorded_path(record, name))
+        fates |= dict(zip(table["url"], table["status"], strict=True))
+    copies = load_table(run.recorded_path(record, "duplicates"))
+    kept_of = dict(zip(copies["url"], copies["duplicate_of"], strict=True))
+    fates |= dict.fromkeys(kept_of, DUPLICATE)
+    # Last, for a list may hold a kept address twice.
+    fates |= dict.fromkeys(load_table(run.recorded_path(record, "FINAL_RESULT"))[str(url_column)], KEPT)
+    return RunOutcome(
+        name=run.path.name,
+        rows=record["counts"],
+        fates=fates,
+        kept_of={copy: keeper for copy, keeper in kept_of.items() if fates[copy] == DUPLICATE},
+        settings={
+            f"{stage}: {name}": value
+            for stage, found in records.items()
+            for name, value in found["settings"].items()
+            if name != "run_dir"
+        },
+    )
+
+
+def compare_runs(before: RunOutcome, after: RunOutcome) -> Comparison:
+    """What changed from one run to the other. Raises SettingError where they have no URL in common."""
+    both = before.fates.keys() & after.fates.keys()
+    if not both and (before.fates or after.fates):
+        raise SettingError(
+            "RUN_B",
+            after.name,
+            f"it cleaned another list: none of its {len(after.fates):,} URLs is among the {len(before.fates):,} of "
+            f"{before.name}. Compare runs that share URLs",
+        )
+    kept_before, kept_after = _kept_of(before, both), _kept_of(after, both)
+    return Comparison(
+        before=before.name,
+        after=after.name,
+        in_both=len(both),
+        only_before=len(before.fates) - len(both),
+        only_after=len(after.fates) - len(both),
+        rows=tuple(_list_changes(before.rows, after.rows)),
+        settings=tuple(
+            change for change in _list_changes(before.settings, after.settings) if change.before != change.after
+        ),
+        fates=tuple(
+            Change(what=url, before=before.fates[url], after=after.fates[url])
+            for url in sorted(both)
+            if before.fates[url] != after.fates[url]
+        ),
+        keepers=tuple(sorted(_other_keepers(kept_before, kept_after))),
+        joined_before=_find_joined(kept_before, kept_after),
+        joined_after=_find_joined(kept_after, kept_before),
+    )
+
+
+def _list_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Change]:
+    for what in dict.fromkeys((*before, *after)):
+        yield Change(what=what, before=before.get(what), after=after.get(what))
+
+
+def _kept_of(run: RunOutcome, urls: Collection[str]) -> dict[str, str]:
+    """Each of these videos to the one that is kept in its place, which may be itself."""
+    return {url: run.kept_of.get(url, url) for url in urls if run.fates[url] in (KEPT, DUPLICATE)}
+
+
+def _other_keepers(before: Mapping[str, str], after: Mapping[str, str]) -> set[tuple[str, str]]:
+    return {
+        (old, new)
+        for url in before.keys() & after.keys()
+        if (old := before[url]) != (new := after[url]) and before.get(new) == old and after.get(old) == new
+    }
+
+
+def _find_joined(here: Mapping[str, str], there: Mapping[str, str]) -> Joined:
+    """The pairs that one run joins and the other does not, by what each keeps in place of a video."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for url in sorted(here):
+        # What was not compared there is joined with nothing.
+        groups.setdefault(here[url], {}).setdefault(there.get(url, url), []).append(url)
+    count = sum(
+        comb(sum(map(len, parts.values())), 2) - sum(comb(len(part), 2) for part in parts.values())
+        for parts in groups.values()
+    )
+    pairs = (
+        (min(pair), max(pair))
+        for kept in sorted(groups)
+        for first, second in combinations(groups[kept].values(), 2)
+        for pair in product(first, second)
+    )
+    return Joined(count=count, pairs=tuple(sorted(islice(pairs, MOST_PAIRS))))

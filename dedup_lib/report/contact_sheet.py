@@ -1,0 +1,333 @@
+"""The contact sheet of a run: each group of copies and each doubtful pair with its pictures, and what speaks for it in
+words.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dedup_lib.errors import RunFolderError
+from dedup_lib.features.fingerprint import Fingerprint
+from dedup_lib.match.evidence import Rule, Verdict
+from dedup_lib.media.frames import encode_preview, load_picture, resize_frame
+from dedup_lib.records import Frames, Outcome, Recipe, video_key
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.ledger import LedgerView
+from dedup_lib.sanitise import show_line
+
+STRIP_HEIGHT_PX = 72
+MOMENT_HEIGHT_PX = 54
+MOMENTS = 5
+"""Pictures of two videos that are set under each other."""
+
+OFFSET_WORTH_SAYING_S = 0.25
+ROW_GAP_PX = 2
+
+RULE_WORDS = {
+    Rule.EXACT: "both files decode to exactly the same pictures",
+    Rule.PICTURES: "{share} pictures agree at the same moments",
+    Rule.CONFIRMED: "{share} pictures agree at the same moments, and local features confirm it",
+    Rule.REGISTERED: "{share} pictures agree once one is laid on the other (another crop, a caption, a turn)",
+    Rule.CHANGES: "the movement is alike in {share} pictures",
+    Rule.REGISTERED_CHANGES: "the movement is alike in {share} pictures once one is laid on the other",
+    Rule.SHORT: "only a part is shared: {share} pictures agree there",
+    Rule.UNCONFIRMED: "{share} pictures agree, but local features or movement do not",
+    Rule.DIFFERS: "{share} pictures agree, but a part of the picture differs throughout",
+    Rule.UNLIKE: "{share} pictures agree, but the encoder finds the frames unlike",
+    Rule.ALIKE: "the encoder finds the frames alike, but their pictures do not prove it",
+    Rule.WEAK: "too few pictures agree: {share}",
+    Rule.PERSON: "a person decided so",
+    Rule.COSINE: "only their vectors were compared",
+}
+"""What each rule found, in words."""
+
+
+def show_seconds(seconds: float) -> str:
+    """A moment or a length: 0:05.3, 12:04 or 1:02:03."""
+    if round(seconds, 1) < 60:
+        return f"0:{seconds:04.1f}"
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def show_bytes(size: int) -> str:
+    """A file's size: 640 KB or 1.2 MB."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3)):,} KB"
+
+
+def read_number(text: object) -> float | None:
+    """A number of a CSV; None for an empty or another cell."""
+    try:
+        number = float(str(text))
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+VERDICT_WORDS = {
+    Verdict.DUPLICATE: "they count as copies, and one of them is removed",
+    Verdict.EXCERPT: "one counts as an excerpt of the other",
+    Verdict.REVIEW: "it is undecided, and both are kept",
+    Verdict.DIFFERENT: "they count as different, and both are kept",
+}
+"""What comes of two videos, as long as no person decides."""
+
+
+def explain(row: Mapping[Any, object], *, first: str = "the other", second: str = "the copy") -> str:
+    """What speaks for two videos showing the same, as one sentence that calls them `first` and `second`; `row` is one
+    of the CSV of duplicates or of review, where the copy is the video listed second."""
+    rule = str(row.get("rule", ""))
+    share = "none" if rule == Rule.WEAK else "enough"
+    if row.get("frames_compared"):
+        share = f"{row['frames_agreeing']} of {row['frames_compared']}"
+    try:
+        found = RULE_WORDS[Rule(rule)].format(share=share)
+    except ValueError:
+        # Of another version.
+        return rule
+    if rule == Rule.PERSON:
+        return found
+    parts = [f"{found} ({row['differs']})" if rule == Rule.DIFFERS and row.get("differs") else found]
+    numbers = {name: read_number(row.get(name)) for name in ("offset_s", "speed", "kept_coverage", "copy_coverage")}
+    offset_s, speed = numbers["offset_s"], numbers["speed"]
+    kept, copy = numbers["kept_coverage"], numbers["copy_coverage"]
+    if kept is not None and copy is not None and min(kept, copy) < 0.995:
+        parts.append(f"they share {copy:.0%} of {second} and {kept:.0%} of {first}")
+    if offset_s is not None and abs(offset_s) >= OFFSET_WORTH_SAYING_S:
+        parts.append(f"{second} shows it {abs(offset_s):.1f} s {'later' if offset_s > 0 else 'earlier'}")
+    if speed is not None and abs(speed - 1) >= 0.005:
+        parts.append(f"it runs {speed:.2f} times as fast")
+    return "; ".join(parts)
+
+
+def as_data_uri(picture: bytes, kind: str) -> str:
+    """A picture that needs no file of its own."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Video:
+    """One video of a contact sheet."""
+
+    url: str
+    facts: str = ""
+    """Size, length and the like, where the ledger has them."""
+    picture: str = ""
+    similarity: float | None = None
+    role: str = "kept"
+    explained: str = ""
+    kept_because: str = ""
+    moments: str = ""
+    moments_words: str = ""
+
+    @property
+    def key(self) -> str:
+        return video_key(self.url)
+
+    @property
+    def shown_similarity(self) -> str:
+        return "" if self.similarity is None else f"{self.similarity:.4f}"
+
+    @property
+    def weight(self) -> int:
+        """Characters that its pictures take of a page."""
+        return len(self.picture) + len(self.moments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sheet:
+    """A group of copies: the kept video and the nearest of its copies."""
+
+    number: int
+    kept: Video
+    copies: tuple[Video, ...]
+    size: int
+
+    @property
+    def hidden(self) -> int:
+        """Copies that are not shown."""
+        return self.size - 1 - len(self.copies)
+
+    @property
+    def weight(self) -> int:
+        """Characters that its pictures take of a page."""
+        return self.kept.weight + sum(copy.weight for copy in self.copies)
+
+    @property
+    def reasons(self) -> str:
+        """By which criteria the kept one beat its copies."""
+        return ", ".join(dict.fromkeys(copy.kept_because for copy in self.copies if copy.kept_because))
+
+    @property
+    def lowest(self) -> str:
+        """The least similarity of those shown."""
+        known = [copy.similarity for copy in self.copies if copy.similarity is not None]
+        return f"{min(known):.4f}" if known else ""
+
+
+class Pictures:
+    """What a run folder knows of its videos by sight: strips of frames, fingerprints, and facts. Use as a context
+    manager, as often as wanted: the ledger is open in between. One that is missing or damaged leaves the pages without
+    facts and moments."""
+
+    def __init__(self, run: RunFolder, *, recipe: Recipe | None) -> None:
+        self._run = run
+        self._recipe = recipe
+        self._fingerprint = lru_cache(maxsize=64)(self._load_fingerprint)
+
+    @cached_property
+    def _ledger(self) -> LedgerView | None:
+        if not self._run.ledger_path.exists():
+            return None
+        try:
+            return LedgerView(self._run.ledger_path)
+        except RunFolderError:
+            return None
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ledger = self.__dict__.pop("_ledger", None)
+        if ledger is not None:
+            ledger.close()
+
+    def draw_strip(self, key: str) -> str:
+        """The sampled frames of a video as a `data:` URI, or nothing where there are none that can be read."""
+        try:
+            strip = load_picture(self._run.thumbnails_dir / f"{key}.jpg")
+        except (OSError, ValueError):
+            return ""
+        height, width = strip.shape[:2]
+        if height > STRIP_HEIGHT_PX:
+            strip = resize_frame(strip, (max(1, round(width * STRIP_HEIGHT_PX / height)), STRIP_HEIGHT_PX))
+        return as_data_uri(encode_preview(strip), "webp")
+
+    def describe(self, url: str) -> str:
+        """Size, length, codec and bytes of a video, where they are known."""
+        found = self._load_outcome(url)
+        if found is None:
+            return ""
+        facts = (
+            f"{found.width_px} × {found.height_px}" if found.width_px else "",
+            show_seconds(found.duration_s) if found.duration_s else "",
+            found.codec,
+            show_bytes(found.size_bytes) if found.size_bytes else "",
+        )
+        return " · ".join(show_line(fact) for fact in facts if fact)
+
+    def _load_outcome(self, url: str) -> Outcome | None:
+        if self._ledger is None or self._recipe is None:
+            return None
+        try:
+            return self._ledger.load_outcome(self._recipe.key, video_key(url))
+        except RunFolderError:
+            return None
+
+    def _load_fingerprint(self, url: str) -> Fingerprint | None:
+        if self._ledger is None:
+            return None
+        try:
+            data = self._ledger.load_fingerprint(video_key(url))
+            return Fingerprint.from_bytes(data) if data is not None else None
+        except (RunFolderError, ValueError):
+            return None
+
+    def draw_moments(self, first_url: str, second_url: str, row: Mapping[Any, object]) -> tuple[str, str]:
+        """Pictures of two videos at the same moments of what they share, the first above the second, as a `data:` URI
+        and in words; nothing where the evidence gives no times."""
+        numbers = [read_number(row.get(name)) for name in ("kept_from_s", "kept_to_s", "offset_s")]
+        first, second = self._fingerprint(first_url), self._fingerprint(second_url)
+        if first is None or second is None or any(number is None for number in numbers):
+            return "", ""
+        begin_s, end_s, offset_s = (float(number or 0.0) for number in numbers)
+        speed = read_number(row.get("speed")) or 1.0
+        shares = (np.arange(MOMENTS) + 0.5) / MOMENTS
+        moments_s = begin_s + shares * (end_s - begin_s)
+        others_s = begin_s + offset_s + (moments_s - begin_s) / speed
+        rows = [_draw_row(first, moments_s), _draw_row(second, others_s)]
+        width = max(one.shape[1] for one in rows)
+        height = 2 * MOMENT_HEIGHT_PX + ROW_GAP_PX
+        sheet = np.full((height, width), 128, np.uint8)
+        sheet[:MOMENT_HEIGHT_PX, : rows[0].shape[1]] = rows[0]
+        sheet[MOMENT_HEIGHT_PX + ROW_GAP_PX :, : rows[1].shape[1]] = rows[1]
+        times = ", ".join(
+            f"{show_seconds(one)} and {show_seconds(max(0.0, other))}"
+            for one, other in zip(moments_s, others_s, strict=True)
+        )
+        return as_data_uri(encode_preview(sheet), "webp"), times
+
+
+def _draw_row(fingerprint: Fingerprint, times_s: Sequence[float] | np.ndarray) -> Frames:
+    """The pictures nearest to these times side by side, grey (H, W)."""
+    width_px, height_px = fingerprint.size_px
+    width = int(np.clip(round(MOMENT_HEIGHT_PX * width_px / height_px), 16, 2 * MOMENT_HEIGHT_PX))
+    nearest = np.abs(fingerprint.times_s[None] - np.asarray(times_s)[:, None]).argmin(axis=1)
+    pictures = [resize_frame(fingerprint.miniatures[index], (width, MOMENT_HEIGHT_PX)) for index in nearest]
+    gap = np.full((MOMENT_HEIGHT_PX, ROW_GAP_PX), 128, np.uint8)
+    return np.hstack([part for picture in pictures for part in (picture, gap)][:-1])
+
+
+def rank_groups(copies: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
+    """The groups of the CSV of duplicates by their number, the largest first, the nearest copy first in each; copies
+    that only a person brought in come last."""
+    if copies.empty:
+        return []
+    ranked = copies.assign(
+        score=pd.to_numeric(copies["score"]),
+        group=pd.to_numeric(copies["group"]),
+        size=copies.groupby("group")["url"].transform("size"),
+    ).sort_values(["size", "group", "score", "url"], ascending=[False, True, False, True])
+    return [(int(str(number)), group) for number, group in ranked.groupby("group", sort=False)]
+
+
+def draw_groups(ranked: Sequence[tuple[int, pd.DataFrame]], pictures: Pictures, *, most_copies: int) -> Iterator[Sheet]:
+    """A sheet for each group, with at most so many copies."""
+    for number, group in ranked:
+        kept_url = group["duplicate_of"].iloc[0]
+        copies = []
+        for row in group.head(most_copies).to_dict("records"):
+            moments, words = pictures.draw_moments(kept_url, row["url"], row)
+            copies.append(
+                Video(
+                    url=row["url"],
+                    facts=pictures.describe(row["url"]),
+                    picture=pictures.draw_strip(video_key(row["url"])),
+                    similarity=read_number(row["score"]),
+                    role="excerpt" if row.get("verdict") == Verdict.EXCERPT else "copy",
+                    explained=explain(row),
+                    kept_because=str(row.get("kept_because", "")),
+                    moments=moments,
+                    moments_words=words,
+                )
+            )
+        kept = Video(url=kept_url, facts=pictures.describe(kept_url), picture=pictures.draw_strip(video_key(kept_url)))
+        yield Sheet(number=number, kept=kept, copies=tuple(copies), size=len(group) + 1)
+
+
+def draw_pair(row: Mapping[Any, object], pictures: Pictures) -> tuple[Video, Video]:
+    """The two videos of a row of the CSV of review; what speaks for the pair stands with its second video."""
+    first, second = str(row["first_url"]), str(row["second_url"])
+    moments, words = pictures.draw_moments(first, second, row)
+    return (
+        Video(url=first, facts=pictures.describe(first), picture=pictures.draw_strip(video_key(first)), role="first"),
+        Video(
+            url=second,
+            facts=pictures.describe(second),
+            picture=pictures.draw_strip(video_key(second)),
+            similarity=read_number(row.get("score")),
+            role=str(row.get("verdict", "")),
+            explained=explain(row, first="the first", second="the second"),
+            moments=moments,
+            moments_words=words,
+        ),
+    )

@@ -1,0 +1,59 @@
+"""Files that are written whole or not at all, and errors that say where a disk refused."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from dedup_lib.errors import RunFolderError
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the refusal of a disk into an error that says where it was to be written."""
+    try:
+        yield
+    except (ConnectionError, TimeoutError):
+        # Of a kernel, say: no disk refuses like this.
+        raise
+    except OSError as error:
+        remedy = (
+            "Give the list a shorter name, or name the output"
+            if error.errno == errno.ENAMETOOLONG
+            else "Free space or make the place writable"
+        )
+        raise RunFolderError(
+            f"cannot write {path}: {error.strerror or error}. {remedy}, then start again: finished work is kept"
+        ) from error
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all: a reader never sees half a file. Raises RunFolderError when the disk
+    refuses."""
+    write_file_atomically(path, lambda scratch: scratch.write_text(text, encoding="utf-8", newline=""))
+
+
+def write_file_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Put a file in its place once `write` has written all of it elsewhere. Raises RunFolderError when the disk
+    refuses."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            write(scratch)
+            os.replace(scratch, path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+
+def digest_file(path: Path) -> str:
+    """The SHA-256 of a file in hexadecimal; empty where there is none to read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""

@@ -1,0 +1,202 @@
+"""Where a run keeps its files, and what its notebooks tell each other.
+
+A run folder belongs to one list. Every notebook leaves a stage record (JSON) in it: its settings, its
+counts and the files that it wrote. The next notebook reads the record instead of asking for the file again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dedup_lib.errors import RunFolderError, SettingError
+from dedup_lib.records import utc_now
+from dedup_lib.run.files import write_text_atomically
+from dedup_lib.run.lock import RunLock
+from dedup_lib.run.paths import expand_home, find_project_root, is_there, resolve_path
+from dedup_lib.run.versions import find_versions
+from dedup_lib.settings import NotebookSettings
+
+Record = dict[str, Any]
+
+_LOCK_NAME, _STAGES_NAME, _LEDGER_NAME = "run.lock", "stages", "ledger.sqlite"
+
+
+def named_run_dir(name: str) -> str:
+    """The run folder of that name, as a value of `run_dir`. Raises SettingError for a name that may lead elsewhere."""
+    if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):
+        raise SettingError(
+            "--run",
+            name,
+            "the name of a run may not contain / or \\, control characters, or only dots; set run_dir for a folder "
+            "outside outputs/",
+        )
+    return str(Path("outputs") / name)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a run has worked in this folder."""
+    return any(is_there(path / name) for name in (_LOCK_NAME, _STAGES_NAME, _LEDGER_NAME))
+
+
+def list_runs() -> list[str]:
+    """Names of the runs in outputs/."""
+    return sorted(path.name for path in resolve_path("outputs").glob("*/") if is_run(path))
+
+
+def find_run(name: str) -> RunFolder | None:
+    """The run folder of that name in outputs/, or at that path; a folder in which a run has worked goes before one
+    that only has the name. None where there is no folder."""
+    places = (Path(name).absolute(), resolve_path("outputs") / name) if name.strip() else ()
+    found = [path for path in places if is_there(path) and path.is_dir()]
+    found.sort(key=is_run, reverse=True)
+    return RunFolder(found[0]) if found else None
+
+
+class RunFolder:
+    """The folder of one run and the names of what lies in it. It is made when something is first written to it, so
+    that a run that is refused leaves none."""
+
+    def __init__(self, run_dir: str | Path) -> None:
+        self.path = resolve_path(run_dir)
+
+    def make(self) -> None:
+        """Have the folder. Raises RunFolderError when it cannot be made."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise RunFolderError(
+                f"the run folder {self.path} cannot be created ({reason}): set another run_dir, or make its place "
+                "writable"
+            ) from error
+
+    def __repr__(self) -> str:
+        return f"RunFolder({self.shown(self.path)!r})"
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.path / _LEDGER_NAME
+
+    @property
+    def lock_path(self) -> Path:
+        """Says who works in the folder, and who did last."""
+        return self.path / _LOCK_NAME
+
+    @property
+    def sweep_path(self) -> Path:
+        """What other thresholds would decide."""
+        return self.path / "sweep.json"
+
+    @property
+    def pairs_path(self) -> Path:
+        """Every pair of videos that was compared."""
+        return self.path / "pairs.parquet"
+
+    @property
+    def lite_path(self) -> Path:
+        """The Milvus Lite store that is used unless a server is named."""
+        return self.path / "milvus.db"
+
+    def record_path(self, stage: str) -> Path:
+        """Where the record of a stage lies, once it has run."""
+        return self.path / _STAGES_NAME / f"{stage}.json"
+
+    @property
+    def thumbnails_dir(self) -> Path:
+        return self.path / "thumbnails"
+
+    @property
+    def notebooks_dir(self) -> Path:
+        """Executed notebooks."""
+        return self.path / "notebooks"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Rendered pages."""
+        return self.path / "reports"
+
+    def locked(self, *notebooks: str, command: str = "") -> RunLock:
+        """The right to write into this folder, for a run of these notebooks; a context manager. `command` is what a
+        person types to go on with it.
+
+        Raises RunFolderError when another process has it, or the folder cannot be made or written.
+        """
+        self.make()
+        return RunLock(self.lock_path, notebooks=notebooks, command=command)
+
+    def output_path(self, given: str, default_name: str) -> Path:
+        """The path of an output file: `given`, or `default_name` in the run folder when empty.
+
+        A relative path is taken from the run folder: outputs belong to their run.
+        """
+        return self.path / (expand_home(given) if given else default_name)
+
+    def shown(self, path: str | Path) -> str:
+        """A path as people read it: from the project root where it lies below it, and they are there too."""
+        root = find_project_root(self.path)
+        resolved = Path(path).resolve()
+        is_near = resolved.is_relative_to(root) and Path.cwd().resolve().is_relative_to(root)
+        return str(resolved.relative_to(root)) if is_near else str(resolved)
+
+    def shown_in_run(self, path: Path) -> str:
+        """A path from the run folder where it lies in it."""
+        return str(path.relative_to(self.path)) if path.is_relative_to(self.path) else str(path)
+
+    def write_record(
+        self,
+        settings: NotebookSettings,
+        *,
+        counts: Record,
+        files: Mapping[str, Path],
+        details: Record | None = None,
+    ) -> Path:
+        """Save what a stage did as `stages/<stage>.json`.
+
+        Raises RunFolderError when another process works in this folder, or the disk refuses.
+        """
+        record = {
+            "stage": settings.stage,
+            "settings": settings.as_record(),
+            "counts": counts,
+            "files": {name: self.shown_in_run(path) for name, path in files.items()},
+            "versions": find_versions(),
+            "finished": utc_now(),
+            **(details or {}),
+        }
+        path = self.record_path(settings.stage)
+        with self.locked(settings.stage):
+            write_text_atomically(path, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+        return path
+
+    def read_record(self, stage: str) -> Record | None:
+        """What a stage left, or None when it has not run in this folder.
+
+        Raises RunFolderError for a record that is damaged.
+        """
+        path = self.record_path(stage)
+        if not path.exists():
+            return None
+        try:
+            record: Record = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunFolderError(
+                f"{self.shown(path)} is damaged ({error}): run notebooks/{stage}.ipynb again with the same run_dir"
+            ) from error
+        return record
+
+    def require_record(self, stage: str) -> Record:
+        """What a stage left. Raises RunFolderError when it has not finished in this folder."""
+        record = self.read_record(stage)
+        if record is None:
+            raise RunFolderError(
+                f"{stage} has not finished in {self.shown(self.path)}: `python -m dedup_lib status {self.path.name}` "
+                "shows how far the run is and how to continue it"
+            )
+        return record
+
+    def recorded_path(self, record: Record, name: str) -> Path:
+        """Where a file lies that a stage record names; a run folder may be moved with all that is in it."""
+        return self.path / str(record["files"][name])

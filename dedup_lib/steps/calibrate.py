@@ -1,0 +1,500 @@
+"""Measuring on videos of one's own: a sample of a list, variants of it, what the pipeline makes of them, and the
+params file that follows.
+
+Files go the way of a run: 03_extract and 06_search_and_clean by the functions of `stages`, with the defaults of those
+notebooks, into a Milvus Lite file of their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from dedup_lib.errors import ListError, RunFolderError, SettingError, VideoTrouble
+from dedup_lib.evaluate.metrics import Compared, Label, Proposal, half_of, show_count, show_percent
+from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, Source, explain_clips, make_all_variants
+from dedup_lib.features.encoders import load_encoder
+from dedup_lib.flow.flow import load_defaults
+from dedup_lib.groups.keepers import KeeperPolicy
+from dedup_lib.groups.review import find_doubtful
+from dedup_lib.lists.tables import load_table
+from dedup_lib.lists.urls import is_web_url
+from dedup_lib.media.streams import Deadline, FetchLimits, open_stream
+from dedup_lib.records import video_key
+from dedup_lib.run.files import write_text_atomically
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.paths import is_same_place
+from dedup_lib.settings import CalibrateSettings, ExtractSettings, SearchSettings
+from dedup_lib.steps.stages import Bar, ExtractedList, ListSource, begin_on, extract_list, make_recipe, search_list
+
+THRESHOLD_PARAMETERS = {"evidence": "min_score", "cosine": "cosine_thresh"}
+"""The parameter of 06_search_and_clean that takes the threshold, by what decides there (`decide`)."""
+
+CURVE_STEPS = 51
+_COLLECTION = "videos"
+_READ_BYTES = 1024 * 1024
+
+Progress = Callable[[int], object]
+"""Called with the number of items newly done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """Settings of the pipeline to be measured; a threshold of None is the default."""
+
+    encoder: str
+    num_frames: int
+    frame_span: str
+    decide: str = "evidence"
+    threshold: float | None = None
+    model: str = ""
+
+    @classmethod
+    def of(cls, settings: CalibrateSettings, *, threshold: float | None) -> Profile:
+        """The settings that 07_calibrate measures."""
+        return cls(
+            encoder=settings.encoder,
+            model=settings.model,
+            num_frames=settings.num_frames,
+            frame_span=settings.frame_span,
+            decide=settings.decide,
+            threshold=threshold,
+        )
+
+    @classmethod
+    def parse(cls, text: str, *, model: str = "") -> Profile:
+        """`sscd:3:spread`, and where they are wanted what decides and a threshold: `pdq:1:first:cosine:0.7`.
+
+        Raises SettingError for anything else.
+        """
+        encoder, *rest = text.split(":")
+        try:
+            frames, span, *others = rest
+            decide = others.pop(0) if others and others[0] in THRESHOLD_PARAMETERS else "evidence"
+            (at,) = map(float, others) if others else (None,)
+            profile = cls(
+                encoder=encoder,
+                num_frames=int(frames),
+                frame_span=span,
+                decide=decide,
+                threshold=at,
+                model=model if encoder == "clip" else "",
+            )
+        except ValueError:
+            raise SettingError(
+                "profile", text, "write encoder:frames:span[:evidence|:cosine][:threshold], as in sscd:3:spread"
+            ) from None
+        profile.extract_settings(run_dir=".", workers=1)
+        profile.search_settings(run_dir=".")
+        return profile
+
+    def __str__(self) -> str:
+        at = "" if self.threshold is None else f" at {self.threshold:g}"
+        return f"{self.encoder} {self.num_frames} {self.frame_span} {self.decide}{at}"
+
+    @property
+    def threshold_parameter(self) -> str:
+        """The parameter of 06_search_and_clean that takes the threshold."""
+        return THRESHOLD_PARAMETERS[self.decide]
+
+    @property
+    def first_frame(self) -> Profile:
+        """The plainest settings with the same encoder: one vector of the first frame, and one threshold."""
+        return replace(self, num_frames=1, frame_span="first", decide="cosine", threshold=None)
+
+    def extract_settings(self, *, run_dir: str, workers: int) -> ExtractSettings:
+        """Those of 03_extract, the defaults of the notebook in place of what a profile does not say."""
+        return ExtractSettings(
+            **{
+                **load_defaults(ExtractSettings.stage),
+                "run_dir": run_dir,
+                "mode": "direct",
+                "collection": _COLLECTION,
+                "num_frames": self.num_frames,
+                "frame_span": self.frame_span,
+                "encoder": self.encoder,
+                "model": self.model,
+                "workers": workers,
+                "timeout_s": 300.0,
+                "allow_local_paths": True,
+            }
+        )
+
+    def search_settings(self, *, run_dir: str) -> SearchSettings:
+        """Those of 06_search_and_clean, likewise."""
+        return SearchSettings(
+            **{
+                **load_defaults(SearchSettings.stage),
+                "run_dir": run_dir,
+                "collection": _COLLECTION,
+                "decide": self.decide,
+                **({} if self.threshold is None else {self.threshold_parameter: self.threshold}),
+            }
+        )
+
+
+def compare_files(
+    paths: Sequence[Path],
+    *,
+    profile: Profile,
+    workers: int,
+    folder: Path | None = None,
+    bar: Bar | None = None,
+) -> Compared:
+    """Extract and search local files as 03 and 06 do.
+
+    With `folder`, a folder below it keeps their vectors and the strips of their frames, and what is there is not done
+    again; each recipe has its own. Without it nothing stays. `bar` shows one step after the other.
+    """
+    urls = [str(path) for path in paths]
+    encoder = load_encoder(profile.encoder, model=profile.model)
+    recipe = make_recipe(profile.extract_settings(run_dir=".", workers=workers), encoder)
+    with ExitStack() as stack:
+        stack.enter_context(_without_server())
+        kept = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="accuracy-")))
+        run = RunFolder(kept / recipe.key)
+        settings = profile.extract_settings(run_dir=str(run.path), workers=workers)
+        progress = begin_on(bar)("reading videos", len(urls))
+        report, _ = extract_list(run, urls, settings=settings, encoder=encoder, progress=progress)
+        listed = ExtractedList(
+            frame=pd.DataFrame({"url": urls}, dtype=str),
+            url_column="url",
+            outcomes=report.outcomes,
+            list_csv=None,
+            list_rows=len(urls),
+            text_duplicates=0,
+            recipe=None,
+        )
+        wanted = profile.search_settings(run_dir=str(run.path))
+        keeper = KeeperPolicy(name=wanted.keep, traits=listed.traits)
+        scored, plan = search_list(run, listed, settings=wanted, keeper=keeper, bar=bar)
+    compared = Compared(
+        threshold=plan.threshold,
+        sweep=tuple(plan.sweep(CURVE_STEPS)),
+        outcomes=tuple(report.outcomes[url] for url in urls),
+        pairs=scored.pairs,
+        choose=keeper.knowing(scored.marks).choose,
+        thumbnails_dir=run.thumbnails_dir if folder else None,
+    )
+    doubtful = find_doubtful(scored, rules=plan.rules, groups=compared.groups)
+    return replace(compared, doubtful=tuple(doubtful))
+
+
+@contextmanager
+def _without_server() -> Iterator[None]:
+    """A server that is named for real work gets no vector of a measurement."""
+    names = ("MILVUS_URI", "MILVUS_TOKEN")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, ""))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+# --- clips and their variants
+
+
+def choose_kinds(names: Sequence[str]) -> list[str]:
+    """The kinds of variants that are named, each once, or all of them for none.
+
+    Raises SettingError for one that does not exist.
+    """
+    known = [name for name in VARIANTS if name != REFERENCE]
+    for name in names:
+        if name not in known:
+            raise SettingError("kinds", name, f"there is no such kind of variant; choose from {', '.join(known)}")
+    return list(dict.fromkeys(names)) or known
+
+
+def choose_sources(labels: Sequence[Label], *, videos_dir: Path, count: int | None) -> list[Source]:
+    """The distinct clips to make variants of, `count` of them or all; a larger sample holds the smaller ones.
+
+    Each borrows its foreign start from the distinct clip after it. Raises ListError for fewer than two clips.
+    """
+    names = [label.file for label in labels if label.role == "distinct"]
+    if len(names) < 2:
+        raise ListError(f"variants need at least two clips with the role distinct, and there are {len(names)}")
+    others = dict(zip(names, [*names[1:], names[0]], strict=True))
+    chosen = sorted(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+    return [Source(name=name, path=videos_dir / name, other_path=videos_dir / others[name]) for name in chosen]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantFiles:
+    """Variants of several clips and their references, one entry a file in each field."""
+
+    paths: tuple[Path, ...]
+    kinds: tuple[str, ...]
+    labels: tuple[Label, ...]
+    """The clip is the group."""
+
+
+def make_labelled_variants(
+    sources: Sequence[Source],
+    *,
+    kinds: Sequence[str],
+    work_dir: Path,
+    workers: int,
+    progress: Progress = lambda count: None,
+) -> VariantFiles:
+    """Variants of each kind of every clip, with labels; what `work_dir` holds of them is not made again."""
+    made = make_all_variants(sources, names=kinds, work_dir=work_dir, workers=workers, progress=progress)
+    files = [
+        (source.name, kind, path) for source, paths in zip(sources, made, strict=True) for kind, path in paths.items()
+    ]
+    return VariantFiles(
+        paths=tuple(path for *_, path in files),
+        kinds=tuple(kind for _, kind, _ in files),
+        labels=tuple(Label(file=f"{name} · {kind}", role="copy", group=name) for name, kind, _ in files),
+    )
+
+
+# --- a sample of a list
+
+
+def load_kept(run: RunFolder, source: ListSource) -> list[str] | None:
+    """The URLs of the clean list that 06_search_and_clean made of this list in this run folder, without the copies;
+    None where it has made none of it, or one without a row.
+
+    Raises ListError for a clean list that can no longer be read.
+    """
+    searched, extracted = run.read_record(SearchSettings.stage), run.read_record(ExtractSettings.stage)
+    if searched is None or extracted is None or not is_same_place(Path(extracted["list"]["csv"]), source.list_csv):
+        return None
+    path, column = run.recorded_path(searched, "FINAL_RESULT"), extracted["url_column"]
+    final = load_table(path) if path.is_file() else pd.DataFrame()
+    if source.url_column not in ("", column) or column not in final:
+        return None
+    return [str(url) for url in final[column]] or None
+
+
+def find_threshold(run: RunFolder, settings: CalibrateSettings) -> float | None:
+    """The threshold by which 06_search_and_clean decided in this run folder; None where it did not, or by another
+    measure."""
+    searched, extracted = run.read_record(SearchSettings.stage), run.read_record(ExtractSettings.stage)
+    if searched is None or searched["settings"].get("decide") != settings.decide:
+        return None
+    # Cosines of another encoder are no measure.
+    if settings.decide == "cosine" and (extracted is None or extracted["recipe"]["encoder"] != settings.encoder):
+        return None
+    threshold: float | None = searched["settings"].get(THRESHOLD_PARAMETERS[settings.decide])
+    return threshold
+
+
+def sample_list(
+    urls: Sequence[str],
+    *,
+    count: int,
+    seed: int,
+    leave_out: Collection[str] = (),
+    kept: Collection[str] | None = None,
+) -> list[str]:
+    """`count` different URLs of a list, in its order, or all of a shorter one; as many of each half as there are. With
+    `kept`, only those that are among these.
+
+    A larger sample holds the smaller ones. Raises SettingError when `leave_out` names a URL that is not in the list.
+    """
+    distinct = list(dict.fromkeys(url for url in urls if url.strip()))
+    for url in leave_out:
+        if url not in distinct:
+            raise SettingError("leave_out", url, "it is not a URL of the list")
+    wanted = None if kept is None else set(kept)
+    ranked = sorted(
+        (url for url in distinct if url not in leave_out and (wanted is None or url in wanted)),
+        key=lambda url: hashlib.sha256(f"{seed} {url}".encode("utf-8", "surrogatepass")).digest(),
+    )
+    halves = ([url for url in ranked if half_of(url) == half] for half in (0, 1))
+    in_turn = [url for both in zip_longest(*halves) for url in both if url is not None]
+    chosen = set(in_turn[:count])
+    return [url for url in distinct if url in chosen]
+
+
+def describe_sample(sampled: int, *, rows: int, kept: Collection[str] | None) -> str:
+    """How many of what are sampled, in words."""
+    if kept is None:
+        return f"{sampled:,} of {rows:,} rows are sampled."
+    return f"{sampled:,} of the {len(kept):,} rows of the clean list are sampled; the list has {rows:,}."
+
+
+def describe_choice(chosen: Proposal, *, in_use: float, reported: Proposal) -> str:
+    """Which threshold is proposed and what it comes to, in words."""
+    if chosen.threshold == in_use:
+        change = f"The threshold in use, {in_use:g}, stays: no stricter one would avoid a false pair of the half"
+        change += " that chose, and no looser one holds what was wanted or finds more."
+    else:
+        kind = "stricter" if chosen.threshold > in_use else "looser"
+        change = f"A {kind} threshold than the one in use ({in_use:g}) is proposed."
+    return f"{change} {reported.in_words()}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListSample:
+    """Sampled videos as local files, by their URL, and why the others cannot be used."""
+
+    paths: Mapping[str, Path]
+    failures: Mapping[str, str]
+
+    def as_table(self) -> pd.DataFrame:
+        """One row a URL, those that cannot be used last."""
+        rows = [(url, "yes", "") for url in self.paths] + [(url, "no", reason) for url, reason in self.failures.items()]
+        return pd.DataFrame(rows, columns=["url", "used", "reason"])
+
+    def sources(self) -> list[Source]:
+        """The clips to make variants of. Raises ListError for fewer than two."""
+        if len(self.paths) < 2:
+            example = next((f" ({url}: {reason})" for url, reason in self.failures.items()), "")
+            raise ListError(
+                f"at least two videos are needed, and {len(self.paths)} of the {len(self.paths) + len(self.failures)} "
+                f"sampled can be used{example}: raise sample_size, or set another seed"
+            )
+        paths = list(self.paths.values())
+        others = [*paths[1:], paths[0]]
+        return [
+            Source(name=url, path=path, other_path=other)
+            for (url, path), other in zip(self.paths.items(), others, strict=True)
+        ]
+
+
+def fetch_sample(
+    urls: Sequence[str], *, folder: Path, limits: FetchLimits, workers: int, progress: Progress = lambda count: None
+) -> ListSample:
+    """Save videos whole into a folder, `limits` for each; one that is there is not fetched again, and a local file is
+    used where it lies.
+
+    Raises RunFolderError when the disk refuses. A video that cannot be fetched is a failure of the sample.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            fetched = []
+            for one in pool.map(partial(_fetch, folder=folder, limits=limits), urls):
+                fetched.append(one)
+                progress(1)
+    except OSError as error:
+        raise RunFolderError(
+            f"the sample cannot be saved in {folder} ({error.strerror or error}): free space, or make it writable"
+        ) from error
+    done = dict(zip(urls, fetched, strict=True))
+    return ListSample(
+        paths={url: one for url, one in done.items() if isinstance(one, Path)},
+        failures={url: one for url, one in done.items() if isinstance(one, str)},
+    )
+
+
+def _fetch(url: str, *, folder: Path, limits: FetchLimits) -> Path | str:
+    """Where the video lies, or why it does not."""
+    path = folder / video_key(url) if is_web_url(url) else Path(url).absolute()
+    if is_web_url(url) and path.exists():
+        return path
+    try:
+        with closing(open_stream(url, limits=limits, deadline=Deadline(limits.timeout_s))) as stream:
+            if is_web_url(url):
+                _save(iter(partial(stream.read, _READ_BYTES), b""), path)
+    except VideoTrouble as trouble:
+        return str(trouble)
+    except OSError:
+        raise
+    except Exception as error:
+        # Whatever a hostile server provokes, it is the trouble of one video.
+        return f"fetching it failed unexpectedly: {type(error).__name__}: {error}"[:500]
+    return path
+
+
+def _save(parts: Iterator[bytes], path: Path) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with scratch.open("wb") as file:
+            for part in parts:
+                file.write(part)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def check_sample(sample: ListSample, *, workers: int) -> ListSample:
+    """The sample without files that cannot be decoded, show one flat colour, or are the same as one before them."""
+    failures = dict(sample.failures)
+    first_of: dict[bytes, str] = {}
+    for url, path in sample.paths.items():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        if first_of.setdefault(digest, url) != url:
+            failures[url] = f"the same file as {first_of[digest]}"
+    distinct = list(first_of.values())
+    reasons = explain_clips([sample.paths[url] for url in distinct], workers=workers)
+    failures |= {url: reason for url, reason in zip(distinct, reasons, strict=True) if reason}
+    return ListSample(paths={url: sample.paths[url] for url in distinct if url not in failures}, failures=failures)
+
+
+# --- the params file
+
+
+def save_params(
+    path: Path, *, profile: Profile, chosen: Proposal, reported: Proposal, measured_on: str, warning: str = ""
+) -> Mapping[str, object]:
+    """Write a params file with a threshold and the settings that it was measured with; returns what it sets.
+
+    `reported` is what the chosen threshold reaches on the other half, `measured_on` says of what, and `warning` what
+    speaks against relying on it. Raises SettingError when there is a file that sets anything else.
+    """
+    values = {
+        "decide": profile.decide,
+        "encoder": profile.encoder,
+        "model": profile.model,
+        "num_frames": profile.num_frames,
+        "frame_span": profile.frame_span,
+        profile.threshold_parameter: chosen.threshold,
+    }
+    if path.exists():
+        others = sorted(_names_in(path) - values.keys())
+        if others:
+            raise SettingError(
+                "params_yaml",
+                str(path),
+                f"this file exists and holds something else ({', '.join(others)}); name a new one",
+            )
+    low, high = map(show_percent, reported.precision_interval)
+    notes = (
+        f"Measured by 07_calibrate on {measured_on}.",
+        f"One half of the videos chose {profile.threshold_parameter}. On the other half it finds "
+        f"{show_percent(reported.recall)} of the pairs of copies,",
+        f"with a precision of {show_percent(reported.precision)} (95 % Wilson interval {low} to {high}): "
+        f"{reported.wrong:,} of {reported.unlike:,} pairs of different videos are taken for copies.",
+        f"Among {reported.collection_size:,} videos, expect {show_count(reported.false_pairs)} false pairs, "
+        f"and at most {show_count(reported.false_pairs_bound)} (95 %).",
+        *((f"Warning: {warning}",) if warning else ()),
+        "This holds for the settings below and for lists like that one; measure again when either changes.",
+    )
+    text = "".join(f"# {_one_line(note)}\n" for note in notes) + yaml.safe_dump(values, sort_keys=False)
+    write_text_atomically(path, text)
+    return values
+
+
+def _names_in(path: Path) -> set[str]:
+    """Names of the parameters that a file sets; for one that is no params file, words that say so."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {"not YAML"}
+    return set(map(str, values)) if isinstance(values, dict) else {"no parameters"}
+
+
+def _one_line(text: str) -> str:
+    """Text that may stand in a YAML comment."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

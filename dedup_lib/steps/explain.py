@@ -1,0 +1,170 @@
+"""Why two videos of a run were joined, or why they were not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from dedup_lib.errors import SettingError
+from dedup_lib.features.fingerprint import Fingerprint
+from dedup_lib.groups.decisions import Decision, load_decisions
+from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.pairs import COUNTS, find_pair, load_pairs, tabulate_pairs
+from dedup_lib.lists.urls import normalise_url
+from dedup_lib.match.evidence import Rules, Verdict
+from dedup_lib.match.score import TERMS, list_contributions
+from dedup_lib.match.verify import compare_pair
+from dedup_lib.records import Outcome, Status, video_key
+from dedup_lib.report.comparison import DUPLICATE, KEPT, RunOutcome, load_outcome
+from dedup_lib.report.contact_sheet import VERDICT_WORDS
+from dedup_lib.report.contact_sheet import explain as say_evidence
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.ledger import LedgerView
+from dedup_lib.settings import SearchSettings
+from dedup_lib.steps.stages import find_decisions, load_extracted_list
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """What a run says about two videos."""
+
+    first_url: str
+    second_url: str
+    """As the list spells them."""
+    verdict: str
+    """"" where the two could not be compared."""
+    why: str
+    """One sentence."""
+    origin: str
+    """When they were compared, and what proposed them."""
+    outputs: tuple[str, ...]
+    """What became of each of the two."""
+    measured: Mapping[str, Any]
+    """By the names of `pairs.PAIR_COLUMNS`, what there is."""
+    adds: Mapping[str, float]
+    """What each of the `score.TERMS` adds to the score, as `score.list_contributions` says; empty without a score."""
+
+    def to_json(self) -> str:
+        """On one line; what is no ASCII is escaped."""
+        return json.dumps(asdict(self))
+
+
+def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
+    """What speaks for two videos of a finished run being the same, and what speaks against it.
+
+    `first` and `second` are URLs of the list, in any spelling that the list counts as the same text. What nothing
+    proposed is compared now, by the fingerprints in the ledger.
+
+    Raises SettingError for a URL that is not in the list, or for the same one twice, and RunFolderError where
+    06_search_and_clean has not finished, or what it left cannot be read.
+    """
+    record = run.require_record(SearchSettings.stage)
+    settings = SearchSettings.of({**record["settings"], "run_dir": str(run.path)})
+    table = load_pairs(run)
+    listed = load_extracted_list(run, collection=settings.collection)
+    urls = dict.fromkeys([*listed.own_urls, *map(str, table["first_url"].cat.categories)])
+    one, other = (_find_url(text, urls, argument) for text, argument in ((first, "URL_A"), (second, "URL_B")))
+    if one == other:
+        raise SettingError("URL_B", second, "the list counts it as the same URL as URL_A; give two different videos")
+    outcome = load_outcome(run)
+
+    def tell(verdict: str, why: str, origin: str, measured: Mapping[str, Any] | None = None) -> Explained:
+        return Explained(
+            first_url=one,
+            second_url=other,
+            verdict=verdict,
+            why=why,
+            origin=origin,
+            outputs=tuple(_say_output(url, outcome) for url in (one, other)),
+            measured=dict(_known(measured or {})),
+            adds=_list_contributions(measured or {}),
+        )
+
+    # Videos that were there before this list are known by their vectors.
+    read = {url: listed.outcomes.get(url) for url in (one, other)}
+    unread = [
+        f"{url} gave nothing to compare ({_say_outcome(known)})"
+        for url, known in read.items()
+        if known is not None and known.status != Status.OK
+    ]
+    if unread:
+        return tell("", "; ".join(unread), "they were not compared")
+    origin = f"compared by {SearchSettings.stage}"
+    row = find_pair(table, one, other)
+    if row is None and settings.decide == "cosine":
+        if outcome.kept_of.get(one, one) == outcome.kept_of.get(other, other):
+            return tell(Verdict.DUPLICATE, "both are in one group, which did not need this pair", origin)
+        threshold = table.attrs["rules"]["min_score"]
+        why = f"the cosine of their vectors is below all that the sweep asks for, and {threshold:g} is asked for here"
+        return tell(Verdict.DIFFERENT, why, origin)
+    if row is None:
+        row = _compare_now(run, one, other, outcomes=read, rules=Rules(**table.attrs["rules"]))
+        origin = "compared now: neither vectors nor visual words proposed them to the run"
+    if row is None:
+        return tell("", "one of them has no fingerprint in this run folder", "they were not compared")
+    if row["first_url"] != one:
+        one, other = other, one
+    verdict = Verdict(row["verdict"])
+    why = f"{say_evidence(row, first='the first', second='the second')}; so {VERDICT_WORDS[verdict]}"
+    decided = load_decisions(find_decisions(run, listed, settings=settings)).get(frozenset((one, other)))
+    if decided is not None:
+        said = "the same" if decided is Decision.SAME else "different"
+        why += f"; a person said that they are {said}, which outweighs this"
+    return tell(verdict, why, origin, row)
+
+
+def _find_url(text: str, known: Iterable[str], argument: str) -> str:
+    if text in known:
+        return text
+    key = normalise_url(text).key
+    found = next((url for url in known if normalise_url(url).key == key), None)
+    if found is None:
+        raise SettingError(argument, text, "it is not in the list of this run; give a URL as the list has it")
+    return found
+
+
+def _say_outcome(outcome: Outcome) -> str:
+    return f"{outcome.status}, {outcome.reason}" if outcome.reason else str(outcome.status)
+
+
+def _say_output(url: str, outcome: RunOutcome) -> str:
+    fate = outcome.fates.get(url, "")
+    if fate == DUPLICATE:
+        return f"{url} is a duplicate of {outcome.kept_of[url]}"
+    if fate == KEPT:
+        return f"{url} is kept"
+    return f"{url} was set aside: {fate}" if fate else f"{url} was in the collection before this list"
+
+
+def _compare_now(
+    run: RunFolder, first: str, second: str, *, outcomes: Mapping[str, Outcome | None], rules: Rules
+) -> dict[str, Any] | None:
+    with LedgerView(run.ledger_path) as ledger:
+        packed = [ledger.load_fingerprint(video_key(url)) for url in (first, second)]
+    one, other = (Fingerprint.from_bytes(data) if data is not None else None for data in packed)
+    if one is None or other is None:
+        return None
+    durations_s = [outcome.duration_s if outcome is not None else 0.0 for outcome in outcomes.values()]
+    evidence = compare_pair(one, other, durations_s=durations_s)
+    weighed = Weighed(pairs=(), nearest=np.full(2, np.nan), floor=0.0, searched_deeper=0, evidence={(0, 1): evidence})
+    return find_pair(tabulate_pairs(weighed, urls=[first, second], rules=rules), first, second)
+
+
+def _known(row: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """What was measured, with short numbers."""
+    for name, value in row.items():
+        if name in ("first_url", "second_url", "verdict") or name.startswith("term_") or value in (None, ""):
+            continue
+        yield name, value if isinstance(value, str) else int(value) if name in COUNTS else round(float(value), 4)
+
+
+def _list_contributions(row: Mapping[str, Any]) -> dict[str, float]:
+    terms = {name: row.get(f"term_{name}") for name in TERMS}
+    known = {name: float(value) for name, value in terms.items() if value is not None}
+    return (
+        {name: round(value, 2) for name, value in list_contributions(known).items()} if len(known) == len(TERMS) else {}
+    )

@@ -1,0 +1,1 @@
+"""Vectors in Milvus: a local file, a server, or Zilliz Cloud."""

@@ -1,0 +1,635 @@
+"""The command line: a thin skin over `run`, `stages` and `report`."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+from tqdm import tqdm
+
+from dedup_lib import __version__
+from dedup_lib.errors import DedupError, FailedRowsError, SettingError
+from dedup_lib.lists.cells import describe_guarded
+from dedup_lib.run.folder import RunFolder, find_run, list_runs, named_run_dir
+from dedup_lib.run.paths import find_project_root, is_same_place
+from dedup_lib.run.status import State, read_progress
+from dedup_lib.sanitise import show_text
+from dedup_lib.ui.terminal import (
+    RunDisplay,
+    describe_next_step,
+    describe_progress,
+    draw_causes,
+    draw_comparison,
+    draw_progress,
+)
+
+if TYPE_CHECKING:
+    from dedup_lib.flow.flow import NotebookDone, RunPlan
+
+console = Console(soft_wrap=True, highlight=False)
+complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+
+WATCH_EVERY_S = 2.0
+
+
+def shown(text: object) -> str:
+    """Text from outside as it may be printed: no markup, nothing that a terminal obeys, no credentials of URLs."""
+    return escape(show_text(str(text)))
+
+
+def main() -> None:
+    """Run the command line; an error meant for people is one line, not a traceback.
+
+    The exit code is 0 when all went well, 1 for an error that ended the work, 2 for a command that makes no sense, 3
+    for a run that is complete but in which more rows failed than `fail_above` allows, and 130 for one that was stopped.
+    """
+    try:
+        commands(standalone_mode=False)
+    except click.ClickException as error:
+        said = io.StringIO()
+        error.show(said)
+        click.echo(show_text(said.getvalue()), err=True, nl=False)
+        sys.exit(error.exit_code)
+    except click.Abort:
+        complaints.print("stopped")
+        sys.exit(130)
+    except DedupError as error:
+        complaints.print(f"[bold red]error:[/] {shown(error)}")
+        sys.exit(3 if isinstance(error, FailedRowsError) else 1)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def commands() -> None:
+    """Clean a list of video URLs: every video once, each removal explained, nothing lost.
+
+    \b
+    python -m dedup_lib demo                                            see it work on generated clips
+    python -m dedup_lib run direct --set input_csv=ads.csv --run ads    clean your own list
+    python -m dedup_lib status ads --watch                              follow a run from another terminal
+    python -m dedup_lib app ads                                         look and decide in a browser
+    python -m dedup_lib compare ads strict                              see what changed between two runs
+    python -m dedup_lib explain ads URL_A URL_B                         see why two videos were joined, or not
+    python -m dedup_lib calibrate direct --run ads                      find the threshold that suits your videos
+    python -m dedup_lib report ads                                      rebuild the pages of a run
+    python -m dedup_lib collections list --run ads                      look into the vector store
+    """
+
+
+_work_in_option = click.option(
+    "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
+)
+_set_option = click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; repeat it to set several."
+)
+
+
+def _port_option(default: int) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--port",
+        type=click.IntRange(1, 65535),
+        default=default,
+        show_default=True,
+        help="Port to listen on; if it is taken, another one is used.",
+    )
+
+
+@commands.command()
+@click.argument("profile")
+@_work_in_option
+@_set_option
+@click.option("--from", "first", default="", metavar="NN", help="Start at this notebook, such as 03.")
+@click.option("--only", default="", metavar="NN", help="Run only this notebook.")
+@click.option("--no-report", is_flag=True, help="Do not write the report.")
+def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, only: str, no_report: bool) -> None:
+    """Run the notebooks of a flow on a list.
+
+    PROFILE is the name of a profile in params/ (demo, direct, batch, first_frame, server, zilliz) or the path of a YAML
+    file. Give the same command again to continue a run that was stopped: finished work is kept, and videos that failed
+    for a reason that may have passed are tried again. Only one run works in a run folder at a time; `status` shows how
+    far it is from another terminal.
+
+    The exit code is 0 when the run is complete, 3 when it is but more rows failed than fail_above allows, 1 when an
+    error ended it, and 130 when it was stopped.
+
+    \b
+    python -m dedup_lib run direct --set input_csv=ads.csv --run ads
+    python -m dedup_lib run batch --set input_csv=ads.csv --set vectors=average
+    python -m dedup_lib run direct --run ads --only 06 --set min_score=0.8
+    """
+    # These import papermill and nbconvert, which --help does without.
+    from dedup_lib.flow.flow import apply_overrides, load_profile, parse_overrides, plan_run
+
+    values = apply_overrides(load_profile(profile), parse_overrides(overrides))
+    plan = plan_run(values, run_name=run_name, first=first, only=only)
+    try:
+        _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
+    except FailedRowsError:
+        # There is an outcome all the same.
+        show_outcome(plan.run)
+        raise
+    show_outcome(plan.run)
+
+
+def _execute(
+    plan: RunPlan,
+    *,
+    report: bool = True,
+    on_done: Callable[[RunDisplay, NotebookDone], object] = lambda display, done: None,
+) -> None:
+    """Run the notebooks of a plan before a person, who may stop it."""
+    from dedup_lib.flow.flow import execute_plan
+    from dedup_lib.flow.preflight import check_start
+
+    command = _given_command()
+    for note in plan.notes:
+        complaints.print(shown(note))
+    try:
+        check_start(plan)
+        with RunDisplay(console, plan.run) as display:
+            execute_plan(
+                plan,
+                command=command,
+                report=report,
+                on_start=display.start,
+                on_progress=display.hear,
+                on_done=lambda done: on_done(display, done),
+            )
+    except KeyboardInterrupt:
+        complaints.print(f"stopped; finished work is kept. To continue: {shown(command)}")
+        sys.exit(130)
+
+
+def _given_command() -> str:
+    """What a person types in the project folder to give the same command again."""
+    given, here = shlex.join(["python", "-m", "dedup_lib", *sys.argv[1:]]), Path.cwd()
+    return given if here.resolve() == find_project_root() else f"cd {shlex.quote(str(here))} && {given}"
+
+
+@commands.command(short_help="Propose a threshold, measured on a sample.")
+@click.argument("profile")
+@_work_in_option
+@_set_option
+def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
+    """Propose a threshold for a list, measured on a sample of its videos.
+
+    Runs 07_calibrate. PROFILE is the same as for `run`. Leaves a page with the measurement, and a profile with the
+    threshold that it proposes.
+
+    \b
+    python -m dedup_lib calibrate direct --set input_csv=ads.csv --run ads
+    python -m dedup_lib run outputs/ads/calibrated.yaml --set input_csv=ads.csv --run ads
+    """
+    from dedup_lib.flow.flow import apply_overrides, load_profile, parse_overrides, plan_notebook
+    from dedup_lib.settings import CalibrateSettings
+
+    stage = CalibrateSettings.stage
+    values = apply_overrides(load_profile(profile), parse_overrides(overrides))
+    plan = plan_notebook(stage, values, run_name=run_name)
+    _execute(plan)
+    record = plan.run.read_record(stage) or {"files": {}}
+    if words := record.get("words"):
+        console.print(shown(words))
+    if warning := record.get("warning"):
+        console.print(f"[yellow]warning: {shown(warning)}[/]")
+    for name in record["files"]:
+        console.print(f"{name}: {shown(plan.run.shown(plan.run.recorded_path(record, name)))}")
+    console.print(f"report: {shown(plan.run.shown(plan.run.reports_dir / f'{stage}.html'))}")
+
+
+@commands.command()
+@click.argument("run_name", metavar="RUN")
+def report(run_name: str) -> None:
+    """Rebuild the pages of a run from its executed notebooks and its outputs.
+
+    RUN is the name of a run in outputs/, or the path of a run folder.
+
+    \b
+    python -m dedup_lib report ads
+    """
+    from dedup_lib.report.overview import write_index
+    from dedup_lib.report.pages import find_executed, render_pages
+    from dedup_lib.steps.stages import begin_on
+
+    folder = _find_run(run_name)
+    with tqdm(unit="", leave=False, disable=not console.is_terminal) as bar:
+        begin = begin_on(bar)
+        render_pages(
+            folder, is_all=True, progress=begin("rendering the pages of notebooks", len(find_executed(folder)))
+        )
+        index_path = write_index(folder.path, begin=begin)
+    console.print(f"report: {shown(folder.shown(index_path))}")
+
+
+@commands.command(short_help="Look and decide in a browser, without code.")
+@click.argument("run_name", metavar="RUN")
+@_port_option(8866)
+@click.option(
+    "--address",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. 0.0.0.0 lets other machines in; people there need the whole URL with its token.",
+)
+@click.option("--no-browser", is_flag=True, help="Do not open a browser; where there is no display, none is.")
+def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
+    """Serve 06 of a run as an app: the threshold slider, the groups and the review queue, without code.
+
+    RUN is the name of a run in outputs/, or the path of a run folder. Each visit searches again with the settings of
+    the run and rewrites its outputs, so what you decide in the review queue takes effect at the next visit. Press
+    Ctrl-C to stop the app.
+
+    \b
+    python -m dedup_lib app ads
+    python -m dedup_lib app ads --port 9000 --no-browser
+    """
+    # Brings a web server.
+    from dedup_lib.ui.app import serve_app
+
+    def tell(url: str) -> None:
+        console.print(f"app: {shown(url)}\nPress Ctrl-C to stop it.")
+        if not no_browser and _has_browser():
+            click.launch(url)
+
+    serve_app(_find_run(run_name), port=port, address=address, on_ready=tell)
+
+
+def _has_browser() -> bool:
+    """Whether one can be opened here; on a server, looking for one fills the terminal with complaints."""
+    return sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
+
+
+def _find_run(run_name: str, argument: str = "RUN") -> RunFolder:
+    """A run folder by its name in outputs/ or its path; none is made."""
+    found = find_run(run_name)
+    if found is None:
+        known = ", ".join(list_runs()) or "no run yet"
+        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known}")
+    return found
+
+
+@commands.command(short_help="Show what changed between two runs.")
+@click.argument("first", metavar="RUN_A")
+@click.argument("second", metavar="RUN_B")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs; write no page.")
+def compare(first: str, second: str, as_json: bool) -> None:
+    """Show what changed between two finished runs: outputs, groups, kept videos, statuses, settings.
+
+    RUN_A and RUN_B are names of runs in outputs/, or paths of run folders, of the same list or of lists that share
+    URLs. Leaves a page among the reports of RUN_B, with the frames of the pairs that only one of the two joined.
+
+    \b
+    python -m dedup_lib run direct --set input_csv=ads.csv --run strict --set min_score=0.8
+    python -m dedup_lib compare ads strict
+    python -m dedup_lib compare ads strict --json | jq .joined_after.count
+    """
+    # Bring pandas and the templates, which --help does without.
+    from dedup_lib.report.comparison import compare_runs, load_outcome
+    from dedup_lib.report.pages import write_comparison
+
+    before, after = _find_run(first, "RUN_A"), _find_run(second, "RUN_B")
+    if is_same_place(before.path, after.path):
+        raise SettingError("RUN_B", second, "it is the same run as RUN_A; name two different runs")
+    with tqdm(total=2, desc="reading outputs", unit=" runs", leave=False, disable=not console.is_terminal) as bar:
+        outcomes = []
+        for folder in (before, after):
+            outcomes.append(load_outcome(folder))
+            bar.update()
+    comparison = compare_runs(*outcomes)
+    if as_json:
+        click.echo(comparison.to_json())
+        return
+    console.print(draw_comparison(comparison), soft_wrap=False)
+    console.print(f"page: {shown(after.shown(write_comparison(comparison, before=before, after=after)))}")
+
+
+@commands.command(short_help="Show why two videos were joined, or not.")
+@click.argument("run_name", metavar="RUN")
+@click.argument("first", metavar="URL_A")
+@click.argument("second", metavar="URL_B")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
+def explain(run_name: str, first: str, second: str, as_json: bool) -> None:
+    """Show what speaks for two videos of a finished run being the same, what was measured, and what became of them.
+
+    RUN is the name of a run in outputs/, or the path of a run folder. Two videos that the run did not compare, because
+    nothing proposed them, are compared now. In the notebook and in scripts, pairs.parquet has a row for every pair.
+
+    \b
+    python -m dedup_lib explain ads https://example.com/a.mp4 https://example.com/b.mp4
+    python -m dedup_lib explain ads https://example.com/a.mp4 https://example.com/b.mp4 --json | jq .measured
+    """
+    # Brings pandas and OpenCV, which --help does without.
+    from dedup_lib.groups.pairs import PAIR_COLUMNS
+    from dedup_lib.match.score import TERMS
+    from dedup_lib.steps.explain import explain_pair
+
+    explained = explain_pair(_find_run(run_name), first, second)
+    if as_json:
+        click.echo(explained.to_json())
+        return
+    console.print(f"the first:  {shown(explained.first_url)}\nthe second: {shown(explained.second_url)}")
+    console.print(f"[bold]{shown(explained.verdict or 'not compared')}[/]: {shown(explained.why)} ({explained.origin})")
+    for line in explained.outputs:
+        console.print(shown(line))
+    if explained.measured:
+        show_table(
+            [
+                {"measured": name, "value": value, "what it is": PAIR_COLUMNS[name]}
+                for name, value in explained.measured.items()
+            ]
+        )
+    if explained.adds:
+        show_table(
+            [
+                {"for the score": name, "adds": f"{value:+.2f}", "what it is": TERMS[name]}
+                for name, value in explained.adds.items()
+            ]
+        )
+
+
+@commands.command(short_help="Show how far a run is and what failed.")
+@click.argument("run_name", metavar="RUN")
+@click.option("--watch", is_flag=True, help="Keep showing it until the run ends.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
+def status(run_name: str, watch: bool, as_json: bool) -> None:
+    """Show how far a run is: notebooks, pace and time left, statuses, failing hosts and reasons.
+
+    RUN is the name of a run in outputs/, or the path of a run folder. The run may still be at work, in another terminal
+    or in JupyterLab, or have finished, failed or been killed; nothing in it is changed. With --watch, a terminal
+    refreshes every two seconds; elsewhere a line (or a JSON object) is written whenever something changes.
+
+    \b
+    python -m dedup_lib status ads
+    python -m dedup_lib status ads --watch
+    python -m dedup_lib status ads --json | jq .extraction
+    """
+    folder = _find_run(run_name)
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        line_before = ""
+        while (progress := read_progress(folder)).state == State.RUNNING and watch:
+            line = progress.to_json() if as_json else describe_progress(progress)
+            if console.is_terminal and not as_json:
+                live.update(draw_progress(progress), refresh=True)
+            elif line != line_before:
+                click.echo(line)
+                line_before = line
+            time.sleep(WATCH_EVERY_S)
+    if as_json:
+        click.echo(progress.to_json())
+    else:
+        console.print(draw_progress(progress), soft_wrap=False)
+        if next_step := describe_next_step(progress):
+            console.print(f"\n{next_step}", markup=False)
+
+
+@commands.group(short_help="Manage the vector store.")
+def collections() -> None:
+    """Manage the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names.
+
+    \b
+    python -m dedup_lib collections ping
+    python -m dedup_lib collections list --run ads
+    """
+
+
+def _manage(action: str, run_name: str, **given: object) -> None:
+    # These import pymilvus and the encoders, which --help does without.
+    from dedup_lib.settings import CollectionsSettings
+    from dedup_lib.steps.stages import manage_collections
+
+    unused = {
+        "collection": "",
+        "new_name": "",
+        "schema": "video_frames",
+        "encoder": "sscd",
+        "model": "",
+        "num_frames": 8,
+    }
+    chosen = {"run_dir": named_run_dir(run_name), "action": action, "store": "auto", "frame_span": "spread"}
+    values = {**chosen, **unused, **given}
+    settings = CollectionsSettings.of(values)
+    found = manage_collections(RunFolder(settings.run_dir), settings).to_dict("records")
+    if found:
+        show_table(found)
+    else:
+        console.print(f"{shown(_name_store(run_name))} holds no collections")
+
+
+def _name_store(run_name: str) -> str:
+    from dedup_lib.store.store import StoreAddress
+
+    return str(StoreAddress.find_server(Path.cwd()) or f"the Milvus Lite file of the run {run_name}")
+
+
+_run_option = click.option(
+    "--run",
+    "run_name",
+    default="demo",
+    show_default=True,
+    metavar="NAME",
+    help="The run in outputs/ whose Milvus Lite file to use; ignored where MILVUS_URI names a server.",
+)
+
+
+@collections.command()
+@_run_option
+def ping(run_name: str) -> None:
+    """Check that the store answers.
+
+    \b
+    python -m dedup_lib collections ping
+    """
+    _manage("ping", run_name)
+
+
+@collections.command(name="list")
+@_run_option
+def list_(run_name: str) -> None:
+    """List every collection: rows, schema, recipe, sample rows.
+
+    \b
+    python -m dedup_lib collections list --run ads
+    """
+    _manage("list", run_name)
+
+
+@collections.command()
+@click.argument("collection")
+@_run_option
+@click.option(
+    "--schema",
+    type=click.Choice(["video_dedup", "video_frames", "aggregated"]),
+    default="video_frames",
+    show_default=True,
+    help="What a row holds: the first frame of a video, one of its frames, or all of them pooled.",
+)
+@click.option(
+    "--encoder",
+    type=click.Choice(["sscd", "clip", "pdq"]),
+    default="sscd",
+    show_default=True,
+    help="What makes the vectors: SSCD, a CLIP model, or a perceptual hash.",
+)
+@click.option("--model", default="", help="Weights of SSCD (distilled, full, a file), or id or folder of a CLIP model.")
+@click.option("--num-frames", default=8, show_default=True, help="Frames per video.")
+@click.option(
+    "--frame-span",
+    type=click.Choice(["spread", "first"]),
+    default="spread",
+    show_default=True,
+    help="Take the frames from the whole duration, or from the start.",
+)
+def create(run_name: str, **given: object) -> None:
+    """Create an empty collection.
+
+    03_extract creates the collection that it fills. Create one beforehand only to settle how its vectors are made.
+
+    \b
+    python -m dedup_lib collections create ads --schema aggregated --encoder clip
+    """
+    _manage("create", run_name, **given)
+
+
+@collections.command()
+@click.argument("collection")
+@click.argument("new_name")
+@_run_option
+def rename(run_name: str, collection: str, new_name: str) -> None:
+    """Rename a collection.
+
+    Runs that used it need --set collection=NEW_NAME from then on.
+
+    \b
+    python -m dedup_lib collections rename videos ads_2026 --run ads
+    """
+    _manage("rename", run_name, collection=collection, new_name=new_name)
+
+
+@collections.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--collection", default="videos", show_default=True, metavar="NAME", help="The collection to copy.")
+@click.option("--as", "new_name", default="", metavar="NAME", help="Name of the copy; the same unless given.")
+def copy(source: str, target: str, collection: str, new_name: str) -> None:
+    """Copy a collection from one store to another, and check that the two are equal.
+
+    FROM and TO are each one of three: `server`, the store that MILVUS_URI names in .env or the environment; the name
+    of a run in outputs/, for its Milvus Lite file; or the path of a Milvus Lite file, which ends in .db (a missing one
+    is created for TO). Give the same command again to continue a copy that was stopped: rows that are already there
+    with the same vector are skipped. The original stays as it is.
+
+    \b
+    python -m dedup_lib collections copy ads server --collection videos --as ads
+    python -m dedup_lib collections copy server backup.db --collection ads
+    """
+    from dedup_lib.store.store import StoreAddress
+    from dedup_lib.store.transfer import copy_between
+
+    from_store, to_store = StoreAddress.parse(source), StoreAddress.parse(target)
+    with tqdm(desc=show_text(collection), unit=" rows", leave=False, disable=not console.is_terminal) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = copy_between(from_store, to_store, collection=collection, new_name=new_name, progress=show)
+    console.print(
+        f"copied {shown(collection)} in {shown(from_store)} to {shown(new_name or collection)} in {shown(to_store)}: "
+        f"{report.rows:,} rows, {report.written:,} written now and {report.rows - report.written:,} there before; all "
+        "were compared and are equal"
+    )
+    if report.target_rows != report.rows:
+        console.print(f"{report.target_rows - report.rows:,} further rows are in the copy only")
+
+
+@collections.command()
+@click.argument("collection")
+@_run_option
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
+def drop(run_name: str, collection: str, yes: bool) -> None:
+    """Delete a collection with all its rows.
+
+    \b
+    python -m dedup_lib collections drop ads
+    python -m dedup_lib collections drop ads --yes
+    """
+    if not yes:
+        where = _name_store(run_name)
+        click.confirm(show_text(f"Delete the collection {collection} with all its vectors from {where}?"), abort=True)
+    _manage("drop", run_name, collection=collection)
+
+
+@commands.command(short_help="See it work on generated clips, offline.")
+@_port_option(8765)
+def demo(port: int) -> None:
+    """Generate clips, serve them with traps, clean the list with both flows, and check the outcome.
+
+    Needs no account, no server, no model and no internet. Leaves outputs/demo and outputs/demo_batch.
+
+    \b
+    python -m dedup_lib demo
+    python -m dedup_lib demo --port 9000
+    """
+    from dedup_lib.demo.rehearsal import rehearse
+
+    if not rehearse(port=port, console=console, show_outcome=show_outcome):
+        sys.exit(1)
+
+
+def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
+    """Print records as a table."""
+    table = Table()
+    for name in rows[0]:
+        table.add_column(shown(name), overflow="fold")
+    for row in rows:
+        table.add_row(*map(shown, row.values()))
+    console.print(table)
+
+
+def show_outcome(folder: RunFolder) -> None:
+    """Print what a run came to: rows by output, where they lie, and why rows gave no video."""
+    # Brings pandas, which --help does without.
+    from dedup_lib.groups.decisions import describe_decisions
+
+    summary_path = folder.path / "summary.json"
+    if summary_path.exists():
+        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+        table = Table(title=f"{summary['rows']['input']:,} rows of {shown(summary['list'])}", title_justify="left")
+        table.add_column("outcome")
+        table.add_column("rows", justify="right")
+        table.add_column("file", overflow="fold")
+        for words, name, file in (
+            ("videos kept", "final", "FINAL_RESULT"),
+            ("repeated URLs", "text_duplicates", "text_duplicates"),
+            ("copies of kept videos", "duplicates", "duplicates"),
+            ("not videos", "invalid", "invalid_urls"),
+            ("could not be read", "failed", "failed_urls"),
+        ):
+            path = summary["files"].get(file, "")
+            place = shown(folder.shown(folder.path / path)) if path else ""
+            table.add_row(words, f"{summary['rows'][name]:,}", place)
+        console.print(table)
+        if vectors := (folder.read_record("06_search_and_clean") or {}).get("vectors"):
+            console.print(f"vectors: {shown(vectors)}")
+        if decided := describe_decisions(summary.get("decisions", {})):
+            console.print(decided)
+        causes = draw_causes(summary)
+        if causes is not None:
+            console.print(causes)
+        # A summary of an earlier version does not count them.
+        if guarded := summary.get("guarded_cells", 0):
+            console.print(f"{describe_guarded(guarded)} Why: docs/decisions/008-spreadsheets.md")
+    index = folder.reports_dir / "index.html"
+    if index.exists():
+        console.print(f"report: {shown(folder.shown(index))}")

@@ -1,0 +1,326 @@
+"""How a run looks in a terminal: what it is at while it goes on, and the page of `status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from dedup_lib.errors import DedupError
+from dedup_lib.records import KEPT_STATUSES, utc_now
+from dedup_lib.report.comparison import Comparison
+from dedup_lib.run.failures import Cause, Reading, find_main_cause
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
+from dedup_lib.sanitise import show_line
+from dedup_lib.settings import ExtractSettings
+
+REFRESHES_PER_S = 4
+
+MOST_COMPARED = 20
+"""Rows of each table of a comparison."""
+
+MOST_CAUSES = 5
+"""Reasons for which rows gave no video."""
+
+_STATE_STYLES = {
+    State.RUNNING: "bold cyan",
+    State.FINISHED: "bold green",
+    State.STOPPED: "bold yellow",
+    State.FAILED: "bold red",
+    State.PARTLY_DONE: "bold yellow",
+    State.NEVER_STARTED: "bold",
+}
+
+_DONE_MARKS = {
+    Done.DONE: ("✓", "green"),
+    Done.NOW: ("▶", "cyan"),
+    Done.STOPPED_HERE: ("✗", "yellow"),
+    Done.EARLIER: ("·", "dim"),
+    Done.TO_DO: ("·", "dim"),
+}
+
+
+class RunDisplay:
+    """Shows on a terminal which notebook of a run is at work, with a bar for 03_extract and what the others show of
+    their own; elsewhere only a line for each that is done. Use as a context manager."""
+
+    def __init__(self, console: Console, run: RunFolder) -> None:
+        self._console = console
+        self._notebook = ""
+        self._since = ""
+        self._spinner = Spinner("dots", "starting")
+        self._watch = ExtractionWatch(run.ledger_path)
+        self._seen: ExtractionProgress | None = None
+        self._live = Live(
+            get_renderable=self._render, console=console, refresh_per_second=REFRESHES_PER_S, transient=True
+        )
+
+    def __enter__(self) -> RunDisplay:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The thread that reads is ended first.
+        self._live.stop()
+        self._watch.__exit__(kind, error, trace)
+
+    def start(self, notebook: str) -> None:
+        """Show that this notebook is at work."""
+        self._notebook, self._since, self._seen = notebook, utc_now(), None
+        self._spinner.update(text=f"{notebook} …")
+
+    def hear(self, text: str) -> None:
+        """Show the latest line of what the bars of the notebook write."""
+        lines = text.replace("\r", "\n").split("\n")
+        if latest := next((line.strip() for line in reversed(lines) if line.strip()), ""):
+            self._spinner.update(
+                text=Text(f"{self._notebook} …  {show_line(latest)}", no_wrap=True, overflow="ellipsis")
+            )
+
+    def finish(self, notebook: str, elapsed_s: float) -> None:
+        """Leave a line for a notebook that is done."""
+        self._console.print(f"[green]✓[/] {notebook}  {elapsed_s:.1f} s")
+
+    def _render(self) -> RenderableType:
+        if self._notebook == ExtractSettings.stage:
+            try:
+                found = self._watch.read()
+            except DedupError:
+                # What is wrong with the ledger, the notebook will say.
+                found = None
+            if found is not None and found.began >= self._since:
+                self._seen = found
+            if self._seen is not None:
+                return Group(self._spinner, _draw_extraction(self._seen))
+        return self._spinner
+
+
+def describe_duration(seconds: float) -> str:
+    """`3 min 20 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"
+
+
+def describe_rate(per_s: float) -> str:
+    """In the unit that gives a number above one, where there is one."""
+    for unit, factor in (("s", 1), ("min", 60)):
+        if per_s * factor >= 1:
+            return f"{per_s * factor:,.1f} videos/{unit}"
+    return f"{per_s * 3600:,.1f} videos/h"
+
+
+def describe_bytes(count: int) -> str:
+    """`1.2 GB`; a kB has 1,000 bytes."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
+
+
+def describe_extraction(extraction: ExtractionProgress) -> str:
+    """On one line: done of all, pace, time left, failures, bytes."""
+    share = extraction.done / extraction.total if extraction.total else 1.0
+    parts = [f"{extraction.done:,} of {extraction.total:,} ({share:.0%})"]
+    if extraction.done_before:
+        parts.append(f"{extraction.done_before:,} done before")
+    if extraction.statuses:
+        parts.append(describe_rate(extraction.videos_per_s))
+    if extraction.eta_s is not None:
+        parts.append(f"{describe_duration(extraction.eta_s)} left")
+    parts.append(f"{describe_bytes(extraction.fetched_bytes)} fetched")
+    failed = {status: urls for status, urls in extraction.statuses.items() if status not in KEPT_STATUSES}
+    most_first = sorted(failed.items(), key=lambda found: -found[1])
+    return " · ".join(parts + [f"{urls:,} {status}" for status, urls in most_first])
+
+
+def describe_progress(progress: RunProgress) -> str:
+    """On one line: what a run is at."""
+    now = progress.holder.now if progress.holder is not None and progress.state == State.RUNNING else ""
+    parts = [f"{progress.folder}: {progress.state}" + (f", at {now}" if now else "")]
+    if progress.extraction is not None and now in ("", ExtractSettings.stage):
+        parts.append(describe_extraction(progress.extraction))
+    return show_line(" · ".join(parts))
+
+
+def describe_next_step(progress: RunProgress) -> str:
+    """What a person may do next; empty where nothing is left to do. It is not to be folded, for it is copied."""
+    label = "to start" if progress.state == State.NEVER_STARTED else "to continue"
+    return f"{label}: {show_line(progress.go_on)}" if progress.go_on else ""
+
+
+def draw_progress(progress: RunProgress) -> RenderableType:
+    """The page of a run, for terminals of any width."""
+    parts: list[RenderableType] = [_draw_head(progress), Text(), _draw_notebooks(progress)]
+    if progress.extraction is not None:
+        parts += [Text(), Text("extraction", style="bold"), _draw_extraction(progress.extraction)]
+    if progress.statuses:
+        parts += [Text(), Text("all URLs so far", style="bold"), _draw_statuses(progress)]
+    for title, found in (("hosts of URLs without frames", progress.hosts), ("reasons", progress.reasons)):
+        if found:
+            parts += [Text(), Text(title, style="bold"), _draw_frequent(found)]
+    if progress.vectors:
+        parts += [Text(), _fold(f"vectors: {show_line(progress.vectors)}")]
+    if progress.report:
+        parts += [Text(), _fold(f"report: {show_line(progress.report)}")]
+    return Group(*parts)
+
+
+def _fold(text: str, style: str = "") -> Text:
+    return Text(text, style=style, no_wrap=False, overflow="fold")
+
+
+def _draw_head(progress: RunProgress) -> Text:
+    head = _fold("")
+    head.append(show_line(progress.folder), style="bold").append("  ")
+    head.append(str(progress.state), style=_STATE_STYLES[progress.state])
+    holder = progress.holder
+    if holder is not None and progress.elapsed_s is not None:
+        preposition = "after" if progress.state in (State.STOPPED, State.FAILED) else "for"
+        if progress.state in (State.RUNNING, State.STOPPED, State.FAILED):
+            head.append(f" {preposition} {describe_duration(progress.elapsed_s)}, at {show_line(holder.now)}")
+        if progress.state == State.RUNNING:
+            head.append(f" ({show_line(holder.process)})")
+        if progress.state == State.FAILED:
+            for line in holder.failure.splitlines():
+                head.append(f"\n{show_line(line)}", style="red")
+    return head
+
+
+def _draw_notebooks(progress: RunProgress) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for notebook in progress.notebooks:
+        mark, style = _DONE_MARKS[notebook.done]
+        words = [] if notebook.done == Done.DONE else [str(notebook.done)]
+        words += [f"{count:,} {name.replace('_', ' ')}" for name, count in notebook.counts.items()]
+        table.add_row(Text(mark, style=style), show_line(notebook.name), Text(show_line(", ".join(words)), style=style))
+    return table
+
+
+def _draw_extraction(extraction: ExtractionProgress) -> RenderableType:
+    bar = ProgressBar(total=max(1, extraction.total), completed=extraction.done if extraction.total else 1, width=None)
+    # A bar by itself ends no line.
+    line = Table.grid(expand=True)
+    line.add_row(bar)
+    return Group(line, _fold(describe_extraction(extraction)))
+
+
+def _draw_statuses(progress: RunProgress) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_column(overflow="fold")
+    for status, tally in progress.statuses.items():
+        style = "" if status in KEPT_STATUSES else "yellow"
+        fetched = f"{describe_bytes(tally.fetched_bytes)} fetched" if tally.fetched_bytes else ""
+        table.add_row(f"{tally.urls:,}", Text(str(status), style=style), fetched)
+    return table
+
+
+def _draw_frequent(found: tuple[Frequent, ...]) -> Table:
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for one in found:
+        table.add_row(f"{one.urls:,}", Text(show_line(one.what)))
+    return table
+
+
+def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
+    """Why rows gave no video, by the summary of a run, and what helps where one cause took most of them; None where
+    every row is one."""
+    causes = [Cause(**cause) for cause in summary.get("causes", ())]
+    if not causes:
+        return None
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for cause in causes[:MOST_CAUSES]:
+        helps = f" → --set {cause.remedy}" if cause.remedy else ""
+        table.add_row(f"{cause.rows:,}", Text(show_line(f"{cause}{helps}")))
+    parts: list[RenderableType] = [Text("why rows gave no video", style="bold"), table]
+    if len(causes) > MOST_CAUSES:
+        parts.append(Text("and other reasons, which the report lists", style="dim"))
+    reading = Reading(**summary["reading"])
+    main = find_main_cause(reading, causes)
+    if main is not None:
+        warning = (
+            f"warning: {main.rows:,} of {reading.tried:,} rows gave no video for one reason, {show_line(str(main))}"
+        )
+        if main.remedy:
+            warning += f". If you trust the list, run it again with --set {main.remedy}"
+        parts.append(_fold(warning, style="yellow"))
+    elif reading.is_poor:
+        parts.append(_fold(f"warning: {reading.headline}", style="yellow"))
+    return Group(*parts)
+
+
+def draw_comparison(comparison: Comparison) -> RenderableType:
+    """What changed from one run to another, for terminals of any width."""
+    parts: list[RenderableType] = [_fold(comparison.headline, style="bold")]
+    shared = f"{comparison.in_both:,} URLs are in both runs"
+    names = (show_line(comparison.before), show_line(comparison.after))
+    if comparison.only_before or comparison.only_after:
+        shared += f"; only in {names[0]}, not compared: {comparison.only_before:,}"
+        shared += f"; only in {names[1]}, not compared: {comparison.only_after:,}"
+    parts.append(_fold(shared))
+    for title, changes in (
+        ("rows of each output", comparison.rows),
+        ("settings that differ", comparison.settings),
+        ("URLs with another output or status", comparison.fates),
+    ):
+        if changes:
+            rows = [(change.what, _show_value(change.before), _show_value(change.after)) for change in changes]
+            parts += _draw_changes(f"{title}", ("", *names), rows, count=len(rows))
+    for title, pairs, count, heads in (
+        ("newly joined pairs", comparison.joined_after.pairs, comparison.joined_after.count, ("video", "video")),
+        (
+            "pairs no longer joined",
+            comparison.joined_before.pairs,
+            comparison.joined_before.count,
+            ("video", "video"),
+        ),
+        ("another video kept", comparison.keepers, len(comparison.keepers), ("before", "now")),
+    ):
+        if pairs:
+            parts += _draw_changes(f"{title}: {count:,}", heads, pairs, count=count)
+    return Group(*parts)
+
+
+def _show_value(value: object) -> str:
+    if value is None:
+        return "not set"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _draw_changes(
+    title: str, heads: Sequence[str], rows: Sequence[Sequence[str]], *, count: int
+) -> list[RenderableType]:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in heads:
+        table.add_column(Text(show_line(head)), overflow="fold")
+    for row in rows[:MOST_COMPARED]:
+        table.add_row(*(Text(show_line(cell)) for cell in row))
+    more = (
+        [Text(f"and {count - MOST_COMPARED:,} more, which --json lists", style="dim")] if count > MOST_COMPARED else []
+    )
+    return [Text(), Text(title, style="bold"), table, *more]

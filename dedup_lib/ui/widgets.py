@@ -1,0 +1,298 @@
+"""A slider that shows what another threshold would decide, and a queue of pairs that a person decides.
+
+The slider looks; its decision stays a parameter. What is decided in the queue is written to a file at once. The values
+are computed by plain functions; the widgets only lay them out. Callbacks write into
+`.value` of widgets, for an error raised there surfaces, while one inside an `Output` widget is swallowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.errors import DedupError
+from dedup_lib.groups.decisions import Conclusions, Decision, DecisionFile
+from dedup_lib.groups.sweep import count_between
+from dedup_lib.groups.thresholds import Borderline
+from dedup_lib.match.evidence import Verdict
+from dedup_lib.records import Pair, Recipe, SweepPoint
+from dedup_lib.report.contact_sheet import VERDICT_WORDS, Pictures, draw_pair
+from dedup_lib.report.pages import load_picture, render_template
+from dedup_lib.report.plots import COLOURS, PAGE_COLOURS, has_dwarfing_bar
+from dedup_lib.run.folder import RunFolder
+
+BORDERLINE_COUNT = 3
+HISTOGRAM_SIZE = (700, 160)
+"""Width and height of the bars, in pixels where there is room."""
+
+
+def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
+    """Where in `thresholds` the one nearest to `threshold` stands; the first of equals."""
+    return int(np.argmin(np.abs(np.asarray(thresholds, dtype=np.float64) - threshold)))
+
+
+def counts_html(point: SweepPoint | None, *, threshold: float, parameter: str) -> str:
+    """What a threshold would decide, and the line that would make it the decision, of that parameter."""
+    return render_template("counts.html", point=point, threshold=f"{threshold:.7g}", parameter=parameter)
+
+
+def similarities_html(counts: NDArray[np.int64], *, thresholds: Sequence[float], index: int) -> str:
+    """A bar for each of the rising thresholds with the pairs that reach it and none above it, and a line at the one in
+    place `index`; nothing where there are no pairs."""
+    width, height = HISTOGRAM_SIZE
+    step = width / max(1, len(counts))
+    is_log = has_dwarfing_bar(counts)
+    heights = np.log1p(counts) if is_log else counts.astype(np.float64)
+    heights *= height / max(1.0, heights.max(initial=0.0))
+    bars = [
+        {
+            "x": f"{place * step:.1f}",
+            "y": f"{height - bar:.1f}",
+            "width": f"{step - 1:.1f}",
+            "height": f"{bar:.1f}",
+            "matches": place >= index,
+            "low": f"{thresholds[place]:.4f}",
+            "count": int(count),
+        }
+        for place, (count, bar) in enumerate(zip(counts, heights, strict=True))
+        if count
+    ]
+    share = index / max(1, len(counts))
+    return render_template(
+        "similarities.html",
+        bars=bars,
+        is_log=is_log,
+        matching=int(counts[index:].sum()),
+        below=int(counts[:index].sum()),
+        width=width,
+        height=height,
+        mark=f"{index * step:.1f}",
+        # The label of the line is kept from running over those of the ends.
+        at="low" if share < 0.12 else "high" if share > 0.88 else "middle",
+        low=f"{thresholds[0]:.4f}",
+        high=f"{thresholds[-1]:.4f}",
+        threshold=f"{thresholds[index]:.4f}",
+        colours=COLOURS,
+    )
+
+
+def borderline_html(
+    borderline: Borderline,
+    *,
+    threshold: float,
+    urls: Sequence[str],
+    thumbnails_dir: Path,
+    count: int = BORDERLINE_COUNT,
+) -> str:
+    """The `count` pairs nearest to the threshold on either side, with the frames of both videos."""
+    above, below = borderline.at(threshold, count=count)
+    parts = [
+        {
+            "title": title,
+            "pairs": [
+                {
+                    "similarity": f"{pair.similarity:.4f}",
+                    "videos": _videos_of(pair, urls=urls, thumbnails_dir=thumbnails_dir),
+                }
+                for pair in side
+            ],
+        }
+        for title, side in (("Just matching", above), ("Just not matching", below))
+    ]
+    return render_template("borderline.html", parts=parts)
+
+
+def _videos_of(pair: Pair, *, urls: Sequence[str], thumbnails_dir: Path) -> list[dict[str, str]]:
+    return [
+        {"url": urls[row], "picture": load_picture(urls[row], thumbnails_dir=thumbnails_dir)}
+        for row in (pair.first, pair.second)
+    ]
+
+
+def question_html(question: Mapping[str, object], *, pictures: Pictures) -> str:
+    """A pair to decide about, a row of review.csv: the frames of both videos, what speaks for the pair in words and
+    pictures at the same moments, what comes of it without an answer, and every measure."""
+    with pictures:
+        first, second = draw_pair(question, pictures)
+    measures = {
+        name.replace("kept", "first").replace("copy", "second").replace("_", " "): str(value)
+        for name, value in question.items()
+        if name not in ("first_url", "second_url", "verdict", "rule") and value is not None
+    }
+    so_far = VERDICT_WORDS[Verdict(second.role)]
+    return render_template("question.html", first=first, second=second, so_far=so_far, measures=measures)
+
+
+class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """A slider over the thresholds of a sweep, with the counts, the histogram and the borderline pairs at each.
+
+    Starts at the point nearest to the decided `threshold`, which is a value of the setting `parameter`. All that a
+    move shows is counted and sorted before, so that it takes no longer for more videos. `slider`, `counts`,
+    `histogram` and `borderline` are the widgets; setting `slider.value` to a threshold of the sweep updates the
+    others. Without points or pairs there is nothing to move, and `counts` says so alone.
+    """
+
+    def __init__(
+        self,
+        points: Sequence[SweepPoint],
+        *,
+        pair_similarities: NDArray[np.floating[Any]],
+        threshold: float,
+        parameter: str,
+        pairs: Sequence[Pair],
+        urls: Sequence[str],
+        thumbnails_dir: Path,
+    ) -> None:
+        self._points = {point.threshold: point for point in points}
+        self._parameter = parameter
+        self._thresholds = sorted(self._points) or [threshold]
+        self._between = count_between(pair_similarities, thresholds=self._thresholds)
+        self._borderline = Borderline(pairs)
+        self._urls = urls
+        self._thumbnails_dir = thumbnails_dir
+        self.slider = widgets.SelectionSlider(
+            options=[(f"{value:.4f}", value) for value in self._thresholds],
+            index=nearest_index(self._thresholds, threshold=threshold),
+            description="threshold",
+            disabled=not (points and pairs),
+            layout=widgets.Layout(width="40em", max_width="100%"),
+        )
+        self.counts, self.histogram, self.borderline = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._show(self.slider.value)
+        self.slider.observe(lambda change: self._show(change["new"]), names="value")
+        shown = [self.slider, self.counts, self.histogram, self.borderline]
+        super().__init__([self.counts] if self.slider.disabled else shown)
+
+    def _show(self, threshold: float) -> None:
+        index = self._thresholds.index(threshold)
+        point = None if self.slider.disabled else self._points[threshold]
+        self.counts.value = counts_html(point, threshold=threshold, parameter=self._parameter)
+        self.histogram.value = similarities_html(self._between, thresholds=self._thresholds, index=index)
+        self.borderline.value = borderline_html(
+            self._borderline, threshold=threshold, urls=self._urls, thumbnails_dir=self._thumbnails_dir
+        )
+
+
+class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """Pairs of videos, one after the other, for a person to say whether they are the same.
+
+    `questions` are rows of review.csv, asked in their order, with the pictures that the run has of them. A pair is left
+    out as long as the file of decisions answers it, itself or by what follows from others. A decision is on the disk
+    before the next pair is shown. A pair that is skipped comes back once, at the end.
+
+    `same`, `different`, `skip` and `undo` are the buttons, `current` is the pair of URLs that is asked, None at the
+    end; `progress`, `question` and `message` say how far the review is, show the pair, and tell what went wrong.
+    """
+
+    def __init__(
+        self,
+        questions: Sequence[Mapping[str, object]],
+        *,
+        run: RunFolder,
+        recipe: Recipe | None,
+        decisions: DecisionFile,
+    ) -> None:
+        self._pictures = Pictures(run, recipe=recipe)
+        self._decisions = decisions
+        self._questions: dict[frozenset[str], Mapping[str, object]] = {}
+        for question in questions:
+            pair = frozenset(_urls_of(question))
+            # A URL is not compared with itself.
+            if len(pair) == 2:
+                self._questions.setdefault(pair, question)
+        self._waiting = self._list_open()
+        self._questions = {key: self._questions[key] for key in self._waiting}
+        self._nothing = "Nothing left to review." if questions else "There are no pairs to review."
+        self._skipped: set[frozenset[str]] = set()
+        self._decided: list[frozenset[str]] = []
+        self.current: tuple[str, str] | None = None
+        self.progress, self.question, self.message = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.same = _button("Same", colour=COLOURS["duplicate"], tooltip="Both show the same video: keep one of them")
+        self.different = _button(
+            "Different", colour=PAGE_COLOURS["soft"][0], tooltip="They are different videos: keep both"
+        )
+        self.skip = _button("Skip", tooltip="Decide later: the pair comes back once, at the end")
+        self.undo = _button("Undo", tooltip="Take back the last decision and show its pair again")
+        self.same.on_click(lambda _: self._decide(Decision.SAME))
+        self.different.on_click(lambda _: self._decide(Decision.DIFFERENT))
+        self.skip.on_click(lambda _: self._skip())
+        self.undo.on_click(lambda _: self._undo())
+        self._ask()
+        buttons = widgets.HBox(
+            [self.same, self.different, self.skip, self.undo], layout=widgets.Layout(flex_flow="row wrap")
+        )
+        super().__init__([self.progress, self.question, buttons, self.message])
+
+    def _list_open(self) -> list[frozenset[str]]:
+        """The pairs that nothing answers yet."""
+        known = Conclusions(self._decisions.decisions)
+        return [key for key in self._questions if known.about(*key) is None]
+
+    def _ask(self) -> None:
+        """Show the next pair, or that there is none."""
+        undecided, total = self._list_open(), len(self._questions)
+        asked = next((key for key in self._waiting if key in undecided), None)
+        self.message.value = ""
+        self.progress.value = f'<p role="status">{total - len(undecided)} of {total} decided</p>' if total else ""
+        if asked is None:
+            self.current = None
+            skipped = f" {len(undecided)} skipped." if undecided else ""
+            self.question.value = f"<p>{self._nothing}{skipped}</p>"
+        else:
+            self.current = _urls_of(self._questions[asked])
+            self.question.value = question_html(self._questions[asked], pictures=self._pictures)
+        for button in (self.same, self.different, self.skip):
+            button.disabled = self.current is None
+        self.undo.disabled = not self._decided
+
+    def _decide(self, decision: Decision) -> None:
+        if self.current is None:
+            return
+        try:
+            self._decisions.decide(*self.current, decision)
+        except DedupError as error:
+            self._complain(error)
+            return
+        self._decided.append(frozenset(self.current))
+        self._ask()
+
+    def _skip(self) -> None:
+        if self.current is None:
+            return
+        key = frozenset(self.current)
+        self._waiting.remove(key)
+        if key not in self._skipped:
+            self._skipped.add(key)
+            self._waiting.append(key)
+        self._ask()
+
+    def _undo(self) -> None:
+        if not self._decided:
+            return
+        try:
+            self._decisions.undo()
+        except DedupError as error:
+            self._complain(error)
+            return
+        key = self._decided.pop()
+        self._waiting = [key, *(other for other in self._waiting if other != key)]
+        self._ask()
+
+    def _complain(self, error: DedupError) -> None:
+        self.message.value = f'<p role="alert">{escape(str(error))}</p>'
+
+
+def _urls_of(question: Mapping[str, object]) -> tuple[str, str]:
+    return str(question["first_url"]), str(question["second_url"])
+
+
+def _button(description: str, *, tooltip: str, colour: str | None = None) -> widgets.Button:
+    """A button of the page's own colours, or on a dark `colour` of its own: white on Jupyter's green is unreadable."""
+    style = {"button_color": colour, "text_color": "white"} if colour else {}
+    return widgets.Button(description=description, tooltip=tooltip, style=style)
