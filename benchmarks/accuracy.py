@@ -22,6 +22,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from dedup_lib.errors import DedupError, SettingError
+from dedup_lib.evaluate.edits import cut
 from dedup_lib.evaluate.metrics import (
     Compared,
     CurvePoint,
@@ -35,11 +36,11 @@ from dedup_lib.evaluate.metrics import (
     load_labels,
     score_groups,
     score_variants,
-    show_percent,
     sweep_scores,
 )
-from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, cut, load_clip, save_pictures
-from dedup_lib.report.plots import figure_curves
+from dedup_lib.evaluate.threshold import show_percent
+from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, load_clip, save_pictures
+from dedup_lib.report.plots.evaluation import figure_curves
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.steps.calibrate import Profile, choose_kinds, choose_sources, compare_files, make_labelled_variants
 

@@ -33,11 +33,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.extract.pipeline import CollectionSink, extract_videos, read_video
+from dedup_lib.extract.pipeline import extract_videos
+from dedup_lib.extract.sinks import CollectionSink
+from dedup_lib.extract.worker import read_video
 from dedup_lib.features.encoder import Encoder
 from dedup_lib.features.encoders import load_encoder
 from dedup_lib.features.pdq import hash_frame
-from dedup_lib.media.streams import FetchLimits
+from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Pooling, Recipe, Scan, Status, VideoVectors
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.ledger import Ledger

@@ -48,10 +48,12 @@ from dedup_lib.features.fingerprint import VERSION, Fingerprint, make_fingerprin
 from dedup_lib.match.evidence import SMALLEST_COMMON_SHARE, Evidence
 from dedup_lib.match.score import AGAINST, TERMS
 from dedup_lib.match.verify import compare_pair
+from dedup_lib.media.limits import Deadline
 from dedup_lib.media.sampling import grab_frames
-from dedup_lib.media.streams import Deadline, FileStream
+from dedup_lib.media.streams import FileStream
 from dedup_lib.records import Scan
-from dedup_lib.report.plots import COLOURS, STYLE, new_figure
+from dedup_lib.report.figures import new_figure
+from dedup_lib.report.style import COLOURS, STYLE
 from dedup_lib.run.files import write_file_atomically, write_text_atomically
 from dedup_lib.steps.calibrate import choose_kinds, choose_sources, make_labelled_variants
 

@@ -37,6 +37,7 @@ from rich.table import Table
 from templates import SCENE, TAKE, TEMPLATE, Album, Family, plan_scenes, plan_templates, unlike_photographs
 
 from dedup_lib.errors import ListError
+from dedup_lib.evaluate.edits import Clip, Timed, cut, each, resize
 from dedup_lib.evaluate.metrics import (
     Compared,
     Label,
@@ -51,13 +52,8 @@ from dedup_lib.evaluate.variants import (
     MOST_S_A_CLIP,
     REFERENCE,
     VARIANTS,
-    Clip,
-    Timed,
     Variant,
-    cut,
-    each,
     load_clip,
-    resize,
     save_pictures,
     x264_options,
 )

@@ -28,17 +28,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.match.vector_join import (
-    BLOCK_LINES,
-    Proposal,
-    VectorTable,
-    audit_proposal,
-    find_near,
-    join_by_search,
-    join_exactly,
-)
+from dedup_lib.match.index_search import audit_proposal, join_by_search
+from dedup_lib.match.known_videos import find_near
+from dedup_lib.match.vector_join import Proposal, join_exactly
+from dedup_lib.match.vector_table import BLOCK_LINES, VectorTable
 from dedup_lib.records import Pooling, Recipe, StoredRows, Vectors, VideoVectors, video_key
-from dedup_lib.report.plots import SERIES_COLOURS, SERIES_MARKERS, STYLE, new_figure
+from dedup_lib.report.figures import new_figure
+from dedup_lib.report.style import SERIES_COLOURS, SERIES_MARKERS, STYLE
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.store.store import LARGEST_TOP_K, UPSERT_ROWS, Store, StoreAddress
 

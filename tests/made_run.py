@@ -14,7 +14,7 @@ import pandas as pd
 from scenes import draw_canvas
 
 from dedup_lib.features.fingerprint import DESCRIPTOR_BYTES, Fingerprint, pack_stills
-from dedup_lib.flow.flow import load_defaults
+from dedup_lib.flow.profiles import load_defaults
 from dedup_lib.groups.keepers import KeeperPolicy
 from dedup_lib.groups.matcher import Weighed
 from dedup_lib.groups.matches import Matches, SearchPlan

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dedup_lib.evaluate.variants import add_caption, add_logo, crop, put_in_picture, resize, rotate
+from dedup_lib.evaluate.edits import add_caption, add_logo, crop, put_in_picture, resize, rotate
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint
 from dedup_lib.records import Frames
 

@@ -23,42 +23,45 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_lib.errors import ListError, NotebookError, RunFolderError, SettingError
+from dedup_lib.evaluate.edits import RATE, Clip
 from dedup_lib.evaluate.metrics import (
     Compared,
     GroupScore,
     Label,
+    load_labels,
+    pick_pairs,
+    rank_pairs,
+    score_groups,
+    score_variants,
+    split_similarities,
+    wilson_interval,
+)
+from dedup_lib.evaluate.threshold import (
     Proposal,
     choose_threshold,
     describe_proposals,
     expected_false_pairs,
     half_of,
     judge_threshold,
-    load_labels,
-    pick_pairs,
     propose_threshold,
-    rank_pairs,
     rows_of_half,
-    score_groups,
-    score_variants,
-    split_similarities,
-    wilson_interval,
 )
 from dedup_lib.evaluate.variants import (
     LONGEST_S,
-    RATE,
     REFERENCE,
     VARIANTS,
-    Clip,
     Source,
     explain_clips,
     load_clip,
     make_variants,
     save_pictures,
 )
-from dedup_lib.flow.flow import execute_plan, load_defaults, load_profile, plan_notebook, plan_run
-from dedup_lib.media.streams import FetchLimits
+from dedup_lib.flow.execute import execute_plan
+from dedup_lib.flow.plan import plan_notebook, plan_run
+from dedup_lib.flow.profiles import load_defaults, load_profile
+from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Group, Outcome, Pair, Status
-from dedup_lib.report.plots import thumbnail_path
+from dedup_lib.report.plots.strips import thumbnail_path
 from dedup_lib.settings import SETTINGS
 from dedup_lib.steps.calibrate import (
     ListSample,

@@ -13,17 +13,16 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import STEP_S, copy_of, draw_clip, times, title_card
 
-from dedup_lib.match.alignment import (
+from dedup_lib.features.perceptual_hash import (
     HASH_BITS,
-    OFFSET_TOLERANCE_S,
     ORIENTATIONS,
     Hashes,
-    Stretch,
-    align,
     count_differing_bits,
     hash_orientations,
     hash_pictures,
 )
+from dedup_lib.match.alignment import Stretch, align
+from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
 from dedup_lib.match.verify import MAX_DISTANCE_BITS
 from dedup_lib.records import Frames
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import STEP_S, add_grain, draw_clip, draw_take, each, fingerprint
 
-from dedup_lib.match.alignment import ORIENTATIONS
+from dedup_lib.features.perceptual_hash import ORIENTATIONS
 from dedup_lib.match.motion import (
     ALIKE,
     FEWEST_COMPARED,

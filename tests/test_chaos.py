@@ -34,7 +34,7 @@ if __name__ == "__main__":
     from pathlib import Path
 
     import dedup_lib.extract.buffers
-    from dedup_lib.media.streams import FetchLimits
+    from dedup_lib.media.limits import FetchLimits
     from test_extract import run
 
     folder, urls, store = sys.argv[1:]

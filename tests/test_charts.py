@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_lib.report import charts
-from dedup_lib.report.plots import flow_steps
+from dedup_lib.report.words import flow_steps
 
 ROWS = {"input": 36, "text_duplicates": 6, "invalid": 3, "failed": 0, "duplicates": 8, "final": 19}
 

@@ -44,7 +44,7 @@ from dedup_lib.extract.pipeline import ExtractReport
 from dedup_lib.features.clip import ClipEncoder
 from dedup_lib.features.encoders import load_encoder
 from dedup_lib.features.pdq import PdqEncoder
-from dedup_lib.media.streams import FetchLimits
+from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run.versions import find_versions
 from dedup_lib.store.store import Store, StoreAddress

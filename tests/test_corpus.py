@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from dedup_lib.extract.job_folders import load_jobs
-from dedup_lib.extract.pipeline import ExtractReport, JobSink, extract_videos
+from dedup_lib.extract.pipeline import ExtractReport, extract_videos
+from dedup_lib.extract.sinks import JobSink
 from dedup_lib.features.encoders import DEFAULT_THRESHOLDS
 from dedup_lib.features.pdq import PdqEncoder
 from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.scored import score_pairs
-from dedup_lib.match.vector_join import VectorTable, join_exactly
-from dedup_lib.media.streams import FetchLimits
+from dedup_lib.match.vector_join import join_exactly
+from dedup_lib.match.vector_table import VectorTable
+from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Recipe, Scan, Status, VideoVectors
 from dedup_lib.run.ledger import Ledger
 

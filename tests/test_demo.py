@@ -24,20 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_lib.demo.check import Check, check_outcome
-from dedup_lib.demo.clips import (
-    BLACK_NAME,
-    COPIES,
-    FILMS,
-    IMAGE_NAME,
-    PLANTED,
-    TEASER_FRACTION,
-    TRUNCATED_NAME,
-    Manifest,
-    bar_size_px,
-    make_clips,
-    render_film,
-    write_list,
-)
+from dedup_lib.demo.clips import Manifest, bar_size_px, make_clips, render_film, write_list
+from dedup_lib.demo.films import FILMS
+from dedup_lib.demo.planted import BLACK_NAME, COPIES, IMAGE_NAME, PLANTED, TEASER_FRACTION, TRUNCATED_NAME
 from dedup_lib.demo.server import ClipServer, parse_range
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, KEPT_STATUSES, Frames, Status
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from media import save_clip
 from scenes import COPIES, SIZE_PX, STEP_S, add_grain, copy_of, draw_clip, draw_take, each, fingerprint, title_card
 
-from dedup_lib.demo.clips import FILMS, encode_clip, encode_copy, render_film
-from dedup_lib.evaluate.variants import add_logo, crop
+from dedup_lib.demo.clips import encode_clip, encode_copy, render_film
+from dedup_lib.demo.films import FILMS
+from dedup_lib.evaluate.edits import add_logo, crop
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, pack_stills
 from dedup_lib.groups.columns import COLUMNS, describe_evidence, find_next_score
 from dedup_lib.groups.grouping import Choose, group_copies
@@ -44,8 +45,9 @@ from dedup_lib.match.geometry import Registration
 from dedup_lib.match.motion import Changes
 from dedup_lib.match.regions import Region
 from dedup_lib.match.verify import compare_pair
+from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.sampling import grab_frames
-from dedup_lib.media.streams import Deadline, FetchLimits, open_stream
+from dedup_lib.media.streams import open_stream
 from dedup_lib.records import Group, Marks, Pair, Scan
 
 RULES = Rules(min_score=0.5, review_from=0.03)

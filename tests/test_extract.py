@@ -28,12 +28,15 @@ from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract import pipeline, scheduler
 from dedup_lib.extract.job_folders import find_jobs, job_dir, load_job
-from dedup_lib.extract.pipeline import CollectionSink, ExtractReport, JobSink, KnownFiles, extract_videos, read_video
+from dedup_lib.extract.pipeline import ExtractReport, extract_videos
+from dedup_lib.extract.sinks import CollectionSink, JobSink
+from dedup_lib.extract.worker import KnownFiles, read_video
 from dedup_lib.features.encoder import Encoder, Prepared
 from dedup_lib.features.fingerprint import Fingerprint, fingerprint_kind, make_fingerprint
 from dedup_lib.features.pdq import PdqEncoder, hash_frame
 from dedup_lib.media.frames import load_picture, prepare_sample
-from dedup_lib.media.streams import CHUNK_BYTES, FetchLimits
+from dedup_lib.media.limits import FetchLimits
+from dedup_lib.media.ranges import CHUNK_BYTES
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Scan, Status, video_key
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.store.store import Store, StoreAddress

@@ -31,11 +31,11 @@ from test_extract import LIMITS, RECIPE, SCAN, run
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.extract import pipeline
-from dedup_lib.extract.pipeline import read_video
+from dedup_lib.extract.worker import read_video
 from dedup_lib.extract.worker_pool import Died, WorkerPool
 from dedup_lib.features.pdq import hash_frame
 from dedup_lib.media import addresses, films
-from dedup_lib.media.streams import FetchLimits
+from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Outcome, Recipe, Status
 
 CLIPS: dict[str, dict[str, Any]] = {

@@ -24,7 +24,9 @@ from dedup_lib.errors import VideoTrouble
 from dedup_lib.media import addresses, connections, streams
 from dedup_lib.media.addresses import find_addresses, is_public_address
 from dedup_lib.media.answers import MAX_RETRY_AFTER_S
-from dedup_lib.media.streams import CHUNK_BYTES, Deadline, FetchLimits, MediaStream
+from dedup_lib.media.limits import Deadline, FetchLimits
+from dedup_lib.media.ranges import CHUNK_BYTES
+from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.streams import open_stream as open_media
 from dedup_lib.records import Status
 

@@ -26,7 +26,9 @@ from media import save_clip
 from pages import open_page
 
 from dedup_lib.errors import NotebookError
-from dedup_lib.flow.flow import execute_plan, load_profile, plan_run
+from dedup_lib.flow.execute import execute_plan
+from dedup_lib.flow.plan import plan_run
+from dedup_lib.flow.profiles import load_profile
 from dedup_lib.lists.tables import load_list
 from dedup_lib.run.paths import find_project_root
 

@@ -17,15 +17,10 @@ from dedup_lib.errors import RunFolderError, SettingError, StoreError
 from dedup_lib.features.vectors import normalise_rows
 from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.scored import Scored, score_pairs
-from dedup_lib.match.vector_join import (
-    Search,
-    VectorTable,
-    audit_proposal,
-    choose_search,
-    find_near,
-    join_by_search,
-    join_exactly,
-)
+from dedup_lib.match.index_search import Search, audit_proposal, join_by_search
+from dedup_lib.match.known_videos import find_near
+from dedup_lib.match.vector_join import choose_search, join_exactly
+from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Hit, Pair, StoredRows, Vectors, VideoVectors
 
 Videos = list[VideoVectors | None]

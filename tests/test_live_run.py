@@ -26,7 +26,7 @@ from dedup_lib.features.pdq import PdqEncoder
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import Done, State, read_progress
 from dedup_lib.settings import ExtractSettings
-from dedup_lib.steps.stages import extract_list
+from dedup_lib.steps.extract import extract_list
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}

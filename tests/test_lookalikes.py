@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from dedup_lib.evaluate.edits import Clip
 from dedup_lib.evaluate.metrics import Compared, score_groups
-from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, Clip, load_clip, save_pictures
+from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, load_clip, save_pictures
 from dedup_lib.records import Status
 from dedup_lib.steps.calibrate import Profile, compare_files
 

@@ -19,7 +19,7 @@ from dedup_lib.groups.clean import clean_list
 from dedup_lib.records import video_key
 from dedup_lib.report import contact_sheet, overview
 from dedup_lib.report.overview import write_index
-from dedup_lib.report.plots import thumbnail_path
+from dedup_lib.report.plots.strips import thumbnail_path
 from dedup_lib.run.folder import RunFolder
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(1)>"

@@ -27,7 +27,9 @@ from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import FailedRowsError, NotebookError
-from dedup_lib.flow.flow import NotebookDone, execute_plan, load_profile, plan_run
+from dedup_lib.flow.execute import NotebookDone, execute_plan
+from dedup_lib.flow.plan import plan_run
+from dedup_lib.flow.profiles import load_profile
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.paths import find_project_root
 from dedup_lib.run.status import read_progress

@@ -13,7 +13,8 @@ import pytest
 
 from dedup_lib.errors import EncoderError
 from dedup_lib.features.encoders import check_encoder
-from dedup_lib.flow.flow import apply_overrides, load_profile, plan_run
+from dedup_lib.flow.plan import plan_run
+from dedup_lib.flow.profiles import apply_overrides, load_profile
 from dedup_lib.settings import ExtractSettings
 from dedup_lib.ui.cli import main
 

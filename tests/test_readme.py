@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from dedup_lib.errors import StoreError
-from dedup_lib.flow.flow import load_profile
+from dedup_lib.flow.profiles import load_profile
 from dedup_lib.groups import decisions
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.groups.columns import COLUMNS

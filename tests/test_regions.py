@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scenes import STEP_S, add_grain, draw_canvas, draw_clip, draw_take, each, fingerprint
 
-from dedup_lib.evaluate.variants import add_caption, add_logo
+from dedup_lib.evaluate.edits import add_caption, add_logo
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.columns import describe_evidence
 from dedup_lib.groups.matcher import weigh_list

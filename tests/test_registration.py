@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scenes import COPIES, SIZE_PX, copy_of, draw_clip, each, fingerprint
 
 from dedup_lib.features.fingerprint import Fingerprint
-from dedup_lib.match.alignment import count_differing_bits, hash_pictures
+from dedup_lib.features.perceptual_hash import count_differing_bits, hash_pictures
 from dedup_lib.match.evidence import FEWEST_REGISTERED_POINTS, SMALLEST_REGISTERED_SHARE
 from dedup_lib.match.geometry import FEWEST_POINTS, Registration, register, warp_miniatures
 from dedup_lib.match.verify import MAX_REGISTERED_DISTANCE_BITS

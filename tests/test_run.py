@@ -12,7 +12,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from dedup_lib.errors import NotebookError, RunFolderError, SettingError
-from dedup_lib.flow.flow import RunPlan, execute_plan, load_profile, parse_overrides, plan_notebook, plan_run
+from dedup_lib.flow.execute import execute_plan
+from dedup_lib.flow.plan import RunPlan, plan_notebook, plan_run
+from dedup_lib.flow.profiles import load_profile, parse_overrides
 from dedup_lib.run.paths import find_project_root
 from dedup_lib.settings import FLOWS
 

@@ -18,11 +18,11 @@ from scenes import draw_clip, each, fingerprint
 from tqdm import tqdm
 
 from dedup_lib.errors import AccountingError, ListError, RunFolderError, SettingError, StoreError
-from dedup_lib.evaluate.variants import resize
+from dedup_lib.evaluate.edits import resize
 from dedup_lib.extract.job_folders import job_dir, save_job
 from dedup_lib.features.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.features.vectors import normalise_rows, pool_vectors
-from dedup_lib.flow.flow import load_defaults
+from dedup_lib.flow.profiles import load_defaults
 from dedup_lib.groups.clean import CleanedList
 from dedup_lib.groups.columns import COLUMNS
 from dedup_lib.groups.decisions import Decision, DecisionFile
@@ -43,31 +43,16 @@ from dedup_lib.settings import (
     SearchSettings,
     UploadSettings,
 )
-from dedup_lib.steps.stages import (
-    ExtractedList,
-    ListSource,
-    add_existing,
-    begin_on,
-    choose_resources,
-    clean_by_evidence,
-    find_decisions,
-    find_first_list,
-    find_list,
-    find_matches,
-    list_doubtful,
-    list_questions,
-    list_stem,
-    load_extracted_list,
-    load_row_decisions,
-    make_recipe,
-    manage_collections,
-    open_decisions,
-    save_outputs,
-    save_sweep,
-    search_list,
-    upload_jobs,
-    write_summary,
-)
+from dedup_lib.steps.bar import begin_on
+from dedup_lib.steps.collections import manage_collections
+from dedup_lib.steps.existing import add_existing
+from dedup_lib.steps.extract import choose_resources, make_recipe
+from dedup_lib.steps.extracted_list import ExtractedList, load_extracted_list
+from dedup_lib.steps.inputs import ListSource, find_first_list, find_list, list_stem
+from dedup_lib.steps.outputs import clean_by_evidence, save_outputs, save_sweep, write_summary
+from dedup_lib.steps.review import find_decisions, list_doubtful, list_questions, load_row_decisions, open_decisions
+from dedup_lib.steps.search import find_matches, search_list
+from dedup_lib.steps.upload import upload_jobs
 from dedup_lib.store.store import Store, StoreAddress
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")

@@ -14,8 +14,8 @@ import click
 import nbformat
 
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Status
-from dedup_lib.report.overview import FILE_WORDS, STATUS_WORDS
 from dedup_lib.report.pages import merge_parameters
+from dedup_lib.report.words import FILE_WORDS, STATUS_WORDS
 from dedup_lib.settings import SETTINGS, describe_type, parameter_types
 from dedup_lib.ui.cli import commands
 

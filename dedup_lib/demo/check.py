@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from dedup_lib.demo.clips import FILMS, PLANTED, Output, Planted
+from dedup_lib.demo.films import FILMS
+from dedup_lib.demo.planted import PLANTED, Output, Planted
 from dedup_lib.records import Status
 
 Row = dict[str, str]

@@ -13,30 +13,25 @@ A folder of labelled clips holds `videos/` and `labels.csv` with the columns fil
 from __future__ import annotations
 
 import csv
-import hashlib
 import math
 import statistics
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
-from itertools import combinations, groupby
+from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
-from dedup_lib.errors import ListError, SettingError
+from dedup_lib.errors import ListError
 from dedup_lib.groups.grouping import Choose, group_copies
-from dedup_lib.groups.scored import is_match
 from dedup_lib.records import Group, Outcome, Pair, Status
 
-SMALL_SAMPLE = 10
-"""Of fewer videos a measurement says little."""
-
 ROLES = ("copy", "distinct", "featureless", "excerpt", "odd")
+
 LEFT_OUT_ROLES = frozenset({"excerpt", "odd"})
 
 Rows = tuple[int, int]
@@ -285,236 +280,14 @@ def score_variants(
     ]
 
 
-# --- a threshold for a precision
-
-
-def expected_false_pairs(rate: float, videos: int) -> float:
-    """False pairs among so many videos, all unlike, when a share `rate` of unlike pairs is taken for copies."""
-    return videos * (videos - 1) / 2 * rate
-
-
-def half_of(name: str) -> int:
-    """0 or 1: in which half a label group lies, the same each time.
-
-    What is chosen on one half is reported on the other, which had no say in it.
-    """
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[-1] & 1
-
-
-def rows_of_half(labels: Sequence[Label], half: int) -> frozenset[int]:
-    """The files whose group, or name where they have none, lies in that half."""
-    return frozenset(row for row, label in enumerate(labels) if half_of(label.group or label.file) == half)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proposal:
-    """A threshold and what it reaches on labelled files. Shares are None where there is nothing to divide by.
-
-    The intervals are Wilson's at 95 %. They take pairs for independent; pairs of one clip hang together, so the
-    truth is somewhat wider.
-    """
-
-    threshold: float
-    right: int
-    """Pairs of copies at or above it."""
-    wrong: int
-    """Unlike pairs at or above it."""
-    labelled: int
-    """Pairs of copies."""
-    found: int
-    """Of these, the pairs that come into one group: two copies may do so that are unlike, but each like the third."""
-    videos: int
-    """Videos with copies."""
-    whole: int
-    """Of these, the videos all of whose copies come into one group."""
-    unlike: int
-    """Unlike pairs that were compared."""
-    collection_size: int
-
-    @property
-    def precision(self) -> float | None:
-        return self.right / (self.right + self.wrong) if self.right + self.wrong else None
-
-    @property
-    def precision_interval(self) -> tuple[float, float]:
-        return wilson_interval(self.right, self.right + self.wrong)
-
-    @property
-    def recall(self) -> float | None:
-        return self.found / self.labelled if self.labelled else None
-
-    @property
-    def false_pair_rate(self) -> float | None:
-        """False pairs over unlike pairs compared."""
-        return self.wrong / self.unlike if self.unlike else None
-
-    @property
-    def false_pair_rate_bound(self) -> float:
-        """Its upper end: what it may be although no false pair, or so few, were seen."""
-        return wilson_interval(self.wrong, self.unlike)[1]
-
-    @property
-    def false_pairs(self) -> float | None:
-        """To be expected in the whole collection."""
-        return (
-            None if self.false_pair_rate is None else expected_false_pairs(self.false_pair_rate, self.collection_size)
-        )
-
-    @property
-    def false_pairs_bound(self) -> float:
-        return expected_false_pairs(self.false_pair_rate_bound, self.collection_size)
-
-    def in_words(self) -> str:
-        """What it comes to, as one sentence or two."""
-        if not self.unlike:
-            return f"The threshold {self.threshold:.4f} could not be tested on two different videos: sample more."
-        low, high = map(show_percent, self.precision_interval)
-        return (
-            f"At {self.threshold:.4f}, {show_percent(self.recall)} of the pairs of copies are found, with a precision "
-            f"of {show_percent(self.precision)} (95 % Wilson interval: {low} – {high}). Among {self.collection_size:,} "
-            f"different videos like these, {show_count(self.false_pairs)} false pairs are to be expected, and at most "
-            f"{show_count(self.false_pairs_bound)}."
-        )
-
-    def warn(self, *, used: int) -> str:
-        """What is to be said of a sample of which so few videos were used; empty for one that is large enough."""
-        if used >= SMALL_SAMPLE:
-            return ""
-        low, high = wilson_interval(self.whole, self.videos)
-        return (
-            f"The sample is small: {used:,} {'video was' if used == 1 else 'videos were'} used, {self.videos:,} of "
-            f"them to test the threshold. All copies of {self.whole:,} of these {self.videos:,} were found. By chance "
-            f"alone, the share among all videos like them may be as low as {show_percent(low)} or as high as "
-            f"{show_percent(high)} (95 % Wilson interval: {low:.3f} to {high:.3f}), so the figures say little. Set "
-            f"sample_size to {SMALL_SAMPLE} or more."
-        )
-
-
-def judge_threshold(
-    labels: Sequence[Label],
-    pairs: Sequence[Pair],
-    *,
-    threshold: float,
-    collection_size: int,
-    rows: Collection[int] | None = None,
-    unread: Collection[int] = (),
-    choose: Choose = min,
-) -> Proposal:
-    """What a threshold reaches on scored pairs of labelled files: which pairs match, each by itself, and which copies
-    come into one group, of which `choose` names the one to keep.
-
-    Only files among `rows` count, all unless told; those in `unread` were compared with nothing, so that their
-    pairs are missed. Odd files and excerpts are left out.
-    """
-    counted = _rows_that_count(labels, rows)
-    matches = [same for similarity, same in _judged(labels, pairs, counted) if is_match(similarity, threshold)]
-    compared = [labels[row].group for row in counted if row not in set(unread)]
-    found = _count_found(labels, pairs, counted, threshold=threshold, choose=choose)
-    return Proposal(
-        threshold=threshold,
-        right=sum(matches),
-        wrong=len(matches) - sum(matches),
-        labelled=_pairs_of_copies(labels[row].group for row in counted),
-        unlike=math.comb(len(compared), 2) - _pairs_of_copies(compared),
-        collection_size=collection_size,
-        found=sum(together for together, _ in found),
-        videos=len(found),
-        whole=sum(together == every for together, every in found),
-    )
-
-
-def _count_found(
-    labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[int], *, threshold: float, choose: Choose
-) -> list[tuple[int, int]]:
-    """Of each label group, how many of its pairs come into one group, and how many it has."""
-    known = set(counted)
-    inside = [pair for pair in pairs if pair.first in known and pair.second in known]
-    groups = group_copies(inside, threshold=threshold, choose=choose)
-    # What is in no group is alone.
-    place = {row: group.number for group in groups for row in (group.kept, *group.copies)}
-    places: dict[str, list[int]] = {}
-    for row in counted:
-        if labels[row].group:
-            places.setdefault(labels[row].group, []).append(place.get(row, -1 - row))
-    return [
-        (sum(math.comb(size, 2) for size in Counter(of).values()), math.comb(len(of), 2))
-        for of in places.values()
-        if len(of) > 1
-    ]
-
-
-def propose_threshold(
-    labels: Sequence[Label],
-    pairs: Sequence[Pair],
-    *,
-    wanted_precision: float,
-    collection_size: int,
-    rows: Collection[int] | None = None,
-    unread: Collection[int] = (),
-) -> Proposal:
-    """The loosest threshold whose precision, and that of every stricter one, is `wanted_precision` or more.
-
-    It is the similarity of a pair of copies: between two of these a looser threshold could only add false pairs.
-    `rows` and `unread` as in `judge_threshold`. Raises SettingError when there is no such threshold.
-    """
-    counted = _rows_that_count(labels, rows)
-    judged = sorted(_judged(labels, pairs, counted), key=lambda pair: -pair[0])
-    threshold, right, total = None, 0, 0
-    for similarity, same in groupby(judged, key=lambda pair: pair[0]):
-        found = [is_right for _, is_right in same]
-        right, total = right + sum(found), total + len(found)
-        if right / total < wanted_precision:
-            break
-        if any(found):
-            threshold = similarity
-    if threshold is None:
-        raise SettingError("wanted_precision", wanted_precision, _why_unreachable(judged))
-    return judge_threshold(
-        labels, pairs, threshold=threshold, collection_size=collection_size, rows=rows, unread=unread
-    )
-
-
-def choose_threshold(
-    labels: Sequence[Label], compared: Compared, *, wanted_precision: float, collection_size: int
-) -> tuple[Proposal, Proposal, Proposal]:
-    """The threshold that one half of the label groups proposes, what it reaches on the other half, and what the
-    threshold in use reaches there. A stricter one than that in use is proposed only if it avoids a false pair of the
-    half that chooses.
-
-    Raises SettingError when none reaches `wanted_precision`.
-    """
-    choosing, judging = (rows_of_half(labels, half) for half in (0, 1))
-    chosen = propose_threshold(
-        labels,
-        compared.pairs,
-        wanted_precision=wanted_precision,
-        collection_size=collection_size,
-        rows=choosing,
-        unread=compared.unread,
-    )
-    judge = partial(
-        judge_threshold,
-        labels,
-        compared.pairs,
-        collection_size=collection_size,
-        unread=compared.unread,
-        choose=compared.choose,
-    )
-    in_use = judge(threshold=compared.threshold, rows=choosing)
-    is_stricter_in_vain = chosen.threshold > in_use.threshold and chosen.wrong == in_use.wrong
-    chosen = in_use if is_stricter_in_vain else judge(threshold=chosen.threshold, rows=choosing)
-    reported, before = (
-        judge(threshold=threshold, rows=judging) for threshold in (chosen.threshold, compared.threshold)
-    )
-    return chosen, reported, before
-
-
-def _rows_that_count(labels: Sequence[Label], rows: Collection[int] | None) -> list[int]:
+def rows_that_count(labels: Sequence[Label], rows: Collection[int] | None) -> list[int]:
     chosen = range(len(labels)) if rows is None else sorted(rows)
     return [row for row in chosen if labels[row].role not in LEFT_OUT_ROLES]
 
 
-def _judged(labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[int]) -> Iterator[tuple[float, bool]]:
+def judge_pairs(
+    labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[int]
+) -> Iterator[tuple[float, bool]]:
     """Similarity of each pair that counts, and whether it is one of copies."""
     known = set(counted)
     for pair in pairs:
@@ -522,20 +295,7 @@ def _judged(labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[
             yield pair.similarity, are_copies(labels[pair.first], labels[pair.second])
 
 
-def _why_unreachable(judged: Sequence[tuple[float, bool]]) -> str:
-    right = [similarity for similarity, is_right in judged if is_right]
-    if not right:
-        return "no pair of copies was found at any threshold: sample more videos, or choose other kinds of variants"
-    worst = max(similarity for similarity, is_right in judged if not is_right)
-    above = sum(similarity > worst for similarity in right)
-    return (
-        f"no threshold reaches it, because a pair of different videos has the similarity {worst:.4f}, and only "
-        f"{above:,} of {len(right):,} pairs of copies have more. If that pair shows one video after all, name one of "
-        "the two in leave_out; else raise num_frames, or lower wanted_precision"
-    )
-
-
-def _pairs_of_copies(groups: Iterable[str]) -> int:
+def pairs_of_copies(groups: Iterable[str]) -> int:
     return sum(math.comb(size, 2) for group, size in Counter(groups).items() if group)
 
 
@@ -549,7 +309,7 @@ def split_similarities(labels: Sequence[Label], compared: Compared) -> tuple[NDA
 
     Odd files, excerpts and files without a vector are left out.
     """
-    rows = [row for row in _rows_that_count(labels, None) if row not in compared.unread]
+    rows = [row for row in rows_that_count(labels, None) if row not in compared.unread]
     split: dict[bool, list[float | None]] = {True: [], False: []}
     for first, second in combinations(rows, 2):
         split[are_copies(labels[first], labels[second])].append(compared.similarity((first, second)))
@@ -650,43 +410,6 @@ def describe_curve(points: Sequence[CurvePoint]) -> list[dict[str, float | None]
     ]
 
 
-def describe_proposals(proposals: Mapping[str, Proposal]) -> pd.DataFrame:
-    """A column for each threshold, by its heading, and a row for each of its numbers."""
-    return pd.DataFrame({heading: _describe_proposal(one) for heading, one in proposals.items()}, dtype=object)
-
-
-def _describe_proposal(proposal: Proposal) -> dict[str, str]:
-    low, high = proposal.precision_interval
-    return {
-        "threshold": f"{proposal.threshold:.4f}",
-        "pairs of copies in one group": f"{proposal.found:,} of {proposal.labelled:,}",
-        "recall": show_percent(proposal.recall),
-        "videos with all copies in one group": f"{proposal.whole:,} of {proposal.videos:,}",
-        "different videos taken for copies": f"{proposal.wrong:,} of {proposal.unlike:,}",
-        "precision": show_percent(proposal.precision),
-        "precision, 95 % interval": f"{show_percent(low)} – {show_percent(high)}",
-        "false-pair rate": show_rate(proposal.false_pair_rate),
-        "false-pair rate, 95 % bound": show_rate(proposal.false_pair_rate_bound),
-        f"false pairs among {proposal.collection_size:,}": show_count(proposal.false_pairs),
-        f"false pairs among {proposal.collection_size:,}, 95 % bound": show_count(proposal.false_pairs_bound),
-    }
-
-
 def round_share(value: float | None) -> float | None:
     """Four decimals: as many as a report needs."""
     return None if value is None else round(value, 4)
-
-
-def show_percent(value: float | None) -> str:
-    """A share as people read it."""
-    return "–" if value is None else f"{value:.1%}"
-
-
-def show_rate(value: float | None) -> str:
-    """A share that may be tiny."""
-    return "–" if value is None else f"{value:.2g}"
-
-
-def show_count(value: float | None) -> str:
-    """An expected number: whole unless it is small."""
-    return "–" if value is None else f"{value:.2g}" if value < 9.95 else f"{value:,.0f}"

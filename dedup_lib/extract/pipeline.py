@@ -11,42 +11,27 @@ import contextlib
 import functools
 import shutil
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.errors import RunFolderError, VideoTrouble
+from dedup_lib.errors import RunFolderError
 from dedup_lib.extract.buffers import Gathered, ReadAhead, Saver
-from dedup_lib.extract.job_folders import job_dir, load_job, save_job
 from dedup_lib.extract.ray_pool import ClusterPool
 from dedup_lib.extract.scheduler import Schedule
-from dedup_lib.extract.worker_pool import Died, WorkerPool, ask_parent, count_workers
-from dedup_lib.features.encoder import Encoder, Prepared
-from dedup_lib.features.fingerprint import fingerprint_kind, make_fingerprint
-from dedup_lib.features.vectors import pool_vectors
-from dedup_lib.media.frames import draw_strip, encode_picture, prepare_sample, use_one_thread
-from dedup_lib.media.sampling import GrabbedFrames, grab_frames
-from dedup_lib.media.streams import Deadline, FetchLimits, MediaStream, open_stream
-from dedup_lib.records import (
-    Frames,
-    Outcome,
-    Pooling,
-    Recipe,
-    Sample,
-    Scan,
-    Status,
-    Vectors,
-    VideoVectors,
-    utc_now,
-    video_key,
-)
+from dedup_lib.extract.sinks import Extracted, Sink
+from dedup_lib.extract.worker import KnownFiles, ReadVideo, ask_for_alike, look_up_alike, read_video
+from dedup_lib.extract.worker_pool import Died, WorkerPool, count_workers
+from dedup_lib.features.encoder import Encoder
+from dedup_lib.features.fingerprint import fingerprint_kind
+from dedup_lib.media.limits import FetchLimits
+from dedup_lib.records import Outcome, Recipe, Scan, Status, Vectors, VideoVectors, video_key
 from dedup_lib.run.files import writing
-from dedup_lib.run.ledger import Ledger, LedgerView
-from dedup_lib.store.store import Collection
+from dedup_lib.run.ledger import Ledger
 
 Pool = WorkerPool["tuple[int, str]", "ReadVideo"] | ClusterPool["tuple[int, str]", "ReadVideo"]
 
@@ -58,36 +43,6 @@ READ_AHEAD = 64
 
 ENCODE_AFTER_S = 1.0
 """When no further video comes within this time, those that wait are encoded."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadVideo:
-    """What a worker hands back: the outcome, and for a video with usable frames what the encoder needs of each and
-    which of those asked for it is, a strip of them as JPEG, and the fingerprint."""
-
-    outcome: Outcome
-    prepared: tuple[Prepared, ...] = ()
-    positions: tuple[int, ...] = ()
-    vectors: Vectors | None = None
-    """Where it was encoded already, in place of what is prepared for that."""
-    strip: bytes | None = None
-    fingerprint: bytes | None = None
-    retry_after_s: float | None = None
-    """Pause that the server asks for before it is tried again."""
-    tries: int = 1
-    """Of this run, this one included."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Extracted:
-    """A video whose outcome is final; `vectors` are None when it gave none."""
-
-    row: int
-    outcome: Outcome
-    vectors: VideoVectors | None
-    fingerprint: bytes | None = None
-    tries: int = 1
-    """Of this run."""
 
 
 @dataclass(kw_only=True)
@@ -105,248 +60,6 @@ class ExtractReport:
     @property
     def finished(self) -> NDArray[np.float64]:
         return np.array(self.finished_s, dtype=np.float64)
-
-
-class Sink(Protocol):
-    """Where vectors go."""
-
-    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
-        """Of these URLs (with their row in the list), the outcomes that need not be reached again."""
-        ...
-
-    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
-        """The vectors that were saved of these URLs."""
-        ...
-
-    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
-        """Keep the vectors of finished videos, those already there replaced; says by URL where each one's are."""
-        ...
-
-
-class CollectionSink:
-    """Straight into a collection of the store."""
-
-    def __init__(self, collection: Collection) -> None:
-        self._collection = collection
-
-    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
-        known = {url: outcomes[url] for url in rows if url in outcomes}
-        stored = self._collection.count_stored([url for url, o in known.items() if o.status == Status.OK])
-        return {
-            url: outcome
-            for url, outcome in known.items()
-            if outcome.status != Status.OK
-            or stored.get(url) == (outcome.frames if self._collection.holds_frames else 1)
-        }
-
-    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
-        return self._collection.load_vectors(urls)
-
-    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
-        vectors = [video.vectors for video in videos if video.vectors is not None]
-        self._collection.upsert([pool_video(video, self._collection.pooling) for video in vectors])
-        return {video.url: self._collection.facts.name for video in vectors}
-
-
-class JobSink:
-    """Into job folders, to be uploaded later."""
-
-    def __init__(self, jobs_dir: Path, recipe: Recipe) -> None:
-        with writing(jobs_dir):
-            jobs_dir.mkdir(parents=True, exist_ok=True)
-        self._jobs_dir = jobs_dir
-        self._recipe = recipe
-        self._rows: Mapping[str, int] = {}
-
-    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
-        saved = {}
-        self._rows = rows
-        for url, row in rows.items():
-            job = load_job(job_dir(self._jobs_dir, row))
-            if job is not None and job.recipe == self._recipe and job.outcome.url == url:
-                saved[url] = job.outcome
-            elif url in outcomes and outcomes[url].status != Status.OK:
-                # 04_clean_jobs removes the folders of videos that gave no vector.
-                saved[url] = outcomes[url]
-        return saved
-
-    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
-        jobs = {url: load_job(job_dir(self._jobs_dir, self._rows[url])) for url in urls if url in self._rows}
-        return {url: job.vectors for url, job in jobs.items() if job is not None and job.vectors is not None}
-
-    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
-        stored = {}
-        for video in videos:
-            path = job_dir(self._jobs_dir, video.row)
-            with writing(path):
-                save_job(path, outcome=video.outcome, recipe=self._recipe, vectors=video.vectors)
-            if video.vectors is not None:
-                stored[video.outcome.url] = path.name
-        return stored
-
-
-def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
-    """The vectors of a video's frames as they go into a collection."""
-    positions = video.positions if pooling == Pooling.FRAMES else (0,)
-    return replace(video, vectors=pool_vectors(video.vectors, pooling), positions=positions)
-
-
-Alike = list[tuple[Outcome, bytes]]
-"""Videos that were read well, with their fingerprints."""
-
-
-def look_up_alike(beginning: str, *, ledger_path: Path, recipe: str, kind: str) -> Alike:
-    """What a ledger knows of files that begin so: those of the recipe with this key whose fingerprints are of that
-    kind."""
-    if not ledger_path.exists():
-        return []
-    try:
-        with LedgerView(ledger_path) as view:
-            return view.find_alike(recipe, beginning, kind)
-    except RunFolderError:
-        # A ledger that cannot be read just now costs a decoding, and no video.
-        return []
-
-
-def ask_for_alike(beginning: str) -> Alike:
-    """The same, in a process far from the ledger."""
-    return ask_parent(beginning) or []
-
-
-@dataclass(frozen=True)
-class KnownFiles:
-    """Files that were read: a list often has one file under several addresses."""
-
-    look_up: Callable[[str], Alike]
-    """Those that begin so."""
-
-    def find(self, url: str, stream: MediaStream) -> ReadVideo | None:
-        """What was read of the very same file under another address: length and beginning are the same, and the end is
-        or the same server names both by the same hash. None where there is none, or the server does not give parts of a
-        file. Raises VideoTrouble."""
-        if not stream.beginning_mark:
-            return None
-        alike = [found for found in self.look_up(stream.beginning_mark) if found[0].url != url]
-        same = [found for found in alike if stream.tag and found[0].tag == stream.tag]
-        if not same and any(outcome.content != stream.beginning_mark for outcome, _ in alike):
-            stream.read_end()
-            same = [found for found in alike if stream.end_mark and found[0].content == _content(stream)]
-        if not same:
-            return None
-        outcome, fingerprint = same[0]
-        return ReadVideo(
-            outcome=replace(outcome, url=url, tag=stream.tag, same_file_as=outcome.url), fingerprint=fingerprint
-        )
-
-
-def _content(stream: MediaStream) -> str:
-    return f"{stream.beginning_mark} {stream.end_mark}".strip()
-
-
-def read_video(
-    task: tuple[int, str],
-    *,
-    recipe: Recipe,
-    scan: Scan,
-    limits: FetchLimits,
-    prepare: Callable[[Frames], Prepared],
-    known: KnownFiles | None = None,
-) -> ReadVideo:
-    """Fetch, decode and prepare the frames of one URL; a file that is `known` is not decoded. Runs in a worker process;
-    never raises."""
-    use_one_thread()
-    _, url = task
-    start_s, started = time.monotonic(), utc_now()
-    stream = None
-    try:
-        deadline = Deadline(limits.timeout_s)
-        stream = open_stream(url, limits=limits, deadline=deadline)
-        same = known.find(url, stream) if known is not None else None
-        read = same or _decode(url, stream, recipe=recipe, scan=scan, deadline=deadline, prepare=prepare)
-    except VideoTrouble as trouble:
-        read = ReadVideo(
-            outcome=Outcome(
-                url=url,
-                status=trouble.status,
-                reason=trouble.reason,
-                retryable=trouble.retryable,
-                refused_by=trouble.refused_by,
-            ),
-            retry_after_s=trouble.retry_after_s,
-        )
-    except Exception as error:
-        # Whatever a hostile file provokes, it is the trouble of one video.
-        reason = f"reading it failed unexpectedly: {type(error).__name__}: {error}"
-        read = ReadVideo(outcome=Outcome(url=url, status=Status.DECODE_ERROR, reason=reason[:500]))
-    finally:
-        fetched_bytes = stream.fetched_bytes if stream is not None else 0
-        if stream is not None:
-            stream.close()
-    elapsed_s = round(time.monotonic() - start_s, 3)
-    return replace(
-        read, outcome=replace(read.outcome, fetched_bytes=fetched_bytes, elapsed_s=elapsed_s, started=started)
-    )
-
-
-def _decode(
-    url: str,
-    stream: MediaStream,
-    *,
-    recipe: Recipe,
-    scan: Scan,
-    deadline: Deadline,
-    prepare: Callable[[Frames], Prepared],
-) -> ReadVideo:
-    grabbed = grab_frames(
-        stream,
-        num_frames=recipe.num_frames,
-        frame_span=recipe.frame_span,
-        deadline=deadline,
-        scan=scan,
-    )
-    sample = prepare_sample(grabbed.frames, positions=grabbed.positions, times_s=grabbed.times_s)
-    outcome = Outcome(
-        url=url,
-        status=Status.OK if sample.frames else Status.FEATURELESS,
-        reason="" if sample.frames else _why_featureless(recipe),
-        frames=len(sample.frames),
-        duration_s=round(grabbed.facts.duration_s, 3),
-        width_px=grabbed.facts.width_px,
-        height_px=grabbed.facts.height_px,
-        picture_fraction=_picture_fraction(grabbed, sample),
-        codec=grabbed.facts.codec,
-        size_bytes=stream.size_bytes or 0,
-        content=_content(stream),
-        tag=stream.tag,
-    )
-    return ReadVideo(
-        outcome=outcome,
-        prepared=tuple(map(prepare, sample.frames)),
-        positions=sample.positions,
-        strip=encode_picture(draw_strip(grabbed.frames)),
-        fingerprint=_fingerprint(grabbed) if sample.frames else None,
-    )
-
-
-def _fingerprint(grabbed: GrabbedFrames) -> bytes | None:
-    # Where the scanned part shows nothing, the frames from further on still do.
-    fingerprint = make_fingerprint(
-        grabbed.scanned, times_s=grabbed.scanned_times_s, weights=grabbed.scanned_weights
-    ) or make_fingerprint(grabbed.frames, times_s=grabbed.times_s)
-    return fingerprint.to_bytes() if fingerprint is not None else None
-
-
-def _picture_fraction(grabbed: GrabbedFrames, sample: Sample) -> float:
-    if not sample.frames:
-        return 1.0
-    whole = grabbed.frames[grabbed.positions.index(sample.positions[0])]
-    return round(sample.frames[0].size / whole.size, 3)
-
-
-def _why_featureless(recipe: Recipe) -> str:
-    if recipe.frame_span == "first":
-        return "the first frames show one flat colour; frame_span: spread would look further"
-    return "every frame taken shows one flat colour"
 
 
 def extract_videos(

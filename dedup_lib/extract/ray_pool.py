@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import shutil
 import socket
-import sys
 import tempfile
 import threading
 import time
@@ -19,13 +17,13 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic
 
 from dedup_lib.errors import ClusterError
-from dedup_lib.extract.worker_pool import Died, WorkerPool, count_workers
+from dedup_lib.extract.ray_node import Answers, Job, Node, Result, Task
+from dedup_lib.extract.worker_pool import Died, count_workers
 from dedup_lib.run.versions import find_versions
 
 REMEDY = "docs/guide.md shows how to start a cluster"
@@ -46,68 +44,12 @@ MOST_LOSSES = 4
 may happen to any of those that were together on a node, it has one for itself."""
 
 _LOOK_EVERY_S = 0.2
+
 _COUNT_NODES_EVERY_S = 2.0
+
 _HEAR_WITHIN_S = 1.0
-_ANSWER_WITHIN_S = 5.0
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Job(Generic[Task, Result]):
-    """What a node has to know."""
-
-    work: Callable[[Task], Result]
-    make_finish: Callable[[], Callable[[Result], Result]]
-    timeout_s: float
-
-
-class _Node(Generic[Task, Result]):
-    """Works on one node of the cluster, as an actor with many threads."""
-
-    def __init__(self, job: _Job[Task, Result], answers: Any, workers: int) -> None:
-        # A process imports what the main module of its parent is made of, which here is Ray's own.
-        vars(sys.modules["__main__"]).pop("__file__", None)
-        # Another node of this machine unpacks the code anew, and the folder where this one began is gone for a while.
-        os.chdir(os.sep)
-        self._finish = job.make_finish()
-        # The one used last is used next: processes that are not needed are not started.
-        self._idle: queue.LifoQueue[WorkerPool[Task, Result]] = queue.LifoQueue()
-        for _ in range(workers):
-            self._idle.put(WorkerPool(job.work, workers=1, timeout_s=job.timeout_s, answer=partial(_ask, answers)))
-
-    def describe(self) -> dict[str, str]:
-        """The versions of what is at work here."""
-        return find_versions()
-
-    def run(self, task: Task) -> Result | Died:
-        pool = self._idle.get()
-        try:
-            ((_, result),) = pool.run([task])
-        finally:
-            self._idle.put(pool)
-        return result if isinstance(result, Died) else self._finish(result)
-
-
-class _Answers:
-    """Answers the questions of all nodes, as an actor on the machine of the run."""
-
-    def __init__(self, answer: Callable[[Any], object]) -> None:
-        self._answer = answer
-
-    def answer(self, question: Any) -> object:
-        return self._answer(question)
-
-
-def _ask(answers: Any, question: Any) -> object:
-    import ray
-
-    try:
-        return ray.get(answers.answer.remote(question), timeout=_ANSWER_WITHIN_S)
-    except ray.exceptions.RayError:
-        return None
 
 
 @dataclass(eq=False)
@@ -160,7 +102,7 @@ class ClusterPool(Generic[Task, Result]):
         uses_gpu: bool = False,
     ) -> None:
         self._ray = _import_ray()
-        self._job = _Job(work=work, make_finish=make_finish, timeout_s=timeout_s)
+        self._job = Job(work=work, make_finish=make_finish, timeout_s=timeout_s)
         self._answer = answer
         self._workers = workers
         self._uses_gpu = uses_gpu
@@ -211,7 +153,7 @@ class ClusterPool(Generic[Task, Result]):
             )
         here = self._ray.get_runtime_context().get_node_id()
         self._answers = (
-            self._ray.remote(_Answers)
+            self._ray.remote(Answers)
             .options(num_cpus=0, max_concurrency=4, scheduling_strategy=self._on_node(here))
             .remote(self._answer)
         )
@@ -293,7 +235,7 @@ class ClusterPool(Generic[Task, Result]):
         resources = node["Resources"]
         workers = self._workers or count_workers(int(resources["CPU"]))
         actor = (
-            self._ray.remote(_Node)
+            self._ray.remote(Node)
             .options(
                 num_cpus=1,
                 num_gpus=int(self._uses_gpu and resources.get("GPU", 0) >= 1),

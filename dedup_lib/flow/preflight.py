@@ -8,7 +8,7 @@ from pathlib import Path
 
 from dedup_lib.errors import ListError, RunFolderError
 from dedup_lib.features.encoders import check_encoder
-from dedup_lib.flow.flow import RunPlan
+from dedup_lib.flow.plan import RunPlan
 from dedup_lib.groups.decisions import decisions_path, load_decisions
 from dedup_lib.lists.tables import find_url_column, load_list
 from dedup_lib.run.folder import list_runs
@@ -22,7 +22,9 @@ from dedup_lib.settings import (
     SearchSettings,
     UploadSettings,
 )
-from dedup_lib.steps.stages import ListSource, find_filled_store, find_first_list, find_list, find_place
+from dedup_lib.steps.extract import find_place
+from dedup_lib.steps.extracted_list import find_filled_store
+from dedup_lib.steps.inputs import ListSource, find_first_list, find_list
 from dedup_lib.store.store import Store, StoreAddress
 
 

@@ -22,7 +22,7 @@ from dedup_lib.groups.matcher import Weighed
 from dedup_lib.groups.pairs import collect_verdicts, find_pair, tabulate_pairs
 from dedup_lib.groups.thresholds import borderline_pairs, sweep_thresholds
 from dedup_lib.match.evidence import Rules
-from dedup_lib.match.vector_join import Audit
+from dedup_lib.match.index_search import Audit
 from dedup_lib.records import Group, Pair, Pooling, Recipe, SweepPoint
 
 

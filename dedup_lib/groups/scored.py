@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.vectors import DECIMALS
-from dedup_lib.match.vector_join import CROWD, Proposal, VectorTable, check_pairs
+from dedup_lib.match.vector_join import Proposal, check_pairs
+from dedup_lib.match.vector_table import CROWD, VectorTable
 from dedup_lib.records import Pair
 
 

@@ -13,7 +13,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.match.alignment import OFFSET_STEP_S, Stretch, find_frequencies, turn_frequencies
+from dedup_lib.features.perceptual_hash import find_frequencies, turn_frequencies
+from dedup_lib.match.alignment import Stretch
+from dedup_lib.match.temporal_votes import OFFSET_STEP_S
 
 FREQUENCIES = 8
 """The lowest 8 × 8 frequencies of a picture are its coarse shapes."""

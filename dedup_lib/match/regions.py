@@ -15,37 +15,46 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-STILL_PX = 256
-"""Stills of two videos are laid on one another as squares of this side."""
-
-BLOCKS = 32
-BLOCK_SIDE = 3
-"""The picture is looked at in blocks of 3/32 of its sides, one every 1/32."""
+from dedup_lib.match.blocks import (
+    BLOCK_SIDE,
+    BLOCKS,
+    STILL_PX,
+    Map,
+    correlate,
+    edges,
+    mean_of_blocks,
+    sharpen_equally,
+    slopes,
+    soften,
+)
 
 SHIFTS_PX = (0, -2, 2)
 """What a block shows may lie so far off in the other still: bars are cut and sizes rounded differently."""
-
-STILL_BLUR_PX = 1.0
-SHARPER = 1.5
-BLURS_PX = (2.0, 4.0, 8.0, 16.0)
-"""Of two stills, one that has so many times the detail of the other is blurred before they are compared."""
 
 LEAST_CONTRAST = 8.0
 """Standard deviation (of 255) from which a block shows something."""
 
 LOWEST_CORRELATION = 0.8
+
 LARGEST_LOSS = 0.12
+
 NOISE_QUANTILE = 0.25
+
 LOWEST_USUAL = 0.95
 """A block shows the same in two stills from this correlation on, and where less is to be expected, from so much below
 that: of the median of all blocks, and of the noise that this share of them has at most. What moves is asked only of
 stills in which the median block reaches so much."""
 
 DETAIL_PX = 13
+
 DETAIL_SHIFTS_PX = (0, -1, 1)
+
 LEAST_DETAIL = 4.0
+
 USUAL_DETAIL = 0.5
+
 DETAIL_FACTOR = 11.0
+
 DETAIL_SHARE = 0.35
 """A price is smaller than a block. One still is taken from the other, and what is left in a square of this side, moved
 so far off as leaves least, is measured by its standard deviation (of 255). It is another detail when it reaches this
@@ -53,6 +62,7 @@ much, so many times the median square with this added, and this share of what ei
 encoded again little is left, and that everywhere."""
 
 MOST_DETAILED = 6
+
 SMALLEST_DETAILED = 0.5
 """A block differs in detail when it does in more than this share of the stills nearest in time, so many at most."""
 
@@ -60,23 +70,29 @@ FEWEST_LIT = 64
 """Light and contrast of a still are known from so many pixels that are neither black nor white."""
 
 LARGEST_MOTION = 3.0
+
 SAME_MOMENT_S = 0.02
 """A block that deviates over time by more than this (of 255) in one of the videos does not stand still, and shows the
 same only in stills of the very same moment."""
 
 FEWEST_STILLS = 2
+
 SMALLEST_DIFFERING = 0.4
 """A block differs throughout when it differs in so many stills, and in more than this share of those in which it can be
 compared: what slides or fades in is not there yet in the first ones."""
 
 LEAST_MOTION = 3.0
+
 LOWEST_MOTION_CORRELATION = 0.3
+
 LARGEST_REST = 0.25
+
 ALIKE_MOTION = 0.6
 """A block in which both videos deviate so much over time moves alike from this correlation on. One that does so in one
 video, and in the other by less than this share of it, needs more."""
 
 FEWEST_STANDING_BLOCKS = 6
+
 FEWEST_MOVING_BLOCKS = 8
 """So many blocks that hang together make a region. Blocks overlap: one that shows something else spoils nine."""
 
@@ -84,16 +100,24 @@ COVERED_MOTION = 0.5
 """Where something covers a film, it moves less than this share of what it does in the other copy."""
 
 LEAST_DIFFERENCE = 10.0
+
 NOISE_FACTOR = 6.0
 """A pixel differs by more than this (of 255), and than so many times what the median pixel elsewhere does."""
 
 MARGIN = 0.1
+
 LARGEST_OVERLAY = 0.14
+
 LARGEST_CONTINUED_EDGE = 1.3
+
 LEAST_EDGE_RATIO = 1.7
+
 LARGEST_CONTINUED_EDGE_IN_MOTION = 2.1
+
 LEAST_EDGE_RATIO_IN_MOTION = 1.2
+
 LEAST_MOTION_AROUND = 1.0
+
 MOST_OUTLINES = 4
 """An overlay reaches so near to the upper or lower edge, and takes no more of it than a caption does. Along its outline
 the slopes of the clean picture are no more than so many times those around it, and those of the marked one so many
@@ -107,9 +131,6 @@ MOST_FITTED = 16
 
 FEWEST_PICTURES = 4
 """Of fewer pictures it cannot be said how they move."""
-
-Map = NDArray[np.float32]
-"""One number for each block: (B, B)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +212,7 @@ def measure_fit(laid: Laid) -> float:
     laid over some of them, and of that the mean over pictures."""
     places = np.unique(np.linspace(0, len(laid.miniatures[0]) - 1, MOST_FITTED).round().astype(int))
     pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.miniatures), strict=True)
-    return float(np.mean([np.median(_correlate(own, other)[0]) for own, other in pairs]))
+    return float(np.mean([np.median(correlate(own, other)[0]) for own, other in pairs]))
 
 
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -221,11 +242,11 @@ class _Motion:
     @classmethod
     def of(cls, first: NDArray[np.generic], second: NDArray[np.generic]) -> _Motion:
         fine = [_deviations(one) for one in (first, second)]
-        largest = np.maximum(*(_mean_of_blocks((one**2).mean(axis=0)) for one in fine))
+        largest = np.maximum(*(mean_of_blocks((one**2).mean(axis=0)) for one in fine))
         own, other = (_smooth(one) for one in fine)
         # Sums of a large part of a picture, one less the other, may end a little below 0.
-        own_energy, other_energy = (np.maximum(_mean_of_blocks((one**2).mean(axis=0)), 0) for one in (own, other))
-        shared = _mean_of_blocks((own * other).mean(axis=0))
+        own_energy, other_energy = (np.maximum(mean_of_blocks((one**2).mean(axis=0)), 0) for one in (own, other))
+        shared = mean_of_blocks((own * other).mean(axis=0))
         return cls(
             first=np.sqrt(own_energy),
             second=np.sqrt(other_energy),
@@ -289,7 +310,7 @@ def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
     shape = motion.first.shape
     asked, agreed, loosely_asked, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
     for *stills, apart_s in zip(*laid.stills, laid.apart_s, strict=True):
-        shows, agrees, usual = _compare_stills(*map(_softened, stills))
+        shows, agrees, usual = _compare_stills(*map(soften, stills))
         # Where most of a picture agrees poorly, its moment is another one, or its encoding too coarse to tell.
         is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= LOWEST_USUAL
         surely = shows & (motion.is_still | (is_same_moment and laid.is_simultaneous))
@@ -305,27 +326,23 @@ def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
     return np.asarray(differs | differs_loosely)
 
 
-def _softened(still: NDArray[np.uint8]) -> NDArray[np.float32]:
-    return np.asarray(cv2.GaussianBlur(still.astype(np.float32), (0, 0), STILL_BLUR_PX), np.float32)
-
-
 def _compare_stills(
     first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
     """The blocks in which both of two stills show something, those in which both show the same, and the median
     correlation of the former."""
-    own, other = _equally_sharp(first, second)
+    own, other = sharpen_equally(first, second)
     # Less contrast shows no less.
     other = other * np.float32((own.std() + 1) / (other.std() + 1))
-    own_slopes, other_slopes = _slopes(own), _slopes(other)
+    own_slopes, other_slopes = slopes(own), slopes(other)
     best: Map | None = None
     for across, down in product(SHIFTS_PX, SHIFTS_PX):
         moved, moved_slopes = (np.roll(one, (down, across), axis=(0, 1)) for one in (other, other_slopes))
-        correlation, *variances = _correlate(own, moved)
+        correlation, *variances = correlate(own, moved)
         contrast = np.sqrt(variances[0] * variances[1])
         spread = variances[0] + variances[1] - 2 * correlation * contrast
         # Other colours leave the edges where they are.
-        correlation = np.maximum(correlation, _correlate(own_slopes, moved_slopes)[0])
+        correlation = np.maximum(correlation, correlate(own_slopes, moved_slopes)[0])
         if best is None:
             shows = np.sqrt(np.stack(variances)).min(axis=0) >= LEAST_CONTRAST
             best, rest = correlation, spread
@@ -344,7 +361,7 @@ def _differs_in_detail(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
     nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MOST_DETAILED]
     asked, differing = (np.zeros(motion.first.shape, int) for _ in range(2))
     for index in nearest:
-        own, other = _equally_sharp(*(_softened(stills[index]) for stills in laid.stills))
+        own, other = sharpen_equally(*(soften(stills[index]) for stills in laid.stills))
         is_same_moment = laid.is_simultaneous and abs(laid.apart_s[index]) <= SAME_MOMENT_S
         comparable = motion.is_still | is_same_moment
         asked += comparable
@@ -402,48 +419,6 @@ def _deviation_around(picture: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(np.sqrt(np.maximum(cv2.boxFilter(picture * picture, -1, side) - mean**2, 0)), np.float32)
 
 
-def _equally_sharp(
-    first: NDArray[np.float32], second: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Two stills, the sharper one blurred until it shows no finer detail than a blurred copy does."""
-    everywhere = np.ones(first.shape, bool)
-    # Less contrast is no blur.
-    sharpness = [_edges(one, everywhere) / (float(one.std()) + 1) for one in (first, second)]
-    blunt, pictures = min(sharpness), [first, second]
-    sharper = int(sharpness[1] > sharpness[0])
-    if sharpness[sharper] <= SHARPER * blunt:
-        return first, second
-    for blur_px in BLURS_PX:
-        blurred = np.asarray(cv2.GaussianBlur(pictures[sharper], (0, 0), blur_px), np.float32)
-        if _edges(blurred, everywhere) / (float(blurred.std()) + 1) <= SHARPER * blunt:
-            break
-    pictures[sharper] = blurred
-    return pictures[0], pictures[1]
-
-
-def _correlate(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[Map, Map, Map]:
-    """Of each block the correlation of two pictures, and the variance of either."""
-    (mean, variance), (other_mean, other_variance) = _mean_and_variance(first), _mean_and_variance(second)
-    covariance = _mean_of_blocks(first * second) - mean * other_mean
-    correlation = covariance / np.sqrt(np.maximum(variance * other_variance, 1e-3))
-    return np.asarray(correlation, np.float32), variance, other_variance
-
-
-def _mean_and_variance(picture: NDArray[np.float32]) -> tuple[Map, Map]:
-    mean = _mean_of_blocks(picture)
-    return mean, np.maximum(_mean_of_blocks(picture * picture) - mean**2, 0)
-
-
-def _mean_of_blocks(picture: NDArray[np.float32]) -> Map:
-    """The mean of each block of a picture (H, W)."""
-    sums = cv2.integral(picture, sdepth=cv2.CV_64F)
-    step = len(picture) // BLOCKS
-    starts = np.arange(BLOCKS - BLOCK_SIDE + 1) * step
-    ends = starts + BLOCK_SIDE * step
-    inside = sums[np.ix_(ends, ends)] - sums[np.ix_(starts, ends)] - sums[np.ix_(ends, starts)]
-    return np.asarray((inside + sums[np.ix_(starts, starts)]) / (BLOCK_SIDE * step) ** 2, np.float32)
-
-
 def _parts(mask: NDArray[np.bool_], fewest: int) -> list[NDArray[np.bool_]]:
     """The parts of a mask of blocks that hang together, those with so many or more."""
     count, labels, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
@@ -482,7 +457,7 @@ def _trace_outline(
 ) -> tuple[float, float] | None:
     """The slopes along the outline of what differs there, as a share of those around it: in the picture that has less
     of them, and in the other one. None where the two differ in nothing that has an outline."""
-    own, other = (_softened(still) for still in (first, second))
+    own, other = (soften(still) for still in (first, second))
     step = STILL_PX // BLOCKS
     around = np.zeros((STILL_PX, STILL_PX), bool)
     for row, column in np.argwhere(part):
@@ -500,16 +475,5 @@ def _trace_outline(
     near = (cv2.dilate(shape, np.ones((41, 41))) > 0) & (cv2.dilate(shape, np.ones((7, 7))) == 0)
     if not near.any():
         return None
-    low, high = sorted(_edges(one, outline) / (_edges(one, near) + 1) for one in (own, other))
+    low, high = sorted(edges(one, outline) / (edges(one, near) + 1) for one in (own, other))
     return low, high
-
-
-def _edges(picture: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
-    """How much neighbouring pixels differ there, on average."""
-    return float(_slopes(picture)[where].mean())
-
-
-def _slopes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much each pixel differs from its neighbours."""
-    slopes = [cv2.Sobel(picture, cv2.CV_32F, across, 1 - across, ksize=3) for across in (0, 1)]
-    return np.asarray(np.hypot(*slopes) / 8, np.float32)

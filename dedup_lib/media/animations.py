@@ -11,7 +11,8 @@ from PIL import Image
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.films import MAX_DECODED_FRAMES, Timed
-from dedup_lib.media.streams import Deadline, MediaStream
+from dedup_lib.media.limits import Deadline
+from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.tracks import MAX_PIXELS
 from dedup_lib.records import Status
 

@@ -14,7 +14,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.media.streams import Deadline, MediaStream
+from dedup_lib.media.limits import Deadline
+from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.timestamps import Clock, ShownOrder, Span
 from dedup_lib.media.tracks import (
     MAX_PIXELS,

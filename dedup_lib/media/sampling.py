@@ -20,8 +20,9 @@ from av.video.frame import VideoFrame
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.animations import Animation
 from dedup_lib.media.films import Film, Timed, end_tolerance_s
+from dedup_lib.media.limits import Deadline
 from dedup_lib.media.sniff import HEAD_BYTES, Content, is_media, tell_content
-from dedup_lib.media.streams import Deadline, MediaStream
+from dedup_lib.media.streams import MediaStream
 from dedup_lib.records import Frames, Scan, Status
 
 FRAME_SIDE_PX = 512

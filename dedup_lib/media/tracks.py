@@ -12,7 +12,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.media.streams import Deadline, MediaStream
+from dedup_lib.media.limits import Deadline
+from dedup_lib.media.streams import MediaStream
 from dedup_lib.records import Status
 
 MAX_PIXELS = 8192 * 8192

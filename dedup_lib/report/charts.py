@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dedup_lib.report.plots import FlowStep, has_dwarfing_bar
+from dedup_lib.report.figures import has_dwarfing_bar
+from dedup_lib.report.words import FlowStep
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 28, 46

@@ -22,21 +22,27 @@ import pandas as pd
 import yaml
 
 from dedup_lib.errors import ListError, RunFolderError, SettingError, VideoTrouble
-from dedup_lib.evaluate.metrics import Compared, Label, Proposal, half_of, show_count, show_percent
+from dedup_lib.evaluate.metrics import Compared, Label
+from dedup_lib.evaluate.threshold import Proposal, half_of, show_count, show_percent
 from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, Source, explain_clips, make_all_variants
 from dedup_lib.features.encoders import load_encoder
-from dedup_lib.flow.flow import load_defaults
+from dedup_lib.flow.profiles import load_defaults
 from dedup_lib.groups.keepers import KeeperPolicy
 from dedup_lib.groups.review import find_doubtful
 from dedup_lib.lists.tables import load_table
 from dedup_lib.lists.urls import is_web_url
-from dedup_lib.media.streams import Deadline, FetchLimits, open_stream
+from dedup_lib.media.limits import Deadline, FetchLimits
+from dedup_lib.media.streams import open_stream
 from dedup_lib.records import video_key
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import CalibrateSettings, ExtractSettings, SearchSettings
-from dedup_lib.steps.stages import Bar, ExtractedList, ListSource, begin_on, extract_list, make_recipe, search_list
+from dedup_lib.steps.bar import Bar, begin_on
+from dedup_lib.steps.extract import extract_list, make_recipe
+from dedup_lib.steps.extracted_list import ExtractedList
+from dedup_lib.steps.inputs import ListSource
+from dedup_lib.steps.search import search_list
 
 THRESHOLD_PARAMETERS = {"evidence": "min_score", "cosine": "cosine_thresh"}
 """The parameter of 06_search_and_clean that takes the threshold, by what decides there (`decide`)."""

@@ -25,7 +25,8 @@ from dedup_lib.report.contact_sheet import explain as say_evidence
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import LedgerView
 from dedup_lib.settings import SearchSettings
-from dedup_lib.steps.stages import find_decisions, load_extracted_list
+from dedup_lib.steps.extracted_list import load_extracted_list
+from dedup_lib.steps.review import find_decisions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,8 @@ from dedup_lib.ui.terminal import (
 )
 
 if TYPE_CHECKING:
-    from dedup_lib.flow.flow import NotebookDone, RunPlan
+    from dedup_lib.flow.execute import NotebookDone
+    from dedup_lib.flow.plan import RunPlan
 
 console = Console(soft_wrap=True, highlight=False)
 complaints = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -130,7 +131,8 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     python -m dedup_lib run direct --run ads --only 06 --set min_score=0.8
     """
     # These import papermill and nbconvert, which --help does without.
-    from dedup_lib.flow.flow import apply_overrides, load_profile, parse_overrides, plan_run
+    from dedup_lib.flow.plan import plan_run
+    from dedup_lib.flow.profiles import apply_overrides, load_profile, parse_overrides
 
     values = apply_overrides(load_profile(profile), parse_overrides(overrides))
     plan = plan_run(values, run_name=run_name, first=first, only=only)
@@ -150,7 +152,7 @@ def _execute(
     on_done: Callable[[RunDisplay, NotebookDone], object] = lambda display, done: None,
 ) -> None:
     """Run the notebooks of a plan before a person, who may stop it."""
-    from dedup_lib.flow.flow import execute_plan
+    from dedup_lib.flow.execute import execute_plan
     from dedup_lib.flow.preflight import check_start
 
     command = _given_command()
@@ -192,7 +194,8 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     python -m dedup_lib calibrate direct --set input_csv=ads.csv --run ads
     python -m dedup_lib run outputs/ads/calibrated.yaml --set input_csv=ads.csv --run ads
     """
-    from dedup_lib.flow.flow import apply_overrides, load_profile, parse_overrides, plan_notebook
+    from dedup_lib.flow.plan import plan_notebook
+    from dedup_lib.flow.profiles import apply_overrides, load_profile, parse_overrides
     from dedup_lib.settings import CalibrateSettings
 
     stage = CalibrateSettings.stage
@@ -221,7 +224,7 @@ def report(run_name: str) -> None:
     """
     from dedup_lib.report.overview import write_index
     from dedup_lib.report.pages import find_executed, render_pages
-    from dedup_lib.steps.stages import begin_on
+    from dedup_lib.steps.bar import begin_on
 
     folder = _find_run(run_name)
     with tqdm(unit="", leave=False, disable=not console.is_terminal) as bar:
@@ -406,7 +409,7 @@ def collections() -> None:
 def _manage(action: str, run_name: str, **given: object) -> None:
     # These import pymilvus and the encoders, which --help does without.
     from dedup_lib.settings import CollectionsSettings
-    from dedup_lib.steps.stages import manage_collections
+    from dedup_lib.steps.collections import manage_collections
 
     unused = {
         "collection": "",

@@ -23,8 +23,9 @@ from dedup_lib.groups.thresholds import Borderline
 from dedup_lib.match.evidence import Verdict
 from dedup_lib.records import Pair, Recipe, SweepPoint
 from dedup_lib.report.contact_sheet import VERDICT_WORDS, Pictures, draw_pair
+from dedup_lib.report.figures import has_dwarfing_bar
 from dedup_lib.report.pages import load_picture, render_template
-from dedup_lib.report.plots import COLOURS, PAGE_COLOURS, has_dwarfing_bar
+from dedup_lib.report.style import COLOURS, PAGE_COLOURS
 from dedup_lib.run.folder import RunFolder
 
 BORDERLINE_COUNT = 3

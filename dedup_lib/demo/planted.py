@@ -1,0 +1,279 @@
+"""The list of the demo: its copies and traps, and what should become of each row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import quote
+
+from dedup_lib.match.evidence import Rule, Verdict
+from dedup_lib.records import Status
+
+Treatment = Literal["low_bitrate", "webm", "half_size", "letterbox", "pillarbox", "grey", "logo", "square", "teaser"]
+
+Spelling = Literal["plain", "fragment", "escaped_tilde", "wholly_encoded", "doubly_encoded", "https", "empty"]
+
+Output = Literal["final", "text_duplicate", "duplicate", "invalid", "failed"]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One clip that shows the same as the film `of`."""
+
+    name: str
+    of: str
+    treatment: Treatment
+
+
+@dataclass(frozen=True)
+class Planted:
+    """One row of the list and where a run has to put it.
+
+    `name` is the file that its URL leads to (it need not exist), `status` is None for a row that is dropped
+    before anything is fetched, and `copy_of` names the file that the row duplicates. `verdict` and `rule` are what
+    the evidence must say of a copy, empty where more than one will do.
+    """
+
+    id: str
+    name: str
+    title: str
+    brand: str
+    year: int
+    expected: Output = "final"
+    status: Status | None = Status.OK
+    copy_of: str = ""
+    verdict: str = ""
+    rule: str = ""
+    spelling: Spelling = "plain"
+
+    def url(self, base_url: str) -> str:
+        """The URL as the list spells it."""
+        path = quote(f"/{self.name}")
+        plain = base_url + path
+        match self.spelling:
+            case "plain":
+                return plain
+            case "fragment":
+                return f"{plain}#t=2"
+            case "escaped_tilde":
+                return base_url.replace("http:", "HTTP:") + path.replace("~", "%7E") + "?"
+            case "wholly_encoded":
+                return quote(plain, safe="")
+            case "doubly_encoded":
+                return quote(quote(plain, safe=""), safe="")
+            case "https":
+                return plain.replace("http:", "https:", 1)
+            case "empty":
+                return ""
+
+
+COPIES = (
+    Copy("mirror/morning_lq.mp4", "spots/slow-mornings.mp4", "low_bitrate"),
+    Copy("mirror/morning_small.mp4", "spots/slow-mornings.mp4", "half_size"),
+    Copy("mirror/ride.webm", "spots/night-ride.mp4", "webm"),
+    Copy("mirror/liftoff_bw.mp4", "spots/lift-off.mp4", "grey"),
+    Copy("mirror/cup_wide.mp4", "tall/second-cup.mp4", "pillarbox"),
+    Copy("mirror/cat_4x3.mp4", "spots/whiskers.mp4", "letterbox"),
+    Copy("mirror/garage_channel.mp4", "spots/garage-days.mp4", "logo"),
+    Copy("mirror/far_square.mp4", "spots/far-away.mp4", "square"),
+    Copy("mirror/tower_teaser.mp4", "tall/up-the-tower.mp4", "teaser"),
+)
+
+TEASER_FRACTION = 0.4
+"""Share of a film that its teaser shows, from the start."""
+
+BLACK_NAME = "spots/signal-lost.mp4"
+
+IMAGE_NAME = "spots/storyboard.mp4"
+
+HTML_NAME = "spots/press-room.mp4"
+
+TRUNCATED_NAME = "spots/half-a-story.mp4"
+
+PLANTED = (
+    Planted("TVC-2041", "spots/lift-off.mp4", "Up, up and away", "Tarnwick Travel", 2009),
+    Planted("TVC-0317", "spots/small-change.mp4", "Small change", "Pellbrook Savings", 1998),
+    Planted("TVC-1188", "~studio/stone by stone.mp4", "Stone by stone", "Grausel & Sons", 2004),
+    Planted("TVC-0952", "spots/slow-mornings.mp4", "Café au matin", "Velmora Coffee", 2012),
+    Planted("TVC-1433", HTML_NAME, "Press room special", "Oddlemere TV", 2015, expected="invalid", status=Status.HTML),
+    Planted("TVC-0664", "spots/night-ride.mp4", "Night ride", "Kettrick Motors", 2007),
+    Planted("TVC-2210", "spots/curtain-up.mp4", "Curtain up", "Oddlemere TV", 2011),
+    Planted(
+        "TVC-0087",
+        "mirror/morning_lq.mp4",
+        "Café au matin (tape transfer)",
+        "Velmora Coffee",
+        2012,
+        expected="duplicate",
+        copy_of="spots/slow-mornings.mp4",
+    ),
+    Planted("TVC-1719", "spots/clear-sight.mp4", "Clear sight", "Optivane", 2016, spelling="wholly_encoded"),
+    Planted("TVC-0526", "tall/second-cup.mp4", "Second cup", "Velmora Coffee", 2018),
+    Planted(
+        "TVC-1305",
+        "spots/lost-reel.mp4",
+        "The lost reel",
+        "Grausel & Sons",
+        1996,
+        expected="failed",
+        status=Status.HTTP_ERROR,
+    ),
+    Planted(
+        "TVC-1189",
+        "~studio/stone by stone.mp4",
+        "Stone by stone",
+        "Grausel & Sons",
+        2004,
+        expected="text_duplicate",
+        status=None,
+        copy_of="~studio/stone by stone.mp4",
+        spelling="escaped_tilde",
+    ),
+    Planted("TVC-0743", "spots/whiskers.mp4", "Whiskers", "Mauzelin", 2010),
+    Planted("TVC-1960", "spots/under-the-lens.mp4", "Under the lens", "Labriance", 2014),
+    Planted(
+        "TVC-2042",
+        "mirror/liftoff_bw.mp4",
+        "Up, up and away (black and white)",
+        "Tarnwick Travel",
+        2009,
+        expected="duplicate",
+        copy_of="spots/lift-off.mp4",
+    ),
+    Planted(
+        "TVC-0401",
+        "",
+        "Untitled, no tape",
+        "unknown",
+        1994,
+        expected="invalid",
+        status=Status.INVALID_URL,
+        spelling="empty",
+    ),
+    Planted("TVC-0875", "spots/far-away.mp4", "Far away is near", "Tarnwick Travel", 2013),
+    Planted("TVC-1552", BLACK_NAME, "Signal lost", "Oddlemere TV", 2001, status=Status.FEATURELESS),
+    Planted("TVC-0229", "spots/garage-days.mp4", "Garage days", "Kettrick Motors", 2006),
+    Planted(
+        "TVC-0318",
+        "spots/small-change.mp4",
+        "Small change",
+        "Pellbrook Savings",
+        1998,
+        expected="text_duplicate",
+        status=None,
+        copy_of="spots/small-change.mp4",
+        spelling="wholly_encoded",
+    ),
+    Planted(
+        "TVC-0665",
+        "mirror/ride.webm",
+        "Night ride, director's cut",
+        "Kettrick Motors",
+        2008,
+        expected="duplicate",
+        copy_of="spots/night-ride.mp4",
+    ),
+    Planted("TVC-1624", "spots/lights-out.mp4", "Lights out", "Kettrick Motors", 2011),
+    Planted("TVC-2107", "tall/up-the-tower.mp4", "Up the tower", "Tarnwick Travel", 2019),
+    Planted(
+        "TVC-1006",
+        TRUNCATED_NAME,
+        "Half a story",
+        "Pellbrook Savings",
+        2003,
+        expected="failed",
+        status=Status.DECODE_ERROR,
+    ),
+    Planted(
+        "TVC-0744",
+        "mirror/cat_4x3.mp4",
+        "Whiskers (4:3)",
+        "Mauzelin",
+        2010,
+        expected="duplicate",
+        copy_of="spots/whiskers.mp4",
+    ),
+    Planted("TVC-1871", "spots/landing-site.mp4", "A quiet place", "Grausel & Sons", 2017, spelling="doubly_encoded"),
+    Planted(
+        "TVC-0527",
+        "mirror/cup_wide.mp4",
+        "Second cup – wide",
+        "Velmora Coffee",
+        2018,
+        expected="duplicate",
+        copy_of="tall/second-cup.mp4",
+    ),
+    Planted("TVC-1434", IMAGE_NAME, "Storyboard", "Oddlemere TV", 2015, expected="invalid", status=Status.IMAGE),
+    Planted(
+        "TVC-0088",
+        "mirror/morning_small.mp4",
+        "Café au matin (web)",
+        "Velmora Coffee",
+        2013,
+        expected="duplicate",
+        copy_of="spots/slow-mornings.mp4",
+    ),
+    Planted(
+        "TVC-1190",
+        "~studio/stone by stone.mp4",
+        "Stone by stone (from 0:02)",
+        "Grausel & Sons",
+        2004,
+        expected="text_duplicate",
+        status=None,
+        copy_of="~studio/stone by stone.mp4",
+        spelling="fragment",
+    ),
+    Planted(
+        "TVC-0876",
+        "mirror/far_square.mp4",
+        "Far away is near (square)",
+        "Tarnwick Travel",
+        2019,
+        expected="duplicate",
+        copy_of="spots/far-away.mp4",
+        verdict=Verdict.DUPLICATE,
+        rule=Rule.REGISTERED,
+    ),
+    Planted("TVC-2305", "tall/green-weekend.mp4", "Ab ins Grüne", "Mauzelin", 2020),
+    Planted(
+        "TVC-2108",
+        "mirror/tower_teaser.mp4",
+        "Up the tower (teaser)",
+        "Tarnwick Travel",
+        2019,
+        expected="duplicate",
+        copy_of="tall/up-the-tower.mp4",
+        verdict=Verdict.EXCERPT,
+    ),
+    Planted(
+        "TVC-0230",
+        "mirror/garage_channel.mp4",
+        "Garage days (as aired)",
+        "Kettrick Motors",
+        2006,
+        expected="duplicate",
+        copy_of="spots/garage-days.mp4",
+    ),
+    Planted(
+        "TVC-1777",
+        "spots/harbour-at-five.mp4",
+        "Harbour at five",
+        "Optivane",
+        2016,
+        expected="failed",
+        status=Status.UNREACHABLE,
+        spelling="https",
+    ),
+)
+"""Every row of the list, in its order: an original always comes before its copies, and no copy of it is better.
+
+The demo's server does not speak https, which one row asks for.
+"""
+
+HTML_PAGE = """<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>Press room</title></head>
+<body><h1>Press room</h1><p>This film has moved. Please ask the archive for a new link.</p></body>
+</html>
+"""

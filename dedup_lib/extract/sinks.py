@@ -1,0 +1,110 @@
+"""Where finished videos go: into a collection, or to job folders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from dedup_lib.extract.job_folders import job_dir, load_job, save_job
+from dedup_lib.features.vectors import pool_vectors
+from dedup_lib.records import Outcome, Pooling, Recipe, Status, VideoVectors
+from dedup_lib.run.files import writing
+from dedup_lib.store.store import Collection
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extracted:
+    """A video whose outcome is final; `vectors` are None when it gave none."""
+
+    row: int
+    outcome: Outcome
+    vectors: VideoVectors | None
+    fingerprint: bytes | None = None
+    tries: int = 1
+    """Of this run."""
+
+
+class Sink(Protocol):
+    """Where vectors go."""
+
+    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
+        """Of these URLs (with their row in the list), the outcomes that need not be reached again."""
+        ...
+
+    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
+        """The vectors that were saved of these URLs."""
+        ...
+
+    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
+        """Keep the vectors of finished videos, those already there replaced; says by URL where each one's are."""
+        ...
+
+
+class CollectionSink:
+    """Straight into a collection of the store."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+
+    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
+        known = {url: outcomes[url] for url in rows if url in outcomes}
+        stored = self._collection.count_stored([url for url, o in known.items() if o.status == Status.OK])
+        return {
+            url: outcome
+            for url, outcome in known.items()
+            if outcome.status != Status.OK
+            or stored.get(url) == (outcome.frames if self._collection.holds_frames else 1)
+        }
+
+    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
+        return self._collection.load_vectors(urls)
+
+    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
+        vectors = [video.vectors for video in videos if video.vectors is not None]
+        self._collection.upsert([pool_video(video, self._collection.pooling) for video in vectors])
+        return {video.url: self._collection.facts.name for video in vectors}
+
+
+class JobSink:
+    """Into job folders, to be uploaded later."""
+
+    def __init__(self, jobs_dir: Path, recipe: Recipe) -> None:
+        with writing(jobs_dir):
+            jobs_dir.mkdir(parents=True, exist_ok=True)
+        self._jobs_dir = jobs_dir
+        self._recipe = recipe
+        self._rows: Mapping[str, int] = {}
+
+    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
+        saved = {}
+        self._rows = rows
+        for url, row in rows.items():
+            job = load_job(job_dir(self._jobs_dir, row))
+            if job is not None and job.recipe == self._recipe and job.outcome.url == url:
+                saved[url] = job.outcome
+            elif url in outcomes and outcomes[url].status != Status.OK:
+                # 04_clean_jobs removes the folders of videos that gave no vector.
+                saved[url] = outcomes[url]
+        return saved
+
+    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
+        jobs = {url: load_job(job_dir(self._jobs_dir, self._rows[url])) for url in urls if url in self._rows}
+        return {url: job.vectors for url, job in jobs.items() if job is not None and job.vectors is not None}
+
+    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
+        stored = {}
+        for video in videos:
+            path = job_dir(self._jobs_dir, video.row)
+            with writing(path):
+                save_job(path, outcome=video.outcome, recipe=self._recipe, vectors=video.vectors)
+            if video.vectors is not None:
+                stored[video.outcome.url] = path.name
+        return stored
+
+
+def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
+    """The vectors of a video's frames as they go into a collection."""
+    positions = video.positions if pooling == Pooling.FRAMES else (0,)
+    return replace(video, vectors=pool_vectors(video.vectors, pooling), positions=positions)

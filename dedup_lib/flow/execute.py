@@ -1,0 +1,115 @@
+"""The notebooks of a plan, one after the other through papermill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from dedup_lib.errors import FailedRowsError, NotebookError
+from dedup_lib.flow.plan import RunPlan
+from dedup_lib.report.overview import write_index
+from dedup_lib.report.pages import render_notebook
+from dedup_lib.run.files import write_text_atomically, writing
+from dedup_lib.run.paths import find_project_root
+from dedup_lib.sanitise import show_text
+from dedup_lib.steps.bar import begin_on
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotebookDone:
+    """One executed notebook."""
+
+    name: str
+    executed_path: Path
+    elapsed_s: float
+
+
+def execute_plan(
+    plan: RunPlan,
+    *,
+    command: str = "",
+    report: bool = True,
+    on_start: Callable[[str], object] = lambda name: None,
+    on_progress: Callable[[str], object] = lambda text: None,
+    on_done: Callable[[NotebookDone], object] = lambda done: None,
+) -> None:
+    """Run the notebooks in order and render each as a page, with an index over them. `command` is what a person types
+    to go on with a run that was stopped; `on_start` is told the name of each notebook, and at the end of the report;
+    `on_progress` what their bars write while they work.
+
+    Raises NotebookError at the first that fails; its executed copy and the pages so far are kept. Raises
+    FailedRowsError when all is written but too many rows failed, and RunFolderError when another run works on the
+    folder, or the disk refuses.
+    """
+    with plan.run.locked(*plan.notebooks, command=command) as lock, writing(plan.run.path):
+        try:
+            for name in plan.notebooks:
+                lock.go_to(name)
+                on_start(name)
+                done = _execute(plan, name, report=report, inherited=lock.descriptors, on_progress=on_progress)
+                on_done(done)
+        finally:
+            if report:
+                on_start("the report")
+                with tqdm(unit="", file=_Listener(on_progress), leave=False) as bar:
+                    write_index(plan.run.path, begin=begin_on(bar))
+
+
+class _Listener:
+    """A file that hands on what is written into it."""
+
+    def __init__(self, hear: Callable[[str], object]) -> None:
+        self._hear = hear
+
+    def write(self, text: str) -> None:
+        self._hear(text)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+
+def _execute(
+    plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ...], on_progress: Callable[[str], object]
+) -> NotebookDone:
+    # Take over a second to import; the other commands do without them.
+    import papermill
+
+    from dedup_lib.flow.kernel import LoggedKernelManager
+
+    source = find_project_root() / "notebooks" / f"{name}.ipynb"
+    executed = plan.run.notebooks_dir / f"{name}.ipynb"
+    log_path = executed.with_suffix(".log")
+    executed.parent.mkdir(parents=True, exist_ok=True)
+    start_s = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            _escape_braces(source),
+            _escape_braces(executed),
+            parameters=dict(plan.parameters[name]),
+            cwd=str(find_project_root()),
+            kernel_name="python3",
+            progress_bar=False,
+            stderr_file=_Listener(on_progress),
+            kernel_manager_class=LoggedKernelManager,
+            config=LoggedKernelManager.config_of(log_path, inherited=inherited),
+        )
+    except papermill.PapermillExecutionError as error:
+        reason = str(error.evalue).strip() or error.ename
+        if error.ename == FailedRowsError.__name__:
+            raise FailedRowsError(reason) from None
+        raise NotebookError(name, reason, executed) from None
+    finally:
+        if log_path.exists():
+            write_text_atomically(log_path, show_text(log_path.read_text(encoding="utf-8", errors="replace")))
+        if report and executed.exists():
+            render_notebook(executed, plan.run.reports_dir / f"{name}.html", title=name)
+    return NotebookDone(name=name, executed_path=executed, elapsed_s=time.monotonic() - start_s)
+
+
+def _escape_braces(path: Path) -> str:
+    # papermill runs every path through str.format.
+    return str(path).replace("{", "{{").replace("}", "}}")

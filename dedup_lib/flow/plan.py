@@ -1,0 +1,91 @@
+"""Which notebooks a run executes, each with its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dedup_lib.errors import SettingError
+from dedup_lib.flow.profiles import load_defaults
+from dedup_lib.run.folder import RunFolder, named_run_dir
+from dedup_lib.run.paths import find_inputs, is_same_place, resolve_path
+from dedup_lib.settings import FLOWS, SETTINGS, NotebookSettings, parameter_types, refuse_unknown
+from dedup_lib.steps.inputs import describe_choice
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """What a run will do: notebooks in order, and for each its own parameters out of the profile."""
+
+    run: RunFolder
+    notebooks: tuple[str, ...]
+    parameters: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, NotebookSettings]
+    """All parameters of each notebook, its defaults in place of what the profile does not say."""
+    notes: tuple[str, ...] = ()
+    """What a person should know before it starts."""
+
+
+def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "", only: str = "") -> RunPlan:
+    """Choose the notebooks and check all their parameters before any work.
+
+    `first` and `only` are notebook numbers such as `03`. Raises SettingError for a parameter that no notebook of
+    the flow knows, or whose value does not do.
+    """
+    values = dict(profile)
+    if run_name:
+        values["run_dir"] = named_run_dir(run_name)
+    mode = values.get("mode", "direct")
+    if not isinstance(mode, str) or mode not in FLOWS:
+        raise SettingError("mode", mode, f"it must be one of {', '.join(FLOWS)}")
+    flow = FLOWS[mode]
+    refuse_unknown(values, flow, where=f"no notebook of the {mode} flow")
+    return _plan(values, _choose(flow, first=first, only=only))
+
+
+def plan_notebook(stage: str, profile: Mapping[str, Any], *, run_name: str = "") -> RunPlan:
+    """A run of one notebook, which may belong to no flow, by the parameters of a profile that it knows.
+
+    Raises SettingError for a parameter that no notebook knows, or whose value does not do.
+    """
+    values = dict(profile)
+    if run_name:
+        values["run_dir"] = named_run_dir(run_name)
+    refuse_unknown(values, SETTINGS, where="no notebook")
+    return _plan(values, (stage,))
+
+
+def _plan(values: dict[str, Any], notebooks: tuple[str, ...]) -> RunPlan:
+    if not str(values.get("run_dir") or "").strip():
+        raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
+    notes = _settle_list(values)
+    parameters = {
+        stage: {name: values[name] for name in parameter_types(SETTINGS[stage]) if name in values}
+        for stage in notebooks
+    }
+    settings = {stage: SETTINGS[stage].of({**load_defaults(stage), **parameters[stage]}) for stage in notebooks}
+    return RunPlan(
+        run=RunFolder(values["run_dir"]), notebooks=notebooks, parameters=parameters, settings=settings, notes=notes
+    )
+
+
+def _settle_list(values: dict[str, Any]) -> tuple[str, ...]:
+    """Name the list such that the notebooks, which work in the project root, find the file that a person means, who may
+    be elsewhere; returns what to tell of it."""
+    named = values.get("input_csv")
+    if not isinstance(named, str) or not named or not (found := find_inputs(named)):
+        return ()
+    if not is_same_place(found[0], resolve_path(named)):
+        values["input_csv"] = str(found[0])
+    return (describe_choice(named, found),) if len(found) > 1 else ()
+
+
+def _choose(flow: Sequence[str], *, first: str, only: str) -> tuple[str, ...]:
+    for option, number in (("--from", first), ("--only", only)):
+        if number and not any(stage.startswith(f"{number}_") for stage in flow):
+            numbers = ", ".join(stage[:2] for stage in flow)
+            raise SettingError(option, number, f"this flow has the notebooks {numbers}")
+    if only:
+        return tuple(stage for stage in flow if stage.startswith(f"{only}_"))
+    return tuple(stage for stage in flow if not first or stage[:2] >= first)

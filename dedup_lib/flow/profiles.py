@@ -1,0 +1,138 @@
+"""Which parameters a run has: those of a profile, and what the command line changes."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import shlex
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from dedup_lib.errors import RunFolderError, SettingError
+from dedup_lib.report.pages import merge_parameters
+from dedup_lib.run.paths import find_inputs, find_project_root, resolve_path
+from dedup_lib.settings import SETTINGS, parameter_types
+
+_TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter_types(cls).items() if hint is str)
+
+
+def load_profile(profile: str) -> dict[str, Any]:
+    """The parameters of a profile: the name of one in `params/`, or the path of a YAML file.
+
+    Raises SettingError when there is no such file or it is no flat mapping.
+    """
+    if profile.endswith((".yaml", ".yml")):
+        path = next(iter(find_inputs(profile)), resolve_path(profile))
+    else:
+        path = find_project_root() / "params" / f"{profile}.yaml"
+    if not path.is_file():
+        raise SettingError("profile", profile, _describe_missing_profile(profile, path))
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.MarkedYAMLError as error:
+        place = f" at line {mark.line + 1}, column {mark.column + 1}" if (mark := error.problem_mark) else ""
+        raise SettingError("profile", profile, f"{path.name} is not valid YAML{place}: {error.problem}") from None
+    except (yaml.YAMLError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise SettingError("profile", profile, f"{path.name} is not valid YAML: {reason}") from None
+    if not isinstance(values, dict) or any(isinstance(value, dict) for value in values.values()):
+        raise SettingError("profile", profile, f"{path.name} must consist of lines `parameter: value`, without nesting")
+    return {str(name): value for name, value in values.items()}
+
+
+def _describe_missing_profile(profile: str, path: Path) -> str:
+    params_dir = find_project_root() / "params"
+    names = sorted(file.stem for file in params_dir.glob("*.yaml"))
+    known = f"he profiles in params/ are {', '.join(names)}"
+    if "://" in profile:
+        remedy = "a list is downloaded first, and then given as in run direct --set input_csv=LIST.csv"
+        return f"it is an address, not a profile; {remedy}. T{known}"
+    is_file = any(found.is_file() for found in find_inputs(profile))
+    if is_file or Path(profile).suffix not in ("", ".", ".yaml", ".yml"):
+        given = shlex.quote(f"input_csv={profile}")
+        return f"it is no profile; a list is given beside one, as in run direct --set {given}. T{known}"
+    missing = path.name if path.parent == params_dir else path
+    near = difflib.get_close_matches(Path(profile).stem, names, n=1)
+    return f"there is no file {missing}; " + (f"did you mean {near[0]}? T{known}" if near else f"t{known}")
+
+
+@cache
+def load_defaults(stage: str) -> Mapping[str, Any]:
+    """The parameters of a notebook of this project by name: its parameters cell holds their only defaults.
+
+    Raises RunFolderError where the notebooks do not lie beside the package, and SettingError for a default that is
+    worked out, where a plain value is wanted.
+    """
+    defaults = {}
+    for parameter in merge_parameters(_read_notebook(stage).cells):
+        try:
+            defaults[parameter.name] = ast.literal_eval(parameter.value)
+        except ValueError:
+            allowed = f"the parameters cell of notebooks/{stage}.ipynb may hold only plain values"
+            raise SettingError(parameter.name, parameter.value, allowed) from None
+    return defaults
+
+
+def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
+    """A notebook of this project with these parameters in place of its defaults, as papermill would run it.
+
+    Raises RunFolderError where the notebooks do not lie beside the package.
+    """
+    from papermill.parameterize import parameterize_notebook
+
+    notebook = _read_notebook(stage)
+    # As papermill's own reader leaves it.
+    notebook.metadata["papermill"] = {}
+    for cell in notebook.cells:
+        cell.metadata.setdefault("tags", [])
+    filled: NotebookNode = parameterize_notebook(notebook, dict(parameters))
+    return filled
+
+
+def _read_notebook(stage: str) -> NotebookNode:
+    path = find_project_root(Path(__file__).parent) / "notebooks" / f"{stage}.ipynb"
+    try:
+        notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}, which holds the defaults of {stage}, cannot be read ({error.strerror}): keep the folders "
+            "dedup_lib, notebooks and params together"
+        ) from None
+    return notebook
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """`name=value` texts, each value read as YAML: `0.9` is a number, `[a, b]` a list, `null` is None. A parameter
+    that is a text is taken as it stands: names of files and collections may look like anything.
+
+    Raises SettingError for a text without `=`.
+    """
+    values = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise SettingError("--set", text, "write it as name=value, such as --set min_score=0.8")
+        values[name.strip()] = value if name.strip() in _TEXTS else _read_value(value)
+    return values
+
+
+def _read_value(text: str) -> Any:
+    try:
+        return yaml.safe_load(text) if text.strip() else ""
+    except (yaml.YAMLError, ValueError):
+        return text
+
+
+def apply_overrides(profile: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """A profile with the parameters that a person sets besides. Another encoder takes the place of the profile's with
+    its model, which is that encoder's own."""
+    kept = dict(profile)
+    if {"encoder"} <= kept.keys() & overrides.keys() and kept["encoder"] != overrides["encoder"]:
+        kept.pop("model", None)
+    return kept | dict(overrides)

@@ -1,0 +1,150 @@
+"""Pairs whose vectors are alike, by the index of a store, and how much of what is there it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.match.vector_join import FoundPairs, Proposal, rank_similarities
+from dedup_lib.match.vector_table import BLOCK_LINES, Lines, VectorTable
+from dedup_lib.records import Begin, Hit, Vectors, begin_silently
+
+Search = Callable[[Vectors, int], list[list[Hit]]]
+"""Vectors (N, D) and a number of neighbours to the neighbours of each, best first."""
+
+_VECTORS_AT_ONCE = 1000
+"""Asked for in one search of a store."""
+
+
+def join_by_search(
+    table: VectorTable,
+    search: Search,
+    *,
+    floor: float,
+    top_k: int,
+    largest_top_k: int,
+    max_pairs: int,
+    each: int | None = None,
+    line_of: dict[str, int],
+    begin: Begin = begin_silently,
+) -> Proposal:
+    """Pairs of lines of which a store finds a vector of one among the neighbours of a vector of the other.
+
+    A list of neighbours that is full of matches may have been cut: it is asked for again, four times as long, until its
+    end lies below the floor. At `largest_top_k` the vector is compared with all others directly. So where the search is
+    exact no pair is missed whose similarity is above 0. `line_of` gives the line of a video by its key; other videos
+    that the store holds are passed over. `each` as in `join_exactly`; `begin` is told of the vectors. Raises
+    SettingError for more than ten times `max_pairs` pairs.
+    """
+    low = floor - table.slack
+    waiting, limit, deeper = np.argwhere(table.present), top_k, 0
+    # Frames that many videos share propose more than is alike in the end; until then a pair takes 8 bytes.
+    pairs = FoundPairs(table, floor=floor, most=10 * max_pairs + len(table), each=each)
+    asked_for = 0
+    while len(waiting):
+        asked_for += len(waiting)
+        progress = begin("searching: vectors", asked_for)
+        cut: list[NDArray[np.int64]] = []
+        for start in range(0, len(waiting), _VECTORS_AT_ONCE):
+            asked = waiting[start : start + _VECTORS_AT_ONCE]
+            ones, others = [], []
+            for (line, position), hits in zip(asked, search(table.lines[asked[:, 0], asked[:, 1]], limit), strict=True):
+                near = list(near_lines(int(line), hits, line_of, low))
+                ones += [int(line)] * len(near)
+                others += near
+                if len(hits) == limit and hits[-1].cosine >= low:
+                    cut.append(np.array((line, position)))
+            pairs.add(np.array(ones, np.int64), np.array(others, np.int64))
+            progress(len(asked))
+        waiting = np.array(cut, np.int64).reshape(-1, 2)
+        if limit >= largest_top_k:
+            break
+        deeper += len(waiting)
+        limit = min(limit * 4, largest_top_k)
+    for line, position in waiting:
+        pairs.add(*_compare_with_all(table, int(line), table.lines[line, position], low))
+    first, second = pairs.sorted()
+    return Proposal(first=first, second=second, nearest=np.full(len(table), np.nan, np.float32), searched_deeper=deeper)
+
+
+def near_lines(own: int, hits: Sequence[Hit], line_of: dict[str, int], low: float) -> Iterator[int]:
+    """Lines worth comparing: every neighbour near the floor, and the nearest one however far it is."""
+    found = False
+    for hit in hits:
+        if found and hit.cosine < low:
+            return
+        line = line_of.get(hit.video, own)
+        if line != own:
+            found = True
+            yield line
+
+
+def _compare_with_all(table: VectorTable, own: int, vector: Vectors, low: float) -> tuple[Lines, Lines]:
+    """This line with all that have, at any position, a vector that is near this one."""
+    near: list[Lines] = []
+    for start in range(0, len(table), BLOCK_LINES):
+        cosines_of = table.lines[start : start + BLOCK_LINES] @ vector.reshape(-1)
+        near.append(np.flatnonzero((cosines_of >= low).any(axis=1)) + start)
+    others = np.concatenate(near)
+    others = others[others != own]
+    return np.full(len(others), own, np.int64), others
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """How much of what is there a search found."""
+
+    videos: int
+    """Compared with all others, exactly; videos with the very same vectors count once."""
+    pairs: int
+    """Pairs that they stand in."""
+    found: int
+    """Of these, what the search proposed too."""
+    recall: float | None
+    """The share of them; None where there was nothing to find."""
+
+
+def audit_proposal(
+    table: VectorTable,
+    proposal: Proposal,
+    *,
+    floor: float,
+    videos: int,
+    max_pairs: int,
+    each: int | None = None,
+    begin: Begin = begin_silently,
+) -> Audit:
+    """Compare some lines, chosen by chance, with all others exactly, and count which of their pairs, or of their `each`
+    nearest, were proposed.
+
+    `begin` is told of the lines. Raises SettingError when the asked ones stand in more than `max_pairs` pairs.
+    """
+    asked = np.sort(np.random.default_rng(0).choice(len(table), size=min(videos, len(table)), replace=False))
+    low = floor - table.slack
+    flat = table.lines.reshape(len(table), table.width)
+    known = proposal.first * len(table) + proposal.second
+    pairs = FoundPairs(table, floor=floor, most=max_pairs)
+    progress = begin("auditing the index: vectors", len(table))
+    for start in range(0, len(table), BLOCK_LINES):
+        others = np.arange(start, min(start + BLOCK_LINES, len(table)))
+        for top in range(0, len(asked), BLOCK_LINES):
+            own = asked[top : top + BLOCK_LINES]
+            products = flat[own] @ flat[others].T / np.maximum(table.counts[own][:, None], table.counts[others])
+            places, far = np.nonzero(products >= low)
+            distinct = own[places] != others[far]
+            pairs.add(own[places[distinct]], others[far[distinct]])
+        progress(len(others))
+    first, second = pairs.sorted()
+    similarities = table.compare(first, second)
+    wanted = similarities >= floor
+    if each is not None:
+        own, other = np.concatenate([first, second]), np.concatenate([second, first])
+        near: NDArray[np.bool_] = (rank_similarities(own, other, np.tile(similarities, 2)) < each) & np.isin(own, asked)
+        wanted &= near[: len(first)] | near[len(first) :]
+    codes = (first * len(table) + second)[wanted]
+    found = int(np.isin(codes, known).sum())
+    recall = round(found / len(codes), 6) if len(codes) else None
+    return Audit(videos=len(asked), pairs=len(codes), found=found, recall=recall)

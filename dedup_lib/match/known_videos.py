@@ -1,0 +1,81 @@
+"""Videos that were there before, near those of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import fields
+from itertools import chain
+
+import numpy as np
+
+from dedup_lib.match.vector_join import check_pairs
+from dedup_lib.match.vector_table import BLOCK_LINES, Lines, VectorTable
+from dedup_lib.records import StoredRows, Vectors
+
+
+def find_near(
+    table: VectorTable, stored: Iterable[StoredRows], *, floor: float, known: Collection[str], max_pairs: int
+) -> list[str]:
+    """The URLs of stored videos that are alike to one of the table from `floor` on, and a few just below; but for those
+    whose keys are `known`. In memory are the table and a block of the stored.
+
+    Raises SettingError where they make more than `max_pairs` pairs.
+    """
+    low = floor - table.slack
+    lines = table.lines.reshape(len(table), table.width)
+    near: list[str] = []
+    pairs = 0
+    for urls, block, counts in _whole_videos(stored, table.lines.shape[1], known):
+        alike = np.zeros(len(urls), bool)
+        for start in range(0, len(table), BLOCK_LINES):
+            products = lines[start : start + BLOCK_LINES] @ block.T
+            products /= np.maximum(table.counts[start : start + BLOCK_LINES, None], counts)
+            highest = products.max(axis=0)
+            if (highest >= low).any():
+                alike |= highest >= low
+                pairs += int(np.count_nonzero(products >= low))
+        check_pairs(pairs, floor=floor, most=max_pairs)
+        near += [urls[index] for index in np.flatnonzero(alike)]
+    return near
+
+
+def _whole_videos(
+    stored: Iterable[StoredRows], positions: int, known: Collection[str]
+) -> Iterator[tuple[list[str], Vectors, Lines]]:
+    """URLs of videos, their lines (N, positions * dimension) and how many positions each has."""
+    held: StoredRows | None = None
+    for rows in chain(stored, (None,)):
+        if rows is None:
+            whole, held = held, None
+        elif positions == 1:
+            whole = rows
+        else:
+            # The frames of the last video of a block may go on in the next.
+            both = _join_rows(held, rows)
+            last = both.videos.index(both.videos[-1])
+            whole, held = _cut_rows(both, slice(0, last)), _cut_rows(both, slice(last, None))
+        if whole is None or not len(whole):
+            continue
+        place: dict[str, int] = {}
+        for video in whole.videos:
+            if video not in known:
+                place.setdefault(video, len(place))
+        taken = [index for index, video in enumerate(whole.videos) if video in place]
+        lines = np.zeros((len(place), positions, whole.vectors.shape[1]), np.float32)
+        at = [place[whole.videos[index]] for index in taken]
+        lines[at, [whole.positions[index] for index in taken]] = whole.vectors[taken]
+        urls = {whole.videos[index]: whole.urls[index] for index in taken}
+        counts = np.bincount(at, minlength=len(place)).astype(np.int64)
+        if place:
+            yield [urls[video] for video in place], lines.reshape(len(place), -1), counts
+
+
+def _cut_rows(rows: StoredRows, part: slice) -> StoredRows:
+    return StoredRows(**{field.name: getattr(rows, field.name)[part] for field in fields(rows)})
+
+
+def _join_rows(first: StoredRows | None, second: StoredRows) -> StoredRows:
+    if first is None:
+        return second
+    parts = {field.name: getattr(first, field.name) + getattr(second, field.name) for field in fields(first)[:4]}
+    return StoredRows(**parts, vectors=np.concatenate([first.vectors, second.vectors]))

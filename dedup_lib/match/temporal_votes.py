@@ -1,0 +1,170 @@
+"""At which speed, and how much later, does one video show what the other one does? Frames that are alike vote. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPEEDS = tuple(2.0 ** (sign * step / 6) for step in range(1, 13) for sign in (1, -1))
+"""How much faster the second video may run, besides as fast: a quarter to four times, in steps of 12 %. The line
+through the matches says it more exactly."""
+
+EXPLAINED = 0.9
+"""Where both running alike explains this share of the pictures that are like any of the other video, no other speed is
+tried."""
+
+OTHER_SPEED_GAIN = 1.05
+"""Another speed must explain so many times as much, twice or half the speed that times as much again, and so on."""
+
+OFFSETS_TRIED = 64
+"""Of a long part, which at a speed that is only near does not meet at its ends, offsets are tried in wider steps."""
+
+LIKENESS_STEP = 0.125
+"""Matches whose weights differ by less are alike: this is what an encoder makes of one picture."""
+
+FITS = 4
+
+FEWEST_FITTED = 3
+
+SIGNIFICANT = 3.0
+
+LARGEST_CORRECTION = 0.2
+"""So often a line is laid through the matches near the last one, where these are not fewer. It has another speed where
+that lies more than so many standard errors off, and no more than this share."""
+
+OFFSET_STEP_S = 0.25
+
+OFFSET_TOLERANCE_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameMatches:
+    """Every two pictures that are alike, (N,): when each is shown, since some moment in the middle; the `voters`, which
+    are the pictures of the video with fewer, rising; and how much each match counts."""
+
+    first_s: NDArray[np.float64]
+    second_s: NDArray[np.float64]
+    middle_s: tuple[float, float]
+    voters: NDArray[np.intp]
+    is_first_voting: bool
+    weights: NDArray[np.float64]
+
+    @cached_property
+    def likeness(self) -> NDArray[np.float64]:
+        """The weights in steps of `LIKENESS_STEP`."""
+        return np.round(self.weights / LIKENESS_STEP)
+
+    @classmethod
+    def of(
+        cls,
+        distances: NDArray[np.uint16],
+        is_near: NDArray[np.bool_],
+        first_times_s: NDArray[np.float32],
+        second_times_s: NDArray[np.float32],
+        *,
+        max_distance: int,
+    ) -> FrameMatches:
+        is_first_voting = distances.shape[0] <= distances.shape[1]
+        voters, others = np.nonzero(is_near if is_first_voting else is_near.T)
+        rows, columns = (voters, others) if is_first_voting else (others, voters)
+        first_s, second_s = first_times_s[rows].astype(float), second_times_s[columns].astype(float)
+        # Of a video of a minute, a speed that is only near would move its ends far, seen from its beginning.
+        middles_s = [round(float(times_s.mean()) / OFFSET_STEP_S) * OFFSET_STEP_S for times_s in (first_s, second_s)]
+        return cls(
+            first_s=first_s - middles_s[0],
+            second_s=second_s - middles_s[1],
+            middle_s=(middles_s[0], middles_s[1]),
+            voters=voters,
+            is_first_voting=is_first_voting,
+            weights=0.2 + 1 - distances[rows, columns] / max_distance,
+        )
+
+    def find_line(self) -> tuple[float, float]:
+        """The speed of the second video, and how much later it shows the beginning, in seconds of the first."""
+        speed, step_s = 1.0, OFFSET_STEP_S
+        best, offset_s = self._count_votes(speed, step_s=step_s)
+        if not self._is_explained(offset_s):
+            first_s, second_s = (float(np.ptp(times_s)) for times_s in (self.first_s, self.second_s))
+            # In wider steps more pictures find one that is a little more alike, at any speed.
+            widest_s = max(OFFSET_STEP_S, max(first_s, second_s) / OFFSETS_TRIED)
+            best = max(best, self._count_votes(speed, step_s=widest_s)[0])
+            for faster in SPEEDS:
+                span_s = min(first_s, second_s * faster) / min(1.0, faster)
+                wider_s = max(OFFSET_STEP_S, span_s / OFFSETS_TRIED)
+                gain, offset = self._count_votes(faster, step_s=wider_s)
+                gain /= OTHER_SPEED_GAIN ** (1 + abs(math.log2(faster)))
+                if gain > best:
+                    best, speed, offset_s, step_s = gain, faster, offset, wider_s
+        # Votes are counted together from both sides of a step.
+        return self._refine(speed, offset_s, within_s=max(2 * OFFSET_TOLERANCE_S, 2 * step_s))
+
+    def find_offset(self, speed: float) -> float:
+        """The same, where the speed is known."""
+        return self._since_start(speed, self._count_votes(speed, step_s=OFFSET_STEP_S)[1])
+
+    def _since_start(self, speed: float, offset_s: float) -> float:
+        return offset_s * min(1.0, speed) + self.middle_s[1] * speed - self.middle_s[0]
+
+    def _offsets_s(self, speed: float) -> NDArray[np.float64]:
+        """In seconds of the video that runs slower."""
+        return (self.second_s * speed - self.first_s) / min(1.0, speed)
+
+    def _is_explained(self, offset_s: float) -> bool:
+        """Whether pictures are as alike there as anywhere."""
+        near = np.abs(self._offsets_s(1.0) - offset_s) <= OFFSET_STEP_S / 2
+        explained, most = (
+            np.maximum.reduceat(weights, np.flatnonzero(np.diff(voters, prepend=-1))).sum()
+            for voters, weights in ((self.voters[near], self.weights[near]), (self.voters, self.weights))
+        )
+        return bool(explained >= EXPLAINED * most)
+
+    def _count_votes(self, speed: float, *, step_s: float) -> tuple[float, float]:
+        """How much pictures vote for the offset that most of them vote for, and that offset. Each picture has one vote
+        for an offset, however many of the other video are like it: where nothing moves, all are."""
+        steps = np.rint(self._offsets_s(speed) / step_s).astype(np.intp)
+        lowest = steps.min()
+        steps -= lowest
+        # The matches of a picture lie in the order of their offsets.
+        begins = np.flatnonzero((np.diff(steps, prepend=-1) != 0) | (np.diff(self.voters, prepend=-1) != 0))
+        votes = np.bincount(steps[begins], np.maximum.reduceat(self.weights, begins))
+        sums = np.convolve(votes, (0.5, 1.0, 0.5))[1:-1]
+        return float(sums.max()), float(sums.argmax() + lowest) * step_s
+
+    def _refine(self, speed: float, offset_s: float, *, within_s: float) -> tuple[float, float]:
+        """The line through the matches near this one, whose speed stays where they do not clearly say otherwise."""
+        found = speed
+        for near_s in np.linspace(within_s, OFFSET_TOLERANCE_S, FITS):
+            away_s = np.abs(self._offsets_s(found) - offset_s)
+            near = np.flatnonzero(away_s <= near_s)
+            # Of each picture the match that is most alike, and of several the one that says least new.
+            near = near[np.lexsort((away_s[near], -self.likeness[near], self.voters[near]))]
+            near = near[np.diff(self.voters[near], prepend=-1) != 0]
+            if len(near) >= FEWEST_FITTED:
+                found = self._fit_speed(near, speed)
+            # One of them, so that some match always lies on the line.
+            offset_s = float(np.sort(self._offsets_s(found)[near])[(len(near) - 1) // 2])
+        return found, self._since_start(found, offset_s)
+
+    def _fit_speed(self, chosen: NDArray[np.intp], speed: float) -> float:
+        """By least squares, from one match a picture; `speed` where that is not clearly another one."""
+        own_s, other_s = self.first_s[chosen], self.second_s[chosen]
+        expected = 1 / speed
+        if not self.is_first_voting:
+            own_s, other_s, expected = other_s, own_s, speed
+        weights = self.weights[chosen] / self.weights[chosen].sum()
+        own_s, other_s = own_s - weights @ own_s, other_s - weights @ other_s
+        spread = weights @ own_s**2
+        if spread <= 0:
+            return speed
+        slope = float(weights @ (own_s * other_s) / spread)
+        # That the other video is looked at in steps is an error too.
+        variance = max(float(weights @ (other_s - slope * own_s) ** 2), OFFSET_STEP_S**2 / 12)
+        error = math.sqrt(variance / (spread * (len(chosen) - 2)))
+        if not SIGNIFICANT * error < abs(slope - expected) <= LARGEST_CORRECTION * expected:
+            return speed
+        fitted = slope if not self.is_first_voting else 1 / slope
+        return 1.0 if abs(slope - 1) * float(np.ptp(own_s)) <= OFFSET_STEP_S else fitted

@@ -1,0 +1,303 @@
+"""A file on a web server: the way to it through redirects, and its parts, asked for as they are wanted."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+import tempfile
+from collections import OrderedDict
+from typing import IO
+from urllib.parse import urljoin
+
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.lists.urls import is_web_url, url_for_request
+from dedup_lib.media.answers import (
+    Held,
+    is_packed,
+    is_whole,
+    is_whole_unasked,
+    may_be_about_range,
+    may_pass,
+    read_part,
+    read_whole,
+    refusal,
+    size_of,
+)
+from dedup_lib.media.connections import Answer, Source
+from dedup_lib.media.cookies import Cookies
+from dedup_lib.media.limits import Deadline, FetchLimits, Meter
+from dedup_lib.records import Status
+from dedup_lib.sanitise import without_credentials
+
+CHUNK_BYTES = 128 * 1024
+
+MAX_REDIRECTS = 5
+"""In a row, for one request."""
+
+MAX_RETURNS = 16
+"""So often the list's own URL is asked for another way when the one found before is closed, as with addresses that are
+good for one request or a minute; then the whole file is."""
+
+GUESS_PATIENCE_S = 5.0
+"""For a connection by the scheme that is tried first where the list gives none."""
+
+_CACHED_CHUNKS = 64
+
+_MOST_CHUNKS_AT_ONCE = 8
+
+_MOST_PIECES = 64
+"""Answers that one range may be put together from."""
+
+_DIGEST_TAG = re.compile('"([0-9A-Fa-f]{32,128})(-[0-9]{1,5})?"')
+"""A strong entity tag (RFC 9110, section 8.8.3) that reads as the hash of a content, MD5 or longer; object stores add
+the number of parts in which it was uploaded. Others, such as those of a length and a time, tell two versions of a file
+apart and say nothing of two files."""
+
+
+class Route:
+    """The way from one URL of a list, through redirects, to the server that has the file, and what it has cost."""
+
+    def __init__(self, url: str, *, limits: FetchLimits, deadline: Deadline, scheme_is_guessed: bool = False) -> None:
+        self.limits = limits
+        self.fetched = Meter(limits, what="fetched")
+        self.has_connected = False
+        self._url = url
+        self._deadline = deadline
+        self._scheme_is_guessed = scheme_is_guessed
+        self._was_redirected = False
+        self._returns = 0
+        self._cookies = Cookies()
+        self._source = self._open(url)
+
+    def _open(self, url: str) -> Source:
+        return Source(url, limits=self.limits, deadline=self._deadline, fetched=self.fetched)
+
+    def ask(self, span: tuple[int, int] | None) -> Answer:
+        """The answer to a request for these bytes, first and last, or for the whole file; redirects are followed, and
+        later requests begin where they led. Raises VideoTrouble."""
+        headers = {} if span is None else {"Range": f"bytes={span[0]}-{span[1]}"}
+        for _ in range(MAX_REDIRECTS + 1):
+            place = self._source
+            is_guess = self._scheme_is_guessed and not self.has_connected
+            try:
+                answer = place.ask(
+                    headers | self._cookies.header_for(place.url), connect_s=GUESS_PATIENCE_S if is_guess else math.inf
+                )
+            finally:
+                self.has_connected = self.has_connected or place.has_connected
+            self._cookies.keep(place.url, answer.fields("Set-Cookie"))
+            location = answer.field("Location")
+            if answer.status not in (301, 302, 303, 307, 308) or not location:
+                return answer
+            answer.close()
+            target = _redirected(place.url, location, may_leave_tls=self._scheme_is_guessed)
+            place.close()
+            self._was_redirected = True
+            self._source = self._open(target)
+        raise VideoTrouble(Status.HTTP_ERROR, f"more than {MAX_REDIRECTS} redirects in a row")
+
+    def may_return(self) -> bool:
+        """Whether the list's own URL may lead another way once more."""
+        return self._was_redirected and self._returns < MAX_RETURNS
+
+    def return_to_start(self) -> None:
+        """Begin the next request at the list's own URL, as a visitor who was never there."""
+        if self._was_redirected:
+            self._returns += 1
+            self._was_redirected = False
+            self._cookies = Cookies()
+            self._source.close()
+            self._source = self._open(self._url)
+
+    def close(self) -> None:
+        self._source.close()
+
+
+class NoRanges(Exception):
+    """The file cannot be had in parts; `whole` is an answer that has all of it."""
+
+    def __init__(self, whole: Answer | None = None) -> None:
+        self.whole = whole
+        super().__init__()
+
+
+class Ranges:
+    """A file on a server that answers range requests, read in chunks of `CHUNK_BYTES`.
+
+    Reading on where the last request ended doubles the request, up to 1 MiB: few requests for a file read
+    through, few bytes for one that is sampled.
+    """
+
+    def __init__(self, route: Route, answer: Answer, start: Held, size_bytes: int) -> None:
+        """`start` is what the first answer held. Raises VideoTrouble, and NoRanges."""
+        self.size_bytes = size_bytes
+        self.marks: dict[int, str] = {}
+        """Hashes of the chunks that were fetched, by their number."""
+        named = answer.field("ETag")
+        self.tag = f"{answer.server} {named}" if _DIGEST_TAG.fullmatch(named) else ""
+        self._route = route
+        self._named = named
+        self._chunks: OrderedDict[int, bytes] = OrderedDict()
+        self._chunks_at_once = 1
+        self._next_index = 0
+        self._fetch_chunks(0, 1, start.data)
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """Up to `size` bytes from `position` on; fewer at the end only. Raises VideoTrouble, and NoRanges."""
+        end = min(position + size, self.size_bytes)
+        parts = []
+        while position < end:
+            index, offset = divmod(position, CHUNK_BYTES)
+            part = self._chunk(index)[offset : offset + end - position]
+            if not part:
+                break
+            parts.append(part)
+            position += len(part)
+        return b"".join(parts)
+
+    def _chunk(self, index: int) -> bytes:
+        if index not in self._chunks:
+            self._chunks_at_once = (
+                min(self._chunks_at_once * 2, _MOST_CHUNKS_AT_ONCE) if index == self._next_index else 1
+            )
+            self._fetch_chunks(index, self._chunks_at_once)
+        self._chunks.move_to_end(index)
+        return self._chunks[index]
+
+    def _fetch_chunks(self, index: int, count: int, start: bytes = b"") -> None:
+        """`start` is what is there already of the first of them."""
+        first = index * CHUNK_BYTES
+        last = min(first + count * CHUNK_BYTES, self.size_bytes) - 1
+        data = self._fetch(first, last, start)
+        for place in range(0, len(data), CHUNK_BYTES):
+            number = index + place // CHUNK_BYTES
+            self._chunks[number] = data[place : place + CHUNK_BYTES]
+            self.marks[number] = hashlib.sha256(self._chunks[number]).hexdigest()
+        self._next_index = last // CHUNK_BYTES + 1
+        while len(self._chunks) > _CACHED_CHUNKS:
+            self._chunks.popitem(last=False)
+
+    def _fetch(self, first: int, last: int, start: bytes) -> bytes:
+        """Bytes `first` to `last`; servers may give less than they are asked for."""
+        data = bytearray(start[: last - first + 1])
+        for _ in range(_MOST_PIECES):
+            if len(data) == last - first + 1:
+                return bytes(data)
+            data += self._fetch_piece(first + len(data), last)
+        raise NoRanges
+
+    def _fetch_piece(self, first: int, last: int) -> bytes:
+        """Some bytes from `first` on, of the same file as those before."""
+        answer = self._route.ask((first, last))
+        if answer.status >= 400 and may_pass(answer) and not may_be_about_range(answer):
+            answer.close()
+            raise refusal(answer, " when asked for a part of the file")
+        if answer.status >= 400 and self._route.may_return():
+            answer.close()
+            self._route.return_to_start()
+            answer = self._route.ask((first, last))
+        if is_whole(answer):
+            raise NoRanges(answer)
+        with answer:
+            # Another tag may be that of another server, so it is for the bytes of the whole file to say.
+            named = answer.field("ETag")
+            if named and self._named and named != self._named:
+                raise NoRanges
+            held = read_part(answer, first, last)
+            if held is None:
+                raise NoRanges
+        if held.size_bytes not in (None, self.size_bytes):
+            raise file_changed()
+        return held.data
+
+
+class Whole:
+    """A file that is fetched from the start, only as far as it is read."""
+
+    def __init__(self, answer: Answer, limits: FetchLimits) -> None:
+        """Raises VideoTrouble, and then leaves the answer open."""
+        self.size_bytes = None if is_packed(answer) else size_of(answer)
+        self.held_bytes = 0
+        self._answer = answer
+        self.is_complete = False
+        self._pieces = read_whole(answer, limits)
+        # Lives as long as the stream and is closed with it.
+        self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
+
+    def end(self) -> int:
+        """Size of the whole in bytes. Raises VideoTrouble."""
+        if self.size_bytes is None:
+            self._fetch_to(None)
+            self.size_bytes = self.held_bytes
+        return self.size_bytes
+
+    def read_at(self, position: int, size: int) -> bytes:
+        """Up to `size` bytes from `position` on; fewer at the end only. Raises VideoTrouble."""
+        if self.size_bytes is not None and position >= self.size_bytes:
+            return b""
+        self._fetch_to(position + size)
+        self._spool.seek(position)
+        return self._spool.read(size)
+
+    def _fetch_to(self, end: int | None) -> None:
+        while not self.is_complete and (end is None or self.held_bytes < end):
+            data = next(self._pieces, b"")
+            if not data:
+                # An empty file says so by its length; what ends without any may have been cut off in its head.
+                if not self.held_bytes and self.size_bytes is None and not self._answer.field("Transfer-Encoding"):
+                    raise VideoTrouble(
+                        Status.UNREACHABLE, "the connection closed before any content came", retryable=True
+                    )
+                self.is_complete = True
+                break
+            self._spool.seek(0, io.SEEK_END)
+            self._spool.write(data)
+            self.held_bytes += len(data)
+
+    def close(self) -> None:
+        self._spool.close()
+        self._answer.close()
+
+
+def file_changed() -> VideoTrouble:
+    return VideoTrouble(Status.HTTP_ERROR, "the file changed while it was read", retryable=True)
+
+
+def ask_whole(route: Route, answer: Answer | None) -> Whole:
+    """The file from the start: by this answer, or by a new one to a request without a range, from the list's own URL on
+    (the address that it led to may be good for one request). Raises VideoTrouble."""
+    if answer is None:
+        route.return_to_start()
+        answer = route.ask(None)
+        if not is_whole_unasked(answer):
+            answer.close()
+            if answer.status == 206:
+                raise VideoTrouble(
+                    Status.HTTP_ERROR, "the server gives parts of the file alone, and not as it was asked"
+                )
+            raise refusal(answer)
+    try:
+        return Whole(answer, route.limits)
+    except VideoTrouble:
+        answer.close()
+        raise
+
+
+def _redirected(url: str, location: str, *, may_leave_tls: bool) -> str:
+    """The address that a redirect leads to; its own spelling is trusted no more than that of a list."""
+    try:
+        # http.client reads header fields as Latin-1: this gives back the bytes that the server sent.
+        target = urljoin(url, re.sub("[\x80-\xff]", lambda match: f"%{ord(match[0]):02X}", location))
+        if is_web_url(target):
+            url_for_request(target)
+    except ValueError:
+        shown = without_credentials(location)[:60]
+        raise VideoTrouble(Status.HTTP_ERROR, f"redirects to {shown!r}, which is not a URL") from None
+    if not is_web_url(target):
+        scheme = target.split(":", 1)[0][:20]
+        raise VideoTrouble(Status.BLOCKED_ADDRESS, f"redirects to {scheme}:, and only http and https are followed")
+    if not may_leave_tls and url.lower().startswith("https:") and target.lower().startswith("http:"):
+        raise VideoTrouble(Status.BLOCKED_ADDRESS, "redirects from https to http, which is not followed")
+    return target

@@ -1,0 +1,182 @@
+"""A figure as a notebook shows it, and what all plots have in common."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from functools import cache
+from html import escape
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.category import StrCategoryLocator
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, MaxNLocator, StrMethodFormatter
+from numpy.typing import NDArray
+from PIL import Image
+
+from dedup_lib.report.style import COLOURS, INK
+
+HISTOGRAM_BINS = 40
+
+DWARFING_FACTOR = 50
+
+
+@cache
+def has_glyph(character: str) -> bool:
+    """Whether the font of the figures can draw a character."""
+    return font_manager.get_font(font_manager.findfont("DejaVu Sans")).get_char_index(ord(character)) != 0
+
+
+def drawable(text: str) -> str:
+    """`text` with a box for each character that the font lacks or that would break the line."""
+    return "".join(character if character.isprintable() and has_glyph(character) else "□" for character in text)
+
+
+def count_on(axis: Axis) -> None:
+    """Whole numbers on an axis of counts, 10,000 written so."""
+    axis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def has_dwarfing_bar(counts: NDArray[Any]) -> bool:
+    """Whether one count makes the smaller ones invisible, so that a log scale is due."""
+    seen = counts[counts > 0]
+    return bool(len(seen) and seen.max() > DWARFING_FACTOR * np.quantile(seen, 0.25, method="lower"))
+
+
+MOST_COLUMNS = 3
+
+SHOWN_DPI = 100
+
+CHART_PIXELS = 1.5
+"""Pixels of a shown chart to one of the page, so that it stays sharp where it is enlarged. Frames are no larger."""
+
+CHART_COLOURS = 64
+
+JPEG_QUALITY = 80
+
+
+class ShownFigure(Figure):
+    """A figure that a notebook shows as a picture with words, of frames as a JPEG, which is a tenth of a PNG."""
+
+    def _ipython_display_(self) -> None:
+        # Only notebooks show figures.
+        from IPython.display import display
+
+        words = describe_figure(self)
+        data = {"text/html": figure_html(self, words=words), "text/plain": words}
+        display(data, raw=True)  # type: ignore[no-untyped-call]  # IPython has no types
+
+
+def figure_html(figure: Figure, *, words: str) -> str:
+    """A figure as an `img` that holds its own data."""
+    of_frames = any(ax.images for ax in figure.axes)
+    dots = 1.0 if of_frames else CHART_PIXELS
+    drawn, packed = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, dpi=SHOWN_DPI * dots, bbox_inches="tight")
+    picture = Image.open(drawn).convert("RGB")
+    if of_frames:
+        picture.save(packed, "JPEG", quality=JPEG_QUALITY, optimize=True)
+    else:
+        picture.quantize(CHART_COLOURS).save(packed, "PNG", optimize=True)
+    data = f"data:image/{'jpeg' if of_frames else 'png'};base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
+    style = "max-width: 100%; height: auto; background: #fff"
+    return f'<img src="{data}" alt="{escape(words)}" width="{round(picture.width / dots)}" style="{style}">'
+
+
+def describe_figure(figure: Figure) -> str:
+    """What a figure says, in words: titles, axes, names and counts of its bars, legends, captions."""
+    parts = [figure.get_suptitle(), *map(_describe_axes, figure.axes), figure.get_supxlabel()]
+    return ". ".join(" ".join(part.split()).rstrip(".") for part in parts if part)
+
+
+def _describe_axes(ax: Axes) -> str:
+    title, said = ax.get_title(loc="left"), [text.get_text().replace("\n", ", ") for text in ax.texts]
+    if isinstance(ax.yaxis.get_major_locator(), FixedLocator | StrCategoryLocator):
+        names = [label.get_text() for label in ax.get_yticklabels()]
+        said = [f"{name} {text}" for name, text in zip(names, said, strict=False)] or said
+    labels = " over ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))).replace("\n", ", ")
+    if not labels:
+        # A strip of frames, or words alone.
+        return ": ".join(filter(None, (*said, title)))
+    legend = ax.get_legend()
+    said += [text.get_text() for text in legend.get_texts()] if legend is not None else []
+    return ": ".join(filter(None, (title, "; ".join([labels, *said]))))
+
+
+def new_figure(rows: int, columns: int, *, width_in: float, height_in: float, **options: Any) -> tuple[Figure, Any]:
+    """A closed figure and its axes of shape (rows, columns)."""
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width_in, height_in),
+        layout="constrained",
+        squeeze=False,
+        FigureClass=ShownFigure,
+        **options,
+    )
+    plt.close(figure)
+    return figure, axes
+
+
+def say_empty(text: str, *, ax: Axes) -> Axes:
+    """Words in place of a picture that has no data."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, ha="center", va="center", color=INK, transform=ax.transAxes, parse_math=False)
+    return ax
+
+
+def figure_of_words(text: str) -> Figure:
+    """Words in place of a whole figure."""
+    figure, axes = new_figure(1, 1, width_in=10, height_in=0.8)
+    say_empty(text, ax=axes[0, 0])
+    return figure
+
+
+def mark_threshold(threshold: float, *, ax: Axes) -> Axes:
+    """The threshold as a line with its value above the axes."""
+    ax.axvline(threshold, color=COLOURS["threshold"], linewidth=1.4, linestyle=(0, (4, 2)))
+    ax.annotate(
+        f"threshold {threshold:.4f}",
+        (threshold, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        color=COLOURS["threshold"],
+        fontsize=10.5,
+    )
+    return ax
+
+
+def histogram_edges(values: NDArray[np.floating[Any]], *, threshold: float) -> NDArray[np.float64]:
+    """Edges of about `HISTOGRAM_BINS` bins over `values` and `threshold`, one of them the threshold itself,
+    so that no bar holds both matches and others."""
+    low = min(float(values.min()), threshold)
+    high = max(float(values.max()), threshold)
+    width = max(high - low, 0.02) / HISTOGRAM_BINS
+    below = math.floor((threshold - low) / width) + 1
+    above = math.floor((high - threshold) / width) + 1
+    edges: NDArray[np.float64] = threshold + width * np.arange(-below, above + 1, dtype=np.float64)
+    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
+    return edges
+
+
+def label_counts(counts: NDArray[Any], *, noun: str, ax: Axes) -> bool:
+    """Scale and label the axis of a histogram's counts; whether it became logarithmic, because one bar dwarfs the
+    others."""
+    is_log = has_dwarfing_bar(counts)
+    if is_log:
+        ax.set_yscale("log")
+        ax.set_ylim(bottom=0.6)
+    else:
+        count_on(ax.yaxis)
+    ax.set_ylabel(f"{noun}, log scale" if is_log else noun)
+    return is_log

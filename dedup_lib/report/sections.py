@@ -1,0 +1,346 @@
+"""What the overview of a run shows, section by section."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pandas as pd
+
+from dedup_lib.errors import RunFolderError
+from dedup_lib.lists.tables import load_table
+from dedup_lib.match.evidence import Rule
+from dedup_lib.records import Recipe, Status
+from dedup_lib.report import charts
+from dedup_lib.report.contact_sheet import Pictures, Sheet, Video, draw_pair
+from dedup_lib.report.words import FILE_WORDS, LOSS_WORDS, FlowStep, count_words, join_words, short_url, status_meaning
+from dedup_lib.run.failures import Cause, Reading
+from dedup_lib.run.folder import Record, RunFolder
+from dedup_lib.run.ledger import LedgerView
+from dedup_lib.sanitise import show_line
+from dedup_lib.settings import ExtractSettings
+
+MOST_REVIEWED = 60
+
+MOST_MAIN_REASONS = 5
+
+MOST_SWEPT_PICTURES = 300
+"""Of videos in groups that only another threshold would make."""
+
+PAGE_CHARACTERS = 5_500_000
+"""Pictures that a page may hold, so that it can be mailed."""
+
+PAGE_GROUPS = 400
+
+
+def describe_rows(rows: Mapping[str, int], *, is_unaccounted: bool) -> tuple[str, str]:
+    """What came of a list, as a headline and the sentence below it."""
+    headline = (
+        f"{count_words(rows['input'], ('row', 'rows'))} in, {count_words(rows['final'], ('video', 'videos'))} kept"
+    )
+    losses = [count_words(rows[name], words) for name, words in LOSS_WORDS.items() if rows[name]]
+    sentence = f"Set aside: {join_words(losses)}" if losses else "Nothing was set aside"
+    account = "some rows are unaccounted for" if is_unaccounted else "every row is accounted for"
+    return headline, f"{sentence}; {account}."
+
+
+def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
+    """One tile an outcome: its rows, words and share of the list."""
+    words = {
+        "final": ("kept", "videos kept"),
+        "duplicates": ("duplicate", "copies of kept videos"),
+        "text_duplicates": ("repeated", "repeated URLs"),
+        "invalid": ("invalid", "not videos"),
+        "failed": ("failed", "could not be read"),
+    }
+    return [
+        {
+            "meaning": meaning,
+            "rows": rows[name],
+            "words": label,
+            "share": f"{rows[name] / rows['input']:.1%} of the list" if rows["input"] else "",
+        }
+        for name, (meaning, label) in words.items()
+    ]
+
+
+def describe_trouble(summary: Record, *, is_compared: bool) -> dict[str, Any] | None:
+    """What stands above everything else where most rows gave no video, or nothing could be compared; else None."""
+    if "reading" not in summary:
+        # Of an earlier version.
+        return None
+    reading = Reading(**summary["reading"])
+    if not (reading.is_poor or (not is_compared and reading.read < reading.tried) or not reading.tried):
+        return None
+    causes = [Cause(**cause) for cause in summary["causes"]]
+    rest = f"Only {reading.read:,} were read." if is_compared else ""
+    return {
+        "words": f"{reading.headline}." if is_compared else f"{reading.headline}, so nothing was compared.",
+        "others": " ".join(filter(None, (reading.others, rest))),
+        "causes": [
+            {"rows": cause.rows, "words": str(cause), "remedy": cause.remedy} for cause in causes[:MOST_MAIN_REASONS]
+        ],
+        "more_causes": max(0, len(causes) - MOST_MAIN_REASONS),
+    }
+
+
+def draw_decided(run: RunFolder, summary: Record, pictures: Pictures) -> list[tuple[Video, Video]]:
+    """The pairs that people decided, with their frames; a summary names their videos by key alone."""
+    found = summary.get("decisions", {}).get("pairs", [])
+    recipe = Recipe(**summary["recipe"]) if found else None
+    if recipe is None or not run.ledger_path.exists():
+        return []
+    drawn = []
+    with LedgerView(run.ledger_path) as ledger:
+        for decision, *keys in found[:MOST_REVIEWED]:
+            outcomes = [ledger.load_outcome(recipe.key, key) for key in keys]
+            urls = [outcome.url for outcome in outcomes if outcome is not None]
+            if len(urls) == len(keys):
+                row = {"first_url": urls[0], "second_url": urls[1], "verdict": decision, "rule": str(Rule.PERSON)}
+                drawn.append(draw_pair(row, pictures))
+    return drawn
+
+
+def load_rows(path: Path) -> pd.DataFrame:
+    """A CSV of the run as text, without rows when there is no such file."""
+    return load_table(path) if path.exists() else pd.DataFrame()
+
+
+def find_host(url: str) -> str:
+    """The host of a URL as people read it; empty where it has none."""
+    try:
+        return show_line(urlsplit(url).hostname or "")
+    except ValueError:
+        return ""
+
+
+def reason_table(set_aside: pd.DataFrame) -> list[dict[str, object]]:
+    """How often each reason occurs and at which hosts, the most frequent first; rows of the CSVs of invalid and failed
+    URLs."""
+    if set_aside.empty:
+        return []
+    table = []
+    for (status, reason), rows in set_aside.groupby(["status", "reason"]):
+        hosts = Counter(filter(None, map(find_host, rows["url"])))
+        table.append(
+            {
+                "status": status,
+                "reason": reason,
+                "count": len(rows),
+                "example": rows["url"].iloc[0],
+                "hosts": ", ".join(f"{host} ({count:,})" for host, count in hosts.most_common(3)),
+                "more_hosts": max(0, len(hosts) - 3),
+                "meaning": status_meaning(Status(str(status))),
+            }
+        )
+    return sorted(table, key=lambda row: (-row["count"], row["status"], row["reason"]))
+
+
+def list_files(run: RunFolder, *, summary: Record, stages: Mapping[str, Record]) -> list[dict[str, str]]:
+    """Files that the run wrote and that are still there, the results first, with links from the overview."""
+    named = [(FILE_WORDS.get(key, key), path) for key, path in summary.get("files", {}).items()]
+    named += [
+        (f"written by {stage}", path)
+        for stage, record in stages.items()
+        for key, path in record.get("files", {}).items()
+        if key != "input_csv"
+    ]
+    files: dict[Path, dict[str, str]] = {}
+    for words, path in named:
+        whole = (run.path / path).resolve()
+        if path and whole.is_file() and whole not in files:
+            inside = whole.is_relative_to(run.path.resolve())
+            files[whole] = {
+                "name": str(whole.relative_to(run.path.resolve())) if inside else run.shown(whole),
+                "href": quote(os.path.relpath(whole, run.reports_dir.resolve()), errors="replace"),
+                "words": words,
+            }
+    return list(files.values())
+
+
+def load_json(path: Path) -> Record:
+    """A JSON object of the run folder; empty where there is none."""
+    record: Record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return record
+
+
+def describe_flow(flow: Sequence[FlowStep]) -> str:
+    """The picture of the flow in words, for those who do not see it."""
+    return "Rows of the list: " + ", ".join(f"{step.words} {step.shown}" for step in flow)
+
+
+def embed_json(value: object) -> str:
+    """JSON that may stand inside a script element: no text in it can end the element or start a comment, and nothing
+    but ASCII is in it."""
+    text = json.dumps(value, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Chart | None]:
+    """How many URLs were done over the time in which 03_extract was at work, in words and as a chart."""
+    if not run.ledger_path.exists():
+        return "", None
+    try:
+        with LedgerView(run.ledger_path) as ledger:
+            latest = ledger.load_extraction()
+            key = recipe.key if recipe is not None else latest.recipe if latest is not None else ""
+            calls = ledger.load_extractions(key)
+            finishes = [datetime.fromisoformat(text) for text in ledger.load_finishes(key)]
+    except (RunFolderError, ValueError):
+        return "", None
+    times_s, done, worked_s, before, busy = [0.0], [0], 0.0, 0, 0
+    for call in calls:
+        began = datetime.fromisoformat(call.began)
+        inside = [
+            when for when in finishes if began <= when <= datetime.fromisoformat(call.heard) + timedelta(seconds=1)
+        ]
+        if not inside:
+            continue
+        times_s += [worked_s + (when - began).total_seconds() for when in inside]
+        done += range(before + 1, before + len(inside) + 1)
+        worked_s, before, busy = times_s[-1], done[-1], busy + 1
+    if worked_s <= 0:
+        return "", None
+    often = f", in {busy} calls" if busy > 1 else ""
+    words = f"{count_words(before, ('URL', 'URLs'))} in {worked_s:,.1f} s{often}: {before / worked_s:,.2f} per second."
+    step = max(1, len(times_s) // 300)
+    kept = sorted({*range(0, len(times_s), step), len(times_s) - 1})
+    chart = charts.draw_lines(
+        [times_s[index] for index in kept],
+        [("", "neutral", [float(done[index]) for index in kept])],
+        name="pace",
+        title="URLs done over time",
+        x_label="seconds of work",
+        y_label="URLs done",
+        is_filled=True,
+    )
+    return words, chart
+
+
+def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]:
+    """What 03_extract took of the machine in its longest call, in words and as a chart."""
+    resources = stages.get(ExtractSettings.stage, {}).get("resources", {})
+    times_s, memory_mib = resources.get("time_s", []), resources.get("memory_mib", [])
+    if len(times_s) < 2:
+        return "", None
+    cpu = max(resources.get("cpu_percent", [0.0]))
+    words = f"At most {max(memory_mib):,.0f} MiB of memory, and {cpu:,.0f} % of one core."
+    chart = charts.draw_lines(
+        times_s,
+        [("", "neutral", memory_mib)],
+        name="memory",
+        title="Memory over time",
+        x_label="seconds since the start of the longest call",
+        y_label="MiB",
+        is_filled=True,
+    )
+    return words, chart
+
+
+def describe_sweep(sweep: Record) -> dict[str, Any]:
+    """The charts of the thresholds, without those that would be empty, and what the slider says at first."""
+    thresholds, decided = sweep["thresholds"], sweep["thresholds"].index(sweep["threshold"])
+    points, nearest = sweep["points"], sweep["nearest"]
+    step = thresholds[-1] - thresholds[-2] if len(thresholds) > 1 else 0.01
+    measure = "score (how surely two videos are the same)" if sweep["measure"] == "score" else "cosine"
+    drawn = [
+        (
+            sweep["pairs"],
+            charts.draw_histogram(
+                [*thresholds, round(thresholds[-1] + step, 4)],
+                sweep["pairs"],
+                name="pairs",
+                title="Pairs that some threshold would call copies",
+                noun="pairs",
+                x_label=measure,
+                mark=sweep["threshold"],
+            ),
+        ),
+        (
+            points["duplicates"],
+            charts.draw_lines(
+                thresholds,
+                [
+                    ("copies removed", "duplicate", points["duplicates"]),
+                    ("groups", "neutral", points["groups"]),
+                ],
+                name="sweep",
+                title="What each threshold would decide",
+                x_label="threshold",
+                y_label="count",
+                mark=sweep["threshold"],
+            ),
+        ),
+        (
+            nearest["counts"],
+            charts.draw_histogram(
+                nearest["edges"],
+                nearest["counts"],
+                name="nearest",
+                title="Each video's nearest neighbour",
+                noun="videos",
+                x_label=sweep["measure"],
+                mark=sweep["threshold"],
+            ),
+        ),
+    ]
+    return {
+        "parameter": sweep["parameter"],
+        "threshold": sweep["threshold"],
+        "steps": len(thresholds),
+        "decided": decided,
+        "low": thresholds[0],
+        "high": thresholds[-1],
+        "is_exact": sweep["is_exact"],
+        "left_out": sweep["parts_left_out"],
+        "has_copies": any(points["duplicates"]),
+        "charts": [chart for values, chart in drawn if any(values)],
+        "without": nearest["without"],
+        "groups": points["groups"][decided],
+        "duplicates": points["duplicates"][decided],
+        "largest_group": points["largest_group"][decided],
+    }
+
+
+def embed_sweep(sweep: Record, *, final: int, shown: set[str], pictures: Pictures) -> str:
+    """What the slider needs, as JSON for the page: the sweep, the rows of the clean list as decided, and pictures of
+    videos of which the page shows none (by key: `shown` has some)."""
+    needed: dict[str, str] = {}
+    for row, (key, _) in sweep["videos"].items():
+        if key not in shown and len(needed) < MOST_SWEPT_PICTURES:
+            needed[row] = pictures.draw_strip(key)
+    whole = {name: value for name, value in sweep.items() if name != "nearest"} | {
+        "final": final,
+        "pictures": {row: picture for row, picture in needed.items() if picture},
+        "videos": {row: [key, short_url(url, most=90)] for row, (key, url) in sweep["videos"].items()},
+    }
+    return embed_json(whole)
+
+
+def share_out_pages(sheets: Iterator[Sheet]) -> Iterator[list[Sheet]]:
+    """Sheets in pages of a size that can be mailed, at least one of them, which may be empty."""
+    page: list[Sheet] = []
+    weight = 0
+    for sheet in sheets:
+        if page and (len(page) == PAGE_GROUPS or weight + sheet.weight > PAGE_CHARACTERS):
+            yield page
+            page, weight = [], 0
+        page.append(sheet)
+        weight += sheet.weight
+    yield page
+
+
+def describe_groups(shown: int, *, all_groups: int, copies: int) -> str:
+    """How many groups there are and how many of them the pages show."""
+    found = (
+        f"{count_words(copies, ('copy', 'copies'))} in {count_words(all_groups, ('group', 'groups'))}, largest first."
+    )
+    if shown == all_groups:
+        return found
+    return f"{found} Only the {shown:,} largest groups are shown here; the CSV of duplicates lists all {all_groups:,}."

@@ -1,0 +1,168 @@
+"""Words that plots and pages share, so that both say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Status
+from dedup_lib.sanitise import show_line
+
+FLOW_WORDS = {
+    "input": "rows in the list",
+    "text_duplicates": "repeated URLs",
+    "invalid": "not videos",
+    "failed": "could not be read",
+    "duplicates": "copies of kept videos",
+    "unaccounted": "unaccounted for",
+    "final": "videos kept",
+}
+
+FLOW_MEANINGS = {
+    "input": "neutral",
+    "text_duplicates": "repeated",
+    "invalid": "invalid",
+    "failed": "failed",
+    "duplicates": "duplicate",
+    "unaccounted": "threshold",
+    "final": "kept",
+}
+
+FLOW_LOSSES = ("text_duplicates", "invalid", "failed", "duplicates")
+
+
+def shorten_middle(text: str, *, most: int) -> str:
+    """`text` in at most `most` characters: what is too long loses its middle, for both ends tell URLs apart."""
+    if len(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return text[: most - 1 - tail] + "…" + text[len(text) - tail :]
+
+
+def short_url(url: str, *, most: int) -> str:
+    """A URL as a caption: without credentials and the scheme of the web, in at most `most` characters."""
+    return shorten_middle(show_line(url).removeprefix("https://").removeprefix("http://"), most=most)
+
+
+def status_meaning(status: Status) -> str:
+    """Which meaning of `COLOURS` a status has."""
+    if status in KEPT_STATUSES:
+        return "kept"
+    if status is Status.PENDING:
+        return "neutral"
+    return "invalid" if status in INVALID_STATUSES else "failed"
+
+
+def describe_no_copies(compared: int, *, existing: int = 0) -> str:
+    """What is said where no copy was found among so many videos of a list and those that were there before it."""
+    if not compared or compared + existing < 2:
+        return "Fewer than two videos could be read, so nothing was compared."
+    return f"None of the {compared:,} videos that were compared has a copy."
+
+
+VERDICT_MEANINGS = {"duplicate": "duplicate", "excerpt": "excerpt", "review": "review", "different": "neutral"}
+"""Which colour a verdict has."""
+
+MEASURE_LABELS = {"score": "score: how surely the two are the same", "cosine": "cosine of the vectors"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowStep:
+    """One bar of the way from the rows of the list to the videos kept: it spans `low`..`high` rows."""
+
+    name: str
+    low: int
+    high: int
+    is_loss: bool
+
+    @property
+    def count(self) -> int:
+        """Rows that the bar stands for."""
+        return self.high - self.low
+
+    @property
+    def shown(self) -> str:
+        """The rows as a label: a loss has a minus sign."""
+        return f"{'−' if self.is_loss and self.count else ''}{self.count:,}"
+
+    @property
+    def words(self) -> str:
+        """The step as people call it."""
+        return FLOW_WORDS[self.name]
+
+    @property
+    def meaning(self) -> str:
+        """Which meaning of `COLOURS` the bar has."""
+        return FLOW_MEANINGS[self.name]
+
+
+def flow_steps(rows: Mapping[str, int]) -> list[FlowStep]:
+    """The bars from `input` by every loss to `final`; rows that the losses do not explain get their own bar."""
+    left = rows["input"]
+    steps = [FlowStep(name="input", low=0, high=left, is_loss=False)]
+    for name in FLOW_LOSSES:
+        steps.append(FlowStep(name=name, low=left - rows[name], high=left, is_loss=True))
+        left -= rows[name]
+    if left != rows["final"]:
+        low, high = sorted((left, rows["final"]))
+        steps.append(FlowStep(name="unaccounted", low=low, high=high, is_loss=left > rows["final"]))
+    return [*steps, FlowStep(name="final", low=0, high=rows["final"], is_loss=False)]
+
+
+STATUS_WORDS = {
+    Status.OK: "read, with frames that can be compared",
+    Status.FEATURELESS: "read, but every frame is one flat colour: it cannot be compared, and is kept",
+    Status.IMAGE: "an image, not a video",
+    Status.HTML: "a web page, not a video",
+    Status.NOT_VIDEO: "not in a known video format, a playlist, or an empty file",
+    Status.NO_VIDEO_STREAM: "sound only",
+    Status.INVALID_URL: "an empty cell, or not a URL that can be fetched",
+    Status.UNREACHABLE: "the host does not exist, or refuses or drops the connection",
+    Status.HTTP_ERROR: "the server answers with an error, or with something that makes no sense",
+    Status.TIMEOUT: "not finished within timeout_s, or no answer for 15 seconds",
+    Status.TOO_LARGE: "more than max_bytes, or pictures too large or too many to decode",
+    Status.DECODE_ERROR: "damaged, cut off or encrypted",
+    Status.DECODE_CRASH: "the file crashed its decoder",
+    Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed, or redirects from https to http",
+    Status.PENDING: "not read yet: outside start and end, or the run stopped before it",
+}
+
+DECISION_WORDS = {
+    "threshold": "similarity from which on two videos are copies",
+    "num_frames": "frames per video",
+    "frame_span": "where the frames are taken",
+    "schema": "what is compared",
+    "largest_group": "videos in the largest group",
+    "measure": "what is compared with the threshold",
+    "pairs": "pairs of copies",
+    "weighed": "pairs whose pictures were compared",
+    "review": "pairs that a person should look at",
+    "searched_deeper": "videos searched deeper than top_k",
+}
+
+FILE_WORDS = {
+    "FINAL_RESULT": "the clean list: every video once",
+    "duplicates": "copies removed, each with the video kept in its place and the evidence",
+    "review": "pairs of videos that a person should look at, with the evidence",
+    "invalid_urls": "rows that are certainly not videos, with the reason",
+    "failed_urls": "rows that could not be read, with the reason and whether trying again may help",
+    "text_duplicates": "rows that repeat a URL above them, perhaps in another spelling, with the rule",
+    "featureless_urls": "videos without usable frames: kept, but not compared",
+}
+
+LOSS_WORDS = {
+    "text_duplicates": ("repeated URL", "repeated URLs"),
+    "duplicates": ("copy of a kept video", "copies of kept videos"),
+    "invalid": ("row that is not a video", "rows that are not videos"),
+    "failed": ("row that could not be read", "rows that could not be read"),
+}
+
+
+def count_words(count: int, words: tuple[str, str]) -> str:
+    """A count with its noun in the singular or plural."""
+    return f"{count:,} {words[0] if count == 1 else words[1]}"
+
+
+def join_words(parts: Sequence[str]) -> str:
+    """An enumeration: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else ""

@@ -1,0 +1,42 @@
+"""Progress as a notebook shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from dedup_lib.records import Begin, begin_silently
+
+
+class Bar(Protocol):
+    """A progress bar, as tqdm's is."""
+
+    total: float | None
+
+    def update(self, n: float, /) -> object:
+        """So much more is done."""
+
+    def reset(self, total: float | None = None) -> object:
+        """Start again at nothing."""
+
+    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> object:
+        """Say what is counted."""
+
+
+def begin_on(bar: Bar | None) -> Begin:
+    """One step after the other on one bar, each with its own pace and time left."""
+    if bar is None:
+        return begin_silently
+    known = ""
+
+    def begin(step: str, count: int) -> Callable[[int], object]:
+        nonlocal known
+        if step == known:
+            bar.total = count
+        else:
+            bar.reset(count)
+            bar.set_description(step)
+            known = step
+        return bar.update
+
+    return begin

@@ -1,0 +1,123 @@
+"""03: read the videos of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from dedup_lib.errors import RunFolderError
+from dedup_lib.extract.pipeline import ExtractReport, extract_videos
+from dedup_lib.extract.sinks import CollectionSink, JobSink
+from dedup_lib.features.encoder import Encoder
+from dedup_lib.media.limits import FetchLimits
+from dedup_lib.records import Pooling, Recipe, Scan
+from dedup_lib.run.folder import Record, RunFolder
+from dedup_lib.run.ledger import Ledger
+from dedup_lib.run.paths import expand_home
+from dedup_lib.run.resources import ResourceMonitor
+from dedup_lib.settings import CollectionsSettings, ExtractSettings, SearchSettings, UploadSettings
+from dedup_lib.store.store import Store, StoreAddress
+
+
+def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encoder) -> Recipe:
+    """The settings that change a vector."""
+    return Recipe(
+        encoder=encoder.name, model=encoder.model, num_frames=settings.num_frames, frame_span=settings.frame_span
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorPlace:
+    """Where the vectors of a run are."""
+
+    store: str
+    """Its address, without any secret."""
+    collection: str
+    """Empty for job folders."""
+
+    def __str__(self) -> str:
+        return f"{self.store}, collection {self.collection}" if self.collection else self.store
+
+    def as_record(self) -> Record:
+        """How a stage record says it."""
+        return {"vectors": str(self)}
+
+
+def find_place(run: RunFolder, settings: ExtractSettings | UploadSettings | SearchSettings) -> VectorPlace:
+    """Where a notebook puts its vectors, or takes them from. Raises SettingError where the run must have a server and
+    none is named, and StoreError where `MILVUS_URI` is no address."""
+    address = StoreAddress.choose(settings.store, run)
+    if isinstance(settings, ExtractSettings) and settings.mode == "batch":
+        return VectorPlace(store=f"job folders, {settings.jobs_dir}", collection="")
+    return VectorPlace(store=str(address), collection=settings.collection)
+
+
+def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
+    """The folder of the job folders; a relative one lies in the run folder."""
+    return run.path / expand_home(jobs_dir)
+
+
+def choose_resources(run: RunFolder, *, monitor: ResourceMonitor) -> Record:
+    """What extraction took of the machine, for the record of 03_extract: the samples of the longest call, which may be
+    an earlier one in this run folder."""
+    earlier: Record = {}
+    # Of a damaged record nothing is kept; the one that follows replaces it.
+    with suppress(RunFolderError):
+        earlier = (run.read_record(ExtractSettings.stage) or {}).get("resources", {})
+    samples: Record = monitor.as_record()
+    if max(earlier.get("time_s", []), default=0.0) > max(samples["time_s"], default=0.0):
+        return earlier
+    return samples
+
+
+def extract_list(
+    run: RunFolder,
+    urls: Sequence[str],
+    *,
+    settings: ExtractSettings,
+    encoder: Encoder,
+    progress: Callable[[int], object] = lambda count: None,
+) -> tuple[ExtractReport, ResourceMonitor]:
+    """Extract rows `start` to `end` of the list, straight to the store or into job folders.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses, and ClusterError when
+    the cluster does.
+    """
+    recipe = make_recipe(settings, encoder)
+    rows = range(len(urls))[settings.start : settings.end]
+    with run.locked(settings.stage), Ledger(run.ledger_path, recipe) as ledger, ResourceMonitor() as monitor:
+
+        def extract(sink: CollectionSink | JobSink) -> ExtractReport:
+            return extract_videos(
+                [urls[row] for row in rows],
+                rows=rows,
+                encoder=encoder,
+                recipe=recipe,
+                scan=Scan(step_s=settings.scan_step_s),
+                sink=sink,
+                ledger=ledger,
+                limits=FetchLimits.of(settings),
+                engine=settings.engine,
+                workers=settings.workers,
+                most_a_host=settings.most_a_host,
+                retries=settings.retries,
+                retry_failed=settings.retry_failed,
+                batch_size=settings.batch_size,
+                thumbnails_dir=run.thumbnails_dir,
+                overwrite=settings.overwrite,
+                progress=progress,
+            )
+
+        if settings.mode == "batch":
+            return extract(JobSink(jobs_path(run, settings.jobs_dir), recipe)), monitor
+        with Store(StoreAddress.choose(settings.store, run)) as store:
+            collection = store.ensure_collection(
+                settings.collection,
+                pooling=Pooling.FIRST if settings.num_frames == 1 else Pooling.FRAMES,
+                recipe=recipe,
+                dimension=encoder.dimension,
+                overwrite=settings.overwrite,
+            )
+            return extract(CollectionSink(collection)), monitor

@@ -1,0 +1,132 @@
+"""A list with what became of each of its videos, as 03 and 05 left it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from dedup_lib.groups.clean import count_statuses, outcome_of_row
+from dedup_lib.groups.keepers import Traits
+from dedup_lib.lists.dialects import PLAIN, Dialect
+from dedup_lib.lists.tables import read_list
+from dedup_lib.records import Outcome, Recipe, Status
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.ledger import Ledger
+from dedup_lib.settings import ExtractSettings
+from dedup_lib.store.store import Store, StoreAddress, missing_collection
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractedList:
+    """A list with what became of each of its URLs."""
+
+    frame: pd.DataFrame
+    url_column: str
+    outcomes: Mapping[str, Outcome]
+    list_csv: Path | None
+    """The file that the user named; None for a list read from a collection."""
+    list_rows: int
+    text_duplicates: int
+    recipe: Recipe | None
+    """None for a list read from a collection: that one says how its vectors were made."""
+    dialect: Dialect = PLAIN
+    """In which the outputs are written."""
+    existing: tuple[str, ...] = ()
+    """URLs of videos that were in the collection before, in order. In all that is compared they stand for the rows
+    behind those of the list; `outcomes` holds what is known of them."""
+    ledgers: tuple[Path, ...] = ()
+    """Of earlier runs, which hold their fingerprints."""
+
+    @property
+    def own_rows(self) -> int:
+        """Rows of the list; those from here on are `existing`."""
+        return len(self.frame)
+
+    @property
+    def name(self) -> str:
+        """Of the list, for people."""
+        return self.list_csv.name if self.list_csv is not None else "the collection"
+
+    @property
+    def own_urls(self) -> list[str]:
+        """Of the rows of the list."""
+        return list(self.frame[self.url_column])
+
+    @property
+    def urls(self) -> list[str]:
+        """Of all rows, `existing` included."""
+        return [*self.own_urls, *self.existing]
+
+    def find_read(self) -> list[str]:
+        """The URLs of the videos of the list that can be compared."""
+        return [url for url in self.own_urls if outcome_of_row(url, self.outcomes).status == Status.OK]
+
+    @property
+    def traits(self) -> list[Traits]:
+        """What the choice of a keeper looks at, of every row, `existing` included."""
+        return [Traits.of(outcome_of_row(url, self.outcomes)) for url in self.urls]
+
+    @property
+    def own_outcomes(self) -> list[Outcome]:
+        """What became of each row of the list."""
+        return [outcome_of_row(url, self.outcomes) for url in self.own_urls]
+
+    @property
+    def compared_rows(self) -> list[int]:
+        """Rows of the list that are compared with others."""
+        return [row for row, outcome in enumerate(self.own_outcomes) if outcome.status == Status.OK]
+
+    @property
+    def without_vector(self) -> int:
+        """Rows that are not compared with any other."""
+        return len(self.frame) - len(self.compared_rows)
+
+    @property
+    def statuses(self) -> dict[Status, int]:
+        """How many rows ended in each status."""
+        return count_statuses(self.own_urls, self.outcomes)
+
+
+def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
+    """The list that 03_extract worked through in this run folder, with the outcomes from the ledger.
+
+    Where it has not run, the list is what the collection holds. Raises StoreError where there is none either.
+    """
+    record = run.read_record(ExtractSettings.stage)
+    if record is None:
+        with Store(find_filled_store(run, collection)) as store:
+            urls = store.open_collection(collection).list_urls()
+        return ExtractedList(
+            frame=pd.DataFrame({"url": urls}, dtype=str),
+            url_column="url",
+            outcomes={url: Outcome(url=url, status=Status.OK) for url in urls},
+            list_csv=None,
+            list_rows=len(urls),
+            text_duplicates=0,
+            recipe=None,
+        )
+    recipe = Recipe(**record["recipe"])
+    with Ledger(run.ledger_path, recipe) as ledger:
+        outcomes = ledger.load()
+    read = read_list(run.recorded_path(record, "input_csv"))
+    return ExtractedList(
+        frame=read.table,
+        dialect=read.dialect,
+        url_column=record["url_column"],
+        outcomes=outcomes,
+        list_csv=Path(record["list"]["csv"]),
+        list_rows=record["list"]["rows"],
+        text_duplicates=record["list"]["text_duplicates"],
+        recipe=recipe,
+    )
+
+
+def find_filled_store(run: RunFolder, collection: str) -> StoreAddress:
+    """The store to read a collection from. Raises StoreError for a file that is not there."""
+    address = StoreAddress.find(run)
+    if address.is_local and not run.lite_path.exists():
+        raise missing_collection(collection, address)
+    return address

@@ -1,0 +1,149 @@
+"""Which list a notebook works on."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dedup_lib.errors import RunFolderError, SettingError
+from dedup_lib.run.folder import Record, RunFolder
+from dedup_lib.run.paths import find_inputs, is_same_place, resolve_path
+from dedup_lib.settings import DecodeSettings
+
+OUTPUTS = {
+    "FINAL_RESULT": "unique_csv",
+    "duplicates": "report_csv",
+    "review": "review_csv",
+    "invalid_urls": "invalid_csv",
+    "failed_urls": "",
+    "featureless_urls": "",
+}
+"""The lists that 06_search_and_clean writes, as `<name>.csv` into the run folder or where this parameter says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListSource:
+    """Which file a stage reads, and the list that it goes back to."""
+
+    path: Path
+    url_column: str
+    list_csv: Path
+    """The file that the user named first."""
+    list_rows: int | None
+    """Its rows, None where this stage is the first to read it."""
+    text_duplicates: int
+    """Rows that 02_dedupe_urls took out before this stage."""
+
+    @property
+    def stem(self) -> str:
+        """Name of the list without its endings; output files are named after it."""
+        return list_stem(self.list_csv)
+
+    def as_record(self, url_column: str, *, rows: int, text_duplicates: int = 0) -> Record:
+        """How a stage record says which list it belongs to; `rows` are those of the file read, of which the stage
+        took out `text_duplicates`."""
+        return {
+            "list": {
+                "csv": str(self.list_csv),
+                "rows": rows if self.list_rows is None else self.list_rows,
+                "text_duplicates": self.text_duplicates + text_duplicates,
+            },
+            "url_column": url_column,
+        }
+
+
+def list_stem(path: Path) -> str:
+    """`ads` for ads.csv and for ads.csv.gz."""
+    name = path.name.removesuffix(".gz")
+    return Path(name).stem
+
+
+def locate_list(input_csv: str) -> Path:
+    """The file that `input_csv` names: in the working directory, else in the project root. Where both hold one, a
+    warning says which was taken.
+
+    Raises SettingError for a web address.
+    """
+    if re.match("[a-z][a-z0-9+.-]+://", input_csv.strip(), re.IGNORECASE):
+        remedy = (
+            "give the path of the file, without file://"
+            if input_csv.strip().lower().startswith("file:")
+            else "download the list first, and give the path of the file"
+        )
+        raise SettingError("input_csv", input_csv, f"it is an address, not a file: {remedy}")
+    found = find_inputs(input_csv)
+    if len(found) > 1:
+        warnings.warn(describe_choice(input_csv, found), stacklevel=2)
+    return found[0] if found else resolve_path(input_csv)
+
+
+def describe_choice(input_csv: str, found: Sequence[Path]) -> str:
+    """Which of several files was taken for the list."""
+    return f"input_csv = {input_csv!r} is {' and '.join(map(str, found))}: {found[0]} is read"
+
+
+def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListSource:
+    """The list as the user has it: `input_csv`, or the one that this run folder was last used for.
+
+    Raises RunFolderError when neither is known, and SettingError for an address, or a list that the run would write
+    over.
+    """
+    record = run.read_record(DecodeSettings.stage)
+    if not input_csv and record is None:
+        raise RunFolderError(
+            f"input_csv is empty, and {run.shown(run.path)} has not read a list yet: set input_csv to the CSV with the "
+            "video URLs (make demo fills outputs/demo with an example)"
+        )
+    path = Path(record["list"]["csv"]) if record is not None and not input_csv else locate_list(input_csv)
+    _check_place(run, path)
+    return ListSource(path=path, url_column=url_column, list_csv=path, list_rows=None, text_duplicates=0)
+
+
+def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequence[str]) -> ListSource:
+    """The file that a stage reads: what the latest of the stages in `after` made of the list, else the list.
+
+    `input_csv` names the list and may stay empty once an earlier notebook has read it in this run folder. Raises
+    RunFolderError when it is empty and none has, or when they read different lists, and SettingError for an address or
+    a list that the run would write over.
+    """
+    named = locate_list(input_csv) if input_csv else None
+    if named is not None:
+        _check_place(run, named)
+    records = [record for stage in after if (record := run.read_record(stage)) is not None]
+    lists = sorted({record["list"]["csv"] for record in records})
+    if named is None and len(lists) > 1:
+        raise RunFolderError(
+            f"input_csv is empty, and the notebooks before this one read different lists in {run.shown(run.path)} "
+            f"({', '.join(lists)}): set input_csv to one of them, or run those notebooks again with one list"
+        )
+    for record in records:
+        if named is not None and named.resolve() != Path(record["list"]["csv"]).resolve():
+            continue
+        return ListSource(
+            path=run.recorded_path(record, "output_csv"),
+            url_column=url_column or record["url_column"],
+            list_csv=Path(record["list"]["csv"]),
+            list_rows=record["list"]["rows"],
+            text_duplicates=record["list"]["text_duplicates"],
+        )
+    if named is None:
+        raise RunFolderError(
+            f"input_csv is empty, and {' or '.join(after)} has not run in {run.shown(run.path)}: set input_csv, or run "
+            "the notebooks before this one with the same run_dir"
+        )
+    return ListSource(path=named, url_column=url_column, list_csv=named, list_rows=None, text_duplicates=0)
+
+
+def _check_place(run: RunFolder, list_csv: Path) -> None:
+    """Raises SettingError for a list that lies where 06_search_and_clean writes one."""
+    for name in OUTPUTS:
+        if is_same_place(list_csv, run.output_path("", f"{name}.csv")):
+            raise SettingError(
+                "input_csv",
+                str(list_csv),
+                f"06_search_and_clean would overwrite it with its {name}.csv; rename or move the list, or set another "
+                "run_dir",
+            )

@@ -1,0 +1,256 @@
+"""06: the outputs of a run, and its summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from dedup_lib import __version__
+from dedup_lib.errors import AccountingError, ListError, SettingError
+from dedup_lib.groups.clean import CleanedList, clean_list
+from dedup_lib.groups.columns import COLUMNS, describe_evidence, find_next_score
+from dedup_lib.groups.decisions import Decision
+from dedup_lib.groups.matches import Matches
+from dedup_lib.groups.pairs import save_pairs
+from dedup_lib.groups.scored import is_match
+from dedup_lib.groups.sweep import describe_sweep, round_thresholds
+from dedup_lib.lists.tables import count_guarded, load_table, save_table
+from dedup_lib.match.evidence import Rule, Verdict
+from dedup_lib.records import Group, video_key
+from dedup_lib.run.failures import Reading, check_failures, find_causes
+from dedup_lib.run.files import digest_file, write_text_atomically
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.paths import is_same_place
+from dedup_lib.settings import FLOWS, DedupeUrlsSettings, ExtractSettings, SearchSettings
+from dedup_lib.steps.extracted_list import ExtractedList
+from dedup_lib.steps.inputs import OUTPUTS
+from dedup_lib.steps.review import MOST_DECISIONS, find_decisions, list_decided
+from dedup_lib.steps.search_plan import find_sweep_low
+
+
+def clean_by_evidence(
+    listed: ExtractedList,
+    *,
+    groups: Sequence[Group],
+    matches: Matches,
+    auto_clean: bool,
+) -> CleanedList:
+    """Share out the rows of the list, with the evidence for each copy in its row. Raises AccountingError."""
+
+    weighed, plan = matches.weighed, matches.plan
+    members = {group.number: {group.kept, *group.copies} for group in groups}
+    similarities = {
+        copy: similarity for group in groups for copy, similarity in zip(group.copies, group.similarities, strict=True)
+    }
+
+    def describe(group: Group, copy: int) -> dict[str, object]:
+        row = describe_evidence(weighed, kept=group.kept, copy=copy, rules=plan.rules)
+        if not is_match(similarities[copy], plan.threshold):
+            row |= {"verdict": str(Verdict.DUPLICATE), "rule": str(Rule.PERSON)}
+        near = find_next_score(weighed, row=copy, group=members[group.number])
+        return {name: value for name, value in row.items() if name != "score"} | {"next_score": near}
+
+    return clean_list(
+        listed.frame,
+        url_column=listed.url_column,
+        outcomes=listed.outcomes,
+        groups=groups,
+        auto_clean=auto_clean,
+        why=matches.keeper.why,
+        describe=describe,
+        described=[name for name in COLUMNS if name != "score"],
+        existing=listed.existing,
+    )
+
+
+def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> dict[str, Path]:
+    """Where 06_search_and_clean writes each of its lists.
+
+    Raises SettingError where one would be written over another, or over what the run was given: the list, what the
+    notebooks before made of it, and the decisions of a person.
+    """
+    records = [record for stage in FLOWS["direct"][:-1] if (record := run.read_record(stage)) is not None]
+    taken = [(run.recorded_path(record, name), record["stage"]) for record in records for name in record["files"]]
+    taken.append((find_decisions(run, listed, settings=settings), "the decisions of a person"))
+    if listed.list_csv is not None:
+        taken.insert(0, (listed.list_csv, "the list"))
+    found = {}
+    for name, parameter in OUTPUTS.items():
+        path = run.output_path(getattr(settings, parameter) if parameter else "", f"{name}.csv")
+        for place, what in taken:
+            if is_same_place(path, place):
+                raise SettingError(
+                    parameter or name,
+                    str(path),
+                    f"this file is already used for {what}; name another one, or rename the list",
+                )
+        taken.append((path, f"{name}.csv"))
+        found[name] = path
+    return found
+
+
+def save_outputs(
+    run: RunFolder, listed: ExtractedList, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
+) -> dict[str, Path]:
+    """Save the outputs of a run as CSV, written down as the list is; returns where each lies, that of 02_dedupe_urls
+    included.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses, and SettingError when one
+    would be written over another list.
+    """
+    tables = {
+        "FINAL_RESULT": cleaned.final,
+        "duplicates": cleaned.duplicates,
+        "review": review,
+        "invalid_urls": cleaned.invalid,
+        "failed_urls": cleaned.failed,
+        "featureless_urls": cleaned.featureless,
+    }
+    files = find_outputs(run, listed, settings=settings)
+    with run.locked(settings.stage):
+        for name, path in files.items():
+            save_table(tables[name], path, dialect=listed.dialect)
+    deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
+    # What 02 did to another list says nothing about this one.
+    if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:
+        files["text_duplicates"] = run.recorded_path(deduped, "text_duplicates")
+    return files
+
+
+def write_summary(
+    run: RunFolder,
+    *,
+    listed: ExtractedList,
+    cleaned: CleanedList,
+    groups: Sequence[Group],
+    matches: Matches,
+    settings: SearchSettings,
+    review: pd.DataFrame,
+    files: Mapping[str, Path],
+) -> dict[str, Any]:
+    """Save and return summary.json: what went in, what came out, and by which settings.
+
+    Raises AccountingError unless every row of the list, text duplicates included, is in exactly one output.
+    """
+    rows = {"input": listed.list_rows, "text_duplicates": listed.text_duplicates, **cleaned.count_rows()}
+    if rows["input"] != sum(count for name, count in rows.items() if name != "input"):
+        raise AccountingError(
+            f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
+            "on one list"
+        )
+    weighed, plan = matches.weighed, matches.plan
+    decided = list_decided(run, listed, settings=settings)
+    summary = {
+        "version": __version__,
+        "list": listed.name,
+        "flow": [*_find_stages(run), SearchSettings.stage],
+        "rows": rows,
+        "statuses": {str(status): count for status, count in listed.statuses.items()},
+        "reading": asdict(Reading.of(listed.own_outcomes)),
+        "causes": [asdict(cause) for cause in find_causes(listed.own_outcomes)],
+        "featureless": len(cleaned.featureless),
+        "guarded_cells": _count_guarded(cleaned, files),
+        "decision": {
+            "measure": plan.measure,
+            "threshold": plan.threshold,
+            "encoder": plan.recipe.encoder,
+            "model": plan.recipe.model,
+            "num_frames": plan.recipe.num_frames,
+            "frame_span": plan.recipe.frame_span,
+            "schema": plan.pooling.schema,
+            "pooling": plan.pooling,
+            "keep": settings.keep,
+            "groups": len(groups),
+            "largest_group": max((group.size for group in groups), default=0),
+            "store": plan.store,
+            "collection": plan.collection,
+            "pairs": len(weighed.pairs),
+            "weighed": len(weighed.evidence),
+            "review": len(review),
+            "searched_deeper": weighed.searched_deeper,
+        },
+        "existing": {
+            "compared": len(listed.existing),
+            "repeated": int(cleaned.duplicates["duplicate_of"].isin(listed.existing).sum()),
+        },
+        "search": asdict(plan.search) if plan.search is not None else None,
+        "recipe": asdict(plan.recipe),
+        "decisions": {
+            **{str(kind): sum(decision is kind for decision, *_ in decided) for kind in Decision},
+            # By key, for a URL may hold a password.
+            "pairs": [
+                [str(decision), video_key(first), video_key(second)]
+                for decision, first, second in decided[:MOST_DECISIONS]
+            ],
+        },
+        "files": {name: run.shown_in_run(path) for name, path in files.items()},
+        "digests": {name: digest_file(files[name]) for name in OUTPUTS if name in files},
+    }
+    with run.locked(SearchSettings.stage):
+        write_text_atomically(run.path / "summary.json", json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+    return summary
+
+
+def check_reading(listed: ExtractedList, *, settings: SearchSettings) -> None:
+    """The last check of a run, when all is written: raises FailedRowsError where a larger share of the rows than
+    `fail_above` could not be read."""
+    outcomes = listed.own_outcomes
+    check_failures(Reading.of(outcomes), find_causes(outcomes), fail_above=settings.fail_above)
+
+
+def _count_guarded(cleaned: CleanedList, files: Mapping[str, Path]) -> int:
+    """Cells that got an apostrophe, in all outputs that share out the rows of the list."""
+    tables = [cleaned.final, cleaned.duplicates, cleaned.invalid, cleaned.failed]
+    # The report of 02 may be moved; its rows are counted by its record.
+    if "text_duplicates" in files:
+        with suppress(ListError):
+            tables.append(load_table(files["text_duplicates"]))
+    return sum(map(count_guarded, tables))
+
+
+def save_compared_pairs(run: RunFolder, matches: Matches) -> pd.DataFrame:
+    """Save every pair that was compared as pairs.parquet, for questions and plots; returns the table.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    """
+    table = matches.to_frame()
+    with run.locked(SearchSettings.stage):
+        save_pairs(table, run.pairs_path)
+    return table
+
+
+def save_sweep(run: RunFolder, matches: Matches, *, settings: SearchSettings) -> None:
+    """Save what other thresholds would decide as sweep.json, for the overview of the run. It is exact unless the
+    threshold lies below the usual start of a sweep: a run at another one would weigh other pairs then.
+
+    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    """
+    plan = matches.plan
+    found = describe_sweep(
+        matches.weighed,
+        thresholds=round_thresholds(plan.sweep_low, plan.sweep_high, threshold=plan.threshold),
+        threshold=plan.threshold,
+        num_videos=len(matches.compared_rows),
+        urls=matches.urls,
+        choose=matches.keeper.choose,
+        same=matches.same,
+        different=matches.different,
+        own_rows=matches.own_rows,
+    )
+    is_exact = plan.sweep_low == find_sweep_low(settings, plan.recipe)
+    whole = {"parameter": plan.parameter, "measure": plan.measure, "is_exact": is_exact} | found
+    with run.locked(settings.stage):
+        write_text_atomically(run.sweep_path, json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def _find_stages(run: RunFolder) -> list[str]:
+    """The stages before 06_search_and_clean whose work its outputs rest on."""
+    extracted = run.read_record(ExtractSettings.stage)
+    flow = FLOWS[extracted["settings"]["mode"] if extracted is not None else "direct"]
+    return [stage for stage in flow if stage != SearchSettings.stage and run.read_record(stage) is not None]

@@ -1,0 +1,105 @@
+"""06: what people decided about pairs, and what they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from dedup_lib.groups.clean import outcome_of_row
+from dedup_lib.groups.columns import COLUMNS, describe_evidence
+from dedup_lib.groups.decisions import (
+    Decision,
+    DecisionFile,
+    RowPairs,
+    decisions_path,
+    list_pairs,
+    load_decisions,
+    rows_of_decisions,
+)
+from dedup_lib.groups.matches import Matches
+from dedup_lib.groups.review import find_doubtful
+from dedup_lib.groups.thresholds import borderline_pairs
+from dedup_lib.records import KEPT_STATUSES, Group
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.paths import resolve_path
+from dedup_lib.settings import SearchSettings
+from dedup_lib.steps.extracted_list import ExtractedList
+
+MOST_DECISIONS = 200
+"""Pairs that a summary names of those that people decided."""
+
+MOST_QUESTIONS = 50
+"""Pairs that a person is asked about when fewer are doubtful."""
+
+
+def find_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> Path:
+    """Where the decisions of a person about this list lie: `decisions_csv`, or beside the list; for a list that was
+    read from a collection, in the run folder."""
+    if settings.decisions_csv:
+        return resolve_path(settings.decisions_csv)
+    return decisions_path(listed.list_csv if listed.list_csv is not None else run.path / "list.csv")
+
+
+def open_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> DecisionFile:
+    """The decisions of a person about this list, to add to. Raises ListError for a file that is none."""
+    return DecisionFile(find_decisions(run, listed, settings=settings))
+
+
+def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> tuple[RowPairs, RowPairs]:
+    """The rows of the list that a person called the same, and those called different.
+
+    Raises ListError for a file that cannot be understood or contradicts itself.
+    """
+    found = (outcome_of_row(url, listed.outcomes) for url in listed.urls)
+    urls = [outcome.url if outcome.status in KEPT_STATUSES else None for outcome in found]
+    return rows_of_decisions(load_decisions(find_decisions(run, listed, settings=settings)), urls)
+
+
+def list_decided(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> list[tuple[Decision, str, str]]:
+    """The decisions of people that bear on this list, each with its two URLs: both are videos that could be read.
+
+    Raises ListError for a file of decisions that cannot be understood.
+    """
+    urls = {url for url in listed.urls if outcome_of_row(url, listed.outcomes).status in KEPT_STATUSES}
+    memory = load_decisions(find_decisions(run, listed, settings=settings))
+    return [
+        (decision, first, second)
+        for decision in Decision
+        for first, second in list_pairs(memory, decision)
+        if {first, second} <= urls
+    ]
+
+
+def list_doubtful(
+    matches: Matches,
+    *,
+    groups: Sequence[Group],
+) -> pd.DataFrame:
+    """The pairs that a person should look at, as in review.csv, the most uncertain first. Pairs that a person decided
+    about are left out."""
+    pairs = find_doubtful(matches.weighed, rules=matches.plan.rules, groups=groups, decided=matches.decided)
+    rows = _describe_pairs(pairs, matches)
+    names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_score")]
+    return pd.DataFrame(rows, columns=names, dtype=object)
+
+
+def _describe_pairs(pairs: Iterable[tuple[int, int]], matches: Matches) -> list[dict[str, object]]:
+    return [
+        {"first_url": matches.urls[first], "second_url": matches.urls[second]}
+        | describe_evidence(matches.weighed, kept=first, copy=second, rules=matches.plan.rules)
+        for first, second in pairs
+    ]
+
+
+def list_questions(matches: Matches, *, groups: Sequence[Group]) -> list[dict[str, object]]:
+    """Pairs for a person to decide about, as rows of review.csv: the doubtful ones first and then those nearest to the
+    threshold. Pairs that a person decided about are left out."""
+    plan, decided = matches.plan, matches.decided
+    doubtful = find_doubtful(matches.weighed, rules=plan.rules, groups=groups, decided=decided)
+    open_pairs = [pair for pair in matches.weighed.pairs if (pair.first, pair.second) not in decided]
+    above, below = borderline_pairs(open_pairs, threshold=plan.threshold, count=MOST_QUESTIONS)
+    near = sorted([*above, *below], key=lambda pair: (abs(pair.similarity - plan.threshold), pair))
+    asked = list(dict.fromkeys([*doubtful, *((pair.first, pair.second) for pair in near)]))
+    return _describe_pairs(asked[: max(MOST_QUESTIONS, len(doubtful))], matches)

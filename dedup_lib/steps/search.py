@@ -1,0 +1,255 @@
+"""06: find the pairs of a list that may be copies, and compare them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+
+from dedup_lib.errors import RunFolderError, SettingError
+from dedup_lib.features.encoders import DEFAULT_THRESHOLDS
+from dedup_lib.features.fingerprint import StoredFingerprints
+from dedup_lib.groups.clean import outcome_of_row
+from dedup_lib.groups.keepers import FIRST_SEEN, KeeperPolicy
+from dedup_lib.groups.matcher import Weighed, weigh_list
+from dedup_lib.groups.matches import Matches, SearchDone, SearchPlan
+from dedup_lib.groups.scored import score_pairs
+from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
+from dedup_lib.match.evidence import Evidence
+from dedup_lib.match.index_search import audit_proposal, join_by_search
+from dedup_lib.match.vector_join import Proposal, choose_search, find_device, join_exactly
+from dedup_lib.match.vector_table import VectorTable
+from dedup_lib.records import Begin, video_key
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.ledger import Ledger, LedgerView
+from dedup_lib.settings import SearchSettings, parse_numbers
+from dedup_lib.steps.bar import Bar, begin_on
+from dedup_lib.steps.extracted_list import ExtractedList
+from dedup_lib.steps.outputs import find_outputs
+from dedup_lib.steps.review import load_row_decisions
+from dedup_lib.steps.search_plan import load_vector_table, plan_search
+from dedup_lib.store.store import LARGEST_TOP_K, Collection, Store, StoreAddress
+
+FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
+
+COMPARISONS_AT_ONCE = 200
+"""So many comparisons are lost at most where a run is killed."""
+
+
+def find_matches(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings, bar: Bar | None = None) -> Matches:
+    """Compare every video of the list with every other, as `search_list` does, and apply what people decided.
+
+    Raises what `search_list` does, and ListError where decisions contradict each other.
+    """
+    keeper = KeeperPolicy(name=settings.keep, traits=listed.traits, own_rows=listed.own_rows)
+    weighed, plan = search_list(run, listed, settings=settings, keeper=keeper, bar=bar)
+    same, different = load_row_decisions(run, listed, settings=settings)
+    return Matches(
+        weighed=weighed,
+        plan=plan,
+        urls=listed.urls,
+        compared_rows=listed.compared_rows,
+        own_rows=listed.own_rows,
+        keeper=keeper.knowing(weighed.marks),
+        same=same,
+        different=different,
+    )
+
+
+def search_list(
+    run: RunFolder,
+    listed: ExtractedList,
+    *,
+    settings: SearchSettings,
+    keeper: KeeperPolicy = FIRST_SEEN,
+    bar: Bar | None = None,
+) -> tuple[Weighed, SearchPlan]:
+    """Compare every video of the list with every other.
+
+    The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
+    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `bar` shows one
+    step after the other.
+
+    Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
+    RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts,
+    or an output would be written over a list.
+    """
+    find_outputs(run, listed, settings=settings)
+    begin = begin_on(bar)
+    with Store(StoreAddress.choose(settings.store, run)) as store:
+        collection = store.open_collection(settings.collection)
+        plan = plan_search(collection, listed, settings, store=str(store.address))
+        table = load_vector_table(run, collection, listed, begin=begin)
+        proposal, done = _propose(
+            table, collection, listed, settings=settings, floor=plan.floor, store=plan.store, begin=begin
+        )
+        plan = replace(plan, search=done)
+    scored = score_pairs(
+        table,
+        proposal,
+        rows=len(listed.urls),
+        floor=plan.floor,
+        max_pairs=settings.max_pairs,
+        own_rows=listed.own_rows,
+    )
+    if settings.decide == "cosine":
+        return Weighed.by_cosine(scored), plan
+    line_of = {int(row): line for line, rows in enumerate(table.rows) for row in rows}
+
+    def cosine_of(first: int, second: int) -> float:
+        lines = line_of.get(first), line_of.get(second)
+        return math.nan if lines[0] is None or lines[1] is None else table.match_frames(lines[0], lines[1])
+
+    with ExitStack() as stack:
+        own = stack.enter_context(Ledger(run.ledger_path, plan.recipe))
+        kind = _check_fingerprints(run, own, listed.find_read())
+        earlier = [stack.enter_context(LedgerView(path)) for path in listed.ledgers]
+        read = set(listed.find_read())
+        urls = listed.urls
+
+        def load(row: int) -> bytes | None:
+            url = urls[row]
+            if row < listed.own_rows:
+                # A video that fails now may have left a fingerprint when it did not.
+                found = [own.load_fingerprints([url])] if url in read else []
+            else:
+                found = [ledger.load_fingerprints([url]) for ledger in ([] if url in read else [own]) + earlier]
+            return next((one[url][1] for one in found if url in one and one[url][0] == kind), None)
+
+        comparisons = Comparisons(own, urls[: listed.own_rows])
+        try:
+            weighed = weigh_list(
+                StoredFingerprints(load, rows=len(urls)),
+                scored=scored,
+                durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
+                rules=replace(plan.rules, min_score=plan.sweep_low),
+                keeps_excerpts=settings.excerpts == "keep",
+                max_candidates=settings.max_candidates,
+                damp_hubs=settings.damp_hubs,
+                cosine_of=cosine_of,
+                choose_knowing=lambda marks: keeper.knowing(marks).choose,
+                own_rows=listed.own_rows,
+                strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
+                recall=comparisons.recall,
+                remember=comparisons.remember,
+                begin=begin,
+            )
+            comparisons.save()
+        except ValueError as error:
+            raise RunFolderError(
+                f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, then {FINGERPRINT_REMEDY}"
+            ) from None
+    return weighed, plan
+
+
+class Comparisons:
+    """What was found about pairs of a list, in the ledger of its run: a run that goes on, or that decides by another
+    threshold, compares only what is new. `urls` are those of the list's rows."""
+
+    def __init__(self, ledger: Ledger, urls: Sequence[str]) -> None:
+        self._ledger = ledger
+        self._keys = [video_key(url) for url in urls]
+        self._method = find_method()
+        self._waiting: list[tuple[str, str, str]] = []
+
+    def recall(self, first: int, second: int) -> Evidence | None:
+        """What the fingerprints of two rows said, None where that is not known: they are new, or the code is."""
+        # What was there before the list has its fingerprint in the ledger of another run.
+        if max(first, second) >= len(self._keys):
+            return None
+        keys = self._keys[first], self._keys[second]
+        text = self._ledger.load_comparison(*keys, method=self._method)
+        if text is not None:
+            return unpack_evidence(text)
+        # In a list of another order.
+        text = self._ledger.load_comparison(*reversed(keys), method=self._method)
+        return unpack_evidence(text).exchanged() if text is not None else None
+
+    def remember(self, found: Evidence) -> None:
+        """Note what was found about two rows; written by the hundred."""
+        if max(found.first, found.second) >= len(self._keys):
+            return
+        self._waiting.append((self._keys[found.first], self._keys[found.second], pack_evidence(found)))
+        if len(self._waiting) >= COMPARISONS_AT_ONCE:
+            self.save()
+
+    def save(self) -> None:
+        """Write what waits."""
+        self._ledger.record_comparisons(self._waiting, method=self._method)
+        self._waiting.clear()
+
+
+def _propose(
+    table: VectorTable,
+    collection: Collection,
+    listed: ExtractedList,
+    *,
+    settings: SearchSettings,
+    floor: float,
+    store: str,
+    begin: Begin,
+) -> tuple[Proposal, SearchDone]:
+    """The pairs that vectors propose, and how they were searched.
+
+    Raises SettingError when the index found less than `min_recall` of what is there.
+    """
+    method, why = choose_search(settings.search, videos=len(table), width=table.width)
+    # Of more, the pictures are not compared.
+    each = settings.max_candidates if settings.decide == "evidence" and settings.damp_hubs else None
+    if method == "exact":
+        device = find_device(videos=len(table), width=table.width)
+        proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, each=each, device=device, begin=begin)
+        return proposal, SearchDone(method=method, why=why, on=device)
+    collection.ensure_index(settings.index, parse_numbers("index_params", settings.index_params))
+    params = parse_numbers("search_params", settings.search_params)
+    urls = listed.urls
+    proposal = join_by_search(
+        table,
+        partial(collection.search, params=params),
+        floor=floor,
+        top_k=settings.top_k,
+        largest_top_k=LARGEST_TOP_K,
+        max_pairs=settings.max_pairs,
+        each=each,
+        line_of={video_key(urls[row]): line for line, rows in enumerate(table.rows) for row in rows},
+        begin=begin,
+    )
+    audit = audit_proposal(
+        table,
+        proposal,
+        floor=floor,
+        videos=settings.audit_videos,
+        max_pairs=settings.max_pairs,
+        each=each,
+        begin=begin,
+    )
+    if audit.recall is not None and audit.recall < settings.min_recall:
+        raise SettingError(
+            "search_params",
+            settings.search_params,
+            f"the index finds only {audit.found:,} of the {audit.pairs:,} pairs of {audit.videos:,} videos "
+            f"({audit.recall:.1%}), and min_recall asks for {settings.min_recall:.1%}. Raise the number in "
+            "search_params (nprobe, ef), or set search: exact",
+        )
+    return proposal, SearchDone(method=method, why=why, on=store, index=settings.index, audit=audit)
+
+
+def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> str:
+    """The kind of the fingerprints of these videos; "" of no video. Raises RunFolderError unless all have one that can
+    be compared."""
+    kinds = ledger.load_kinds()
+    missing = [url for url in urls if video_key(url) not in kinds]
+    if missing:
+        raise RunFolderError(
+            f"{len(missing)} of {len(urls)} videos have no fingerprint in {run.shown(run.ledger_path)}, such as "
+            f"{missing[0]}: {FINGERPRINT_REMEDY}"
+        )
+    found = sorted({kinds[video_key(url)] for url in urls})
+    if len(found) > 1:
+        raise RunFolderError(
+            f"the fingerprints in {run.shown(run.ledger_path)} were made with different settings "
+            f"({'; '.join(found)}) and cannot be compared: {FINGERPRINT_REMEDY}"
+        )
+    return found[0] if found else ""

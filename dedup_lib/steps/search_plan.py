@@ -1,0 +1,85 @@
+"""06: the numbers that a search is made with, and its vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dedup_lib.errors import SettingError, StoreError
+from dedup_lib.features.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
+from dedup_lib.groups.clean import outcome_of_row
+from dedup_lib.groups.matches import SearchPlan
+from dedup_lib.match.vector_table import VectorTable
+from dedup_lib.records import Begin, Recipe, Status, VideoVectors
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.settings import SearchSettings
+from dedup_lib.steps.extracted_list import ExtractedList
+from dedup_lib.store.store import READ_ROWS, Collection
+
+
+def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedList, *, begin: Begin) -> VectorTable:
+    """The vectors of the list, taken out of the store once. Raises StoreError where some are missing."""
+    rows: dict[str, list[int]] = {}
+    for row, url in enumerate(listed.urls):
+        if outcome_of_row(url, listed.outcomes).status == Status.OK:
+            rows.setdefault(url, []).append(row)
+    wanted = list(rows)
+    missing: list[str] = []
+
+    def load() -> Iterator[tuple[int, VideoVectors]]:
+        progress = begin("reading vectors", len(wanted))
+        for start in range(0, len(wanted), READ_ROWS):
+            urls = wanted[start : start + READ_ROWS]
+            progress(len(urls))
+            stored = collection.load_vectors(urls)
+            missing.extend(url for url in urls if url not in stored and rows[url][0] < listed.own_rows)
+            for url, vectors in stored.items():
+                for row in rows[url]:
+                    yield row, vectors
+
+    positions = collection.recipe.num_frames if collection.holds_frames else 1
+    table = VectorTable.collect(load(), positions=positions, dimension=collection.facts.dimension, folder=run.path)
+    if missing:
+        raise StoreError(
+            f"{len(missing)} of {len(rows)} videos have no vector in the collection {collection.facts.name!r}, "
+            f"such as {missing[0]}: run 03_extract (direct flow) or 05_upload (batch flow) again first"
+        )
+    return table
+
+
+def plan_search(collection: Collection, listed: ExtractedList, settings: SearchSettings, *, store: str) -> SearchPlan:
+    recipe = collection.recipe
+    if listed.recipe not in (None, recipe):
+        raise StoreError(
+            f"the collection {settings.collection!r} was filled with other settings than 03_extract used here.\n"
+            f"it holds:  {recipe.to_json()}\nthis run:  {listed.recipe.to_json() if listed.recipe else '?'}\n"
+            "run 03_extract (and 05_upload in the batch flow) with the settings you want, or set collection to another "
+            "one"
+        )
+    if settings.decide == "cosine":
+        threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
+    else:
+        threshold = settings.min_score
+    low = min(find_sweep_low(settings, recipe), threshold)
+    high = settings.sweep_high if settings.sweep_high is not None else 1.0
+    if high <= low:
+        raise SettingError("sweep_high", high, f"it must be above {low:g}, where the sweep starts")
+    return SearchPlan(
+        store=store,
+        collection=settings.collection,
+        pooling=collection.pooling,
+        recipe=recipe,
+        measure="cosine" if settings.decide == "cosine" else "score",
+        threshold=threshold,
+        review_from=settings.review_from,
+        versions=settings.versions,
+        sweep_low=low,
+        sweep_high=high,
+        floor=low if settings.decide == "cosine" else SWEEP_LOWS[recipe.encoder],
+    )
+
+
+def find_sweep_low(settings: SearchSettings, recipe: Recipe) -> float:
+    """Where a sweep starts, unless the threshold lies below it."""
+    if settings.sweep_low is not None:
+        return settings.sweep_low
+    return SWEEP_LOWS[recipe.encoder] if settings.decide == "cosine" else settings.review_from

@@ -1,0 +1,80 @@
+"""05: job folders into a collection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dedup_lib.errors import RunFolderError
+from dedup_lib.extract.job_folders import load_jobs
+from dedup_lib.extract.sinks import pool_video
+from dedup_lib.records import Pooling, Recipe
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.settings import ExtractSettings, UploadSettings
+from dedup_lib.steps.extract import jobs_path
+from dedup_lib.store.store import UPSERT_ROWS, CollectionFacts, Store, StoreAddress
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadReport:
+    """What an upload left in the store."""
+
+    facts: CollectionFacts
+    jobs: int
+    """Job folders uploaded."""
+    other_recipes: int
+    """Job folders left alone, because other settings made them."""
+
+
+def upload_jobs(
+    run: RunFolder, *, settings: UploadSettings, progress: Callable[[int], object] = lambda count: None
+) -> UploadReport:
+    """Upload the finished job folders, in batches, to a collection that is made when it is missing.
+
+    Where 03_extract has run in this folder, its settings say which jobs count, and a list without a single
+    readable video leaves an empty collection. Elsewhere RunFolderError is raised when there is no job, or when the
+    jobs are of several recipes; and wherever another process works on the run folder.
+    """
+    pooling = Pooling(settings.vectors)
+    jobs_dir = jobs_path(run, settings.jobs_dir)
+    recipe, dimension = _recipe_to_upload(run, jobs_dir)
+    uploaded = others = 0
+    with run.locked(settings.stage), Store(StoreAddress.choose(settings.store, run)) as store:
+        collection = store.ensure_collection(
+            settings.collection, pooling=pooling, recipe=recipe, dimension=dimension, overwrite=settings.overwrite
+        )
+        batch = []
+        for job in load_jobs(jobs_dir):
+            if job.vectors is None or job.recipe != recipe:
+                others += 1
+                continue
+            batch.append(pool_video(job.vectors, pooling))
+            if len(batch) == UPSERT_ROWS:
+                collection.upsert(batch)
+                progress(len(batch))
+                uploaded += len(batch)
+                batch = []
+        collection.upsert(batch)
+        progress(len(batch))
+        uploaded += len(batch)
+        return UploadReport(facts=store.open_collection(settings.collection).facts, jobs=uploaded, other_recipes=others)
+
+
+def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> tuple[Recipe, int]:
+    """The recipe of the jobs that count, and the dimension of its vectors."""
+    record = run.read_record(ExtractSettings.stage)
+    if record is not None:
+        return Recipe(**record["recipe"]), int(record["dimension"])
+    recipes = {job.recipe: job.vectors.vectors.shape[1] for job in load_jobs(jobs_dir) if job.vectors is not None}
+    if not recipes:
+        raise RunFolderError(
+            f"no job folder in {run.shown(jobs_dir)} holds a vector: run 03_extract with mode: batch first"
+        )
+    if len(recipes) > 1:
+        raise RunFolderError(
+            f"the job folders in {run.shown(jobs_dir)} were made with {len(recipes)} different settings, and "
+            "03_extract has not run in this run folder to say which ones count: run it with the settings you want, or "
+            "set jobs_dir"
+        )
+    return recipes.popitem()
