@@ -1,3 +1,109 @@
-"""Clean a list of video URLs: every video once, each removal explained, nothing lost."""
+"""Clean a list of video URLs: every video once, each removal explained, nothing lost.
+
+What a notebook or a script needs stands here; docs/architecture.md shows where everything else lies.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dedup_lib import steps as steps
+    from dedup_lib.features.encoders import load_encoder as load_encoder
+    from dedup_lib.groups.matches import Matches as Matches
+    from dedup_lib.groups.pairs import load_pairs as load_pairs
+    from dedup_lib.lists.tables import describe_record as describe_record
+    from dedup_lib.lists.tables import find_url_column as find_url_column
+    from dedup_lib.lists.tables import load_list as load_list
+    from dedup_lib.lists.tables import read_list as read_list
+    from dedup_lib.lists.tables import save_table as save_table
+    from dedup_lib.lists.tables import shown_table as shown_table
+    from dedup_lib.match.evidence import Rules as Rules
+    from dedup_lib.match.evidence import Verdict as Verdict
+    from dedup_lib.match.verify import compare_pair as compare_pair
+    from dedup_lib.records import Status as Status
+    from dedup_lib.report import overview as overview
+    from dedup_lib.report import plots as plots
+    from dedup_lib.run.folder import RunFolder as RunFolder
+    from dedup_lib.settings import CalibrateSettings as CalibrateSettings
+    from dedup_lib.settings import CleanJobsSettings as CleanJobsSettings
+    from dedup_lib.settings import CollectionsSettings as CollectionsSettings
+    from dedup_lib.settings import DecodeSettings as DecodeSettings
+    from dedup_lib.settings import DedupeUrlsSettings as DedupeUrlsSettings
+    from dedup_lib.settings import ExtractSettings as ExtractSettings
+    from dedup_lib.settings import SearchSettings as SearchSettings
+    from dedup_lib.settings import UploadSettings as UploadSettings
+    from dedup_lib.ui.widgets import ReviewQueue as ReviewQueue
+    from dedup_lib.ui.widgets import ThresholdExplorer as ThresholdExplorer
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "CalibrateSettings": "settings",
+    "CleanJobsSettings": "settings",
+    "CollectionsSettings": "settings",
+    "DecodeSettings": "settings",
+    "DedupeUrlsSettings": "settings",
+    "ExtractSettings": "settings",
+    "SearchSettings": "settings",
+    "UploadSettings": "settings",
+    "RunFolder": "run.folder",
+    "Status": "records",
+    "describe_record": "lists.tables",
+    "find_url_column": "lists.tables",
+    "load_list": "lists.tables",
+    "read_list": "lists.tables",
+    "save_table": "lists.tables",
+    "shown_table": "lists.tables",
+    "load_encoder": "features.encoders",
+    "Rules": "match.evidence",
+    "Verdict": "match.evidence",
+    "compare_pair": "match.verify",
+    "Matches": "groups.matches",
+    "load_pairs": "groups.pairs",
+    "plots": "report.plots",
+    "overview": "report.overview",
+    "steps": "steps",
+    "ReviewQueue": "ui.widgets",
+    "ThresholdExplorer": "ui.widgets",
+}
+"""Which module each of them lies in; three are modules themselves."""
+
+__all__ = [
+    "CalibrateSettings",
+    "CleanJobsSettings",
+    "CollectionsSettings",
+    "DecodeSettings",
+    "DedupeUrlsSettings",
+    "ExtractSettings",
+    "Matches",
+    "ReviewQueue",
+    "Rules",
+    "RunFolder",
+    "SearchSettings",
+    "Status",
+    "ThresholdExplorer",
+    "UploadSettings",
+    "Verdict",
+    "compare_pair",
+    "describe_record",
+    "find_url_column",
+    "load_encoder",
+    "load_list",
+    "load_pairs",
+    "overview",
+    "plots",
+    "read_list",
+    "save_table",
+    "shown_table",
+    "steps",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What is named above, loaded when it is first asked for: nobody waits for what he does not use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(f"{__name__}.{_HOMES[name]}")
+    return home if home.__name__.endswith(f".{name}") else getattr(home, name)

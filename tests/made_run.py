@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from scenes import draw_canvas
 
+from dedup_lib import steps
 from dedup_lib.features.fingerprint import DESCRIPTOR_BYTES, Fingerprint, pack_stills
 from dedup_lib.flow.profiles import load_defaults
 from dedup_lib.groups.keepers import KeeperPolicy
@@ -26,7 +27,6 @@ from dedup_lib.records import Frames, Outcome, Pair, Pooling, Recipe, Status, vi
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.settings import SETTINGS, ExtractSettings, NotebookSettings, SearchSettings
-from dedup_lib.steps import stages
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=8, frame_span="spread")
 LAID = Registration(
@@ -56,7 +56,7 @@ class MadeRun:
     """A run folder, and all that its decisions were made of."""
 
     run: RunFolder
-    listed: stages.ExtractedList
+    listed: steps.ExtractedList
     matches: Matches
 
     @property
@@ -204,7 +204,7 @@ def make_run(
                 fingerprints[url] = make_fingerprint(frames).to_bytes()
         ledger.record(outcomes, fingerprints=fingerprints, kind="made")
         ledger.end_extraction()
-    listed = stages.ExtractedList(
+    listed = steps.ExtractedList(
         frame=frame,
         url_column="url",
         outcomes={outcome.url: outcome for outcome in outcomes},
@@ -253,7 +253,7 @@ def make_run(
 def save(made: MadeRun, settings: SearchSettings) -> None:
     """What the notebooks leave in the run folder."""
     run, listed = made.run, made.listed
-    source = stages.ListSource(
+    source = steps.ListSource(
         path=listed.list_csv or run.path,
         url_column="url",
         list_csv=listed.list_csv or run.path,
@@ -279,12 +279,12 @@ def save(made: MadeRun, settings: SearchSettings) -> None:
         },
     )
     groups = made.matches.group()
-    review = stages.list_doubtful(made.matches, groups=groups)
-    cleaned = stages.clean_by_evidence(listed, groups=groups, matches=made.matches, auto_clean=True)
-    files = stages.save_outputs(run, listed, cleaned, review=review, settings=settings)
-    stages.save_compared_pairs(run, made.matches)
-    stages.save_sweep(run, made.matches, settings=settings)
-    summary = stages.write_summary(
+    review = steps.list_doubtful(made.matches, groups=groups)
+    cleaned = steps.clean_by_evidence(listed, groups=groups, matches=made.matches, auto_clean=True)
+    files = steps.save_outputs(run, listed, cleaned, review=review, settings=settings)
+    steps.save_compared_pairs(run, made.matches)
+    steps.save_sweep(run, made.matches, settings=settings)
+    summary = steps.write_summary(
         run,
         listed=listed,
         cleaned=cleaned,

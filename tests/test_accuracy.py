@@ -61,7 +61,7 @@ from dedup_lib.flow.plan import plan_notebook, plan_run
 from dedup_lib.flow.profiles import load_defaults, load_profile
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Group, Outcome, Pair, Status
-from dedup_lib.report.plots.strips import thumbnail_path
+from dedup_lib.run.folder import thumbnail_path
 from dedup_lib.settings import SETTINGS
 from dedup_lib.steps.calibrate import (
     ListSample,

@@ -32,53 +32,36 @@ MOST_LINES = 450
 
 # Each of these packages is known to the modules named here and to no other.
 OWNERS: dict[str, set[str]] = {
-    "av": {
-        "media.timestamps",
-        "media.tracks",
-        "media.films",
-        "media.animations",
-        "media.sampling",
-        "demo",
-        "evaluate.variants",
-    },
+    "av": {"media", "demo", "evaluate.variants"},
     "click": {"ui.cli"},
-    "cv2": {
-        "media.frames",
-        "demo",
-        "evaluate.variants",
-        "features.fingerprint",
-        "match.geometry",
-        "match.overlay",
-        "match.regions",
-        "match.comparisons",
-    },
-    "dotenv": {"store.store"},
+    "cv2": {"media.frames", "features.fingerprint", "match", "evaluate", "demo"},
+    "dotenv": {"store"},
     "faiss": set(),
-    "grpc": {"store.store"},
+    "grpc": {"store"},
     "huggingface_hub": {"features.clip"},
     "idna": {"lists.urls"},
     "ipywidgets": {"ui.widgets"},
     "jinja2": {"report.pages"},
     "jupyter_client": {"flow.kernel"},
-    "matplotlib": {"report.plots"},
-    "milvus_lite": {"store.store"},
+    "matplotlib": {"report"},
+    "milvus_lite": {"store"},
     "multiprocessing": {"extract.worker_pool"},
     "nbconvert": {"report.pages"},
     "onnxruntime": {"features.sscd"},
-    "papermill": {"flow.flow"},
+    "papermill": {"flow"},
     "pdqhash": {"media.frames", "features.pdq"},
     "psutil": {"run.resources"},
-    "pymilvus": {"store.store"},
-    "ray": {"extract.ray_pool"},
-    "rich": {"ui.cli", "demo", "ui.terminal"},
+    "pymilvus": {"store"},
+    "ray": {"extract"},
+    "rich": {"ui", "demo"},
     "skimage": {"demo"},
     "sqlite3": {"run.ledger"},
-    "torch": {"features.clip", "match.vector_join", "features.sscd"},
+    "torch": {"features.clip", "features.sscd", "match.vector_join"},
     "tornado": {"ui.app"},
     "transformers": {"features.clip"},
     "urllib3": {"media.connections"},
     "voila": {"ui.app"},
-    "yaml": {"flow.flow", "steps.calibrate"},
+    "yaml": {"flow.profiles", "steps.calibrate"},
 }
 
 # Importing one of these loads no heavy package, and importing the package itself loads nothing but Python's own.
@@ -158,7 +141,7 @@ def test_every_room_is_there() -> None:
 
 @pytest.mark.parametrize("path", SOURCES, ids=source_id)
 def test_rooms_stand_along_the_way_of_the_data(path: Path) -> None:
-    own = room_of(module_name(path))
+    own = room_of(module_name(path)) if path.parent != PACKAGE or path.stem != "__init__" else len(ROOMS)
     for name in imported_names(path):
         package, _, target = name.partition(".")
         if package == "dedup_lib" and not target.startswith("__"):
@@ -166,7 +149,8 @@ def test_rooms_stand_along_the_way_of_the_data(path: Path) -> None:
 
 
 def test_no_two_modules_import_each_other() -> None:
-    modules = {module_name(path): path for path in SOURCES}
+    # A package names what lies in it, and loads it when it is asked for.
+    modules = {module_name(path): path for path in SOURCES if path.stem != "__init__"}
     imports = {
         module: {
             target
@@ -190,7 +174,10 @@ def test_heavy_packages_have_one_owner(path: Path) -> None:
     for name in imported_names(path):
         package = name.partition(".")[0]
         owners = OWNERS.get(package)
-        assert owners is None or module_name(path) in owners, f"{source_id(path)}: {package} belongs to {owners}"
+        module = module_name(path)
+        assert owners is None or {module, module.partition(".")[0]} & owners, (
+            f"{source_id(path)}: {package} belongs to {owners}"
+        )
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=source_id)
@@ -395,7 +382,7 @@ def test_code_cells_only_call_the_library(notebook: Notebook) -> None:
     for cell in notebook.code:
         tags = notebook.tags(cell)
         lines = [line for line in cell.source.splitlines() if line.strip()]
-        assert len(lines) <= MAX_LINES or "parameters" in tags, cell.source
+        assert len(lines) <= MAX_LINES or {"parameters", "setup"} & set(tags), cell.source
         for node in ast.walk(notebook.tree(cell)):
             assert not isinstance(node, banned), f"{type(node).__name__} belongs in dedup_lib: {cell.source}"
             if isinstance(node, ast.Import | ast.ImportFrom):

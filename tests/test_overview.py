@@ -17,10 +17,10 @@ from pages import open_page
 
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.records import video_key
-from dedup_lib.report import contact_sheet, overview
+from dedup_lib.report import contact_sheet, overview, sections
+from dedup_lib.report import words as report_words
 from dedup_lib.report.overview import write_index
-from dedup_lib.report.plots.strips import thumbnail_path
-from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.folder import RunFolder, thumbnail_path
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(1)>"
 ENDING_TEXT = "</script><!--<script>\u2028\u202e]]>"
@@ -161,7 +161,7 @@ def test_overview_without_duplicates(tmp_path: Path) -> None:
 
 
 def test_every_status_is_explained() -> None:
-    assert set(overview.STATUS_WORDS) == set(overview.Status)
+    assert set(report_words.STATUS_WORDS) == set(overview.Status)
 
 
 EXPLAINED = [
@@ -234,7 +234,7 @@ def test_a_damaged_ledger_leaves_a_page_without_facts(tmp_path: Path) -> None:
 
 
 def test_nothing_in_the_data_of_a_page_can_end_it() -> None:
-    text = overview.embed_json({"url": ENDING_TEXT})
+    text = sections.embed_json({"url": ENDING_TEXT})
     assert text.isascii() and not set(text) & set("<>&")
     assert json.loads(text) == {"url": ENDING_TEXT}
 
@@ -251,7 +251,7 @@ def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_hosts_stand_beside_the_reasons(tmp_path: Path) -> None:
     rows = [(f"https://host{n % 5}.example/{n}", "timeout", "slow") for n in range(11)] + [("", "timeout", "slow")]
-    (table,) = overview.reason_table(pd.DataFrame(rows, columns=["url", "status", "reason"]))
+    (table,) = sections.reason_table(pd.DataFrame(rows, columns=["url", "status", "reason"]))
     assert (table["count"], table["more_hosts"]) == (12, 2)
     assert table["hosts"] == "host0.example (3), host1.example (2), host2.example (2)"
 

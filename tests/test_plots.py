@@ -15,7 +15,9 @@ from matplotlib.figure import Figure
 from dedup_lib.evaluate.metrics import CurvePoint, VariantScore
 from dedup_lib.match.evidence import Verdict
 from dedup_lib.records import Group, Pair, Status, SweepPoint
-from dedup_lib.report import plots
+from dedup_lib.report import figures, plots, style
+from dedup_lib.report import words as report_words
+from dedup_lib.run.folder import thumbnail_path
 
 HOSTILE = "https://example.com/$\\frac{$_^{/例え\n\x00\ud800?a=$1$"
 ROWS = {"input": 36, "text_duplicates": 6, "invalid": 3, "failed": 2, "duplicates": 8, "final": 17}
@@ -42,9 +44,7 @@ def texts(figure: Figure) -> str:
 
 
 def save_strip(url: str, *, thumbnails_dir: Path, frames: int = 1) -> None:
-    plt.imsave(
-        plots.thumbnail_path(url, thumbnails_dir=thumbnails_dir), np.full((96, 170 * frames, 3), 128, dtype=np.uint8)
-    )
+    plt.imsave(thumbnail_path(url, thumbnails_dir=thumbnails_dir), np.full((96, 170 * frames, 3), 128, dtype=np.uint8))
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def urls(tmp_path: Path) -> list[str]:
     urls = [f"https://example.com/{name}.mp4" for name in "abcdef"]
     for url in urls[:4]:
         save_strip(url, thumbnails_dir=tmp_path)
-    plots.thumbnail_path(urls[4], thumbnails_dir=tmp_path).write_bytes(b"no picture at all")
+    thumbnail_path(urls[4], thumbnails_dir=tmp_path).write_bytes(b"no picture at all")
     return urls
 
 
@@ -130,7 +130,7 @@ def test_histogram_edges_lose_no_value_and_part_at_the_threshold(values: list[fl
     finite = np.array([value for value in values if value == value], dtype=np.float64)
     if not len(finite):
         return
-    edges = plots.histogram_edges(finite, threshold=threshold)
+    edges = figures.histogram_edges(finite, threshold=threshold)
     assert threshold in edges
     assert np.all(np.diff(edges) > 0)
     counts, _ = np.histogram(finite, bins=edges)
@@ -175,11 +175,11 @@ def test_statuses_show_counts_in_the_colour_of_their_meaning() -> None:
     assert "1,200" in said
     assert "image" not in said
     colours = {mpl.colors.to_hex(patch.get_facecolor()).upper() for patch in figure.axes[0].patches}
-    assert colours == {plots.COLOURS[meaning] for meaning in ("kept", "invalid", "failed", "neutral")}
+    assert colours == {style.COLOURS[meaning] for meaning in ("kept", "invalid", "failed", "neutral")}
 
 
 def test_flow_leads_from_the_rows_in_to_the_rows_kept() -> None:
-    steps = plots.flow_steps(ROWS)
+    steps = report_words.flow_steps(ROWS)
     assert [step.name for step in steps] == list(ROWS)
     assert [step.count for step in steps] == list(ROWS.values())
     losses = [step for step in steps if step.is_loss]
@@ -192,7 +192,7 @@ def test_flow_leads_from_the_rows_in_to_the_rows_kept() -> None:
 
 @pytest.mark.parametrize(("final", "count"), [(16, 1), (19, 2)])
 def test_flow_shows_rows_that_are_unaccounted_for(final: int, count: int) -> None:
-    steps = plots.flow_steps(ROWS | {"final": final})
+    steps = report_words.flow_steps(ROWS | {"final": final})
     assert [(step.name, step.count) for step in steps if step.name == "unaccounted"] == [("unaccounted", count)]
     assert "unaccounted for" in texts(plots.figure_flow(ROWS | {"final": final}))
 
@@ -257,7 +257,7 @@ def test_copies_that_were_never_compared_come_last_in_their_group(urls: list[str
 
 @given(text=st.text(max_size=80), most=st.integers(1, 60))
 def test_shortening_keeps_both_ends_and_the_limit(text: str, most: int) -> None:
-    short = plots.shorten_middle(text, most=most)
+    short = report_words.shorten_middle(text, most=most)
     assert len(short) <= most or len(text) <= most
     assert (short == text) == (len(text) <= most or text == short)
     if len(text) > most >= 3:
@@ -267,15 +267,15 @@ def test_shortening_keeps_both_ends_and_the_limit(text: str, most: int) -> None:
 def test_a_caption_shows_no_password_even_where_it_is_cut() -> None:
     secret = "s" * 60
     for most in (10, 30, 200):
-        assert "sss" not in plots.short_url(f"https://user:{secret}@host/{'a' * 100}.mp4", most=most)
+        assert "sss" not in report_words.short_url(f"https://user:{secret}@host/{'a' * 100}.mp4", most=most)
 
 
 def test_every_verdict_has_a_colour() -> None:
-    assert {plots.COLOURS[plots.VERDICT_MEANINGS[verdict]] for verdict in Verdict} <= set(plots.COLOURS.values())
+    assert {style.COLOURS[report_words.VERDICT_MEANINGS[verdict]] for verdict in Verdict} <= set(style.COLOURS.values())
 
 
 def test_every_status_has_a_colour() -> None:
-    assert {plots.status_meaning(status) for status in Status} <= set(plots.COLOURS)
+    assert {report_words.status_meaning(status) for status in Status} <= set(style.COLOURS)
 
 
 def test_labelled_pairs_are_found_missed_wrong_or_told_apart() -> None:
@@ -317,31 +317,31 @@ def test_mistakes_have_captions_and_a_limit(urls: list[str], tmp_path: Path) -> 
 
 
 def test_a_figure_is_told_in_words(urls: list[str], tmp_path: Path) -> None:
-    assert plots.describe_figure(plots.figure_flow(ROWS)) == (
+    assert figures.describe_figure(plots.figure_flow(ROWS)) == (
         "Where every row went: rows; rows in the list 36; repeated URLs −6; not videos −3; could not be read −2; "
         "copies of kept videos −8; videos kept 17"
     )
-    said = plots.describe_figure(FIGURES["similarities"]())
+    said = figures.describe_figure(FIGURES["similarities"]())
     assert said.startswith(
         "Each video's nearest neighbour: videos over score: how surely the two are the same; threshold 0.9000; "
         "below: 1; match: 1."
     )
     assert "\n" not in said
     groups = [Group(number=1, kept=0, copies=(1,), similarities=(0.9,))]
-    said = plots.describe_figure(plots.figure_groups(groups, urls=urls, thumbnails_dir=tmp_path, nothing=""))
+    said = figures.describe_figure(plots.figure_groups(groups, urls=urls, thumbnails_dir=tmp_path, nothing=""))
     assert said.endswith("in green. group 1, 2 videos: example.com/a.mp4. example.com/b.mp4")
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_has_words(name: str) -> None:
-    assert len(plots.describe_figure(FIGURES[name]())) > 20
+    assert len(figures.describe_figure(FIGURES[name]())) > 20
 
 
 def test_frames_are_packed_as_jpeg_and_charts_as_png(urls: list[str], tmp_path: Path) -> None:
     pairs = [Pair(first=0, second=1, similarity=0.95)]
     frames = plots.figure_pairs(pairs, urls=urls, thumbnails_dir=tmp_path, threshold=0.9, title='"<b>')
     for figure, form in ((frames, "jpeg"), (plots.figure_flow(ROWS), "png")):
-        html = plots.figure_html(figure, words='"<b>')
+        html = figures.figure_html(figure, words='"<b>')
         assert html.startswith(f'<img src="data:image/{form};base64,')
         assert 'alt="&quot;&lt;b&gt;"' in html
         assert len(html) < 60_000

@@ -12,8 +12,7 @@ from dedup_lib.groups.decisions import Decision, DecisionFile, load_decisions
 from dedup_lib.groups.sweep import count_between
 from dedup_lib.groups.thresholds import sweep_thresholds
 from dedup_lib.records import Pair, SweepPoint
-from dedup_lib.report.plots.strips import thumbnail_path
-from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.folder import RunFolder, thumbnail_path
 from dedup_lib.ui.widgets import ReviewQueue, ThresholdExplorer, nearest_index, similarities_html
 
 THRESHOLDS = [0.8, 0.85, 0.9, 0.95]

@@ -230,6 +230,7 @@ def put_before(picture: Callable[[Clip, Clip, float], Frames], duration_s: float
 
 
 def draw_foreign(clip: Clip, other: Clip, time_s: float) -> Any:
+    """What another clip shows at some time, in the size of this one."""
     height, width = clip.frames[0].shape[:2]
     return cv2.resize(other.shown_at(time_s % other.duration_s), (width, height), interpolation=cv2.INTER_AREA)
 

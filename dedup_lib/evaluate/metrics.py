@@ -281,6 +281,7 @@ def score_variants(
 
 
 def rows_that_count(labels: Sequence[Label], rows: Collection[int] | None) -> list[int]:
+    """Those of the rows (None: all) whose clips are neither broken nor blank."""
     chosen = range(len(labels)) if rows is None else sorted(rows)
     return [row for row in chosen if labels[row].role not in LEFT_OUT_ROLES]
 
@@ -296,6 +297,7 @@ def judge_pairs(
 
 
 def pairs_of_copies(groups: Iterable[str]) -> int:
+    """How many pairs share a group."""
     return sum(math.comb(size, 2) for group, size in Counter(groups).items() if group)
 
 

@@ -67,6 +67,7 @@ class Answers:
 
 
 def ask_node(answers: Any, question: Any) -> object:
+    """What the driver answers to a question of a worker."""
     import ray
 
     try:

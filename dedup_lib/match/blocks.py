@@ -26,6 +26,7 @@ Map = NDArray[np.float32]
 
 
 def soften(still: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """The picture without the noise of an encoder."""
     return np.asarray(cv2.GaussianBlur(still.astype(np.float32), (0, 0), STILL_BLUR_PX), np.float32)
 
 
@@ -57,6 +58,7 @@ def correlate(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[
 
 
 def mean_and_variance(picture: NDArray[np.float32]) -> tuple[Map, Map]:
+    """Of each block of a picture."""
     mean = mean_of_blocks(picture)
     return mean, np.maximum(mean_of_blocks(picture * picture) - mean**2, 0)
 

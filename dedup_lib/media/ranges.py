@@ -262,6 +262,7 @@ class Whole:
 
 
 def file_changed() -> VideoTrouble:
+    """What to raise where parts of two versions would be put together."""
     return VideoTrouble(Status.HTTP_ERROR, "the file changed while it was read", retryable=True)
 
 

@@ -25,11 +25,10 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
 from dedup_lib.report.comparison import Comparison
-from dedup_lib.report.plots.strips import thumbnail_path
 from dedup_lib.report.style import COLOURS, DARK_COLOURS, PAGE_COLOURS
 from dedup_lib.report.words import short_url
 from dedup_lib.run.files import write_text_atomically
-from dedup_lib.run.folder import Record, RunFolder
+from dedup_lib.run.folder import Record, RunFolder, thumbnail_path
 from dedup_lib.sanitise import printable, show_line, show_text
 
 MOST_COMPARED = 50

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dedup_lib.errors import RunFolderError, SettingError
-from dedup_lib.records import utc_now
+from dedup_lib.records import utc_now, video_key
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.lock import RunLock
 from dedup_lib.run.paths import expand_home, find_project_root, is_there, resolve_path
@@ -53,6 +53,11 @@ def find_run(name: str) -> RunFolder | None:
     found = [path for path in places if is_there(path) and path.is_dir()]
     found.sort(key=is_run, reverse=True)
     return RunFolder(found[0]) if found else None
+
+
+def thumbnail_path(url: str, *, thumbnails_dir: Path) -> Path:
+    """Where the strip of a video's sampled frames lies, whether or not there is one."""
+    return thumbnails_dir / f"{video_key(url)}.jpg"
 
 
 class RunFolder:

@@ -47,6 +47,7 @@ def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedL
 
 
 def plan_search(collection: Collection, listed: ExtractedList, settings: SearchSettings, *, store: str) -> SearchPlan:
+    """The numbers of a search, and whether the vectors of the collection are those of the list."""
     recipe = collection.recipe
     if listed.recipe not in (None, recipe):
         raise StoreError(

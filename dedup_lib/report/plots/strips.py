@@ -16,20 +16,16 @@ from numpy.typing import NDArray
 
 from dedup_lib.evaluate.metrics import Rows
 from dedup_lib.groups.scored import is_match
-from dedup_lib.records import Group, Pair, video_key
+from dedup_lib.records import Group, Pair
 from dedup_lib.report.figures import drawable, new_figure, say_empty
 from dedup_lib.report.style import COLOURS, INK, PALE, STYLE
 from dedup_lib.report.words import short_url
+from dedup_lib.run.folder import thumbnail_path
 
 STRIP_HEIGHT_IN = 0.95
 
 WIDE_ASPECT = 4.0
 """Strips wider than this many times their height are stacked instead of set side by side."""
-
-
-def thumbnail_path(url: str, *, thumbnails_dir: Path) -> Path:
-    """Where the strip of a video's sampled frames lies, whether or not there is one."""
-    return thumbnails_dir / f"{video_key(url)}.jpg"
 
 
 def load_strip(url: str, *, thumbnails_dir: Path) -> NDArray[Any] | None:
