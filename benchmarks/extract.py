@@ -43,7 +43,8 @@ from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Pooling, Recipe, Scan, Status, VideoVectors
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.ledger import Ledger
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 LARGEST_CLIP_BYTES = 12_000_000

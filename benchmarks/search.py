@@ -36,7 +36,9 @@ from dedup_lib.records import Pooling, Recipe, StoredRows, Vectors, VideoVectors
 from dedup_lib.report.figures import new_figure
 from dedup_lib.report.style import SERIES_COLOURS, SERIES_MARKERS, STYLE
 from dedup_lib.run.files import write_text_atomically
-from dedup_lib.store.store import LARGEST_TOP_K, UPSERT_ROWS, Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.collection import LARGEST_TOP_K, UPSERT_ROWS
+from dedup_lib.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = Recipe(encoder="clip", model="made up", num_frames=1, frame_span="first")

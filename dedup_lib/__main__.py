@@ -34,7 +34,7 @@ def refuse(trouble: str) -> NoReturn:
 if sys.version_info[:2] < OLDEST:
     refuse(f"Python {sys.version_info[0]}.{sys.version_info[1]} is too old")
 try:
-    from dedup_lib.ui.cli import main
+    from dedup_lib.cli.main import main
 
     main()
 except ModuleNotFoundError as error:

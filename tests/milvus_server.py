@@ -14,7 +14,7 @@ from types import ModuleType
 
 import psutil
 
-from dedup_lib.store.store import StoreAddress
+from dedup_lib.store.address import StoreAddress
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOL = ROOT / "tools" / "milvus_server.py"

@@ -64,17 +64,14 @@ from dedup_lib.records import Group, Outcome, Pair, Status
 from dedup_lib.run.folder import thumbnail_path
 from dedup_lib.settings import SETTINGS
 from dedup_lib.steps.calibrate import (
-    ListSample,
     Profile,
-    check_sample,
     choose_kinds,
     choose_sources,
     compare_files,
-    fetch_sample,
     make_labelled_variants,
-    sample_list,
     save_params,
 )
+from dedup_lib.steps.sample import ListSample, check_sample, fetch_sample, sample_list
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 

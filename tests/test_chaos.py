@@ -22,7 +22,8 @@ from test_faults import CONTENTS, FAULTS, redirect
 
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.records import Outcome, Status
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 LENGTH = 500
 KILLS = 4

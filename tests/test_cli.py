@@ -15,8 +15,9 @@ import pytest
 from click.testing import CliRunner
 
 from dedup_lib import __version__
+from dedup_lib.cli.console import show_outcome
+from dedup_lib.cli.main import commands, main
 from dedup_lib.run.folder import RunFolder
-from dedup_lib.ui.cli import commands, main, show_outcome
 
 ROOT = Path(__file__).parent.parent
 
@@ -87,7 +88,7 @@ def test_the_version() -> None:
 
 def test_help_and_errors_load_nothing_heavy() -> None:
     code = (
-        "import sys; from click.testing import CliRunner; from dedup_lib.ui.cli import commands\n"
+        "import sys; from click.testing import CliRunner; from dedup_lib.cli.main import commands\n"
         "for path in ('', 'run', 'calibrate', 'collections create', 'demo', 'report', 'status', 'app', 'compare', "
         "'explain'):\n"
         "    assert CliRunner().invoke(commands, [*path.split(), '--help']).exit_code == 0\n"

@@ -47,7 +47,8 @@ from dedup_lib.features.pdq import PdqEncoder
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run.versions import find_versions
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 pytest.importorskip("ray", reason="Ray is not installed: requirements-ray.txt names it")
 

@@ -39,7 +39,8 @@ from dedup_lib.media.limits import FetchLimits
 from dedup_lib.media.ranges import CHUNK_BYTES
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Scan, Status, video_key
 from dedup_lib.run.ledger import Ledger
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 LIMITS = FetchLimits(timeout_s=20, max_bytes=50_000_000, allow_private_addresses=True, allow_local_paths=True)

@@ -22,7 +22,8 @@ from dedup_lib.records import Pooling, Recipe, VideoVectors
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import State, read_progress
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 ROOT = Path(__file__).parent.parent
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from made_run import MadeRun, make_run
 
+from dedup_lib.cli.main import commands
 from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.groups.decisions import Decision, DecisionFile
 from dedup_lib.groups.matcher import Weighed
@@ -20,7 +21,6 @@ from dedup_lib.match.evidence import Rules, Verdict
 from dedup_lib.report import plots
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.steps.explain import explain_pair
-from dedup_lib.ui.cli import commands
 
 SIZES = [3, 1, 4, 1, 2]
 

@@ -23,6 +23,7 @@ from browser import Visit
 from milvus_server import TOKEN, MilvusServer
 from pages import open_page
 
+from dedup_lib.cli.console import show_outcome
 from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
@@ -34,7 +35,6 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.paths import find_project_root
 from dedup_lib.run.status import read_progress
 from dedup_lib.settings import FLOWS
-from dedup_lib.ui.cli import show_outcome
 
 OUTPUTS = (
     "FINAL_RESULT.csv",

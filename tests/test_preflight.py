@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from dedup_lib.cli.main import main
 from dedup_lib.errors import EncoderError
 from dedup_lib.features.encoders import check_encoder
 from dedup_lib.flow.plan import plan_run
 from dedup_lib.flow.profiles import apply_overrides, load_profile
 from dedup_lib.settings import ExtractSettings
-from dedup_lib.ui.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 HUB_MODEL = "openai/clip-vit-base-patch32"

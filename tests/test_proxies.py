@@ -15,7 +15,8 @@ from fault_server import FaultServer, always, reply
 from dedup_lib.errors import StoreError
 from dedup_lib.run.paths import find_project_root
 from dedup_lib.store import store as store_module
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 NAMES = ("grpc_proxy", "http_proxy", "https_proxy", "all_proxy")
 
@@ -39,7 +40,8 @@ STORE_AND_READ = """
 import sys
 from pathlib import Path
 from pymilvus import MilvusClient
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.store import Store
+from dedup_lib.store.address import StoreAddress
 
 with Store(StoreAddress(uri=sys.argv[1])) as local:
     version = local.ping()

@@ -14,6 +14,7 @@ import click
 import pandas as pd
 import pytest
 
+from dedup_lib.cli.main import commands
 from dedup_lib.errors import StoreError
 from dedup_lib.flow.profiles import load_profile
 from dedup_lib.groups import decisions
@@ -25,8 +26,8 @@ from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome,
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.run.paths import find_project_root
 from dedup_lib.settings import SETTINGS, parameter_types
-from dedup_lib.store.store import Store, StoreAddress
-from dedup_lib.ui.cli import commands
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 ROOT = find_project_root(Path(__file__).parent)
 README = (ROOT / "README.md").read_text(encoding="utf-8")

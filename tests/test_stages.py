@@ -53,7 +53,8 @@ from dedup_lib.steps.outputs import clean_by_evidence, save_outputs, save_sweep,
 from dedup_lib.steps.review import find_decisions, list_doubtful, list_questions, load_row_decisions, open_decisions
 from dedup_lib.steps.search import find_matches, search_list
 from dedup_lib.steps.upload import upload_jobs
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 AFTER = ("02_dedupe_urls", "01_decode")

@@ -24,7 +24,9 @@ from dedup_lib.errors import StoreError
 from dedup_lib.features.vectors import normalise_rows
 from dedup_lib.records import MAX_URL_BYTES, Pooling, Recipe, Schema, Vectors, VideoVectors, video_key
 from dedup_lib.run.folder import RunFolder
-from dedup_lib.store.store import READ_ROWS, Collection, Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.collection import READ_ROWS, Collection
+from dedup_lib.store.store import Store
 
 DIMENSION = 8
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
@@ -470,7 +472,8 @@ def test_rows_outlive_the_connection(tmp_path: Path) -> None:
 OPEN_STORE = """
 import sys
 from dedup_lib.errors import StoreError
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.store import Store
+from dedup_lib.store.address import StoreAddress
 try:
     Store(StoreAddress(uri=sys.argv[1])).close()
 except StoreError as error:
@@ -552,7 +555,8 @@ SEARCH_TWICE = """
 import sys, time
 import numpy as np
 from dedup_lib.records import Pooling, Recipe, VideoVectors
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.store import Store
+from dedup_lib.store.address import StoreAddress
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 rows = np.eye(8, dtype=np.float32)
 for _ in range(2):
@@ -585,7 +589,8 @@ STORE_AND_WAIT = """
 import sys, time
 import numpy as np
 from dedup_lib.records import MAX_URL_BYTES, Pooling, Recipe, VideoVectors
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.store import Store
+from dedup_lib.store.address import StoreAddress
 store = Store(StoreAddress(uri=sys.argv[1]))
 recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 made = store.create_collection("v", pooling=Pooling.FIRST, recipe=recipe, dimension=8)

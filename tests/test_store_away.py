@@ -26,7 +26,8 @@ from dedup_lib.features.vectors import normalise_rows
 from dedup_lib.lists.tables import load_list
 from dedup_lib.records import Pooling, Recipe, Status, VideoVectors
 from dedup_lib.store import store as store_module
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 TOKEN = "t0kenOfTheStore"
 PASSWORD = "passw0rdOfTheStore"

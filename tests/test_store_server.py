@@ -18,7 +18,9 @@ from test_store import DIMENSION, RECIPE, unit_rows, video
 from dedup_lib.errors import StoreError
 from dedup_lib.records import Pooling
 from dedup_lib.store import store as store_module
-from dedup_lib.store.store import Collection, Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.collection import Collection
+from dedup_lib.store.store import Store
 
 AT_MOST_S = 20
 """Far above the timeouts that the tests set, and far below those that hold outside."""

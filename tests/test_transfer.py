@@ -13,7 +13,9 @@ from test_store import DIMENSION, RECIPE, unit_rows, video
 
 from dedup_lib.errors import StoreError
 from dedup_lib.records import Pooling, StoredRows, VideoVectors
-from dedup_lib.store.store import READ_ROWS, Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.collection import READ_ROWS
+from dedup_lib.store.store import Store
 from dedup_lib.store.transfer import copy_between
 
 VIDEOS = READ_ROWS // 2

@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 import nbformat
 
+from dedup_lib.cli.main import commands
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Status
 from dedup_lib.report.pages import merge_parameters
 from dedup_lib.report.words import FILE_WORDS, STATUS_WORDS
 from dedup_lib.settings import SETTINGS, describe_type, parameter_types
-from dedup_lib.ui.cli import commands
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"

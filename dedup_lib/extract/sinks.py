@@ -11,7 +11,7 @@ from dedup_lib.extract.job_folders import job_dir, load_job, save_job
 from dedup_lib.features.vectors import pool_vectors
 from dedup_lib.records import Outcome, Pooling, Recipe, Status, VideoVectors
 from dedup_lib.run.files import writing
-from dedup_lib.store.store import Collection
+from dedup_lib.store.collection import Collection
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,8 @@ from dedup_lib.settings import (
 from dedup_lib.steps.extract import find_place
 from dedup_lib.steps.extracted_list import find_filled_store
 from dedup_lib.steps.inputs import ListSource, find_first_list, find_list
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 
 def check_start(plan: RunPlan) -> None:

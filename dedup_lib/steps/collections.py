@@ -9,7 +9,8 @@ from dedup_lib.records import Pooling, Schema
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.settings import CollectionsSettings
 from dedup_lib.steps.extract import make_recipe
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 _POOLING_OF_NEW = {
     Schema.VIDEO_DEDUP: Pooling.FIRST,

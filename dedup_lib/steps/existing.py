@@ -17,7 +17,8 @@ from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.bar import Bar, begin_on
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.search_plan import load_vector_table, plan_search
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 MOST_BY_WORDS = 20_000
 """Videos of the collection whose fingerprints are read for visual words, some 70 kB each; of more, those that vectors

@@ -18,7 +18,8 @@ from dedup_lib.run.ledger import Ledger
 from dedup_lib.run.paths import expand_home
 from dedup_lib.run.resources import ResourceMonitor
 from dedup_lib.settings import CollectionsSettings, ExtractSettings, SearchSettings, UploadSettings
-from dedup_lib.store.store import Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store
 
 
 def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encoder) -> Recipe:

@@ -16,7 +16,8 @@ from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.settings import ExtractSettings
-from dedup_lib.store.store import Store, StoreAddress, missing_collection
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.store import Store, missing_collection
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,7 +30,9 @@ from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.outputs import find_outputs
 from dedup_lib.steps.review import load_row_decisions
 from dedup_lib.steps.search_plan import load_vector_table, plan_search
-from dedup_lib.store.store import LARGEST_TOP_K, Collection, Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.collection import LARGEST_TOP_K, Collection
+from dedup_lib.store.store import Store
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
 

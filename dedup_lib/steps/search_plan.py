@@ -13,7 +13,7 @@ from dedup_lib.records import Begin, Recipe, Status, VideoVectors
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.extracted_list import ExtractedList
-from dedup_lib.store.store import READ_ROWS, Collection
+from dedup_lib.store.collection import READ_ROWS, Collection
 
 
 def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedList, *, begin: Begin) -> VectorTable:

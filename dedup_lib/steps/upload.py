@@ -13,7 +13,10 @@ from dedup_lib.records import Pooling, Recipe
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.settings import ExtractSettings, UploadSettings
 from dedup_lib.steps.extract import jobs_path
-from dedup_lib.store.store import UPSERT_ROWS, CollectionFacts, Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.client import CollectionFacts
+from dedup_lib.store.collection import UPSERT_ROWS
+from dedup_lib.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,9 @@ import numpy as np
 
 from dedup_lib.errors import StoreError
 from dedup_lib.records import StoredRows
-from dedup_lib.store.store import Collection, Store, StoreAddress
+from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.collection import Collection
+from dedup_lib.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

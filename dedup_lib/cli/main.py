@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 from rich.live import Live
-from rich.markup import escape
-from rich.table import Table
 from tqdm import tqdm
 
 from dedup_lib import __version__
+from dedup_lib.cli.console import complaints, console, show_outcome, show_table, shown
 from dedup_lib.errors import DedupError, FailedRowsError, SettingError
-from dedup_lib.lists.cells import describe_guarded
-from dedup_lib.run.folder import RunFolder, find_run, list_runs, named_run_dir
+from dedup_lib.flow.execute import NotebookDone
+from dedup_lib.flow.plan import RunPlan
+from dedup_lib.run.folder import RunFolder, find_run, list_runs
 from dedup_lib.run.paths import find_project_root, is_same_place
 from dedup_lib.run.status import State, read_progress
 from dedup_lib.sanitise import show_text
-from dedup_lib.ui.terminal import (
-    RunDisplay,
-    describe_next_step,
-    describe_progress,
-    draw_causes,
-    draw_comparison,
-    draw_progress,
-)
-
-if TYPE_CHECKING:
-    from dedup_lib.flow.execute import NotebookDone
-    from dedup_lib.flow.plan import RunPlan
-
-console = Console(soft_wrap=True, highlight=False)
-complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+from dedup_lib.ui.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
 
 WATCH_EVERY_S = 2.0
-
-
-def shown(text: object) -> str:
-    """Text from outside as it may be printed: no markup, nothing that a terminal obeys, no credentials of URLs."""
-    return escape(show_text(str(text)))
 
 
 def main() -> None:
@@ -92,6 +70,7 @@ def commands() -> None:
 _work_in_option = click.option(
     "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
 )
+
 _set_option = click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Set a parameter; repeat it to set several."
 )
@@ -396,183 +375,6 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
             console.print(f"\n{next_step}", markup=False)
 
 
-@commands.group(short_help="Manage the vector store.")
-def collections() -> None:
-    """Manage the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names.
-
-    \b
-    python -m dedup_lib collections ping
-    python -m dedup_lib collections list --run ads
-    """
-
-
-def _manage(action: str, run_name: str, **given: object) -> None:
-    # These import pymilvus and the encoders, which --help does without.
-    from dedup_lib.settings import CollectionsSettings
-    from dedup_lib.steps.collections import manage_collections
-
-    unused = {
-        "collection": "",
-        "new_name": "",
-        "schema": "video_frames",
-        "encoder": "sscd",
-        "model": "",
-        "num_frames": 8,
-    }
-    chosen = {"run_dir": named_run_dir(run_name), "action": action, "store": "auto", "frame_span": "spread"}
-    values = {**chosen, **unused, **given}
-    settings = CollectionsSettings.of(values)
-    found = manage_collections(RunFolder(settings.run_dir), settings).to_dict("records")
-    if found:
-        show_table(found)
-    else:
-        console.print(f"{shown(_name_store(run_name))} holds no collections")
-
-
-def _name_store(run_name: str) -> str:
-    from dedup_lib.store.store import StoreAddress
-
-    return str(StoreAddress.find_server(Path.cwd()) or f"the Milvus Lite file of the run {run_name}")
-
-
-_run_option = click.option(
-    "--run",
-    "run_name",
-    default="demo",
-    show_default=True,
-    metavar="NAME",
-    help="The run in outputs/ whose Milvus Lite file to use; ignored where MILVUS_URI names a server.",
-)
-
-
-@collections.command()
-@_run_option
-def ping(run_name: str) -> None:
-    """Check that the store answers.
-
-    \b
-    python -m dedup_lib collections ping
-    """
-    _manage("ping", run_name)
-
-
-@collections.command(name="list")
-@_run_option
-def list_(run_name: str) -> None:
-    """List every collection: rows, schema, recipe, sample rows.
-
-    \b
-    python -m dedup_lib collections list --run ads
-    """
-    _manage("list", run_name)
-
-
-@collections.command()
-@click.argument("collection")
-@_run_option
-@click.option(
-    "--schema",
-    type=click.Choice(["video_dedup", "video_frames", "aggregated"]),
-    default="video_frames",
-    show_default=True,
-    help="What a row holds: the first frame of a video, one of its frames, or all of them pooled.",
-)
-@click.option(
-    "--encoder",
-    type=click.Choice(["sscd", "clip", "pdq"]),
-    default="sscd",
-    show_default=True,
-    help="What makes the vectors: SSCD, a CLIP model, or a perceptual hash.",
-)
-@click.option("--model", default="", help="Weights of SSCD (distilled, full, a file), or id or folder of a CLIP model.")
-@click.option("--num-frames", default=8, show_default=True, help="Frames per video.")
-@click.option(
-    "--frame-span",
-    type=click.Choice(["spread", "first"]),
-    default="spread",
-    show_default=True,
-    help="Take the frames from the whole duration, or from the start.",
-)
-def create(run_name: str, **given: object) -> None:
-    """Create an empty collection.
-
-    03_extract creates the collection that it fills. Create one beforehand only to settle how its vectors are made.
-
-    \b
-    python -m dedup_lib collections create ads --schema aggregated --encoder clip
-    """
-    _manage("create", run_name, **given)
-
-
-@collections.command()
-@click.argument("collection")
-@click.argument("new_name")
-@_run_option
-def rename(run_name: str, collection: str, new_name: str) -> None:
-    """Rename a collection.
-
-    Runs that used it need --set collection=NEW_NAME from then on.
-
-    \b
-    python -m dedup_lib collections rename videos ads_2026 --run ads
-    """
-    _manage("rename", run_name, collection=collection, new_name=new_name)
-
-
-@collections.command()
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
-@click.option("--collection", default="videos", show_default=True, metavar="NAME", help="The collection to copy.")
-@click.option("--as", "new_name", default="", metavar="NAME", help="Name of the copy; the same unless given.")
-def copy(source: str, target: str, collection: str, new_name: str) -> None:
-    """Copy a collection from one store to another, and check that the two are equal.
-
-    FROM and TO are each one of three: `server`, the store that MILVUS_URI names in .env or the environment; the name
-    of a run in outputs/, for its Milvus Lite file; or the path of a Milvus Lite file, which ends in .db (a missing one
-    is created for TO). Give the same command again to continue a copy that was stopped: rows that are already there
-    with the same vector are skipped. The original stays as it is.
-
-    \b
-    python -m dedup_lib collections copy ads server --collection videos --as ads
-    python -m dedup_lib collections copy server backup.db --collection ads
-    """
-    from dedup_lib.store.store import StoreAddress
-    from dedup_lib.store.transfer import copy_between
-
-    from_store, to_store = StoreAddress.parse(source), StoreAddress.parse(target)
-    with tqdm(desc=show_text(collection), unit=" rows", leave=False, disable=not console.is_terminal) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        report = copy_between(from_store, to_store, collection=collection, new_name=new_name, progress=show)
-    console.print(
-        f"copied {shown(collection)} in {shown(from_store)} to {shown(new_name or collection)} in {shown(to_store)}: "
-        f"{report.rows:,} rows, {report.written:,} written now and {report.rows - report.written:,} there before; all "
-        "were compared and are equal"
-    )
-    if report.target_rows != report.rows:
-        console.print(f"{report.target_rows - report.rows:,} further rows are in the copy only")
-
-
-@collections.command()
-@click.argument("collection")
-@_run_option
-@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
-def drop(run_name: str, collection: str, yes: bool) -> None:
-    """Delete a collection with all its rows.
-
-    \b
-    python -m dedup_lib collections drop ads
-    python -m dedup_lib collections drop ads --yes
-    """
-    if not yes:
-        where = _name_store(run_name)
-        click.confirm(show_text(f"Delete the collection {collection} with all its vectors from {where}?"), abort=True)
-    _manage("drop", run_name, collection=collection)
-
-
 @commands.command(short_help="See it work on generated clips, offline.")
 @_port_option(8765)
 def demo(port: int) -> None:
@@ -588,51 +390,3 @@ def demo(port: int) -> None:
 
     if not rehearse(port=port, console=console, show_outcome=show_outcome):
         sys.exit(1)
-
-
-def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
-    """Print records as a table."""
-    table = Table()
-    for name in rows[0]:
-        table.add_column(shown(name), overflow="fold")
-    for row in rows:
-        table.add_row(*map(shown, row.values()))
-    console.print(table)
-
-
-def show_outcome(folder: RunFolder) -> None:
-    """Print what a run came to: rows by output, where they lie, and why rows gave no video."""
-    # Brings pandas, which --help does without.
-    from dedup_lib.groups.decisions import describe_decisions
-
-    summary_path = folder.path / "summary.json"
-    if summary_path.exists():
-        summary = json.loads(summary_path.read_text(encoding="utf-8"))
-        table = Table(title=f"{summary['rows']['input']:,} rows of {shown(summary['list'])}", title_justify="left")
-        table.add_column("outcome")
-        table.add_column("rows", justify="right")
-        table.add_column("file", overflow="fold")
-        for words, name, file in (
-            ("videos kept", "final", "FINAL_RESULT"),
-            ("repeated URLs", "text_duplicates", "text_duplicates"),
-            ("copies of kept videos", "duplicates", "duplicates"),
-            ("not videos", "invalid", "invalid_urls"),
-            ("could not be read", "failed", "failed_urls"),
-        ):
-            path = summary["files"].get(file, "")
-            place = shown(folder.shown(folder.path / path)) if path else ""
-            table.add_row(words, f"{summary['rows'][name]:,}", place)
-        console.print(table)
-        if vectors := (folder.read_record("06_search_and_clean") or {}).get("vectors"):
-            console.print(f"vectors: {shown(vectors)}")
-        if decided := describe_decisions(summary.get("decisions", {})):
-            console.print(decided)
-        causes = draw_causes(summary)
-        if causes is not None:
-            console.print(causes)
-        # A summary of an earlier version does not count them.
-        if guarded := summary.get("guarded_cells", 0):
-            console.print(f"{describe_guarded(guarded)} Why: docs/decisions/008-spreadsheets.md")
-    index = folder.reports_dir / "index.html"
-    if index.exists():
-        console.print(f"report: {shown(folder.shown(index))}")

@@ -1,0 +1,73 @@
+"""What every command prints with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from dedup_lib.lists.cells import describe_guarded
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.sanitise import show_text
+from dedup_lib.ui.terminal import draw_causes
+
+console = Console(soft_wrap=True, highlight=False)
+
+complaints = Console(stderr=True, soft_wrap=True, highlight=False)
+
+
+def shown(text: object) -> str:
+    """Text from outside as it may be printed: no markup, nothing that a terminal obeys, no credentials of URLs."""
+    return escape(show_text(str(text)))
+
+
+def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
+    """Print records as a table."""
+    table = Table()
+    for name in rows[0]:
+        table.add_column(shown(name), overflow="fold")
+    for row in rows:
+        table.add_row(*map(shown, row.values()))
+    console.print(table)
+
+
+def show_outcome(folder: RunFolder) -> None:
+    """Print what a run came to: rows by output, where they lie, and why rows gave no video."""
+    # Brings pandas, which --help does without.
+    from dedup_lib.groups.decisions import describe_decisions
+
+    summary_path = folder.path / "summary.json"
+    if summary_path.exists():
+        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+        table = Table(title=f"{summary['rows']['input']:,} rows of {shown(summary['list'])}", title_justify="left")
+        table.add_column("outcome")
+        table.add_column("rows", justify="right")
+        table.add_column("file", overflow="fold")
+        for words, name, file in (
+            ("videos kept", "final", "FINAL_RESULT"),
+            ("repeated URLs", "text_duplicates", "text_duplicates"),
+            ("copies of kept videos", "duplicates", "duplicates"),
+            ("not videos", "invalid", "invalid_urls"),
+            ("could not be read", "failed", "failed_urls"),
+        ):
+            path = summary["files"].get(file, "")
+            place = shown(folder.shown(folder.path / path)) if path else ""
+            table.add_row(words, f"{summary['rows'][name]:,}", place)
+        console.print(table)
+        if vectors := (folder.read_record("06_search_and_clean") or {}).get("vectors"):
+            console.print(f"vectors: {shown(vectors)}")
+        if decided := describe_decisions(summary.get("decisions", {})):
+            console.print(decided)
+        causes = draw_causes(summary)
+        if causes is not None:
+            console.print(causes)
+        # A summary of an earlier version does not count them.
+        if guarded := summary.get("guarded_cells", 0):
+            console.print(f"{describe_guarded(guarded)} Why: docs/decisions/008-spreadsheets.md")
+    index = folder.reports_dir / "index.html"
+    if index.exists():
+        console.print(f"report: {shown(folder.shown(index))}")
