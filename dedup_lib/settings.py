@@ -1,7 +1,8 @@
 """The parameters of every notebook: their types, ranges and choices, checked before any work.
 
-Defaults stand in the notebooks' parameter cells and nowhere else; a test holds parameters shared by several
-notebooks alike. A notebook's setup cell calls `…Settings.of(globals())`, which picks its own names.
+A script can use them as they are: `SearchSettings(run_dir="outputs/ads", min_score=0.8)`. The parameter cells of the
+notebooks repeat the defaults for people to change, and a test holds both alike. A notebook's setup cell calls
+`…Settings.of(globals())`, which picks its own names.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from sys import float_info
 from types import UnionType
 from typing import Annotated, Any, ClassVar, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -141,7 +142,7 @@ class NotebookSettings:
     stage: ClassVar[str] = ""
     """Name of the notebook, which is also the name of its stage record."""
 
-    run_dir: str
+    run_dir: str = "outputs/demo"
 
     def __post_init__(self) -> None:
         self.check_given(vars(self))
@@ -185,15 +186,15 @@ class NotebookSettings:
 class CollectionsSettings(NotebookSettings):
     stage: ClassVar[str] = "00_collections"
 
-    action: Literal["ping", "list", "create", "rename", "drop"]
-    store: StoreChoice
-    collection: str
-    new_name: str
-    schema: Literal["video_dedup", "video_frames", "aggregated"]
-    encoder: Literal["sscd", "clip", "pdq"]
-    model: str
-    num_frames: Annotated[int, Range(1, 256)]
-    frame_span: Literal["first", "spread"]
+    action: Literal["ping", "list", "create", "rename", "drop"] = "list"
+    store: StoreChoice = "auto"
+    collection: str = "videos"
+    new_name: str = ""
+    schema: Literal["video_dedup", "video_frames", "aggregated"] = "video_frames"
+    encoder: Literal["sscd", "clip", "pdq"] = "sscd"
+    model: str = ""
+    num_frames: Annotated[int, Range(1, 256)] = 8
+    frame_span: Literal["first", "spread"] = "spread"
 
     def check(self) -> None:
         if self.action in ("create", "rename", "drop") and not self.collection:
@@ -207,51 +208,51 @@ class CollectionsSettings(NotebookSettings):
 class DecodeSettings(NotebookSettings):
     stage: ClassVar[str] = "01_decode"
 
-    input_csv: str
-    url_column: str
-    output_csv: str
+    input_csv: str = ""
+    url_column: str = ""
+    output_csv: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DedupeUrlsSettings(NotebookSettings):
     stage: ClassVar[str] = "02_dedupe_urls"
 
-    input_csv: str
-    url_column: str
-    output_csv: str
-    report_csv: str
-    ignore_path_case: bool
-    drop_query_parameters: list[str]
+    input_csv: str = ""
+    url_column: str = ""
+    output_csv: str = ""
+    report_csv: str = ""
+    ignore_path_case: bool = False
+    drop_query_parameters: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractSettings(NotebookSettings):
     stage: ClassVar[str] = "03_extract"
 
-    input_csv: str
-    url_column: str
-    mode: Literal["direct", "batch"]
-    jobs_dir: str
-    store: StoreChoice
-    collection: str
-    num_frames: Annotated[int, Range(1, 256)]
-    frame_span: Literal["first", "spread"]
-    scan_step_s: Annotated[float, Range(0, 10)]
-    encoder: Literal["sscd", "clip", "pdq"]
-    model: str
-    batch_size: Count
-    start: Annotated[int, Range(0)]
-    end: Annotated[int, Range(0)] | None
-    overwrite: bool
-    engine: Literal["local", "ray"]
-    workers: Annotated[int, Range(1, 256)] | None
-    most_a_host: Annotated[int, Range(1, 256)]
-    retries: Annotated[int, Range(0, 10)]
-    retry_failed: bool
-    timeout_s: Annotated[float, Range(0.1)]
-    max_bytes: Count
-    allow_private_addresses: bool
-    allow_local_paths: bool
+    input_csv: str = ""
+    url_column: str = ""
+    mode: Literal["direct", "batch"] = "direct"
+    jobs_dir: str = "batch_outputs"
+    store: StoreChoice = "auto"
+    collection: str = "videos"
+    num_frames: Annotated[int, Range(1, 256)] = 8
+    frame_span: Literal["first", "spread"] = "spread"
+    scan_step_s: Annotated[float, Range(0, 10)] = 0.25
+    encoder: Literal["sscd", "clip", "pdq"] = "sscd"
+    model: str = ""
+    batch_size: Count = 32
+    start: Annotated[int, Range(0)] = 0
+    end: Annotated[int, Range(0)] | None = None
+    overwrite: bool = False
+    engine: Literal["local", "ray"] = "local"
+    workers: Annotated[int, Range(1, 256)] | None = None
+    most_a_host: Annotated[int, Range(1, 256)] = 6
+    retries: Annotated[int, Range(0, 10)] = 2
+    retry_failed: bool = True
+    timeout_s: Annotated[float, Range(0.1)] = 60.0
+    max_bytes: Count = 500000000
+    allow_private_addresses: bool = False
+    allow_local_paths: bool = False
 
     def check(self) -> None:
         check_model(self.encoder, self.model)
@@ -269,56 +270,56 @@ class ExtractSettings(NotebookSettings):
 class CleanJobsSettings(NotebookSettings):
     stage: ClassVar[str] = "04_clean_jobs"
 
-    jobs_dir: str
-    dry_run: bool
+    jobs_dir: str = "batch_outputs"
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class UploadSettings(NotebookSettings):
     stage: ClassVar[str] = "05_upload"
 
-    jobs_dir: str
-    store: StoreChoice
-    collection: str
-    vectors: Literal["first", "frames", "average", "max"]
-    overwrite: bool
+    jobs_dir: str = "batch_outputs"
+    store: StoreChoice = "auto"
+    collection: str = "videos"
+    vectors: Literal["first", "frames", "average", "max"] = "frames"
+    overwrite: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSettings(NotebookSettings):
     stage: ClassVar[str] = "06_search_and_clean"
 
-    decide: Literal["evidence", "cosine"]
-    min_score: Fraction
-    cosine_thresh: Cosine | None
-    excerpts: Literal["remove", "keep"]
-    versions: Literal["review", "remove", "keep"]
-    keep: Literal["best", "first_seen"]
-    store: StoreChoice
-    collection: str
-    review_from: Fraction
-    against_existing: bool
-    existing_runs: list[str]
-    search: Literal["auto", "exact", "ann"]
-    max_pairs: Count
-    index: str
-    index_params: list[str]
-    search_params: list[str]
-    top_k: Annotated[int, Range(2, 16384)]
-    audit_videos: Count
-    min_recall: Annotated[float, Range(0, 1)]
-    max_candidates: Annotated[int, Range(1, 1000)]
-    damp_hubs: bool
-    auto_clean: bool
-    fail_above: Annotated[float, Range(0, 1)]
-    decisions_csv: str
-    unique_csv: str
-    report_csv: str
-    review_csv: str
-    invalid_csv: str
-    sweep_low: Cosine | None
-    sweep_high: Cosine | None
-    sweep_steps: Annotated[int, Range(2, 1000)]
+    decide: Literal["evidence", "cosine"] = "evidence"
+    min_score: Fraction = 0.5
+    cosine_thresh: Cosine | None = None
+    excerpts: Literal["remove", "keep"] = "remove"
+    versions: Literal["review", "remove", "keep"] = "review"
+    keep: Literal["best", "first_seen"] = "best"
+    store: StoreChoice = "auto"
+    collection: str = "videos"
+    review_from: Fraction = 0.03
+    against_existing: bool = False
+    existing_runs: list[str] = field(default_factory=list)
+    search: Literal["auto", "exact", "ann"] = "auto"
+    max_pairs: Count = 5000000
+    index: str = "IVF_FLAT"
+    index_params: list[str] = field(default_factory=lambda: ["nlist:128"])
+    search_params: list[str] = field(default_factory=lambda: ["nprobe:32"])
+    top_k: Annotated[int, Range(2, 16384)] = 50
+    audit_videos: Count = 1000
+    min_recall: Annotated[float, Range(0, 1)] = 0.99
+    max_candidates: Annotated[int, Range(1, 1000)] = 10
+    damp_hubs: bool = True
+    auto_clean: bool = True
+    fail_above: Annotated[float, Range(0, 1)] = 0.9
+    decisions_csv: str = ""
+    unique_csv: str = ""
+    report_csv: str = ""
+    review_csv: str = ""
+    invalid_csv: str = ""
+    sweep_low: Cosine | None = None
+    sweep_high: Cosine | None = None
+    sweep_steps: Annotated[int, Range(2, 1000)] = 26
 
     def check(self) -> None:
         if self.sweep_low is not None and self.sweep_high is not None and self.sweep_low >= self.sweep_high:
@@ -333,25 +334,25 @@ class SearchSettings(NotebookSettings):
 class CalibrateSettings(NotebookSettings):
     stage: ClassVar[str] = "07_calibrate"
 
-    input_csv: str
-    url_column: str
-    sample_size: Annotated[int, Range(2)]
-    seed: Annotated[int, Range(0)]
-    leave_out: list[str]
-    kinds: list[str]
-    encoder: Literal["sscd", "clip", "pdq"]
-    model: str
-    num_frames: Annotated[int, Range(1, 256)]
-    frame_span: Literal["first", "spread"]
-    decide: Literal["evidence", "cosine"]
-    wanted_precision: Annotated[float, Range(0, 1)]
-    collection_size: Count | None
-    workers: Annotated[int, Range(1, 256)] | None
-    timeout_s: Annotated[float, Range(0.1)]
-    max_bytes: Count
-    allow_private_addresses: bool
-    allow_local_paths: bool
-    params_yaml: str
+    input_csv: str = ""
+    url_column: str = ""
+    sample_size: Annotated[int, Range(2)] = 12
+    seed: Annotated[int, Range(0)] = 0
+    leave_out: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    encoder: Literal["sscd", "clip", "pdq"] = "sscd"
+    model: str = ""
+    num_frames: Annotated[int, Range(1, 256)] = 8
+    frame_span: Literal["first", "spread"] = "spread"
+    decide: Literal["evidence", "cosine"] = "evidence"
+    wanted_precision: Annotated[float, Range(0, 1)] = 0.995
+    collection_size: Count | None = None
+    workers: Annotated[int, Range(1, 256)] | None = None
+    timeout_s: Annotated[float, Range(0.1)] = 60.0
+    max_bytes: Count = 500000000
+    allow_private_addresses: bool = False
+    allow_local_paths: bool = False
+    params_yaml: str = ""
 
     def check(self) -> None:
         check_model(self.encoder, self.model)

@@ -15,7 +15,6 @@ from scenes import draw_canvas
 
 from dedup_lib import steps
 from dedup_lib.features.fingerprint import DESCRIPTOR_BYTES, Fingerprint, pack_stills
-from dedup_lib.flow.profiles import load_defaults
 from dedup_lib.groups.keepers import KeeperPolicy
 from dedup_lib.groups.matcher import Weighed
 from dedup_lib.groups.matches import Matches, SearchPlan
@@ -48,7 +47,7 @@ TROUBLES = (
 
 def settings_of(stage: str, **values: Any) -> NotebookSettings:
     """The defaults of a notebook, with some values changed."""
-    return SETTINGS[stage](**{**load_defaults(stage), **values})
+    return SETTINGS[stage](**values)
 
 
 @dataclass

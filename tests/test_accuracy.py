@@ -57,12 +57,12 @@ from dedup_lib.evaluate.variants import (
     save_pictures,
 )
 from dedup_lib.flow.execute import execute_plan
+from dedup_lib.flow.notebook import fill_in
 from dedup_lib.flow.plan import plan_notebook, plan_run
-from dedup_lib.flow.profiles import load_defaults, load_profile
+from dedup_lib.flow.profiles import load_profile
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Group, Outcome, Pair, Status
 from dedup_lib.run.folder import thumbnail_path
-from dedup_lib.settings import SETTINGS
 from dedup_lib.steps.calibrate import (
     Profile,
     choose_kinds,
@@ -71,7 +71,7 @@ from dedup_lib.steps.calibrate import (
     make_labelled_variants,
     save_params,
 )
-from dedup_lib.steps.sample import ListSample, check_sample, fetch_sample, sample_list
+from dedup_lib.steps.list_sample import ListSample, check_sample, fetch_sample, sample_list
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
@@ -488,15 +488,9 @@ def test_a_copy_that_does_not_reach_the_threshold_is_asked_about(tmp_path: Path)
     assert ([(group.kept, group.copies) for group in loose.groups], loose.doubtful) == ([(0, (1,))], ())
 
 
-@pytest.mark.parametrize("stage", SETTINGS)
-def test_defaults_stand_in_the_notebooks(stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert SETTINGS[stage](**load_defaults(stage)).stage == stage
-
-
 def test_a_notebook_that_is_not_there() -> None:
     with pytest.raises(RunFolderError, match=r"99_nothing\.ipynb, .* cannot be read"):
-        load_defaults("99_nothing")
+        fill_in("99_nothing", {})
 
 
 # Thresholds

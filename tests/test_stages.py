@@ -22,7 +22,6 @@ from dedup_lib.evaluate.edits import resize
 from dedup_lib.extract.job_folders import job_dir, save_job
 from dedup_lib.features.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.features.vectors import normalise_rows, pool_vectors
-from dedup_lib.flow.profiles import load_defaults
 from dedup_lib.groups.clean import CleanedList
 from dedup_lib.groups.columns import COLUMNS
 from dedup_lib.groups.decisions import Decision, DecisionFile
@@ -1061,7 +1060,7 @@ def test_a_recipe_holds_what_changes_a_vector() -> None:
 
 def test_the_samples_of_the_longest_call_are_kept(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
-    settings = ExtractSettings(**load_defaults(ExtractSettings.stage))
+    settings = ExtractSettings()
 
     def call(longest_s: float) -> float:
         with ResourceMonitor() as monitor:

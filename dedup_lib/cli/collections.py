@@ -8,12 +8,11 @@ import click
 from tqdm import tqdm
 
 from dedup_lib.cli.console import console, show_table, shown
-from dedup_lib.cli.main import commands
 from dedup_lib.run.folder import RunFolder, named_run_dir
 from dedup_lib.sanitise import show_text
 
 
-@commands.group(short_help="Manage the vector store.")
+@click.group(short_help="Manage the vector store.")
 def collections() -> None:
     """Manage the vector store: the Milvus Lite file of a run, or the server that MILVUS_URI names.
 

@@ -1,4 +1,4 @@
-"""The command line: a thin skin over `run`, `stages` and `report`."""
+"""The command line: a thin skin over `flow`, `steps` and `report`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rich.live import Live
 from tqdm import tqdm
 
 from dedup_lib import __version__
+from dedup_lib.cli.collections import collections
 from dedup_lib.cli.console import complaints, console, show_outcome, show_table, shown
 from dedup_lib.errors import DedupError, FailedRowsError, SettingError
 from dedup_lib.flow.execute import NotebookDone
@@ -66,6 +67,8 @@ def commands() -> None:
     python -m dedup_lib collections list --run ads                      look into the vector store
     """
 
+
+commands.add_command(collections)
 
 _work_in_option = click.option(
     "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."

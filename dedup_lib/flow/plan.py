@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from dedup_lib.errors import SettingError
-from dedup_lib.flow.profiles import load_defaults
 from dedup_lib.run.folder import RunFolder, named_run_dir
 from dedup_lib.run.paths import find_inputs, is_same_place, resolve_path
 from dedup_lib.settings import FLOWS, SETTINGS, NotebookSettings, parameter_types, refuse_unknown
@@ -64,7 +63,7 @@ def _plan(values: dict[str, Any], notebooks: tuple[str, ...]) -> RunPlan:
         stage: {name: values[name] for name in parameter_types(SETTINGS[stage]) if name in values}
         for stage in notebooks
     }
-    settings = {stage: SETTINGS[stage].of({**load_defaults(stage), **parameters[stage]}) for stage in notebooks}
+    settings = {stage: SETTINGS[stage](**parameters[stage]) for stage in notebooks}
     return RunPlan(
         run=RunFolder(values["run_dir"]), notebooks=notebooks, parameters=parameters, settings=settings, notes=notes
     )

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import ast
 import difflib
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
-from nbformat import NotebookNode
 
-from dedup_lib.errors import RunFolderError, SettingError
-from dedup_lib.report.pages import merge_parameters
+from dedup_lib.errors import SettingError
 from dedup_lib.run.paths import find_inputs, find_project_root, resolve_path
 from dedup_lib.settings import SETTINGS, parameter_types
 
@@ -60,51 +55,6 @@ def _describe_missing_profile(profile: str, path: Path) -> str:
     missing = path.name if path.parent == params_dir else path
     near = difflib.get_close_matches(Path(profile).stem, names, n=1)
     return f"there is no file {missing}; " + (f"did you mean {near[0]}? T{known}" if near else f"t{known}")
-
-
-@cache
-def load_defaults(stage: str) -> Mapping[str, Any]:
-    """The parameters of a notebook of this project by name: its parameters cell holds their only defaults.
-
-    Raises RunFolderError where the notebooks do not lie beside the package, and SettingError for a default that is
-    worked out, where a plain value is wanted.
-    """
-    defaults = {}
-    for parameter in merge_parameters(_read_notebook(stage).cells):
-        try:
-            defaults[parameter.name] = ast.literal_eval(parameter.value)
-        except ValueError:
-            allowed = f"the parameters cell of notebooks/{stage}.ipynb may hold only plain values"
-            raise SettingError(parameter.name, parameter.value, allowed) from None
-    return defaults
-
-
-def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
-    """A notebook of this project with these parameters in place of its defaults, as papermill would run it.
-
-    Raises RunFolderError where the notebooks do not lie beside the package.
-    """
-    from papermill.parameterize import parameterize_notebook
-
-    notebook = _read_notebook(stage)
-    # As papermill's own reader leaves it.
-    notebook.metadata["papermill"] = {}
-    for cell in notebook.cells:
-        cell.metadata.setdefault("tags", [])
-    filled: NotebookNode = parameterize_notebook(notebook, dict(parameters))
-    return filled
-
-
-def _read_notebook(stage: str) -> NotebookNode:
-    path = find_project_root(Path(__file__).parent) / "notebooks" / f"{stage}.ipynb"
-    try:
-        notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
-    except OSError as error:
-        raise RunFolderError(
-            f"{path}, which holds the defaults of {stage}, cannot be read ({error.strerror}): keep the folders "
-            "dedup_lib, notebooks and params together"
-        ) from None
-    return notebook
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.match.blocks import BLOCK_SIDE, BLOCKS, STILL_PX, edges, soften
-from dedup_lib.match.regions import Laid
+from dedup_lib.match.laid import Laid
 
 LEAST_DIFFERENCE = 10.0
 

@@ -26,6 +26,7 @@ from dedup_lib.match.blocks import (
     slopes,
     soften,
 )
+from dedup_lib.match.laid import Laid
 from dedup_lib.match.outlines import LARGEST_OVERLAY, _is_overlaid
 
 SHIFTS_PX = (0, -2, 2)
@@ -142,22 +143,6 @@ class Region:
 
 def _place(middle: float, names: tuple[str, str, str]) -> str:
     return names[min(2, int(middle * 3))]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Laid:
-    """Pictures of two videos that are shown at the same times and lie on one another: `miniatures` grey
-    (N, 64, 64) and `stills` grey uint8 (K, 256, 256), of the first video and of the second."""
-
-    miniatures: tuple[NDArray[np.generic], NDArray[np.generic]]
-    stills: tuple[NDArray[np.uint8], NDArray[np.uint8]]
-    only_changes: bool
-    """Whether nothing but the movement of both speaks for them, so that also what moves must show the same."""
-    is_simultaneous: bool
-    """Whether both videos begin at the same time, so that their moments are the same and not only nearly so."""
-    apart_s: NDArray[np.floating]
-    """(K,): how much later or earlier the still of the second video is shown than the first one's, infinite where that
-    is not known."""
 
 
 def find_difference(laid: Laid) -> Region | None:

@@ -17,9 +17,10 @@ from dedup_lib.match.alignment import Stretch, align
 from dedup_lib.match.blocks import STILL_PX
 from dedup_lib.match.evidence import DECIDING_RULES, Evidence, Rule
 from dedup_lib.match.geometry import find_overlap, register, warp_miniatures, warp_stills
+from dedup_lib.match.laid import Laid
 from dedup_lib.match.motion import ALIKE, Course, compare_courses, correlate_stretch, trace_course
 from dedup_lib.match.overlay import Side, find_overlay, is_frame
-from dedup_lib.match.regions import SAME_MOMENT_S, Laid, Region, find_difference, measure_fit, show_the_same
+from dedup_lib.match.regions import SAME_MOMENT_S, Region, find_difference, measure_fit, show_the_same
 from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
 from dedup_lib.media.frames import resize_frame
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -23,7 +24,6 @@ from dedup_lib.evaluate.metrics import Compared, Label
 from dedup_lib.evaluate.threshold import Proposal, show_count, show_percent
 from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, Source, make_all_variants
 from dedup_lib.features.encoders import load_encoder
-from dedup_lib.flow.profiles import load_defaults
 from dedup_lib.groups.keepers import KeeperPolicy
 from dedup_lib.groups.review import find_doubtful
 from dedup_lib.lists.tables import load_table
@@ -35,7 +35,7 @@ from dedup_lib.steps.bar import Bar, begin_on
 from dedup_lib.steps.extract import extract_list, make_recipe
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.inputs import ListSource
-from dedup_lib.steps.sample import Progress
+from dedup_lib.steps.list_sample import Progress
 from dedup_lib.steps.search import search_list
 
 THRESHOLD_PARAMETERS = {"evidence": "min_score", "cosine": "cosine_thresh"}
@@ -111,34 +111,28 @@ class Profile:
         return replace(self, num_frames=1, frame_span="first", decide="cosine", threshold=None)
 
     def extract_settings(self, *, run_dir: str, workers: int) -> ExtractSettings:
-        """Those of 03_extract, the defaults of the notebook in place of what a profile does not say."""
-        return ExtractSettings(
-            **{
-                **load_defaults(ExtractSettings.stage),
-                "run_dir": run_dir,
-                "mode": "direct",
-                "collection": _COLLECTION,
-                "num_frames": self.num_frames,
-                "frame_span": self.frame_span,
-                "encoder": self.encoder,
-                "model": self.model,
-                "workers": workers,
-                "timeout_s": 300.0,
-                "allow_local_paths": True,
-            }
-        )
+        """Those of 03_extract, its defaults in place of what a profile does not say."""
+        # Their own check says what is wrong with one.
+        values: dict[str, Any] = {
+            "run_dir": run_dir,
+            "mode": "direct",
+            "collection": _COLLECTION,
+            "num_frames": self.num_frames,
+            "frame_span": self.frame_span,
+            "encoder": self.encoder,
+            "model": self.model,
+            "workers": workers,
+            "timeout_s": 300.0,
+            "allow_local_paths": True,
+        }
+        return ExtractSettings(**values)
 
     def search_settings(self, *, run_dir: str) -> SearchSettings:
         """Those of 06_search_and_clean, likewise."""
-        return SearchSettings(
-            **{
-                **load_defaults(SearchSettings.stage),
-                "run_dir": run_dir,
-                "collection": _COLLECTION,
-                "decide": self.decide,
-                **({} if self.threshold is None else {self.threshold_parameter: self.threshold}),
-            }
-        )
+        values: dict[str, Any] = {"run_dir": run_dir, "collection": _COLLECTION, "decide": self.decide}
+        if self.threshold is not None:
+            values[self.threshold_parameter] = self.threshold
+        return SearchSettings(**values)
 
 
 def compare_files(

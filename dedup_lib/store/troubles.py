@@ -59,6 +59,7 @@ def raise_what_lite_logs() -> Iterator[None]:
 
 
 def explain_trouble(address: StoreAddress, action: str, error: Exception) -> str:
+    """What went wrong while the store was asked for something, in words, and what to do."""
     import grpc
 
     causes: list[BaseException] = []

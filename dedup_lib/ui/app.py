@@ -14,7 +14,7 @@ from tornado.ioloop import IOLoop
 from traitlets.config import Config
 from voila.app import Voila
 
-from dedup_lib.flow.profiles import fill_in
+from dedup_lib.flow.notebook import fill_in
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.paths import find_project_root
 from dedup_lib.sanitise import show_line

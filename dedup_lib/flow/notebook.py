@@ -1,0 +1,41 @@
+"""A notebook of this project, with the parameters of a run in place of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import NotebookNode
+
+from dedup_lib.errors import RunFolderError
+from dedup_lib.run.paths import find_project_root
+
+
+def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
+    """A notebook of this project with these parameters in place of its defaults, as papermill would run it.
+
+    Raises RunFolderError where the notebooks do not lie beside the package.
+    """
+    from papermill.parameterize import parameterize_notebook
+
+    notebook = _read_notebook(stage)
+    # As papermill's own reader leaves it.
+    notebook.metadata["papermill"] = {}
+    for cell in notebook.cells:
+        cell.metadata.setdefault("tags", [])
+    filled: NotebookNode = parameterize_notebook(notebook, dict(parameters))
+    return filled
+
+
+def _read_notebook(stage: str) -> NotebookNode:
+    path = find_project_root(Path(__file__).parent) / "notebooks" / f"{stage}.ipynb"
+    try:
+        notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}, which the app shows, cannot be read ({error.strerror}): keep the folders "
+            "dedup_lib, notebooks and params together"
+        ) from None
+    return notebook
