@@ -30,7 +30,7 @@ from dedup_lib.sanitise import show_text
 class DedupError(Exception):
     """Base of all errors raised on purpose; its text is meant to be read by the user.
 
-    Whatever names and values went into it, it is fit for a terminal: see `display.show_text`.
+    Whatever names and values went into it, it is fit for a terminal: see `sanitise.show_text`.
     """
 
     def __init__(self, message: str) -> None:

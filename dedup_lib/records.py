@@ -1,4 +1,4 @@
-"""The nouns of the project as small frozen records. Beyond `display`, standard library and numpy only.
+"""The nouns of the project as small frozen records.
 
 Conventions that hold everywhere: frames are RGB uint8 of shape (N, H, W, 3); vectors are float32 of
 shape (N, D) and unit length; similarity is the cosine of two unit vectors, higher is more alike; time
@@ -165,7 +165,7 @@ class Outcome:
     """What became of one URL: its status, the reason in words, and what was learned of the video.
 
     Servers and decoders have their say in the reason, which is therefore kept as it may be shown: see
-    `display.show_line`.
+    `sanitise.show_line`.
     """
 
     url: str

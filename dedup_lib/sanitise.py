@@ -1,6 +1,4 @@
-"""Text from outside (URLs, titles, file names, what servers and decoders say) as it may be shown: on a terminal, in a
-log, a reason, an error, a table of a notebook, a report.
-"""
+"""Text from outside made safe to show: no control characters, no credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parameters of every notebook: their types, ranges and choices, checked before any work.
+"""The parameters of every notebook: type, range and default, checked before any work.
 
 A script can use them as they are: `SearchSettings(run_dir="outputs/ads", min_score=0.8)`. The parameter cells of the
 notebooks repeat the defaults for people to change, and a test holds both alike. A notebook's setup cell calls

@@ -23,12 +23,7 @@ PACKAGE = ROOT / "dedup_lib"
 # --- modules
 
 # The rooms of the house, along the way of the data. A module imports from its own room and from those before it.
-ROOMS = (
-    *("", "sanitise", "records", "errors", "settings"),
-    *("run", "lists", "media", "features", "store", "extract"),
-    *("match", "groups", "evaluate", "report", "steps", "flow"),
-    *("ui", "demo", "cli", "__main__"),
-)
+ROOMS = ("", *(room for _, rooms in load_reference().ROOMS for room in rooms))
 MOST_LINES = 450
 
 # Each of these packages is known to the modules named here and to no other.

@@ -1,12 +1,14 @@
-"""Write docs/reference.md from the code: parameters, files, columns, statuses and commands.
+"""Write docs/reference.md and docs/architecture.md from the code: parameters, files, columns, statuses and commands;
+the rooms of the package and what each module is.
 
     python tools/reference.py          (make reference)
 
-A test holds that the file is current.
+A test holds that both are current.
 """
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -21,6 +23,58 @@ from dedup_lib.settings import SETTINGS, describe_type, parameter_types
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference.md"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PACKAGE = ROOT / "dedup_lib"
+
+ROOMS = (
+    ("Nouns, beneath everything", ("sanitise", "records", "errors", "settings")),
+    ("A run and its list", ("run", "lists")),
+    ("From a URL to vectors", ("media", "features", "store", "extract")),
+    ("From vectors to groups", ("match", "groups", "evaluate")),
+    ("What people see and call", ("report", "steps", "flow", "ui", "demo", "cli", "__main__")),
+)
+"""The rooms along the way of the data; a module imports from its own room and from those before it."""
+
+ARCHITECTURE_HEAD = """\
+# Architecture
+
+`make reference` writes this file from the code: each line is the first sentence of a module.
+
+A list comes in as a CSV file and leaves as a clean one. Each notebook is one step on the way, and the rooms of
+`dedup_lib` stand in the order of that way. A room imports only from rooms before it, and a test holds it to that.
+
+```mermaid
+flowchart LR
+    list[(list.csv)] --> lists
+    subgraph "01, 02"
+        lists["lists<br>repair URLs, drop repeats"]
+    end
+    lists --> media
+    subgraph "03, 04, 05"
+        media["media<br>fetch, decode, sample"] --> features
+        features["features<br>vectors, fingerprint"] --> store[("store<br>Milvus")]
+    end
+    store --> candidates
+    subgraph "06"
+        candidates["match<br>candidates"] --> align["match<br>align, verify"]
+        align --> score["match<br>score, verdict"] --> groups["groups<br>group, keep one"]
+    end
+    groups --> final[(FINAL_RESULT.csv)]
+    groups --> duplicates[(duplicates.csv)]
+    groups --> review[(review.csv)]
+    review -- a person decides --> decisions[(decisions.csv)] --> groups
+    groups --> report["report<br>index.html"]
+```
+
+`extract` runs `media` and `features` for many videos at once. `run` keeps the books of a run: its folder, its lock, and
+the ledger with what became of every URL. `evaluate` measures decisions on labelled clips. `steps` is what notebooks
+call, `flow` runs the notebooks, `cli` and `ui` are for people.
+
+To find your way, follow one pair: `steps.search.search_list` takes candidates from `match.vector_join` and
+`match.visual_words`; `groups.matcher.weigh_list` has each compared by `match.verify`, which fills an
+`match.evidence.Evidence`; its `judge` gives the verdict; `groups.grouping.group_copies` makes the groups;
+`groups.clean.clean_list` shares out the rows.
+"""
 
 HEAD = """\
 # Reference
@@ -104,6 +158,29 @@ def make_reference() -> str:
     return "\n".join(parts)
 
 
+def make_architecture() -> str:
+    """The page about the rooms."""
+    parts = [ARCHITECTURE_HEAD]
+    for title, names in ROOMS:
+        parts.append(f"## {title}\n")
+        for name in names:
+            folder = PACKAGE / name
+            if not folder.is_dir():
+                parts.append(f"`{name}.py`: {read_summary(folder.with_suffix('.py'))}\n")
+                continue
+            parts.append(f"### `{name}/`\n\n{read_summary(folder / '__init__.py')}\n")
+            modules = [path for path in sorted(folder.rglob("*.py")) if path != folder / "__init__.py"]
+            rows = ((f"`{path.relative_to(folder).as_posix()}`", read_summary(path)) for path in modules)
+            parts.append(make_table(("module", "is"), rows))
+    return "\n".join(parts)
+
+
+def read_summary(path: Path) -> str:
+    """The first paragraph of a module's docstring."""
+    words = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(words.partition("\n\n")[0].split())
+
+
 def make_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table."""
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
@@ -166,5 +243,6 @@ def list_commands(command: click.Command, path: tuple[str, ...]) -> Iterator[lis
 
 
 if __name__ == "__main__":
-    REFERENCE.write_text(make_reference(), encoding="utf-8")
-    print(f"wrote {REFERENCE.relative_to(ROOT)}")
+    for path, text in ((REFERENCE, make_reference()), (ARCHITECTURE, make_architecture())):
+        path.write_text(text, encoding="utf-8")
+        print(f"wrote {path.relative_to(ROOT)}")

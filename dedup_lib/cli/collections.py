@@ -1,4 +1,4 @@
-"""The commands about collections of vectors."""
+"""Commands that look at collections of vectors and change them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every command prints with."""
+"""The console of all commands, and the tables that several of them print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: a thin skin over `flow`, `steps` and `report`."""
+"""The commands: each checks what it is given, calls `flow`, `steps` or `report`, and prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run over the demo's list came out as planted, read from the files that it left."""
+"""Whether a run over the list of the demo came out as planted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small clips with planted copies and traps, and the list of URLs that leads to them.
+"""Renders the films of the demo and their copies, and writes the list of their URLs.
 
 The clips are pans and zooms over the photographs that scikit-image ships, cut like short commercials: three
 shots each, a tagline on the last one, a little grain. Everything is seeded and encoded by one thread, so the

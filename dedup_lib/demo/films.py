@@ -1,4 +1,4 @@
-"""The films of the demo: what is seen in each shot."""
+"""The films of the demo: what each shot shows."""
 
 from __future__ import annotations
 

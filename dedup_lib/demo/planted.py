@@ -1,4 +1,4 @@
-"""The list of the demo: its copies and traps, and what should become of each row."""
+"""The rows of the demo list: copies and traps, and what must become of each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo itself: make the clips, serve them, run both flows, show the outcome, check it."""
+"""Runs the demo: makes the clips, serves them, runs both flows, checks the outcome."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small HTTP server on this machine that serves one folder, with byte ranges, as a web archive would."""
+"""A small HTTP server for one folder, with byte ranges, as a web archive has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people do to a clip before they post it again: cropped, marked, cut, sped up. OpenCV."""
+"""Edits that people make before they post a clip again: crop, logo, caption, cut, speed."""
 
 from __future__ import annotations
 

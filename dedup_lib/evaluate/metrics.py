@@ -1,5 +1,4 @@
-"""How often decisions are right: predicted pairs held against labels, and the threshold that follows. Pure but for
-`load_labels`.
+"""Precision and recall: predicted pairs and groups held against labels.
 
 A folder of labelled clips holds `videos/` and `labels.csv` with the columns file, role and group; the roles are
 

@@ -1,4 +1,4 @@
-"""Which threshold follows from labelled clips, and how sure that is. Pure."""
+"""The threshold that follows from labelled pairs, with its interval."""
 
 from __future__ import annotations
 

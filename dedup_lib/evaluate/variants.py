@@ -1,4 +1,4 @@
-"""Copies of a clip as people make them: re-encoded, cropped, marked, cut, sped up. PyAV and OpenCV.
+"""Variants of a clip: its edits, encoded to files.
 
 Every variant is made of the same reference: the first seconds of the clip, shrunk and at one frame rate. So a
 variant differs from its reference by what its name says, and by nothing else. `VARIANTS` is the table; the same

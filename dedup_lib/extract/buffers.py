@@ -1,6 +1,4 @@
-"""Work that goes on side by side: what is read ahead of its use, and what is saved behind it. Threads of the standard
-library.
-"""
+"""Threads that read ahead of the encoder and save behind it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Job folders of the batch flow: one a video, `url_0000/` with its vectors, its URL and its settings.
+"""Job folders of the batch flow: `url_0000/` holds the vectors of one video, its URL and its settings.
 
     url_0000/first_frame.npy     one frame: float32 (D,)
     url_0001/frame_00.npy …      several frames, one file each

@@ -1,5 +1,4 @@
-"""From URLs to stored vectors: fetch, decode and prepare in worker processes, encode in batches, save, and note each
-outcome in the ledger. What an earlier run finished is not done again.
+"""From URLs to stored vectors: workers read, the encoder works in batches, sinks save, the ledger notes.
 
 The three go on side by side, with short queues between them: while a batch is encoded, the workers read the next ones
 and the one before is saved. A full queue makes those before it wait, so that memory stays the same at any length.

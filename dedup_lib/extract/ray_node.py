@@ -1,4 +1,4 @@
-"""The processes of one node of a Ray cluster."""
+"""The worker processes of one node of a Ray cluster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The processes of `workers`, on every node of a Ray cluster.
+"""A worker pool on every node of a Ray cluster.
 
 Each node has one actor, which holds as many processes as a machine by itself would, each to be killed and replaced
 there. A task crosses the network, and what is left of it once the node has finished it; what lies between does not.

@@ -1,6 +1,4 @@
-"""Which video comes next: in the order of the list, never too many of one host at a time, and again after a pause what
-failed for a cause that may pass. Pure but for the clock.
-"""
+"""Which video comes next: few of one host at a time, and failures that may pass again after a pause."""
 
 from __future__ import annotations
 

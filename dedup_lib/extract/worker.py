@@ -1,4 +1,4 @@
-"""What a worker process does with one URL: fetch, decode, and prepare it for the encoder."""
+"""What a worker process does with one URL: fetch, decode, prepare frames."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Processes that may die: each task runs in one that can be killed and replaced.
+"""Worker processes that may hang or die: each can be killed and replaced.
 
 A video file can hang its decoder, eat all memory or corrupt that of its process. Here it takes down only its own task.
 """

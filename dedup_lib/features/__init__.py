@@ -1,1 +1,1 @@
-"""What is computed of frames: vectors by an encoder, and the fingerprint of a video."""
+"""What is computed from frames: vectors by an encoder, and the fingerprint of a video."""

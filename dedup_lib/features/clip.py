@@ -1,4 +1,4 @@
-"""CLIP: the semantic vector of a frame, by transformers and torch."""
+"""CLIP: a vector of what a frame shows, by transformers and torch."""
 
 from __future__ import annotations
 

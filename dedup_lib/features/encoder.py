@@ -1,4 +1,4 @@
-"""What an encoder is: it turns frames into vectors.
+"""The protocol of an encoder: frames in, unit vectors out.
 
 An encoder works in two steps. `prepare` makes of one frame the little that is encoded, and runs where the frame was
 decoded, in many processes; `encode_prepared` makes vectors of many at once, and runs in one place.

@@ -1,4 +1,4 @@
-"""The encoders by their names: SSCD (copies), CLIP (what is seen) and PDQ (a perceptual hash)."""
+"""The encoders by name: SSCD (copies), CLIP (content) and PDQ (a perceptual hash)."""
 
 from __future__ import annotations
 

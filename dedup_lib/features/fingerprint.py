@@ -1,6 +1,4 @@
-"""What is kept of a video so that its copies can be told later without decoding anything again: a small grey picture
-every fraction of a second, and of the stillest few frames a larger one with its local features. OpenCV.
-"""
+"""The fingerprint of a video: small grey frames, and a few larger ones with local features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perceptual hashes of small grey pictures, in all eight orientations. Pure."""
+"""Perceptual hashes of small grey frames, in all eight orientations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SSCD: a vector of a frame that is learned to find copies of it, by ONNX Runtime or torch.
+"""SSCD: a vector that was learned to find copies of a frame, by ONNX Runtime or torch.
 
 E. Pizzi, S. D. Roy, S. N. Ravindra, P. Goyal, M. Douze, "A Self-Supervised Descriptor for Image Copy Detection", 2022;
 github.com/facebookresearch/sscd-copy-detection.

@@ -1,4 +1,4 @@
-"""Arithmetic on vectors: unit length, pooling, cosine. Numpy only.
+"""Arithmetic on vectors: unit length, pooling, cosine.
 
 Vectors are float32 of shape (N, D). They are brought to unit length in `normalise_rows` and nowhere else, so
 that everywhere behind it the inner product is the cosine.

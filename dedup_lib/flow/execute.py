@@ -1,4 +1,4 @@
-"""The notebooks of a plan, one after the other through papermill."""
+"""Runs the notebooks of a plan one after the other, through papermill."""
 
 from __future__ import annotations
 

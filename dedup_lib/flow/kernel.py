@@ -1,4 +1,4 @@
-"""The kernel that a notebook of a run works in: reached over a local socket, its own messages in a log file."""
+"""The kernel that a notebook runs in: a local socket, and a log file for what it prints."""
 
 from __future__ import annotations
 

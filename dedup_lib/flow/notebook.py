@@ -1,4 +1,4 @@
-"""A notebook of this project, with the parameters of a run in place of its own."""
+"""A notebook of this project with the parameters of a run."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What can be known of a run before its first notebook starts: one that cannot succeed is refused at once, before it
-has done any work or left a folder."""
+"""Checks before the first notebook: a run that cannot succeed is refused and leaves nothing."""
 
 from __future__ import annotations
 

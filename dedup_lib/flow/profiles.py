@@ -1,4 +1,4 @@
-"""Which parameters a run has: those of a profile, and what the command line changes."""
+"""The parameters of a run: those of a profile, and what the command line changes."""
 
 from __future__ import annotations
 

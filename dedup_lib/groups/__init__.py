@@ -1,1 +1,1 @@
-"""Which videos are one, which of them is kept, and what people decided."""
+"""Which videos are one group, which of them is kept, and what people decided."""

@@ -1,4 +1,4 @@
-"""Every row of the list to exactly one output, and the proof that none is lost or doubled."""
+"""Shares out the rows of a list among the outputs, and proves that none is lost or doubled."""
 
 from __future__ import annotations
 

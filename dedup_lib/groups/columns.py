@@ -1,4 +1,4 @@
-"""What speaks for two videos being the same, as columns of duplicates.csv, review.csv and pairs.parquet."""
+"""The evidence of a pair as columns of duplicates.csv, review.csv and pairs.parquet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person decided about pairs of videos, kept beside the list so that no run asks twice.
+"""What people decided about pairs, kept beside the list so that no run asks twice.
 
 `decisions.csv` grows by a line a decision, and its last line about a pair holds. It is plain CSV: a person may read
 it, mend it, and carry it to another list. Its cells are written and read as those of every table

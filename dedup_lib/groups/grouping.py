@@ -1,4 +1,4 @@
-"""Which videos are one group, and which of them is kept. Pure."""
+"""Groups of copies from matching pairs, each with the video that is kept."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of several copies is kept, and why: ordered criteria, each with a tolerance for near ties. Pure."""
+"""Which copy of a group is kept, and why: criteria in order, each with a tolerance."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""All pairs of a list that are worth comparing, compared: those that vectors or visual words propose, and every video
-with those that would be kept in its place."""
+"""Compares all candidates of a list, and every copy with the video that is kept in its place."""
 
 from __future__ import annotations
 

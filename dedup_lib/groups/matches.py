@@ -1,6 +1,4 @@
-"""All that was compared in a list, as one object that a notebook questions: which pairs there are, which groups a
-threshold makes of them, what another one would, and which pairs are nearest to it. Pure.
-"""
+"""All compared pairs of a list as one object that a notebook questions."""
 
 from __future__ import annotations
 

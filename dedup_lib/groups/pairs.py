@@ -1,5 +1,4 @@
-"""Every pair of videos that a run compared, one row each: what notebooks plot, and what a question about two videos is
-answered from. pandas.
+"""The table of all compared pairs, `pairs.parquet`: what plots and questions are answered from.
 
 The table lies in the run folder as `pairs.parquet`, for `pandas.read_parquet`.
 """

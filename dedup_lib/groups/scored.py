@@ -1,6 +1,7 @@
-"""All pairs of a list that are alike by their vectors, with their similarities.
+"""The pairs of a list whose vectors are alike, with their similarities.
 
-Similarity is a cosine; a pair at or above the threshold is a match (`is_match`, the only place that says so). Pure."""
+Similarity is a cosine; a pair at or above the threshold is a match (`is_match`, the only place that says so). Pure.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every threshold of a fine sweep would decide, as the overview of a run shows it. Pure.
+"""What every threshold of a fine sweep would decide, for the slider of the report.
 
 The overview has no kernel: all that its slider shows is decided here, by what 06_search_and_clean decides with.
 """

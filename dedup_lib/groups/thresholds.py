@@ -1,4 +1,4 @@
-"""What other thresholds would decide. Pure."""
+"""What other thresholds would decide, and which pairs lie nearest to one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a single cell of a list is: how it is kept from running as a formula, and whether it holds a video's URL."""
+"""One cell of a list: whether it holds a URL, and how it is kept from running as a formula."""
 
 from __future__ import annotations
 

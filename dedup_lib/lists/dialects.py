@@ -1,4 +1,4 @@
-"""How a CSV is written down: its encoding, delimiter and line ends, and what stands around its rows.
+"""How a CSV file is written: encoding, delimiter, line ends, lines around the table.
 
 `read_text` makes text of a file and `split_text` cells of it, whoever wrote it. `Dialect` is what our own files keep of
 a list, so that they open where the list did.

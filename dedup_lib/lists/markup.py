@@ -1,4 +1,4 @@
-"""URLs that a cell holds inside something else: a formula, a link of a web page, of Markdown or a forum, a JSON array.
+"""URLs inside of something else: a formula, a link, a JSON array.
 
 Pure functions over text. `urls.decode_url` takes such a URL out; a cell with several is for a person to part.
 """

@@ -1,4 +1,4 @@
-"""Lists as tables of text: load a CSV whoever wrote it, find its URL column, save it, split off text copies.
+"""Lists as tables of text: load a CSV file, find its URL column, save it, split off repeated URLs.
 
 A table is a DataFrame whose cells are all text (dtype `str`, a missing cell is ""), in the order of the file,
 with the rows numbered from 0.
@@ -368,7 +368,7 @@ class ShownTable(pd.DataFrame):
 
 
 def shown_table(frame: pd.DataFrame) -> ShownTable:
-    """A table as a notebook may show it: no control characters, no credentials of URLs (see `display.show_text`)."""
+    """A table as a notebook may show it: no control characters, no credentials of URLs (see `sanitise.show_text`)."""
     return ShownTable(frame.map(_shown).rename(columns=_shown))
 
 

@@ -1,4 +1,4 @@
-"""What a URL of a list means: repair its spelling, tell equal ones, make one fit for a request.
+"""URLs as text: repair one, make it canonical, find those that are equal, prepare a request.
 
 Pure functions over text. Sources: RFC 3986 (URIs, and in 6.2 which spellings are equivalent), UTS 46 and
 RFC 5891 (host names beyond ASCII).

@@ -1,6 +1,4 @@
-"""Do two videos show the same pictures at the same times? Hashes of miniatures, and the offset and the stretch of time
-at which they agree. Pure.
-"""
+"""Temporal alignment: the segments of time in which two videos show the same frames."""
 
 from __future__ import annotations
 
@@ -74,7 +72,7 @@ class Stretch:
     """Which picture of the first video stands beside which one of the second, where those of one of them are seconds
     apart in a part of it; None: those shown at the same time."""
     correlation: float = math.nan
-    """How alike both videos change in it, -1 to 1 (`changes`); NaN where that was not asked."""
+    """How alike both videos change in it, -1 to 1 (`motion`); NaN where that was not asked."""
     further: tuple[Part, ...] = ()
 
     @property

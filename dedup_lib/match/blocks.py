@@ -1,4 +1,4 @@
-"""Pictures compared block by block: how alike they are, and their edges. OpenCV."""
+"""Frames compared block by block: how alike they are, and their edges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was found about pairs of videos, written down so that it need not be found again. Pure.
+"""What was found about a pair, as text for the ledger: no pair is compared twice.
 
 It depends on both fingerprints and on the code that compared them, and on no parameter.
 """

@@ -1,4 +1,4 @@
-"""What was measured of two videos, and the verdict that follows. Pure."""
+"""The evidence of a pair: everything measured, and the verdict that follows."""
 
 from __future__ import annotations
 

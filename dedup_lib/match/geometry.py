@@ -1,6 +1,4 @@
-"""How the picture of one video lies in that of another: cropped, scaled, turned, mirrored, inside another picture.
-OpenCV.
-"""
+"""Geometric verification: how the frame of one video lies in that of another, by local features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pairs whose vectors are alike, by the index of a store, and how much of what is there it finds."""
+"""Candidates from the index of a store, and an audit of how many it finds."""
 
 from __future__ import annotations
 

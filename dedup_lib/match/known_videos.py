@@ -1,4 +1,4 @@
-"""Videos that were there before, near those of a list."""
+"""Videos that were in the collection before, near those of a list."""
 
 from __future__ import annotations
 

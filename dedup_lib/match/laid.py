@@ -1,4 +1,4 @@
-"""Frames of two videos laid on one another, as they are compared."""
+"""The frames of two videos, laid on one another."""
 
 from __future__ import annotations
 

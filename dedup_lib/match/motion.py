@@ -1,4 +1,4 @@
-"""Do two videos change alike? What moves in both is correlated, and what stands still is left out. Pure.
+"""Motion: whether two videos change alike, whatever stands still in them.
 
 A copy that was blurred, shrunk to a stamp or filled with noise keeps its coarse shapes and how they move, and a camera
 in motion shows nearly the same ones a twentieth of a second later. Two takes of one scene share all that stands
@@ -57,7 +57,7 @@ class Course:
     """What each picture stands for (`Fingerprint`); None: one step."""
 
     def turned(self, orientation: int) -> Course:
-        """The same in one of the `alignment.ORIENTATIONS`."""
+        """The same in one of the `perceptual_hash.ORIENTATIONS`."""
         waves = self.shapes.reshape(-1, FREQUENCIES, FREQUENCIES)
         return replace(self, shapes=turn_frequencies(waves, orientation).reshape(self.shapes.shape))
 

@@ -1,4 +1,4 @@
-"""Was it laid over? What differs has an outline in one of two pictures only. OpenCV."""
+"""Whether what differs was laid over: then only one of two frames shows its outline."""
 
 from __future__ import annotations
 

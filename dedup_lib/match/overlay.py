@@ -1,4 +1,4 @@
-"""Which of two copies bears something that the other one lacks: a logo, a caption, a clock. OpenCV.
+"""Which of two copies bears a logo, a caption or a clock that the other lacks.
 
 Where something was laid over a picture, what is under it moves in the other copy only.
 """

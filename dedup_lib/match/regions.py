@@ -1,4 +1,4 @@
-"""Does a part of the picture differ throughout? OpenCV.
+"""The part of the picture that differs throughout: another price, product, presenter.
 
 Two copies agree everywhere, but for what was laid over one of them. Two advertisements of one template, and two takes
 of one scene, agree nearly everywhere, and differ in one part of the picture from the first moment to the last: the

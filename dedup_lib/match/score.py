@@ -1,4 +1,4 @@
-"""How surely are two videos the same? One number from what was measured of them: a logistic model with few weights.
+"""The score of a pair, 0 to 1: a logistic model of a few measurements.
 
 The weights lie in `score.json`, where benchmarks/fit_score.py writes them, and docs/decisions/015-score.md says from
 which videos and with which figures. Pure.

@@ -1,4 +1,4 @@
-"""At which speed, and how much later, does one video show what the other one does? Frames that are alike vote. Pure."""
+"""Speed and offset of two videos: frames that are alike vote for them."""
 
 from __future__ import annotations
 

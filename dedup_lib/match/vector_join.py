@@ -1,5 +1,4 @@
-"""Which videos of a list have vectors that are alike: exactly, block by block, by matrix product; or by the index of a
-store, with a proof of how much that finds.
+"""Candidates by exact comparison of all vectors of a list, block by block.
 
 The block product is how k nearest neighbours are found by brute force in FAISS (J. Johnson, M. Douze, H. Jégou,
 "Billion-scale similarity search with GPUs", 2017), without the k: every pair counts here.

@@ -1,4 +1,4 @@
-"""The vectors of a list as one table, and how alike two of its videos are."""
+"""The vectors of a list as one table, and the cosine of any two videos in it."""
 
 from __future__ import annotations
 

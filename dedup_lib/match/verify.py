@@ -1,5 +1,4 @@
-"""Do two videos show the same? Their fingerprints compared: pictures that agree at the same times, and a second opinion
-by local features where the first is not overwhelming."""
+"""Compares two fingerprints: alignment, motion, geometric verification, differing region."""
 
 from __future__ import annotations
 
@@ -45,7 +44,7 @@ class Looks:
 
     @cached_property
     def hashes(self) -> NDArray[np.uint8]:
-        """uint8 (8, N, 32), in the order of `alignment.ORIENTATIONS`."""
+        """uint8 (8, N, 32), in the order of `perceptual_hash.ORIENTATIONS`."""
         return hash_orientations(self.fingerprint.miniatures)
 
     @cached_property

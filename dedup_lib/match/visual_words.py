@@ -1,5 +1,4 @@
-"""Which videos are worth comparing: those that share visual words, and of pictures that show few, those with the same
-coarse shapes. Loose on purpose, and cheap. Pure.
+"""Candidates from local features: videos that share visual words or coarse shapes.
 
 A visual word is the first bits of a local feature's code. Words that many videos show (a logo, a title card, the
 intro of a channel) count little, those of few videos much: J. Sivic, A. Zisserman, "Video Google", 2003.

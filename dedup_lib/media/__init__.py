@@ -1,1 +1,1 @@
-"""From a URL to frames: asked for safely, streamed, decoded."""
+"""From a URL to frames: fetched safely, streamed, decoded."""

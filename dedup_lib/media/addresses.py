@@ -1,4 +1,4 @@
-"""Which addresses a host has, and which of them may be asked: a URL from a list may point anywhere."""
+"""Which IP addresses a host has, and which of them may be asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An animation in WebP, which FFmpeg does not read: its frames, with the times at which they are shown. Pillow."""
+"""The frames of an animated WebP, which FFmpeg does not read."""
 
 from __future__ import annotations
 

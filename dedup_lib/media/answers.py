@@ -1,4 +1,4 @@
-"""What the answers of web servers mean: which part of a file one holds, what packs it, how long to wait.
+"""What the answer of a web server means: which part of a file it holds, when to ask again.
 
 Servers answer ranges in many odd ways (RFC 9110, section 14, has the right ones). What is understood here is used;
 where nothing is, the caller asks for the whole file.

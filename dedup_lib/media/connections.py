@@ -1,4 +1,4 @@
-"""Asking one URL of one server over HTTP, on an address that was checked, and no longer than there is time."""
+"""One HTTP request to one address that was checked, within a deadline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cookies of one way through redirects: some servers send a visitor round until he carries the one that they set.
+"""The cookies that a chain of redirects sets and asks for.
 
 A cookie goes back to the server that set it and to no other (host-only, RFC 6265, section 5.3), and is forgotten with
 the video that it was set for.

@@ -1,4 +1,4 @@
-"""A film in a container: the frames of its video, with the times at which they are shown. PyAV."""
+"""The frames of a video file with their times, by PyAV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to frames between decoder and encoder: flat ones are dropped, bars are cut off. OpenCV.
+"""What is done to frames before the encoder: flat ones are dropped, bars are cut off.
 
 A change here that changes vectors raises `Recipe.preprocessing`.
 """

@@ -1,4 +1,4 @@
-"""What reading one video may cost: time, and bytes."""
+"""What one video may cost: time and bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file on a web server: the way to it through redirects, and its parts, asked for as they are wanted."""
+"""A file on a web server, read part by part, through redirects."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Frames out of a video: which ones to take, and how to get at them. PyAV.
+"""Which frames of a video to take, and how to reach them.
 
-Runs in worker processes, because a file may hang its decoder or kill it; see `workers`.
+Runs in worker processes, because a file may hang its decoder or kill it; see `extract.worker_pool`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a file holds, told by its first bytes and never by its name or by what the server says of it."""
+"""What kind of file it is, by its first bytes, never by its name."""
 
 from __future__ import annotations
 

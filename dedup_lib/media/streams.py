@@ -1,4 +1,4 @@
-"""Reading a video over HTTP, or from a file, as a stream that we own.
+"""A video as a stream of bytes: from the web, or from a file.
 
 The decoder asks for bytes and this module fetches them: by ranges where the server has them, so that a frame
 in the middle of a large file costs a few hundred kilobytes; else from the start, and no further than needed.

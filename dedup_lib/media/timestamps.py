@@ -1,4 +1,4 @@
-"""When the pictures of a film are shown, by the stamps of its packets and frames, which are not always right. PyAV."""
+"""When frames are shown, by time stamps that are not always right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of the video streams of a file is the film, and what its container says of it. PyAV."""
+"""Which stream of a file is the film, and what the container says of it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Charts of the overview as plain geometry, which `templates/charts.html` draws as SVG: they take the colours of the
-page, light or dark, are sharp at any size, and can be moved by its script.
+"""The charts of the report, as geometry that a template draws as SVG.
 
 Lengths are pixels of a picture of `WIDTH` × `HEIGHT`, which the page scales.
 """

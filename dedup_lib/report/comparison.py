@@ -1,5 +1,4 @@
-"""What changed from one run over a list to another: for experiments with thresholds, and other models. Pure, but for
-`load_outcome`.
+"""What changed from one run over a list to another.
 
 Only the addresses that both runs looked at are compared. Two videos are joined where one is listed as a copy of the
 other, or both as copies of the same one.

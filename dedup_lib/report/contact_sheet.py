@@ -1,6 +1,4 @@
-"""The contact sheet of a run: each group of copies and each doubtful pair with its pictures, and what speaks for it in
-words.
-"""
+"""Groups and doubtful pairs as rows of frames, with the evidence in words."""
 
 from __future__ import annotations
 

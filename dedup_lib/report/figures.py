@@ -1,4 +1,4 @@
-"""A figure as a notebook shows it, and what all plots have in common."""
+"""A figure as a notebook shows it, and the parts that all plots share."""
 
 from __future__ import annotations
 

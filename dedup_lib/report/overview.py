@@ -1,4 +1,4 @@
-"""The overview of a run, `reports/index.html`: what came of the list, why, and what another threshold would decide.
+"""The report of a run, `reports/index.html`.
 
 One file that may be mailed: it opens offline and asks nobody for anything. Its only script is
 `templates/overview.js`, allowed by its hash; what the script shows lies in the page as JSON. Many groups are shared out

@@ -1,4 +1,4 @@
-"""Pages: each executed notebook as HTML without its code, and what all pages share.
+"""HTML pages: executed notebooks without their code, and the frame of every page.
 
 A page is one file. It opens offline and makes no request to anywhere; a content security policy in its head forbids
 every load but embedded pictures, and every script but one that a page names by its hash. All text from outside is

@@ -1,4 +1,4 @@
-"""What the overview of a run shows, section by section."""
+"""The sections of the report of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colours and type, of plots and of pages."""
+"""Colours and type of plots and pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words that plots and pages share, so that both say the same."""
+"""Words that plots, pages and the terminal share, so that all say the same."""
 
 from __future__ import annotations
 

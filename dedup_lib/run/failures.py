@@ -1,4 +1,4 @@
-"""Why rows of a list gave no video: the causes, how many rows each of them took, and which setting helps. Pure."""
+"""Why rows gave no video: the causes, their counts, and the setting that helps."""
 
 from __future__ import annotations
 

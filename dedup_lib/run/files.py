@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and errors that say where a disk refused."""
+"""Files written whole or not at all, and errors that say where a disk refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What became of every URL of a run, on disk: an SQLite file that a killed run leaves whole.
+"""What became of every URL of a run, in an SQLite file that a killed run leaves whole.
 
 Keyed by URL and recipe (the settings that change a vector), so that a run with another encoder starts afresh
 and one with another threshold does not. docs/ledger.md explains its tables.

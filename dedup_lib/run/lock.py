@@ -1,4 +1,4 @@
-"""One run works on a run folder at a time: a locked file in it, which says who works there or did last.
+"""One run works in a folder at a time: a locked file says who.
 
 The lock belongs to a process and goes with it, whatever ends that, so that nothing is left to clean up. A notebook
 that a run starts works under the lock of the run. There is no such lock on Windows.

@@ -1,4 +1,4 @@
-"""What a stage takes of the machine: memory and CPU of this process and its children, over time."""
+"""Memory and CPU of a process and its children over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a run is: read from its folder, while it goes on or after, without changing anything in it."""
+"""How far a run is, read from its folder without changing anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the notebooks call: each function is the work of one notebook on one run folder."""
+"""What the notebooks call: each function is a step of one notebook on one run folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Progress as a notebook shows it."""
+"""Progress bars of notebooks."""
 
 from __future__ import annotations
 

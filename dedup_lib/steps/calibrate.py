@@ -1,7 +1,6 @@
-"""Measuring on videos of one's own: a sample of a list, variants of it, what the pipeline makes of them, and the
-params file that follows.
+"""07: measure the pipeline on variants of sampled videos, and propose a threshold.
 
-Files go the way of a run: 03_extract and 06_search_and_clean by the functions of `stages`, with the defaults of those
+Files go the way of a run: 03_extract and 06_search_and_clean by the functions of `steps`, with the defaults of those
 notebooks, into a Milvus Lite file of their own.
 """
 

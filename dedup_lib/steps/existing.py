@@ -1,4 +1,4 @@
-"""06: videos of the collection that were there before the list."""
+"""06: videos that were in the collection before the list."""
 
 from __future__ import annotations
 

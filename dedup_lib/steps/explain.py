@@ -1,4 +1,4 @@
-"""Why two videos of a run were joined, or why they were not."""
+"""Why two videos of a run were joined, or why not."""
 
 from __future__ import annotations
 

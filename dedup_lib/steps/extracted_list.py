@@ -1,4 +1,4 @@
-"""A list with what became of each of its videos, as 03 and 05 left it."""
+"""06: the list with what became of each of its videos."""
 
 from __future__ import annotations
 

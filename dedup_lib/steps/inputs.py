@@ -1,4 +1,4 @@
-"""Which list a notebook works on."""
+"""01 and on: which list a notebook works on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""06: the outputs of a run, and its summary."""
+"""06: write the outputs and the summary."""
 
 from __future__ import annotations
 

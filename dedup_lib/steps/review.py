@@ -1,4 +1,4 @@
-"""06: what people decided about pairs, and what they are asked."""
+"""06: what people decided, and what they are asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""06: find the pairs of a list that may be copies, and compare them."""
+"""06: find the pairs that may be copies, and compare them."""
 
 from __future__ import annotations
 

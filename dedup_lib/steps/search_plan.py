@@ -1,4 +1,4 @@
-"""06: the numbers that a search is made with, and its vectors."""
+"""06: the numbers of a search, and its vectors."""
 
 from __future__ import annotations
 

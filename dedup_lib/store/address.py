@@ -1,4 +1,4 @@
-"""Which store is used: a file of Milvus Lite, a server, or Zilliz Cloud."""
+"""Which store is used, by MILVUS_URI and the parameter `store`."""
 
 from __future__ import annotations
 

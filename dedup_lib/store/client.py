@@ -1,4 +1,4 @@
-"""One connection to a store."""
+"""One connection to a store: loads collections, explains what Milvus raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One collection of a store: rows in, rows out, neighbours."""
+"""One collection: rows in, rows out, nearest neighbours."""
 
 from __future__ import annotations
 

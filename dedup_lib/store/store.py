@@ -1,4 +1,4 @@
-"""Vectors in Milvus: a local file (Milvus Lite) by default, a server or Zilliz Cloud by `MILVUS_URI`, same code.
+"""The collections of a store: list, create, open, rename, drop.
 
 Every collection has the same fields; its schema says what a row stands for (see `records.Schema`). Its properties carry
 the recipe of its vectors, and vectors of another recipe are refused. docs/store.md explains the fields and properties.

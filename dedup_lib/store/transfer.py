@@ -1,4 +1,4 @@
-"""A collection copied from one store to another: it may be stopped and begun again, and ends with a comparison."""
+"""Copies a collection from one store to another; may be stopped and begun again."""
 
 from __future__ import annotations
 

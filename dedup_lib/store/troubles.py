@@ -1,4 +1,4 @@
-"""What Milvus and its transport raise or only log, as errors that say what to do."""
+"""What Milvus raises or only logs, as errors that say what to do."""
 
 from __future__ import annotations
 

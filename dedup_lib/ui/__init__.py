@@ -1,1 +1,1 @@
-"""The command line, the terminal, widgets and the app."""
+"""The terminal, widgets and the app."""

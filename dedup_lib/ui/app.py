@@ -1,4 +1,4 @@
-"""06_search_and_clean as an app in the browser, for people without JupyterLab: Voilà runs it anew for every visit.
+"""06 as an app in the browser, for people without JupyterLab.
 
 The app shows the cells that are tagged `app`, and no code. It works on a run that exists, by the settings of that run,
 and what it saves is what the notebook saves.

@@ -1,4 +1,4 @@
-"""How a run looks in a terminal: what it is at while it goes on, and the page of `status`."""
+"""A run in the terminal: its progress, and the page of `status`."""
 
 from __future__ import annotations
 

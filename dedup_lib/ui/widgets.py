@@ -1,4 +1,4 @@
-"""A slider that shows what another threshold would decide, and a queue of pairs that a person decides.
+"""Widgets of 06: the threshold slider, and the queue of doubtful pairs.
 
 The slider looks; its decision stays a parameter. What is decided in the queue is written to a file at once. The values
 are computed by plain functions; the widgets only lay them out. Callbacks write into

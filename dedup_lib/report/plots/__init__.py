@@ -1,4 +1,4 @@
-"""Every plot of the project: drawn from records and arrays, decided and read nowhere here."""
+"""Every plot of a notebook: drawn from records and arrays, decided and read nowhere here."""
 
 from dedup_lib.report.plots.evaluation import figure_curves, figure_likeness, figure_recalls
 from dedup_lib.report.plots.run import figure_flow, figure_resources, figure_statuses, figure_throughput

@@ -1,4 +1,4 @@
-"""How often decisions are right."""
+"""Plots of precision and recall."""
 
 from __future__ import annotations
 

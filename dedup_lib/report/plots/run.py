@@ -1,4 +1,4 @@
-"""What became of the rows of a list, how fast, and what it took."""
+"""Plots of a run: what became of its rows, its pace, its memory."""
 
 from __future__ import annotations
 

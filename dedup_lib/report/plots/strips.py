@@ -1,4 +1,4 @@
-"""Videos as rows of frames: pairs, groups, mistakes."""
+"""Plots of videos as rows of frames: pairs, groups, mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of pairs, and what other thresholds would decide."""
+"""Plots of scores, and of what other thresholds would decide."""
 
 from __future__ import annotations
 
