@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from milvus_server import MilvusServer
     from playwright.sync_api import Browser
 
+GUARD = Path(loopback_only.__file__).parent
+SHARED = (GUARD, GUARD.parent / "helpers")
+
 # Before any test module is imported, and inherited by every child process.
 os.environ.update(
     MPLBACKEND="agg",
     HF_HUB_OFFLINE="1",
     TRANSFORMERS_OFFLINE="1",
-    PYTHONPATH=os.pathsep.join(filter(None, [str(Path(loopback_only.__file__).parent), os.environ.get("PYTHONPATH")])),
+    PYTHONPATH=os.pathsep.join(filter(None, [*map(str, SHARED), os.environ.get("PYTHONPATH")])),
 )
 # Empty rather than unset: pymilvus loads a `.env` file for what is unset.
 os.environ.update(MILVUS_URI="", MILVUS_TOKEN="")

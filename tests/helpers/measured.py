@@ -1,0 +1,96 @@
+"""Evidence put together by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import strategies as st
+
+from dedup_lib.match.alignment import Stretch
+from dedup_lib.match.evidence import Evidence
+from dedup_lib.match.geometry import Registration
+from dedup_lib.match.motion import Changes
+from dedup_lib.match.regions import Region
+
+
+def stretch(agreeing: int = 40, compared: int = 40, *, first: float = 1.0, second: float = 1.0) -> Stretch:
+    """A stretch with enough scenes, from 2 s to 12 s of the first video and from 5 s of the second."""
+    return Stretch(
+        agreeing=agreeing,
+        compared=compared,
+        first_start_s=2.0,
+        first_end_s=12.0,
+        second_start_s=5.0,
+        second_end_s=15.0,
+        first_coverage=first,
+        second_coverage=second,
+        speed=1.0,
+        distance_bits=10.0,
+        scenes=10,
+    )
+
+
+def registration(points: int = 200, matches: int = 250, *, share: float = 0.8) -> Registration:
+    return Registration(
+        matrix=np.eye(2, 3),
+        mirrored=False,
+        points=points,
+        matches=matches,
+        region=(0, 0, 100, 80),
+        first_share=share,
+        second_share=share,
+    )
+
+
+def changes(correlation: float = 0.9, *, weaker_half: float = 0.8, compared: int = 40, energy: float = 0.1) -> Changes:
+    """Over all of both videos."""
+    return Changes(
+        stretch=replace(stretch(round(0.9 * compared), compared), correlation=correlation),
+        weaker_half=weaker_half,
+        energy=energy,
+    )
+
+
+def evidence(pictures: Stretch | None = None, **found: object) -> Evidence:
+    """Of the first two rows, both with 40 pictures."""
+    return replace(Evidence(first=0, second=1, pictures=pictures, fewest_pictures=40), **found)  # type: ignore[arg-type] # its fields, by name
+
+
+def place(left: float, top: float) -> Region:
+    """From there to the lower right corner."""
+    return Region(left=left, top=top, right=1.0, bottom=1.0, moves=False)
+
+
+SHARE = st.floats(0, 1)
+
+COVERED = st.floats(0.01, 1)
+
+
+@st.composite
+def stretches(draw: st.DrawFn) -> Stretch:
+    compared = draw(st.integers(1, 60))
+    return replace(
+        stretch(draw(st.integers(1, compared)), compared, first=draw(COVERED), second=draw(COVERED)),
+        scenes=draw(st.integers(1, 6)),
+        distance_bits=draw(st.floats(0, 56)),
+        correlation=draw(st.just(math.nan) | st.floats(-1, 1)),
+    )
+
+
+CHANGES = st.builds(Changes, stretch=stretches(), weaker_half=st.floats(-1, 1), energy=st.floats(0, 0.1))
+
+REGISTRATIONS = st.builds(registration, st.integers(8, 60), st.integers(60, 300), share=COVERED)
+
+FOUND = st.builds(
+    evidence,
+    st.none() | stretches(),
+    registered=st.none() | stretches(),
+    registration=st.none() | REGISTRATIONS,
+    changes=st.none() | CHANGES,
+    registered_changes=st.none() | CHANGES,
+    is_exact=st.booleans(),
+    fewest_pictures=st.integers(1, 60),
+    difference=st.none() | st.builds(place, SHARE, SHARE),
+)
