@@ -57,7 +57,7 @@ from dedup_lib.report.style import COLOURS, STYLE
 from dedup_lib.run.files import write_file_atomically, write_text_atomically
 from dedup_lib.steps.calibrate import choose_kinds, choose_sources, make_labelled_variants
 
-WEIGHTS = ROOT / "dedup_lib" / "score.json"
+WEIGHTS = ROOT / "dedup_lib" / "match" / "score.json"
 
 FOLDS = 5
 RIDGE = 1.0

@@ -143,7 +143,9 @@ class ClusterPool(Generic[Task, Result]):
             # folder to work in they would look for it first where it lies on this machine, and find what lies there
             # on theirs.
             shutil.copytree(
-                Path(__file__).parent, Path(folder, "dedup_lib"), ignore=shutil.ignore_patterns("__pycache__")
+                Path(__file__).resolve().parents[1],
+                Path(folder, "dedup_lib"),
+                ignore=shutil.ignore_patterns("__pycache__"),
             )
             self._ray.init(
                 address=self._address,

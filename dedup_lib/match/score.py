@@ -30,7 +30,7 @@ AGAINST = ("differs", "region")
 @cache
 def load_weights() -> Mapping[str, float]:
     """The weight of each of the `TERMS`, and `intercept`: what the model starts from."""
-    text = resources.files("dedup_lib").joinpath("score.json").read_text("utf-8")
+    text = resources.files("dedup_lib.match").joinpath("score.json").read_text("utf-8")
     weights: Mapping[str, float] = json.loads(text)
     return weights
 

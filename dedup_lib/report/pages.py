@@ -70,7 +70,7 @@ def show_value(value: object) -> str:
 def page_templates() -> jinja2.Environment:
     """The templates of all pages; they escape whatever is not marked as safe."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("dedup_lib", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.PackageLoader("dedup_lib.report", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     environment.tests["web_url"] = is_web_url
     environment.filters["short"] = lambda url: short_url(url, most=90)

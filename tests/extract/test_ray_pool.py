@@ -317,7 +317,7 @@ def test_a_cluster_without_a_free_core_is_told(
     nodes: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ray_pool, "NODE_WITHIN_S", 0.5)
-    monkeypatch.setattr(ray_pool, "_Node", Slow)
+    monkeypatch.setattr(ray_pool, "Node", Slow)
     with pytest.raises(ClusterError, match=r"no node .* has been ready for 0\.5 s"):
         run(["http://127.0.0.1:1/a.mp4"], tmp_path, engine="ray")
 

@@ -297,7 +297,7 @@ def test_fifty_thousand_addresses_of_one_clip_are_one_group() -> None:
 
 
 def test_what_a_person_says_of_videos_in_a_crowd_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dedup_lib.groups.grouping.CROWD", 2)
+    monkeypatch.setattr("dedup_lib.groups.scored.CROWD", 2)
     random = np.random.default_rng(3)
     # Two kinds match each other, the others none.
     centres = normalise_rows([[1, 0, 0], [1, 0.3, 0], [0, 0, 1], [0, 1, -1]])

@@ -14,8 +14,8 @@ from fault_server import FaultServer, always, reply
 
 from dedup_lib.errors import StoreError
 from dedup_lib.run.paths import find_project_root
-from dedup_lib.store import store as store_module
 from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.client import Client
 from dedup_lib.store.store import Store
 
 NAMES = ("grpc_proxy", "http_proxy", "https_proxy", "all_proxy")
@@ -72,7 +72,7 @@ def test_a_store_on_this_machine_is_reached_past_every_proxy(tmp_path: Path, pro
 
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(store_module, "_CONNECT_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(Client, "connect_timeout_s", 1.0)
     yield
 
 

@@ -21,7 +21,7 @@ from fault_server import FaultServer, Request, always, in_turn, reply, reply_ran
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.media import addresses, connections, streams
+from dedup_lib.media import addresses, connections, ranges, streams
 from dedup_lib.media.addresses import find_addresses, is_public_address
 from dedup_lib.media.answers import MAX_RETRY_AFTER_S
 from dedup_lib.media.limits import Deadline, FetchLimits
@@ -377,7 +377,7 @@ def test_an_address_that_ends_is_asked_for_again_and_not_without_end() -> None:
             for position in range(0, len(body), 2 * CHUNK_BYTES):
                 stream.seek(position)
                 assert stream.read(1) == body[:1]
-        assert len(server.requests) < 4 * streams.MAX_RETURNS
+        assert len(server.requests) < 4 * ranges.MAX_RETURNS
         assert [request for request in server.requests if "range" not in request.headers]
 
 
@@ -757,7 +757,7 @@ def test_a_url_without_a_scheme_is_read_by_http_where_nobody_speaks_https() -> N
 
 
 def test_silence_is_not_waited_out_where_the_scheme_is_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "GUESS_PATIENCE_S", 0.2)
+    monkeypatch.setattr(ranges, "GUESS_PATIENCE_S", 0.2)
     monkeypatch.setattr(connections, "SOCKET_TIMEOUT_S", 0.5)
     with mute_port() as port:
         found = trouble_of(f"//127.0.0.1:{port}/x")

@@ -400,7 +400,7 @@ def test_colours_can_be_chosen_and_are_kept(visit: Visit, made: MadeRun) -> None
 def test_a_run_of_thousands_of_groups_is_shared_out(
     visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "PAGE_GROUPS", 400)
+    monkeypatch.setattr(sections, "PAGE_GROUPS", 400)
     made = make_run(tmp_path / "run", sizes=[2] * 1100, has_pictures=False)
     write_index(made.run.path)
     pages = sorted(path.name for path in (made.run.path / "reports").iterdir())

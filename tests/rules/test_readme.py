@@ -166,7 +166,7 @@ def test_fields_and_properties_of_a_collection_are_explained(tmp_path: Path) -> 
         for pooling in Pooling:
             made = store.create_collection(pooling, pooling=pooling, recipe=recipe, dimension=256).facts
             poolings.setdefault(str(made.schema), set()).add(pooling)
-            described = store._client.describe_collection(pooling)
+            described = store._client.milvus.describe_collection(pooling)
             fields = []
             for field in described["fields"]:
                 kind, length = DataType(field["type"]).name, field["params"].get("max_length")
@@ -193,7 +193,7 @@ def test_a_refused_recipe_looks_as_explained(tmp_path: Path) -> None:
 
 
 def test_troubles_of_the_store_are_worded_as_explained() -> None:
-    code = " ".join((ROOT / "dedup_lib" / "store.py").read_text(encoding="utf-8").split())
+    code = " ".join((ROOT / "dedup_lib" / "store" / "troubles.py").read_text(encoding="utf-8").split())
     for said, _ in table_below("When the store is in trouble", text=STORE):
         assert said.strip("`") in code.replace('" "', ""), said
 
@@ -205,7 +205,7 @@ def test_a_decision_may_be_written_as_explained(tmp_path: Path) -> None:
 
 
 def test_links_lead_somewhere() -> None:
-    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")):
         links = re.findall(r"\]\(([^)#]+)[^)]*\)", path.read_text(encoding="utf-8"))
         assert [link for link in links if "://" not in link and not (path.parent / link).exists()] == []
 

@@ -366,7 +366,7 @@ def test_a_collection_that_was_released_is_loaded_again(store: Store, name: str,
         lambda: collection.list_urls() == ["a"],
     ]
     for read in reads:
-        store._client.release_collection(name)
+        store._client.milvus.release_collection(name)
         assert read()
 
 
@@ -434,7 +434,7 @@ def test_an_index_is_made_as_asked(
     collection.upsert([VideoVectors(url=f"u{n}", vectors=row[None], positions=(0,)) for n, row in enumerate(rows)])
     for _ in range(2):
         collection.ensure_index(kind, params)
-        held = store._client.describe_index(name, "vector")
+        held = store._client.milvus.describe_index(name, "vector")
         assert held["index_type"] == kind
         assert {key: int((held.get("params") or held)[key]) for key in params} == params
         for (hit,), number in zip(collection.search(rows[:20], 1, params=asked), range(20), strict=True):
@@ -554,12 +554,12 @@ for _ in range(2):
     with Store(StoreAddress(uri=sys.argv[1])) as store:
         made = store.ensure_collection("v", pooling=Pooling.FIRST, recipe=recipe, dimension=8)
         made.upsert([VideoVectors(url=f"u{n}", vectors=rows[n % 8 :][:1], positions=(0,)) for n in range(300)])
-        store._client.flush("v")
+        store._client.milvus.flush("v")
         made.search(rows, 10)
         made.ensure_index("IVF_FLAT", {"nlist": 128})
         assert len(made.search(rows, 300, params={"nprobe": 128})[0]) == 300
         made.upsert([VideoVectors(url="u0", vectors=rows[:1], positions=(0,))])
-        store._client.flush("v")
+        store._client.milvus.flush("v")
         time.sleep(0.5)
 """
 

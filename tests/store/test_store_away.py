@@ -25,8 +25,8 @@ from dedup_lib.errors import StoreError
 from dedup_lib.features.vectors import normalise_rows
 from dedup_lib.lists.tables import load_list
 from dedup_lib.records import Pooling, Recipe, Status, VideoVectors
-from dedup_lib.store import store as store_module
 from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.client import Client
 from dedup_lib.store.store import Store
 
 TOKEN = "t0kenOfTheStore"
@@ -65,7 +65,7 @@ def port() -> int:
 def test_a_server_that_hangs_is_not_waited_for_without_end(
     tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(Client, "timeout_s", 2.0)
     video = VideoVectors(url="https://h/1", vectors=normalise_rows(np.ones((1, 8), np.float32)), positions=(0,))
     with serving(tmp_path / "data", port) as server, Store(StoreAddress(uri=f"http://127.0.0.1:{port}")) as store:
         collection = store.ensure_collection("videos", pooling=Pooling.FIRST, recipe=RECIPE, dimension=8)

@@ -17,8 +17,8 @@ from stored import DIMENSION, RECIPE, unit_rows, video
 
 from dedup_lib.errors import StoreError
 from dedup_lib.records import Pooling
-from dedup_lib.store import store as store_module
 from dedup_lib.store.address import StoreAddress
+from dedup_lib.store.client import Client
 from dedup_lib.store.collection import Collection
 from dedup_lib.store.store import Store
 
@@ -43,8 +43,8 @@ def collection(store: Store) -> Iterator[Collection]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store_module, "_CONNECT_TIMEOUT_S", 1.0)
-    monkeypatch.setattr(store_module, "_TIMEOUT_S", 1.0)
+    monkeypatch.setattr(Client, "connect_timeout_s", 1.0)
+    monkeypatch.setattr(Client, "timeout_s", 1.0)
 
 
 def check_said_soon(call: Callable[[], object], said: str) -> str:
@@ -139,8 +139,8 @@ def test_a_server_that_dies_and_comes_back(milvus_server: MilvusServer, store: S
 def test_a_collection_that_a_killed_process_left_without_an_index(milvus_server: MilvusServer, store: Store) -> None:
     made = store.create_collection("bare", pooling=Pooling.FIRST, recipe=RECIPE, dimension=DIMENSION)
     made.upsert([video("a")])
-    store._client.release_collection("bare")
-    store._client.drop_index("bare", "vector")
+    store._client.milvus.release_collection("bare")
+    store._client.milvus.drop_index("bare", "vector")
     held = store.open_collection("bare")
     assert held.facts.rows == 1
     assert len(held.search(unit_rows(1), 5)[0]) == 1
