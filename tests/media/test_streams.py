@@ -21,7 +21,7 @@ from fault_server import FaultServer, Request, always, in_turn, reply, reply_ran
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.media import addresses, connections, ranges, streams
+from dedup_lib.media import addresses, connections, ranges
 from dedup_lib.media.addresses import find_addresses, is_public_address
 from dedup_lib.media.answers import MAX_RETRY_AFTER_S
 from dedup_lib.media.limits import Deadline, FetchLimits

@@ -193,7 +193,8 @@ def test_a_refused_recipe_looks_as_explained(tmp_path: Path) -> None:
 
 
 def test_troubles_of_the_store_are_worded_as_explained() -> None:
-    code = " ".join((ROOT / "dedup_lib" / "store" / "troubles.py").read_text(encoding="utf-8").split())
+    files = sorted((ROOT / "dedup_lib" / "store").glob("*.py"))
+    code = " ".join(" ".join(path.read_text(encoding="utf-8") for path in files).split())
     for said, _ in table_below("When the store is in trouble", text=STORE):
         assert said.strip("`") in code.replace('" "', ""), said
 
