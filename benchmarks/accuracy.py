@@ -46,7 +46,7 @@ from dedup_lib.steps.calibrate import Profile, choose_kinds, choose_sources, com
 
 ROOT = Path(__file__).resolve().parent.parent
 
-SHORTEST_TAKE_S = 4.0
+MIN_TAKE_S = 4.0
 
 console = Console(highlight=False)
 
@@ -223,13 +223,13 @@ _work_option = work_option("outputs/accuracy", help="Where the files that are ma
 
 
 def cut_takes(paths: Sequence[Path], *, work_dir: Path, progress: Callable[[int], object]) -> list[tuple[Path, Path]]:
-    """The first and the last 47 % of each clip that lasts `SHORTEST_TAKE_S` or longer, as files."""
+    """The first and the last 47 % of each clip that lasts `MIN_TAKE_S` or longer, as files."""
     parts = ((0.0, 0.47), (0.53, 1.0))
     made = []
     for path in paths:
         clip = load_clip(path)
         progress(1)
-        if clip.duration_s < SHORTEST_TAKE_S:
+        if clip.duration_s < MIN_TAKE_S:
             continue
         first, last = (work_dir / f"{path.parent.name}-{path.stem}-{start:g}.mp4" for start, _ in parts)
         for target, (start, end) in zip((first, last), parts, strict=True):

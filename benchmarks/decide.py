@@ -25,20 +25,20 @@ from rich.table import Table
 
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint
 from dedup_lib.groups.grouping import group_copies
-from dedup_lib.groups.matcher import weigh_list
+from dedup_lib.groups.matcher import compare_candidates
 from dedup_lib.groups.scored import Scored
-from dedup_lib.match.evidence import Rules
+from dedup_lib.match.evidence import MatchThresholds
 from dedup_lib.records import Frames
 from dedup_lib.run.files import write_text_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
-RULES = Rules(min_score=0.5, review_from=0.03)
+RULES = MatchThresholds(min_score=0.5, review_from=0.03)
 STEP_S = 0.25
 HEIGHT_PX, WIDTH_PX = 144, 256
 PICTURES = 60
 """15 seconds, four pictures each, in six shots."""
 COPY_EVERY = 10
-MOST_CANDIDATES = 10
+MAX_CANDIDATES = 10
 
 console = Console(highlight=False)
 
@@ -103,24 +103,24 @@ def darken(frame: Frames) -> Frames:
 def decide(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
     """Seconds, pairs and copies of one list."""
     start_s = time.perf_counter()
-    weighed = weigh_list(
+    compared = compare_candidates(
         fingerprints,
-        scored=Scored(pairs=(), nearest=np.zeros(0), floor=0.0, searched_deeper=0),
+        scored=Scored(pairs=(), nearest=np.zeros(0), floor=0.0, expanded_queries=0),
         durations_s=[float(one.times_s[-1]) + STEP_S for one in fingerprints],
         rules=RULES,
         keeps_excerpts=False,
-        max_candidates=MOST_CANDIDATES,
+        max_candidates=MAX_CANDIDATES,
         damp_hubs=True,
     )
-    groups = group_copies(weighed.pairs, threshold=RULES.min_score)
+    groups = group_copies(compared.pairs, threshold=RULES.min_score)
     seconds = time.perf_counter() - start_s
     found = {(group.kept, copy) for group in groups for copy in group.copies}
     planted = {(number - 1, number) for number in range(COPY_EVERY - 1, len(fingerprints), COPY_EVERY)}
     return {
         "videos": len(fingerprints),
         "seconds": round(seconds, 2),
-        "pairs_compared": len(weighed.evidence),
-        "second_opinions": sum(one.registration is not None for one in weighed.evidence.values()),
+        "pairs_compared": len(compared.evidence),
+        "second_opinions": sum(one.registration is not None for one in compared.evidence.values()),
         "all_pairs": len(fingerprints) * (len(fingerprints) - 1) // 2,
         "copies": len(planted),
         "found": len(found & planted),

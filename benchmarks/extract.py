@@ -47,8 +47,8 @@ from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
-LARGEST_CLIP_BYTES = 12_000_000
-LARGEST_SIDE_PX = 1920
+MAX_CLIP_BYTES = 12_000_000
+MAX_FRAME_SIDE_PX = 1920
 LIMITS = FetchLimits(timeout_s=60.0, max_bytes=10**9, allow_private_addresses=True, allow_local_paths=True)
 NO_SCAN = Scan(step_s=0.0)
 DIMENSIONS = {"clip": 512, "pdq": 256}
@@ -343,9 +343,9 @@ def find_clips(folder: Path) -> list[Path]:
 
     def is_fit(path: Path) -> bool:
         outcome = read((0, str(path))).outcome
-        return outcome.status == Status.OK and max(outcome.width_px, outcome.height_px) <= LARGEST_SIDE_PX
+        return outcome.status == Status.OK and max(outcome.width_px, outcome.height_px) <= MAX_FRAME_SIDE_PX
 
-    candidates = sorted(path for path in folder.rglob("*.mp4") if path.stat().st_size <= LARGEST_CLIP_BYTES)
+    candidates = sorted(path for path in folder.rglob("*.mp4") if path.stat().st_size <= MAX_CLIP_BYTES)
     return [path for path in candidates if is_fit(path)]
 
 

@@ -45,7 +45,7 @@ from dedup_lib.errors import VideoTrouble
 from dedup_lib.evaluate.metrics import are_copies, load_labels
 from dedup_lib.evaluate.variants import REFERENCE
 from dedup_lib.features.fingerprint import VERSION, Fingerprint, make_fingerprint
-from dedup_lib.match.evidence import SMALLEST_COMMON_SHARE, Evidence
+from dedup_lib.match.evidence import MIN_COMMON_SHARE, Evidence
 from dedup_lib.match.score import AGAINST, TERMS
 from dedup_lib.match.verify import compare_pair
 from dedup_lib.media.limits import Deadline
@@ -250,7 +250,7 @@ def fit(terms: NDArray[np.float64], same: NDArray[np.bool_], weights: NDArray[np
     names = list(TERMS)
     least, most, marred = np.zeros((3, len(TERMS) + 1))
     least[[names.index("criteria"), -1]] = 1.0
-    least[names.index("coverage")] = SMALLEST_COMMON_SHARE
+    least[names.index("coverage")] = MIN_COMMON_SHARE
     most[-1] = -1.0
     most[[names.index(name) for name in names if name not in ("criteria", *AGAINST)]] = -1.0
     marred[:] = most

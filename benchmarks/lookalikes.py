@@ -49,7 +49,7 @@ from dedup_lib.evaluate.metrics import (
     score_groups,
 )
 from dedup_lib.evaluate.variants import (
-    MOST_S_A_CLIP,
+    MAX_S_PER_CLIP,
     REFERENCE,
     VARIANTS,
     Variant,
@@ -57,7 +57,7 @@ from dedup_lib.evaluate.variants import (
     save_pictures,
     x264_options,
 )
-from dedup_lib.extract.worker_pool import Died, WorkerPool
+from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.records import Frames, Status
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.steps.calibrate import Profile
@@ -65,7 +65,7 @@ from dedup_lib.steps.calibrate import Profile
 VERSION = 3
 """Raised when a change here or in what is drawn changes the files, so that those of before are not used again."""
 
-FEWEST_CLIPS = 8
+MIN_CLIPS = 8
 """With fewer the members of a family would share a photograph."""
 
 GRAIN = 2.0
@@ -73,13 +73,13 @@ GRAIN = 2.0
 
 TAKE_S = 3.0
 """Real takes are so long, and less where the clip is short."""
-SHORTEST_CLIP_S = 2.0
+MIN_CLIP_S = 2.0
 
 STILL_DEVIATION, MOVING_DEVIATION = 4.0, 12.0
 """Standard deviation over time, of 255, below which a part of the picture stands still, and above which it moves."""
 STILL_SHARE, MOVING_SHARE = 0.45, 0.005
 """Of the picture, what must stand still and what must move."""
-LEAST_AWAY = 2.5
+MIN_AWAY = 2.5
 """How far, of 255, the moving parts must be from all that they show in the other half, in half of the pictures."""
 
 
@@ -181,7 +181,7 @@ def cut_real_takes(path: Path, *, number: int, folder: Path) -> list[Lookalike]:
     marker = folder / family.name / "takes.json"
     if not marker.exists():
         clip = load_clip(path)
-        is_fit = clip.duration_s >= SHORTEST_CLIP_S and shows_still_camera(clip)
+        is_fit = clip.duration_s >= MIN_CLIP_S and shows_still_camera(clip)
         if is_fit:
             share = min(0.47, TAKE_S / clip.duration_s)
             options = Variant(what="", options=x264_options(20))
@@ -210,7 +210,7 @@ def shows_still_camera(clip: Clip) -> bool:
     if not stands or not moves:
         return False
     away = np.abs(moving[:half, None] - moving[None, half : half * 2]).mean(axis=2).min(axis=1)
-    return bool(np.median(away) > LEAST_AWAY)
+    return bool(np.median(away) > MIN_AWAY)
 
 
 # --- the whole list
@@ -230,7 +230,7 @@ def find_clips(corpus_dir: Path | None) -> list[Path]:
 def open_album(clips: Sequence[Path]) -> Album:
     """The photographs that the clips give, or none where they are too few."""
     chosen = unlike_photographs(clips)
-    return Album(clips=tuple(chosen)) if len(chosen) >= FEWEST_CLIPS else Album()
+    return Album(clips=tuple(chosen)) if len(chosen) >= MIN_CLIPS else Album()
 
 
 def name_folder(work_dir: Path, *, seed: int, clips: Sequence[Path]) -> Path:
@@ -253,10 +253,10 @@ def make_lookalikes(
     made: dict[int, list[Lookalike]] = {}
     with (
         progress_bar("making look-alikes", len(tasks)) as advance,
-        WorkerPool(_do, workers=min(workers, max(1, len(tasks))), timeout_s=MOST_S_A_CLIP) as pool,
+        WorkerPool(_do, workers=min(workers, max(1, len(tasks))), timeout_s=MAX_S_PER_CLIP) as pool,
     ):
         for (number, (name, _)), done in pool.run(enumerate(tasks)):
-            if isinstance(done, Died):
+            if isinstance(done, WorkerFailure):
                 raise ListError(f"look-alikes cannot be made of {name}: {done.reason}")
             made[number] = done
             advance(1)

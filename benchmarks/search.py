@@ -37,7 +37,7 @@ from dedup_lib.report.figures import new_figure
 from dedup_lib.report.style import SERIES_COLOURS, SERIES_MARKERS, STYLE
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.store.address import StoreAddress
-from dedup_lib.store.collection import LARGEST_TOP_K, UPSERT_ROWS
+from dedup_lib.store.collection import MAX_TOP_K, UPSERT_ROWS
 from dedup_lib.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,19 +45,19 @@ RECIPE = Recipe(encoder="clip", model="made up", num_frames=1, frame_span="first
 FLOOR = 0.85
 DIMENSION = 512
 COPY_EVERY = 20
-MOST_PAIRS = 50_000_000
+MAX_PAIRS = 50_000_000
 SAMPLE = 2_000
 """Rows of which the extrapolated ways are asked, and whose pairs are known."""
-MOST_FAISS_ROWS = MOST_SERVER_ROWS = 90_000
+MAX_FAISS_ROWS = MAX_SERVER_ROWS = 90_000
 """In larger lists FAISS and a server are asked for a sample, and the lists of the server not asked for again."""
-MOST_LITE_ROWS = 10_000
+MAX_LITE_ROWS = 10_000
 """Likewise Milvus Lite."""
 
 console = Console(highlight=False)
 
 
 def make_vectors(rows: int, path: Path) -> None:
-    """Write unit vectors, float32 (rows, 512). They lie in 16 directions, so that they crowd as those of pictures do:
+    """Write unit vectors, float32 (rows, 512). They lie in 16 directions, so that they crowd as those of frames do:
     clusters of 1 to 39 that are around 0.84 alike, and every twentieth row a copy of the one before."""
     random = np.random.default_rng(0)
     written = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, DIMENSION))
@@ -125,7 +125,7 @@ def multiply_bare(path: Path, folder: Path) -> dict[str, Any]:
 def join_all(path: Path, folder: Path) -> dict[str, Any]:
     """As 06_search_and_clean does it."""
     collect_s, table = timed(lambda: make_table(path, folder))
-    join, proposal = timed_join(lambda: join_exactly(table, floor=FLOOR, max_pairs=MOST_PAIRS))
+    join, proposal = timed_join(lambda: join_exactly(table, floor=FLOOR, max_pairs=MAX_PAIRS))
     score_s, codes = timed(lambda: keep_alike(table, proposal))
     return {"collect_s": collect_s, **join, "score_s": score_s, "pairs": len(codes), **judge(path, codes)}
 
@@ -141,7 +141,7 @@ def faiss_flat(path: Path, folder: Path) -> dict[str, Any]:
     import faiss
 
     vectors = np.array(load(path))
-    asked = np.arange(len(vectors)) if len(vectors) <= MOST_FAISS_ROWS else sample_rows(len(vectors))
+    asked = np.arange(len(vectors)) if len(vectors) <= MAX_FAISS_ROWS else sample_rows(len(vectors))
     index_s, index = timed(lambda: faiss.IndexFlatIP(DIMENSION))
     add_s, _ = timed(lambda: index.add(vectors))
     return {"index_s": index_s + add_s, **range_search(path, index, vectors, asked)}
@@ -157,7 +157,7 @@ def faiss_ivf(path: Path, folder: Path) -> dict[str, Any]:
     index.nprobe = 16
     learn = vectors[np.random.default_rng(0).choice(len(vectors), min(len(vectors), 40 * lists), replace=False)]
     index_s, _ = timed(lambda: (index.train(learn), index.add(vectors)))
-    asked = np.arange(len(vectors)) if len(vectors) <= MOST_FAISS_ROWS else sample_rows(len(vectors))
+    asked = np.arange(len(vectors)) if len(vectors) <= MAX_FAISS_ROWS else sample_rows(len(vectors))
     return {"index": f"nlist {lists}, nprobe 16", "index_s": index_s, **range_search(path, index, vectors, asked)}
 
 
@@ -221,7 +221,7 @@ def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, A
             figures["disk_mb"] = round(sum(f.stat().st_size for f in folder.rglob("*") if f.is_file()) / 1e6)
         line_of = {video_key(str(row)): row for row in range(len(vectors))}
         search = partial(collection.search, params={"nprobe": 32})
-        if len(vectors) > (MOST_LITE_ROWS if address.is_local else MOST_SERVER_ROWS):
+        if len(vectors) > (MAX_LITE_ROWS if address.is_local else MAX_SERVER_ROWS):
             asked = sample_rows(len(vectors))
             join_s, hits = timed(lambda: search(vectors[asked], 50))
             pairs = [
@@ -237,14 +237,14 @@ def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, A
 
         def join() -> Proposal:
             return join_by_search(
-                table, search, floor=FLOOR, top_k=50, largest_top_k=LARGEST_TOP_K, max_pairs=MOST_PAIRS, line_of=line_of
+                table, search, floor=FLOOR, top_k=50, largest_top_k=MAX_TOP_K, max_pairs=MAX_PAIRS, line_of=line_of
             )
 
         join_s, proposal = timed(join)
-        audit_s, audit = timed(lambda: audit_proposal(table, proposal, floor=FLOOR, videos=1000, max_pairs=MOST_PAIRS))
+        audit_s, audit = timed(lambda: audit_proposal(table, proposal, floor=FLOOR, videos=1000, max_pairs=MAX_PAIRS))
         return figures | {
             "join_s": join_s,
-            "searched_deeper": proposal.searched_deeper,
+            "expanded_queries": proposal.expanded_queries,
             "audit_s": audit_s,
             "audit": audit.recall,
             **judge(path, keep_alike(table, proposal)),
@@ -323,7 +323,7 @@ def deliver(old_path: Path, new_path: Path, folder: Path) -> dict[str, Any]:
 
     read_s, rows = timed(lambda: sum(len(block) for block in stream()))
     table = make_table(new_path, folder)
-    near_s, near = timed(lambda: find_near(table, stream(), floor=FLOOR, known=set(), max_pairs=MOST_PAIRS))
+    near_s, near = timed(lambda: find_near(table, stream(), floor=FLOOR, known=set(), max_pairs=MAX_PAIRS))
     return {"old": rows, "new": len(table), "stream_s": read_s, "near_s": near_s, "near": len(near)}
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dedup_lib.lists.tables import read_list as read_list
     from dedup_lib.lists.tables import save_table as save_table
     from dedup_lib.lists.tables import shown_table as shown_table
-    from dedup_lib.match.evidence import Rules as Rules
+    from dedup_lib.match.evidence import MatchThresholds as MatchThresholds
     from dedup_lib.match.evidence import Verdict as Verdict
     from dedup_lib.match.verify import compare_pair as compare_pair
     from dedup_lib.records import Status as Status
@@ -57,7 +57,7 @@ _HOMES = {
     "save_table": "lists.tables",
     "shown_table": "lists.tables",
     "load_encoder": "features.encoders",
-    "Rules": "match.evidence",
+    "MatchThresholds": "match.evidence",
     "Verdict": "match.evidence",
     "compare_pair": "match.verify",
     "Matches": "groups.matches",
@@ -77,9 +77,9 @@ __all__ = [
     "DecodeSettings",
     "DedupeUrlsSettings",
     "ExtractSettings",
+    "MatchThresholds",
     "Matches",
     "ReviewQueue",
-    "Rules",
     "RunFolder",
     "SearchSettings",
     "Status",

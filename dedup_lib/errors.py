@@ -24,17 +24,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from dedup_lib.records import Status
-from dedup_lib.sanitise import show_text
+from dedup_lib.sanitise import sanitise
 
 
 class DedupError(Exception):
     """Base of all errors raised on purpose; its text is meant to be read by the user.
 
-    Whatever names and values went into it, it is fit for a terminal: see `sanitise.show_text`.
+    Whatever names and values went into it, it is fit for a terminal: see `sanitise.sanitise`.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(show_text(message))
+        super().__init__(sanitise(message))
 
 
 class SettingError(DedupError):

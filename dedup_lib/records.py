@@ -19,18 +19,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.sanitise import show_line
+from dedup_lib.sanitise import sanitise_line
 
 Frames = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 
-Begin = Callable[[str, int], Callable[[int], object]]
+Progress = Callable[[str, int], Callable[[int], object]]
 """Is told that a step of long work begins, what it does and of how many things, and gives what is to be told how many
 more are done. Told of the same step again, it knows that there are more of them than was thought."""
 
 
-def begin_silently(step: str, count: int) -> Callable[[int], object]:
-    """A `Begin` for when nobody watches."""
+def no_progress(step: str, count: int) -> Callable[[int], object]:
+    """A `Progress` for when nobody watches."""
     return lambda done: None
 
 
@@ -165,7 +165,7 @@ class Outcome:
     """What became of one URL: its status, the reason in words, and what was learned of the video.
 
     Servers and decoders have their say in the reason, which is therefore kept as it may be shown: see
-    `sanitise.show_line`.
+    `sanitise.sanitise_line`.
     """
 
     url: str
@@ -196,7 +196,7 @@ class Outcome:
     """The setting that refused it, as `name=value`; with another value it is tried again."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "reason", show_line(self.reason))
+        object.__setattr__(self, "reason", sanitise_line(self.reason))
 
     @property
     def key(self) -> str:

@@ -29,11 +29,11 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub(lambda match: match["slashes"] or "", text)
 
 
-def show_text(text: str) -> str:
+def sanitise(text: str) -> str:
     """`text` printable and without credentials."""
     return printable(without_credentials(text))
 
 
-def show_line(text: str) -> str:
+def sanitise_line(text: str) -> str:
     """The same on one line."""
-    return show_text(text).replace("\t", "\\t").replace("\n", "\\n")
+    return sanitise(text).replace("\t", "\\t").replace("\n", "\\n")

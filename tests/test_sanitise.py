@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.sanitise import printable, show_line, show_text, without_credentials
+from dedup_lib.sanitise import printable, sanitise, sanitise_line, without_credentials
 
 HOSTILE = st.text(
     st.sampled_from("\x00\x07\x08\r\x1b[]31m\x7f\x9b\x85\u2028\u202e\u2066\udc9b\n\t:/@?#%2540F aé中") | st.characters()
@@ -34,10 +34,10 @@ def test_what_would_be_obeyed_is_spelt_out(text: str, shown: str) -> None:
 
 @given(HOSTILE)
 def test_nothing_is_left_to_obey(text: str) -> None:
-    shown = show_text(text)
+    shown = sanitise(text)
     assert {unicodedata.category(character) for character in shown if character not in "\t\n"}.isdisjoint({"Cc", "Cs"})
-    assert show_text(shown) == shown
-    assert len(show_line(text).splitlines()) <= 1
+    assert sanitise(shown) == shown
+    assert len(sanitise_line(text).splitlines()) <= 1
     shown.encode()
 
 
@@ -70,5 +70,5 @@ def test_a_url_is_shown_without_its_credentials(text: str, shown: str) -> None:
 )
 def test_no_text_takes_long(text: str) -> None:
     start_s = time.monotonic()
-    show_text(text)
+    sanitise(text)
     assert time.monotonic() - start_s < 2

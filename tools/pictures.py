@@ -33,7 +33,7 @@ from dedup_lib.settings import ExtractSettings  # noqa: E402
 from dedup_lib.ui.terminal import draw_progress  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
-MOST_BYTES = 300_000
+MAX_BYTES = 300_000
 SCALE = 1.5
 """Pixels of a picture to one of the page."""
 
@@ -113,7 +113,7 @@ def save(png: bytes, name: str) -> None:
     for colours in (256, 128, 64, 32):
         packed = io.BytesIO()
         picture.quantize(colours, method=Image.Quantize.MEDIANCUT).save(packed, "PNG", optimize=True)
-        if packed.tell() <= MOST_BYTES:
+        if packed.tell() <= MAX_BYTES:
             break
     (IMAGES / f"{name}.png").write_bytes(packed.getvalue())
     print(f"docs/images/{name}.png: {picture.width} × {picture.height}, {packed.tell() / 1000:.0f} kB")

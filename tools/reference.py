@@ -71,7 +71,7 @@ the ledger with what became of every URL. `evaluate` measures decisions on label
 call, `flow` runs the notebooks, `cli` and `ui` are for people.
 
 To find your way, follow one pair: `steps.search.search_list` takes candidates from `match.vector_join` and
-`match.visual_words`; `groups.matcher.weigh_list` has each compared by `match.verify`, which fills an
+`match.visual_words`; `groups.matcher.compare_candidates` has each compared by `match.verify`, which fills an
 `match.evidence.Evidence`; its `judge` gives the verdict; `groups.grouping.group_copies` makes the groups;
 `groups.clean.clean_list` shares out the rows.
 """

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from dedup_lib.cli.console import console, show_table, shown
 from dedup_lib.run.folder import RunFolder, named_run_dir
-from dedup_lib.sanitise import show_text
+from dedup_lib.sanitise import sanitise
 
 
 @click.group(short_help="Manage the vector store.")
@@ -156,7 +156,7 @@ def copy(source: str, target: str, collection: str, new_name: str) -> None:
     from dedup_lib.store.transfer import copy_between
 
     from_store, to_store = StoreAddress.parse(source), StoreAddress.parse(target)
-    with tqdm(desc=show_text(collection), unit=" rows", leave=False, disable=not console.is_terminal) as bar:
+    with tqdm(desc=sanitise(collection), unit=" rows", leave=False, disable=not console.is_terminal) as bar:
 
         def show(done: int, total: int) -> None:
             bar.total = total
@@ -185,5 +185,5 @@ def drop(run_name: str, collection: str, yes: bool) -> None:
     """
     if not yes:
         where = _name_store(run_name)
-        click.confirm(show_text(f"Delete the collection {collection} with all its vectors from {where}?"), abort=True)
+        click.confirm(sanitise(f"Delete the collection {collection} with all its vectors from {where}?"), abort=True)
     _manage("drop", run_name, collection=collection)

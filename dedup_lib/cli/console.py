@@ -12,7 +12,7 @@ from rich.table import Table
 
 from dedup_lib.lists.cells import describe_guarded
 from dedup_lib.run.folder import RunFolder
-from dedup_lib.sanitise import show_text
+from dedup_lib.sanitise import sanitise
 from dedup_lib.ui.terminal import draw_causes
 
 console = Console(soft_wrap=True, highlight=False)
@@ -22,7 +22,7 @@ complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 
 def shown(text: object) -> str:
     """Text from outside as it may be printed: no markup, nothing that a terminal obeys, no credentials of URLs."""
-    return escape(show_text(str(text)))
+    return escape(sanitise(str(text)))
 
 
 def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:

@@ -23,7 +23,7 @@ from dedup_lib.flow.plan import RunPlan
 from dedup_lib.run.folder import RunFolder, find_run, list_runs
 from dedup_lib.run.paths import find_project_root, is_same_place
 from dedup_lib.run.status import State, read_progress
-from dedup_lib.sanitise import show_text
+from dedup_lib.sanitise import sanitise
 from dedup_lib.ui.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
 
 WATCH_EVERY_S = 2.0
@@ -40,7 +40,7 @@ def main() -> None:
     except click.ClickException as error:
         said = io.StringIO()
         error.show(said)
-        click.echo(show_text(said.getvalue()), err=True, nl=False)
+        click.echo(sanitise(said.getvalue()), err=True, nl=False)
         sys.exit(error.exit_code)
     except click.Abort:
         complaints.print("stopped")
@@ -206,11 +206,11 @@ def report(run_name: str) -> None:
     """
     from dedup_lib.report.overview import write_index
     from dedup_lib.report.pages import find_executed, render_pages
-    from dedup_lib.steps.bar import begin_on
+    from dedup_lib.steps.bar import progress_on
 
     folder = _find_run(run_name)
     with tqdm(unit="", leave=False, disable=not console.is_terminal) as bar:
-        begin = begin_on(bar)
+        begin = progress_on(bar)
         render_pages(
             folder, is_all=True, progress=begin("rendering the pages of notebooks", len(find_executed(folder)))
         )
@@ -389,7 +389,7 @@ def demo(port: int) -> None:
     python -m dedup_lib demo
     python -m dedup_lib demo --port 9000
     """
-    from dedup_lib.demo.rehearsal import rehearse
+    from dedup_lib.demo.rehearsal import run_demo
 
-    if not rehearse(port=port, console=console, show_outcome=show_outcome):
+    if not run_demo(port=port, console=console, show_outcome=show_outcome):
         sys.exit(1)

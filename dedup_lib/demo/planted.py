@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote
 
-from dedup_lib.match.evidence import Rule, Verdict
+from dedup_lib.match.evidence import Criterion, Verdict
 from dedup_lib.records import Status
 
 Treatment = Literal["low_bitrate", "webm", "half_size", "letterbox", "pillarbox", "grey", "logo", "square", "teaser"]
@@ -233,7 +233,7 @@ PLANTED = (
         expected="duplicate",
         copy_of="spots/far-away.mp4",
         verdict=Verdict.DUPLICATE,
-        rule=Rule.REGISTERED,
+        rule=Criterion.REGISTERED,
     ),
     Planted("TVC-2305", "tall/green-weekend.mp4", "Ab ins Grüne", "Mauzelin", 2020),
     Planted(

@@ -21,7 +21,7 @@ FLOWS = {"demo": {}, "demo_batch": {"mode": "batch", "vectors": "frames"}}
 """Name of each run, and what it sets differently from the profile `demo`."""
 
 
-def rehearse(*, port: int, console: Console, show_outcome: Callable[[RunFolder], None]) -> bool:
+def run_demo(*, port: int, console: Console, show_outcome: Callable[[RunFolder], None]) -> bool:
     """Run the demo, with its progress on `console`; returns whether all that was planted was found.
 
     `show_outcome` shows what a run came to.

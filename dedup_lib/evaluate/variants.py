@@ -53,7 +53,7 @@ from dedup_lib.evaluate.edits import (
     stall,
     swap_halves,
 )
-from dedup_lib.extract.worker_pool import Died, WorkerPool
+from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.media.frames import is_flat
 from dedup_lib.records import Frames
 from dedup_lib.sanitise import without_credentials
@@ -61,11 +61,11 @@ from dedup_lib.sanitise import without_credentials
 VERSION = 1
 """Raised when a change here changes the files, so that those of before are not used again."""
 
-LONGEST_S = 15
+MAX_S = 15
 
-LONGEST_SIDE_PX = 480
+MAX_SIDE_PX = 480
 
-MOST_S_A_CLIP = 900.0
+MAX_S_PER_CLIP = 900.0
 """What one clip may take with all its variants; some of the codecs are slow."""
 
 TICKS = 1000
@@ -101,7 +101,7 @@ FOREIGN_INTRO = "foreign_intro"
 
 INSERTED = "inserted"
 
-SHORTEST_MIXED_S = 2 * FOREIGN_S
+MIN_MIXED_S = 2 * FOREIGN_S
 """Mixed with a shorter clip, or of a shorter one, seconds of another make a file that is no copy of either."""
 
 VARIANTS: dict[str, Variant] = {
@@ -174,7 +174,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def load_clip(path: Path) -> Clip:
-    """The first `LONGEST_S` of a video, shrunk to `LONGEST_SIDE_PX`, at `RATE` frames a second.
+    """The first `MAX_S` of a video, shrunk to `MAX_SIDE_PX`, at `RATE` frames a second.
 
     Raises ListError when it cannot be decoded.
     """
@@ -196,9 +196,9 @@ def _load_frames(path: Path) -> list[Frames]:
         for count, frame in enumerate(container.decode(stream)):
             time_s = count / float(stream.guessed_rate or 25) if frame.time is None else frame.time - start_s
             # Some formats round times to milliseconds.
-            while before is not None and len(frames) / RATE < time_s - 0.002 and len(frames) < LONGEST_S * RATE:
+            while before is not None and len(frames) / RATE < time_s - 0.002 and len(frames) < MAX_S * RATE:
                 frames.append(_to_rgb(before))
-            if len(frames) >= LONGEST_S * RATE:
+            if len(frames) >= MAX_S * RATE:
                 break
             before = frame
         else:
@@ -208,7 +208,7 @@ def _load_frames(path: Path) -> list[Frames]:
 
 
 def _to_rgb(frame: VideoFrame) -> Frames:
-    scale = min(1.0, LONGEST_SIDE_PX / max(frame.width, frame.height))
+    scale = min(1.0, MAX_SIDE_PX / max(frame.width, frame.height))
     width_px, height_px = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
     rgb = frame.to_ndarray(width=width_px, height=height_px, format="rgb24", interpolation="AREA")
     return np.ascontiguousarray(np.rot90(rgb, k=round(frame.rotation / 90) % 4)).astype(np.uint8, copy=False)
@@ -291,7 +291,7 @@ def make_all_variants(
 def _make_or_explain(source: Source, *, names: Sequence[str], work_dir: Path) -> dict[str, Path] | str:
     try:
         paths = make_variants(source, names=names, work_dir=work_dir)
-        if min(map(_duration_s, (paths[REFERENCE], source.other_path))) < SHORTEST_MIXED_S:
+        if min(map(_duration_s, (paths[REFERENCE], source.other_path))) < MIN_MIXED_S:
             for name in (FOREIGN_INTRO, INSERTED):
                 paths.pop(name, None)
     except (ListError, OSError, av.FFmpegError) as error:
@@ -327,9 +327,9 @@ def _side_by_side(
     """
     numbered = partial(_do_numbered, work)
     done: dict[int, Done | str] = {}
-    with WorkerPool(numbered, workers=min(workers, max(1, len(tasks))), timeout_s=MOST_S_A_CLIP) as pool:
+    with WorkerPool(numbered, workers=min(workers, max(1, len(tasks))), timeout_s=MAX_S_PER_CLIP) as pool:
         for (number, _), result in pool.run(enumerate(tasks)):
-            done[number] = result.reason if isinstance(result, Died) else result
+            done[number] = result.reason if isinstance(result, WorkerFailure) else result
             progress(1)
     return [(task, done[number]) for number, task in enumerate(tasks)]
 

@@ -26,7 +26,7 @@ class _Mark(Enum):
     END = auto()
 
 
-class ReadAhead(Generic[Item]):
+class Prefetcher(Generic[Item]):
     """The items of a generator, run in a thread of its own that is at most `most` items ahead.
 
     Use as a context manager: when it is left, `stop` is called for the generator to end soon, and that is closed.
@@ -42,7 +42,7 @@ class ReadAhead(Generic[Item]):
         self._is_closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="read ahead", daemon=True)
 
-    def __enter__(self) -> ReadAhead[Item]:
+    def __enter__(self) -> Prefetcher[Item]:
         self._thread.start()
         return self
 
@@ -61,7 +61,7 @@ class ReadAhead(Generic[Item]):
         finally:
             # Here, for a generator that is running elsewhere cannot be closed.
             self._items.close()
-            self._put(ReadAhead.END)
+            self._put(Prefetcher.END)
 
     def _put(self, item: Item | Literal[_Mark.END]) -> bool:
         while not self._is_closing.is_set():
@@ -79,12 +79,12 @@ class ReadAhead(Generic[Item]):
             item = self._queue.get(timeout=within_s)
         except queue.Empty:
             return None
-        if item is ReadAhead.END and self._error is not None:
+        if item is Prefetcher.END and self._error is not None:
             raise self._error
         return item
 
 
-class Gathered(Generic[Item]):
+class MicroBatcher(Generic[Item]):
     """A function that makes a row of an array of each item, and that many threads call with a few items each: those who
     come while it is at work are answered by its next call, of about `most` items."""
 
@@ -123,7 +123,7 @@ class Gathered(Generic[Item]):
             start += len(items)
 
 
-class Saver(Generic[Item]):
+class BatchWriter(Generic[Item]):
     """Hands what is added to `save`, in batches and in a thread of its own.
 
     Use as a context manager: all is saved before the context is left, also by an exception. What `save` raises is
@@ -137,7 +137,7 @@ class Saver(Generic[Item]):
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="saver", daemon=True)
 
-    def __enter__(self) -> Saver[Item]:
+    def __enter__(self) -> BatchWriter[Item]:
         self._thread.start()
         return self
 

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.extract.buffers import Gathered, ReadAhead, Saver
+from dedup_lib.extract.buffers import BatchWriter, MicroBatcher, Prefetcher
 from dedup_lib.extract.ray_pool import ClusterPool
 from dedup_lib.extract.scheduler import Schedule
 from dedup_lib.extract.sinks import Extracted, Sink
 from dedup_lib.extract.worker import KnownFiles, ReadVideo, ask_for_alike, look_up_alike, read_video
-from dedup_lib.extract.worker_pool import Died, WorkerPool, count_workers
+from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool, count_workers
 from dedup_lib.features.encoder import Encoder
 from dedup_lib.features.fingerprint import fingerprint_kind
 from dedup_lib.media.limits import FetchLimits
@@ -146,9 +146,9 @@ def extract_videos(
     schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
     # Left in the opposite order: what was encoded is saved, also when something fails.
     with (
-        Saver(save) as saver,
+        BatchWriter(save) as saver,
         pool,
-        ReadAhead(_read_videos(pool, schedule, thumbnails_dir), most=READ_AHEAD, stop=pool.stop) as read,
+        Prefetcher(_read_videos(pool, schedule, thumbnails_dir), most=READ_AHEAD, stop=pool.stop) as read,
     ):
         for videos in _encode_batches(read, encoder, batch_size):
             saver.add(videos)
@@ -172,7 +172,7 @@ def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Genera
     and is not tried again now: what hung its decoder would hang the next one."""
     for task, result in pool.run(schedule):
         row, url = task
-        if isinstance(result, Died):
+        if isinstance(result, WorkerFailure):
             status = Status.TIMEOUT if result.timed_out else Status.DECODE_CRASH
             outcome = Outcome(url=url, status=status, reason=result.reason, retryable=result.timed_out)
             yield row, ReadVideo(outcome=outcome, tries=schedule.finish(task) or 1)
@@ -211,7 +211,7 @@ class EncodingAtOnce:
     """Encodes the frames of a video where it was read, together with those of other threads' videos."""
 
     def __init__(self, encoder: Encoder, batch_size: int) -> None:
-        self._encode = Gathered(encoder.encode_prepared, most=batch_size)
+        self._encode = MicroBatcher(encoder.encode_prepared, most=batch_size)
 
     def __call__(self, video: ReadVideo) -> ReadVideo:
         if not video.prepared:
@@ -220,12 +220,12 @@ class EncodingAtOnce:
 
 
 def _encode_batches(
-    read: ReadAhead[tuple[int, ReadVideo]], encoder: Encoder, batch_size: int
+    read: Prefetcher[tuple[int, ReadVideo]], encoder: Encoder, batch_size: int
 ) -> Iterator[list[Extracted]]:
     """Encode the frames of several videos in one call, `batch_size` frames or a little more at a time; fewer when no
     further video comes for a while."""
     waiting: list[tuple[int, ReadVideo]] = []
-    while (item := read.next(within_s=ENCODE_AFTER_S)) is not ReadAhead.END:
+    while (item := read.next(within_s=ENCODE_AFTER_S)) is not Prefetcher.END:
         if isinstance(item, tuple):
             _, video = item
             if not video.prepared:

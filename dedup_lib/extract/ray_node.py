@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from dedup_lib.extract.worker_pool import Died, WorkerPool
+from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.run.versions import find_versions
 
 _ANSWER_WITHIN_S = 5.0
@@ -47,13 +47,13 @@ class Node(Generic[Task, Result]):
         """The versions of what is at work here."""
         return find_versions()
 
-    def run(self, task: Task) -> Result | Died:
+    def run(self, task: Task) -> Result | WorkerFailure:
         pool = self._idle.get()
         try:
             ((_, result),) = pool.run([task])
         finally:
             self._idle.put(pool)
-        return result if isinstance(result, Died) else self._finish(result)
+        return result if isinstance(result, WorkerFailure) else self._finish(result)
 
 
 class Answers:

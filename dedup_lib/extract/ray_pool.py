@@ -23,7 +23,7 @@ from typing import Any, Generic
 
 from dedup_lib.errors import ClusterError
 from dedup_lib.extract.ray_node import Answers, Job, Node, Result, Task
-from dedup_lib.extract.worker_pool import Died, count_workers
+from dedup_lib.extract.worker_pool import WorkerFailure, count_workers
 from dedup_lib.run.versions import find_versions
 
 REMEDY = "docs/guide.md shows how to start a cluster"
@@ -39,7 +39,7 @@ HEAD_WITHIN_S = 30.0
 FINISH_AHEAD = 16
 """So many tasks of a node wait for its `finish`, or are at it, while all its processes are busy."""
 
-MOST_LOSSES = 4
+MAX_LOSSES = 4
 """A task whose node was lost so often is given up: it is what takes the nodes down. For from the second time on, which
 may happen to any of those that were together on a node, it has one for itself."""
 
@@ -83,7 +83,7 @@ class ClusterPool(Generic[Task, Result]):
     that the environment variable RAY_ADDRESS names: `workers` on each node (None: as many as its cores need).
 
     What `work` gives is handed on the same node to the function that `make_finish` made there, once a node and for
-    many threads. `answer` is called on this machine for what `work` asks by `ask_parent`; where it cannot be reached,
+    many threads. `answer` is called on this machine for what `work` asks by `call_parent`; where it cannot be reached,
     the answer is None. All three can be pickled. A GPU is asked for where `uses_gpu`, and a node has one.
 
     A node that is lost, or whose actor is, does a task no harm: it is given to another one. Nodes that join take part.
@@ -168,7 +168,7 @@ class ClusterPool(Generic[Task, Result]):
         """Have `run` end soon, with tasks unfinished; may be called by another thread."""
         self._is_stopping.set()
 
-    def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | Died]]:
+    def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | WorkerFailure]]:
         """Each task with its result, in the order in which they finish; see `WorkerPool.run`."""
         waiting = iter(tasks)
         while not self._is_stopping.is_set():
@@ -316,22 +316,22 @@ class ClusterPool(Generic[Task, Result]):
             member.busy += 1
             member.is_reserved = is_suspect
 
-    def _collect(self, reference: Any) -> Iterator[tuple[Task, Result | Died]]:
+    def _collect(self, reference: Any) -> Iterator[tuple[Task, Result | WorkerFailure]]:
         member, task, losses = self._busy.pop(reference)
         member.busy -= 1
         member.is_reserved = False
         try:
-            result: Result | Died = self._ray.get(reference)
+            result: Result | WorkerFailure = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             # The task itself cannot raise: it is `finish` that fails.
             raise error.cause from error
         except self._ray.exceptions.RayError as error:
             self._part_with(member, error)
             losses += 1
-            if losses < MOST_LOSSES:
+            if losses < MAX_LOSSES:
                 self._next.append((task, losses))
                 return
-            result = Died(f"{losses} nodes of the cluster were lost while they read it", timed_out=True)
+            result = WorkerFailure(f"{losses} nodes of the cluster were lost while they read it", timed_out=True)
         yield task, result
 
 

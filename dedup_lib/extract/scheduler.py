@@ -15,7 +15,7 @@ Task = tuple[int, str]
 FIRST_PAUSE_S = 1.0
 """Before a video is tried again; each further pause is four times as long, and each varies by half of it."""
 
-LONGEST_PAUSE_S = 120.0
+MAX_PAUSE_S = 120.0
 """A server that asks for more is asked again by the next run."""
 
 _LOOKED_AHEAD = 1000
@@ -98,7 +98,7 @@ class Schedule:
         self._freed.append(_host(task))
         tries = self._tries[task]
         wanted_s = FIRST_PAUSE_S * 4 ** (tries - 1) * random.uniform(0.5, 1.5)
-        if may_pass and tries <= self._retries and (pause_s or 0.0) <= LONGEST_PAUSE_S:
+        if may_pass and tries <= self._retries and (pause_s or 0.0) <= MAX_PAUSE_S:
             heapq.heappush(self._paused, (time.monotonic() + max(wanted_s, pause_s or 0.0), task))
             return None
         self._open -= 1

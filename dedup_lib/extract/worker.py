@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dedup_lib.errors import RunFolderError, VideoTrouble
-from dedup_lib.extract.worker_pool import ask_parent
+from dedup_lib.extract.worker_pool import call_parent
 from dedup_lib.features.encoder import Prepared
 from dedup_lib.features.fingerprint import make_fingerprint
 from dedup_lib.media.frames import draw_strip, encode_picture, prepare_sample, use_one_thread
@@ -56,7 +56,7 @@ def look_up_alike(beginning: str, *, ledger_path: Path, recipe: str, kind: str) 
 
 def ask_for_alike(beginning: str) -> Alike:
     """The same, in a process far from the ledger."""
-    return ask_parent(beginning) or []
+    return call_parent(beginning) or []
 
 
 @dataclass(frozen=True)

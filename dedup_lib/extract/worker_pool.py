@@ -25,7 +25,7 @@ MEMORY_LIMIT_BYTES = 4 * 1024**3
 driving the machine out of memory."""
 
 WORKERS_A_CORE = 8
-MOST_WORKERS = 64
+MAX_WORKERS = 64
 """A video waits for its server six times as long as it keeps a core busy, where an answer takes 0.2 s."""
 
 _LOOK_EVERY_S = 0.2
@@ -42,7 +42,7 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Died:
+class WorkerFailure:
     """In place of a result: the process ended while it worked on the task or raised an exception (`reason` says
     how), or was ended because it took longer than allowed (`timed_out`)."""
 
@@ -51,7 +51,7 @@ class Died:
 
 
 @dataclass(frozen=True)
-class _Question:
+class ParentCall:
     """What a process sends in place of a result when it asks something."""
 
     content: Any
@@ -69,13 +69,13 @@ class _Worker(Generic[Task]):
 
 def count_workers(cores: int | None = None) -> int:
     """So many processes keep the cores (None: those of this machine) busy with videos that come over a network."""
-    return min(MOST_WORKERS, WORKERS_A_CORE * (cores or os.cpu_count() or 1))
+    return min(MAX_WORKERS, WORKERS_A_CORE * (cores or os.cpu_count() or 1))
 
 
-def ask_parent(question: Any) -> Any:
+def call_parent(question: Any) -> Any:
     """In a process of a pool: what the pool's `answer` says to a question."""
     assert _to_parent is not None
-    _to_parent.send(_Question(question))
+    _to_parent.send(ParentCall(question))
     return _to_parent.recv()
 
 
@@ -84,7 +84,7 @@ class WorkerPool(Generic[Task, Result]):
 
     `timeout_s` bounds a task; a process that is still at it is killed. A process may also die of what an earlier
     task did to its memory: a task is blamed for the death of a fresh process only, and else given to one.
-    `answer` is called for what `work` asks by `ask_parent`. Use as a context manager, from one thread at a time.
+    `answer` is called for what `work` asks by `call_parent`. Use as a context manager, from one thread at a time.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class WorkerPool(Generic[Task, Result]):
         """Have `run` end soon, with tasks unfinished; may be called by another thread."""
         self._is_stopping.set()
 
-    def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | Died]]:
+    def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | WorkerFailure]]:
         """Each task with its result, in the order in which they finish.
 
         Tasks are taken from the iterable as processes fall idle, never ahead of that. A None stands for tasks that may
@@ -138,14 +138,14 @@ class WorkerPool(Generic[Task, Result]):
                 assert task is not None
                 if worker.pipe in ready:
                     result = self._collect(worker)
-                    if isinstance(result, _Question):
+                    if isinstance(result, ParentCall):
                         self._reply(worker, result)
                         continue
                     if worker not in self._workers and not worker.is_fresh:
                         self._give(task, self._start())
                         continue
                 elif now_s >= worker.kill_at_s:
-                    result = Died(
+                    result = WorkerFailure(
                         f"not finished within {self._timeout_s:g} s, so its process was ended", timed_out=True
                     )
                     self._remove(worker)
@@ -179,19 +179,19 @@ class WorkerPool(Generic[Task, Result]):
         worker.task = task
         worker.kill_at_s = time.monotonic() + self._timeout_s
 
-    def _collect(self, worker: _Worker[Task]) -> Result | Died | _Question:
+    def _collect(self, worker: _Worker[Task]) -> Result | WorkerFailure | ParentCall:
         try:
-            result: Result | Died | _Question = worker.pipe.recv()
+            result: Result | WorkerFailure | ParentCall = worker.pipe.recv()
         except Exception:
             # Cut short, or garbage: a process whose memory is damaged may send anything.
             connection.wait([worker.process.sentinel], 1)
             with _starting:
                 reason = _describe_exit(worker.process.exitcode)
             self._remove(worker)
-            return Died(reason, timed_out=False)
+            return WorkerFailure(reason, timed_out=False)
         return result
 
-    def _reply(self, worker: _Worker[Task], question: _Question) -> None:
+    def _reply(self, worker: _Worker[Task], question: ParentCall) -> None:
         assert self._answer is not None
         # One that has died meanwhile is collected as such.
         with contextlib.suppress(ConnectionError):
@@ -245,7 +245,7 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
         try:
             pipe.send(work(task))
         except Exception as error:
-            pipe.send(Died(f"it failed unexpectedly: {type(error).__name__}: {error}", timed_out=False))
+            pipe.send(WorkerFailure(f"it failed unexpectedly: {type(error).__name__}: {error}", timed_out=False))
 
 
 def _silence() -> None:

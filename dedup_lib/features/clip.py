@@ -99,14 +99,14 @@ class ClipPreparation:
         scale = self.side_px / min(height, width)
         # As transformers rounds it.
         size_px = max(self.side_px, int(width * scale)), max(self.side_px, int(height * scale))
-        if math.prod(size_px) > _LARGEST_RESIZED_PX:
+        if math.prod(size_px) > _MAX_RESIZED_PX:
             # Of a picture like a thread, what is cut off afterwards would take all the memory.
             frame = cut_middle(frame, (2 * min(height, width), 2 * min(height, width)))
             return self(frame)
         return np.ascontiguousarray(cut_middle(resize_frame(frame, size_px), self.crop_px))
 
 
-_LARGEST_RESIZED_PX = 4096 * 4096
+_MAX_RESIZED_PX = 4096 * 4096
 
 
 class ClipEncoder(Encoder):

@@ -19,26 +19,26 @@ from dedup_lib.records import Frames, Recipe, Scan
 VERSION = 6
 """Raised when a change here changes fingerprints: those of before are then made again."""
 
-MINIATURE_PX = 64
-"""Side of a miniature: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
+TINY_PX = 64
+"""Side of a tiny_frame: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
 
 PICTURE_SIDE_PX = 256
 """Longer side of a still, in which local features are found."""
 
 POINTS_A_STILL = 150
-FEWEST_STILLS, MOST_STILLS = 8, 16
+MIN_STILLS, MAX_STILLS = 8, 16
 SECONDS_A_STILL = 4.0
 
-MOST_LATER_STILLS = 96
+MAX_LATER_STILLS = 96
 """Of what comes after the dense part of a scan."""
 
 STILL_QUALITY = 70
 """Of JPEG: a price in a still remains readable, and a still takes some 6 kB."""
 
-LEAST_MOTION = 0.02
+MIN_MOTION = 0.02
 STILLNESS_STEPS = 2
 """How still a picture is counts in half octaves of how much it differs from its neighbour, as a share of its contrast;
-less than `LEAST_MOTION` of that is noise."""
+less than `MIN_MOTION` of that is noise."""
 
 DESCRIPTOR_BYTES = 32
 """The second half of a descriptor is the first half of the mirrored picture's."""
@@ -60,7 +60,7 @@ _ROW = 16
 class Fingerprint:
     """The pictures of one video without its bars and its flat frames.
 
-    `miniatures` are grey uint8 (N, 64, 64), each the whole picture squeezed into a square, shown at `times_s`,
+    `tiny_frames` are grey uint8 (N, 64, 64), each the whole picture squeezed into a square, shown at `times_s`,
     float32 (N,), which rise; `weights`, float32 (N,), say how many steps of the scan each one stands for: one in its
     dense part, more after it, where they lie seconds apart. The stillest of them are kept larger, as `stills` of
     `size_px` (width, height), shown at `still_times_s`, float32 (F,), which rise. These have local features: `points`
@@ -70,7 +70,7 @@ class Fingerprint:
 
     times_s: NDArray[np.float32]
     weights: NDArray[np.float32]
-    miniatures: NDArray[np.uint8]
+    tiny_frames: NDArray[np.uint8]
     size_px: tuple[int, int]
     points: NDArray[np.float32]
     descriptors: NDArray[np.uint8]
@@ -81,9 +81,9 @@ class Fingerprint:
 
     def __post_init__(self) -> None:
         pictures, points = len(self.times_s), len(self.points)
-        of_pictures = [one.shape for one in (self.times_s, self.weights, self.miniatures)]
-        if of_pictures != [(pictures,), (pictures,), (pictures, MINIATURE_PX, MINIATURE_PX)]:
-            raise ValueError("a fingerprint needs one time and one weight a miniature")
+        of_pictures = [one.shape for one in (self.times_s, self.weights, self.tiny_frames)]
+        if of_pictures != [(pictures,), (pictures,), (pictures, TINY_PX, TINY_PX)]:
+            raise ValueError("a fingerprint needs one time and one weight a tiny_frame")
         of_points = [one.shape for one in (self.points, self.descriptors, self.frames)]
         if of_points != [(points, 2), (points, DESCRIPTOR_BYTES), (points,)]:
             raise ValueError("a fingerprint needs one code and one frame a point")
@@ -106,12 +106,12 @@ class Fingerprint:
         return both >> 32, both & 0xFFFFFFFF
 
     def to_bytes(self) -> bytes:
-        """A fingerprint as it is stored; miniatures lose a little to JPEG."""
-        count = len(self.miniatures)
-        sheet = np.zeros((-(-count // _ROW) * _ROW, MINIATURE_PX, MINIATURE_PX), np.uint8)
-        sheet[:count] = self.miniatures
-        rows = sheet.reshape(-1, _ROW, MINIATURE_PX, MINIATURE_PX).transpose(0, 2, 1, 3)
-        _, picture = cv2.imencode(".jpg", rows.reshape(-1, _ROW * MINIATURE_PX), [cv2.IMWRITE_JPEG_QUALITY, 80])
+        """A fingerprint as it is stored; tiny_frames lose a little to JPEG."""
+        count = len(self.tiny_frames)
+        sheet = np.zeros((-(-count // _ROW) * _ROW, TINY_PX, TINY_PX), np.uint8)
+        sheet[:count] = self.tiny_frames
+        rows = sheet.reshape(-1, _ROW, TINY_PX, TINY_PX).transpose(0, 2, 1, 3)
+        _, picture = cv2.imencode(".jpg", rows.reshape(-1, _ROW * TINY_PX), [cv2.IMWRITE_JPEG_QUALITY, 80])
         file = io.BytesIO()
         np.savez(
             file,
@@ -134,12 +134,12 @@ class Fingerprint:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 parts = {name: file[name] for name in file.files}
             sheet = np.asarray(cv2.imdecode(parts["picture"], cv2.IMREAD_GRAYSCALE))
-            rows = sheet.reshape(-1, MINIATURE_PX, _ROW, MINIATURE_PX).transpose(0, 2, 1, 3)
+            rows = sheet.reshape(-1, TINY_PX, _ROW, TINY_PX).transpose(0, 2, 1, 3)
             width_px, height_px = (int(side) for side in parts["size_px"])
             return cls(
                 times_s=parts["times_s"],
                 weights=parts["weights"],
-                miniatures=rows.reshape(-1, MINIATURE_PX, MINIATURE_PX)[: len(parts["times_s"])].astype(np.uint8),
+                tiny_frames=rows.reshape(-1, TINY_PX, TINY_PX)[: len(parts["times_s"])].astype(np.uint8),
                 size_px=(width_px, height_px),
                 points=parts["points"].astype(np.float32) / 64,
                 descriptors=parts["descriptors"],
@@ -218,20 +218,20 @@ def make_fingerprint(
     # Small pictures are enlarged: the detector finds nothing in 50 pixels.
     scale = PICTURE_SIDE_PX / max(height, width)
     size_px = max(1, round(width * scale)), max(1, round(height * scale))
-    square = (MINIATURE_PX, MINIATURE_PX)
-    miniatures = np.stack([cv2.resize(one, square, interpolation=cv2.INTER_AREA) for one in grey]).astype(np.uint8)
+    square = (TINY_PX, TINY_PX)
+    tiny_frames = np.stack([cv2.resize(one, square, interpolation=cv2.INTER_AREA) for one in grey]).astype(np.uint8)
     shown_s = np.array([time_s for time_s, _ in kept], np.float32)
     stand_for = np.array([all_stand_for[index] for index in usable if frames[index].shape == size], np.float32)
     dense = int((stand_for <= 1.0).sum())
-    chosen = _choose_stills(miniatures[:dense], shown_s[:dense], fewest=FEWEST_STILLS, most=MOST_STILLS)
-    later = _choose_stills(miniatures[dense:], shown_s[dense:], fewest=1, most=MOST_LATER_STILLS)
+    chosen = _choose_stills(tiny_frames[:dense], shown_s[:dense], fewest=MIN_STILLS, most=MAX_STILLS)
+    later = _choose_stills(tiny_frames[dense:], shown_s[dense:], fewest=1, most=MAX_LATER_STILLS)
     chosen += [dense + index for index in later]
     stills = [resize_frame(grey[index], size_px) for index in chosen]
     points, descriptors, owners = _find_points(stills)
     return Fingerprint(
         times_s=shown_s,
         weights=stand_for,
-        miniatures=miniatures,
+        tiny_frames=tiny_frames,
         size_px=size_px,
         points=points,
         descriptors=descriptors,
@@ -247,7 +247,9 @@ def pack_stills(stills: Sequence[NDArray[np.uint8]]) -> bytes:
     return packed.tobytes()
 
 
-def _choose_stills(miniatures: NDArray[np.uint8], times_s: NDArray[np.float32], *, fewest: int, most: int) -> list[int]:
+def _choose_stills(
+    tiny_frames: NDArray[np.uint8], times_s: NDArray[np.float32], *, fewest: int, most: int
+) -> list[int]:
     """Which pictures, rising, to keep large: the stillest ones, well apart, so many at least and at most.
 
     What a picture shows decides, not its place: the same ones are chosen after an intro was put before them or their
@@ -259,13 +261,13 @@ def _choose_stills(miniatures: NDArray[np.uint8], times_s: NDArray[np.float32], 
     wanted = min(max(round(span_s / SECONDS_A_STILL), fewest), most)
     # So close that the wanted number fits however they fall.
     apart_s = span_s / (2 * wanted)
-    pictures = miniatures.astype(np.float32)
+    pictures = tiny_frames.astype(np.float32)
     steps = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2))
     # A cut beside it makes no picture less still than a moving one.
     motion = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf)) if len(steps) else np.zeros(1)
     motion = np.minimum(motion, 255.0) / np.maximum(pictures.std(axis=(1, 2)), 1.0)
     # What differs less than an encoder makes it is the same. Where all of it is, regular places are chosen.
-    stillness = np.round(STILLNESS_STEPS * np.log2(motion + LEAST_MOTION))
+    stillness = np.round(STILLNESS_STEPS * np.log2(motion + MIN_MOTION))
     places_s = times_s[0] + (np.arange(wanted) + 0.5) * span_s / wanted
     off_s = np.abs(times_s[:, None] - places_s[None]).min(axis=1)
     chosen: list[int] = []

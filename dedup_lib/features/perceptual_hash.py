@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.features.fingerprint import MINIATURE_PX
+from dedup_lib.features.fingerprint import TINY_PX
 
 Hashes = NDArray[np.uint8]
 """Hashes of N pictures, (N, 32): 256 bits each."""
@@ -17,9 +17,9 @@ ORIENTATIONS = range(8)
 
 
 def _cosine_transform() -> NDArray[np.float32]:
-    frequencies, places = np.arange(1, 17)[:, None], np.arange(MINIATURE_PX)[None]
-    waves = np.cos(np.pi / (2 * MINIATURE_PX) * frequencies * (2 * places + 1))
-    return np.asarray(np.sqrt(2 / MINIATURE_PX) * waves, np.float32)
+    frequencies, places = np.arange(1, 17)[:, None], np.arange(TINY_PX)[None]
+    waves = np.cos(np.pi / (2 * TINY_PX) * frequencies * (2 * places + 1))
+    return np.asarray(np.sqrt(2 / TINY_PX) * waves, np.float32)
 
 
 _TRANSFORM = _cosine_transform()
@@ -28,21 +28,21 @@ _MIRRORED = np.where(np.arange(1, 17) % 2, np.float32(-1), np.float32(1))
 """A mirrored picture has its odd frequencies with the other sign."""
 
 
-def hash_pictures(miniatures: NDArray[np.uint8]) -> Hashes:
+def hash_frames(tiny_frames: NDArray[np.uint8]) -> Hashes:
     """Which of the lowest 16 × 16 frequencies of each picture, uint8 (N, 64, 64), lie above their median.
 
     PDQ without its scaling: Facebook, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019.
     """
-    return _pack(_above_median(find_frequencies(miniatures)))
+    return _pack(_above_median(find_frequencies(tiny_frames)))
 
 
-def hash_orientations(miniatures: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def hash_orientations(tiny_frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The hashes of the pictures (N, 64, 64) in each of the `ORIENTATIONS`: (8, N, 32).
 
     They need one transform, see `turn_frequencies`.
     """
-    waves = find_frequencies(miniatures)
-    hashes = np.empty((len(ORIENTATIONS), len(miniatures), HASH_BITS // 8), np.uint8)
+    waves = find_frequencies(tiny_frames)
+    hashes = np.empty((len(ORIENTATIONS), len(tiny_frames), HASH_BITS // 8), np.uint8)
     for orientation in range(4):
         above = _above_median(turn_frequencies(waves, orientation))
         hashes[orientation], hashes[orientation | 4] = _pack(above), _pack(above.transpose(0, 2, 1))
@@ -58,16 +58,16 @@ def turn_frequencies(waves: NDArray[np.float32], orientation: int) -> NDArray[np
     return turned.transpose(0, 2, 1) if orientation & 4 else turned
 
 
-def turn_pictures(pictures: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def turn_frames(pictures: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Pictures (N, H, W) in one of the `ORIENTATIONS`."""
     turned = pictures[:, :, ::-1] if orientation & 1 else pictures
     turned = turned[:, ::-1] if orientation & 2 else turned
     return turned.transpose(0, 2, 1) if orientation & 4 else turned
 
 
-def find_frequencies(miniatures: NDArray[np.uint8]) -> NDArray[np.float32]:
+def find_frequencies(tiny_frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The lowest frequencies of pictures (N, 64, 64) without the constant ones, down and across: (N, 16, 16)."""
-    return np.asarray(_TRANSFORM @ miniatures.astype(np.float32) @ _TRANSFORM.T)
+    return np.asarray(_TRANSFORM @ tiny_frames.astype(np.float32) @ _TRANSFORM.T)
 
 
 def _above_median(waves: NDArray[np.float32]) -> NDArray[np.bool_]:

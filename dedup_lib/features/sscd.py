@@ -34,7 +34,7 @@ SHORTER_SIDE_PX = 224
 """Frames are scaled to this, keeping their shape. The authors take 288, at 1.6 times the time, which finds no
 more on this project's labelled clips and their variants."""
 
-LONGEST_SHAPE = 4
+MAX_SHAPE = 4
 """Of a picture like a thread, the middle that is so many times as long as it is wide."""
 
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -72,7 +72,7 @@ def find_weights(model: str) -> Path:
 def shrink_frame(frame: Frames) -> Prepared:
     """A frame whose shorter side is `SHORTER_SIDE_PX`, smaller ones enlarged."""
     shorter = min(frame.shape[:2])
-    frame = cut_middle(frame, (LONGEST_SHAPE * shorter, LONGEST_SHAPE * shorter))
+    frame = cut_middle(frame, (MAX_SHAPE * shorter, MAX_SHAPE * shorter))
     height, width = frame.shape[:2]
     scale = SHORTER_SIDE_PX / shorter
     return np.ascontiguousarray(resize_frame(frame, (round(width * scale), round(height * scale))))

@@ -15,8 +15,8 @@ from dedup_lib.report.overview import write_index
 from dedup_lib.report.pages import render_notebook
 from dedup_lib.run.files import write_text_atomically, writing
 from dedup_lib.run.paths import find_project_root
-from dedup_lib.sanitise import show_text
-from dedup_lib.steps.bar import begin_on
+from dedup_lib.sanitise import sanitise
+from dedup_lib.steps.bar import progress_on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def execute_plan(
             if report:
                 on_start("the report")
                 with tqdm(unit="", file=_Listener(on_progress), leave=False) as bar:
-                    write_index(plan.run.path, begin=begin_on(bar))
+                    write_index(plan.run.path, begin=progress_on(bar))
 
 
 class _Listener:
@@ -104,7 +104,7 @@ def _execute(
         raise NotebookError(name, reason, executed) from None
     finally:
         if log_path.exists():
-            write_text_atomically(log_path, show_text(log_path.read_text(encoding="utf-8", errors="replace")))
+            write_text_atomically(log_path, sanitise(log_path.read_text(encoding="utf-8", errors="replace")))
         if report and executed.exists():
             render_notebook(executed, plan.run.reports_dir / f"{name}.html", title=name)
     return NotebookDone(name=name, executed_path=executed, elapsed_s=time.monotonic() - start_s)

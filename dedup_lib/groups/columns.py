@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.scored import is_match
-from dedup_lib.match.evidence import Rule, Rules, Verdict
+from dedup_lib.match.evidence import Criterion, MatchThresholds, Verdict
 
 COLUMNS = {
     "verdict": "duplicate; excerpt: the copy is contained in the kept video; review: a person should look at it",
@@ -33,17 +33,17 @@ COLUMNS = {
 list."""
 
 
-def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -> dict[str, object]:
+def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: MatchThresholds) -> dict[str, object]:
     """What speaks for two videos being the same, by the names of `COLUMNS` without `next_score`."""
-    evidence = weighed.about(kept, copy)
+    evidence = compared.about(kept, copy)
     row: dict[str, object] = dict.fromkeys(name for name in COLUMNS if name != "next_score")
     if evidence is None:
-        similarity = weighed.similarity_of(kept, copy)
+        similarity = compared.similarity_of(kept, copy)
         # Only a person brings together what was never compared.
         is_same = similarity is None or is_match(similarity, rules.min_score)
         return row | {
             "verdict": str(Verdict.DUPLICATE if is_same else Verdict.DIFFERENT),
-            "rule": str(Rule.PERSON if similarity is None else Rule.COSINE),
+            "rule": str(Criterion.PERSON if similarity is None else Criterion.COSINE),
             "score": similarity,
         }
     verdict, rule = evidence.judge(rules)
@@ -79,9 +79,9 @@ def describe_evidence(weighed: Weighed, *, kept: int, copy: int, rules: Rules) -
     return row
 
 
-def find_next_score(weighed: Weighed, *, row: int, group: Collection[int]) -> float | None:
+def find_next_score(compared: ComparedPairs, *, row: int, group: Collection[int]) -> float | None:
     """How near the nearest video outside its group is to one, None where it was compared with none."""
-    others = weighed.neighbours_of.get(weighed.shown_by.get(row, row), {})
+    others = compared.neighbours_of.get(compared.shown_by.get(row, row), {})
     return max((similarity for other, similarity in others.items() if other not in group), default=None)
 
 

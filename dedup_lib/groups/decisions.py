@@ -131,7 +131,7 @@ class DecisionFile:
         return pair
 
 
-class Conclusions:
+class TransitiveDecisions:
     """What a memory says of any two URLs: what was decided, and what follows from that.
 
     Two videos that are each the same as a third are the same, and what differs from one differs from the other.
@@ -179,7 +179,7 @@ def rows_of_decisions(memory: Memory, urls: Sequence[str | None]) -> tuple[RowPa
     part, such as that of a video which was not read. Raises ListError, naming the URLs, for decisions about videos of
     the list that contradict each other.
     """
-    conclusions = Conclusions(memory)
+    conclusions = TransitiveDecisions(memory)
     rows: dict[str, list[int]] = {}
     for row, url in enumerate(urls):
         if url is not None:

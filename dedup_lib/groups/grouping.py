@@ -29,7 +29,7 @@ def group_copies(
     choose: Choose = min,
     same: Collection[tuple[int, int]] = (),
     different: Collection[tuple[int, int]] = (),
-    crowds: Sequence[Sequence[int]] = (),
+    identical: Sequence[Sequence[int]] = (),
 ) -> list[Group]:
     """Decide which videos are kept: among videos that hang together by matches, `choose` names one to keep, all that
     match it are its copies, and so on with those that are left.
@@ -44,14 +44,14 @@ def group_copies(
     units do not match, and of two that match the same kept video the more alike is its copy. A video that is an
     excerpt of another one that it matches is not kept in its place, whatever `choose` would say.
 
-    Of the rows of a crowd, which are the same by their vectors, `pairs` holds the first (see `Scored`): they go to one
-    group, but for those that a person decided about.
+    Of rows with identical vectors, `pairs` holds the first (see `Scored`): all of them go to one group, but for those
+    that a person decided about.
 
     Raises ListError where rows joined by `same` are `different`.
     """
-    pairs, crowds = _show_decided(pairs, crowds, {row for pair in (*same, *different) for row in pair})
-    crowd_of = {row: crowd[0] for crowd in crowds for row in crowd}
-    units = Units([*same, *((crowd[0], row) for crowd in crowds for row in crowd[1:])], different)
+    pairs, identical = _show_decided(pairs, identical, {row for pair in (*same, *different) for row in pair})
+    crowd_of = {row: alike_rows[0] for alike_rows in identical for row in alike_rows}
+    units = Units([*same, *((alike_rows[0], row) for alike_rows in identical for row in alike_rows[1:])], different)
     matches: dict[int, dict[int, float]] = {unit: {} for unit in units.joined}
     told: dict[tuple[int, int], float] = {}
     cut_inside: set[int] = set()
@@ -120,14 +120,14 @@ def group_copies(
 
 
 def _show_decided(
-    pairs: Sequence[Pair], crowds: Sequence[Sequence[int]], decided: Collection[int]
+    pairs: Sequence[Pair], identical: Sequence[Sequence[int]], decided: Collection[int]
 ) -> tuple[Sequence[Pair], list[Sequence[int]]]:
-    """The pairs with those of every row of a crowd that a person decided about, and the crowds without these rows."""
+    """Pairs for the rows with identical vectors that a person decided about, and the identical rows without these."""
     shown: dict[int, list[int]] = {}
     left: list[Sequence[int]] = []
-    for crowd in crowds:
-        rest = [row for row in crowd if row not in decided]
-        shown[crowd[0]] = [row for row in crowd if row in decided] + rest[:1]
+    for alike_rows in identical:
+        rest = [row for row in alike_rows if row not in decided]
+        shown[alike_rows[0]] = [row for row in alike_rows if row in decided] + rest[:1]
         left += [rest] if len(rest) > 1 else []
     if all(rows == [first] for first, rows in shown.items()):
         return pairs, left

@@ -85,13 +85,13 @@ class KeeperPolicy:
     """Which of several rows that are alike is kept. `traits` are those of the whole list, row by row.
 
     `first_seen` keeps the first in the list. `best` leaves at each criterion only those that tie for the best, and
-    takes the first in the list of those left: the order of the list matters for true ties only. Rows from `own_rows` on
+    takes the first in the list of those left: the order of the list matters for true ties only. Rows from `new_rows` on
     are videos that were there before the list: any of them is kept rather than one of the list.
     """
 
     name: Literal["best", "first_seen"]
     traits: Sequence[Traits]
-    own_rows: int | None = None
+    new_rows: int | None = None
 
     @property
     def criteria(self) -> tuple[Criterion, ...]:
@@ -107,7 +107,7 @@ class KeeperPolicy:
         return replace(self, traits=traits)
 
     def _was_before(self, row: int) -> bool:
-        return self.own_rows is not None and row >= self.own_rows
+        return self.new_rows is not None and row >= self.new_rows
 
     def choose(self, rows: Sequence[int]) -> int:
         """The row to keep."""

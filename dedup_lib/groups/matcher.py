@@ -15,11 +15,11 @@ import numpy as np
 from dedup_lib.features.fingerprint import FINGERPRINTS_AT_HAND, Fingerprint, keep_recent
 from dedup_lib.groups.grouping import Choose, components, group_copies, neighbours
 from dedup_lib.groups.scored import Scored
-from dedup_lib.match.evidence import OF_THE_LIST, Evidence, Rules, Verdict
+from dedup_lib.match.evidence import OF_THE_LIST, Evidence, MatchThresholds, Verdict
 from dedup_lib.match.overlay import Side
 from dedup_lib.match.verify import Looks, compare_looks, with_durations
 from dedup_lib.match.visual_words import propose_pairs
-from dedup_lib.records import Begin, Marks, Pair, begin_silently
+from dedup_lib.records import Marks, Pair, Progress, no_progress
 
 
 def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], Looks | None]:
@@ -33,7 +33,7 @@ def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], Loo
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighed(Scored):
+class ComparedPairs(Scored):
     """All pairs of a list that some threshold would call the same, and what speaks for every pair that was compared.
 
     `similarity` of the pairs is their score; of a list compared by cosine alone, which has no `evidence`, it is that
@@ -58,8 +58,8 @@ class Weighed(Scored):
 
     @cached_property
     def shown_by(self) -> Mapping[int, int]:
-        """The row that stands in pairs for each row of a crowd."""
-        return {row: crowd[0] for crowd in self.crowds for row in crowd}
+        """The row that stands in `pairs` for each row with the same vectors."""
+        return {row: alike_rows[0] for alike_rows in self.identical for row in alike_rows}
 
     def similarity_of(self, first: int, second: int) -> float | None:
         """How near two rows are, None where they were not compared or are too far from each other."""
@@ -72,14 +72,14 @@ class Weighed(Scored):
         return _find_marks(self.pairs, self.evidence)
 
     @classmethod
-    def by_cosine(cls, scored: Scored) -> Weighed:
+    def by_cosine(cls, scored: Scored) -> ComparedPairs:
         """A list that the encoder's vectors alone decide about."""
         return cls(
             pairs=scored.pairs,
             nearest=scored.nearest,
             floor=scored.floor,
-            searched_deeper=scored.searched_deeper,
-            crowds=scored.crowds,
+            expanded_queries=scored.expanded_queries,
+            identical=scored.identical,
             evidence={},
         )
 
@@ -88,29 +88,29 @@ class Weighed(Scored):
         return self.evidence.get((min(first, second), max(first, second)))
 
 
-def weigh_list(
+def compare_candidates(
     fingerprints: Sequence[Fingerprint | None],
     *,
     scored: Scored,
     durations_s: Sequence[float],
-    rules: Rules,
+    rules: MatchThresholds,
     keeps_excerpts: bool,
     max_candidates: int,
     damp_hubs: bool,
     cosine_of: Callable[[int, int], float] = lambda first, second: math.nan,
     choose_knowing: Callable[[Marks], Choose] = lambda marks: min,
-    own_rows: int | None = None,
+    new_rows: int | None = None,
     strict_cosine: float = 1.0,
     recall: Callable[[int, int], Evidence | None] = lambda first, second: None,
     remember: Callable[[Evidence], object] = lambda found: None,
-    begin: Begin = begin_silently,
-) -> Weighed:
+    begin: Progress = no_progress,
+) -> ComparedPairs:
     """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
     with those that would be kept of the videos that hang together with it: no copy is missed because too many others
     were nearer. `cosine_of` gives the `Evidence.cosine` of two rows; `choose_knowing` says which one is kept, given the
     rows that are no originals.
 
-    Rows from `own_rows` on were there before the list, and are compared with rows of the list only; where one has no
+    Rows from `new_rows` on were there before the list, and are compared with rows of the list only; where one has no
     fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows without a
     fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a video that is
     contained in another is no copy of it. `recall` gives what the fingerprints of two rows said before, None where they
@@ -119,13 +119,13 @@ def weigh_list(
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
     proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
-    # Of a crowd, each with the first of them.
-    for crowd in scored.crowds:
-        for first, second in product(crowd[:max_candidates], crowd):
-            if first < second and (own_rows is None or first < own_rows):
+    # Of identical vectors, each with the first.
+    for alike_rows in scored.identical:
+        for first, second in product(alike_rows[:max_candidates], alike_rows):
+            if first < second and (new_rows is None or first < new_rows):
                 proposed[first, second] = Evidence(first=first, second=second)
     for candidate in propose_pairs(
-        fingerprints, most=max_candidates, damp_hubs=damp_hubs, own_rows=own_rows, begin=begin
+        fingerprints, most=max_candidates, damp_hubs=damp_hubs, new_rows=new_rows, begin=begin
     ):
         rows = candidate.first, candidate.second
         known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
@@ -144,7 +144,7 @@ def weigh_list(
                 remember(found)
             else:
                 found = replace(before, **{name: getattr(known, name) for name in OF_THE_LIST})
-            if own_rows is not None and rows[1] >= own_rows and fingerprints[rows[1]] is None:
+            if new_rows is not None and rows[1] >= new_rows and fingerprints[rows[1]] is None:
                 found = replace(found, is_unseen=found.cosine >= strict_cosine)
             evidence[rows] = found
             verdict, _ = found.judge(rules)
@@ -157,13 +157,13 @@ def weigh_list(
         choose = choose_knowing(_find_marks(pairs, evidence))
         missing = _pairs_with_kept(pairs, rules.min_score, choose) - evidence.keys()
         proposed = {
-            rows: Evidence(first=rows[0], second=rows[1]) for rows in missing if own_rows is None or rows[0] < own_rows
+            rows: Evidence(first=rows[0], second=rows[1]) for rows in missing if new_rows is None or rows[0] < new_rows
         }
-    return Weighed(
+    return ComparedPairs(
         pairs=tuple(sorted(pairs)),
         nearest=nearest,
         floor=rules.min_score,
-        searched_deeper=scored.searched_deeper,
+        expanded_queries=scored.expanded_queries,
         evidence=evidence,
     )
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from dedup_lib.features.encoders import ALIKE_FROM, UNLIKE_BELOW
 from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.keepers import KeeperPolicy
-from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.pairs import collect_verdicts, find_pair, tabulate_pairs
 from dedup_lib.groups.thresholds import borderline_pairs, sweep_thresholds
-from dedup_lib.match.evidence import Rules
+from dedup_lib.match.evidence import MatchThresholds
 from dedup_lib.match.index_search import Audit
 from dedup_lib.records import Group, Pair, Pooling, Recipe, SweepPoint
 
@@ -65,9 +65,9 @@ class SearchPlan:
         return "cosine_thresh" if self.measure == "cosine" else "min_score"
 
     @property
-    def rules(self) -> Rules:
+    def rules(self) -> MatchThresholds:
         """The knobs of a verdict."""
-        return Rules(
+        return MatchThresholds(
             min_score=self.threshold,
             review_from=self.review_from,
             versions=self.versions,
@@ -87,15 +87,15 @@ class SearchPlan:
 class Matches:
     """Every pair of a list that was compared, and the policy by which groups are made of the matches among them.
 
-    Rows are places in `urls`, those of the list before those that were there before it (from `own_rows` on).
+    Rows are places in `urls`, those of the list before those that were there before it (from `new_rows` on).
     """
 
-    weighed: Weighed
+    compared: ComparedPairs
     plan: SearchPlan
     urls: Sequence[str]
     compared_rows: Sequence[int]
     """The rows of the list that could be compared."""
-    own_rows: int
+    new_rows: int
     keeper: KeeperPolicy
     """Which video of a group is kept."""
     same: AbstractSet[tuple[int, int]] = frozenset()
@@ -104,7 +104,7 @@ class Matches:
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
-        return tabulate_pairs(self.weighed, urls=self.urls, rules=self.plan.rules)
+        return tabulate_pairs(self.compared, urls=self.urls, rules=self.plan.rules)
 
     def to_frame(self) -> pd.DataFrame:
         """A row for every compared pair, the rejected ones included; the columns are `pairs.PAIR_COLUMNS`."""
@@ -117,7 +117,7 @@ class Matches:
     @property
     def nearest(self) -> NDArray[np.float64]:
         """Of each video of the list that was compared, the score of its nearest other one; NaN where it has none."""
-        return np.asarray(self.weighed.nearest[list(self.compared_rows)], np.float64)
+        return np.asarray(self.compared.nearest[list(self.compared_rows)], np.float64)
 
     @property
     def by_verdict(self) -> Mapping[str, NDArray[np.float32]]:
@@ -131,34 +131,34 @@ class Matches:
 
     def scores_of(self, rows: AbstractSet[tuple[int, int]]) -> NDArray[np.float64]:
         """The scores of those of these pairs of rows that were compared, as of `same` and `different`."""
-        known = (self.weighed.similarity_of(first, second) for first, second in sorted(rows))
+        known = (self.compared.similarity_of(first, second) for first, second in sorted(rows))
         return np.array([score for score in known if score is not None], np.float64)
 
     def group(self, threshold: float | None = None) -> list[Group]:
         """The groups of copies at a threshold; without one, at the one that decides."""
         return group_copies(
-            self.weighed.pairs,
+            self.compared.pairs,
             threshold=self.plan.threshold if threshold is None else threshold,
             choose=self.keeper.choose,
             same=self.same,
             different=self.different,
-            crowds=self.weighed.crowds,
+            identical=self.compared.identical,
         )
 
     def sweep(self, steps: int) -> list[SweepPoint]:
         """What each of so many thresholds would decide, the one that decides among them."""
         return sweep_thresholds(
-            self.weighed.pairs,
+            self.compared.pairs,
             num_videos=len(self.compared_rows),
             thresholds=self.plan.sweep(steps),
             choose=self.keeper.choose,
             same=self.same,
             different=self.different,
-            crowds=self.weighed.crowds,
-            own_rows=self.own_rows,
+            identical=self.compared.identical,
+            new_rows=self.new_rows,
         )
 
     def borderline(self, count: int) -> list[Pair]:
         """The `count` pairs just above the threshold, and as many just below it, the surest first."""
-        above, below = borderline_pairs(self.weighed.pairs, threshold=self.plan.threshold, count=count)
+        above, below = borderline_pairs(self.compared.pairs, threshold=self.plan.threshold, count=count)
         return [*reversed(above), *below]

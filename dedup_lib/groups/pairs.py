@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.groups.columns import COLUMNS, describe_evidence
-from dedup_lib.groups.matcher import Weighed
-from dedup_lib.match.evidence import Rules
+from dedup_lib.groups.matcher import ComparedPairs
+from dedup_lib.match.evidence import MatchThresholds
 from dedup_lib.match.score import TERMS
 from dedup_lib.run.files import write_file_atomically
 from dedup_lib.run.folder import RunFolder
@@ -38,18 +38,18 @@ COUNTS = ("frames_agreeing", "frames_compared", "points")
 ROWS_AT_ONCE = 20_000
 
 
-def tabulate_pairs(weighed: Weighed, *, urls: Sequence[str], rules: Rules) -> pd.DataFrame:
+def tabulate_pairs(compared: ComparedPairs, *, urls: Sequence[str], rules: MatchThresholds) -> pd.DataFrame:
     """All pairs that were compared, whatever was decided, in the order of the list.
 
     The columns are `PAIR_COLUMNS`: texts as categories, counts as Int32, other numbers as float32; NA or NaN where
     something was not measured.
     `attrs["rules"]` holds the knobs of the verdicts.
     """
-    rows = [*weighed.evidence] if weighed.evidence else [(pair.first, pair.second) for pair in weighed.pairs]
+    rows = [*compared.evidence] if compared.evidence else [(pair.first, pair.second) for pair in compared.pairs]
     rows.sort()
     # A row as Python's objects takes 2 kB, and as numbers 0.1.
     parts = [
-        _as_part([_describe(weighed, *pair, rules=rules) for pair in rows[start : start + ROWS_AT_ONCE]])
+        _as_part([_describe(compared, *pair, rules=rules) for pair in rows[start : start + ROWS_AT_ONCE]])
         for start in range(0, max(1, len(rows)), ROWS_AT_ONCE)
     ]
     table = pd.concat(parts, ignore_index=True)
@@ -63,9 +63,9 @@ def tabulate_pairs(weighed: Weighed, *, urls: Sequence[str], rules: Rules) -> pd
     return table[list(PAIR_COLUMNS)]
 
 
-def _describe(weighed: Weighed, first: int, second: int, *, rules: Rules) -> dict[str, object]:
-    row = describe_evidence(weighed, kept=first, copy=second, rules=rules)
-    evidence = weighed.about(first, second)
+def _describe(compared: ComparedPairs, first: int, second: int, *, rules: MatchThresholds) -> dict[str, object]:
+    row = describe_evidence(compared, kept=first, copy=second, rules=rules)
+    evidence = compared.about(first, second)
     if evidence is None:
         return row | {"cosine": row["score"]}
     return row | {f"term_{name}": value for name, value in evidence.terms.items()}
@@ -101,7 +101,7 @@ def load_pairs(run: RunFolder) -> pd.DataFrame:
         table = pd.read_parquet(run.pairs_path)
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{run.shown(run.pairs_path)} is damaged ({error}): {remedy}") from None
-    knobs = {field.name for field in fields(Rules)}
+    knobs = {field.name for field in fields(MatchThresholds)}
     if list(table) != list(PAIR_COLUMNS) or set(table.attrs.get("rules", {})) != knobs:
         raise RunFolderError(f"{run.shown(run.pairs_path)} is of another version: {remedy}")
     return table

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dedup_lib.groups.matcher import Weighed
-from dedup_lib.match.evidence import Rules, Verdict
+from dedup_lib.groups.matcher import ComparedPairs
+from dedup_lib.match.evidence import MatchThresholds, Verdict
 from dedup_lib.records import Group
 
 
 def find_doubtful(
-    weighed: Weighed, *, rules: Rules, groups: Sequence[Group], decided: Collection[tuple[int, int]] = ()
+    compared: ComparedPairs,
+    *,
+    rules: MatchThresholds,
+    groups: Sequence[Group],
+    decided: Collection[tuple[int, int]] = (),
 ) -> list[tuple[int, int]]:
     """Pairs of rows for a person to look at, the most uncertain first: criteria that contradict each other, and
     excerpts that were not removed. Pairs that share a group or were `decided` are left out."""
     group_of = {row: group.number for group in groups for row in (group.kept, *group.copies)}
     doubtful = []
-    for rows, evidence in weighed.evidence.items():
+    for rows, evidence in compared.evidence.items():
         verdict, _ = evidence.judge(rules)
         # A row without a group stands for itself.
         first, second = (group_of.get(row, -row) for row in rows)

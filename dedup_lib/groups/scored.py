@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.features.vectors import DECIMALS
 from dedup_lib.match.vector_join import Proposal, check_pairs
-from dedup_lib.match.vector_table import CROWD, VectorTable
+from dedup_lib.match.vector_table import MAX_IDENTICAL, VectorTable
 from dedup_lib.records import Pair
 
 
@@ -21,17 +21,17 @@ from dedup_lib.records import Pair
 class Scored:
     """All pairs of a list from `floor` up, and how near each video's nearest one is.
 
-    `nearest` is float64 (N,), NaN for a video without a vector or without a neighbour. `searched_deeper` counts
-    the vectors whose list of neighbours came back full of matches and was asked for again. `crowds` are rows, rising,
-    of very many videos with the very same vectors: all pairs of such rows have a similarity of 1, and only the first
-    row stands in `pairs`.
+    `nearest` is float64 (N,), NaN for a video without a vector or without a neighbour. `expanded_queries` counts
+    the vectors whose list of neighbours came back full of matches and was asked for again. `identical` holds
+    the rows, rising, of very many videos with the very same vectors: all their pairs have a similarity of 1, and only
+    the first row stands in `pairs`.
     """
 
     pairs: tuple[Pair, ...]
     nearest: NDArray[np.float64]
     floor: float
-    searched_deeper: int
-    crowds: tuple[tuple[int, ...], ...] = ()
+    expanded_queries: int
+    identical: tuple[tuple[int, ...], ...] = ()
 
     @property
     def similarities(self) -> NDArray[np.float64]:
@@ -45,11 +45,11 @@ def is_match(similarity: float, threshold: float) -> bool:
 
 
 def score_pairs(
-    table: VectorTable, proposal: Proposal, *, rows: int, floor: float, max_pairs: int, own_rows: int | None = None
+    table: VectorTable, proposal: Proposal, *, rows: int, floor: float, max_pairs: int, new_rows: int | None = None
 ) -> Scored:
     """Compute how alike the proposed pairs are, and give those at `floor` or above as pairs of rows of a list.
 
-    Rows that are not in the table have no vector and no pair, and neither have two rows from `own_rows` on, which were
+    Rows that are not in the table have no vector and no pair, and neither have two rows from `new_rows` on, which were
     compared before. Raises SettingError for more than `max_pairs` pairs.
     """
     similarities = table.compare(proposal.first, proposal.second)
@@ -60,7 +60,7 @@ def score_pairs(
     nearest = np.full(rows, np.nan)
     for line, members in enumerate(table.rows):
         nearest[members] = found[line] if len(members) == 1 else 1.0
-    shown = [members if len(members) <= CROWD else members[:1] for members in table.rows]
+    shown = [members if len(members) <= MAX_IDENTICAL else members[:1] for members in table.rows]
     sizes = np.array([len(members) for members in shown], dtype=int)
     kept = np.array([is_match(similarity, floor) for similarity in similarities], dtype=bool)
     first, second = proposal.first[kept], proposal.second[kept]
@@ -77,14 +77,14 @@ def score_pairs(
         if len(members) > 1
         for one, other in combinations(members.tolist(), 2)
     ]
-    if own_rows is not None:
-        pairs = [pair for pair in pairs if pair.first < own_rows]
+    if new_rows is not None:
+        pairs = [pair for pair in pairs if pair.first < new_rows]
     return Scored(
         pairs=tuple(sorted(pairs)),
         nearest=nearest,
         floor=floor,
-        searched_deeper=proposal.searched_deeper,
-        crowds=tuple(tuple(members.tolist()) for members in table.rows if len(members) > CROWD),
+        expanded_queries=proposal.expanded_queries,
+        identical=tuple(tuple(members.tolist()) for members in table.rows if len(members) > MAX_IDENTICAL),
     )
 
 

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.groups.grouping import Choose
-from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.thresholds import Regrouping, count_sweep, regroup
-from dedup_lib.match.evidence import Rule
+from dedup_lib.match.evidence import Criterion
 from dedup_lib.records import Group, video_key
-from dedup_lib.sanitise import show_line
+from dedup_lib.sanitise import sanitise_line
 
 ROUND_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
-MOST_STEPS = 120
+MAX_STEPS = 120
 
 NEAREST_BIN = 0.02
 
-MOST_MEMBERS = 15_000
+MAX_MEMBERS = 15_000
 """Copies that are named, over all groups and thresholds: a page has to hold them. Counts are always complete."""
 
 Grouping = dict[int, frozenset[int]]
@@ -34,14 +34,14 @@ Grouping = dict[int, frozenset[int]]
 
 def round_thresholds(low: float, high: float, *, threshold: float) -> list[float]:
     """Thresholds in even steps from `low` to `high`, rising, the decided one among them."""
-    step = next((step for step in ROUND_STEPS if (high - low) / step <= MOST_STEPS), ROUND_STEPS[-1])
+    step = next((step for step in ROUND_STEPS if (high - low) / step <= MAX_STEPS), ROUND_STEPS[-1])
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     even = {round(step * index, 4) for index in range(first, last + 1)}
     return sorted({one for one in even if low <= one <= high} | {low, threshold})
 
 
 def describe_sweep(
-    weighed: Weighed,
+    compared: ComparedPairs,
     *,
     thresholds: Sequence[float],
     threshold: float,
@@ -50,7 +50,7 @@ def describe_sweep(
     choose: Choose,
     same: Collection[tuple[int, int]],
     different: Collection[tuple[int, int]],
-    own_rows: int | None = None,
+    new_rows: int | None = None,
 ) -> dict[str, Any]:
     """What each of the `thresholds` (rising, `threshold` among them) would decide, for a JSON file.
 
@@ -63,9 +63,14 @@ def describe_sweep(
     """
     decided = bisect.bisect_left(thresholds, threshold)
     regrouped = regroup(
-        weighed.pairs, thresholds=thresholds, choose=choose, same=same, different=different, crowds=weighed.crowds
+        compared.pairs,
+        thresholds=thresholds,
+        choose=choose,
+        same=same,
+        different=different,
+        identical=compared.identical,
     )
-    points = count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, own_rows=own_rows)
+    points = count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, new_rows=new_rows)
     moving = sorted(
         (one for one in regrouped if len(one.steps) > 1),
         key=lambda one: min(abs(start - decided) for start, _ in one.steps[1:]),
@@ -73,17 +78,21 @@ def describe_sweep(
     named, members = [], 0
     for one in moving:
         members += sum(group.size for _, groups in one.steps for group in groups)
-        if members > MOST_MEMBERS:
+        if members > MAX_MEMBERS:
             break
         named.append(one)
-    rules = list(Rule)
+    rules = list(Criterion)
 
     def describe_group(group: Group) -> list[Any]:
         copies = zip(group.copies, group.similarities, strict=True)
         return [
             group.kept,
             [
-                [copy, None if math.isnan(similarity) else similarity, rules.index(_rule_of(weighed, group.kept, copy))]
+                [
+                    copy,
+                    None if math.isnan(similarity) else similarity,
+                    rules.index(_rule_of(compared, group.kept, copy)),
+                ]
                 for copy, similarity in copies
             ],
         ]
@@ -101,20 +110,20 @@ def describe_sweep(
             for name in ("kept", "duplicates", "groups", "largest_group")
         },
         "changes": _count_changes(moving, decided=decided, count=len(thresholds)),
-        "pairs": count_between(weighed.similarities, thresholds=thresholds).tolist(),
-        "nearest": _count_nearest(weighed.nearest[:own_rows], num_videos=num_videos),
+        "pairs": count_between(compared.similarities, thresholds=thresholds).tolist(),
+        "nearest": _count_nearest(compared.nearest[:new_rows], num_videos=num_videos),
         "rules": [str(rule) for rule in rules],
-        "videos": {str(row): [video_key(urls[row]), show_line(urls[row])] for row in rows},
+        "videos": {str(row): [video_key(urls[row]), sanitise_line(urls[row])] for row in rows},
         "parts": parts,
         "parts_left_out": len(moving) - len(named),
     }
 
 
-def _rule_of(weighed: Weighed, kept: int, copy: int) -> Rule:
-    evidence = weighed.about(kept, copy)
+def _rule_of(compared: ComparedPairs, kept: int, copy: int) -> Criterion:
+    evidence = compared.about(kept, copy)
     if evidence is not None:
         return evidence.best[0]
-    return Rule.COSINE if weighed.similarity_of(kept, copy) is not None else Rule.PERSON
+    return Criterion.COSINE if compared.similarity_of(kept, copy) is not None else Criterion.PERSON
 
 
 def _grouping(groups: Sequence[Group]) -> Grouping:

@@ -33,7 +33,7 @@ def regroup(
     choose: Choose = min,
     same: Collection[tuple[int, int]] = (),
     different: Collection[tuple[int, int]] = (),
-    crowds: Sequence[Sequence[int]] = (),
+    identical: Sequence[Sequence[int]] = (),
 ) -> list[Regrouping]:
     """What `group_copies` decides at each of the `thresholds`, which rise, for each set of videos that hang together
     at the lowest. Only where a threshold parts or joins some of them is anything decided anew.
@@ -44,7 +44,7 @@ def regroup(
     # Of each pair, up to which threshold it is a match.
     ends = [bisect.bisect_right(thresholds, pair.similarity) for pair in pairs]
     linked = [(pair.first, pair.second) for pair, end in zip(pairs, ends, strict=True) if end]
-    crowded = ((crowd[0], row) for crowd in crowds for row in crowd[1:])
+    crowded = ((alike_rows[0], row) for alike_rows in identical for row in alike_rows[1:])
     sets = list(components(neighbours([*linked, *same, *crowded])))
     set_of = {row: place for place, rows in enumerate(sets) for row in rows}
 
@@ -65,7 +65,7 @@ def regroup(
         share_out((pair.first, pair.second) for pair in pairs),
         share_out(told_same),
         share_out(told_different),
-        share_out((crowd[0], crowd[1]) for crowd in crowds),
+        share_out((alike_rows[0], alike_rows[1]) for alike_rows in identical),
         strict=True,
     ):
         own = [pairs[index] for index in inside]
@@ -77,7 +77,7 @@ def regroup(
                 choose=choose,
                 same=[told_same[index] for index in joined],
                 different=[told_different[index] for index in apart],
-                crowds=[crowds[index] for index in crowding],
+                identical=[identical[index] for index in crowding],
             )
             if not steps or steps[-1][1] != tuple(groups):
                 steps.append((start, tuple(groups)))
@@ -93,18 +93,20 @@ def sweep_thresholds(
     choose: Choose = min,
     same: Collection[tuple[int, int]] = (),
     different: Collection[tuple[int, int]] = (),
-    crowds: Sequence[Sequence[int]] = (),
-    own_rows: int | None = None,
+    identical: Sequence[Sequence[int]] = (),
+    new_rows: int | None = None,
 ) -> list[SweepPoint]:
     """What each threshold would decide over the same pairs; `thresholds` rise, `num_videos` is the number of videos
-    compared, `same` and `different` are what a person said, `crowds` as in `group_copies`. Rows from `own_rows` on do
-    not count."""
-    regrouped = regroup(pairs, thresholds=thresholds, choose=choose, same=same, different=different, crowds=crowds)
-    return count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, own_rows=own_rows)
+    compared, `same` and `different` are what a person said, `identical` as in `group_copies`. Rows from
+    `new_rows` on do not count."""
+    regrouped = regroup(
+        pairs, thresholds=thresholds, choose=choose, same=same, different=different, identical=identical
+    )
+    return count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, new_rows=new_rows)
 
 
 def count_sweep(
-    regrouped: Sequence[Regrouping], *, num_videos: int, thresholds: Sequence[float], own_rows: int | None = None
+    regrouped: Sequence[Regrouping], *, num_videos: int, thresholds: Sequence[float], new_rows: int | None = None
 ) -> list[SweepPoint]:
     """The same, of what is regrouped already."""
     duplicates, groups, largest = ([0] * len(thresholds) for _ in range(3))
@@ -112,7 +114,7 @@ def count_sweep(
         ends = [start for start, _ in one.steps[1:]] + [len(thresholds)]
         for (start, found), end in zip(one.steps, ends, strict=True):
             sizes = [group.size for group in found]
-            copies = sum(own_rows is None or copy < own_rows for group in found for copy in group.copies)
+            copies = sum(new_rows is None or copy < new_rows for group in found for copy in group.copies)
             for index in range(start, end):
                 groups[index] += len(sizes)
                 duplicates[index] += copies

@@ -32,7 +32,7 @@ from dedup_lib.lists.dialects import (
 from dedup_lib.lists.markup import split_urls
 from dedup_lib.lists.urls import decode_url, find_text_copies, has_scheme, is_web_url, url_for_request
 from dedup_lib.run.files import writing
-from dedup_lib.sanitise import show_text
+from dedup_lib.sanitise import sanitise
 
 REPORT_COLUMNS = ("url", "duplicate_of", "rule", "row", "first_row")
 """First columns of the report on text copies; the list's other columns follow."""
@@ -43,7 +43,7 @@ _HOST_WITHOUT_SCHEME = re.compile(r"www\.|[\w-]+(\.[\w-]+)+(:\d+)?/", re.IGNOREC
 _ORIGINAL = re.compile(r"original_url(_\d+)?")
 _OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 """Rows that a message names."""
 
 
@@ -184,8 +184,8 @@ def _refuse_several_urls(frame: pd.DataFrame, column: str) -> None:
     ]
     if several:
         row, urls = several[0]
-        more = ", ".join(f"{row:,}" for row, _ in several[1:MOST_NAMED])
-        hidden = len(several) - MOST_NAMED
+        more = ", ".join(f"{row:,}" for row, _ in several[1:MAX_NAMED])
+        hidden = len(several) - MAX_NAMED
         more = (f"; so do the rows {more}" if more else "") + (f" and {hidden:,} more" if hidden > 0 else "")
         raise ListError(
             f"row {row:,} of column {column!r} holds {len(urls)} URLs ({_quote(' and '.join(urls[:2]))}){more}: give "
@@ -345,7 +345,7 @@ def split_text_copies(
     return frame[is_first.to_numpy()].reset_index(drop=True), report
 
 
-MOST_SHOWN_CHARACTERS = 200
+MAX_SHOWN_CHARACTERS = 200
 """Of one cell in a notebook."""
 
 
@@ -355,7 +355,7 @@ class ShownTable(pd.DataFrame):
     the names of files stand at the end of URLs."""
 
     def _repr_html_(self) -> str | None:
-        with pd.option_context("display.max_colwidth", MOST_SHOWN_CHARACTERS):
+        with pd.option_context("display.max_colwidth", MAX_SHOWN_CHARACTERS):
             table = super()._repr_html_()  # type: ignore[misc]  # the stubs of pandas lack it
         if table is None:
             return None
@@ -368,12 +368,12 @@ class ShownTable(pd.DataFrame):
 
 
 def shown_table(frame: pd.DataFrame) -> ShownTable:
-    """A table as a notebook may show it: no control characters, no credentials of URLs (see `sanitise.show_text`)."""
+    """A table as a notebook may show it: no control characters, no credentials of URLs (see `sanitise.sanitise`)."""
     return ShownTable(frame.map(_shown).rename(columns=_shown))
 
 
 def _shown(cell: object) -> object:
-    return show_text(cell) if isinstance(cell, str) else cell
+    return sanitise(cell) if isinstance(cell, str) else cell
 
 
 def describe_record(record: object) -> ShownTable:

@@ -15,14 +15,14 @@ from dedup_lib.match.temporal_votes import OFFSET_STEP_S, OFFSET_TOLERANCE_S, Fr
 SAME_SCENE_BITS = 40
 """Pictures of one video this near show nothing new."""
 
-LOWEST_DENSITY = 0.25
+MIN_DENSITY = 0.25
 """Of the pictures in a stretch that two videos share, at least this share agrees."""
 
-MOST_PARTS = 6
+MAX_PARTS = 6
 
-FEWEST_IN_PART = 6
+MIN_IN_PART = 6
 
-LOWEST_PART_AGREEMENT = 0.5
+MIN_PART_AGREEMENT = 0.5
 """Of a video that was cut in another order, further parts are found where so many pictures, and this share of them,
 agree."""
 
@@ -47,7 +47,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stretch:
+class AlignedSegment:
     """What two videos share: `agreeing` of the `compared` pictures there, counted in the one where they are the smaller
     share; from `first_start_s` to `first_end_s` in the first and the same in the second, and which share of either
     that is. Where one was cut in another order, this is the longest part that stayed whole, and the `further` ones
@@ -95,14 +95,14 @@ class Stretch:
         """What to choose the better of two stretches by: few pictures agree easily."""
         return self.agreement * min(1.0, self.agreeing / 4) * max(self.first_coverage, self.second_coverage)
 
-    def pictures_beside(
+    def frame_correspondences(
         self, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """The pictures of the first video in the stretch, and for each the one of the second that stands beside it;
         those without any are left out."""
-        return self.beside or self.shown_beside(first_times_s, second_times_s)
+        return self.beside or self.correspondences_at(first_times_s, second_times_s)
 
-    def shown_beside(
+    def correspondences_at(
         self,
         first_times_s: NDArray[np.float32],
         second_times_s: NDArray[np.float32],
@@ -121,13 +121,13 @@ class Stretch:
     def shown_in_second(self, first_times_s: NDArray[np.float32]) -> NDArray[np.float32]:
         """When the second video shows what the first one does at these times; NaN outside the stretch."""
         shown_s = np.full(len(first_times_s), np.nan, np.float32)
-        parts: tuple[Part | Stretch, ...] = (*self.further, self)
+        parts: tuple[Part | AlignedSegment, ...] = (*self.further, self)
         for part in parts:
             inside = (first_times_s >= part.first_start_s) & (first_times_s <= part.first_end_s)
             shown_s[inside] = part.second_start_s + (first_times_s[inside] - part.first_start_s) / self.speed
         return shown_s
 
-    def exchanged(self) -> Stretch:
+    def exchanged(self) -> AlignedSegment:
         """The same, with the second video taken for the first."""
         return replace(
             self,
@@ -152,13 +152,13 @@ def align(
     max_distance: int,
     first_weights: NDArray[np.float32] | None = None,
     second_weights: NDArray[np.float32] | None = None,
-) -> Stretch | None:
+) -> AlignedSegment | None:
     """The stretch that two videos share, None when no two pictures are within `max_distance` bits. Times rise; the
     weights are those of a `Fingerprint`, None where all are one.
 
     Every two pictures that are so alike vote for the offset between their times; those near the winning offset agree.
     The stretch is where they lie densely: the run of pictures with the largest sum, each one that agrees counting one
-    and each other one taking away what leaves a run at `LOWEST_DENSITY` without gain. What is left of both videos is
+    and each other one taking away what leaves a run at `MIN_DENSITY` without gain. What is left of both videos is
     asked for further parts at the same speed. All that is counted by what the pictures stand for; where those of one
     video are seconds apart, those of the other that lie between them are not asked.
     """
@@ -169,10 +169,10 @@ def align(
         for weights, times_s in ((first_weights, first_times_s), (second_weights, second_times_s))
     )
     speed: float | None = None
-    parts: list[Stretch] = []
+    parts: list[AlignedSegment] = []
     nearest = np.full(len(first), np.inf)
     shown, second_shown = np.zeros(len(first), bool), np.zeros(len(second), bool)
-    while is_near.any() and len(parts) < MOST_PARTS:
+    while is_near.any() and len(parts) < MAX_PARTS:
         matches = FrameMatches.of(distances, is_near, first_times_s, second_times_s, max_distance=max_distance)
         speed, offset_s = matches.find_line() if speed is None else (speed, matches.find_offset(speed))
         second_as_first_s = second_times_s * speed - offset_s
@@ -182,7 +182,7 @@ def align(
         agrees[asked.first == 0] = False
         if not (agrees.any() and second_agrees.any()):
             break
-        part, (here, there) = _stretch(
+        part, (here, there) = _find_segment(
             first_times_s,
             second_times_s,
             asked=asked,
@@ -192,7 +192,7 @@ def align(
             offset_s=offset_s,
             speed=speed,
         )
-        is_poor = part.agreeing < FEWEST_IN_PART or part.agreement < LOWEST_PART_AGREEMENT
+        is_poor = part.agreeing < MIN_IN_PART or part.agreement < MIN_PART_AGREEMENT
         if parts and (is_poor or second_shown[there].any()):
             break
         parts.append(replace(part, beside=asked.beside(part, first_times_s, second_times_s)))
@@ -205,12 +205,14 @@ def align(
     joined = replace(_join(parts), distance_bits=float(np.median(nearest[agreed])), scenes=_count_scenes(first[agreed]))
     if not any(part.is_sparse for part in parts):
         return joined
-    pairs = np.concatenate([np.stack(part.pictures_beside(first_times_s, second_times_s), axis=1) for part in parts])
+    pairs = np.concatenate(
+        [np.stack(part.frame_correspondences(first_times_s, second_times_s), axis=1) for part in parts]
+    )
     places, other_places = np.unique(pairs, axis=0).T
     return replace(joined, beside=(places, other_places))
 
 
-def _join(parts: Sequence[Stretch]) -> Stretch:
+def _join(parts: Sequence[AlignedSegment]) -> AlignedSegment:
     if len(parts) == 1:
         return parts[0]
     longest = max(parts, key=lambda part: part.agreeing)
@@ -275,14 +277,14 @@ class _Asked:
         )
 
     def beside(
-        self, part: Stretch, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
+        self, part: AlignedSegment, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
         """What stands beside what in a part, None where no picture in it stands for several."""
         counterpart_s = first_times_s[self.counterparts[:, 0]]
         pairs = self.counterparts[(counterpart_s >= part.first_start_s) & (counterpart_s <= part.first_end_s)]
         if not len(pairs):
             return None
-        dense = np.stack(part.shown_beside(first_times_s, second_times_s), axis=1)
+        dense = np.stack(part.correspondences_at(first_times_s, second_times_s), axis=1)
         dense = dense[(self.first[dense[:, 0]] == 1) & (self.second[dense[:, 1]] == 1)]
         places, other_places = np.unique(np.concatenate([dense, pairs]), axis=0).T
         return places, other_places
@@ -334,7 +336,7 @@ def _weigh_asked(
     return asked
 
 
-def _stretch(
+def _find_segment(
     first_times_s: NDArray[np.float32],
     second_times_s: NDArray[np.float32],
     *,
@@ -344,7 +346,7 @@ def _stretch(
     is_taken: NDArray[np.bool_],
     offset_s: float,
     speed: float,
-) -> tuple[Stretch, tuple[slice, slice]]:
+) -> tuple[AlignedSegment, tuple[slice, slice]]:
     """The densest part, without pictures of the first video that are taken, and where it lies in both."""
     start, end = _densest_run(first_agrees, asked.first, is_taken)
     # In the first it begins and ends with a picture that agrees, and so it does in the second.
@@ -361,7 +363,7 @@ def _stretch(
         (float(weights[agrees].sum() / weights.sum()), int(agrees.sum()), int((weights > 0).sum()))
         for weights, agrees in counted
     )
-    stretch = Stretch(
+    stretch = AlignedSegment(
         agreeing=agreeing,
         compared=compared,
         first_start_s=float(first_times_s[start]),
@@ -398,7 +400,7 @@ def _densest_run(
 ) -> tuple[int, int]:
     """First and last index of the run with the largest sum (J. Bentley, "Programming Pearls", 1984: Kadane), which no
     picture that is taken interrupts."""
-    gains = weights * np.where(agrees, 1.0, -LOWEST_DENSITY / (1 - LOWEST_DENSITY))
+    gains = weights * np.where(agrees, 1.0, -MIN_DENSITY / (1 - MIN_DENSITY))
     gains[is_taken] = -weights.sum()
     sums = np.concatenate([[0.0], np.cumsum(gains)])
     lowest = np.minimum.accumulate(sums[:-1])

@@ -18,10 +18,10 @@ import numpy as np
 
 from dedup_lib.features import fingerprint
 from dedup_lib.match import alignment, evidence, geometry, motion, overlay, regions
-from dedup_lib.match.alignment import Part, Stretch
+from dedup_lib.match.alignment import AlignedSegment, Part
 from dedup_lib.match.evidence import OF_THE_LIST, Evidence
 from dedup_lib.match.geometry import Registration
-from dedup_lib.match.motion import Changes
+from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.regions import Region
 from dedup_lib.media import frames
 
@@ -65,12 +65,12 @@ def unpack_evidence(text: str) -> Evidence:
         raise ValueError(f"this is no comparison: {error}") from None
 
 
-def _make_stretch(known: Mapping[str, Any]) -> Stretch:
-    return Stretch(**{**known, "further": tuple(Part(**part) for part in known["further"])})
+def _make_segment(known: Mapping[str, Any]) -> AlignedSegment:
+    return AlignedSegment(**{**known, "further": tuple(Part(**part) for part in known["further"])})
 
 
-def _make_changes(known: Mapping[str, Any]) -> Changes:
-    return Changes(**{**known, "stretch": _make_stretch(known["stretch"])})
+def _make_changes(known: Mapping[str, Any]) -> MotionMatch:
+    return MotionMatch(**{**known, "stretch": _make_segment(known["stretch"])})
 
 
 def _make_registration(known: Mapping[str, Any]) -> Registration:
@@ -78,8 +78,8 @@ def _make_registration(known: Mapping[str, Any]) -> Registration:
 
 
 _PARTS: Mapping[str, Callable[[Any], Any]] = {
-    "pictures": _make_stretch,
-    "registered": _make_stretch,
+    "pictures": _make_segment,
+    "registered": _make_segment,
     "registration": _make_registration,
     "changes": _make_changes,
     "registered_changes": _make_changes,

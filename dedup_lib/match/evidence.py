@@ -11,31 +11,31 @@ from typing import Literal
 
 import numpy as np
 
-from dedup_lib.match.alignment import Stretch
+from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.geometry import Registration
-from dedup_lib.match.motion import Changes
+from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.overlay import Side
 from dedup_lib.match.regions import Region
 from dedup_lib.match.score import AGAINST, compute_score, count_as_share
 
-FEWEST_AGREEING = 3
+MIN_AGREEING = 3
 
-LONGEST_PICTURE_S = 1.0
+MAX_PICTURE_S = 1.0
 """Fewer pictures prove nothing, unless both videos are this short and one has no more."""
 
 SAME_DURATION = 0.98
 """Fewer pictures that are the very same prove it where both videos are equally long."""
 
-FEWEST_SCENES = 3
+MIN_SCENES = 3
 
 CLOSE_BITS = 28
 """Pictures of a scene that hardly changes agree at any time, and two people before one wall are nearly as alike as a
 copy with a logo: pictures must show so many scenes or be this close, and what moves must not speak against them unless
 they do both."""
 
-LOWEST_CORRELATION = 0.5
+MIN_CORRELATION = 0.5
 
-FEWEST_TO_CONTRADICT = 5
+MIN_TO_CONTRADICT = 5
 """Such pictures prove nothing where so many of them, laid beside each other at any offset, do not change alike: those
 of copies do, two takes of one scene do not."""
 
@@ -45,12 +45,12 @@ OVERWHELMING_AGREEING = 6
 """From here on the pictures alone decide, and no second opinion is asked; fewer of them must be close and show several
 scenes."""
 
-FEWEST_REGISTERED_POINTS = 12
+MIN_REGISTERED_POINTS = 12
 
-SMALLEST_REGISTERED_SHARE = 0.3
+MIN_REGISTERED_SHARE = 0.3
 """A logo or a caption that two videos share covers less of their pictures."""
 
-FEWEST_CONFIRMING_POINTS = 30
+MIN_CONFIRMING_POINTS = 30
 
 CONFIRMING_FRACTION = 0.3
 """So many points, and this share of their matches, confirm pictures that agree."""
@@ -58,12 +58,12 @@ CONFIRMING_FRACTION = 0.3
 SETTLED_SHARE = 0.8
 """Where both videos have so much in common, a second opinion is not asked."""
 
-SMALLEST_CONTAINED_SHARE = 0.9
+MIN_CONTAINED_SHARE = 0.9
 """Share of the shorter video that makes it an excerpt of the longer."""
 
-LOWEST_AGREEMENT = 0.3
+MIN_AGREEMENT = 0.3
 
-SMALLEST_COMMON_SHARE = 0.5
+MIN_COMMON_SHARE = 0.5
 """Duplicates have at least this share of the longer video in common, and of its pictures so many agree."""
 
 FULL_FRAMES = 8
@@ -86,7 +86,7 @@ class Verdict(StrEnum):
     DIFFERENT = "different"
 
 
-class Rule(StrEnum):
+class Criterion(StrEnum):
     """What decided."""
 
     EXACT = "identical pictures"
@@ -105,12 +105,18 @@ class Rule(StrEnum):
     COSINE = "cosine"
 
 
-DECIDING_RULES = (Rule.PICTURES, Rule.CONFIRMED, Rule.REGISTERED, Rule.CHANGES, Rule.REGISTERED_CHANGES)
+DECIDING_CRITERIA = (
+    Criterion.PICTURES,
+    Criterion.CONFIRMED,
+    Criterion.REGISTERED,
+    Criterion.CHANGES,
+    Criterion.REGISTERED_CHANGES,
+)
 """Those by which a share of pictures that agree may decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class MatchThresholds:
     """The knobs of a verdict. Turning one looser (down) never loses a match."""
 
     min_score: float
@@ -137,14 +143,14 @@ class Evidence:
     one video of the cosine to the nearest frame of the other, of both ways the larger; NaN without vectors."""
     words: float = 0.0
     """Cosine of the bags of visual words; 0 where these did not propose the pair."""
-    pictures: Stretch | None = None
+    pictures: AlignedSegment | None = None
     """What agrees of the pictures as they are."""
-    registered: Stretch | None = None
+    registered: AlignedSegment | None = None
     """What agrees of them laid on one another."""
     registration: Registration | None = None
-    changes: Changes | None = None
+    changes: MotionMatch | None = None
     """How alike both change; None where that was not asked, or where one is too short for it."""
-    registered_changes: Changes | None = None
+    registered_changes: MotionMatch | None = None
     """How alike they change when laid on one another."""
     overlay: Side = ""
     """Which of the two bears a logo or the like that the other one lacks; "" where that is not known."""
@@ -167,21 +173,21 @@ class Evidence:
         """Whether as many pictures agree as a proof needs."""
         return self._has_enough(self.pictures)
 
-    def _has_enough(self, stretch: Stretch | None) -> bool:
+    def _has_enough(self, stretch: AlignedSegment | None) -> bool:
         if stretch is None:
             return False
-        fewest = FEWEST_AGREEING if self.longest_s > LONGEST_PICTURE_S else min(FEWEST_AGREEING, self.fewest_pictures)
+        fewest = MIN_AGREEING if self.longest_s > MAX_PICTURE_S else min(MIN_AGREEING, self.fewest_pictures)
         return stretch.agreeing >= fewest or self._is_short_pair(stretch)
 
-    def _is_short_pair(self, stretch: Stretch) -> bool:
+    def _is_short_pair(self, stretch: AlignedSegment) -> bool:
         """Whether one video has two pictures, which show two scenes, and the other one shows nearly the same ones."""
         return (
             stretch.agreeing == self.fewest_pictures == stretch.scenes == 2
             and _is_close(stretch)
-            and self.duration_ratio * self.longest_s <= LONGEST_PICTURE_S
+            and self.duration_ratio * self.longest_s <= MAX_PICTURE_S
         )
 
-    def _proves(self, stretch: Stretch | None) -> bool:
+    def _proves(self, stretch: AlignedSegment | None) -> bool:
         """Whether what agrees is enough, and nearly identical in several scenes; one of the two will do where what
         moves does not speak against it."""
         if stretch is None or not self._has_enough(stretch):
@@ -189,14 +195,14 @@ class Evidence:
         is_close, is_varied = _is_close(stretch), _is_varied(stretch)
         return (is_close and is_varied) or ((is_close or is_varied) and not self._is_contradicted(stretch))
 
-    def _is_contradicted(self, stretch: Stretch) -> bool:
+    def _is_contradicted(self, stretch: AlignedSegment) -> bool:
         """Whether the pictures are alike, but not what moves in them, however they are laid."""
         asked = [one for one in (self.changes, self.registered_changes) if one is not None and one.moves]
-        known = [one.stretch.correlation for one in asked if one.stretch.compared >= FEWEST_TO_CONTRADICT]
+        known = [one.stretch.correlation for one in asked if one.stretch.compared >= MIN_TO_CONTRADICT]
         # In one scene any offset will do for the pictures, and the stretch may lie wrong.
         if _is_varied(stretch):
             known.append(stretch.correlation)
-        return bool(known) and bool(np.fmax.reduce(known) < LOWEST_CORRELATION)
+        return bool(known) and bool(np.fmax.reduce(known) < MIN_CORRELATION)
 
     @property
     def is_overwhelming(self) -> bool:
@@ -207,9 +213,7 @@ class Evidence:
             and self.pictures.agreement >= OVERWHELMING_AGREEMENT
             and (
                 self.pictures.agreeing >= OVERWHELMING_AGREEING
-                or (
-                    self.pictures.agreeing >= FEWEST_AGREEING and _is_close(self.pictures) and _is_varied(self.pictures)
-                )
+                or (self.pictures.agreeing >= MIN_AGREEING and _is_close(self.pictures) and _is_varied(self.pictures))
             )
         )
 
@@ -219,7 +223,7 @@ class Evidence:
         if self.pictures is None or not self.is_overwhelming:
             return False
         shares = self.pictures.first_coverage, self.pictures.second_coverage
-        return max(shares) >= SMALLEST_CONTAINED_SHARE or min(shares) >= SETTLED_SHARE
+        return max(shares) >= MIN_CONTAINED_SHARE or min(shares) >= SETTLED_SHARE
 
     @property
     def is_settled_by_changes(self) -> bool:
@@ -231,18 +235,18 @@ class Evidence:
         )
 
     @property
-    def is_laid(self) -> bool:
+    def has_geometric_match(self) -> bool:
         """Whether the points of both videos agree on how their pictures lie on one another, in enough of them."""
         return (
             self.registration is not None
-            and self.registration.points >= FEWEST_REGISTERED_POINTS
-            and max(self.registration.first_share, self.registration.second_share) >= SMALLEST_REGISTERED_SHARE
+            and self.registration.points >= MIN_REGISTERED_POINTS
+            and max(self.registration.first_share, self.registration.second_share) >= MIN_REGISTERED_SHARE
         )
 
     @cached_property
     def is_registered(self) -> bool:
         """Whether the pictures, laid on one another, are enough to decide by."""
-        return self.is_laid and self._proves(self.registered)
+        return self.has_geometric_match and self._proves(self.registered)
 
     @property
     def is_confirmed(self) -> bool:
@@ -250,24 +254,24 @@ class Evidence:
         return self._proves(self.pictures) and (
             self.is_registered
             or (
-                self.is_laid
+                self.has_geometric_match
                 and self.registration is not None
-                and self.registration.points >= FEWEST_CONFIRMING_POINTS
+                and self.registration.points >= MIN_CONFIRMING_POINTS
                 and self.registration.points >= CONFIRMING_FRACTION * self.registration.matches
             )
         )
 
     @cached_property
-    def best(self) -> tuple[Rule, Stretch | None]:
+    def best(self) -> tuple[Criterion, AlignedSegment | None]:
         """The strongest stretch that is allowed to decide, and by which rule."""
-        allowed: list[tuple[float, Rule, Stretch]] = []
+        allowed: list[tuple[float, Criterion, AlignedSegment]] = []
         if self.is_exact and self.pictures is not None and (self.is_enough or self.duration_ratio >= SAME_DURATION):
-            return Rule.EXACT, self.pictures
+            return Criterion.EXACT, self.pictures
         if self.pictures is not None and self.is_enough and (self.is_overwhelming or self.is_confirmed):
-            rule = Rule.PICTURES if self.is_overwhelming else Rule.CONFIRMED
+            rule = Criterion.PICTURES if self.is_overwhelming else Criterion.CONFIRMED
             allowed.append((self.pictures.strength, rule, self.pictures))
         if self.registered is not None and self.is_registered:
-            allowed.append((self.registered.strength, Rule.REGISTERED, self.registered))
+            allowed.append((self.registered.strength, Criterion.REGISTERED, self.registered))
         # Where pictures are nearly identical throughout, what moves has nothing to add.
         is_open = not any(
             _is_close(one)
@@ -276,17 +280,22 @@ class Evidence:
             for _, _, one in allowed
         )
         if is_open and self.changes is not None and self.changes.is_alike:
-            allowed.append((self.changes.stretch.strength, Rule.CHANGES, self.changes.stretch))
-        if is_open and self.is_laid and self.registered_changes is not None and self.registered_changes.is_alike:
+            allowed.append((self.changes.stretch.strength, Criterion.CHANGES, self.changes.stretch))
+        if (
+            is_open
+            and self.has_geometric_match
+            and self.registered_changes is not None
+            and self.registered_changes.is_alike
+        ):
             stretch = self.registered_changes.stretch
-            allowed.append((stretch.strength, Rule.REGISTERED_CHANGES, stretch))
+            allowed.append((stretch.strength, Criterion.REGISTERED_CHANGES, stretch))
         if not allowed:
             doubtful = [self.pictures] if self.is_enough else []
-            if self.is_laid and self._has_enough(self.registered):
+            if self.has_geometric_match and self._has_enough(self.registered):
                 doubtful.append(self.registered)
             if not doubtful:
-                return Rule.WEAK, self.pictures
-            return Rule.UNCONFIRMED, max(doubtful, key=lambda stretch: stretch.strength if stretch else 0.0)
+                return Criterion.WEAK, self.pictures
+            return Criterion.UNCONFIRMED, max(doubtful, key=lambda stretch: stretch.strength if stretch else 0.0)
         _, rule, stretch = max(allowed, key=lambda one: one[0])
         return rule, stretch
 
@@ -303,16 +312,16 @@ class Evidence:
     def is_whole(self) -> bool:
         """Whether both show most of the longer video, or nearly all of the shorter one."""
         less, more = self.common_shares
-        return less >= SMALLEST_COMMON_SHARE or more >= SMALLEST_CONTAINED_SHARE
+        return less >= MIN_COMMON_SHARE or more >= MIN_CONTAINED_SHARE
 
     @property
     def is_proven(self) -> bool:
         """Whether one of the criteria holds, for enough of the two videos."""
         rule, stretch = self.best
         return (
-            (rule == Rule.EXACT or rule in DECIDING_RULES)
+            (rule == Criterion.EXACT or rule in DECIDING_CRITERIA)
             and stretch is not None
-            and stretch.agreement >= LOWEST_AGREEMENT
+            and stretch.agreement >= MIN_AGREEMENT
             and self.is_whole
         )
 
@@ -320,11 +329,13 @@ class Evidence:
     def terms(self) -> Mapping[str, float]:
         """What the score is made of, by the names of `score.TERMS`."""
         _, stretch = self.best
-        seen = [one for one in (self.pictures, self.registered if self.is_laid else None) if one is not None]
+        seen = [
+            one for one in (self.pictures, self.registered if self.has_geometric_match else None) if one is not None
+        ]
         moved = [
             one.stretch.correlation
-            for one in (self.changes, self.registered_changes if self.is_laid else None)
-            if one is not None and one.moves and one.stretch.compared >= FEWEST_TO_CONTRADICT
+            for one in (self.changes, self.registered_changes if self.has_geometric_match else None)
+            if one is not None and one.moves and one.stretch.compared >= MIN_TO_CONTRADICT
         ]
         moved += [one.correlation for one in seen if not math.isnan(one.correlation)]
         return {
@@ -343,37 +354,37 @@ class Evidence:
         rule, stretch = self.best
         if stretch is None:
             return 0.0
-        return 1.0 if rule == Rule.EXACT and self.is_proven else round(compute_score(self.terms), 7)
+        return 1.0 if rule == Criterion.EXACT and self.is_proven else round(compute_score(self.terms), 7)
 
-    def score_under(self, rules: Rules) -> float:
+    def score_under(self, rules: MatchThresholds) -> float:
         """The score, whatever part of the picture differs where that does not matter."""
         if self.difference is None or rules.versions != "remove":
             return self.score
         return round(compute_score({**self.terms, **dict.fromkeys(AGAINST, 0.0)}), 7)
 
-    def judge(self, rules: Rules) -> tuple[Verdict, Rule]:
+    def judge(self, rules: MatchThresholds) -> tuple[Verdict, Criterion]:
         """The verdict under `rules`, and what decided."""
         if self.is_unseen:
-            return Verdict.REVIEW, Rule.COSINE
+            return Verdict.REVIEW, Criterion.COSINE
         rule, _ = self.best
         if self.difference is not None and self.is_proven:
             if rules.versions != "remove":
-                return (Verdict.REVIEW if rules.versions == "review" else Verdict.DIFFERENT), Rule.DIFFERS
-            rule = Rule.DIFFERS
+                return (Verdict.REVIEW if rules.versions == "review" else Verdict.DIFFERENT), Criterion.DIFFERS
+            rule = Criterion.DIFFERS
         may_join = self.difference is None or rules.versions == "remove"
         if may_join and self.is_whole and self.score_under(rules) >= rules.min_score:
-            is_duplicate = self.common_shares[0] >= SMALLEST_COMMON_SHARE
+            is_duplicate = self.common_shares[0] >= MIN_COMMON_SHARE
             # The frames of a video that is far longer may lie elsewhere.
-            if is_duplicate and rule != Rule.EXACT and self.cosine < rules.unlike_below:
-                return Verdict.REVIEW, Rule.UNLIKE
+            if is_duplicate and rule != Criterion.EXACT and self.cosine < rules.unlike_below:
+                return Verdict.REVIEW, Criterion.UNLIKE
             return (Verdict.DUPLICATE if is_duplicate else Verdict.EXCERPT), rule
-        if rule in DECIDING_RULES and not self.is_whole:
-            return Verdict.DIFFERENT, Rule.SHORT
+        if rule in DECIDING_CRITERIA and not self.is_whole:
+            return Verdict.DIFFERENT, Criterion.SHORT
         # One picture or two may agree by chance, and be all that a short clip has; and a small part may be an intro.
-        is_question = rule != Rule.WEAK and self.common_shares[1] >= SMALLEST_COMMON_SHARE
+        is_question = rule != Criterion.WEAK and self.common_shares[1] >= MIN_COMMON_SHARE
         if self.score >= rules.review_from and is_question:
             return Verdict.REVIEW, rule
-        return (Verdict.REVIEW, Rule.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
+        return (Verdict.REVIEW, Criterion.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
 
     def exchanged(self) -> Evidence:
         """What was found when the second video is taken for the first."""
@@ -395,14 +406,14 @@ class Evidence:
         return "first" if stretch is not None and stretch.first_coverage > stretch.second_coverage else "second"
 
 
-def _is_close(stretch: Stretch) -> bool:
+def _is_close(stretch: AlignedSegment) -> bool:
     """Whether the pictures that agree are nearly identical."""
     return stretch.distance_bits <= CLOSE_BITS
 
 
-def _is_varied(stretch: Stretch) -> bool:
+def _is_varied(stretch: AlignedSegment) -> bool:
     """Whether they show several scenes."""
-    return stretch.scenes >= FEWEST_SCENES
+    return stretch.scenes >= MIN_SCENES
 
 
 _OTHER_SIDE: Mapping[Side, Side] = {"first": "second", "second": "first", "": ""}

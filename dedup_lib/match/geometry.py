@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.features.fingerprint import MINIATURE_PX, Fingerprint, mirror_points
+from dedup_lib.features.fingerprint import TINY_PX, Fingerprint, mirror_points
 
 MAX_DISTANCE_BITS = 80
 """Two points whose codes differ in more of their 256 bits are never taken for the same."""
@@ -17,16 +17,16 @@ MAX_DISTANCE_BITS = 80
 DISTANCE_RATIO = 0.85
 """A match counts when the second-best candidate is clearly worse (D. Lowe, 2004)."""
 
-FEWEST_POINTS = 8
-FEWEST_TO_ESTIMATE = 4
-FEWEST_AFTER_FRAMES = {1: 5, 2: 8, 4: 12}
+MIN_POINTS = 8
+MIN_TO_ESTIMATE = 4
+MIN_AFTER_FRAMES = {1: 5, 2: 8, 4: 12}
 """So many points must agree after the first frames, which share most words, for the others to be looked at."""
 
 TOLERANCE_PX = 3.0
-LARGEST_SCALE = 5.0
-LARGEST_STRETCH = 2.5
+MAX_SCALE = 5.0
+MAX_STRETCH = 2.5
 
-SMALLEST_REGION_PX = 12
+MIN_REGION_PX = 12
 
 FRAMES_TO_TRY = 2
 """For each frame of the first video, so many of the second are compared point by point."""
@@ -76,9 +76,9 @@ def register(first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Regi
     estimate = None
     for tried, matches in enumerate(_match_frames(own, second), start=1):
         pairs = np.concatenate([pairs, matches])
-        if tried in FEWEST_AFTER_FRAMES:
+        if tried in MIN_AFTER_FRAMES:
             estimate = _estimate_map(own.points[pairs[:, 0]], second.points[pairs[:, 1]])
-            if estimate is None or estimate[1].sum() < FEWEST_AFTER_FRAMES[tried]:
+            if estimate is None or estimate[1].sum() < MIN_AFTER_FRAMES[tried]:
                 return None
     estimate = _estimate_map(own.points[pairs[:, 0]], second.points[pairs[:, 1]])
     if estimate is None:
@@ -87,10 +87,10 @@ def register(first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Regi
     target = second.points[pairs[:, 1]]
     scales = np.linalg.svd(matrix[:, :2], compute_uv=False)
     if (
-        agree.sum() < FEWEST_POINTS
-        or scales[0] > LARGEST_SCALE
-        or scales[1] < 1 / LARGEST_SCALE
-        or scales[0] > LARGEST_STRETCH * scales[1]
+        agree.sum() < MIN_POINTS
+        or scales[0] > MAX_SCALE
+        or scales[1] < 1 / MAX_SCALE
+        or scales[0] > MAX_STRETCH * scales[1]
     ):
         return None
     region = _region(np.asarray(target[agree], np.float64), matrix, first.size_px, second.size_px)
@@ -113,7 +113,7 @@ def _estimate_map(
     source: NDArray[np.float32], target: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
     """The affine map (2, 3) that most of the matches agree on, and which of them do; None where there is none."""
-    if len(source) < FEWEST_TO_ESTIMATE:
+    if len(source) < MIN_TO_ESTIMATE:
         return None
     estimate, mask = cv2.estimateAffine2D(
         source, target, method=cv2.USAC_MAGSAC, ransacReprojThreshold=TOLERANCE_PX, maxIters=500, confidence=0.999
@@ -156,7 +156,7 @@ def _mutual_matches(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDAr
 
 def _score_frames(first: Fingerprint, second: Fingerprint) -> NDArray[np.float64]:
     """How likely each frame of the first video (N) and each of the second (M) show the same, (N, M): the words that
-    they share, each once a frame and weighed by how few pairs of frames share it. What stands in all of them says
+    they share, each once a frame and compared by how few pairs of frames share it. What stands in all of them says
     nothing."""
     own_words, own_frames = first.words_of_frames
     words, frames = second.words_of_frames
@@ -179,7 +179,7 @@ def _region(
     margin = 0.06 * np.array(second_px)
     low = np.maximum(np.percentile(target, 2, axis=0) - margin, lowest)
     high = np.minimum(np.percentile(target, 98, axis=0) + margin, highest)
-    if (high - low).min() < SMALLEST_REGION_PX:
+    if (high - low).min() < MIN_REGION_PX:
         return None
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
@@ -199,17 +199,17 @@ def find_overlap(first: Fingerprint, second: Fingerprint, registration: Registra
     """The same, with all that both pictures show as its region, points or none; as it is where that is hardly more than
     a line."""
     low, high = _overlap(registration.matrix, first.size_px, second.size_px)
-    if (high - low).min() < SMALLEST_REGION_PX:
+    if (high - low).min() < MIN_REGION_PX:
         return registration
     return replace(registration, region=(float(low[0]), float(low[1]), float(high[0]), float(high[1])))
 
 
-def warp_miniatures(
+def warp_tiny_frames(
     first: Fingerprint, second: Fingerprint, registration: Registration
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The region of both videos, cut out of the miniatures of either and laid on one another: uint8 (N, 64, 64) and
+    """The region of both videos, cut out of the tiny_frames of either and laid on one another: uint8 (N, 64, 64) and
     (M, 64, 64)."""
-    return _lay(first, second, registration, (first.miniatures, second.miniatures), side_px=MINIATURE_PX)
+    return _lay(first, second, registration, (first.tiny_frames, second.tiny_frames), side_px=TINY_PX)
 
 
 def warp_stills(

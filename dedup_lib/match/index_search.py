@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.match.vector_join import FoundPairs, Proposal, rank_similarities
 from dedup_lib.match.vector_table import BLOCK_LINES, Lines, VectorTable
-from dedup_lib.records import Begin, Hit, Vectors, begin_silently
+from dedup_lib.records import Hit, Progress, Vectors, no_progress
 
 Search = Callable[[Vectors, int], list[list[Hit]]]
 """Vectors (N, D) and a number of neighbours to the neighbours of each, best first."""
@@ -29,7 +29,7 @@ def join_by_search(
     max_pairs: int,
     each: int | None = None,
     line_of: dict[str, int],
-    begin: Begin = begin_silently,
+    begin: Progress = no_progress,
 ) -> Proposal:
     """Pairs of lines of which a store finds a vector of one among the neighbours of a vector of the other.
 
@@ -67,7 +67,9 @@ def join_by_search(
     for line, position in waiting:
         pairs.add(*_compare_with_all(table, int(line), table.lines[line, position], low))
     first, second = pairs.sorted()
-    return Proposal(first=first, second=second, nearest=np.full(len(table), np.nan, np.float32), searched_deeper=deeper)
+    return Proposal(
+        first=first, second=second, nearest=np.full(len(table), np.nan, np.float32), expanded_queries=deeper
+    )
 
 
 def near_lines(own: int, hits: Sequence[Hit], line_of: dict[str, int], low: float) -> Iterator[int]:
@@ -115,7 +117,7 @@ def audit_proposal(
     videos: int,
     max_pairs: int,
     each: int | None = None,
-    begin: Begin = begin_silently,
+    begin: Progress = no_progress,
 ) -> Audit:
     """Compare some lines, chosen by chance, with all others exactly, and count which of their pairs, or of their `each`
     nearest, were proposed.

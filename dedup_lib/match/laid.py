@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Laid:
-    """Pictures of two videos that are shown at the same times and lie on one another: `miniatures` grey
+class LaidFrames:
+    """Pictures of two videos that are shown at the same times and lie on one another: `tiny_frames` grey
     (N, 64, 64) and `stills` grey uint8 (K, 256, 256), of the first video and of the second."""
 
-    miniatures: tuple[NDArray[np.generic], NDArray[np.generic]]
+    tiny_frames: tuple[NDArray[np.generic], NDArray[np.generic]]
     stills: tuple[NDArray[np.uint8], NDArray[np.uint8]]
     only_changes: bool
     """Whether nothing but the movement of both speaks for them, so that also what moves must show the same."""

@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.perceptual_hash import find_frequencies, turn_frequencies
-from dedup_lib.match.alignment import Stretch
+from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.temporal_votes import OFFSET_STEP_S
 
 FREQUENCIES = 8
 """The lowest 8 × 8 frequencies of a picture are its coarse shapes."""
 
-FEWEST_COMPARED = 8
+MIN_COMPARED = 8
 """Of fewer pictures, unlike videos may change alike by chance."""
 
-FEWEST_TO_CORRELATE = 3
+MIN_TO_CORRELATE = 3
 
-SMALLEST_OVERLAP = 0.5
+MIN_OVERLAP = 0.5
 """Share of the longer video that must lie beside the other one: for a short part of it some place always fits."""
 
 ALIKE = 0.55
@@ -48,7 +48,7 @@ OTHER_SPEED_GAINS = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class MotionTrack:
     """The coarse shapes of a video over time: `shapes` float32 (N, 64), rows of unit length, shown at `times_s`."""
 
     shapes: NDArray[np.float32]
@@ -56,7 +56,7 @@ class Course:
     weights: NDArray[np.float32] | None = None
     """What each picture stands for (`Fingerprint`); None: one step."""
 
-    def turned(self, orientation: int) -> Course:
+    def turned(self, orientation: int) -> MotionTrack:
         """The same in one of the `perceptual_hash.ORIENTATIONS`."""
         waves = self.shapes.reshape(-1, FREQUENCIES, FREQUENCIES)
         return replace(self, shapes=turn_frequencies(waves, orientation).reshape(self.shapes.shape))
@@ -67,12 +67,12 @@ class Course:
         return _Timeline.of(self)
 
     @cached_property
-    def dense(self) -> Course:
+    def dense(self) -> MotionTrack:
         """The part whose pictures are a step apart."""
         if self.weights is None:
             return self
         count = int((self.weights <= 1).sum())
-        return Course(shapes=self.shapes[:count], times_s=self.times_s[:count])
+        return MotionTrack(shapes=self.shapes[:count], times_s=self.times_s[:count])
 
     @property
     def dense_share(self) -> float:
@@ -80,24 +80,24 @@ class Course:
         return 1.0 if self.weights is None else len(self.dense.times_s) / float(self.weights.sum(dtype=float))
 
 
-def trace_course(
-    miniatures: NDArray[np.uint8], *, times_s: NDArray[np.float32], weights: NDArray[np.float32] | None = None
-) -> Course:
+def extract_motion(
+    tiny_frames: NDArray[np.uint8], *, times_s: NDArray[np.float32], weights: NDArray[np.float32] | None = None
+) -> MotionTrack:
     """The course of pictures (N, 64, 64) that are shown at `times_s`, which rise."""
-    waves = find_frequencies(miniatures)[:, :FREQUENCIES, :FREQUENCIES].reshape(len(miniatures), -1)
+    waves = find_frequencies(tiny_frames)[:, :FREQUENCIES, :FREQUENCIES].reshape(len(tiny_frames), -1)
     # Light and contrast are no part of a shape.
     lengths = np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-6)
-    return Course(shapes=(waves / lengths).astype(np.float32), times_s=times_s, weights=weights)
+    return MotionTrack(shapes=(waves / lengths).astype(np.float32), times_s=times_s, weights=weights)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changes:
+class MotionMatch:
     """How alike two videos change where one lies beside the other. `stretch` is that part; of its pictures those agree
     that differ from the mean of the part alike. `weaker_half` is the correlation in the half of it where it is lower;
     `energy` says how much the video that changes less does change there.
     """
 
-    stretch: Stretch
+    stretch: AlignedSegment
     weaker_half: float
     energy: float
 
@@ -106,7 +106,7 @@ class Changes:
         """Whether that is enough to call the videos the same."""
         return (
             self.moves
-            and self.stretch.compared >= FEWEST_COMPARED
+            and self.stretch.compared >= MIN_COMPARED
             and self.stretch.correlation >= ALIKE
             and self.weaker_half >= ALIKE_IN_HALF
             and self.stretch.agreement >= 0.5
@@ -117,12 +117,14 @@ class Changes:
         """Whether there is a movement in both that could be alike or not."""
         return self.energy >= STILL_ENERGY
 
-    def exchanged(self) -> Changes:
+    def exchanged(self) -> MotionMatch:
         """The same, with the second video taken for the first."""
         return replace(self, stretch=self.stretch.exchanged())
 
 
-def compare_courses(first: Course, second: Course, *, lowest: float = -1.0, known_speed: float = 1.0) -> Changes | None:
+def compare_motion(
+    first: MotionTrack, second: MotionTrack, *, lowest: float = -1.0, known_speed: float = 1.0
+) -> MotionMatch | None:
     """Lay one video beside the other at every offset, at their own speed, at the one that is known of their pictures,
     and where these give hope at the `SPEEDS`, and see where they change most alike; None where they are too short for
     that, or their correlation stays below `lowest`. Only their dense parts are asked."""
@@ -151,10 +153,10 @@ def compare_courses(first: Course, second: Course, *, lowest: float = -1.0, know
     return replace(changes, stretch=stretch)
 
 
-def correlate_stretch(first: Course, second: Course, stretch: Stretch) -> float:
+def correlate_stretch(first: MotionTrack, second: MotionTrack, stretch: AlignedSegment) -> float:
     """How alike two videos change in a stretch that they share, -1 to 1; NaN for too few pictures."""
-    own, others = stretch.pictures_beside(first.times_s, second.times_s)
-    if len(own) < FEWEST_TO_CORRELATE:
+    own, others = stretch.frame_correspondences(first.times_s, second.times_s)
+    if len(own) < MIN_TO_CORRELATE:
         return float("nan")
     return _correlate(first.shapes[own], second.shapes[others])
 
@@ -169,7 +171,7 @@ class _Timeline:
     times_s: NDArray[np.float32]
 
     @classmethod
-    def of(cls, course: Course, *, speed: float = 1.0) -> _Timeline:
+    def of(cls, course: MotionTrack, *, speed: float = 1.0) -> _Timeline:
         """When it is played `speed` times as slowly."""
         steps = np.round(course.times_s * speed / OFFSET_STEP_S).astype(int)
         shapes = np.zeros((steps[-1] + 1, course.shapes.shape[1]), np.float32)
@@ -206,7 +208,7 @@ class _Timeline:
         shown, others_shown = self.shown[::-1].astype(np.float32), other.shown.astype(np.float32)
         compared = np.convolve(shown, others_shown)
         energies = np.convolve(self.energy[::-1], others_shown) * np.convolve(shown, other.energy)
-        wanted = max(FEWEST_TO_CORRELATE, SMALLEST_OVERLAP * max(self.pictures, other.pictures))
+        wanted = max(MIN_TO_CORRELATE, MIN_OVERLAP * max(self.pictures, other.pictures))
         possible = (compared >= wanted - 0.5) & (energies > 1e-9)
         if not possible.any():
             return None
@@ -215,7 +217,7 @@ class _Timeline:
         return float(correlations[best]), best - (len(own) - 1)
 
 
-def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: float) -> Changes:
+def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: float) -> MotionMatch:
     """What is to be said of two timelines when the second one is `offset` steps later."""
     start, end = max(0, -offset), min(len(first.shown), len(second.shown) - offset)
     beside = start + np.flatnonzero(first.shown[start:end] & second.shown[start + offset : end + offset])
@@ -224,8 +226,8 @@ def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: floa
     lengths = np.linalg.norm(own_changes, axis=1) * np.linalg.norm(other_changes, axis=1)
     alike = (own_changes * other_changes).sum(axis=1) / np.maximum(lengths, 1e-9)
     halves = [_correlate(*parts) for parts in zip(np.array_split(own, 2), np.array_split(others, 2), strict=True)]
-    return Changes(
-        stretch=Stretch(
+    return MotionMatch(
+        stretch=AlignedSegment(
             agreeing=int((alike >= ALIKE).sum()),
             compared=len(beside),
             first_start_s=float(first.times_s[beside[0]]),

@@ -11,54 +11,54 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST_PICTURES = 4
+MIN_PICTURES = 4
 
-LARGEST_DIFFERENCE = 8.0
+MAX_DIFFERENCE = 8.0
 """Half of the pixels of two copies, of equal brightness and contrast, differ by no more than this (of 255): otherwise
 they do not lie on one another, and every edge looks like an overlay."""
 
-LEAST_MOTION = 8.0
+MIN_MOTION = 8.0
 STANDS_STILL = 0.35
 """A pixel is covered where its deviation over time is less than this share of what it is in the other copy, which
-deviates by `LEAST_MOTION` or more."""
+deviates by `MIN_MOTION` or more."""
 
-LEAST_CONTRAST = 12.0
+MIN_CONTRAST = 12.0
 """An overlay differs so much, on average, from what it covers."""
 
-SMALLEST_OVERLAY_PX = 24
-LARGEST_OPPOSITE_PX = 8
-"""Of the 64 × 64 pixels of a miniature, so many hang together in an overlay, and no more in the other copy."""
+MIN_OVERLAY_PX = 24
+MAX_OPPOSITE_PX = 8
+"""Of the 64 × 64 pixels of a tiny_frame, so many hang together in an overlay, and no more in the other copy."""
 
-SMALLEST_FRAME = 0.15
+MIN_FRAME = 0.15
 """Share of the picture around a video that makes it one within a frame."""
 
 Side = Literal["first", "second", ""]
 
 
 def find_overlay(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Side:
-    """Which of two copies bears an overlay, by miniatures (N, 64, 64) of either that are shown at the same times and
+    """Which of two copies bears an overlay, by tiny_frames (N, 64, 64) of either that are shown at the same times and
     lie on one another; "" where neither does, both do, or that cannot be told."""
-    if len(first) < FEWEST_PICTURES:
+    if len(first) < MIN_PICTURES:
         return ""
     own, other = first.astype(np.float32), second.astype(np.float32)
     # Contrast by how much most pixels move, brightness by most pixels: an overlay is not most of a picture.
     gain = (np.median(own.std(axis=0)) + 1) / (np.median(other.std(axis=0)) + 1)
     other = other * gain + np.median(own.mean(axis=0) - gain * other.mean(axis=0))
-    if np.median(np.abs(own - other).mean(axis=0)) > LARGEST_DIFFERENCE:
+    if np.median(np.abs(own - other).mean(axis=0)) > MAX_DIFFERENCE:
         return ""
     deviations = own.std(axis=0), other.std(axis=0)
-    differs = np.abs(own.mean(axis=0) - other.mean(axis=0)) >= LEAST_CONTRAST
+    differs = np.abs(own.mean(axis=0) - other.mean(axis=0)) >= MIN_CONTRAST
     covered_px = [
-        _largest_patch((covered < STANDS_STILL * moving) & (moving >= LEAST_MOTION) & differs)
+        _largest_patch((covered < STANDS_STILL * moving) & (moving >= MIN_MOTION) & differs)
         for covered, moving in (deviations, deviations[::-1])
     ]
-    if max(covered_px) < SMALLEST_OVERLAY_PX or min(covered_px) > LARGEST_OPPOSITE_PX:
+    if max(covered_px) < MIN_OVERLAY_PX or min(covered_px) > MAX_OPPOSITE_PX:
         return ""
     return "first" if covered_px[0] > covered_px[1] else "second"
 
 
 def is_frame(pictures: NDArray[np.uint8], inside: tuple[float, float, float, float]) -> bool:
-    """Whether what lies around a part of the miniatures (N, 64, 64) stands still while that part moves: a video shown
+    """Whether what lies around a part of the tiny_frames (N, 64, 64) stands still while that part moves: a video shown
     beside plots, or within a picture. `inside` is the part, (left, top, right, bottom) as shares of the sides.
 
     Around a part that another video was cropped to, the same film goes on.
@@ -67,11 +67,11 @@ def is_frame(pictures: NDArray[np.uint8], inside: tuple[float, float, float, flo
     left, top, right, bottom = (round(share * side) for share in inside)
     around = np.ones((side, side), bool)
     around[top:bottom, left:right] = False
-    if around.mean() < SMALLEST_FRAME or around.all():
+    if around.mean() < MIN_FRAME or around.all():
         return False
     motion = pictures.astype(np.float32).std(axis=0)
     moving = float(np.median(motion[~around]))
-    return moving >= LEAST_MOTION and float(np.median(motion[around])) < STANDS_STILL * moving
+    return moving >= MIN_MOTION and float(np.median(motion[around])) < STANDS_STILL * moving
 
 
 def _largest_patch(mask: NDArray[np.bool_]) -> int:

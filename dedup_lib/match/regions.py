@@ -26,22 +26,22 @@ from dedup_lib.match.blocks import (
     slopes,
     soften,
 )
-from dedup_lib.match.laid import Laid
-from dedup_lib.match.outlines import LARGEST_OVERLAY, _is_overlaid
+from dedup_lib.match.laid import LaidFrames
+from dedup_lib.match.outlines import MAX_OVERLAY, _is_overlaid
 
 SHIFTS_PX = (0, -2, 2)
 """What a block shows may lie so far off in the other still: bars are cut and sizes rounded differently."""
 
-LEAST_CONTRAST = 8.0
+MIN_CONTRAST = 8.0
 """Standard deviation (of 255) from which a block shows something."""
 
-LOWEST_CORRELATION = 0.8
+MIN_CORRELATION = 0.8
 
-LARGEST_LOSS = 0.12
+MAX_LOSS = 0.12
 
 NOISE_QUANTILE = 0.25
 
-LOWEST_USUAL = 0.95
+MIN_USUAL = 0.95
 """A block shows the same in two stills from this correlation on, and where less is to be expected, from so much below
 that: of the median of all blocks, and of the noise that this share of them has at most. What moves is asked only of
 stills in which the median block reaches so much."""
@@ -50,7 +50,7 @@ DETAIL_PX = 13
 
 DETAIL_SHIFTS_PX = (0, -1, 1)
 
-LEAST_DETAIL = 4.0
+MIN_DETAIL = 4.0
 
 USUAL_DETAIL = 0.5
 
@@ -62,39 +62,39 @@ so far off as leaves least, is measured by its standard deviation (of 255). It i
 much, so many times the median square with this added, and this share of what either still shows there: of a copy
 encoded again little is left, and that everywhere."""
 
-MOST_DETAILED = 6
+MAX_DETAILED = 6
 
-SMALLEST_DETAILED = 0.5
+MIN_DETAILED = 0.5
 """A block differs in detail when it does in more than this share of the stills nearest in time, so many at most."""
 
-FEWEST_LIT = 64
+MIN_LIT = 64
 """Light and contrast of a still are known from so many pixels that are neither black nor white."""
 
-LARGEST_MOTION = 3.0
+MAX_MOTION = 3.0
 
 SAME_MOMENT_S = 0.02
 """A block that deviates over time by more than this (of 255) in one of the videos does not stand still, and shows the
 same only in stills of the very same moment."""
 
-FEWEST_STILLS = 2
+MIN_STILLS = 2
 
-SMALLEST_DIFFERING = 0.4
+MIN_DIFFERING = 0.4
 """A block differs throughout when it differs in so many stills, and in more than this share of those in which it can be
 compared: what slides or fades in is not there yet in the first ones."""
 
-LEAST_MOTION = 3.0
+MIN_MOTION = 3.0
 
-LOWEST_MOTION_CORRELATION = 0.3
+MIN_MOTION_CORRELATION = 0.3
 
-LARGEST_REST = 0.25
+MAX_REST = 0.25
 
 ALIKE_MOTION = 0.6
 """A block in which both videos deviate so much over time moves alike from this correlation on. One that does so in one
 video, and in the other by less than this share of it, needs more."""
 
-FEWEST_STANDING_BLOCKS = 6
+MIN_STANDING_BLOCKS = 6
 
-FEWEST_MOVING_BLOCKS = 8
+MIN_MOVING_BLOCKS = 8
 """So many blocks that hang together make a region. Blocks overlap: one that shows something else spoils nine."""
 
 COVERED_MOTION = 0.5
@@ -102,15 +102,15 @@ COVERED_MOTION = 0.5
 
 MARGIN = 0.1
 
-LEAST_MOTION_AROUND = 1.0
+MIN_MOTION_AROUND = 1.0
 
-LOWEST_LIKENESS = 0.5
+MIN_LIKENESS = 0.5
 """Two pictures that correlate with less show something else altogether."""
 
-MOST_FITTED = 16
+MAX_FITTED = 16
 """Of so many pictures, spread over all, it is seen how well they lie on one another."""
 
-FEWEST_PICTURES = 4
+MIN_PICTURES = 4
 """Of fewer pictures it cannot be said how they move."""
 
 
@@ -145,11 +145,11 @@ def _place(middle: float, names: tuple[str, str, str]) -> str:
     return names[min(2, int(middle * 3))]
 
 
-def find_difference(laid: Laid) -> Region | None:
+def find_difference(laid: LaidFrames) -> Region | None:
     """The largest part of the picture that differs throughout and is no overlay, None where there is none."""
-    shown_together = show_the_same(*laid.miniatures)
-    motion = _Motion.of(*(one[shown_together] for one in laid.miniatures))
-    moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), FEWEST_MOVING_BLOCKS)
+    shown_together = show_the_same(*laid.tiny_frames)
+    motion = _Motion.of(*(one[shown_together] for one in laid.tiny_frames))
+    moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), MIN_MOVING_BLOCKS)
     found = [_region(part, moves=True) for part in moving if not motion.covers(part)]
     whole = _differs_standing(laid, motion)
     found += _find_standing(whole, whole, laid, motion)
@@ -159,30 +159,32 @@ def find_difference(laid: Laid) -> Region | None:
     return max(found, key=lambda region: region.share, default=None)
 
 
-def _find_standing(differs: NDArray[np.bool_], whole: NDArray[np.bool_], laid: Laid, motion: _Motion) -> list[Region]:
+def _find_standing(
+    differs: NDArray[np.bool_], whole: NDArray[np.bool_], laid: LaidFrames, motion: _Motion
+) -> list[Region]:
     """Those parts of what stands still and differs that are no overlay; `whole` are the blocks that differ as such."""
     found = []
-    for part in _parts(differs, FEWEST_STANDING_BLOCKS):
+    for part in _parts(differs, MIN_STANDING_BLOCKS):
         region = _region(part, moves=False)
         # A film goes on moving under what is laid over it, wherever that lies.
-        may_be_overlay = (part & whole).mean() <= LARGEST_OVERLAY and (region.is_at_edge or motion.is_everywhere)
-        around_moves = motion.around(part) >= LEAST_MOTION_AROUND
+        may_be_overlay = (part & whole).mean() <= MAX_OVERLAY and (region.is_at_edge or motion.is_everywhere)
+        around_moves = motion.around(part) >= MIN_MOTION_AROUND
         if not (motion.covers(part) or (may_be_overlay and _is_overlaid(part, laid, around_moves=around_moves))):
             found.append(region)
     return found
 
 
-def measure_fit(laid: Laid) -> float:
+def measure_fit(laid: LaidFrames) -> float:
     """How well the pictures lie on one another, up to 1: the median over all blocks of their correlation, whatever was
     laid over some of them, and of that the mean over pictures."""
-    places = np.unique(np.linspace(0, len(laid.miniatures[0]) - 1, MOST_FITTED).round().astype(int))
-    pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.miniatures), strict=True)
+    places = np.unique(np.linspace(0, len(laid.tiny_frames[0]) - 1, MAX_FITTED).round().astype(int))
+    pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.tiny_frames), strict=True)
     return float(np.mean([np.median(correlate(own, other)[0]) for own, other in pairs]))
 
 
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Which pictures show the same on the whole: where one video was cut otherwise, it moves otherwise too."""
-    alike = _correlate_pictures(first, second) >= LOWEST_LIKENESS
+    alike = _correlate_pictures(first, second) >= MIN_LIKENESS
     return alike if alike.any() else np.ones(len(first), bool)
 
 
@@ -215,28 +217,28 @@ class _Motion:
         return cls(
             first=np.sqrt(own_energy),
             second=np.sqrt(other_energy),
-            is_still=largest < LARGEST_MOTION**2,
+            is_still=largest < MAX_MOTION**2,
             correlation=shared / np.sqrt(np.maximum(own_energy * other_energy, 1e-6)),
             pictures=len(first),
         )
 
     def differs(self, *, is_simultaneous: bool) -> NDArray[np.bool_]:
         """The blocks that move in one of the videos, and not alike in the other one."""
-        both = np.minimum(self.first, self.second) >= LEAST_MOTION
+        both = np.minimum(self.first, self.second) >= MIN_MOTION
         # Pictures of moments that are nearly the same are alike only nearly.
-        lowest = LOWEST_MOTION_CORRELATION if is_simultaneous else 0.0
+        lowest = MIN_MOTION_CORRELATION if is_simultaneous else 0.0
         # Less contrast makes all movement less.
         ratio = float(np.median(self.first + 1)) / float(np.median(self.second + 1))
         evened = self.second * ratio
         less, more = np.minimum(self.first, evened), np.maximum(self.first, evened)
-        only_one = (more >= LEAST_MOTION) & (less < LARGEST_REST * more) & (self.correlation < ALIKE_MOTION)
+        only_one = (more >= MIN_MOTION) & (less < MAX_REST * more) & (self.correlation < ALIKE_MOTION)
         differs = (both & (self.correlation < lowest)) | only_one
-        return np.asarray(differs & (self.pictures >= FEWEST_PICTURES))
+        return np.asarray(differs & (self.pictures >= MIN_PICTURES))
 
     @property
     def is_everywhere(self) -> bool:
         """Whether most of the picture moves, as when the camera does."""
-        return bool(np.quantile(np.minimum(self.first, self.second), 0.25) >= LEAST_MOTION)
+        return bool(np.quantile(np.minimum(self.first, self.second), 0.25) >= MIN_MOTION)
 
     def around(self, part: NDArray[np.bool_]) -> float:
         """How much both videos move elsewhere."""
@@ -245,10 +247,10 @@ class _Motion:
     def covers(self, part: NDArray[np.bool_]) -> bool:
         """Whether one of the videos stands still there, and the other one moves there as both do around it: what was
         laid over a film hides that it moves."""
-        if part.mean() > LARGEST_OVERLAY or self.around(part) < LEAST_MOTION:
+        if part.mean() > MAX_OVERLAY or self.around(part) < MIN_MOTION:
             return False
         less, more = sorted((float(np.median(self.first[part])), float(np.median(self.second[part]))))
-        return more >= LEAST_MOTION and less <= COVERED_MOTION * more
+        return more >= MIN_MOTION and less <= COVERED_MOTION * more
 
 
 def _deviations(pictures: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -270,23 +272,23 @@ def _smooth(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
     return pictures
 
 
-def _differs_standing(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
+def _differs_standing(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
     """The blocks that show something else in most of the stills in which both videos can be compared there."""
     shape = motion.first.shape
     asked, agreed, loosely_asked, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
     for *stills, apart_s in zip(*laid.stills, laid.apart_s, strict=True):
         shows, agrees, usual = _compare_stills(*map(soften, stills))
         # Where most of a picture agrees poorly, its moment is another one, or its encoding too coarse to tell.
-        is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= LOWEST_USUAL
+        is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= MIN_USUAL
         surely = shows & (motion.is_still | (is_same_moment and laid.is_simultaneous))
         loosely = shows & ~surely & (is_same_moment or laid.only_changes)
         asked += surely
         agreed += surely & agrees
         loosely_asked += loosely
         loosely_agreed += loosely & agrees
-    fewest = min(FEWEST_STILLS, len(laid.apart_s))
+    fewest = min(MIN_STILLS, len(laid.apart_s))
     differing = asked - agreed
-    differs = (differing >= fewest) & (differing > SMALLEST_DIFFERING * asked) & (loosely_agreed == 0)
+    differs = (differing >= fewest) & (differing > MIN_DIFFERING * asked) & (loosely_agreed == 0)
     differs_loosely = (agreed + loosely_agreed == 0) & (asked + loosely_asked >= fewest)
     return np.asarray(differs | differs_loosely)
 
@@ -309,7 +311,7 @@ def _compare_stills(
         # Other colours leave the edges where they are.
         correlation = np.maximum(correlation, correlate(own_slopes, moved_slopes)[0])
         if best is None:
-            shows = np.sqrt(np.stack(variances)).min(axis=0) >= LEAST_CONTRAST
+            shows = np.sqrt(np.stack(variances)).min(axis=0) >= MIN_CONTRAST
             best, rest = correlation, spread
         best, rest = np.maximum(best, correlation), np.minimum(rest, spread)
     assert best is not None
@@ -317,13 +319,13 @@ def _compare_stills(
     noise = float(np.quantile(rest, NOISE_QUANTILE))
     expected = 1 - noise / (2 * np.maximum(contrast, 1e-3))
     usual = float(np.median(best[shows])) if shows.any() else 1.0
-    wanted = np.minimum(LOWEST_CORRELATION, np.minimum(expected, usual) - LARGEST_LOSS)
+    wanted = np.minimum(MIN_CORRELATION, np.minimum(expected, usual) - MAX_LOSS)
     return shows, best >= wanted, usual
 
 
-def _differs_in_detail(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
+def _differs_in_detail(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
     """The blocks with something small in them that most of the stills show otherwise."""
-    nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MOST_DETAILED]
+    nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MAX_DETAILED]
     asked, differing = (np.zeros(motion.first.shape, int) for _ in range(2))
     for index in nearest:
         own, other = sharpen_equally(*(soften(stills[index]) for stills in laid.stills))
@@ -331,7 +333,7 @@ def _differs_in_detail(laid: Laid, motion: _Motion) -> NDArray[np.bool_]:
         comparable = motion.is_still | is_same_moment
         asked += comparable
         differing += comparable & _find_details(own, other)
-    return np.asarray((differing >= min(FEWEST_STILLS, len(nearest))) & (differing > SMALLEST_DETAILED * asked))
+    return np.asarray((differing >= min(MIN_STILLS, len(nearest))) & (differing > MIN_DETAILED * asked))
 
 
 def _find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -342,8 +344,8 @@ def _find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> ND
         left = np.minimum(left, _deviation_around(own - np.roll(other, (down, across), axis=(0, 1))))
     shown = np.maximum(_deviation_around(own), _deviation_around(other))
     usual = float(np.median(left))
-    differs = (left > max(LEAST_DETAIL, DETAIL_FACTOR * (USUAL_DETAIL + usual))) & (
-        left > DETAIL_SHARE * (LEAST_DETAIL + shown)
+    differs = (left > max(MIN_DETAIL, DETAIL_FACTOR * (USUAL_DETAIL + usual))) & (
+        left > DETAIL_SHARE * (MIN_DETAIL + shown)
     )
     cells = np.asarray(differs.reshape(BLOCKS, STILL_PX // BLOCKS, BLOCKS, -1).any(axis=(1, 3)))
     # Bars end at the edge, and copies are cut there.
@@ -372,7 +374,7 @@ def _lit_as(picture: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArra
         start = targets[near].mean() - gain * levels[near].mean()
         apart = np.abs(np.clip(gain * levels + start, 0, 255) - targets)
         near = (apart <= max(1.0, 3 * float(np.median(apart)))) & (targets > 3) & (targets < 252)
-        if near.sum() < FEWEST_LIT:
+        if near.sum() < MIN_LIT:
             break
     return np.asarray(np.clip(gain * picture + start, 0, 255), np.float32)
 

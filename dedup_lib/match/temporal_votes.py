@@ -28,11 +28,11 @@ LIKENESS_STEP = 0.125
 
 FITS = 4
 
-FEWEST_FITTED = 3
+MIN_FITTED = 3
 
 SIGNIFICANT = 3.0
 
-LARGEST_CORRECTION = 0.2
+MAX_CORRECTION = 0.2
 """So often a line is laid through the matches near the last one, where these are not fewer. It has another speed where
 that lies more than so many standard errors off, and no more than this share."""
 
@@ -143,7 +143,7 @@ class FrameMatches:
             # Of each picture the match that is most alike, and of several the one that says least new.
             near = near[np.lexsort((away_s[near], -self.likeness[near], self.voters[near]))]
             near = near[np.diff(self.voters[near], prepend=-1) != 0]
-            if len(near) >= FEWEST_FITTED:
+            if len(near) >= MIN_FITTED:
                 found = self._fit_speed(near, speed)
             # One of them, so that some match always lies on the line.
             offset_s = float(np.sort(self._offsets_s(found)[near])[(len(near) - 1) // 2])
@@ -164,7 +164,7 @@ class FrameMatches:
         # That the other video is looked at in steps is an error too.
         variance = max(float(weights @ (other_s - slope * own_s) ** 2), OFFSET_STEP_S**2 / 12)
         error = math.sqrt(variance / (spread * (len(chosen) - 2)))
-        if not SIGNIFICANT * error < abs(slope - expected) <= LARGEST_CORRECTION * expected:
+        if not SIGNIFICANT * error < abs(slope - expected) <= MAX_CORRECTION * expected:
             return speed
         fitted = slope if not self.is_first_voting else 1 / slope
         return 1.0 if abs(slope - 1) * float(np.ptp(own_s)) <= OFFSET_STEP_S else fitted

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from dedup_lib.errors import SettingError
 from dedup_lib.match.vector_table import BLOCK_LINES, Lines, VectorTable
-from dedup_lib.records import Begin, Vectors, begin_silently
+from dedup_lib.records import Progress, Vectors, no_progress
 
 GPU_BLOCK_LINES = 16_384
 
-MOST_EXACT_WORK = 6e13
+MAX_EXACT_WORK = 6e13
 """Multiplications that two cores do in ten minutes, at 10¹¹ a second: 480,000 videos of 512 numbers."""
 
-LEAST_GPU_WORK = 1e12
+MIN_GPU_WORK = 1e12
 """Ten seconds of that: to import torch takes three."""
 
 
@@ -30,14 +30,14 @@ class Proposal:
     """Pairs of lines of a table that may be alike, each once, `first` < `second`, in order.
 
     `nearest` is, of each line, how alike the most alike other one is, as far as it was computed on the way, float32
-    (L,), else NaN. `searched_deeper` counts the vectors whose list of neighbours came back full of matches and was
+    (L,), else NaN. `expanded_queries` counts the vectors whose list of neighbours came back full of matches and was
     asked for again.
     """
 
     first: Lines
     second: Lines
     nearest: NDArray[np.float32]
-    searched_deeper: int = 0
+    expanded_queries: int = 0
 
 
 class FoundPairs:
@@ -103,14 +103,14 @@ def choose_search(wanted: str, *, videos: int, width: int) -> tuple[str, str]:
     work = videos**2 / 2 * width
     if wanted != "auto":
         return wanted, f"as asked ({work:.1e} multiplications)"
-    if work <= MOST_EXACT_WORK:
-        return "exact", f"{work:.1e} multiplications, at most {MOST_EXACT_WORK:.0e}"
-    return "ann", f"{work:.1e} multiplications, above {MOST_EXACT_WORK:.0e}"
+    if work <= MAX_EXACT_WORK:
+        return "exact", f"{work:.1e} multiplications, at most {MAX_EXACT_WORK:.0e}"
+    return "ann", f"{work:.1e} multiplications, above {MAX_EXACT_WORK:.0e}"
 
 
 def find_device(*, videos: int, width: int) -> str:
     """Where so many lines are best compared: a GPU where there is one, if it is worth waking."""
-    if videos**2 / 2 * width < LEAST_GPU_WORK:
+    if videos**2 / 2 * width < MIN_GPU_WORK:
         return "cpu"
     import torch
 
@@ -133,7 +133,7 @@ def join_exactly(
     each: int | None = None,
     device: str = "cpu",
     block_lines: int | None = None,
-    begin: Begin = begin_silently,
+    begin: Progress = no_progress,
 ) -> Proposal:
     """All pairs of lines whose similarity is at least `floor`, and a few that lie as near below it as float32 can tell.
 

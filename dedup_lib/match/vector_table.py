@@ -20,14 +20,14 @@ Lines = NDArray[np.int64]
 BLOCK_LINES = 1024
 """A product of two such blocks, 4 MiB, stays in the processor's cache while it is looked through."""
 
-CROWD = 100
+MAX_IDENTICAL = 100
 """More videos with the very same vectors than this stand in pairs by the first of them alone: 50,000 addresses of one
 "no longer available" clip would make 1.25 billion pairs that all say the same."""
 
 _NUMBERS_AT_ONCE = 2**22
 """Of vectors that are taken out of the table to be compared in float64: 32 MiB."""
 
-LARGEST_STRAY = 2e-3
+MAX_STRAY = 2e-3
 """From the length of 1, of a vector that counts as a unit vector."""
 
 _ROUNDING = 2.0**-24
@@ -56,7 +56,7 @@ class VectorTable:
             lengths = np.linalg.norm(self.lines[start : start + BLOCK_LINES], axis=2)
             stray = np.where(self.present[start : start + BLOCK_LINES], np.abs(lengths - 1), 0).max(axis=1)
             # NaN is not below it either.
-            wrong = np.flatnonzero(~(stray < LARGEST_STRAY))
+            wrong = np.flatnonzero(~(stray < MAX_STRAY))
             if len(wrong):
                 row = self.rows[start + wrong[0]][0] + 1
                 raise StoreError(

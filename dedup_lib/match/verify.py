@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import Fingerprint
-from dedup_lib.features.perceptual_hash import count_differing_bits, hash_orientations, hash_pictures, turn_pictures
-from dedup_lib.match.alignment import Stretch, align
+from dedup_lib.features.perceptual_hash import count_differing_bits, hash_frames, hash_orientations, turn_frames
+from dedup_lib.match.alignment import AlignedSegment, align
 from dedup_lib.match.blocks import STILL_PX
-from dedup_lib.match.evidence import DECIDING_RULES, Evidence, Rule
-from dedup_lib.match.geometry import find_overlap, register, warp_miniatures, warp_stills
-from dedup_lib.match.laid import Laid
-from dedup_lib.match.motion import ALIKE, Course, compare_courses, correlate_stretch, trace_course
+from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
+from dedup_lib.match.geometry import find_overlap, register, warp_stills, warp_tiny_frames
+from dedup_lib.match.laid import LaidFrames
+from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
 from dedup_lib.match.overlay import Side, find_overlay, is_frame
 from dedup_lib.match.regions import SAME_MOMENT_S, Region, find_difference, measure_fit, show_the_same
 from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
@@ -32,7 +32,7 @@ MAX_REGISTERED_DISTANCE_BITS = 48
 WORTH_COMPARING = 0.8
 """Another way to lay two videos beside one another counts when it compares at least this share of their pictures."""
 
-MOST_STILLS_BESIDE = 32
+MAX_STILLS_BESIDE = 32
 """Of two long films so many stills are compared, spread over all that they share: what differs does so throughout."""
 
 
@@ -45,12 +45,12 @@ class Looks:
     @cached_property
     def hashes(self) -> NDArray[np.uint8]:
         """uint8 (8, N, 32), in the order of `perceptual_hash.ORIENTATIONS`."""
-        return hash_orientations(self.fingerprint.miniatures)
+        return hash_orientations(self.fingerprint.tiny_frames)
 
     @cached_property
-    def course(self) -> Course:
+    def course(self) -> MotionTrack:
         one = self.fingerprint
-        return trace_course(one.miniatures, times_s=one.times_s, weights=one.weights)
+        return extract_motion(one.tiny_frames, times_s=one.times_s, weights=one.weights)
 
 
 def compare_pair(first: Fingerprint, second: Fingerprint, *, durations_s: Sequence[float]) -> Evidence:
@@ -77,7 +77,7 @@ def compare_looks(proposed: Evidence, first: Looks | None, second: Looks | None)
 
 
 def _content(fingerprint: Fingerprint) -> tuple[int, bytes]:
-    return len(fingerprint.times_s), fingerprint.miniatures[0].tobytes() + fingerprint.descriptors[:8].tobytes()
+    return len(fingerprint.times_s), fingerprint.tiny_frames[0].tobytes() + fingerprint.descriptors[:8].tobytes()
 
 
 def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
@@ -85,7 +85,7 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
     # Of most pairs no two pictures agree in any orientation, and one look says so.
     distances = count_differing_bits(one.hashes.reshape(-1, one.hashes.shape[2]), other.hashes[0])
     has_near = (distances <= MAX_DISTANCE_BITS).reshape(len(one.hashes), -1).any(axis=1)
-    found: dict[int, Stretch] = {}
+    found: dict[int, AlignedSegment] = {}
     for orientation in np.flatnonzero(has_near):
         stretch = align(
             one.hashes[orientation],
@@ -107,7 +107,7 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
         proposed,
         pictures=pictures,
         # Where no picture agrees, movement has nothing to contradict: only one that is alike counts.
-        changes=compare_courses(
+        changes=compare_motion(
             course,
             other.course,
             lowest=-1.0 if pictures is not None else ALIKE,
@@ -128,14 +128,14 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
 
 def _find_framed(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Side:
     registration = evidence.registration
-    if registration is None or evidence.best[0] not in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
+    if registration is None or evidence.best[0] not in (Criterion.REGISTERED, Criterion.REGISTERED_CHANGES):
         return ""
     overlap = find_overlap(first, second, registration)
     for side, video, laid in (("second", second, overlap), ("first", first, overlap.exchanged())):
         width_px, height_px = video.size_px
         left, top, right, bottom = laid.region
         inside = (left / width_px, top / height_px, right / width_px, bottom / height_px)
-        if is_frame(video.miniatures, inside):
+        if is_frame(video.tiny_frames, inside):
             return "first" if side == "first" else "second"
     return ""
 
@@ -144,12 +144,12 @@ def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint
     """The part of the picture that differs throughout, where what agrees would decide, in the way to lay the
     pictures on one another that fits best."""
     rule, stretch = evidence.best
-    if rule not in DECIDING_RULES or stretch is None:
+    if rule not in DECIDING_CRITERIA or stretch is None:
         return None
     return find_difference(max(_lay_all(evidence, first, second, orientation=orientation), key=measure_fit))
 
 
-def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Iterator[Laid]:
+def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Iterator[LaidFrames]:
     """What both videos show at the same times, in each way to lay the pictures on one another and the times beside one
     another that speaks for them: in a scene that hardly moves, pictures agree at any time."""
     rule, stretch = evidence.best
@@ -161,37 +161,37 @@ def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, ori
         if one is not None and one.moves and one.stretch.compared >= fewest
     ]
     stretches = [one for one in (stretch, *moving) if one is not None]
-    only_changes = rule in (Rule.CHANGES, Rule.REGISTERED_CHANGES)
-    if rule not in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
-        own, stills = turn_pictures(first.miniatures, orientation), turn_pictures(first.unpack_stills(), orientation)
+    only_changes = rule in (Criterion.CHANGES, Criterion.REGISTERED_CHANGES)
+    if rule not in (Criterion.REGISTERED, Criterion.REGISTERED_CHANGES):
+        own, stills = turn_frames(first.tiny_frames, orientation), turn_frames(first.unpack_stills(), orientation)
         squares = _as_squares(stills), _as_squares(second.unpack_stills())
         for one in stretches:
-            yield _beside(one, first, second, (own, second.miniatures), squares, only_changes=only_changes)
+            yield _beside(one, first, second, (own, second.tiny_frames), squares, only_changes=only_changes)
     known = evidence.registration
     ways = [known] if known is not None else (register(first, second, mirrored=way) for way in (False, True))
     for registration in ways:
         if registration is None:
             continue
         overlap = find_overlap(first, second, registration)
-        miniatures = warp_miniatures(first, second, overlap)
+        tiny_frames = warp_tiny_frames(first, second, overlap)
         squares = warp_stills(first, second, overlap, side_px=STILL_PX)
         for one in stretches:
-            yield _beside(one, first, second, miniatures, squares, only_changes=only_changes)
+            yield _beside(one, first, second, tiny_frames, squares, only_changes=only_changes)
 
 
 _Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 def _beside(
-    stretch: Stretch,
+    stretch: AlignedSegment,
     first: Fingerprint,
     second: Fingerprint,
-    miniatures: _Both,
+    tiny_frames: _Both,
     stills: _Both,
     *,
     only_changes: bool,
-) -> Laid:
-    places, other_places = stretch.pictures_beside(first.times_s, second.times_s)
+) -> LaidFrames:
+    places, other_places = stretch.frame_correspondences(first.times_s, second.times_s)
     is_simultaneous = bool(abs(stretch.offset_s) <= SAME_MOMENT_S) and not stretch.further
     at_s = stretch.shown_in_second(first.times_s)[places]
     if stretch.is_sparse:
@@ -201,17 +201,17 @@ def _beside(
         if is_simultaneous:
             places, other_places = places[is_same], other_places[is_same]
         at_s = second.times_s[other_places]
-    chosen, other_chosen = stretch.shown_beside(
+    chosen, other_chosen = stretch.correspondences_at(
         first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
     )
     if stretch.is_sparse:
         # Key frames often stand at a cut, and the still of the other video before it.
         kept = np.flatnonzero(show_the_same(stills[0][chosen], stills[1][other_chosen]))
-        kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MOST_STILLS_BESIDE)).round().astype(int))]
+        kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MAX_STILLS_BESIDE)).round().astype(int))]
         chosen, other_chosen = chosen[kept], other_chosen[kept]
     apart_s = second.still_times_s[other_chosen] - stretch.shown_in_second(first.still_times_s)[chosen]
-    return Laid(
-        miniatures=(miniatures[0][places], _shown_at(at_s, miniatures[1], second.times_s)),
+    return LaidFrames(
+        tiny_frames=(tiny_frames[0][places], _shown_at(at_s, tiny_frames[1], second.times_s)),
         stills=(stills[0][chosen], stills[1][other_chosen]),
         only_changes=only_changes,
         is_simultaneous=is_simultaneous,
@@ -239,15 +239,15 @@ def _as_squares(stills: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, is_turned: bool) -> Side:
     rule, stretch = evidence.best
-    if rule not in DECIDING_RULES or stretch is None or stretch.speed != 1.0:
+    if rule not in DECIDING_CRITERIA or stretch is None or stretch.speed != 1.0:
         return ""
-    own, others = first.miniatures, second.miniatures
-    if rule in (Rule.REGISTERED, Rule.REGISTERED_CHANGES):
+    own, others = first.tiny_frames, second.tiny_frames
+    if rule in (Criterion.REGISTERED, Criterion.REGISTERED_CHANGES):
         assert evidence.registration is not None
-        own, others = warp_miniatures(first, second, evidence.registration)
+        own, others = warp_tiny_frames(first, second, evidence.registration)
     elif is_turned:
         return ""
-    places, other_places = stretch.pictures_beside(first.times_s, second.times_s)
+    places, other_places = stretch.frame_correspondences(first.times_s, second.times_s)
     return find_overlay(own[places], others[other_places])
 
 
@@ -255,12 +255,12 @@ def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Evi
     """The second opinion that finds most, of the second video as it is and of the mirrored first one."""
     plain = _ask_second(evidence, first, second, mirrored=False)
     # No two pictures lie on one another both ways.
-    if plain.is_laid:
+    if plain.has_geometric_match:
         return plain
     return max(
         (plain, _ask_second(evidence, first, second, mirrored=True)),
         key=lambda found: (
-            found.is_laid,
+            found.has_geometric_match,
             found.registered.strength if found.registered else -1.0,
             found.registration.points if found.registration else 0,
         ),
@@ -272,10 +272,10 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
     registration = register(first, second, mirrored=mirrored)
     if registration is None:
         return evidence
-    laid_first, laid_second = warp_miniatures(first, second, registration)
+    laid_first, laid_second = warp_tiny_frames(first, second, registration)
     registered = align(
-        hash_pictures(laid_first),
-        hash_pictures(laid_second),
+        hash_frames(laid_first),
+        hash_frames(laid_second),
         first_times_s=first.times_s,
         second_times_s=second.times_s,
         first_weights=first.weights,
@@ -283,7 +283,7 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
         max_distance=MAX_REGISTERED_DISTANCE_BITS,
     )
     course, other = (
-        trace_course(laid, times_s=one.times_s, weights=one.weights)
+        extract_motion(laid, times_s=one.times_s, weights=one.weights)
         for laid, one in ((laid_first, first), (laid_second, second))
     )
     if registered is not None:
@@ -292,7 +292,7 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
         evidence,
         registration=registration,
         registered=registered,
-        registered_changes=compare_courses(
+        registered_changes=compare_motion(
             course, other, known_speed=registered.speed if registered is not None else 1.0
         ),
     )
@@ -301,7 +301,7 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
 def _is_same(first: Fingerprint, second: Fingerprint) -> bool:
     """Whether two videos were decoded to the very same pictures, whatever file they came in."""
     return (
-        np.array_equal(first.miniatures, second.miniatures)
+        np.array_equal(first.tiny_frames, second.tiny_frames)
         and np.array_equal(first.times_s, second.times_s)
         and np.array_equal(first.descriptors, second.descriptors)
     )

@@ -13,30 +13,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import Fingerprint, mirror_descriptors
-from dedup_lib.match.motion import trace_course
-from dedup_lib.records import Begin, begin_silently
+from dedup_lib.match.motion import extract_motion
+from dedup_lib.records import Progress, no_progress
 
-FEWEST_WORD_BITS, MOST_WORD_BITS = 16, 32
+MIN_WORD_BITS, MAX_WORD_BITS = 16, 32
 POINTS_A_WORD = 16
 """Larger collections take longer words, so that the videos that share one stay as few."""
 
 CERTAIN_SCORE = 0.15
 """Unlike videos hardly ever score as much."""
 
-LOWEST_SCORE = 0.04
+MIN_SCORE = 0.04
 """Copies hardly ever score less."""
 
-LOWEST_DEVIATIONS = 2.5
+MIN_DEVIATIONS = 2.5
 """So many standard deviations above what a video scores with the bulk of the collection, a score stands out."""
 
-SMALLEST_DEVIATION = 0.008
+MIN_DEVIATION = 0.008
 
-FEWEST_TO_DAMP = 50
+MIN_TO_DAMP = 50
 
 FEW_POINTS_A_FRAME = 60
 """Blurred and tiny pictures have so few local features that words hardly find their copies."""
 
-LOWEST_SHAPE_COSINE = 0.9
+MIN_SHAPE_COSINE = 0.9
 """Of the mean coarse shapes of two copies."""
 
 Bag = NDArray[np.uint32]
@@ -59,17 +59,17 @@ def propose_pairs(
     *,
     most: int,
     damp_hubs: bool = True,
-    own_rows: int | None = None,
-    begin: Begin = begin_silently,
+    new_rows: int | None = None,
+    begin: Progress = no_progress,
 ) -> list[Candidate]:
     """For each video the `most` others that share most visual words with it, as it is or mirrored; in order of rows.
 
-    With `damp_hubs` each word is weighed by how few videos show it, and each video's scores by how much it scores with
+    With `damp_hubs` each word is compared by how few videos show it, and each video's scores by how much it scores with
     the bulk of the collection, so that one that shares a little with all of them proposes none of them. A video of few
-    local features proposes besides those whose coarse shapes are most like its own. Rows from `own_rows` on are
+    local features proposes besides those whose coarse shapes are most like its own. Rows from `new_rows` on are
     proposed and propose nothing. `begin` is told of the videos whose words are read, and of those that ask.
     """
-    own_rows = len(fingerprints) if own_rows is None else own_rows
+    new_rows = len(fingerprints) if new_rows is None else new_rows
     rows, heads, mirrored_heads = [], [], []
     shapes: dict[int, NDArray[np.float32]] = {}
     poor: list[int] = []
@@ -80,13 +80,13 @@ def propose_pairs(
         if one is None:
             continue
         shapes[row] = _mean_shape(one)
-        if row < own_rows and len(one.points) < FEW_POINTS_A_FRAME * one.num_stills:
+        if row < new_rows and len(one.points) < FEW_POINTS_A_FRAME * one.num_stills:
             poor.append(row)
         if len(one.descriptors):
             rows.append(row)
             heads.append(_heads(one.descriptors))
             mirrored_heads.append(_heads(mirror_descriptors(one.descriptors)))
-    asking = sum(row < own_rows for row in rows)
+    asking = sum(row < new_rows for row in rows)
     found = _propose_by_words(rows, heads, mirrored_heads, asking=asking, most=most, damp_hubs=damp_hubs, begin=begin)
     for first, second in _propose_by_shapes(shapes, poor, most=most) - found.keys():
         found[first, second] = Candidate(first=first, second=second, score=0.0)
@@ -94,7 +94,7 @@ def propose_pairs(
 
 
 def _mean_shape(fingerprint: Fingerprint) -> NDArray[np.float32]:
-    mean = trace_course(fingerprint.miniatures, times_s=fingerprint.times_s).shapes.mean(axis=0)
+    mean = extract_motion(fingerprint.tiny_frames, times_s=fingerprint.times_s).shapes.mean(axis=0)
     return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-6), np.float32)
 
 
@@ -108,7 +108,7 @@ def _propose_by_shapes(
     for row in rows:
         cosines = every @ shapes[row]
         cosines[known == row] = -1
-        near = np.flatnonzero(cosines >= LOWEST_SHAPE_COSINE)
+        near = np.flatnonzero(cosines >= MIN_SHAPE_COSINE)
         for other in known[near[np.argsort(-cosines[near], kind="stable")[:most]]]:
             proposed.add((min(row, int(other)), max(row, int(other))))
     return proposed
@@ -122,12 +122,12 @@ def _propose_by_words(
     asking: int,
     most: int,
     damp_hubs: bool,
-    begin: Begin,
+    begin: Progress,
 ) -> dict[tuple[int, int], Candidate]:
     if len(rows) < 2:
         return {}
     # Of a few videos none is the bulk, and all pairs of them are soon compared.
-    if len(rows) <= FEWEST_TO_DAMP:
+    if len(rows) <= MIN_TO_DAMP:
         damp_hubs, most = False, len(rows)
     bits = _word_bits(sum(len(one) for one in heads))
     index = _WordIndex([_bag(one, bits) for one in heads], damp_hubs=damp_hubs)
@@ -136,7 +136,7 @@ def _propose_by_words(
     for place, (own, mirrored) in enumerate(zip(heads[:asking], mirrored_heads[:asking], strict=True)):
         both = (index.score(place, _bag(one, bits)) for one in (own, mirrored))
         scores = np.maximum(*(_without_bulk(of, place) if damp_hubs else of for of in both))
-        near = np.flatnonzero(scores >= LOWEST_SCORE)
+        near = np.flatnonzero(scores >= MIN_SCORE)
         progress(1)
         for other in near[np.argsort(-scores[near], kind="stable")[:most]]:
             first, second = sorted((rows[place], rows[other]))
@@ -187,7 +187,7 @@ class _WordIndex:
 
 def _word_bits(points: int) -> int:
     wanted = int(np.ceil(np.log2(max(points, 1) / POINTS_A_WORD)))
-    return min(max(wanted, FEWEST_WORD_BITS), MOST_WORD_BITS)
+    return min(max(wanted, MIN_WORD_BITS), MAX_WORD_BITS)
 
 
 def _heads(descriptors: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -209,6 +209,6 @@ def _without_bulk(scores: NDArray[np.float64], own: int) -> NDArray[np.float64]:
         middle = float(np.median(others))
         spread = float(np.median(np.abs(others - middle)))
     # 1.4826 median absolute deviations are one standard deviation of a normal distribution.
-    deviation = max(1.4826 * spread, SMALLEST_DEVIATION)
-    stands_out = (scores >= middle + LOWEST_DEVIATIONS * deviation) | (scores >= CERTAIN_SCORE)
+    deviation = max(1.4826 * spread, MIN_DEVIATION)
+    stands_out = (scores >= middle + MIN_DEVIATIONS * deviation) | (scores >= CERTAIN_SCORE)
     return np.where(stands_out, scores, 0.0)

@@ -16,9 +16,9 @@ from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.tracks import MAX_PIXELS
 from dedup_lib.records import Status
 
-MOST_CHUNKS = 2 * MAX_DECODED_FRAMES
+MAX_CHUNKS = 2 * MAX_DECODED_FRAMES
 
-SHORTEST_MS, IN_ITS_PLACE_MS = 10, 100
+MIN_MS, IN_ITS_PLACE_MS = 10, 100
 """A frame that is shown no longer than that is shown for a tenth of a second, as in browsers."""
 
 
@@ -104,12 +104,12 @@ class Animation:
 def _find_durations_ms(content: bytes) -> Iterator[int]:
     """How long each frame is shown."""
     place = 12
-    for _ in range(MOST_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         if place + 24 > len(content):
             return
         if content[place : place + 4] == b"ANMF":
             stated_ms = int.from_bytes(content[place + 20 : place + 23], "little")
-            yield stated_ms if stated_ms > SHORTEST_MS else IN_ITS_PLACE_MS
+            yield stated_ms if stated_ms > MIN_MS else IN_ITS_PLACE_MS
         size = int.from_bytes(content[place + 4 : place + 8], "little")
         # Chunks are of even length.
         place += 8 + size + size % 2

@@ -33,9 +33,9 @@ _FILE_SIZE = "[0-9]{1,18}"
 _CONTENT_RANGE = re.compile(rf"bytes[ \t]*[ \t:=][ \t]*({_FILE_SIZE})-({_FILE_SIZE})/({_FILE_SIZE}|\*)", re.IGNORECASE)
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"})
 _UNPACKED_HERE = frozenset({"gzip", "x-gzip", "deflate"})
-_MOST_CODINGS = 2
+_MAX_CODINGS = 2
 _PIECE_BYTES = 64 * 1024
-_MOST_SKIPPED_BYTES = 1024 * 1024
+_MAX_SKIPPED_BYTES = 1024 * 1024
 """A part that begins further ahead of what was asked for is not read up to there."""
 
 _MULTIPART_ROOM = 16 * 1024
@@ -144,7 +144,7 @@ def read_part(answer: Answer, first: int, last: int) -> Held | None:
     if boundary:
         return _join(_parts_of(answer.read(wanted + _MULTIPART_ROOM), boundary), first, last)
     span = _span_of(answer.field("Content-Range"))
-    if span is None or not span.first <= first <= span.last or first - span.first > _MOST_SKIPPED_BYTES:
+    if span is None or not span.first <= first <= span.last or first - span.first > _MAX_SKIPPED_BYTES:
         return None
     # The length of the body is not taken from the Content-Range: what comes, comes.
     skipped = first - span.first
@@ -217,7 +217,7 @@ def read_whole(answer: Answer, limits: FetchLimits) -> Iterator[bytes]:
     """
     codings = _codings_of(answer)
     unknown = [coding for coding in codings if coding not in _UNPACKED_HERE]
-    if unknown or len(codings) > _MOST_CODINGS:
+    if unknown or len(codings) > _MAX_CODINGS:
         named = min(unknown) if unknown else f"{len(codings)} times over"
         raise VideoTrouble(Status.HTTP_ERROR, f"the server compresses the file ({named}) although asked not to")
     pieces = iter(answer.read_some, b"")

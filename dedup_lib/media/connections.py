@@ -32,7 +32,7 @@ from dedup_lib.records import Status
 SOCKET_TIMEOUT_S = 15.0
 
 _READ_BYTES = 64 * 1024
-_MOST_INTERIM_ANSWERS = 100
+_MAX_INTERIM_ANSWERS = 100
 
 
 class Answer:
@@ -124,12 +124,12 @@ class _Response(http.client.HTTPResponse):
     def _read_status(self) -> tuple[str, int, str]:
         """The status line of the answer itself: any number of interim ones (RFC 9110, section 15.2) may come before,
         of which the parent knows 100 alone. 101 is none: it ends the talk in HTTP."""
-        for _ in range(_MOST_INTERIM_ANSWERS):
+        for _ in range(_MAX_INTERIM_ANSWERS):
             version, status, reason = super()._read_status()  # type: ignore[misc] # typeshed leaves it out
             if not 100 <= status < 200 or status == 101:
                 return version, status, reason
             http.client.parse_headers(self.fp)
-        raise http.client.HTTPException(f"more than {_MOST_INTERIM_ANSWERS} interim answers")
+        raise http.client.HTTPException(f"more than {_MAX_INTERIM_ANSWERS} interim answers")
 
 
 class _PlainConnection(HTTPConnection):

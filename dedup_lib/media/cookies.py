@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-MOST_COOKIES = 20
-MOST_BYTES = 4096
+MAX_COOKIES = 20
+MAX_BYTES = 4096
 """Of all cookies that one request carries; what does not fit beside the others is not sent."""
 
 # RFC 6265, section 4.1.1, but for spaces and commas, which are common, and bytes beyond ASCII.
@@ -39,7 +39,7 @@ class Cookies:
         self._kept: dict[tuple[str, str, str], _Cookie] = {}
 
     def keep(self, url: str, fields: Iterable[str]) -> None:
-        """Take what the Set-Cookie fields of the answer from this URL say; more than `MOST_COOKIES` are not kept."""
+        """Take what the Set-Cookie fields of the answer from this URL say; more than `MAX_COOKIES` are not kept."""
         for field in fields:
             cookie, has_ended = _parse(url, field)
             if cookie is None:
@@ -47,7 +47,7 @@ class Cookies:
             key = (cookie.server, cookie.name, cookie.path)
             if has_ended:
                 self._kept.pop(key, None)
-            elif key in self._kept or len(self._kept) < MOST_COOKIES:
+            elif key in self._kept or len(self._kept) < MAX_COOKIES:
                 self._kept[key] = cookie
 
     def header_for(self, url: str) -> dict[str, str]:
@@ -62,7 +62,7 @@ class Cookies:
         fitting.sort(key=lambda cookie: -len(cookie.path))
         text = ""
         for pair in (f"{cookie.name}={cookie.value}" for cookie in fitting):
-            if len(text) + len(pair) + 2 <= MOST_BYTES:
+            if len(text) + len(pair) + 2 <= MAX_BYTES:
                 text += f"; {pair}" if text else pair
         return {"Cookie": text} if text else {}
 

@@ -43,16 +43,16 @@ Timed = tuple[VideoFrame, float]
 _RATE_TO_SKIP = 20.0
 """Of videos with fewer frames a second a scan decodes every frame: those it would leave out are too far apart."""
 
-_LOOK_AHEAD_S, _MOST_AHEAD = 0.5, 64
+_LOOK_AHEAD_S, _MAX_AHEAD = 0.5, 64
 """A frame is left out for one that replaces it so soon, and is among so many packets that follow."""
 
-_LONGEST_GAP_S = 1.0
+_MAX_GAP_S = 1.0
 """Frames left out of a scan are no longer apart: what stays longer than this was really shown."""
 
 _SEEK_EARLIER_S = 10.0
 """Some formats (MPEG-TS) seek to any frame: a key frame is rarely further away than this."""
 
-_MOST_TAIL_BYTES = 4 * 1024 * 1024
+_MAX_TAIL_BYTES = 4 * 1024 * 1024
 """So much of the end of a file is read to see when its pictures end."""
 
 _HEAD_BYTES = 4096
@@ -249,7 +249,7 @@ class Film:
     def stays_until_s(self, time_s: float, next_s: float | None) -> float:
         """Until when the frame shown at `time_s` is known to be, given when the next one is; None behind the last."""
         if next_s is not None:
-            may_be_left_out = self._target_s > -math.inf and next_s - time_s <= _LONGEST_GAP_S
+            may_be_left_out = self._target_s > -math.inf and next_s - time_s <= _MAX_GAP_S
             return time_s if self._had_lost or may_be_left_out else next_s
         # Where the end of a file cannot be decoded, the last picture before does not stand for it.
         is_last = self.ended_s is not None and self._last_start_s <= time_s + end_tolerance_s(time_s)
@@ -300,7 +300,7 @@ class Film:
                 self._deadline.remaining_s()
                 if packet.stream == self._video:
                     span.add(cast("av.Packet[VideoStream]", packet))
-                if self._stream.tell() - first_byte > _MOST_TAIL_BYTES:
+                if self._stream.tell() - first_byte > _MAX_TAIL_BYTES:
                     break
         except (av.InvalidDataError, av.EOFError):
             if self._stream.trouble:
@@ -362,7 +362,7 @@ class Film:
         if time_s is None or time_s >= self._target_s:
             return False
         until_s = min(time_s + _LOOK_AHEAD_S, self._target_s)
-        for number in range(_MOST_AHEAD):
+        for number in range(_MAX_AHEAD):
             if number == len(ahead):
                 following = next(packets, None)
                 if following is None:

@@ -23,15 +23,15 @@ FLAT_DEVIATION = 4.0
 BAR_DEVIATION = 10.0
 """A border row or column that deviates by no more than this (of 255) from its own colour is part of a bar."""
 
-LARGEST_BAR_FRACTION = 0.4
+MAX_BAR_FRACTION = 0.4
 """No bar takes more of the picture than this on one side: what is left must still be a picture."""
 
-MOST_NESTED_BARS = 4
+MAX_NESTED_BARS = 4
 
-MOST_FRAMES_FOR_BARS = 16
+MAX_FRAMES_FOR_BARS = 16
 """What all of so many frames share is a bar; more of them cost time and find no other."""
 
-MOST_SMEARED_ROWS = 4
+MAX_SMEARED_ROWS = 4
 SMEARED_FRACTION = 0.3
 """Up to so many rows at the edge of a bar count as bar when they deviate from it by less than this share of what
 the picture beyond does."""
@@ -56,7 +56,7 @@ def find_bars(frames: Sequence[Frames]) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
     height, width = frames[0].shape[:2]
     top = bottom = left = right = 0
-    for _ in range(MOST_NESTED_BARS):
+    for _ in range(MAX_NESTED_BARS):
         inner = [frame[top : height - bottom, left : width - right] for frame in frames]
         above, below = _bars_of_rows(inner)
         inner = [frame[above : len(frame) - below].transpose(1, 0, 2) for frame in inner]
@@ -76,16 +76,16 @@ def _bar_at_top(frames: Sequence[Frames]) -> int:
     # Most videos have no bar, and their first rows tell.
     if not _is_bar(_deviation_from_edge(frames, 1))[0]:
         return 0
-    largest = int(len(frames[0]) * LARGEST_BAR_FRACTION)
-    deviations = _deviation_from_edge(frames, largest + 4 * MOST_SMEARED_ROWS)
+    largest = int(len(frames[0]) * MAX_BAR_FRACTION)
+    deviations = _deviation_from_edge(frames, largest + 4 * MAX_SMEARED_ROWS)
     is_bar = _is_bar(deviations)
     bar = len(is_bar) if is_bar.all() else int(np.argmin(is_bar))
     if bar > largest:
         return 0
     # Encoders smear the edge of a bar: rows that are still mostly bar go too.
     mean_of_row = deviations.mean(axis=(0, 2))
-    edge = mean_of_row[bar : min(bar + MOST_SMEARED_ROWS, largest)]
-    picture = mean_of_row[bar + MOST_SMEARED_ROWS : bar + 4 * MOST_SMEARED_ROWS]
+    edge = mean_of_row[bar : min(bar + MAX_SMEARED_ROWS, largest)]
+    picture = mean_of_row[bar + MAX_SMEARED_ROWS : bar + 4 * MAX_SMEARED_ROWS]
     smeared = edge < SMEARED_FRACTION * picture.mean() if len(picture) else np.zeros(len(edge), bool)
     return bar + (len(smeared) if smeared.all() else int(np.argmin(smeared)))
 
@@ -112,7 +112,7 @@ def cut_bars(frames: Sequence[Frames]) -> list[Frames]:
     for frame in frames:
         if not is_flat(frame):
             sizes.setdefault(frame.shape, []).append(frame)
-    bars = {size: find_bars(same[:: math.ceil(len(same) / MOST_FRAMES_FOR_BARS)]) for size, same in sizes.items()}
+    bars = {size: find_bars(same[:: math.ceil(len(same) / MAX_FRAMES_FOR_BARS)]) for size, same in sizes.items()}
     cut = []
     for frame in frames:
         height, width = frame.shape[:2]

@@ -45,9 +45,9 @@ GUESS_PATIENCE_S = 5.0
 
 _CACHED_CHUNKS = 64
 
-_MOST_CHUNKS_AT_ONCE = 8
+_MAX_CHUNKS_AT_ONCE = 8
 
-_MOST_PIECES = 64
+_MAX_PIECES = 64
 """Answers that one range may be put together from."""
 
 _DIGEST_TAG = re.compile('"([0-9A-Fa-f]{32,128})(-[0-9]{1,5})?"')
@@ -103,7 +103,7 @@ class Route:
         return self._was_redirected and self._returns < MAX_RETURNS
 
     def return_to_start(self) -> None:
-        """Begin the next request at the list's own URL, as a visitor who was never there."""
+        """Progress the next request at the list's own URL, as a visitor who was never there."""
         if self._was_redirected:
             self._returns += 1
             self._was_redirected = False
@@ -160,7 +160,7 @@ class Ranges:
     def _chunk(self, index: int) -> bytes:
         if index not in self._chunks:
             self._chunks_at_once = (
-                min(self._chunks_at_once * 2, _MOST_CHUNKS_AT_ONCE) if index == self._next_index else 1
+                min(self._chunks_at_once * 2, _MAX_CHUNKS_AT_ONCE) if index == self._next_index else 1
             )
             self._fetch_chunks(index, self._chunks_at_once)
         self._chunks.move_to_end(index)
@@ -182,7 +182,7 @@ class Ranges:
     def _fetch(self, first: int, last: int, start: bytes) -> bytes:
         """Bytes `first` to `last`; servers may give less than they are asked for."""
         data = bytearray(start[: last - first + 1])
-        for _ in range(_MOST_PIECES):
+        for _ in range(_MAX_PIECES):
             if len(data) == last - first + 1:
                 return bytes(data)
             data += self._fetch_piece(first + len(data), last)

@@ -32,19 +32,19 @@ SCAN_SIDE_PX = 256
 """Frames of a scan are shrunk to this longer side."""
 
 LATER_STEP_S = 1.5
-MOST_LATER = 360
+MAX_LATER = 360
 """After its dense part a scan takes a picture so often, of longer videos so many over all that is left."""
 
-MOST_DECODED_ON_S = 240.0
+MAX_DECODED_ON_S = 240.0
 """Of that part so much is decoded at most, beside its key frames: four times the dense part."""
 
-LEAST_LATER_WEIGHT = 2.0
+MIN_LATER_WEIGHT = 2.0
 """More than that of a picture of the dense part, however near to another one it lies."""
 
 TIME_TO_SPARE = 0.25
 """A scan ends when no more than this share of a video's time is left for what comes after it."""
 
-_FEWEST_SEEKS = 4
+_MIN_SEEKS = 4
 """Where so many lead to no key frame, none will."""
 
 Pictures = Film | Animation
@@ -107,7 +107,7 @@ def grab_frames(
     )
     try:
         pictures.open()
-        grabber = _Grabber(pictures, _Scan(scan) if scan is not None and scan.step_s else None, deadline)
+        grabber = FrameSampler(pictures, _Scan(scan) if scan is not None and scan.step_s else None, deadline)
         return grabber.grab(num_frames, frame_span)
     except _TROUBLES as error:
         raise stream.trouble or _trouble_of(error, is_media=pictures.has_opened or is_media(head)) from None
@@ -156,7 +156,7 @@ class _Scan:
 
     def _take_later(self, pictures: Pictures, has_time: Callable[[], bool]) -> None:
         rest_s = self._ends_s - self.dense_s
-        step_s = max(LATER_STEP_S, self._step_s, rest_s / MOST_LATER)
+        step_s = max(LATER_STEP_S, self._step_s, rest_s / MAX_LATER)
         targets_s = [self.dense_s + step_s * number for number in range(1, math.ceil(rest_s / step_s))]
         self._take_key_frames(pictures, targets_s, has_time)
         known_s = sorted(one.time_s for one in self._later)
@@ -167,7 +167,7 @@ class _Scan:
             if all(abs(time_s - target_s) > 0.75 * step_s for time_s in known_s[max(0, after - 1) : after + 1]):
                 missing.setdefault(known_s[after - 1] if after else self.dense_s, []).append(target_s)
         wanted_s = sum(parts[-1] - key_s for key_s, parts in missing.items())
-        share = min(1.0, MOST_DECODED_ON_S / max(wanted_s, 1e-6))
+        share = min(1.0, MAX_DECODED_ON_S / max(wanted_s, 1e-6))
         # Of each as much: the next pictures after all key frames, and not all those after a few.
         near = [
             [target_s for target_s in parts if target_s - key_s <= share * (parts[-1] - key_s)]
@@ -182,7 +182,7 @@ class _Scan:
         seeks = 0
         for number in _coarse_first(len(targets_s)):
             target_s = targets_s[number]
-            if not has_time() or (len(known_s) == 1 and seeks >= _FEWEST_SEEKS):
+            if not has_time() or (len(known_s) == 1 and seeks >= _MIN_SEEKS):
                 return
             if not pictures.is_seeking_shorter(known_s[bisect_right(known_s, target_s) - 1], target_s):
                 continue
@@ -221,7 +221,7 @@ class _Scan:
         middles_s = [(before_s + after_s) / 2 for before_s, after_s in pairwise(times_s)]
         edges_s = [self.dense_s, *middles_s, self._ends_s]
         spans = [(after_s - before_s) / self._step_s for before_s, after_s in pairwise(edges_s)] if times_s else []
-        return [1.0] * len(self.taken) + [max(LEAST_LATER_WEIGHT, span) for span in spans]
+        return [1.0] * len(self.taken) + [max(MIN_LATER_WEIGHT, span) for span in spans]
 
     def watch(self, frames: Iterator[Timed], stays_until_s: Callable[[float, float | None], float]) -> Iterator[Timed]:
         """The same frames, from the start of a video on. `stays_until_s` tells of the frame shown at a time until when
@@ -264,7 +264,7 @@ def _coarse_first(count: int) -> list[int]:
     return sorted(range(count), key=lambda number: -(number & -number or count))
 
 
-class _Grabber:
+class FrameSampler:
     """The way through a video, and what is taken on it."""
 
     def __init__(self, pictures: Pictures, scan: _Scan | None, deadline: Deadline) -> None:

@@ -12,12 +12,12 @@ from dedup_lib.records import Status
 
 HEAD_BYTES = 4096
 
-LARGEST_JPEG_BYTES = 8 * 1024 * 1024
+MAX_JPEG_BYTES = 8 * 1024 * 1024
 """Of a larger JPEG it is not looked for whether others follow: it is one photograph."""
 
-MOST_JPEG_PARTS = 1000
-MOST_PADDING_BYTES = 256
-MOST_PNG_CHUNKS = 100
+MAX_JPEG_PARTS = 1000
+MAX_PADDING_BYTES = 256
+MAX_PNG_CHUNKS = 100
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -134,7 +134,7 @@ def _brands(head: bytes) -> set[bytes]:
 def _is_animated_png(stream: MediaStream) -> bool:
     """Whether a PNG says, before its picture, that there are others (APNG)."""
     place = len(_PNG_MAGIC)
-    for _ in range(MOST_PNG_CHUNKS):
+    for _ in range(MAX_PNG_CHUNKS):
         stream.seek(place)
         chunk = stream.read(12)
         if chunk[4:8] == b"acTL":
@@ -181,14 +181,14 @@ class _JpegReader:
         """Go behind the end of this JPEG; whether one begins there."""
         if not any(marker == 0xD9 for marker, _ in self._parts):
             return False
-        padding = self._bytes(MOST_PADDING_BYTES)
+        padding = self._bytes(MAX_PADDING_BYTES)
         self._place += len(padding) - len(padding.lstrip(b"\x00\r\n"))
         self._parts = self._read_parts()
         return self._bytes(3) == _JPEG_MAGIC
 
     def _bytes(self, count: int) -> bytes:
         """Those at this place; fewer at the end, or where it is too far away."""
-        while len(self._data) < self._place + count <= 2 * LARGEST_JPEG_BYTES:
+        while len(self._data) < self._place + count <= 2 * MAX_JPEG_BYTES:
             more = self._stream.read(256 * 1024)
             if not more:
                 break
@@ -197,7 +197,7 @@ class _JpegReader:
 
     def _read_parts(self) -> Iterator[tuple[int, bytes]]:
         """Markers from here on, each with the content of its segment, up to the end of the picture."""
-        for _ in range(MOST_JPEG_PARTS):
+        for _ in range(MAX_JPEG_PARTS):
             start = self._bytes(4)
             if len(start) < 2 or start[0] != 0xFF:
                 return
@@ -220,7 +220,7 @@ class _JpegReader:
 
     def _pass_compressed(self) -> bool:
         """Go to the marker behind compressed data."""
-        while len(self._data) <= LARGEST_JPEG_BYTES:
+        while len(self._data) <= MAX_JPEG_BYTES:
             if found := _JPEG_MARKER.search(self._data, self._place):
                 self._place = found.start()
                 return True

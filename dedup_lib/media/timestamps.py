@@ -7,7 +7,7 @@ import heapq
 import av
 from av.video.stream import VideoStream
 
-MOST_REORDERED = 32
+MAX_REORDERED = 32
 """Frames that wait in a decoder to be shown: H.264 and H.265 allow 16, and packets may hold half a frame."""
 
 JUMP_S = 1.0
@@ -115,7 +115,7 @@ class ShownOrder:
             self.is_told_late = False
         elif not packet.is_discard:
             heapq.heappush(self._left, stamp)
-            if len(self._left) > MOST_REORDERED:
+            if len(self._left) > MAX_REORDERED:
                 heapq.heappop(self._left)
 
     def next_stamp(self) -> int | None:

@@ -19,8 +19,8 @@ from dedup_lib.records import Status
 MAX_PIXELS = 8192 * 8192
 """Larger pictures are refused by their header: 8K passes, a decompression bomb does not."""
 
-MOST_PEEKED_PACKETS = 400
-MOST_PEEKED_BYTES = 8 * 1024 * 1024
+MAX_PEEKED_PACKETS = 400
+MAX_PEEKED_BYTES = 8 * 1024 * 1024
 """So much is read ahead to see which of several streams is a film."""
 
 ENOUGH_PACKETS = 32
@@ -105,8 +105,8 @@ def count_pictures(
             counts[packet.stream.index] += bool(packet.size)
             if (
                 min(counts.values()) >= ENOUGH_PACKETS
-                or sum(counts.values()) >= MOST_PEEKED_PACKETS
-                or stream.tell() - first_byte > MOST_PEEKED_BYTES
+                or sum(counts.values()) >= MAX_PEEKED_PACKETS
+                or stream.tell() - first_byte > MAX_PEEKED_BYTES
             ):
                 break
     except (av.InvalidDataError, av.EOFError):

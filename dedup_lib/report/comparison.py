@@ -19,7 +19,7 @@ from dedup_lib.settings import SETTINGS, ExtractSettings, SearchSettings
 
 KEPT, DUPLICATE = "kept", "duplicate"
 
-MOST_PAIRS = 100_000
+MAX_PAIRS = 100_000
 """Pairs that are named of each kind; their number is always complete."""
 
 Pairs = tuple[tuple[str, str], ...]
@@ -56,7 +56,7 @@ class Joined:
 
     count: int
     pairs: Pairs
-    """`MOST_PAIRS` of them at most."""
+    """`MAX_PAIRS` of them at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,4 +207,4 @@ def _find_joined(here: Mapping[str, str], there: Mapping[str, str]) -> Joined:
         for first, second in combinations(groups[kept].values(), 2)
         for pair in product(first, second)
     )
-    return Joined(count=count, pairs=tuple(sorted(islice(pairs, MOST_PAIRS))))
+    return Joined(count=count, pairs=tuple(sorted(islice(pairs, MAX_PAIRS))))

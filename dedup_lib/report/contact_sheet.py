@@ -14,12 +14,12 @@ import pandas as pd
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.features.fingerprint import Fingerprint
-from dedup_lib.match.evidence import Rule, Verdict
+from dedup_lib.match.evidence import Criterion, Verdict
 from dedup_lib.media.frames import encode_preview, load_picture, resize_frame
 from dedup_lib.records import Frames, Outcome, Recipe, video_key
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import LedgerView
-from dedup_lib.sanitise import show_line
+from dedup_lib.sanitise import sanitise_line
 
 STRIP_HEIGHT_PX = 72
 MOMENT_HEIGHT_PX = 54
@@ -29,21 +29,21 @@ MOMENTS = 5
 OFFSET_WORTH_SAYING_S = 0.25
 ROW_GAP_PX = 2
 
-RULE_WORDS = {
-    Rule.EXACT: "both files decode to exactly the same pictures",
-    Rule.PICTURES: "{share} pictures agree at the same moments",
-    Rule.CONFIRMED: "{share} pictures agree at the same moments, and local features confirm it",
-    Rule.REGISTERED: "{share} pictures agree once one is laid on the other (another crop, a caption, a turn)",
-    Rule.CHANGES: "the movement is alike in {share} pictures",
-    Rule.REGISTERED_CHANGES: "the movement is alike in {share} pictures once one is laid on the other",
-    Rule.SHORT: "only a part is shared: {share} pictures agree there",
-    Rule.UNCONFIRMED: "{share} pictures agree, but local features or movement do not",
-    Rule.DIFFERS: "{share} pictures agree, but a part of the picture differs throughout",
-    Rule.UNLIKE: "{share} pictures agree, but the encoder finds the frames unlike",
-    Rule.ALIKE: "the encoder finds the frames alike, but their pictures do not prove it",
-    Rule.WEAK: "too few pictures agree: {share}",
-    Rule.PERSON: "a person decided so",
-    Rule.COSINE: "only their vectors were compared",
+CRITERION_WORDS = {
+    Criterion.EXACT: "both files decode to exactly the same pictures",
+    Criterion.PICTURES: "{share} pictures agree at the same moments",
+    Criterion.CONFIRMED: "{share} pictures agree at the same moments, and local features confirm it",
+    Criterion.REGISTERED: "{share} pictures agree once one is laid on the other (another crop, a caption, a turn)",
+    Criterion.CHANGES: "the movement is alike in {share} pictures",
+    Criterion.REGISTERED_CHANGES: "the movement is alike in {share} pictures once one is laid on the other",
+    Criterion.SHORT: "only a part is shared: {share} pictures agree there",
+    Criterion.UNCONFIRMED: "{share} pictures agree, but local features or movement do not",
+    Criterion.DIFFERS: "{share} pictures agree, but a part of the picture differs throughout",
+    Criterion.UNLIKE: "{share} pictures agree, but the encoder finds the frames unlike",
+    Criterion.ALIKE: "the encoder finds the frames alike, but their pictures do not prove it",
+    Criterion.WEAK: "too few pictures agree: {share}",
+    Criterion.PERSON: "a person decided so",
+    Criterion.COSINE: "only their vectors were compared",
 }
 """What each rule found, in words."""
 
@@ -84,17 +84,17 @@ def explain(row: Mapping[Any, object], *, first: str = "the other", second: str 
     """What speaks for two videos showing the same, as one sentence that calls them `first` and `second`; `row` is one
     of the CSV of duplicates or of review, where the copy is the video listed second."""
     rule = str(row.get("rule", ""))
-    share = "none" if rule == Rule.WEAK else "enough"
+    share = "none" if rule == Criterion.WEAK else "enough"
     if row.get("frames_compared"):
         share = f"{row['frames_agreeing']} of {row['frames_compared']}"
     try:
-        found = RULE_WORDS[Rule(rule)].format(share=share)
+        found = CRITERION_WORDS[Criterion(rule)].format(share=share)
     except ValueError:
         # Of another version.
         return rule
-    if rule == Rule.PERSON:
+    if rule == Criterion.PERSON:
         return found
-    parts = [f"{found} ({row['differs']})" if rule == Rule.DIFFERS and row.get("differs") else found]
+    parts = [f"{found} ({row['differs']})" if rule == Criterion.DIFFERS and row.get("differs") else found]
     numbers = {name: read_number(row.get(name)) for name in ("offset_s", "speed", "kept_coverage", "copy_coverage")}
     offset_s, speed = numbers["offset_s"], numbers["speed"]
     kept, copy = numbers["kept_coverage"], numbers["copy_coverage"]
@@ -221,7 +221,7 @@ class Pictures:
             found.codec,
             show_bytes(found.size_bytes) if found.size_bytes else "",
         )
-        return " · ".join(show_line(fact) for fact in facts if fact)
+        return " · ".join(sanitise_line(fact) for fact in facts if fact)
 
     def _load_outcome(self, url: str) -> Outcome | None:
         if self._ledger is None or self._recipe is None:
@@ -270,7 +270,7 @@ def _draw_row(fingerprint: Fingerprint, times_s: Sequence[float] | np.ndarray) -
     width_px, height_px = fingerprint.size_px
     width = int(np.clip(round(MOMENT_HEIGHT_PX * width_px / height_px), 16, 2 * MOMENT_HEIGHT_PX))
     nearest = np.abs(fingerprint.times_s[None] - np.asarray(times_s)[:, None]).argmin(axis=1)
-    pictures = [resize_frame(fingerprint.miniatures[index], (width, MOMENT_HEIGHT_PX)) for index in nearest]
+    pictures = [resize_frame(fingerprint.tiny_frames[index], (width, MOMENT_HEIGHT_PX)) for index in nearest]
     gap = np.full((MOMENT_HEIGHT_PX, ROW_GAP_PX), 128, np.uint8)
     return np.hstack([part for picture in pictures for part in (picture, gap)][:-1])
 

@@ -50,7 +50,7 @@ def has_dwarfing_bar(counts: NDArray[Any]) -> bool:
     return bool(len(seen) and seen.max() > DWARFING_FACTOR * np.quantile(seen, 0.25, method="lower"))
 
 
-MOST_COLUMNS = 3
+MAX_COLUMNS = 3
 
 SHOWN_DPI = 100
 

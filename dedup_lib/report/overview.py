@@ -18,12 +18,12 @@ from urllib.parse import quote
 import pandas as pd
 
 from dedup_lib.groups.decisions import describe_decisions
-from dedup_lib.records import Begin, Recipe, Status, begin_silently
+from dedup_lib.records import Progress, Recipe, Status, no_progress
 from dedup_lib.report import charts
 from dedup_lib.report.contact_sheet import Pictures, Sheet, draw_groups, draw_pair, rank_groups
 from dedup_lib.report.pages import link_pages, mark_outdated, page_templates, render_pages, save_page
 from dedup_lib.report.sections import (
-    MOST_REVIEWED,
+    MAX_REVIEWED,
     describe_flow,
     describe_groups,
     describe_rows,
@@ -54,14 +54,14 @@ from dedup_lib.settings import FLOWS, ExtractSettings, SearchSettings
 
 EVIDENCE_STAGE = SearchSettings.stage
 
-MOST_GROUPS = 3_000
+MAX_GROUPS = 3_000
 """Groups with pictures, over all pages; the CSV of duplicates has all."""
 
-MOST_COPIES = 12
+MAX_COPIES = 12
 
-MOST_REASONS = 400
+MAX_REASONS = 400
 
-MOST_ROWS_SET_ASIDE = 1_000
+MAX_ROWS_SET_ASIDE = 1_000
 
 
 @cache
@@ -115,7 +115,7 @@ def expect_other_outputs(run: RunFolder) -> None:
         )
 
 
-def write_again(run: RunFolder, *, begin: Begin = begin_silently) -> None:
+def write_again(run: RunFolder, *, begin: Progress = no_progress) -> None:
     """Make the overview again when 06_search_and_clean was run by itself; a run of the flow makes it at its own end.
     Raises as `expect_other_outputs` does."""
     with run.locked(EVIDENCE_STAGE) as lock:
@@ -149,7 +149,7 @@ def find_disagreements(run: RunFolder, *, summary: Record, stages: Mapping[str, 
     return said
 
 
-def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
+def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
     """Write `reports/index.html`: what came of the list, the evidence, other thresholds, the files, the settings;
     and link the pages beside it with each other.
 
@@ -218,7 +218,7 @@ def write_index(run_dir: Path, *, begin: Begin = begin_silently) -> Path:
 
 
 def _describe_result(
-    run: RunFolder, summary: Record, pictures: Pictures, *, shared: Mapping[str, Any], begin: Begin
+    run: RunFolder, summary: Record, pictures: Pictures, *, shared: Mapping[str, Any], begin: Progress
 ) -> dict[str, Any]:
     """What the overview says of a run that has a result; further pages of groups are written on the way."""
 
@@ -232,8 +232,8 @@ def _describe_result(
     copies, doubtful = load_output("duplicates"), load_output("review")
     set_aside = pd.concat([load_output("failed_urls"), load_output("invalid_urls")], ignore_index=True)
     ranked = rank_groups(copies)
-    first, parts = _write_groups(run, ranked[:MOST_GROUPS], pictures, shared=shared, begin=begin)
-    review = [draw_pair(row, pictures) for row in doubtful.head(MOST_REVIEWED).to_dict("records")]
+    first, parts = _write_groups(run, ranked[:MAX_GROUPS], pictures, shared=shared, begin=begin)
+    review = [draw_pair(row, pictures) for row in doubtful.head(MAX_REVIEWED).to_dict("records")]
     decisions = summary.get("decisions", {})
     decided = draw_decided(run, summary, pictures)
     reasons = reason_table(set_aside)
@@ -254,7 +254,7 @@ def _describe_result(
         "is_unaccounted": is_unaccounted,
         "sheets": first,
         "parts": parts,
-        "group_words": describe_groups(min(len(ranked), MOST_GROUPS), all_groups=len(ranked), copies=len(copies)),
+        "group_words": describe_groups(min(len(ranked), MAX_GROUPS), all_groups=len(ranked), copies=len(copies)),
         "no_copies": describe_no_copies(compared, existing=existing),
         "trouble": describe_trouble(summary, is_compared=is_compared),
         "sweep": described,
@@ -265,11 +265,11 @@ def _describe_result(
         "decided": decided,
         "decided_words": describe_decisions(decisions),
         "hidden_decided": decisions.get("same", 0) + decisions.get("different", 0) - len(decided),
-        "hidden_review": max(0, len(doubtful) - MOST_REVIEWED),
-        "reasons": reasons[:MOST_REASONS],
-        "hidden_reasons": max(0, len(reasons) - MOST_REASONS),
-        "set_aside": set_aside.head(MOST_ROWS_SET_ASIDE).to_dict("records"),
-        "hidden_set_aside": max(0, len(set_aside) - MOST_ROWS_SET_ASIDE),
+        "hidden_review": max(0, len(doubtful) - MAX_REVIEWED),
+        "reasons": reasons[:MAX_REASONS],
+        "hidden_reasons": max(0, len(reasons) - MAX_REASONS),
+        "set_aside": set_aside.head(MAX_ROWS_SET_ASIDE).to_dict("records"),
+        "hidden_set_aside": max(0, len(set_aside) - MAX_ROWS_SET_ASIDE),
         "statuses": [
             {
                 "name": status.value,
@@ -298,15 +298,13 @@ def _write_groups(
     pictures: Pictures,
     *,
     shared: Mapping[str, Any],
-    begin: Begin,
+    begin: Progress,
 ) -> tuple[list[Sheet], list[dict[str, Any]]]:
     """The sheets of the first page, and a row for each group of a run that needs more pages; these are written."""
     first: list[Sheet] = []
     listed: list[dict[str, Any]] = []
     number = 1
-    drawn = _tell(
-        begin("drawing groups of copies", len(ranked)), draw_groups(ranked, pictures, most_copies=MOST_COPIES)
-    )
+    drawn = _tell(begin("drawing groups of copies", len(ranked)), draw_groups(ranked, pictures, most_copies=MAX_COPIES))
     for number, sheets in enumerate(share_out_pages(drawn), start=1):
         href = f"groups-{number}.html" if number > 1 else ""
         if number == 1:

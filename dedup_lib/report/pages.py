@@ -29,9 +29,9 @@ from dedup_lib.report.style import COLOURS, DARK_COLOURS, PAGE_COLOURS
 from dedup_lib.report.words import short_url
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.folder import Record, RunFolder, thumbnail_path
-from dedup_lib.sanitise import printable, show_line, show_text
+from dedup_lib.sanitise import printable, sanitise, sanitise_line
 
-MOST_COMPARED = 50
+MAX_COMPARED = 50
 """Pairs and videos of each kind that the page of a comparison shows."""
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -63,7 +63,7 @@ def show_value(value: object) -> str:
         return f"{value:.7g}"
     if isinstance(value, list):
         return ", ".join(show_value(item) for item in value)
-    return show_text(str(value))
+    return sanitise(str(value))
 
 
 @cache
@@ -75,7 +75,7 @@ def page_templates() -> jinja2.Environment:
     environment.tests["web_url"] = is_web_url
     environment.filters["short"] = lambda url: short_url(url, most=90)
     environment.filters["shown"] = show_value
-    environment.filters["bare"] = show_line
+    environment.filters["bare"] = sanitise_line
     return environment
 
 
@@ -161,7 +161,7 @@ def html_output(html: str) -> NotebookNode:
 def without_colours(text: str) -> str:
     """Text as a page may show it, without the codes that colour it in a terminal."""
     plain: str = strip_ansi(text)  # type: ignore[no-untyped-call]  # nbconvert has no types
-    return show_text(plain)
+    return sanitise(plain)
 
 
 def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
@@ -315,7 +315,7 @@ def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFol
                 }
                 for url in pair
             ]
-            for pair in pairs[:MOST_COMPARED]
+            for pair in pairs[:MAX_COMPARED]
         ]
 
     path = after.reports_dir / f"compared_with_{before.path.name}.html"
@@ -323,7 +323,7 @@ def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFol
         path,
         "compare.html",
         comparison=comparison,
-        fates=comparison.fates[:MOST_COMPARED],
+        fates=comparison.fates[:MAX_COMPARED],
         keepers=show_pairs(comparison.keepers),
         parted=show_pairs(comparison.joined_before.pairs),
         joined=show_pairs(comparison.joined_after.pairs),

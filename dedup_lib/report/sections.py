@@ -15,7 +15,7 @@ import pandas as pd
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.lists.tables import load_table
-from dedup_lib.match.evidence import Rule
+from dedup_lib.match.evidence import Criterion
 from dedup_lib.records import Recipe, Status
 from dedup_lib.report import charts
 from dedup_lib.report.contact_sheet import Pictures, Sheet, Video, draw_pair
@@ -23,14 +23,14 @@ from dedup_lib.report.words import FILE_WORDS, LOSS_WORDS, FlowStep, count_words
 from dedup_lib.run.failures import Cause, Reading
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.ledger import LedgerView
-from dedup_lib.sanitise import show_line
+from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import ExtractSettings
 
-MOST_REVIEWED = 60
+MAX_REVIEWED = 60
 
-MOST_MAIN_REASONS = 5
+MAX_MAIN_REASONS = 5
 
-MOST_SWEPT_PICTURES = 300
+MAX_SWEPT_PICTURES = 300
 """Of videos in groups that only another threshold would make."""
 
 PAGE_CHARACTERS = 5_500_000
@@ -84,9 +84,9 @@ def describe_trouble(summary: Record, *, is_compared: bool) -> dict[str, Any] | 
         "words": f"{reading.headline}." if is_compared else f"{reading.headline}, so nothing was compared.",
         "others": " ".join(filter(None, (reading.others, rest))),
         "causes": [
-            {"rows": cause.rows, "words": str(cause), "remedy": cause.remedy} for cause in causes[:MOST_MAIN_REASONS]
+            {"rows": cause.rows, "words": str(cause), "remedy": cause.remedy} for cause in causes[:MAX_MAIN_REASONS]
         ],
-        "more_causes": max(0, len(causes) - MOST_MAIN_REASONS),
+        "more_causes": max(0, len(causes) - MAX_MAIN_REASONS),
     }
 
 
@@ -98,11 +98,11 @@ def draw_decided(run: RunFolder, summary: Record, pictures: Pictures) -> list[tu
         return []
     drawn = []
     with LedgerView(run.ledger_path) as ledger:
-        for decision, *keys in found[:MOST_REVIEWED]:
+        for decision, *keys in found[:MAX_REVIEWED]:
             outcomes = [ledger.load_outcome(recipe.key, key) for key in keys]
             urls = [outcome.url for outcome in outcomes if outcome is not None]
             if len(urls) == len(keys):
-                row = {"first_url": urls[0], "second_url": urls[1], "verdict": decision, "rule": str(Rule.PERSON)}
+                row = {"first_url": urls[0], "second_url": urls[1], "verdict": decision, "rule": str(Criterion.PERSON)}
                 drawn.append(draw_pair(row, pictures))
     return drawn
 
@@ -115,7 +115,7 @@ def load_rows(path: Path) -> pd.DataFrame:
 def find_host(url: str) -> str:
     """The host of a URL as people read it; empty where it has none."""
     try:
-        return show_line(urlsplit(url).hostname or "")
+        return sanitise_line(urlsplit(url).hostname or "")
     except ValueError:
         return ""
 
@@ -313,7 +313,7 @@ def embed_sweep(sweep: Record, *, final: int, shown: set[str], pictures: Picture
     videos of which the page shows none (by key: `shown` has some)."""
     needed: dict[str, str] = {}
     for row, (key, _) in sweep["videos"].items():
-        if key not in shown and len(needed) < MOST_SWEPT_PICTURES:
+        if key not in shown and len(needed) < MAX_SWEPT_PICTURES:
             needed[row] = pictures.draw_strip(key)
     whole = {name: value for name, value in sweep.items() if name != "nearest"} | {
         "final": final,

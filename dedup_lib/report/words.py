@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Status
-from dedup_lib.sanitise import show_line
+from dedup_lib.sanitise import sanitise_line
 
 FLOW_WORDS = {
     "input": "rows in the list",
@@ -41,7 +41,7 @@ def shorten_middle(text: str, *, most: int) -> str:
 
 def short_url(url: str, *, most: int) -> str:
     """A URL as a caption: without credentials and the scheme of the web, in at most `most` characters."""
-    return shorten_middle(show_line(url).removeprefix("https://").removeprefix("http://"), most=most)
+    return shorten_middle(sanitise_line(url).removeprefix("https://").removeprefix("http://"), most=most)
 
 
 def status_meaning(status: Status) -> str:
@@ -135,9 +135,9 @@ DECISION_WORDS = {
     "largest_group": "videos in the largest group",
     "measure": "what is compared with the threshold",
     "pairs": "pairs of copies",
-    "weighed": "pairs whose pictures were compared",
+    "compared": "pairs whose pictures were compared",
     "review": "pairs that a person should look at",
-    "searched_deeper": "videos searched deeper than top_k",
+    "expanded_queries": "videos searched deeper than top_k",
 }
 
 FILE_WORDS = {

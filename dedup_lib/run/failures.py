@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from dedup_lib.errors import FailedRowsError
 from dedup_lib.records import FAILED_STATUSES, KEPT_STATUSES, Outcome, Status
 
-MOST_CAUSES = 20
+MAX_CAUSES = 20
 """Causes that are told apart; the CSVs of failed and invalid URLs have the reason of every row."""
 
 
@@ -95,7 +95,7 @@ class Reading:
 
 
 def find_causes(outcomes: Iterable[Outcome]) -> list[Cause]:
-    """Why rows gave no video, the most frequent cause first, `MOST_CAUSES` at most; one outcome a row.
+    """Why rows gave no video, the most frequent cause first, `MAX_CAUSES` at most; one outcome a row.
 
     Rows that one setting refused have one cause, and so have rows whose reasons differ only in the host.
     """
@@ -114,7 +114,7 @@ def find_causes(outcomes: Iterable[Outcome]) -> list[Cause]:
         Cause(status=key[0], reason=reasons[key].most_common(1)[0][0], rows=rows, refused_by=refused[key])
         for key, rows in counts.items()
     ]
-    return sorted(causes, key=lambda cause: (-cause.rows, cause.status, cause.reason))[:MOST_CAUSES]
+    return sorted(causes, key=lambda cause: (-cause.rows, cause.status, cause.reason))[:MAX_CAUSES]
 
 
 def _without_host(reason: str, url: str) -> str:

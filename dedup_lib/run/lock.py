@@ -33,7 +33,7 @@ INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holder:
+class LockOwner:
     """Who works on a run folder, or did last. Times are UTC in ISO format."""
 
     pid: int
@@ -84,12 +84,12 @@ class Holder:
         return f"{self.process}, at {self.now} since {self.began[:16].replace('T', ' ')} UTC"
 
 
-def read_holder(path: Path) -> Holder | None:
+def read_holder(path: Path) -> LockOwner | None:
     """Who works by the lock in that file or did last; None where nobody did, or it cannot be told."""
     try:
         # It is rewritten in place: what a longer entry left behind it is passed over.
         found, _ = json.JSONDecoder().raw_decode(path.read_text(encoding="utf-8"))
-        return Holder(**found | {"notebooks": tuple(found["notebooks"])})
+        return LockOwner(**found | {"notebooks": tuple(found["notebooks"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -119,7 +119,7 @@ class RunLock:
     def __init__(self, path: Path, *, notebooks: tuple[str, ...], command: str = "") -> None:
         self._path = path
         self._descriptor: int | None = None
-        self._holder = Holder(
+        self._holder = LockOwner(
             pid=os.getpid(),
             host=socket.gethostname(),
             notebooks=notebooks,
@@ -225,7 +225,7 @@ def _try_lock(descriptor: int, *, shared: bool) -> bool:
     return True
 
 
-def _describe_refusal(folder: Path, holder: Holder | None) -> str:
+def _describe_refusal(folder: Path, holder: LockOwner | None) -> str:
     if holder is None or not holder.lives:
         was = f" ({holder})" if holder is not None else ""
         return (

@@ -12,7 +12,7 @@ import psutil
 
 SAMPLE_EVERY_S = 0.5
 
-MOST_RECORDED = 240
+MAX_RECORDED = 240
 """Samples that a record holds."""
 
 
@@ -39,7 +39,7 @@ class ResourceMonitor:
 
     def as_record(self) -> dict[str, list[float]]:
         """The samples for a stage record, by column; of many, the largest of each stretch."""
-        every = -(-len(self.samples) // MOST_RECORDED) or 1
+        every = -(-len(self.samples) // MAX_RECORDED) or 1
         thinned = self.samples.groupby(self.samples.index // every).max()
         return {str(name): [round(float(value), 1) for value in column] for name, column in thinned.items()}
 

@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from dedup_lib.records import Recipe, Status
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.ledger import Extraction, LedgerView, Tally
-from dedup_lib.run.lock import INTERRUPTED, Holder, is_held, read_holder
+from dedup_lib.run.lock import INTERRUPTED, LockOwner, is_held, read_holder
 from dedup_lib.settings import FLOWS, SETTINGS, ExtractSettings
 
 RATE_OVER_S = 60.0
 """The pace of an extraction under way is that of the last minute."""
 
-MOST_FREQUENT = 5
+MAX_FREQUENT = 5
 """Failing hosts and reasons that are listed."""
 
 
@@ -98,7 +98,7 @@ class RunProgress:
 
     folder: str
     state: State
-    holder: Holder | None
+    holder: LockOwner | None
     """Who works on it or did last."""
     elapsed_s: float | None
     """How long that has gone on, or went on."""
@@ -247,14 +247,14 @@ def _read_ledger(
         return measured, view.tally(recipe), view.list_troubles(recipe)
 
 
-def _find_flow(holder: Holder | None, records: Mapping[str, Record]) -> list[str]:
+def _find_flow(holder: LockOwner | None, records: Mapping[str, Record]) -> list[str]:
     known = {*records, *(holder.notebooks if holder is not None else ())}
     mode = "batch" if known & (set(FLOWS["batch"]) - set(FLOWS["direct"])) else "direct"
     return sorted({*FLOWS[mode], *known})
 
 
 def _describe_notebook(
-    run: RunFolder, stage: str, record: Record | None, holder: Holder | None, *, working: bool
+    run: RunFolder, stage: str, record: Record | None, holder: LockOwner | None, *, working: bool
 ) -> NotebookProgress:
     finished = ""
     if record is not None:
@@ -277,7 +277,7 @@ def _describe_notebook(
     )
 
 
-def _find_state(holder: Holder | None, *, working: bool, begun: bool, left: list[str]) -> State:
+def _find_state(holder: LockOwner | None, *, working: bool, begun: bool, left: list[str]) -> State:
     if working:
         return State.RUNNING
     if holder is None and not begun:
@@ -290,7 +290,7 @@ def _find_state(holder: Holder | None, *, working: bool, begun: bool, left: list
 
 
 def _measure_run(
-    run: RunFolder, holder: Holder | None, extraction: ExtractionProgress | None, *, working: bool
+    run: RunFolder, holder: LockOwner | None, extraction: ExtractionProgress | None, *, working: bool
 ) -> float | None:
     if holder is None:
         return None
@@ -303,7 +303,7 @@ def _measure_run(
     return max(last_s, _seconds_between(holder.began, extraction.heard)) if extraction is not None else last_s
 
 
-def _how_to_go_on(run: RunFolder, state: State, holder: Holder | None, left: list[str]) -> str:
+def _how_to_go_on(run: RunFolder, state: State, holder: LockOwner | None, left: list[str]) -> str:
     if state in (State.STOPPED, State.FAILED) and holder is not None:
         return holder.command or f"run notebooks/{holder.now}.ipynb again with the same run_dir"
     if state == State.NEVER_STARTED:
@@ -315,7 +315,7 @@ def _how_to_go_on(run: RunFolder, state: State, holder: Holder | None, left: lis
 
 def _most_frequent(found: Iterable[str]) -> tuple[Frequent, ...]:
     # Sorted first, so that equals stand in the same order every time.
-    counted = Counter(sorted(found)).most_common(MOST_FREQUENT)
+    counted = Counter(sorted(found)).most_common(MAX_FREQUENT)
     return tuple(Frequent(what=what, urls=urls) for what, urls in counted)
 
 

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dedup_lib.steps.bar import begin_on as begin_on
+    from dedup_lib.steps.bar import progress_on as progress_on
     from dedup_lib.steps.collections import manage_collections as manage_collections
     from dedup_lib.steps.existing import add_existing as add_existing
     from dedup_lib.steps.extract import choose_resources as choose_resources
@@ -43,7 +43,7 @@ _HOMES = {
     "upload_jobs": "upload",
     "ExtractedList": "extracted_list",
     "load_extracted_list": "extracted_list",
-    "begin_on": "bar",
+    "progress_on": "bar",
     "add_existing": "existing",
     "find_matches": "search",
     "list_doubtful": "review",
@@ -63,7 +63,6 @@ __all__ = [
     "ExtractedList",
     "ListSource",
     "add_existing",
-    "begin_on",
     "check_reading",
     "choose_resources",
     "clean_by_evidence",
@@ -79,6 +78,7 @@ __all__ = [
     "make_recipe",
     "manage_collections",
     "open_decisions",
+    "progress_on",
     "save_compared_pairs",
     "save_outputs",
     "save_sweep",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from dedup_lib.records import Begin, begin_silently
+from dedup_lib.records import Progress, no_progress
 
 
 class Bar(Protocol):
@@ -23,10 +23,10 @@ class Bar(Protocol):
         """Say what is counted."""
 
 
-def begin_on(bar: Bar | None) -> Begin:
+def progress_on(bar: Bar | None) -> Progress:
     """One step after the other on one bar, each with its own pace and time left."""
     if bar is None:
-        return begin_silently
+        return no_progress
     known = ""
 
     def begin(step: str, count: int) -> Callable[[int], object]:

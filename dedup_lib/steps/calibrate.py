@@ -30,11 +30,11 @@ from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import CalibrateSettings, ExtractSettings, SearchSettings
-from dedup_lib.steps.bar import Bar, begin_on
+from dedup_lib.steps.bar import Bar, progress_on
 from dedup_lib.steps.extract import extract_list, make_recipe
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.inputs import ListSource
-from dedup_lib.steps.list_sample import Progress
+from dedup_lib.steps.list_sample import Advance
 from dedup_lib.steps.search import search_list
 
 THRESHOLD_PARAMETERS = {"evidence": "min_score", "cosine": "cosine_thresh"}
@@ -155,7 +155,7 @@ def compare_files(
         kept = folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="accuracy-")))
         run = RunFolder(kept / recipe.key)
         settings = profile.extract_settings(run_dir=str(run.path), workers=workers)
-        progress = begin_on(bar)("reading videos", len(urls))
+        progress = progress_on(bar)("reading videos", len(urls))
         report, _ = extract_list(run, urls, settings=settings, encoder=encoder, progress=progress)
         listed = ExtractedList(
             frame=pd.DataFrame({"url": urls}, dtype=str),
@@ -241,7 +241,7 @@ def make_labelled_variants(
     kinds: Sequence[str],
     work_dir: Path,
     workers: int,
-    progress: Progress = lambda count: None,
+    progress: Advance = lambda count: None,
 ) -> VariantFiles:
     """Variants of each kind of every clip, with labels; what `work_dir` holds of them is not made again."""
     made = make_all_variants(sources, names=kinds, work_dir=work_dir, workers=workers, progress=progress)

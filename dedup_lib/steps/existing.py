@@ -14,13 +14,13 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import LedgerView
 from dedup_lib.run.paths import resolve_path
 from dedup_lib.settings import SearchSettings
-from dedup_lib.steps.bar import Bar, begin_on
+from dedup_lib.steps.bar import Bar, progress_on
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.search_plan import load_vector_table, plan_search
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store
 
-MOST_BY_WORDS = 20_000
+MAX_BY_WORDS = 20_000
 """Videos of the collection whose fingerprints are read for visual words, some 70 kB each; of more, those that vectors
 propose."""
 
@@ -32,7 +32,7 @@ def add_existing(
     it; the list as it is unless `against_existing`.
 
     These are the videos whose vectors are alike; where pictures decide, all that have a fingerprint besides, as long as
-    they are no more than `MOST_BY_WORDS`, for visual words find copies that vectors do not; and those of an earlier run
+    they are no more than `MAX_BY_WORDS`, for visual words find copies that vectors do not; and those of an earlier run
     whose URL the list repeats. `bar` shows one step after the other. Raises as `search_list` does, and RunFolderError
     for an earlier run without a ledger.
     """
@@ -46,12 +46,12 @@ def add_existing(
                 "that have read their videos"
             )
     ledgers = (run.ledger_path, *paths)
-    own, begin = set(listed.own_urls), begin_on(bar)
+    own, begin = set(listed.own_urls), progress_on(bar)
     with Store(StoreAddress.choose(settings.store, run)) as store:
         collection = store.open_collection(settings.collection)
         plan = plan_search(collection, listed, settings, store=str(store.address))
         before, with_words = _load_before(ledgers, plan.recipe, own)
-        if settings.decide == "cosine" or len(with_words) > MOST_BY_WORDS:
+        if settings.decide == "cosine" or len(with_words) > MAX_BY_WORDS:
             with_words = set()
         held: set[str] = set()
 

@@ -12,10 +12,10 @@ import numpy as np
 from dedup_lib.errors import SettingError
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.decisions import Decision, load_decisions
-from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.pairs import COUNTS, find_pair, load_pairs, tabulate_pairs
 from dedup_lib.lists.urls import normalise_url
-from dedup_lib.match.evidence import Rules, Verdict
+from dedup_lib.match.evidence import MatchThresholds, Verdict
 from dedup_lib.match.score import TERMS, list_contributions
 from dedup_lib.match.verify import compare_pair
 from dedup_lib.records import Outcome, Status, video_key
@@ -103,7 +103,7 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
         why = f"the cosine of their vectors is below all that the sweep asks for, and {threshold:g} is asked for here"
         return tell(Verdict.DIFFERENT, why, origin)
     if row is None:
-        row = _compare_now(run, one, other, outcomes=read, rules=Rules(**table.attrs["rules"]))
+        row = _compare_now(run, one, other, outcomes=read, rules=MatchThresholds(**table.attrs["rules"]))
         origin = "compared now: neither vectors nor visual words proposed them to the run"
     if row is None:
         return tell("", "one of them has no fingerprint in this run folder", "they were not compared")
@@ -142,7 +142,7 @@ def _say_output(url: str, outcome: RunOutcome) -> str:
 
 
 def _compare_now(
-    run: RunFolder, first: str, second: str, *, outcomes: Mapping[str, Outcome | None], rules: Rules
+    run: RunFolder, first: str, second: str, *, outcomes: Mapping[str, Outcome | None], rules: MatchThresholds
 ) -> dict[str, Any] | None:
     with LedgerView(run.ledger_path) as ledger:
         packed = [ledger.load_fingerprint(video_key(url)) for url in (first, second)]
@@ -151,8 +151,10 @@ def _compare_now(
         return None
     durations_s = [outcome.duration_s if outcome is not None else 0.0 for outcome in outcomes.values()]
     evidence = compare_pair(one, other, durations_s=durations_s)
-    weighed = Weighed(pairs=(), nearest=np.full(2, np.nan), floor=0.0, searched_deeper=0, evidence={(0, 1): evidence})
-    return find_pair(tabulate_pairs(weighed, urls=[first, second], rules=rules), first, second)
+    compared = ComparedPairs(
+        pairs=(), nearest=np.full(2, np.nan), floor=0.0, expanded_queries=0, evidence={(0, 1): evidence}
+    )
+    return find_pair(tabulate_pairs(compared, urls=[first, second], rules=rules), first, second)
 
 
 def _known(row: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:

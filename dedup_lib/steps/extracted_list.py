@@ -42,7 +42,7 @@ class ExtractedList:
     """Of earlier runs, which hold their fingerprints."""
 
     @property
-    def own_rows(self) -> int:
+    def new_rows(self) -> int:
         """Rows of the list; those from here on are `existing`."""
         return len(self.frame)
 

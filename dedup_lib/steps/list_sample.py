@@ -24,7 +24,7 @@ from dedup_lib.records import video_key
 
 _READ_BYTES = 1024 * 1024
 
-Progress = Callable[[int], object]
+Advance = Callable[[int], object]
 """Called with the number of items newly done."""
 
 
@@ -92,7 +92,7 @@ class ListSample:
 
 
 def fetch_sample(
-    urls: Sequence[str], *, folder: Path, limits: FetchLimits, workers: int, progress: Progress = lambda count: None
+    urls: Sequence[str], *, folder: Path, limits: FetchLimits, workers: int, progress: Advance = lambda count: None
 ) -> ListSample:
     """Save videos whole into a folder, `limits` for each; one that is there is not fetched again, and a local file is
     used where it lies.

@@ -21,7 +21,7 @@ from dedup_lib.groups.pairs import save_pairs
 from dedup_lib.groups.scored import is_match
 from dedup_lib.groups.sweep import describe_sweep, round_thresholds
 from dedup_lib.lists.tables import count_guarded, load_table, save_table
-from dedup_lib.match.evidence import Rule, Verdict
+from dedup_lib.match.evidence import Criterion, Verdict
 from dedup_lib.records import Group, video_key
 from dedup_lib.run.failures import Reading, check_failures, find_causes
 from dedup_lib.run.files import digest_file, write_text_atomically
@@ -30,7 +30,7 @@ from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import FLOWS, DedupeUrlsSettings, ExtractSettings, SearchSettings
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.inputs import OUTPUTS
-from dedup_lib.steps.review import MOST_DECISIONS, find_decisions, list_decided
+from dedup_lib.steps.review import MAX_DECISIONS, find_decisions, list_decided
 from dedup_lib.steps.search_plan import find_sweep_low
 
 
@@ -43,17 +43,17 @@ def clean_by_evidence(
 ) -> CleanedList:
     """Share out the rows of the list, with the evidence for each copy in its row. Raises AccountingError."""
 
-    weighed, plan = matches.weighed, matches.plan
+    compared, plan = matches.compared, matches.plan
     members = {group.number: {group.kept, *group.copies} for group in groups}
     similarities = {
         copy: similarity for group in groups for copy, similarity in zip(group.copies, group.similarities, strict=True)
     }
 
     def describe(group: Group, copy: int) -> dict[str, object]:
-        row = describe_evidence(weighed, kept=group.kept, copy=copy, rules=plan.rules)
+        row = describe_evidence(compared, kept=group.kept, copy=copy, rules=plan.rules)
         if not is_match(similarities[copy], plan.threshold):
-            row |= {"verdict": str(Verdict.DUPLICATE), "rule": str(Rule.PERSON)}
-        near = find_next_score(weighed, row=copy, group=members[group.number])
+            row |= {"verdict": str(Verdict.DUPLICATE), "rule": str(Criterion.PERSON)}
+        near = find_next_score(compared, row=copy, group=members[group.number])
         return {name: value for name, value in row.items() if name != "score"} | {"next_score": near}
 
     return clean_list(
@@ -144,7 +144,7 @@ def write_summary(
             f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
             "on one list"
         )
-    weighed, plan = matches.weighed, matches.plan
+    compared, plan = matches.compared, matches.plan
     decided = list_decided(run, listed, settings=settings)
     summary = {
         "version": __version__,
@@ -170,10 +170,10 @@ def write_summary(
             "largest_group": max((group.size for group in groups), default=0),
             "store": plan.store,
             "collection": plan.collection,
-            "pairs": len(weighed.pairs),
-            "weighed": len(weighed.evidence),
+            "pairs": len(compared.pairs),
+            "compared": len(compared.evidence),
             "review": len(review),
-            "searched_deeper": weighed.searched_deeper,
+            "expanded_queries": compared.expanded_queries,
         },
         "existing": {
             "compared": len(listed.existing),
@@ -186,7 +186,7 @@ def write_summary(
             # By key, for a URL may hold a password.
             "pairs": [
                 [str(decision), video_key(first), video_key(second)]
-                for decision, first, second in decided[:MOST_DECISIONS]
+                for decision, first, second in decided[:MAX_DECISIONS]
             ],
         },
         "files": {name: run.shown_in_run(path) for name, path in files.items()},
@@ -233,7 +233,7 @@ def save_sweep(run: RunFolder, matches: Matches, *, settings: SearchSettings) ->
     """
     plan = matches.plan
     found = describe_sweep(
-        matches.weighed,
+        matches.compared,
         thresholds=round_thresholds(plan.sweep_low, plan.sweep_high, threshold=plan.threshold),
         threshold=plan.threshold,
         num_videos=len(matches.compared_rows),
@@ -241,7 +241,7 @@ def save_sweep(run: RunFolder, matches: Matches, *, settings: SearchSettings) ->
         choose=matches.keeper.choose,
         same=matches.same,
         different=matches.different,
-        own_rows=matches.own_rows,
+        new_rows=matches.new_rows,
     )
     is_exact = plan.sweep_low == find_sweep_low(settings, plan.recipe)
     whole = {"parameter": plan.parameter, "measure": plan.measure, "is_exact": is_exact} | found

@@ -27,10 +27,10 @@ from dedup_lib.run.paths import resolve_path
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.extracted_list import ExtractedList
 
-MOST_DECISIONS = 200
+MAX_DECISIONS = 200
 """Pairs that a summary names of those that people decided."""
 
-MOST_QUESTIONS = 50
+MAX_QUESTIONS = 50
 """Pairs that a person is asked about when fewer are doubtful."""
 
 
@@ -79,7 +79,7 @@ def list_doubtful(
 ) -> pd.DataFrame:
     """The pairs that a person should look at, as in review.csv, the most uncertain first. Pairs that a person decided
     about are left out."""
-    pairs = find_doubtful(matches.weighed, rules=matches.plan.rules, groups=groups, decided=matches.decided)
+    pairs = find_doubtful(matches.compared, rules=matches.plan.rules, groups=groups, decided=matches.decided)
     rows = _describe_pairs(pairs, matches)
     names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_score")]
     return pd.DataFrame(rows, columns=names, dtype=object)
@@ -88,7 +88,7 @@ def list_doubtful(
 def _describe_pairs(pairs: Iterable[tuple[int, int]], matches: Matches) -> list[dict[str, object]]:
     return [
         {"first_url": matches.urls[first], "second_url": matches.urls[second]}
-        | describe_evidence(matches.weighed, kept=first, copy=second, rules=matches.plan.rules)
+        | describe_evidence(matches.compared, kept=first, copy=second, rules=matches.plan.rules)
         for first, second in pairs
     ]
 
@@ -97,9 +97,9 @@ def list_questions(matches: Matches, *, groups: Sequence[Group]) -> list[dict[st
     """Pairs for a person to decide about, as rows of review.csv: the doubtful ones first and then those nearest to the
     threshold. Pairs that a person decided about are left out."""
     plan, decided = matches.plan, matches.decided
-    doubtful = find_doubtful(matches.weighed, rules=plan.rules, groups=groups, decided=decided)
-    open_pairs = [pair for pair in matches.weighed.pairs if (pair.first, pair.second) not in decided]
-    above, below = borderline_pairs(open_pairs, threshold=plan.threshold, count=MOST_QUESTIONS)
+    doubtful = find_doubtful(matches.compared, rules=plan.rules, groups=groups, decided=decided)
+    open_pairs = [pair for pair in matches.compared.pairs if (pair.first, pair.second) not in decided]
+    above, below = borderline_pairs(open_pairs, threshold=plan.threshold, count=MAX_QUESTIONS)
     near = sorted([*above, *below], key=lambda pair: (abs(pair.similarity - plan.threshold), pair))
     asked = list(dict.fromkeys([*doubtful, *((pair.first, pair.second) for pair in near)]))
-    return _describe_pairs(asked[: max(MOST_QUESTIONS, len(doubtful))], matches)
+    return _describe_pairs(asked[: max(MAX_QUESTIONS, len(doubtful))], matches)

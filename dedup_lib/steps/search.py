@@ -13,7 +13,7 @@ from dedup_lib.features.encoders import DEFAULT_THRESHOLDS
 from dedup_lib.features.fingerprint import StoredFingerprints
 from dedup_lib.groups.clean import outcome_of_row
 from dedup_lib.groups.keepers import FIRST_SEEN, KeeperPolicy
-from dedup_lib.groups.matcher import Weighed, weigh_list
+from dedup_lib.groups.matcher import ComparedPairs, compare_candidates
 from dedup_lib.groups.matches import Matches, SearchDone, SearchPlan
 from dedup_lib.groups.scored import score_pairs
 from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
@@ -21,17 +21,17 @@ from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.index_search import audit_proposal, join_by_search
 from dedup_lib.match.vector_join import Proposal, choose_search, find_device, join_exactly
 from dedup_lib.match.vector_table import VectorTable
-from dedup_lib.records import Begin, video_key
+from dedup_lib.records import Progress, video_key
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger, LedgerView
 from dedup_lib.settings import SearchSettings, parse_numbers
-from dedup_lib.steps.bar import Bar, begin_on
+from dedup_lib.steps.bar import Bar, progress_on
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.outputs import find_outputs
 from dedup_lib.steps.review import load_row_decisions
 from dedup_lib.steps.search_plan import load_vector_table, plan_search
 from dedup_lib.store.address import StoreAddress
-from dedup_lib.store.collection import LARGEST_TOP_K, Collection
+from dedup_lib.store.collection import MAX_TOP_K, Collection
 from dedup_lib.store.store import Store
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
@@ -45,16 +45,16 @@ def find_matches(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
 
     Raises what `search_list` does, and ListError where decisions contradict each other.
     """
-    keeper = KeeperPolicy(name=settings.keep, traits=listed.traits, own_rows=listed.own_rows)
-    weighed, plan = search_list(run, listed, settings=settings, keeper=keeper, bar=bar)
+    keeper = KeeperPolicy(name=settings.keep, traits=listed.traits, new_rows=listed.new_rows)
+    compared, plan = search_list(run, listed, settings=settings, keeper=keeper, bar=bar)
     same, different = load_row_decisions(run, listed, settings=settings)
     return Matches(
-        weighed=weighed,
+        compared=compared,
         plan=plan,
         urls=listed.urls,
         compared_rows=listed.compared_rows,
-        own_rows=listed.own_rows,
-        keeper=keeper.knowing(weighed.marks),
+        new_rows=listed.new_rows,
+        keeper=keeper.knowing(compared.marks),
         same=same,
         different=different,
     )
@@ -67,7 +67,7 @@ def search_list(
     settings: SearchSettings,
     keeper: KeeperPolicy = FIRST_SEEN,
     bar: Bar | None = None,
-) -> tuple[Weighed, SearchPlan]:
+) -> tuple[ComparedPairs, SearchPlan]:
     """Compare every video of the list with every other.
 
     The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
@@ -79,7 +79,7 @@ def search_list(
     or an output would be written over a list.
     """
     find_outputs(run, listed, settings=settings)
-    begin = begin_on(bar)
+    begin = progress_on(bar)
     with Store(StoreAddress.choose(settings.store, run)) as store:
         collection = store.open_collection(settings.collection)
         plan = plan_search(collection, listed, settings, store=str(store.address))
@@ -94,10 +94,10 @@ def search_list(
         rows=len(listed.urls),
         floor=plan.floor,
         max_pairs=settings.max_pairs,
-        own_rows=listed.own_rows,
+        new_rows=listed.new_rows,
     )
     if settings.decide == "cosine":
-        return Weighed.by_cosine(scored), plan
+        return ComparedPairs.by_cosine(scored), plan
     line_of = {int(row): line for line, rows in enumerate(table.rows) for row in rows}
 
     def cosine_of(first: int, second: int) -> float:
@@ -113,16 +113,16 @@ def search_list(
 
         def load(row: int) -> bytes | None:
             url = urls[row]
-            if row < listed.own_rows:
+            if row < listed.new_rows:
                 # A video that fails now may have left a fingerprint when it did not.
                 found = [own.load_fingerprints([url])] if url in read else []
             else:
                 found = [ledger.load_fingerprints([url]) for ledger in ([] if url in read else [own]) + earlier]
             return next((one[url][1] for one in found if url in one and one[url][0] == kind), None)
 
-        comparisons = Comparisons(own, urls[: listed.own_rows])
+        comparisons = Comparisons(own, urls[: listed.new_rows])
         try:
-            weighed = weigh_list(
+            compared = compare_candidates(
                 StoredFingerprints(load, rows=len(urls)),
                 scored=scored,
                 durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
@@ -132,7 +132,7 @@ def search_list(
                 damp_hubs=settings.damp_hubs,
                 cosine_of=cosine_of,
                 choose_knowing=lambda marks: keeper.knowing(marks).choose,
-                own_rows=listed.own_rows,
+                new_rows=listed.new_rows,
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
                 recall=comparisons.recall,
                 remember=comparisons.remember,
@@ -143,7 +143,7 @@ def search_list(
             raise RunFolderError(
                 f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, then {FINGERPRINT_REMEDY}"
             ) from None
-    return weighed, plan
+    return compared, plan
 
 
 class Comparisons:
@@ -191,7 +191,7 @@ def _propose(
     settings: SearchSettings,
     floor: float,
     store: str,
-    begin: Begin,
+    begin: Progress,
 ) -> tuple[Proposal, SearchDone]:
     """The pairs that vectors propose, and how they were searched.
 
@@ -212,7 +212,7 @@ def _propose(
         partial(collection.search, params=params),
         floor=floor,
         top_k=settings.top_k,
-        largest_top_k=LARGEST_TOP_K,
+        largest_top_k=MAX_TOP_K,
         max_pairs=settings.max_pairs,
         each=each,
         line_of={video_key(urls[row]): line for line, rows in enumerate(table.rows) for row in rows},

@@ -9,14 +9,14 @@ from dedup_lib.features.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.groups.clean import outcome_of_row
 from dedup_lib.groups.matches import SearchPlan
 from dedup_lib.match.vector_table import VectorTable
-from dedup_lib.records import Begin, Recipe, Status, VideoVectors
+from dedup_lib.records import Progress, Recipe, Status, VideoVectors
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.store.collection import READ_ROWS, Collection
 
 
-def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedList, *, begin: Begin) -> VectorTable:
+def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedList, *, begin: Progress) -> VectorTable:
     """The vectors of the list, taken out of the store once. Raises StoreError where some are missing."""
     rows: dict[str, list[int]] = {}
     for row, url in enumerate(listed.urls):
@@ -31,7 +31,7 @@ def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedL
             urls = wanted[start : start + READ_ROWS]
             progress(len(urls))
             stored = collection.load_vectors(urls)
-            missing.extend(url for url in urls if url not in stored and rows[url][0] < listed.own_rows)
+            missing.extend(url for url in urls if url not in stored and rows[url][0] < listed.new_rows)
             for url, vectors in stored.items():
                 for row in rows[url]:
                     yield row, vectors

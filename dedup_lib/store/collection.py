@@ -21,7 +21,7 @@ UPSERT_ROWS = 1000
 
 READ_ROWS = 1000
 
-LARGEST_TOP_K = 16_384
+MAX_TOP_K = 16_384
 """Milvus gives no more neighbours than this for one vector, and takes no more vectors in one search."""
 
 _READ_BYTES = 60_000_000
@@ -323,14 +323,14 @@ class Collection:
             time.sleep(_INDEX_POLL_S)
 
     def search(self, vectors: Vectors, limit: int, *, params: Mapping[str, int] = _ALL_LISTS) -> list[list[Hit]]:
-        """The `limit` nearest rows of each vector (N, D), best first; `limit` is at most `LARGEST_TOP_K`.
+        """The `limit` nearest rows of each vector (N, D), best first; `limit` is at most `MAX_TOP_K`.
 
         `params` are those of the index, and say how much of it is looked through: all of the usual one, unless told.
         Raises StoreError for another limit.
         """
-        if not 1 <= limit <= LARGEST_TOP_K:
+        if not 1 <= limit <= MAX_TOP_K:
             raise StoreError(
-                f"{limit:,} neighbours per vector cannot be asked for: Milvus gives from 1 to {LARGEST_TOP_K:,}"
+                f"{limit:,} neighbours per vector cannot be asked for: Milvus gives from 1 to {MAX_TOP_K:,}"
             )
         step = max(1, min(READ_ROWS, _HITS_A_CALL // limit))
         found: list[list[Hit]] = []

@@ -17,7 +17,7 @@ from voila.app import Voila
 from dedup_lib.flow.notebook import fill_in
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.paths import find_project_root
-from dedup_lib.sanitise import show_line
+from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import SearchSettings, parameter_types
 
 STAGE = SearchSettings.stage
@@ -64,7 +64,7 @@ def prepare_app(run: RunFolder, record: Record) -> NotebookNode:
         name: record["settings"][name] for name in parameter_types(SearchSettings) if name in record["settings"]
     }
     notebook = fill_in(STAGE, settings | {"run_dir": str(run.path)})
-    notebook.metadata.title = f"{show_line(run.path.name)}: which videos are the same?"
+    notebook.metadata.title = f"{sanitise_line(run.path.name)}: which videos are the same?"
     cells: list[NotebookNode] = []
     for cell in notebook.cells:
         shown = "app" in cell.metadata.get("tags", [])

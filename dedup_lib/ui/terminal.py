@@ -19,15 +19,15 @@ from dedup_lib.report.comparison import Comparison
 from dedup_lib.run.failures import Cause, Reading, find_main_cause
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
-from dedup_lib.sanitise import show_line
+from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import ExtractSettings
 
 REFRESHES_PER_S = 4
 
-MOST_COMPARED = 20
+MAX_COMPARED = 20
 """Rows of each table of a comparison."""
 
-MOST_CAUSES = 5
+MAX_CAUSES = 5
 """Reasons for which rows gave no video."""
 
 _STATE_STYLES = {
@@ -85,7 +85,7 @@ class RunDisplay:
         lines = text.replace("\r", "\n").split("\n")
         if latest := next((line.strip() for line in reversed(lines) if line.strip()), ""):
             self._spinner.update(
-                text=Text(f"{self._notebook} …  {show_line(latest)}", no_wrap=True, overflow="ellipsis")
+                text=Text(f"{self._notebook} …  {sanitise_line(latest)}", no_wrap=True, overflow="ellipsis")
             )
 
     def finish(self, notebook: str, elapsed_s: float) -> None:
@@ -156,13 +156,13 @@ def describe_progress(progress: RunProgress) -> str:
     parts = [f"{progress.folder}: {progress.state}" + (f", at {now}" if now else "")]
     if progress.extraction is not None and now in ("", ExtractSettings.stage):
         parts.append(describe_extraction(progress.extraction))
-    return show_line(" · ".join(parts))
+    return sanitise_line(" · ".join(parts))
 
 
 def describe_next_step(progress: RunProgress) -> str:
     """What a person may do next; empty where nothing is left to do. It is not to be folded, for it is copied."""
     label = "to start" if progress.state == State.NEVER_STARTED else "to continue"
-    return f"{label}: {show_line(progress.go_on)}" if progress.go_on else ""
+    return f"{label}: {sanitise_line(progress.go_on)}" if progress.go_on else ""
 
 
 def draw_progress(progress: RunProgress) -> RenderableType:
@@ -176,9 +176,9 @@ def draw_progress(progress: RunProgress) -> RenderableType:
         if found:
             parts += [Text(), Text(title, style="bold"), _draw_frequent(found)]
     if progress.vectors:
-        parts += [Text(), _fold(f"vectors: {show_line(progress.vectors)}")]
+        parts += [Text(), _fold(f"vectors: {sanitise_line(progress.vectors)}")]
     if progress.report:
-        parts += [Text(), _fold(f"report: {show_line(progress.report)}")]
+        parts += [Text(), _fold(f"report: {sanitise_line(progress.report)}")]
     return Group(*parts)
 
 
@@ -188,18 +188,18 @@ def _fold(text: str, style: str = "") -> Text:
 
 def _draw_head(progress: RunProgress) -> Text:
     head = _fold("")
-    head.append(show_line(progress.folder), style="bold").append("  ")
+    head.append(sanitise_line(progress.folder), style="bold").append("  ")
     head.append(str(progress.state), style=_STATE_STYLES[progress.state])
     holder = progress.holder
     if holder is not None and progress.elapsed_s is not None:
         preposition = "after" if progress.state in (State.STOPPED, State.FAILED) else "for"
         if progress.state in (State.RUNNING, State.STOPPED, State.FAILED):
-            head.append(f" {preposition} {describe_duration(progress.elapsed_s)}, at {show_line(holder.now)}")
+            head.append(f" {preposition} {describe_duration(progress.elapsed_s)}, at {sanitise_line(holder.now)}")
         if progress.state == State.RUNNING:
-            head.append(f" ({show_line(holder.process)})")
+            head.append(f" ({sanitise_line(holder.process)})")
         if progress.state == State.FAILED:
             for line in holder.failure.splitlines():
-                head.append(f"\n{show_line(line)}", style="red")
+                head.append(f"\n{sanitise_line(line)}", style="red")
     return head
 
 
@@ -212,7 +212,9 @@ def _draw_notebooks(progress: RunProgress) -> Table:
         mark, style = _DONE_MARKS[notebook.done]
         words = [] if notebook.done == Done.DONE else [str(notebook.done)]
         words += [f"{count:,} {name.replace('_', ' ')}" for name, count in notebook.counts.items()]
-        table.add_row(Text(mark, style=style), show_line(notebook.name), Text(show_line(", ".join(words)), style=style))
+        table.add_row(
+            Text(mark, style=style), sanitise_line(notebook.name), Text(sanitise_line(", ".join(words)), style=style)
+        )
     return table
 
 
@@ -241,7 +243,7 @@ def _draw_frequent(found: tuple[Frequent, ...]) -> Table:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     for one in found:
-        table.add_row(f"{one.urls:,}", Text(show_line(one.what)))
+        table.add_row(f"{one.urls:,}", Text(sanitise_line(one.what)))
     return table
 
 
@@ -254,17 +256,17 @@ def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    for cause in causes[:MOST_CAUSES]:
+    for cause in causes[:MAX_CAUSES]:
         helps = f" → --set {cause.remedy}" if cause.remedy else ""
-        table.add_row(f"{cause.rows:,}", Text(show_line(f"{cause}{helps}")))
+        table.add_row(f"{cause.rows:,}", Text(sanitise_line(f"{cause}{helps}")))
     parts: list[RenderableType] = [Text("why rows gave no video", style="bold"), table]
-    if len(causes) > MOST_CAUSES:
+    if len(causes) > MAX_CAUSES:
         parts.append(Text("and other reasons, which the report lists", style="dim"))
     reading = Reading(**summary["reading"])
     main = find_main_cause(reading, causes)
     if main is not None:
         warning = (
-            f"warning: {main.rows:,} of {reading.tried:,} rows gave no video for one reason, {show_line(str(main))}"
+            f"warning: {main.rows:,} of {reading.tried:,} rows gave no video for one reason, {sanitise_line(str(main))}"
         )
         if main.remedy:
             warning += f". If you trust the list, run it again with --set {main.remedy}"
@@ -278,7 +280,7 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
     """What changed from one run to another, for terminals of any width."""
     parts: list[RenderableType] = [_fold(comparison.headline, style="bold")]
     shared = f"{comparison.in_both:,} URLs are in both runs"
-    names = (show_line(comparison.before), show_line(comparison.after))
+    names = (sanitise_line(comparison.before), sanitise_line(comparison.after))
     if comparison.only_before or comparison.only_after:
         shared += f"; only in {names[0]}, not compared: {comparison.only_before:,}"
         shared += f"; only in {names[1]}, not compared: {comparison.only_after:,}"
@@ -317,10 +319,8 @@ def _draw_changes(
 ) -> list[RenderableType]:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in heads:
-        table.add_column(Text(show_line(head)), overflow="fold")
-    for row in rows[:MOST_COMPARED]:
-        table.add_row(*(Text(show_line(cell)) for cell in row))
-    more = (
-        [Text(f"and {count - MOST_COMPARED:,} more, which --json lists", style="dim")] if count > MOST_COMPARED else []
-    )
+        table.add_column(Text(sanitise_line(head)), overflow="fold")
+    for row in rows[:MAX_COMPARED]:
+        table.add_row(*(Text(sanitise_line(cell)) for cell in row))
+    more = [Text(f"and {count - MAX_COMPARED:,} more, which --json lists", style="dim")] if count > MAX_COMPARED else []
     return [Text(), Text(title, style="bold"), table, *more]

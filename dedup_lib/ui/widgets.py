@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.errors import DedupError
-from dedup_lib.groups.decisions import Conclusions, Decision, DecisionFile
+from dedup_lib.groups.decisions import Decision, DecisionFile, TransitiveDecisions
 from dedup_lib.groups.sweep import count_between
 from dedup_lib.groups.thresholds import Borderline
 from dedup_lib.match.evidence import Verdict
@@ -232,7 +232,7 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
 
     def _list_open(self) -> list[frozenset[str]]:
         """The pairs that nothing answers yet."""
-        known = Conclusions(self._decisions.decisions)
+        known = TransitiveDecisions(self._decisions.decisions)
         return [key for key in self._questions if known.about(*key) is None]
 
     def _ask(self) -> None:

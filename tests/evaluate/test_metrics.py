@@ -48,7 +48,7 @@ from dedup_lib.evaluate.threshold import (
     rows_of_half,
 )
 from dedup_lib.evaluate.variants import (
-    LONGEST_S,
+    MAX_S,
     REFERENCE,
     VARIANTS,
     Source,
@@ -260,10 +260,10 @@ def test_variants_are_the_same_each_time_and_made_once(corpus: Path, tmp_path: P
 
 
 def test_a_long_large_clip_is_cut_and_shrunk(tmp_path: Path) -> None:
-    long = make_clip(4, duration_s=LONGEST_S + 2, size_px=(640, 64))
+    long = make_clip(4, duration_s=MAX_S + 2, size_px=(640, 64))
     save_pictures(tmp_path / "long.mp4", long.play(), variant=VARIANTS["mpeg4"])
     clip = load_clip(tmp_path / "long.mp4")
-    assert (clip.duration_s, clip.frames[0].shape) == (LONGEST_S, (48, 480, 3))
+    assert (clip.duration_s, clip.frames[0].shape) == (MAX_S, (48, 480, 3))
 
 
 @pytest.mark.parametrize("content", [b"", b"no video", b"\0\0\0\x18ftypmp42"])

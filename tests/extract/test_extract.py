@@ -168,7 +168,7 @@ def test_what_can_be_compared_has_a_fingerprint(server: ClipServer, tmp_path: Pa
     assert {kind for kind, _ in stored.values()} == {fingerprint_kind(SCAN, RECIPE)}
     found = Fingerprint.from_bytes(stored[server.url("a.mp4")][1])
     # Two seconds, a picture a quarter of a second.
-    assert len(found.miniatures) == 8
+    assert len(found.tiny_frames) == 8
     assert np.allclose(found.times_s, np.arange(8) / 4, atol=0.06)
 
 

@@ -22,7 +22,7 @@ from media import save_clip
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.extract import pipeline
-from dedup_lib.extract.worker_pool import Died, WorkerPool
+from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.media import addresses, films
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Outcome, Status
 
@@ -237,7 +237,7 @@ def test_whatever_happens_to_a_file_it_gets_a_status(
     path = tmp_path_factory.getbasetemp() / f"edited-{name}"
     path.write_bytes(edit(clip(name), edits))
     ((_, outcome),) = pool.run([(0, str(path))])
-    if isinstance(outcome, Died):
+    if isinstance(outcome, WorkerFailure):
         # A crash or a hang is one video's end, and the next one finds another process.
         assert "unexpectedly" not in outcome.reason
     else:

@@ -199,7 +199,7 @@ def test_nodes_that_come_and_go_lose_nothing(
     """And a video that takes down every node is given up, while those that were there with it are not; and a node that
     joins with other packages is left alone."""
     monkeypatch.setattr(ray_pool, "_COUNT_NODES_EVERY_S", 0.2)
-    monkeypatch.setattr(ray_pool, "MOST_LOSSES", 3)
+    monkeypatch.setattr(ray_pool, "MAX_LOSSES", 3)
     reader = Reader(tmp_path)
     monkeypatch.setattr(pipeline, "read_video", reader)
     with ClipServer(media) as server, warnings.catch_warnings(record=True, action="always") as warned:

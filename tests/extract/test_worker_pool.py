@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from dedup_lib.extract.worker_pool import MEMORY_LIMIT_BYTES, Died, WorkerPool
+from dedup_lib.extract.worker_pool import MEMORY_LIMIT_BYTES, WorkerFailure, WorkerPool
 
 
 def act(task: tuple[str, Any]) -> Any:
@@ -121,7 +121,7 @@ def test_one_process_serves_many_tasks_and_the_pool_may_run_again() -> None:
 )
 def test_a_task_that_ends_its_process_is_told_so_and_the_others_go_on(task: tuple[str, Any], words: str) -> None:
     died, fine = run(task, ("double", 1))
-    assert isinstance(died, Died) and words in died.reason and not died.timed_out
+    assert isinstance(died, WorkerFailure) and words in died.reason and not died.timed_out
     assert fine == 2
 
 
@@ -130,7 +130,7 @@ def test_many_crashes_in_a_row() -> None:
     with WorkerPool(act, workers=2, timeout_s=30) as pool:
         found = list(pool.run(tasks))
     assert len(found) == 16
-    assert all(isinstance(result, Died) == (task[0] == "abort") for task, result in found)
+    assert all(isinstance(result, WorkerFailure) == (task[0] == "abort") for task, result in found)
 
 
 def test_a_task_is_not_blamed_for_what_an_earlier_one_did_to_its_process() -> None:
@@ -139,7 +139,7 @@ def test_a_task_is_not_blamed_for_what_an_earlier_one_did_to_its_process() -> No
 
 def test_a_task_that_hangs_is_ended() -> None:
     died, fine = run(("hang", 60), ("double", 1), timeout_s=1.5)
-    assert died == Died("not finished within 1.5 s, so its process was ended", timed_out=True)
+    assert died == WorkerFailure("not finished within 1.5 s, so its process was ended", timed_out=True)
     assert fine == 2
 
 
@@ -152,7 +152,7 @@ def test_a_hanging_task_holds_up_no_other() -> None:
 @pytest.mark.parametrize("error", [ValueError("no good"), MemoryError(), RecursionError("deep")])
 def test_an_exception_is_told_and_its_process_lives_on(error: Exception) -> None:
     before, died, after = run(("pid", None), ("raise", error), ("pid", None))
-    assert died == Died(f"it failed unexpectedly: {type(error).__name__}: {error}", timed_out=False)
+    assert died == WorkerFailure(f"it failed unexpectedly: {type(error).__name__}: {error}", timed_out=False)
     assert before == after
 
 
@@ -162,17 +162,17 @@ def test_a_task_that_wants_too_much_memory_is_refused_it_and_the_others_go_on() 
         ("pid", None), ("allocate", MEMORY_LIMIT_BYTES // 2), ("allocate", MEMORY_LIMIT_BYTES), ("pid", None)
     )
     assert fits == MEMORY_LIMIT_BYTES // 2 and before == after
-    assert isinstance(died, Died) and not died.timed_out and "MemoryError" in died.reason
+    assert isinstance(died, WorkerFailure) and not died.timed_out and "MemoryError" in died.reason
 
 
 def test_a_result_that_cannot_be_sent_is_told() -> None:
     died, fine = run(("closure", 1), ("double", 1))
-    assert isinstance(died, Died) and not died.timed_out and fine == 2
+    assert isinstance(died, WorkerFailure) and not died.timed_out and fine == 2
 
 
 def test_leaving_by_exception_ends_the_process_only() -> None:
     died, fine = run(("raise", SystemExit(4)), ("double", 1))
-    assert isinstance(died, Died) and fine == 2
+    assert isinstance(died, WorkerFailure) and fine == 2
 
 
 def test_what_a_worker_prints_goes_nowhere(capfd: pytest.CaptureFixture[str]) -> None:

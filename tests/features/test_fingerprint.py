@@ -18,8 +18,8 @@ from scenes import SIZE_PX, copy_of, draw_clip, each, fingerprint, times
 from dedup_lib.features import fingerprint as fingerprint_module
 from dedup_lib.features.fingerprint import (
     DESCRIPTOR_BYTES,
-    FEWEST_STILLS,
-    MOST_STILLS,
+    MAX_STILLS,
+    MIN_STILLS,
     PICTURE_SIDE_PX,
     Fingerprint,
     StoredFingerprints,
@@ -63,10 +63,10 @@ def distances(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np
 def test_what_is_kept_of_a_clip() -> None:
     made = copy_of(1)
     assert made.times_s.tolist() == times(40)
-    assert (made.times_s.dtype, made.miniatures.dtype, made.miniatures.shape) == (np.float32, np.uint8, (40, 64, 64))
+    assert (made.times_s.dtype, made.tiny_frames.dtype, made.tiny_frames.shape) == (np.float32, np.uint8, (40, 64, 64))
     assert made.size_px == SIZE_PX
-    assert made.num_stills == FEWEST_STILLS
-    assert sorted(set(made.frames.tolist())) == list(range(FEWEST_STILLS))
+    assert made.num_stills == MIN_STILLS
+    assert sorted(set(made.frames.tolist())) == list(range(MIN_STILLS))
     count = len(made.points)
     assert count > 300
     assert (made.points.dtype, made.points.shape) == (np.float32, (count, 2))
@@ -83,8 +83,8 @@ def test_a_fingerprint_survives_being_stored() -> None:
     assert np.array_equal(again.descriptors, made.descriptors)
     assert np.array_equal(again.frames, made.frames)
     assert np.abs(again.points - made.points).max() <= 1 / 64
-    assert np.abs(again.miniatures.astype(int) - made.miniatures).mean() < 4
-    for name in ("times_s", "miniatures", "points", "descriptors", "frames"):
+    assert np.abs(again.tiny_frames.astype(int) - made.tiny_frames).mean() < 4
+    for name in ("times_s", "tiny_frames", "points", "descriptors", "frames"):
         assert getattr(again, name).dtype == getattr(made, name).dtype, name
 
 
@@ -92,8 +92,8 @@ def test_a_fingerprint_survives_being_stored() -> None:
 def test_any_number_of_pictures_can_be_stored(count: int) -> None:
     made = fingerprint(draw_clip(3, count=count, size_px=(96, 64), shots=1))
     again = Fingerprint.from_bytes(made.to_bytes())
-    assert again.miniatures.shape == (count, 64, 64)
-    assert np.abs(again.miniatures.astype(int) - made.miniatures).mean() < 4
+    assert again.tiny_frames.shape == (count, 64, 64)
+    assert np.abs(again.tiny_frames.astype(int) - made.tiny_frames).mean() < 4
 
 
 def test_the_same_frames_give_the_same_bytes() -> None:
@@ -103,7 +103,7 @@ def test_the_same_frames_give_the_same_bytes() -> None:
 
 def test_another_clip_gives_another_fingerprint() -> None:
     first, second = copy_of(1), copy_of(2)
-    assert not np.array_equal(first.miniatures, second.miniatures)
+    assert not np.array_equal(first.tiny_frames, second.tiny_frames)
     # Unlike points lie some half of the bits apart.
     assert np.median(distances(first.descriptors[:100], second.descriptors[:100])) > 80
 
@@ -178,7 +178,7 @@ def test_flat_frames_are_left_out() -> None:
     frames = draw_clip(5, count=6)
     made = fingerprint([flat(0), *frames[:3], flat(255), *frames[3:], flat(0)])
     assert made.times_s.tolist() == [0.25, 0.5, 0.75, 1.25, 1.5, 1.75]
-    assert np.array_equal(made.miniatures, fingerprint(frames).miniatures)
+    assert np.array_equal(made.tiny_frames, fingerprint(frames).tiny_frames)
 
 
 def test_the_size_that_most_frames_have_is_kept() -> None:
@@ -196,7 +196,7 @@ def test_flat_frames_do_not_choose_the_size() -> None:
 
 def test_a_picture_one_pixel_wide() -> None:
     made = fingerprint([np.random.default_rng(0).integers(0, 256, (40, 1, 3), np.uint8)])
-    assert made.miniatures.shape == (1, 64, 64)
+    assert made.tiny_frames.shape == (1, 64, 64)
 
 
 @pytest.mark.parametrize("size_px", [(2, 2), (7, 5), (40, 3), (63, 63), (64, 20), (1000, 4), (6, 900), (640, 360)])
@@ -204,7 +204,7 @@ def test_pictures_of_any_size(size_px: tuple[int, int]) -> None:
     """Points are looked for at one size."""
     generator = np.random.default_rng(0)
     made = fingerprint([generator.integers(0, 256, (size_px[1], size_px[0], 3), np.uint8) for _ in range(3)])
-    assert made.miniatures.shape == (3, 64, 64)
+    assert made.tiny_frames.shape == (3, 64, 64)
     assert max(made.size_px) == PICTURE_SIDE_PX
     assert min(made.size_px) == max(1, round(min(size_px) * PICTURE_SIDE_PX / max(size_px)))
     assert (made.points <= made.size_px).all()
@@ -231,13 +231,13 @@ def test_bars_are_no_part_of_it() -> None:
     bare = fingerprint(frames)
     framed = fingerprint(each(lambda frame: cv2.copyMakeBorder(frame, 20, 20, 0, 0, cv2.BORDER_CONSTANT), frames))
     assert framed.size_px == bare.size_px
-    assert np.array_equal(framed.miniatures, bare.miniatures)
+    assert np.array_equal(framed.tiny_frames, bare.tiny_frames)
     assert np.array_equal(framed.descriptors, bare.descriptors)
 
 
 @pytest.mark.parametrize(
     ("count", "step_s", "frames"),
-    [(5, 0.25, 5), (40, 0.25, FEWEST_STILLS), (40, 1.0, 10), (40, 10.0, MOST_STILLS)],
+    [(5, 0.25, 5), (40, 0.25, MIN_STILLS), (40, 1.0, 10), (40, 10.0, MAX_STILLS)],
 )
 def test_longer_videos_have_points_of_more_frames(count: int, step_s: float, frames: int) -> None:
     clip = draw_clip(9, count=count, size_px=(64, 64), shots=5)
@@ -248,8 +248,8 @@ def test_longer_videos_have_points_of_more_frames(count: int, step_s: float, fra
 
 def test_parts_must_fit_each_other() -> None:
     parts = {field.name: getattr(copy_of(1), field.name) for field in fields(Fingerprint)}
-    for name in ("times_s", "weights", "miniatures", "points", "descriptors", "frames"):
-        with pytest.raises(ValueError, match=r"one weight a miniature|one frame a point"):
+    for name in ("times_s", "weights", "tiny_frames", "points", "descriptors", "frames"):
+        with pytest.raises(ValueError, match=r"one weight a tiny_frame|one frame a point"):
             Fingerprint(**(parts | {name: parts[name][:-1]}))
 
 

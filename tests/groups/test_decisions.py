@@ -19,10 +19,10 @@ from dedup_lib.errors import ListError
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.groups.decisions import (
     COLUMNS,
-    Conclusions,
     Decision,
     DecisionFile,
     Memory,
+    TransitiveDecisions,
     decisions_path,
     load_decisions,
     rows_of_decisions,
@@ -304,7 +304,7 @@ def test_contradictions_name_the_urls() -> None:
 
 
 def test_conclusions() -> None:
-    known = Conclusions(memory((A, B, SAME), (B, C, SAME), (C, D, DIFFERENT)))
+    known = TransitiveDecisions(memory((A, B, SAME), (B, C, SAME), (C, D, DIFFERENT)))
     assert known.about(A, C) is known.about(C, A) is known.about(A, B) is SAME
     assert known.about(A, D) is known.about(D, A) is known.about(D, C) is DIFFERENT
     assert known.about("x", A) is known.about("x", "y") is None
@@ -321,7 +321,7 @@ def memories(draw: st.DrawFn) -> Memory:
 @given(said=memories(), listed=st.lists(st.sampled_from("0123456"), max_size=9))
 def test_rows_say_what_the_conclusions_say(said: Memory, listed: list[str]) -> None:
     same, different = rows_of_decisions(said, listed)
-    known = Conclusions(said)
+    known = TransitiveDecisions(said)
     for i, j in combinations(range(len(listed)), 2):
         if listed[i] != listed[j]:
             expected = known.about(listed[i], listed[j])

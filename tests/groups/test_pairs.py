@@ -15,9 +15,9 @@ from made_run import MadeRun, make_run
 from dedup_lib.cli.main import commands
 from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.groups.decisions import Decision, DecisionFile
-from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.pairs import PAIR_COLUMNS, collect_verdicts, find_pair, load_pairs, save_pairs, tabulate_pairs
-from dedup_lib.match.evidence import Rules, Verdict
+from dedup_lib.match.evidence import MatchThresholds, Verdict
 from dedup_lib.report import plots
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.steps.explain import explain_pair
@@ -38,9 +38,9 @@ def by_cosine(tmp_path_factory: pytest.TempPathFactory) -> MadeRun:
 def test_every_compared_pair_is_one_row_with_its_verdict(made: MadeRun) -> None:
     table = load_pairs(made.run)
     assert list(table) == list(PAIR_COLUMNS)
-    assert len(table) == len(made.weighed.evidence)
+    assert len(table) == len(made.compared.evidence)
     urls = made.listed.urls
-    for (first, second), evidence in made.weighed.evidence.items():
+    for (first, second), evidence in made.compared.evidence.items():
         row = find_pair(table, urls[second], urls[first])
         assert row is not None
         assert (row["first_url"], row["second_url"]) == (urls[first], urls[second])
@@ -57,15 +57,15 @@ def test_every_compared_pair_is_one_row_with_its_verdict(made: MadeRun) -> None:
 
 def test_a_list_by_cosine_has_its_pairs_and_their_cosine(by_cosine: MadeRun) -> None:
     table = load_pairs(by_cosine.run)
-    assert len(table) == len(by_cosine.weighed.pairs)
-    assert table["score"].to_list() == pytest.approx([pair.similarity for pair in by_cosine.weighed.pairs])
+    assert len(table) == len(by_cosine.compared.pairs)
+    assert table["score"].to_list() == pytest.approx([pair.similarity for pair in by_cosine.compared.pairs])
     assert table["cosine"].equals(table["score"].rename("cosine"))
     assert set(table["rule"]) == {"cosine"}
 
 
 def test_nothing_compared_gives_an_empty_table_that_can_be_saved(tmp_path: Path) -> None:
-    nothing = Weighed(pairs=(), nearest=np.zeros(0), floor=0.0, searched_deeper=0, evidence={})
-    rules = Rules(min_score=0.5, review_from=0.03)
+    nothing = ComparedPairs(pairs=(), nearest=np.zeros(0), floor=0.0, expanded_queries=0, evidence={})
+    rules = MatchThresholds(min_score=0.5, review_from=0.03)
     table = tabulate_pairs(nothing, urls=[], rules=rules)
     run = RunFolder(tmp_path)
     save_pairs(table, run.pairs_path)
@@ -79,9 +79,9 @@ def test_nothing_compared_gives_an_empty_table_that_can_be_saved(tmp_path: Path)
 def test_urls_of_any_kind_come_back(made: MadeRun, tmp_path: Path) -> None:
     odd = ["https://example.com/ä b.mp4?x=1,2", "=HYPERLINK(1)", "", "https://example.com/ä b.mp4?x=1,2"]
     urls = [*odd, *made.listed.urls[len(odd) :]]
-    save_pairs(tabulate_pairs(made.weighed, urls=urls, rules=made.plan.rules), tmp_path / "pairs.parquet")
+    save_pairs(tabulate_pairs(made.compared, urls=urls, rules=made.plan.rules), tmp_path / "pairs.parquet")
     table = load_pairs(RunFolder(tmp_path))
-    wanted = [(urls[first], urls[second]) for first, second in sorted(made.weighed.evidence)]
+    wanted = [(urls[first], urls[second]) for first, second in sorted(made.compared.evidence)]
     assert list(zip(table["first_url"], table["second_url"], strict=True)) == wanted
 
 
@@ -109,7 +109,7 @@ def test_a_table_that_cannot_be_read_is_said_with_the_remedy(
 
 
 def test_a_pair_that_was_compared_is_explained_whichever_comes_first(made: MadeRun) -> None:
-    (first, second), evidence = next(iter(made.weighed.evidence.items()))
+    (first, second), evidence = next(iter(made.compared.evidence.items()))
     urls = made.listed.urls
     explained = explain_pair(made.run, urls[first], urls[second])
     assert explained == explain_pair(made.run, urls[second].replace("https://", "HTTPS://"), urls[first] + "#t=3")
@@ -125,7 +125,7 @@ def test_a_pair_that_was_compared_is_explained_whichever_comes_first(made: MadeR
 def test_what_nothing_proposed_is_compared_now(made: MadeRun) -> None:
     urls = made.listed.urls
     first, second = 0, SIZES[0] + 1
-    assert (first, second) not in made.weighed.evidence
+    assert (first, second) not in made.compared.evidence
     explained = explain_pair(made.run, urls[first], urls[second])
     assert "compared now" in explained.origin
     assert explained.verdict == str(Verdict.DIFFERENT)
@@ -190,7 +190,7 @@ def test_the_command_prints_the_answer_and_one_line_for_programs(made: MadeRun) 
 
 
 def test_rejected_pairs_are_drawn_and_counted(made: MadeRun) -> None:
-    table = tabulate_pairs(made.weighed, urls=made.listed.urls, rules=Rules(min_score=0.9, review_from=0.03))
+    table = tabulate_pairs(made.compared, urls=made.listed.urls, rules=MatchThresholds(min_score=0.9, review_from=0.03))
     verdicts = collect_verdicts(table)
     assert "review" in verdicts or "different" in verdicts
     for figure in (

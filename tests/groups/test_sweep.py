@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dedup_lib.groups import sweep
 from dedup_lib.groups.grouping import group_copies
-from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.scored import Scored
 from dedup_lib.records import Pair, video_key
 
@@ -26,9 +26,9 @@ PAIRS = (
 
 def describe(pairs: tuple[Pair, ...] = PAIRS, *, threshold: float = 0.5, **told: Any) -> dict[str, Any]:
     nearest = np.array([1.0, 1.0, 0.6, 0.4, -0.3, np.nan])
-    scored = Scored(pairs=pairs, nearest=nearest, floor=0.3, searched_deeper=0)
+    scored = Scored(pairs=pairs, nearest=nearest, floor=0.3, expanded_queries=0)
     return sweep.describe_sweep(
-        Weighed.by_cosine(scored),
+        ComparedPairs.by_cosine(scored),
         thresholds=[0.3, 0.4, 0.5, 0.6, 0.8, 1.0],
         threshold=threshold,
         num_videos=6,
@@ -64,7 +64,7 @@ def test_what_a_person_brought_together_has_no_similarity() -> None:
 
 
 def test_what_is_not_named_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweep, "MOST_MEMBERS", 1)
+    monkeypatch.setattr(sweep, "MAX_MEMBERS", 1)
     found = describe()
     assert (found["parts"], found["videos"], found["parts_left_out"]) == ([], {}, 1)
     assert found["changes"]["appear"] == [1, 1, 0, 0, 0, 0]
@@ -84,6 +84,6 @@ def test_steps_are_round_few_and_hold_the_decision(low: float, high: float, thre
         return
     found = sweep.round_thresholds(low, high, threshold=threshold)
     assert found == sorted(set(found)) and threshold in found and found[0] == low
-    assert len(found) <= sweep.MOST_STEPS + 4
+    assert len(found) <= sweep.MAX_STEPS + 4
     inner = [one for one in found if one not in (low, threshold)]
     assert all(after - before >= 0.0009 for before, after in pairwise(inner))

@@ -16,9 +16,9 @@ from scenes import draw_canvas
 from dedup_lib import steps
 from dedup_lib.features.fingerprint import DESCRIPTOR_BYTES, Fingerprint, pack_stills
 from dedup_lib.groups.keepers import KeeperPolicy
-from dedup_lib.groups.matcher import Weighed
+from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.matches import Matches, SearchPlan
-from dedup_lib.match.alignment import Stretch
+from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.geometry import Registration
 from dedup_lib.media.frames import encode_picture
@@ -59,9 +59,9 @@ class MadeRun:
     matches: Matches
 
     @property
-    def weighed(self) -> Weighed:
+    def compared(self) -> ComparedPairs:
         """What was compared."""
-        return self.matches.weighed
+        return self.matches.compared
 
     @property
     def plan(self) -> SearchPlan:
@@ -69,9 +69,11 @@ class MadeRun:
         return self.matches.plan
 
 
-def agree(agreeing: int, compared: int, *, offset_s: float = 0.0, copy: float = 1.0, kept: float = 1.0) -> Stretch:
+def agree(
+    agreeing: int, compared: int, *, offset_s: float = 0.0, copy: float = 1.0, kept: float = 1.0
+) -> AlignedSegment:
     """So many pictures that agree in several scenes."""
-    return Stretch(
+    return AlignedSegment(
         agreeing=agreeing,
         compared=compared,
         first_start_s=2.0,
@@ -87,7 +89,7 @@ def agree(agreeing: int, compared: int, *, offset_s: float = 0.0, copy: float = 
     )
 
 
-def make_weighed(generator: np.random.Generator, sizes: list[int], *, count: int, by_cosine: bool) -> Weighed:
+def make_compared(generator: np.random.Generator, sizes: list[int], *, count: int, by_cosine: bool) -> ComparedPairs:
     """Videos in sets of these sizes, of which the pairs are more or less alike."""
     pairs, evidence, first = [], {}, 0
     for size in sizes:
@@ -126,7 +128,7 @@ def make_weighed(generator: np.random.Generator, sizes: list[int], *, count: int
     for pair in pairs:
         for row in (pair.first, pair.second):
             nearest[row] = np.fmax(nearest[row], pair.similarity)
-    return Weighed(pairs=tuple(sorted(pairs)), nearest=nearest, floor=0.15, searched_deeper=0, evidence=evidence)
+    return ComparedPairs(pairs=tuple(sorted(pairs)), nearest=nearest, floor=0.15, expanded_queries=0, evidence=evidence)
 
 
 def make_frames(seed: int, canvas: Frames) -> list[Frames]:
@@ -143,7 +145,7 @@ def make_fingerprint(frames: list[Frames]) -> Fingerprint:
     return Fingerprint(
         times_s=np.arange(0, 15, 0.5, dtype=np.float32),
         weights=np.ones(30, np.float32),
-        miniatures=np.stack([grey[index % len(grey)] for index in range(30)]).astype(np.uint8),
+        tiny_frames=np.stack([grey[index % len(grey)] for index in range(30)]).astype(np.uint8),
         size_px=(256, 144),
         points=np.zeros((0, 2), np.float32),
         descriptors=np.zeros((0, DESCRIPTOR_BYTES), np.uint8),
@@ -229,17 +231,17 @@ def make_run(
         sweep_high=1.0,
         floor=0.15,
     )
-    weighed = make_weighed(generator, sizes, count=len(urls), by_cosine=by_cosine)
-    keeper = KeeperPolicy(name="best", traits=listed.traits).knowing(weighed.marks)
+    compared = make_compared(generator, sizes, count=len(urls), by_cosine=by_cosine)
+    keeper = KeeperPolicy(name="best", traits=listed.traits).knowing(compared.marks)
     made = MadeRun(
         run,
         listed,
         Matches(
-            weighed=weighed,
+            compared=compared,
             plan=plan,
             urls=listed.urls,
             compared_rows=listed.compared_rows,
-            own_rows=listed.own_rows,
+            new_rows=listed.new_rows,
             keeper=keeper,
             same=same,
             different=different,

@@ -8,16 +8,16 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from dedup_lib.match.alignment import Stretch
+from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.geometry import Registration
-from dedup_lib.match.motion import Changes
+from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.regions import Region
 
 
-def stretch(agreeing: int = 40, compared: int = 40, *, first: float = 1.0, second: float = 1.0) -> Stretch:
+def stretch(agreeing: int = 40, compared: int = 40, *, first: float = 1.0, second: float = 1.0) -> AlignedSegment:
     """A stretch with enough scenes, from 2 s to 12 s of the first video and from 5 s of the second."""
-    return Stretch(
+    return AlignedSegment(
         agreeing=agreeing,
         compared=compared,
         first_start_s=2.0,
@@ -44,16 +44,18 @@ def registration(points: int = 200, matches: int = 250, *, share: float = 0.8) -
     )
 
 
-def changes(correlation: float = 0.9, *, weaker_half: float = 0.8, compared: int = 40, energy: float = 0.1) -> Changes:
+def changes(
+    correlation: float = 0.9, *, weaker_half: float = 0.8, compared: int = 40, energy: float = 0.1
+) -> MotionMatch:
     """Over all of both videos."""
-    return Changes(
+    return MotionMatch(
         stretch=replace(stretch(round(0.9 * compared), compared), correlation=correlation),
         weaker_half=weaker_half,
         energy=energy,
     )
 
 
-def evidence(pictures: Stretch | None = None, **found: object) -> Evidence:
+def evidence(pictures: AlignedSegment | None = None, **found: object) -> Evidence:
     """Of the first two rows, both with 40 pictures."""
     return replace(Evidence(first=0, second=1, pictures=pictures, fewest_pictures=40), **found)  # type: ignore[arg-type] # its fields, by name
 
@@ -69,7 +71,7 @@ COVERED = st.floats(0.01, 1)
 
 
 @st.composite
-def stretches(draw: st.DrawFn) -> Stretch:
+def stretches(draw: st.DrawFn) -> AlignedSegment:
     compared = draw(st.integers(1, 60))
     return replace(
         stretch(draw(st.integers(1, compared)), compared, first=draw(COVERED), second=draw(COVERED)),
@@ -79,7 +81,7 @@ def stretches(draw: st.DrawFn) -> Stretch:
     )
 
 
-CHANGES = st.builds(Changes, stretch=stretches(), weaker_half=st.floats(-1, 1), energy=st.floats(0, 0.1))
+CHANGES = st.builds(MotionMatch, stretch=stretches(), weaker_half=st.floats(-1, 1), energy=st.floats(0, 0.1))
 
 REGISTRATIONS = st.builds(registration, st.integers(8, 60), st.integers(60, 300), share=COVERED)
 

@@ -18,10 +18,10 @@ from dedup_lib.features.perceptual_hash import (
     ORIENTATIONS,
     Hashes,
     count_differing_bits,
+    hash_frames,
     hash_orientations,
-    hash_pictures,
 )
-from dedup_lib.match.alignment import Stretch, align
+from dedup_lib.match.alignment import AlignedSegment, align
 from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
 from dedup_lib.match.verify import MAX_DISTANCE_BITS
 from dedup_lib.records import Frames
@@ -41,7 +41,7 @@ def hashes(frames: list[Frames]) -> Hashes:
     small = [
         cv2.resize(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), (64, 64), interpolation=cv2.INTER_AREA) for frame in frames
     ]
-    return hash_pictures(np.stack(small).astype(np.uint8))
+    return hash_frames(np.stack(small).astype(np.uint8))
 
 
 def compare(
@@ -50,7 +50,7 @@ def compare(
     *,
     first_times_s: list[float] | None = None,
     second_times_s: list[float] | None = None,
-) -> Stretch | None:
+) -> AlignedSegment | None:
     """Both are scanned at the same step unless times are given."""
     return align(
         hashes(first),
@@ -61,7 +61,7 @@ def compare(
     )
 
 
-def found(stretch: Stretch | None) -> Stretch:
+def found(stretch: AlignedSegment | None) -> AlignedSegment:
     assert stretch is not None
     return stretch
 
@@ -112,24 +112,24 @@ def test_orientations_are_the_eight_ways_to_lay_a_square() -> None:
 
 
 def test_pictures_are_hashed_in_each_orientation_at_once() -> None:
-    pictures = np.stack([copy_of(1).miniatures[0], *np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)])
+    pictures = np.stack([copy_of(1).tiny_frames[0], *np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)])
     found = hash_orientations(pictures)
     assert found.shape == (len(ORIENTATIONS), 3, 32)
     for orientation in ORIENTATIONS:
         # Rounding turns a bit at the median.
-        assert np.diag(count_differing_bits(found[orientation], hash_pictures(turn(pictures, orientation)))).max() <= 2
+        assert np.diag(count_differing_bits(found[orientation], hash_frames(turn(pictures, orientation)))).max() <= 2
 
 
 @pytest.mark.parametrize("quarter", range(4))
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_one_orientation_finds_a_turned_copy(quarter: int, mirrored: bool) -> None:
-    picture = copy_of(1).miniatures[:20]
+    picture = copy_of(1).tiny_frames[:20]
     copy = np.stack([np.rot90(one[:, ::-1] if mirrored else one, quarter) for one in picture])
     at = np.array(times(20), np.float32)
     stretches = [
         align(
             own,
-            hash_pictures(copy),
+            hash_frames(copy),
             first_times_s=at,
             second_times_s=at,
             max_distance=MAX_DISTANCE_BITS,
@@ -156,7 +156,7 @@ def film(frames: list[Frames], *, first: int = 40, shift: int = 0, later_s: floa
     }
 
 
-def align_films(first: dict[str, Any], second: dict[str, Any]) -> Stretch | None:
+def align_films(first: dict[str, Any], second: dict[str, Any]) -> AlignedSegment | None:
     return align(
         first["hashes"],
         second["hashes"],
@@ -177,7 +177,7 @@ def test_an_excerpt_is_found_where_few_pictures_lie(start: int, later_s: float) 
     assert 5 <= stretch.agreeing == stretch.compared <= 8
     assert (stretch.agreement, stretch.first_coverage) == (1.0, 1.0)
     assert stretch.second_coverage == pytest.approx(stretch.compared * 6 / 240, abs=0.01)
-    own, others = stretch.pictures_beside(excerpt["times_s"], film(FILM, later_s=later_s)["times_s"])
+    own, others = stretch.frame_correspondences(excerpt["times_s"], film(FILM, later_s=later_s)["times_s"])
     # Each picture of the film stands beside one.
     assert len(own) == len(others) == stretch.compared == len(set(others.tolist()))
     exchanged = found(align_films(film(FILM, later_s=later_s), excerpt))
@@ -275,12 +275,12 @@ def test_another_order_is_found(order: tuple[int, ...]) -> None:
     assert stretch.agreement > 0.9
     assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
     at = np.array(times(60), np.float32)
-    places, others = stretch.pictures_beside(at, at)
+    places, others = stretch.frame_correspondences(at, at)
     assert len(places) > 54
     same = [np.array_equal(CLIP[place], again[other]) for place, other in zip(places, others, strict=True)]
     assert np.mean(same) > 0.9
     turned = stretch.exchanged()
-    assert np.array_equal(turned.pictures_beside(at, at)[0], np.unique(others))
+    assert np.array_equal(turned.frame_correspondences(at, at)[0], np.unique(others))
 
 
 def test_what_is_shown_twice_counts_once() -> None:
@@ -388,7 +388,7 @@ def test_gaps_in_time_do_no_harm() -> None:
 
 # --- what always holds
 
-POOL = hash_pictures(np.random.default_rng(5).integers(0, 256, (12, 64, 64), np.uint8))
+POOL = hash_frames(np.random.default_rng(5).integers(0, 256, (12, 64, 64), np.uint8))
 SEQUENCE = st.lists(st.integers(0, len(POOL) - 1), min_size=1, max_size=30)
 
 

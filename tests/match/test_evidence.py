@@ -25,20 +25,20 @@ from dedup_lib.evaluate.edits import add_logo, crop
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, pack_stills
 from dedup_lib.groups.columns import COLUMNS, describe_evidence, find_next_score
 from dedup_lib.groups.grouping import Choose, group_copies
-from dedup_lib.groups.matcher import Weighed, weigh_list
+from dedup_lib.groups.matcher import ComparedPairs, compare_candidates
 from dedup_lib.groups.review import find_doubtful
 from dedup_lib.groups.scored import Scored
 from dedup_lib.match.evidence import (
-    FEWEST_AGREEING,
-    FEWEST_CONFIRMING_POINTS,
-    FEWEST_REGISTERED_POINTS,
-    LOWEST_AGREEMENT,
+    MIN_AGREEING,
+    MIN_AGREEMENT,
+    MIN_COMMON_SHARE,
+    MIN_CONFIRMING_POINTS,
+    MIN_CONTAINED_SHARE,
+    MIN_REGISTERED_POINTS,
     OVERWHELMING_AGREEING,
-    SMALLEST_COMMON_SHARE,
-    SMALLEST_CONTAINED_SHARE,
+    Criterion,
     Evidence,
-    Rule,
-    Rules,
+    MatchThresholds,
     Verdict,
 )
 from dedup_lib.match.verify import compare_pair
@@ -47,8 +47,8 @@ from dedup_lib.media.sampling import grab_frames
 from dedup_lib.media.streams import open_stream
 from dedup_lib.records import Group, Marks, Pair, Scan
 
-RULES = Rules(min_score=0.5, review_from=0.03)
-NONE_SCORED = Scored(pairs=(), nearest=np.zeros(0), floor=0.5, searched_deeper=0)
+RULES = MatchThresholds(min_score=0.5, review_from=0.03)
+NONE_SCORED = Scored(pairs=(), nearest=np.zeros(0), floor=0.5, expanded_queries=0)
 
 
 UNLIKE = changes(0.1, weaker_half=0.0)
@@ -60,14 +60,14 @@ def weigh(
     fingerprints: Sequence[Fingerprint | None],
     *,
     scored: Sequence[Pair] = (),
-    rules: Rules = RULES,
+    rules: MatchThresholds = RULES,
     keeps_excerpts: bool = False,
     max_candidates: int = 20,
     damp_hubs: bool = True,
     choose: Choose = min,
-) -> Weighed:
+) -> ComparedPairs:
     """Every video lasts as long as its pictures do."""
-    return weigh_list(
+    return compare_candidates(
         fingerprints,
         scored=replace(NONE_SCORED, pairs=tuple(scored)),
         durations_s=[0.0 if one is None else float(one.times_s[-1]) + STEP_S for one in fingerprints],
@@ -96,7 +96,7 @@ def sketch(seed: int, *, count: int = 16) -> Fingerprint:
     return Fingerprint(
         times_s=(np.arange(count) * STEP_S).astype(np.float32),
         weights=np.ones(count, np.float32),
-        miniatures=np.stack([cv2.resize(one, (64, 64), interpolation=cv2.INTER_CUBIC) for one in blots]).astype(
+        tiny_frames=np.stack([cv2.resize(one, (64, 64), interpolation=cv2.INTER_CUBIC) for one in blots]).astype(
             np.uint8
         ),
         size_px=(256, 144),
@@ -113,15 +113,15 @@ def sketch(seed: int, *, count: int = 16) -> Fingerprint:
 def copied(made: Fingerprint, seed: int) -> Fingerprint:
     """The same with some grain, and a third of its points changed."""
     generator = np.random.default_rng(seed)
-    grain = generator.normal(0, 6, made.miniatures.shape)
+    grain = generator.normal(0, 6, made.tiny_frames.shape)
     codes = made.descriptors.copy()
     changed = generator.random(len(codes)) < 0.35
     codes[changed] = generator.integers(0, 256, (int(changed.sum()), 32), np.uint8)
-    return replace(made, miniatures=np.clip(made.miniatures + grain, 0, 255).astype(np.uint8), descriptors=codes)
+    return replace(made, tiny_frames=np.clip(made.tiny_frames + grain, 0, 255).astype(np.uint8), descriptors=codes)
 
 
-def groups_of(weighed: Weighed, threshold: float = RULES.min_score, choose: Choose = min) -> list[set[int]]:
-    return [{group.kept, *group.copies} for group in group_copies(weighed.pairs, threshold=threshold, choose=choose)]
+def groups_of(compared: ComparedPairs, threshold: float = RULES.min_score, choose: Choose = min) -> list[set[int]]:
+    return [{group.kept, *group.copies} for group in group_copies(compared.pairs, threshold=threshold, choose=choose)]
 
 
 # --- verdicts of hand-made evidence
@@ -130,65 +130,65 @@ def groups_of(weighed: Weighed, threshold: float = RULES.min_score, choose: Choo
 @pytest.mark.parametrize(
     ("found", "verdict", "rule"),
     [
-        (evidence(), Verdict.DIFFERENT, Rule.WEAK),
-        (evidence(stretch()), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(stretch(), is_exact=True), Verdict.DUPLICATE, Rule.EXACT),
-        (evidence(stretch(20, 40)), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(stretch(16, 40)), Verdict.REVIEW, Rule.UNCONFIRMED),
-        (evidence(stretch(16, 40), registration=registration()), Verdict.DUPLICATE, Rule.CONFIRMED),
-        (evidence(stretch(16, 40), registration=registration(10, 12)), Verdict.REVIEW, Rule.UNCONFIRMED),
-        (evidence(stretch(16, 40), registration=registration(40, 400)), Verdict.REVIEW, Rule.UNCONFIRMED),
-        (evidence(stretch(16, 40), registration=registration(share=0.1)), Verdict.REVIEW, Rule.UNCONFIRMED),
-        (evidence(stretch(16, 40, first=0.3, second=0.4)), Verdict.DIFFERENT, Rule.UNCONFIRMED),
-        (evidence(stretch(2, 2, first=0.05, second=0.05)), Verdict.DIFFERENT, Rule.WEAK),
-        (evidence(registered=stretch(), registration=registration()), Verdict.DUPLICATE, Rule.REGISTERED),
-        (evidence(registered=stretch(), registration=registration(share=0.1)), Verdict.DIFFERENT, Rule.WEAK),
-        (evidence(registered=stretch(), registration=registration(11, 12)), Verdict.DIFFERENT, Rule.WEAK),
-        (evidence(registered=stretch(8, 40), registration=registration()), Verdict.REVIEW, Rule.REGISTERED),
-        (evidence(stretch(first=0.3)), Verdict.EXCERPT, Rule.PICTURES),
-        (evidence(stretch(second=0.3)), Verdict.EXCERPT, Rule.PICTURES),
-        (evidence(stretch(first=0.3, second=0.8)), Verdict.DIFFERENT, Rule.SHORT),
-        (evidence(stretch(first=0.6, second=0.6)), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(stretch(first=0.12, second=0.12)), Verdict.DIFFERENT, Rule.SHORT),
-        (evidence(stretch(), cosine=0.99, words=0.99), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(cosine=0.99, words=0.99), Verdict.DIFFERENT, Rule.WEAK),
-        (evidence(changes=changes()), Verdict.DUPLICATE, Rule.CHANGES),
-        (evidence(changes=changes(0.5)), Verdict.DIFFERENT, Rule.WEAK),
-        (evidence(changes=changes(weaker_half=0.3)), Verdict.DIFFERENT, Rule.WEAK),
-        (evidence(changes=changes(compared=7)), Verdict.DIFFERENT, Rule.WEAK),
+        (evidence(), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(stretch()), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch(), is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
+        (evidence(stretch(20, 40)), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch(16, 40)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(stretch(16, 40), registration=registration()), Verdict.DUPLICATE, Criterion.CONFIRMED),
+        (evidence(stretch(16, 40), registration=registration(10, 12)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(stretch(16, 40), registration=registration(40, 400)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(stretch(16, 40), registration=registration(share=0.1)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(stretch(16, 40, first=0.3, second=0.4)), Verdict.DIFFERENT, Criterion.UNCONFIRMED),
+        (evidence(stretch(2, 2, first=0.05, second=0.05)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(registered=stretch(), registration=registration()), Verdict.DUPLICATE, Criterion.REGISTERED),
+        (evidence(registered=stretch(), registration=registration(share=0.1)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(registered=stretch(), registration=registration(11, 12)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(registered=stretch(8, 40), registration=registration()), Verdict.REVIEW, Criterion.REGISTERED),
+        (evidence(stretch(first=0.3)), Verdict.EXCERPT, Criterion.PICTURES),
+        (evidence(stretch(second=0.3)), Verdict.EXCERPT, Criterion.PICTURES),
+        (evidence(stretch(first=0.3, second=0.8)), Verdict.DIFFERENT, Criterion.SHORT),
+        (evidence(stretch(first=0.6, second=0.6)), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch(first=0.12, second=0.12)), Verdict.DIFFERENT, Criterion.SHORT),
+        (evidence(stretch(), cosine=0.99, words=0.99), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(cosine=0.99, words=0.99), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(changes=changes()), Verdict.DUPLICATE, Criterion.CHANGES),
+        (evidence(changes=changes(0.5)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(changes=changes(weaker_half=0.3)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(changes=changes(compared=7)), Verdict.DIFFERENT, Criterion.WEAK),
         (
             evidence(registered_changes=changes(), registration=registration()),
             Verdict.DUPLICATE,
-            Rule.REGISTERED_CHANGES,
+            Criterion.REGISTERED_CHANGES,
         ),
         (
             evidence(registered_changes=changes(), registration=registration(share=0.1)),
             Verdict.DIFFERENT,
-            Rule.WEAK,
+            Criterion.WEAK,
         ),
-        (evidence(STATIC, changes=UNLIKE), Verdict.REVIEW, Rule.UNCONFIRMED),
-        (evidence(STATIC, changes=changes(0.6)), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(STATIC, changes=replace(UNLIKE, energy=1e-4)), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(STATIC, changes=UNLIKE, is_exact=True), Verdict.DUPLICATE, Rule.EXACT),
+        (evidence(STATIC, changes=UNLIKE), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(STATIC, changes=changes(0.6)), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(STATIC, changes=replace(UNLIKE, energy=1e-4)), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(STATIC, changes=UNLIKE, is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
         (
             evidence(STATIC, changes=UNLIKE, registered_changes=changes(), registration=registration()),
             Verdict.DUPLICATE,
-            Rule.PICTURES,
+            Criterion.PICTURES,
         ),
-        (evidence(stretch(), changes=UNLIKE), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(FAR, changes=UNLIKE), Verdict.REVIEW, Rule.UNCONFIRMED),
-        (evidence(replace(FAR, correlation=0.2)), Verdict.REVIEW, Rule.UNCONFIRMED),
-        (evidence(replace(FAR, correlation=0.6), changes=UNLIKE), Verdict.DUPLICATE, Rule.PICTURES),
+        (evidence(stretch(), changes=UNLIKE), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(FAR, changes=UNLIKE), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(replace(FAR, correlation=0.2)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(replace(FAR, correlation=0.6), changes=UNLIKE), Verdict.DUPLICATE, Criterion.PICTURES),
         (
             evidence(registered=replace(FAR, correlation=0.2), registration=registration()),
             Verdict.REVIEW,
-            Rule.UNCONFIRMED,
+            Criterion.UNCONFIRMED,
         ),
-        (evidence(replace(stretch(5, 5), distance_bits=4.0)), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(replace(stretch(5, 5), distance_bits=30.0)), Verdict.REVIEW, Rule.UNCONFIRMED),
+        (evidence(replace(stretch(5, 5), distance_bits=4.0)), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(replace(stretch(5, 5), distance_bits=30.0)), Verdict.REVIEW, Criterion.UNCONFIRMED),
     ],
 )
-def test_verdicts(found: Evidence, verdict: Verdict, rule: Rule) -> None:
+def test_verdicts(found: Evidence, verdict: Verdict, rule: Criterion) -> None:
     assert found.judge(RULES) == (verdict, rule)
 
 
@@ -198,18 +198,18 @@ BY_ENCODER = replace(RULES, unlike_below=0.5, alike_from=0.6)
 @pytest.mark.parametrize(
     ("found", "verdict", "rule"),
     [
-        (evidence(stretch(), cosine=0.5), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(stretch(), cosine=0.49), Verdict.REVIEW, Rule.UNLIKE),
-        (evidence(stretch()), Verdict.DUPLICATE, Rule.PICTURES),
-        (evidence(stretch(), cosine=0.1, is_exact=True), Verdict.DUPLICATE, Rule.EXACT),
-        (evidence(stretch(first=0.3), cosine=0.1), Verdict.EXCERPT, Rule.PICTURES),
-        (evidence(cosine=0.6), Verdict.REVIEW, Rule.ALIKE),
-        (evidence(cosine=0.59), Verdict.DIFFERENT, Rule.WEAK),
-        (evidence(stretch(2, 2, first=0.05, second=0.05), cosine=0.6), Verdict.REVIEW, Rule.ALIKE),
-        (evidence(stretch(first=0.3, second=0.8), cosine=0.9), Verdict.DIFFERENT, Rule.SHORT),
+        (evidence(stretch(), cosine=0.5), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch(), cosine=0.49), Verdict.REVIEW, Criterion.UNLIKE),
+        (evidence(stretch()), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch(), cosine=0.1, is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
+        (evidence(stretch(first=0.3), cosine=0.1), Verdict.EXCERPT, Criterion.PICTURES),
+        (evidence(cosine=0.6), Verdict.REVIEW, Criterion.ALIKE),
+        (evidence(cosine=0.59), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(stretch(2, 2, first=0.05, second=0.05), cosine=0.6), Verdict.REVIEW, Criterion.ALIKE),
+        (evidence(stretch(first=0.3, second=0.8), cosine=0.9), Verdict.DIFFERENT, Criterion.SHORT),
     ],
 )
-def test_what_the_encoder_says_is_heard(found: Evidence, verdict: Verdict, rule: Rule) -> None:
+def test_what_the_encoder_says_is_heard(found: Evidence, verdict: Verdict, rule: Criterion) -> None:
     """Frames that are unlike keep no copies together unasked, and those that are alike are shown to a person."""
     assert found.judge(BY_ENCODER) == (verdict, rule)
 
@@ -218,32 +218,32 @@ def test_limits_belong_to_the_match() -> None:
     least = evidence(stretch(20, 40, first=0.5, second=0.5))
     assert least.judge(replace(RULES, min_score=least.score))[0] == Verdict.DUPLICATE
     more = least.score + 1e-6
-    assert least.judge(Rules(min_score=more, review_from=least.score))[0] == Verdict.REVIEW
-    assert least.judge(Rules(min_score=more, review_from=more))[0] == Verdict.DIFFERENT
+    assert least.judge(MatchThresholds(min_score=more, review_from=least.score))[0] == Verdict.REVIEW
+    assert least.judge(MatchThresholds(min_score=more, review_from=more))[0] == Verdict.DIFFERENT
     part = evidence(stretch(first=0.49, second=0.89))
-    assert part.judge(Rules(min_score=0.0, review_from=0.0)) == (Verdict.DIFFERENT, Rule.SHORT)
-    contained = evidence(stretch(first=0.1, second=SMALLEST_CONTAINED_SHARE))
+    assert part.judge(MatchThresholds(min_score=0.0, review_from=0.0)) == (Verdict.DIFFERENT, Criterion.SHORT)
+    contained = evidence(stretch(first=0.1, second=MIN_CONTAINED_SHARE))
     assert contained.judge(RULES)[0] == Verdict.EXCERPT
-    assert evidence(stretch(first=0.1, second=SMALLEST_CONTAINED_SHARE - 0.01)).judge(RULES)[0] == Verdict.DIFFERENT
+    assert evidence(stretch(first=0.1, second=MIN_CONTAINED_SHARE - 0.01)).judge(RULES)[0] == Verdict.DIFFERENT
 
 
 def test_the_stronger_of_two_stretches_decides() -> None:
     laid = evidence(stretch(20, 40), registered=stretch(39, 40), registration=registration())
-    assert laid.judge(RULES) == (Verdict.DUPLICATE, Rule.REGISTERED)
+    assert laid.judge(RULES) == (Verdict.DUPLICATE, Criterion.REGISTERED)
     plain = evidence(stretch(39, 40), registered=stretch(20, 40), registration=registration())
-    assert plain.judge(RULES) == (Verdict.DUPLICATE, Rule.PICTURES)
+    assert plain.judge(RULES) == (Verdict.DUPLICATE, Criterion.PICTURES)
 
 
 def test_few_pictures_are_a_proof_only_where_there_are_no_more() -> None:
     assert evidence(stretch(2, 2, first=0.05, second=0.05)).judge(RULES)[0] == Verdict.DIFFERENT
     short = evidence(stretch(2, 2), registration=registration(), fewest_pictures=2)
-    assert short.judge(RULES) == (Verdict.DUPLICATE, Rule.CONFIRMED)
+    assert short.judge(RULES) == (Verdict.DUPLICATE, Criterion.CONFIRMED)
 
 
 def test_a_scene_that_hardly_changes_needs_closer_pictures() -> None:
     still = replace(stretch(), scenes=1)
     assert evidence(replace(still, distance_bits=5.0)).judge(RULES)[0] == Verdict.DUPLICATE
-    assert evidence(replace(still, distance_bits=50.0)).judge(RULES) == (Verdict.REVIEW, Rule.UNCONFIRMED)
+    assert evidence(replace(still, distance_bits=50.0)).judge(RULES) == (Verdict.REVIEW, Criterion.UNCONFIRMED)
     assert evidence(replace(still, distance_bits=50.0)).score < 0.5
 
 
@@ -257,7 +257,7 @@ def test_turning_a_knob_down_never_loses_a_match(
     found: Evidence, scores: tuple[float, float], keeps_excerpts: bool
 ) -> None:
     def is_copy(min_score: float) -> bool:
-        verdict, _ = found.judge(Rules(min_score=min_score, review_from=0.0))
+        verdict, _ = found.judge(MatchThresholds(min_score=min_score, review_from=0.0))
         return verdict == Verdict.DUPLICATE or (verdict == Verdict.EXCERPT and not keeps_excerpts)
 
     if is_copy(max(scores)):
@@ -266,13 +266,13 @@ def test_turning_a_knob_down_never_loses_a_match(
 
 @given(found=FOUND, min_score=SHARE, review_from=st.floats(0.01, 1))
 def test_verdicts_hold_together(found: Evidence, min_score: float, review_from: float) -> None:
-    verdict, rule = found.judge(Rules(min_score=min_score, review_from=review_from))
+    verdict, rule = found.judge(MatchThresholds(min_score=min_score, review_from=review_from))
     assert 0 <= found.score <= 1
     if verdict in (Verdict.DUPLICATE, Verdict.EXCERPT):
         assert found.score >= min_score and found.is_whole and found.difference is None
     if verdict == Verdict.REVIEW:
         assert found.best[1] is not None
-        assert found.score >= review_from or rule == Rule.DIFFERS
+        assert found.score >= review_from or rule == Criterion.DIFFERS
     if found.difference is not None:
         assert verdict not in (Verdict.DUPLICATE, Verdict.EXCERPT)
 
@@ -282,9 +282,9 @@ def test_another_version_of_a_video_is_what_it_is_said_to_be() -> None:
     looked_at, removed, kept = (
         priced.judge(replace(RULES, versions=versions)) for versions in ("review", "remove", "keep")
     )
-    assert looked_at == (Verdict.REVIEW, Rule.DIFFERS)
-    assert removed == (Verdict.DUPLICATE, Rule.DIFFERS)
-    assert kept == (Verdict.DIFFERENT, Rule.DIFFERS)
+    assert looked_at == (Verdict.REVIEW, Criterion.DIFFERS)
+    assert removed == (Verdict.DUPLICATE, Criterion.DIFFERS)
+    assert kept == (Verdict.DIFFERENT, Criterion.DIFFERS)
     assert priced.score < 0.5 <= priced.score_under(replace(RULES, versions="remove"))
     excerpt = replace(priced, pictures=stretch(first=0.2))
     assert excerpt.judge(replace(RULES, versions="remove"))[0] == Verdict.EXCERPT
@@ -299,7 +299,7 @@ def test_the_criteria_are_what_half_a_score_stands_for(found: Evidence) -> None:
 
 @given(found=FOUND, min_score=SHARE, review_from=SHARE)
 def test_exchanging_the_videos_keeps_the_verdict(found: Evidence, min_score: float, review_from: float) -> None:
-    rules = Rules(min_score=min_score, review_from=review_from)
+    rules = MatchThresholds(min_score=min_score, review_from=review_from)
     exchanged = found.exchanged()
     assert exchanged.judge(rules) == found.judge(rules)
     assert exchanged.score == found.score
@@ -329,11 +329,11 @@ def test_unlike_clips_are_different(seed: int, name: str) -> None:
 def test_a_mirrored_part_that_vectors_and_words_propose() -> None:
     part = fingerprint(COPIES["mirrored"](COPIES["crop 10 %"](draw_clip(1))))
     videos = [copy_of(1), copy_of(1), copy_of(1, "mirrored"), part]
-    weighed = weigh(videos, scored=[Pair(first=1, second=3, similarity=0.6)], max_candidates=1, damp_hubs=False)
-    found = weighed.evidence[1, 3]
+    compared = weigh(videos, scored=[Pair(first=1, second=3, similarity=0.6)], max_candidates=1, damp_hubs=False)
+    found = compared.evidence[1, 3]
     assert found.cosine == 0.6
-    assert found.judge(RULES) == (Verdict.DUPLICATE, Rule.REGISTERED)
-    assert groups_of(weighed) == [{0, 1, 2, 3}]
+    assert found.judge(RULES) == (Verdict.DUPLICATE, Criterion.REGISTERED)
+    assert groups_of(compared) == [{0, 1, 2, 3}]
 
 
 @pytest.mark.parametrize("scene", [1, 2])
@@ -362,7 +362,7 @@ def test_a_copy_too_blurred_for_hashes() -> None:
     frames = draw_clip(1)
     blurred = [np.asarray(cv2.GaussianBlur(frame, (0, 0), 16), np.uint8) for frame in frames]
     found = compare(fingerprint(frames), fingerprint(blurred))
-    assert found.judge(RULES) == (Verdict.DUPLICATE, Rule.CHANGES)
+    assert found.judge(RULES) == (Verdict.DUPLICATE, Criterion.CHANGES)
     row = describe_evidence(hand_made(r01=found), kept=0, copy=1, rules=RULES)
     assert float(str(row["changes"])) > 0.8
 
@@ -370,12 +370,12 @@ def test_a_copy_too_blurred_for_hashes() -> None:
 def test_a_list_of_copies_and_others() -> None:
     others = [copy_of(seed) for seed in (2, 3, 4)]
     copies = [copy_of(1, name) for name in COPIES]
-    weighed = weigh([others[0], *copies, None, *others[1:], copies[0]])
-    assert groups_of(weighed) == [{*range(1, len(copies) + 1), len(copies) + 4}]
-    assert weighed.about(1, len(copies) + 4) is not None
-    assert len(weighed.nearest) == len(copies) + 5
-    assert np.isnan(weighed.nearest[len(copies) + 1])
-    assert weighed.floor == RULES.min_score
+    compared = weigh([others[0], *copies, None, *others[1:], copies[0]])
+    assert groups_of(compared) == [{*range(1, len(copies) + 1), len(copies) + 4}]
+    assert compared.about(1, len(copies) + 4) is not None
+    assert len(compared.nearest) == len(copies) + 5
+    assert np.isnan(compared.nearest[len(copies) + 1])
+    assert compared.floor == RULES.min_score
 
 
 def test_of_two_copies_the_one_with_a_logo_is_known() -> None:
@@ -388,7 +388,7 @@ def test_of_two_copies_the_one_with_a_logo_is_known() -> None:
             seen.append(set(known.overlaid))
             return min
 
-        weighed = weigh_list(
+        compared = compare_candidates(
             rows,
             scored=NONE_SCORED,
             durations_s=[10.0] * 3,
@@ -398,7 +398,7 @@ def test_of_two_copies_the_one_with_a_logo_is_known() -> None:
             damp_hubs=True,
             choose_knowing=choose_knowing,
         )
-        assert weighed.marks.overlaid == overlaid
+        assert compared.marks.overlaid == overlaid
         assert seen[-1] == overlaid
     assert weigh([plain, plain]).marks.overlaid == frozenset()
 
@@ -407,9 +407,9 @@ def test_identical_pictures_are_known_as_such() -> None:
     stored = Fingerprint.from_bytes(copy_of(1).to_bytes())
     again = Fingerprint.from_bytes(copy_of(1).to_bytes())
     found = compare(stored, again)
-    assert found.judge(RULES) == (Verdict.DUPLICATE, Rule.EXACT)
+    assert found.judge(RULES) == (Verdict.DUPLICATE, Criterion.EXACT)
     assert found.score == 1.0
-    assert found.judge(Rules(min_score=1.0, review_from=1.0))[0] == Verdict.DUPLICATE
+    assert found.judge(MatchThresholds(min_score=1.0, review_from=1.0))[0] == Verdict.DUPLICATE
 
 
 def test_a_foreign_start_does_not_hide_a_copy() -> None:
@@ -435,9 +435,9 @@ def test_an_excerpt_is_found_whichever_comes_first() -> None:
         found = compare(*rows)
         assert found.judge(RULES)[0] == Verdict.EXCERPT
         assert found.excerpt == excerpt
-        weighed = weigh(rows)
-        assert [(pair.first, pair.second, pair.excerpt) for pair in weighed.pairs] == [(0, 1, excerpt)]
-        (group,) = group_copies(weighed.pairs, threshold=RULES.min_score)
+        compared = weigh(rows)
+        assert [(pair.first, pair.second, pair.excerpt) for pair in compared.pairs] == [(0, 1, excerpt)]
+        (group,) = group_copies(compared.pairs, threshold=RULES.min_score)
         assert group.kept == (0 if excerpt == "second" else 1)
         kept = weigh(rows, keeps_excerpts=True)
         assert kept.pairs == ()
@@ -460,7 +460,7 @@ def test_a_copy_far_slower_or_faster_is_a_duplicate(speed: float) -> None:
     shots = draw_clip(1, count=40, shots=10)
     played = [shots[int(index * speed)] for index in range(round(40 / speed))]
     found = compare(fingerprint(shots), fingerprint(played))
-    assert found.judge(RULES) == (Verdict.DUPLICATE, Rule.PICTURES)
+    assert found.judge(RULES) == (Verdict.DUPLICATE, Criterion.PICTURES)
     assert describe_evidence(hand_made(r01=found), kept=0, copy=1, rules=RULES)["speed"] == pytest.approx(
         speed, rel=0.02
     )
@@ -477,17 +477,17 @@ def test_a_re_cut_copy_is_a_duplicate_with_all_its_parts() -> None:
 
 def test_what_movement_says_is_asked_where_pictures_leave_something_open() -> None:
     whole = stretch(30, 40)
-    assert evidence(whole, changes=changes()).best[0] == Rule.PICTURES
+    assert evidence(whole, changes=changes()).best[0] == Criterion.PICTURES
     for open_ in (stretch(30, 40, first=0.7), stretch(16, 40), replace(whole, distance_bits=36.0)):
         found = evidence(open_, changes=changes(), registration=registration())
-        assert found.best[0] == Rule.CHANGES
+        assert found.best[0] == Criterion.CHANGES
 
 
 def test_flat_videos_take_no_part() -> None:
     black = make_fingerprint([np.zeros((144, 256, 3), np.uint8)] * 20, times_s=[0.25 * row for row in range(20)])
     assert black is None
-    weighed = weigh([black, copy_of(1), black], scored=[Pair(first=0, second=2, similarity=1.0)])
-    assert weighed.pairs == ()
+    compared = weigh([black, copy_of(1), black], scored=[Pair(first=0, second=2, similarity=1.0)])
+    assert compared.pairs == ()
 
 
 def test_videos_of_one_picture() -> None:
@@ -498,11 +498,11 @@ def test_videos_of_one_picture() -> None:
 
 def test_lists_with_nothing_to_weigh() -> None:
     for videos in ([], [None], [copy_of(1)], [None, copy_of(1), None]):
-        weighed = weigh(videos)
-        assert (weighed.pairs, weighed.evidence) == ((), {})
-        assert len(weighed.nearest) == len(videos)
-        assert np.isnan(weighed.nearest).all()
-        assert find_doubtful(weighed, rules=RULES, groups=[]) == []
+        compared = weigh(videos)
+        assert (compared.pairs, compared.evidence) == ((), {})
+        assert len(compared.nearest) == len(videos)
+        assert np.isnan(compared.nearest).all()
+        assert find_doubtful(compared, rules=RULES, groups=[]) == []
 
 
 def test_the_order_of_the_list_does_not_matter() -> None:
@@ -517,8 +517,8 @@ def test_the_order_of_the_list_does_not_matter() -> None:
 
 def test_the_score_does_not_depend_on_the_knobs() -> None:
     videos = [copy_of(1), copy_of(1, "logo"), copy_of(1, "crop 20 %"), copy_of(2), fingerprint(draw_clip(1)[:12])]
-    loose = weigh(videos, rules=Rules(min_score=0.05, review_from=0.05))
-    strict = weigh(videos, rules=Rules(min_score=0.95, review_from=0.95), keeps_excerpts=True)
+    loose = weigh(videos, rules=MatchThresholds(min_score=0.05, review_from=0.05))
+    strict = weigh(videos, rules=MatchThresholds(min_score=0.95, review_from=0.95), keeps_excerpts=True)
     shared = loose.evidence.keys() & strict.evidence.keys()
     assert shared
     assert [loose.evidence[rows].score for rows in shared] == [strict.evidence[rows].score for rows in shared]
@@ -539,7 +539,7 @@ def test_many_copies_end_in_one_group() -> None:
         begun[step] = count
         return done.append if step == "comparing pairs" else lambda count: None
 
-    weighed = weigh_list(
+    compared = compare_candidates(
         [*others[:40], *copies, *others[40:]],
         scored=NONE_SCORED,
         durations_s=[4.0] * (len(copies) + len(others)),
@@ -549,10 +549,10 @@ def test_many_copies_end_in_one_group() -> None:
         damp_hubs=True,
         begin=begin,
     )
-    assert groups_of(weighed) == [set(range(40, 100))]
-    assert {(40, row) for row in range(41, 100)} <= weighed.evidence.keys()
-    assert len(weighed.evidence) < len(copies) * (len(copies) - 1) / 2
-    assert sum(done) == begun["comparing pairs"] == len(weighed.evidence)
+    assert groups_of(compared) == [set(range(40, 100))]
+    assert {(40, row) for row in range(41, 100)} <= compared.evidence.keys()
+    assert len(compared.evidence) < len(copies) * (len(copies) - 1) / 2
+    assert sum(done) == begun["comparing pairs"] == len(compared.evidence)
     assert begun["reading fingerprints"] == len(copies) + len(others)
 
 
@@ -561,39 +561,39 @@ def test_all_copies_are_compared_with_the_one_that_is_kept(choose: Choose) -> No
     """Found as a chain of neighbours, each like the next."""
     copies = [replace(copied(sketch(0), seed), descriptors=sketch(seed + 100).descriptors) for seed in range(12)]
     chain = [Pair(first=row, second=row + 1, similarity=0.8) for row in range(11)]
-    weighed = weigh(copies, scored=chain, choose=choose)
+    compared = weigh(copies, scored=chain, choose=choose)
     kept = choose(range(12))
-    assert {(min(kept, row), max(kept, row)) for row in range(12) if row != kept} <= weighed.evidence.keys()
-    assert groups_of(weighed, choose=choose) == [set(range(12))]
+    assert {(min(kept, row), max(kept, row)) for row in range(12) if row != kept} <= compared.evidence.keys()
+    assert groups_of(compared, choose=choose) == [set(range(12))]
 
 
 def test_vectors_propose_what_words_do_not() -> None:
     first, second = (replace(copied(sketch(0), seed), descriptors=sketch(seed).descriptors) for seed in (1, 2))
     assert weigh([first, second, sketch(9)]).pairs == ()
-    weighed = weigh([first, second, sketch(9)], scored=[Pair(first=0, second=1, similarity=0.77)])
-    assert groups_of(weighed) == [{0, 1}]
-    assert weighed.evidence[0, 1].cosine == 0.77
-    assert weighed.evidence[0, 1].words == 0.0
+    compared = weigh([first, second, sketch(9)], scored=[Pair(first=0, second=1, similarity=0.77)])
+    assert groups_of(compared) == [{0, 1}]
+    assert compared.evidence[0, 1].cosine == 0.77
+    assert compared.evidence[0, 1].words == 0.0
 
 
 def test_vectors_alone_prove_nothing() -> None:
     unlike = [sketch(0), sketch(1)]
-    weighed = weigh(unlike, scored=[Pair(first=0, second=1, similarity=1.0)])
-    assert weighed.pairs == ()
-    assert weighed.nearest.tolist() == [0.0, 0.0]
+    compared = weigh(unlike, scored=[Pair(first=0, second=1, similarity=1.0)])
+    assert compared.pairs == ()
+    assert compared.nearest.tolist() == [0.0, 0.0]
 
 
 # --- what is told of it
 
 
-def hand_made(**found: Evidence) -> Weighed:
+def hand_made(**found: Evidence) -> ComparedPairs:
     """A list of six; evidence by rows, written as in `r01`."""
     rows = {(int(name[1]), int(name[2])): one for name, one in found.items()}
-    return Weighed(
+    return ComparedPairs(
         pairs=(),
         nearest=np.zeros(6),
         floor=0.1,
-        searched_deeper=0,
+        expanded_queries=0,
         evidence={key: replace(one, first=key[0], second=key[1]) for key, one in rows.items()},
     )
 
@@ -634,8 +634,8 @@ def test_the_row_of_a_copy_tells_all() -> None:
 
 
 def test_the_copy_may_come_before_the_kept_one() -> None:
-    weighed = hand_made(r02=evidence(stretch(30, 40, first=0.75, second=0.5)))
-    row = describe_evidence(weighed, kept=2, copy=0, rules=RULES)
+    compared = hand_made(r02=evidence(stretch(30, 40, first=0.75, second=0.5)))
+    row = describe_evidence(compared, kept=2, copy=0, rules=RULES)
     assert row["offset_s"] == -3.0
     assert (row["kept_coverage"], row["copy_coverage"]) == (0.5, 0.75)
     assert (row["kept_from_s"], row["kept_to_s"]) == (5.0, 15.0)
@@ -667,33 +667,35 @@ def test_a_pair_that_a_person_joined() -> None:
 
 def test_a_pair_that_the_cosine_decided() -> None:
     scored = replace(NONE_SCORED, pairs=(Pair(first=0, second=1, similarity=0.93),), nearest=np.array([0.93, 0.93]))
-    row = describe_evidence(Weighed.by_cosine(scored), kept=1, copy=0, rules=Rules(min_score=0.9, review_from=0.03))
+    row = describe_evidence(
+        ComparedPairs.by_cosine(scored), kept=1, copy=0, rules=MatchThresholds(min_score=0.9, review_from=0.03)
+    )
     assert list(row) == TOLD
     assert (row["verdict"], row["rule"], row["score"]) == ("duplicate", "cosine", 0.93)
 
 
 def test_the_nearest_video_outside_the_group() -> None:
     near, nearer = evidence(stretch(25, 40, first=0.7, second=0.7)), evidence(stretch(30, 40))
-    weighed = hand_made(r01=evidence(stretch()), r02=nearer, r13=near, r04=evidence())
-    assert find_next_score(weighed, row=0, group={0, 1}) == nearer.score > near.score
-    assert find_next_score(weighed, row=1, group={0, 1}) == near.score
-    assert find_next_score(weighed, row=0, group={0, 1, 2}) == 0.0
-    assert find_next_score(weighed, row=2, group={0, 2}) is None
-    assert find_next_score(weighed, row=5, group=set()) is None
+    compared = hand_made(r01=evidence(stretch()), r02=nearer, r13=near, r04=evidence())
+    assert find_next_score(compared, row=0, group={0, 1}) == nearer.score > near.score
+    assert find_next_score(compared, row=1, group={0, 1}) == near.score
+    assert find_next_score(compared, row=0, group={0, 1, 2}) == 0.0
+    assert find_next_score(compared, row=2, group={0, 2}) is None
+    assert find_next_score(compared, row=5, group=set()) is None
 
 
 def test_a_shared_intro_is_not_near() -> None:
-    weighed = hand_made(r01=evidence(stretch(first=0.1, second=0.2)), r02=evidence(stretch(20, 40, first=0.2)))
-    intro, whole = (find_next_score(weighed, row=row, group={row}) for row in (1, 2))
+    compared = hand_made(r01=evidence(stretch(first=0.1, second=0.2)), r02=evidence(stretch(20, 40, first=0.2)))
+    intro, whole = (find_next_score(compared, row=row, group={row}) for row in (1, 2))
     assert intro is not None and intro < 0.1
     assert whole is not None and whole >= 0.5, "all of the other one is in it"
 
 
 def test_the_nearest_video_by_cosine() -> None:
     pairs = (Pair(first=0, second=1, similarity=0.9), Pair(first=1, second=2, similarity=0.7))
-    weighed = Weighed.by_cosine(replace(NONE_SCORED, pairs=pairs))
-    assert find_next_score(weighed, row=1, group={0, 1}) == 0.7
-    assert find_next_score(weighed, row=0, group={0, 1}) is None
+    compared = ComparedPairs.by_cosine(replace(NONE_SCORED, pairs=pairs))
+    assert find_next_score(compared, row=1, group={0, 1}) == 0.7
+    assert find_next_score(compared, row=0, group={0, 1}) is None
 
 
 def group(number: int, kept: int, *copies: int) -> Group:
@@ -701,35 +703,35 @@ def group(number: int, kept: int, *copies: int) -> Group:
 
 
 def test_doubtful_pairs_come_most_uncertain_first() -> None:
-    weighed = hand_made(
+    compared = hand_made(
         r01=evidence(stretch(18, 40)),
         r02=evidence(stretch(first=0.2)),
         r03=evidence(stretch(13, 40)),
         r04=evidence(stretch()),
         r05=evidence(),
     )
-    assert find_doubtful(weighed, rules=RULES, groups=[]) == [(0, 1), (0, 3), (0, 2)]
+    assert find_doubtful(compared, rules=RULES, groups=[]) == [(0, 1), (0, 3), (0, 2)]
 
 
 def test_what_is_settled_is_not_doubtful() -> None:
     doubt = evidence(stretch(16, 40))
-    weighed = hand_made(r01=doubt, r02=doubt, r12=doubt, r34=doubt)
+    compared = hand_made(r01=doubt, r02=doubt, r12=doubt, r34=doubt)
     everything = [(0, 1), (0, 2), (1, 2), (3, 4)]
-    assert find_doubtful(weighed, rules=RULES, groups=[]) == everything
-    assert find_doubtful(weighed, rules=RULES, groups=[], decided={(0, 2), (3, 4)}) == [(0, 1), (1, 2)]
-    assert find_doubtful(weighed, rules=RULES, groups=[group(1, 0, 1, 2)]) == [(3, 4)]
-    assert find_doubtful(weighed, rules=RULES, groups=[group(1, 0, 2), group(2, 1, 3)]) == [(0, 1), (1, 2), (3, 4)]
+    assert find_doubtful(compared, rules=RULES, groups=[]) == everything
+    assert find_doubtful(compared, rules=RULES, groups=[], decided={(0, 2), (3, 4)}) == [(0, 1), (1, 2)]
+    assert find_doubtful(compared, rules=RULES, groups=[group(1, 0, 1, 2)]) == [(3, 4)]
+    assert find_doubtful(compared, rules=RULES, groups=[group(1, 0, 2), group(2, 1, 3)]) == [(0, 1), (1, 2), (3, 4)]
 
 
 def test_a_list_by_cosine_has_no_evidence() -> None:
     scored = replace(NONE_SCORED, pairs=(Pair(first=0, second=1, similarity=0.93),))
-    assert Weighed.by_cosine(scored).about(0, 1) is None
+    assert ComparedPairs.by_cosine(scored).about(0, 1) is None
 
 
 def test_limits_stand_in_an_order_that_makes_sense() -> None:
-    assert FEWEST_AGREEING <= OVERWHELMING_AGREEING
-    assert FEWEST_REGISTERED_POINTS <= FEWEST_CONFIRMING_POINTS
-    assert LOWEST_AGREEMENT < SMALLEST_COMMON_SHARE < SMALLEST_CONTAINED_SHARE
+    assert MIN_AGREEING <= OVERWHELMING_AGREEING
+    assert MIN_REGISTERED_POINTS <= MIN_CONFIRMING_POINTS
+    assert MIN_AGREEMENT < MIN_COMMON_SHARE < MIN_CONTAINED_SHARE
 
 
 # --- files
@@ -783,12 +785,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Fingerprint]:
 
 
 def test_encoded_copies_are_one_group(files: list[Fingerprint]) -> None:
-    weighed = weigh(
+    compared = weigh(
         files, scored=[Pair(first=first, second=second, similarity=0.6) for first, second in combinations(range(4), 2)]
     )
-    assert groups_of(weighed) == [{0, 2, 3}]
+    assert groups_of(compared) == [{0, 2, 3}]
     for row in (2, 3):
-        told = describe_evidence(weighed, kept=0, copy=row, rules=RULES)
+        told = describe_evidence(compared, kept=0, copy=row, rules=RULES)
         assert told["verdict"] == "duplicate"
         assert told["offset_s"] == pytest.approx(0.0, abs=0.25)
         assert math.isclose(float(str(told["duration_ratio"])), 1.0, abs_tol=0.1)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scenes import COPIES, SIZE_PX, copy_of, draw_clip, each, fingerprint
 
 from dedup_lib.features.fingerprint import Fingerprint
-from dedup_lib.features.perceptual_hash import count_differing_bits, hash_pictures
-from dedup_lib.match.evidence import FEWEST_REGISTERED_POINTS, SMALLEST_REGISTERED_SHARE
-from dedup_lib.match.geometry import FEWEST_POINTS, Registration, register, warp_miniatures
+from dedup_lib.features.perceptual_hash import count_differing_bits, hash_frames
+from dedup_lib.match.evidence import MIN_REGISTERED_POINTS, MIN_REGISTERED_SHARE
+from dedup_lib.match.geometry import MIN_POINTS, Registration, register, warp_tiny_frames
 from dedup_lib.match.verify import MAX_REGISTERED_DISTANCE_BITS
 from dedup_lib.records import Frames
 
@@ -69,8 +69,8 @@ def test_every_copy_is_laid_somewhere() -> None:
 def test_known_maps_are_found(name: str) -> None:
     found = lay(name)
     assert found.mirrored == (name == "mirrored")
-    assert found.points >= FEWEST_REGISTERED_POINTS
-    assert FEWEST_POINTS <= found.points <= found.matches
+    assert found.points >= MIN_REGISTERED_POINTS
+    assert MIN_POINTS <= found.points <= found.matches
     laid = CORNERS @ found.matrix[:, :2].T + found.matrix[:, 2]
     # A fingerprint looks at every picture at one size.
     enlarged = copy_of(1, name).size_px[0] / COPIES[name](draw_clip(1, count=1, shots=1))[0].shape[1]
@@ -133,7 +133,7 @@ def test_mirrored_codes_find_a_mirrored_picture() -> None:
 @pytest.mark.parametrize("seed", range(2, 6))
 def test_unlike_clips_agree_on_no_map(seed: int, mirrored: bool) -> None:
     found = register(copy_of(1), copy_of(seed), mirrored=mirrored)
-    assert found is None or found.points < FEWEST_REGISTERED_POINTS
+    assert found is None or found.points < MIN_REGISTERED_POINTS
 
 
 def badge(frame: Any) -> Any:
@@ -149,36 +149,39 @@ def test_a_shared_logo_covers_too_little() -> None:
     first, second = (fingerprint(each(badge, draw_clip(seed))) for seed in (21, 22))
     found = register(first, second, mirrored=False)
     assert found is not None, "the badge is there to be found"
-    assert max(found.first_share, found.second_share) < SMALLEST_REGISTERED_SHARE
+    assert max(found.first_share, found.second_share) < MIN_REGISTERED_SHARE
 
 
 @pytest.mark.parametrize("name", ["crop 20 %", "caption", "turned by 5°", "picture in picture", "mirrored"])
 def test_pictures_laid_on_one_another_agree(name: str) -> None:
     first, second = copy_of(1), copy_of(1, name)
-    laid_first, laid_second = warp_miniatures(first, second, lay(name))
+    laid_first, laid_second = warp_tiny_frames(first, second, lay(name))
     assert laid_first.shape == laid_second.shape == (40, 64, 64)
     assert laid_first.dtype == laid_second.dtype == np.uint8
-    distances = np.diag(count_differing_bits(hash_pictures(laid_first), hash_pictures(laid_second)))
+    distances = np.diag(count_differing_bits(hash_frames(laid_first), hash_frames(laid_second)))
     assert distances.max() <= MAX_REGISTERED_DISTANCE_BITS
 
 
 def test_laying_does_not_make_unlike_pictures_alike() -> None:
     """Of the same geometry, but another film."""
-    unlike = replace(copy_of(1, "crop 20 %"), miniatures=copy_of(2, "crop 20 %").miniatures)
-    laid_first, laid_second = warp_miniatures(copy_of(1), unlike, lay("crop 20 %"))
-    distances = count_differing_bits(hash_pictures(laid_first), hash_pictures(laid_second))
+    unlike = replace(copy_of(1, "crop 20 %"), tiny_frames=copy_of(2, "crop 20 %").tiny_frames)
+    laid_first, laid_second = warp_tiny_frames(copy_of(1), unlike, lay("crop 20 %"))
+    distances = count_differing_bits(hash_frames(laid_first), hash_frames(laid_second))
     assert distances.min() > MAX_REGISTERED_DISTANCE_BITS
 
 
 def test_laying_keeps_the_number_of_pictures() -> None:
     short = replace(
-        copy_of(1), miniatures=copy_of(1).miniatures[:1], times_s=copy_of(1).times_s[:1], weights=copy_of(1).weights[:1]
+        copy_of(1),
+        tiny_frames=copy_of(1).tiny_frames[:1],
+        times_s=copy_of(1).times_s[:1],
+        weights=copy_of(1).weights[:1],
     )
-    laid_first, laid_second = warp_miniatures(short, copy_of(1, "crop 20 %"), lay("crop 20 %"))
+    laid_first, laid_second = warp_tiny_frames(short, copy_of(1, "crop 20 %"), lay("crop 20 %"))
     assert (len(laid_first), len(laid_second)) == (1, 40)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, FEWEST_POINTS - 1])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, MIN_POINTS - 1])
 def test_few_points_agree_on_nothing(count: int) -> None:
     few = with_points(copy_of(1), count)
     for first, second in ((few, copy_of(1)), (copy_of(1), few), (few, few)):
@@ -208,7 +211,7 @@ def test_points_on_one_line_do_no_harm(slope: float) -> None:
     line = replace(scattered(2, 120), points=points)
     found = register(line, replace(line, points=points + np.float32(3.0)), mirrored=False)
     if slope == 0:
-        assert found is None or max(found.first_share, found.second_share) < SMALLEST_REGISTERED_SHARE
+        assert found is None or max(found.first_share, found.second_share) < MIN_REGISTERED_SHARE
     else:
         assert found is None or np.isfinite(found.matrix).all()
 

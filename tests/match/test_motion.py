@@ -15,34 +15,34 @@ from scenes import STEP_S, add_grain, draw_clip, draw_take, each, fingerprint
 from dedup_lib.features.perceptual_hash import ORIENTATIONS
 from dedup_lib.match.motion import (
     ALIKE,
-    FEWEST_COMPARED,
-    FEWEST_TO_CORRELATE,
     FREQUENCIES,
-    Changes,
-    Course,
-    compare_courses,
+    MIN_COMPARED,
+    MIN_TO_CORRELATE,
+    MotionMatch,
+    MotionTrack,
+    compare_motion,
     correlate_stretch,
-    trace_course,
+    extract_motion,
 )
 from dedup_lib.records import Frames
 
 
-def course(frames: Sequence[Frames], *, speed: float = 1.0) -> Course:
+def course(frames: Sequence[Frames], *, speed: float = 1.0) -> MotionTrack:
     made = fingerprint(frames, speed=speed)
-    return trace_course(made.miniatures, times_s=made.times_s)
+    return extract_motion(made.tiny_frames, times_s=made.times_s)
 
 
-def compare(first: Course, second: Course) -> Changes:
-    found = compare_courses(first, second)
+def compare(first: MotionTrack, second: MotionTrack) -> MotionMatch:
+    found = compare_motion(first, second)
     assert found is not None
     return found
 
 
-def made_up(seed: int, pictures: int) -> Course:
+def made_up(seed: int, pictures: int) -> MotionTrack:
     """Shapes that change at random."""
     shapes = np.random.default_rng(seed).normal(size=(pictures, FREQUENCIES**2)).astype(np.float32)
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
-    return Course(shapes=shapes, times_s=np.arange(pictures, dtype=np.float32) * STEP_S)
+    return MotionTrack(shapes=shapes, times_s=np.arange(pictures, dtype=np.float32) * STEP_S)
 
 
 def test_a_video_changes_like_itself() -> None:
@@ -104,8 +104,8 @@ def test_a_speed_that_the_pictures_say(speed: float) -> None:
     frames = draw_clip(1, count=80)
     played = [frames[min(int(index * speed), 79)] for index in range(round(80 / speed))]
     first, second = course(frames), course(played)
-    assert compare_courses(first, second) is None, "less than half of the longer one"
-    found = compare_courses(first, second, known_speed=speed)
+    assert compare_motion(first, second) is None, "less than half of the longer one"
+    found = compare_motion(first, second, known_speed=speed)
     assert found is not None and found.is_alike
     assert found.stretch.speed == speed
 
@@ -113,14 +113,14 @@ def test_a_speed_that_the_pictures_say(speed: float) -> None:
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 def test_turned_pictures(orientation: int) -> None:
     made = fingerprint(draw_take(1))
-    turned = made.miniatures
+    turned = made.tiny_frames
     if orientation & 1:
         turned = turned[:, :, ::-1]
     if orientation & 2:
         turned = turned[:, ::-1]
     if orientation & 4:
         turned = turned.transpose(0, 2, 1)
-    own, other = (trace_course(one, times_s=made.times_s) for one in (made.miniatures, turned))
+    own, other = (extract_motion(one, times_s=made.times_s) for one in (made.tiny_frames, turned))
     assert np.allclose(own.turned(orientation).shapes, other.shapes, atol=1e-4)
 
 
@@ -144,19 +144,19 @@ def test_one_shared_cut_is_not_enough() -> None:
 
 def test_short_videos() -> None:
     one, long = made_up(0, 1), made_up(1, 60)
-    assert compare_courses(one, one) is None
-    assert compare_courses(one, long) is None
-    assert compare_courses(made_up(0, 20), long) is None, "less than half of the longer one"
-    fewest = made_up(0, FEWEST_COMPARED)
+    assert compare_motion(one, one) is None
+    assert compare_motion(one, long) is None
+    assert compare_motion(made_up(0, 20), long) is None, "less than half of the longer one"
+    fewest = made_up(0, MIN_COMPARED)
     assert compare(fewest, fewest).is_alike
-    assert not compare(made_up(0, FEWEST_COMPARED - 1), made_up(0, FEWEST_COMPARED - 1)).is_alike
+    assert not compare(made_up(0, MIN_COMPARED - 1), made_up(0, MIN_COMPARED - 1)).is_alike
 
 
 def test_a_gap_in_the_pictures() -> None:
-    """Flat frames have no miniature."""
+    """Flat frames have no tiny_frame."""
     whole = made_up(0, 40)
     kept = np.r_[0:10, 18:40]
-    found = compare(whole, Course(shapes=whole.shapes[kept], times_s=whole.times_s[kept]))
+    found = compare(whole, MotionTrack(shapes=whole.shapes[kept], times_s=whole.times_s[kept]))
     assert found.is_alike
     assert (found.stretch.compared, found.stretch.second_coverage) == (32, 1.0)
 
@@ -164,10 +164,10 @@ def test_a_gap_in_the_pictures() -> None:
 @given(seed=st.integers(0, 50), pictures=st.tuples(st.integers(1, 40), st.integers(1, 40)), cut=st.integers(0, 12))
 def test_changes_hold_together(seed: int, pictures: tuple[int, int], cut: int) -> None:
     first, second = made_up(seed, pictures[0]), made_up(seed + 1, pictures[1])
-    for one, other in ((first, second), (first, Course(shapes=first.shapes[cut:], times_s=first.times_s[cut:]))):
+    for one, other in ((first, second), (first, MotionTrack(shapes=first.shapes[cut:], times_s=first.times_s[cut:]))):
         if not len(other.times_s):
             continue
-        found = compare_courses(one, other)
+        found = compare_motion(one, other)
         if found is None:
             continue
         assert -1.001 <= found.stretch.correlation <= 1.001
@@ -183,13 +183,13 @@ def test_a_stretch_is_correlated_by_itself() -> None:
     shared = draw_clip(3, count=16, shots=2)
     first, second = course(draw_clip(1, count=12) + shared), course(draw_clip(2, count=12) + shared)
     inside = compare(first, first).stretch
-    part = Course(shapes=first.shapes[12:], times_s=first.times_s[12:])
+    part = MotionTrack(shapes=first.shapes[12:], times_s=first.times_s[12:])
     stretch = compare(part, part).stretch
     assert correlate_stretch(first, second, stretch) == pytest.approx(1.0, abs=1e-3)
     assert correlate_stretch(first, second, inside) < 0.9
 
 
 def test_few_pictures_are_not_correlated() -> None:
-    few = made_up(0, FEWEST_TO_CORRELATE - 1)
+    few = made_up(0, MIN_TO_CORRELATE - 1)
     (stretch,) = [compare(made_up(0, 10), made_up(0, 10)).stretch]
     assert np.isnan(correlate_stretch(few, few, stretch))

@@ -13,13 +13,13 @@ from scenes import STEP_S, add_grain, draw_canvas, draw_clip, draw_take, each, f
 from dedup_lib.evaluate.edits import add_caption, add_logo
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.columns import describe_evidence
-from dedup_lib.groups.matcher import weigh_list
+from dedup_lib.groups.matcher import compare_candidates
 from dedup_lib.groups.review import find_doubtful
 from dedup_lib.groups.scored import Scored
-from dedup_lib.match.evidence import Evidence, Rule, Rules, Verdict
+from dedup_lib.match.evidence import Criterion, Evidence, MatchThresholds, Verdict
 from dedup_lib.records import Frames, Pair
 
-RULES = Rules(min_score=0.5, review_from=0.03)
+RULES = MatchThresholds(min_score=0.5, review_from=0.03)
 SIZE_PX = 256, 144
 COUNT = 32
 
@@ -27,9 +27,9 @@ COUNT = 32
 def compare(first: Fingerprint, second: Fingerprint, *, durations_s: tuple[float, float] = (8.0, 8.0)) -> Any:
     """Two videos that something proposed, as 06 weighs them."""
     pairs = (Pair(first=0, second=1, similarity=0.9),)
-    return weigh_list(
+    return compare_candidates(
         [first, second],
-        scored=Scored(pairs=pairs, nearest=np.ones(2), floor=0.5, searched_deeper=0),
+        scored=Scored(pairs=pairs, nearest=np.ones(2), floor=0.5, expanded_queries=0),
         durations_s=durations_s,
         rules=RULES,
         keeps_excerpts=False,
@@ -38,8 +38,8 @@ def compare(first: Fingerprint, second: Fingerprint, *, durations_s: tuple[float
     )
 
 
-def found_of(weighed: Any) -> Evidence:
-    evidence = weighed.about(0, 1)
+def found_of(compared: Any) -> Evidence:
+    evidence = compared.about(0, 1)
     assert isinstance(evidence, Evidence)
     return evidence
 
@@ -75,10 +75,10 @@ def test_another_product_of_one_template_is_never_a_copy(moves: str) -> None:
     ads = [fingerprint(add_grain(draw_ad(product, moves), seed=product)) for product in range(4)]
     for first in range(4):
         for second in range(first):
-            weighed = compare(ads[first], ads[second])
-            verdict, _ = found_of(weighed).judge(RULES)
+            compared = compare(ads[first], ads[second])
+            verdict, _ = found_of(compared).judge(RULES)
             assert verdict in (Verdict.REVIEW, Verdict.DIFFERENT), (first, second)
-            assert weighed.pairs == ()
+            assert compared.pairs == ()
     again = compare(ads[0], fingerprint(add_grain(draw_ad(0, moves), seed=9)))
     assert found_of(again).judge(RULES)[0] == Verdict.DUPLICATE
 
@@ -86,12 +86,12 @@ def test_another_product_of_one_template_is_never_a_copy(moves: str) -> None:
 @pytest.mark.parametrize("moves", ["nothing", "stripes"])
 def test_another_price_goes_to_review_and_its_place_is_named(moves: str) -> None:
     ads = [fingerprint(add_grain(draw_ad(1, moves, price=price), seed=0)) for price in ("9.99", "24.50")]
-    weighed = compare(*ads)
-    assert found_of(weighed).judge(RULES) == (Verdict.REVIEW, Rule.DIFFERS)
-    assert find_doubtful(weighed, rules=RULES, groups=[]) == [(0, 1)]
-    row = describe_evidence(weighed, kept=0, copy=1, rules=RULES)
+    compared = compare(*ads)
+    assert found_of(compared).judge(RULES) == (Verdict.REVIEW, Criterion.DIFFERS)
+    assert find_doubtful(compared, rules=RULES, groups=[]) == [(0, 1)]
+    row = describe_evidence(compared, kept=0, copy=1, rules=RULES)
     assert str(row["differs"]).startswith("middle right, ")
-    assert str(row["rule"]) == str(Rule.DIFFERS)
+    assert str(row["rule"]) == str(Criterion.DIFFERS)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_one_other_digit_goes_to_review_and_the_same_one_does_not(prices: tuple[
     own, other = add_grain(own, seed=0), add_grain(other, seed=0)
     # Darker, coarser and with other noise.
     again = each(lambda frame: compress(frame * 0.8 + 10, quality=40), add_grain(again, seed=1))
-    assert found_of(compare(*map(fingerprint, (own, other)))).judge(RULES) == (Verdict.REVIEW, Rule.DIFFERS)
+    assert found_of(compare(*map(fingerprint, (own, other)))).judge(RULES) == (Verdict.REVIEW, Criterion.DIFFERS)
     assert found_of(compare(*map(fingerprint, (own, again)))).judge(RULES)[0] == Verdict.DUPLICATE
 
 
@@ -167,7 +167,7 @@ def test_one_picture_proves_nothing_of_videos_of_seconds() -> None:
     assert found_of(compare(one, other, durations_s=(8.0, 12.0))).judge(RULES)[0] == Verdict.DIFFERENT
     assert found_of(compare(one, one, durations_s=(8.0, 12.0))).judge(RULES)[0] == Verdict.DIFFERENT
     # The very same file, of which only one picture is not flat.
-    assert found_of(compare(one, one)).judge(RULES) == (Verdict.DUPLICATE, Rule.EXACT)
+    assert found_of(compare(one, one)).judge(RULES) == (Verdict.DUPLICATE, Criterion.EXACT)
     assert found_of(compare(one, other, durations_s=(STEP_S, STEP_S))).judge(RULES)[0] != Verdict.DIFFERENT
 
 
@@ -180,9 +180,9 @@ def test_a_copy_within_a_frame_is_known() -> None:
         cv2.rectangle(page, (290, 30), (400, 90), (20, 20, 20), 2)
         cv2.putText(page, "mean 0.7", (296, 140), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 2)
         beside_plots.append(np.asarray(page, np.uint8))
-    weighed = compare(fingerprint(frames), fingerprint(beside_plots))
-    assert found_of(weighed).judge(RULES)[0] == Verdict.DUPLICATE
-    assert weighed.marks.framed == {1}
+    compared = compare(fingerprint(frames), fingerprint(beside_plots))
+    assert found_of(compared).judge(RULES)[0] == Verdict.DUPLICATE
+    assert compared.marks.framed == {1}
     swapped = compare(fingerprint(beside_plots), fingerprint(frames))
     assert swapped.marks.framed == {0}
     # A crop goes on around its part.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dedup_lib.match.evidence import SMALLEST_COMMON_SHARE
+from dedup_lib.match.evidence import MIN_COMMON_SHARE
 from dedup_lib.match.score import AGAINST, TERMS, compute_score, count_as_share, list_contributions, load_weights
 
 VALUES = st.fixed_dictionaries({name: st.floats(0, 1) for name in TERMS})
@@ -22,7 +22,7 @@ def test_every_term_has_a_weight_of_its_sign() -> None:
 
 @given(values=VALUES)
 def test_what_meets_the_criteria_ends_above_a_half_and_all_else_below(values: dict[str, float]) -> None:
-    values |= {"coverage": max(values["coverage"], SMALLEST_COMMON_SHARE)}
+    values |= {"coverage": max(values["coverage"], MIN_COMMON_SHARE)}
     assert compute_score(values | {"criteria": 1.0, "differs": 0.0, "region": 0.0}) > 0.5
     assert compute_score(values | {"criteria": 0.0}) < 0.5
     assert compute_score(values | {"criteria": 1.0, "differs": 1.0}) < 0.5

@@ -224,7 +224,7 @@ def test_what_is_no_unit_vector_is_refused(wrong: list[float]) -> None:
 @pytest.mark.parametrize("videos", [[], [None], [None, None], [video("a", [[1, 0]])]])
 def test_nothing_to_compare(videos: Videos) -> None:
     for found in (score(videos, floor=0.5), score_by_search(videos, floor=0.5)):
-        assert (found.pairs, found.searched_deeper, found.crowds) == ((), 0, ())
+        assert (found.pairs, found.expanded_queries, found.identical) == ((), 0, ())
         assert found.nearest.shape == (len(videos),)
         assert np.isnan(found.nearest).all()
         assert found.similarities.shape == (0,)
@@ -290,14 +290,14 @@ def test_fifty_thousand_addresses_of_one_clip_are_one_group() -> None:
     videos = crowd_of(50_000, others=[near, far])
     scored = score(videos, floor=0.5)
     assert len(scored.pairs) == 1, "and not 1.25 billion"
-    (group,) = group_copies(scored.pairs, threshold=0.9, crowds=scored.crowds)
+    (group,) = group_copies(scored.pairs, threshold=0.9, identical=scored.identical)
     assert (group.kept, group.copies) == (0, tuple(range(1, 50_001)))
     assert group.similarities == (*[1.0] * 49_999, pytest.approx(0.9950372, abs=1e-6))
     np.testing.assert_array_equal(scored.nearest[[0, 49_999]], [1.0, 1.0])
 
 
 def test_what_a_person_says_of_videos_in_a_crowd_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dedup_lib.groups.scored.CROWD", 2)
+    monkeypatch.setattr("dedup_lib.groups.scored.MAX_IDENTICAL", 2)
     random = np.random.default_rng(3)
     # Two kinds match each other, the others none.
     centres = normalise_rows([[1, 0, 0], [1, 0.3, 0], [0, 0, 1], [0, 1, -1]])
@@ -312,16 +312,16 @@ def test_what_a_person_says_of_videos_in_a_crowd_holds(monkeypatch: pytest.Monke
         a, b, c, d = (int(row) for row in random.permutation(14)[:4])
         same, different = {(min(a, b), max(a, b))}, {(min(c, d), max(c, d))}
         scored = score(videos, floor=0.2)
-        assert any(kinds[crowd[0]] == 3 for crowd in scored.crowds)
+        assert any(kinds[alike_rows[0]] == 3 for alike_rows in scored.identical)
         groups = group_copies(
-            scored.pairs, threshold=0.4, choose=max, same=same, different=different, crowds=scored.crowds
+            scored.pairs, threshold=0.4, choose=max, same=same, different=different, identical=scored.identical
         )
         group_of = {row: group.kept for group in groups for row in (group.kept, *group.copies)}
         assert len(group_of) == sum(group.size for group in groups), "a row stands in one group"
         assert group_of[a] == group_of[b]
         assert group_of.get(c, c) != group_of.get(d, d)
-        for crowd in scored.crowds:
-            assert len({group_of[row] for row in crowd if row not in (a, b, c, d)}) <= 1, "they stay together"
+        for alike_rows in scored.identical:
+            assert len({group_of[row] for row in alike_rows if row not in (a, b, c, d)}) <= 1, "they stay together"
         for group in groups:
             for copy, said in zip(group.copies, group.similarities, strict=True):
                 exact = known.get((min(copy, group.kept), max(copy, group.kept)), np.nan)
@@ -350,8 +350,8 @@ def test_a_group_larger_than_every_limit_is_not_cut() -> None:
     videos: Videos = [video(f"https://h/{n}", [[1, 0.001 * n], [0, 1]]) for n in range(40)]
     scored = score_by_search(videos, floor=0.9, top_k=2, largest_top_k=16)
     assert len(scored.pairs) == 40 * 39 / 2
-    assert scored.searched_deeper > 0
-    assert score_by_search(videos, floor=0.9, top_k=ALL).searched_deeper == 0
+    assert scored.expanded_queries > 0
+    assert score_by_search(videos, floor=0.9, top_k=ALL).expanded_queries == 0
 
 
 def test_videos_of_other_lists_take_no_place() -> None:

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from scenes import COPIES, copy_of, draw_clip, fingerprint, title_card
 
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, mirror_descriptors
-from dedup_lib.match.visual_words import FEWEST_TO_DAMP, Candidate, propose_pairs
+from dedup_lib.match.visual_words import MIN_TO_DAMP, Candidate, propose_pairs
 
 SMALL_PX = (144, 80)
-CROWD = 64
+MAX_IDENTICAL = 64
 
 
 def short_clip(seed: int) -> list[np.ndarray]:
@@ -25,9 +25,9 @@ def short_clip(seed: int) -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def crowd() -> list[Fingerprint]:
+def alike_rows() -> list[Fingerprint]:
     """Short clips that are all unlike."""
-    return [fingerprint(short_clip(seed)) for seed in range(CROWD)]
+    return [fingerprint(short_clip(seed)) for seed in range(MAX_IDENTICAL)]
 
 
 def noise(seed: int, *, points: int = 300) -> Fingerprint:
@@ -66,29 +66,29 @@ def pairs_of(candidates: Sequence[Candidate]) -> set[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("name", ["itself", "crop 10 %", "crop 20 %", "caption", "mirrored", "turned by 5°"])
-def test_a_copy_is_proposed_among_many(crowd: list[Fingerprint], name: str) -> None:
+def test_a_copy_is_proposed_among_many(alike_rows: list[Fingerprint], name: str) -> None:
     copy = fingerprint(COPIES[name](short_clip(7)))
-    found = propose_pairs([*crowd, copy], most=5)
-    (candidate,) = [one for one in found if (one.first, one.second) == (7, CROWD)]
+    found = propose_pairs([*alike_rows, copy], most=5)
+    (candidate,) = [one for one in found if (one.first, one.second) == (7, MAX_IDENTICAL)]
     assert candidate.score == max(one.score for one in found)
     assert 0 < candidate.score <= 1
 
 
-def test_unlike_videos_are_hardly_proposed(crowd: list[Fingerprint]) -> None:
-    everything = CROWD * (CROWD - 1) / 2
-    assert len(propose_pairs(crowd, most=5)) < 0.05 * everything
-    assert len(propose_pairs(crowd, most=5, damp_hubs=False)) > 2 * len(propose_pairs(crowd, most=5))
+def test_unlike_videos_are_hardly_proposed(alike_rows: list[Fingerprint]) -> None:
+    everything = MAX_IDENTICAL * (MAX_IDENTICAL - 1) / 2
+    assert len(propose_pairs(alike_rows, most=5)) < 0.05 * everything
+    assert len(propose_pairs(alike_rows, most=5, damp_hubs=False)) > 2 * len(propose_pairs(alike_rows, most=5))
 
 
 def test_a_shared_title_card_proposes_little() -> None:
     card = title_card(size_px=SMALL_PX)
-    videos = [fingerprint([card, *short_clip(seed)]) for seed in range(FEWEST_TO_DAMP)]
+    videos = [fingerprint([card, *short_clip(seed)]) for seed in range(MIN_TO_DAMP)]
     copy = fingerprint([card, *COPIES["crop 10 %"](short_clip(4))])
     damped = pairs_of(propose_pairs([*videos, copy], most=10))
     plain = pairs_of(propose_pairs([*videos, copy], most=10, damp_hubs=False))
-    assert (4, FEWEST_TO_DAMP) in damped
+    assert (4, MIN_TO_DAMP) in damped
     assert len(damped) < 0.2 * len(plain)
-    assert len(plain) > 4 * FEWEST_TO_DAMP
+    assert len(plain) > 4 * MIN_TO_DAMP
 
 
 def first_points(made: Fingerprint, count: int) -> Fingerprint:
@@ -127,7 +127,7 @@ def test_lists_without_anything_to_compare() -> None:
     assert propose_pairs([None], most=5) == []
     assert propose_pairs([noise(0)], most=5) == []
     assert propose_pairs([None, noise(0), None], most=5) == []
-    other = first_points(replace(noise(0), miniatures=copy_of(2).miniatures), 0)
+    other = first_points(replace(noise(0), tiny_frames=copy_of(2).tiny_frames), 0)
     assert propose_pairs([empty, other], most=5) == []
 
 

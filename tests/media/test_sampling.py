@@ -394,12 +394,12 @@ def test_of_a_long_film_so_many_pictures_are_taken_over_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = save_clip(tmp_path / "clip.mp4", count=250, key_every=50)
-    monkeypatch.setattr(sampling, "MOST_LATER", 4)
+    monkeypatch.setattr(sampling, "MAX_LATER", 4)
     times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
     assert len(times_s) <= 4 and times_s[-1] > 15
     # Where little may be decoded, key frames cover it.
-    monkeypatch.setattr(sampling, "MOST_LATER", 100)
-    monkeypatch.setattr(sampling, "MOST_DECODED_ON_S", 0.0)
+    monkeypatch.setattr(sampling, "MAX_LATER", 100)
+    monkeypatch.setattr(sampling, "MAX_DECODED_ON_S", 0.0)
     times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
     assert 3 <= len(times_s) <= 5 and (np.diff([5, *times_s, 25]) <= 6).all()
 

@@ -30,7 +30,7 @@ from dedup_lib.report.comparison import (
 )
 from dedup_lib.report.pages import write_comparison
 from dedup_lib.run.folder import RunFolder
-from dedup_lib.ui.terminal import MOST_COMPARED, draw_comparison
+from dedup_lib.ui.terminal import MAX_COMPARED, draw_comparison
 
 URLS = [f"https://example.com/{letter}.mp4" for letter in "abcdefgh"]
 
@@ -147,7 +147,7 @@ def test_lists_that_share_some_urls() -> None:
 
 
 def test_pairs_of_a_large_group_are_counted_and_not_all_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dedup_lib.report.comparison.MOST_PAIRS", 5)
+    monkeypatch.setattr("dedup_lib.report.comparison.MAX_PAIRS", 5)
     urls = [f"https://example.com/{number:05}" for number in range(4000)]
     one = RunOutcome(
         name="one",
@@ -245,7 +245,7 @@ def test_long_tables_are_cut_in_the_terminal() -> None:
         for name, fate in (("a", KEPT), ("b", "timeout"))
     )
     said = drawn(compare_runs(before, after))
-    assert said.count("timeout") == MOST_COMPARED
+    assert said.count("timeout") == MAX_COMPARED
     assert "and 30 more, which --json lists" in said
 
 

@@ -94,7 +94,7 @@ def write_run(
         },
         "statuses": {"ok": 17 + duplicates, "http_error": 2, "invalid_url": 1},
         "featureless": 0,
-        "decision": {"threshold": 0.9, "encoder": "clip", "groups": groups, "searched_deeper": 0},
+        "decision": {"threshold": 0.9, "encoder": "clip", "groups": groups, "expanded_queries": 0},
         "files": {"FINAL_RESULT": "FINAL_RESULT.csv", "duplicates": "duplicates.csv", "gone": "gone.csv"},
     }
     (run_dir / "summary.json").write_text(json.dumps(summary))
@@ -206,7 +206,7 @@ def test_what_speaks_for_a_copy_is_a_sentence(row: dict[str, str], words: str) -
 
 
 def test_every_rule_has_words() -> None:
-    assert set(contact_sheet.RULE_WORDS) == set(contact_sheet.Rule)
+    assert set(contact_sheet.CRITERION_WORDS) == set(contact_sheet.Criterion)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_nothing_in_the_data_of_a_page_can_end_it() -> None:
 
 
 def test_what_is_left_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MOST_GROUPS", "MOST_COPIES", "MOST_REASONS", "MOST_ROWS_SET_ASIDE"):
+    for name in ("MAX_GROUPS", "MAX_COPIES", "MAX_REASONS", "MAX_ROWS_SET_ASIDE"):
         monkeypatch.setattr(overview, name, 1)
     page = open_page(write_index(write_run(tmp_path / "run", groups=3, copies=2)))
     assert "Only the 1 largest groups are shown here; the CSV of duplicates lists all 3." in page.text
@@ -290,7 +290,7 @@ def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
     before = {group.kept: set(group.copies) for group in made.matches.group()}
     seen = set()
     # Most pairs lie near 0 or near 1.
-    between = np.searchsorted(thresholds, np.quantile(made.weighed.similarities, (0.2, 0.4, 0.6, 0.8)))
+    between = np.searchsorted(thresholds, np.quantile(made.compared.similarities, (0.2, 0.4, 0.6, 0.8)))
     for index in (0, *map(int, between), thresholds.index(made.plan.threshold), len(thresholds) - 1):
         threshold = thresholds[index]
         move_to(visit, index)
@@ -318,7 +318,7 @@ def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
         }
         for fate, count in fates.items():
             assert visit.page.locator(f"#changes [data-fate={fate}]").count() == count, (threshold, fate)
-        matching = sum(pair.similarity >= threshold for pair in made.weighed.pairs)
+        matching = sum(pair.similarity >= threshold for pair in made.compared.pairs)
         titles = visit.page.locator("#chart-pairs .match title").all_text_contents()
         assert sum(int(title.rpartition(": ")[2].replace(",", "")) for title in titles) == matching
         vanishing = visit.page.locator(".vanishing").evaluate_all("sheets => sheets.map(one => one.dataset.kept)")

@@ -20,7 +20,7 @@ from dedup_lib.groups import decisions
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.groups.columns import COLUMNS
 from dedup_lib.lists.tables import REPORT_COLUMNS
-from dedup_lib.match.evidence import Rule, Verdict
+from dedup_lib.match.evidence import Criterion, Verdict
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Pooling, Recipe, Status
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.run.paths import find_project_root
@@ -140,7 +140,7 @@ def test_columns_of_the_evidence_are_explained() -> None:
 
 def test_verdicts_rules_and_decisions_are_explained() -> None:
     assert [row[0] for row in table_below("Verdicts", text=EVIDENCE)] == [f"`{verdict}`" for verdict in Verdict]
-    assert [row[0] for row in table_below("Rules", text=EVIDENCE)] == [f"`{rule}`" for rule in Rule]
+    assert [row[0] for row in table_below("MatchThresholds", text=EVIDENCE)] == [f"`{rule}`" for rule in Criterion]
     (example,) = re.findall(r"```csv\n(.*?)```", EVIDENCE, re.DOTALL)
     header, *lines = (line.split(",") for line in example.splitlines())
     assert tuple(header) == decisions.COLUMNS

@@ -14,7 +14,7 @@ from pages import open_page
 from dedup_lib.errors import FailedRowsError
 from dedup_lib.records import Outcome, Status
 from dedup_lib.report.overview import write_index
-from dedup_lib.run.failures import MOST_CAUSES, Cause, Reading, check_failures, find_causes, find_main_cause
+from dedup_lib.run.failures import MAX_CAUSES, Cause, Reading, check_failures, find_causes, find_main_cause
 from dedup_lib.run.paths import find_project_root
 
 ROOT = find_project_root(Path(__file__).parent)
@@ -79,8 +79,8 @@ def test_rows_with_one_cause_are_counted_together() -> None:
     # A host that is part of a word or of another name is not what the reason speaks of.
     alone = Outcome(url="http://it/x", status=Status.HTTP_ERROR, reason="it.example: quit it")
     assert find_causes([alone])[0].reason == "it.example: quit …"
-    many = [Outcome(url="x", status=Status.DECODE_ERROR, reason=str(number)) for number in range(MOST_CAUSES + 1)]
-    assert len(find_causes(many)) == MOST_CAUSES
+    many = [Outcome(url="x", status=Status.DECODE_ERROR, reason=str(number)) for number in range(MAX_CAUSES + 1)]
+    assert len(find_causes(many)) == MAX_CAUSES
     assert find_causes([Outcome(url="http://[", status=Status.INVALID_URL)])[0].reason == ""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dedup_lib.run.resources import MOST_RECORDED, ResourceMonitor
+from dedup_lib.run.resources import MAX_RECORDED, ResourceMonitor
 
 
 def test_memory_and_work_of_this_process_and_its_children_are_sampled() -> None:
@@ -35,7 +35,7 @@ def test_a_short_stage_has_a_sample_and_an_exception_passes_through() -> None:
     assert len(monitor.samples) == 1 and np.isfinite(monitor.samples.to_numpy()).all()
 
 
-@pytest.mark.parametrize("count", [0, 1, MOST_RECORDED, 3 * MOST_RECORDED + 1])
+@pytest.mark.parametrize("count", [0, 1, MAX_RECORDED, 3 * MAX_RECORDED + 1])
 def test_a_record_keeps_the_peaks_of_many_samples(count: int) -> None:
     monitor = ResourceMonitor()
     memory_mib = [100.0 + (row == count // 2) * 900 for row in range(count)]
@@ -44,6 +44,6 @@ def test_a_record_keeps_the_peaks_of_many_samples(count: int) -> None:
     )
     record = monitor.as_record()
     assert list(record) == ["time_s", "memory_mib", "cpu_percent"]
-    assert len(record["time_s"]) <= MOST_RECORDED
+    assert len(record["time_s"]) <= MAX_RECORDED
     assert record["time_s"] == sorted(record["time_s"])
     assert max(record["memory_mib"], default=1000.0) == 1000.0

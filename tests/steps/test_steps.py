@@ -42,7 +42,7 @@ from dedup_lib.settings import (
     SearchSettings,
     UploadSettings,
 )
-from dedup_lib.steps.bar import begin_on
+from dedup_lib.steps.bar import progress_on
 from dedup_lib.steps.collections import manage_collections
 from dedup_lib.steps.existing import add_existing
 from dedup_lib.steps.extract import choose_resources, make_recipe
@@ -421,7 +421,7 @@ def test_a_search_compares_the_list_and_nothing_else(run: RunFolder) -> None:
     for search in ("exact", "ann"):
         scored, plan = search_list(run, extracted(run), settings=search_settings(search=search))
         assert [(p.first, p.second, p.similarity) for p in scored.pairs if p.similarity >= 0.9] == [(1, 4, 1.0)]
-        assert (scored.searched_deeper > 0) == (search == "ann")
+        assert (scored.expanded_queries > 0) == (search == "ann")
         assert plan.search is not None and plan.search.method == search
     assert scored.floor == plan.sweep_low == SWEEP_LOWS["pdq"]
     np.testing.assert_array_equal(np.isnan(scored.nearest), [False, False, True, False, False, True])
@@ -561,7 +561,7 @@ def test_a_new_list_is_compared_with_what_the_collection_holds(run: RunFolder) -
     old = [copy_of("https://old/1"), video_of("https://old/2", 50), video_of("https://old/3", 51)]
     fill(run, [*STORED, *old])
     listed, duplicates, _, summary = search_both(run)
-    assert (listed.existing, listed.own_rows, listed.urls) == (("https://old/1",), 6, [*URLS, "https://old/1"])
+    assert (listed.existing, listed.new_rows, listed.urls) == (("https://old/1",), 6, [*URLS, "https://old/1"])
     assert list(duplicates["url"]) == [URLS[1], URLS[4]], "two of the list, and none of those from before"
     assert set(duplicates["duplicate_of"]) == {"https://old/1"}
     assert set(duplicates["kept_because"]) == {"in the collection before"}
@@ -600,24 +600,24 @@ def test_old_videos_are_told_by_the_pictures_of_the_runs_that_read_them(run: Run
 
 def test_pictures_decide(run: RunFolder) -> None:
     with tqdm(file=io.StringIO()) as bar:
-        weighed, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), bar=bar)
-    assert [(p.first, p.second, p.excerpt) for p in weighed.pairs] == [(1, 4, "")]
-    assert weighed.similarities.tolist() == [weighed.evidence[1, 4].score]
+        compared, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), bar=bar)
+    assert [(p.first, p.second, p.excerpt) for p in compared.pairs] == [(1, 4, "")]
+    assert compared.similarities.tolist() == [compared.evidence[1, 4].score]
     assert (plan.measure, plan.threshold, plan.review_from) == ("score", 0.5, 0.03)
-    assert weighed.floor == plan.sweep_low == plan.review_from
-    found = weighed.about(4, 1)
+    assert compared.floor == plan.sweep_low == plan.review_from
+    found = compared.about(4, 1)
     assert found is not None and found.judge(plan.rules)[0] == Verdict.DUPLICATE
     assert found.cosine == pytest.approx(1.0) and found.words > 0
-    assert bar.n == bar.total == len(weighed.evidence)
-    np.testing.assert_array_equal(np.isnan(weighed.nearest[[2, 5]]), [True, True])
+    assert bar.n == bar.total == len(compared.evidence)
+    np.testing.assert_array_equal(np.isnan(compared.nearest[[2, 5]]), [True, True])
 
 
 def test_pictures_outweigh_vectors(run: RunFolder) -> None:
     """Two clips with the same vectors show different things, and two that show the same have different vectors."""
     listed = seen(run, row_3=FRAMES[1], row_4=FRAMES[2])
-    weighed, _ = search_list(run, listed, settings=search_settings(decide="evidence"))
-    assert [(p.first, p.second) for p in weighed.pairs] == [(1, 3)]
-    assert (1, 4) in weighed.evidence
+    compared, _ = search_list(run, listed, settings=search_settings(decide="evidence"))
+    assert [(p.first, p.second) for p in compared.pairs] == [(1, 3)]
+    assert (1, 4) in compared.evidence
     by_cosine, _ = search_list(run, listed, settings=search_settings())
     assert [(p.first, p.second) for p in by_cosine.pairs if p.similarity >= 0.9] == [(1, 4)]
     assert by_cosine.evidence == {}
@@ -629,7 +629,7 @@ def test_an_excerpt_is_removed_or_kept_as_asked(run: RunFolder) -> None:
     assert [(p.first, p.second, p.excerpt) for p in removed.pairs] == [(1, 4, "first")]
     assert group_copies(removed.pairs, threshold=plan.threshold)[0].kept == 4, "an excerpt never stays for the whole"
     kept = find_matches(run, listed, settings=search_settings(decide="evidence", excerpts="keep"))
-    assert kept.weighed.pairs == ()
+    assert kept.compared.pairs == ()
     review = list_doubtful(kept, groups=[])
     assert review[["first_url", "second_url", "verdict"]].values.tolist() == [[URLS[1], URLS[4], "excerpt"]]
 
@@ -708,9 +708,9 @@ def test_a_damaged_fingerprint_is_named_with_what_to_do(run: RunFolder, data: by
 
 def test_a_video_that_fails_now_is_not_compared_by_what_it_once_showed(run: RunFolder) -> None:
     listed = seen(run, row_2=FRAMES[1], row_5=SMALLER)
-    weighed, _ = search_list(run, listed, settings=search_settings(decide="evidence"))
-    assert {row for rows in weighed.evidence for row in rows} <= {0, 1, 3, 4}
-    assert [(p.first, p.second) for p in weighed.pairs] == [(1, 4)]
+    compared, _ = search_list(run, listed, settings=search_settings(decide="evidence"))
+    assert {row for rows in compared.evidence for row in rows} <= {0, 1, 3, 4}
+    assert [(p.first, p.second) for p in compared.pairs] == [(1, 4)]
 
 
 # What a person decided
@@ -762,7 +762,7 @@ def test_the_evidence_stands_in_the_row_of_a_copy(run: RunFolder) -> None:
     assert (row["kept_coverage"], row["copy_coverage"], row["cosine"]) == ("1.0", "1.0", "1.0")
     assert (row["kept_from_s"], row["kept_to_s"]) == ("0.0", "9.75")
     assert summary["decision"]["measure"] == "score"
-    assert summary["decision"]["weighed"] >= 1
+    assert summary["decision"]["compared"] >= 1
     assert files["review"] == run.path / "ask.csv"
 
 
@@ -892,7 +892,7 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
         "text_duplicates": "t.csv",
     }
     decision = summary["decision"]
-    assert (decision["measure"], decision["weighed"], decision["review"]) == ("cosine", 0, 0)
+    assert (decision["measure"], decision["compared"], decision["review"]) == ("cosine", 0, 0)
     assert (decision["threshold"], decision["encoder"], decision["schema"]) == (0.9, "pdq", "video_frames")
     assert (decision["groups"], decision["largest_group"]) == (1, 2)
     assert json.loads((run.path / "summary.json").read_text(encoding="utf-8")) == summary
@@ -1081,7 +1081,7 @@ def test_the_samples_of_the_longest_call_are_kept(tmp_path: Path) -> None:
 def test_a_bar_starts_anew_with_each_step_and_grows_within_one() -> None:
     said = io.StringIO()
     with tqdm(file=said, mininterval=0, unit="") as bar:
-        begin = begin_on(bar)
+        begin = progress_on(bar)
         begin("searching", 4)(4)
         assert (bar.n, bar.total) == (4, 4)
         begin("comparing", 2)(1)
@@ -1090,4 +1090,4 @@ def test_a_bar_starts_anew_with_each_step_and_grows_within_one() -> None:
         assert (bar.n, bar.total) == (3, 3)
     assert "searching: 100%" in said.getvalue()
     assert "comparing: 100%" in said.getvalue()
-    begin_on(None)("nobody watches", 1)(1)
+    progress_on(None)("nobody watches", 1)(1)

@@ -30,7 +30,7 @@ from dedup_lib.report.words import MEASURE_LABELS, VERDICT_MEANINGS
 
 NOTHING: NDArray[np.float64] = np.zeros(0)
 
-FEWEST_DECIDED = 20
+MIN_DECIDED = 20
 """Of fewer pairs that people decided, precision and recall say little."""
 
 
@@ -197,7 +197,7 @@ def plot_decided(
     same: NDArray[np.floating[Any]], different: NDArray[np.floating[Any]], *, threshold: float, ax: Axes
 ) -> Axes:
     """The scores of pairs that people called the same (P,) and different (Q,), a mark for each; from
-    `FEWEST_DECIDED` on also the precision and the recall of every threshold among them."""
+    `MIN_DECIDED` on also the precision and the recall of every threshold among them."""
     ax.set_title("What people decided", pad=22)
     for scores, height, meaning, marker, words in (
         (same, 1.0, "kept", "^", "the same"),
@@ -209,7 +209,7 @@ def plot_decided(
                 scores, np.full(len(scores), height), s=42, color=colour, marker=marker, alpha=0.7, clip_on=False
             )
         ax.plot([], [], color=COLOURS[meaning], marker=marker, linestyle="", label=f"{words}: {len(scores):,}")
-    if len(same) + len(different) >= FEWEST_DECIDED and len(same):
+    if len(same) + len(different) >= MIN_DECIDED and len(same):
         at = np.linspace(0, 1, 201)
         found, wrong = ((scores[None] >= at[:, None]).sum(axis=1) for scores in (same, different))
         joined = found + wrong
