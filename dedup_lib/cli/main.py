@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.live import Live
@@ -18,13 +19,15 @@ from dedup_lib import __version__
 from dedup_lib.cli.collections import collections
 from dedup_lib.cli.console import complaints, console, show_outcome, show_table, shown
 from dedup_lib.errors import DedupError, FailedRowsError, SettingError
-from dedup_lib.flow.execute import NotebookDone
-from dedup_lib.flow.plan import RunPlan
 from dedup_lib.run.folder import RunFolder, find_run, list_runs
 from dedup_lib.run.paths import find_project_root, is_same_place
 from dedup_lib.run.status import State, read_progress
 from dedup_lib.sanitise import sanitise
 from dedup_lib.ui.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
+
+if TYPE_CHECKING:
+    from dedup_lib.flow.execute import NotebookDone
+    from dedup_lib.flow.plan import RunPlan
 
 WATCH_EVERY_S = 2.0
 

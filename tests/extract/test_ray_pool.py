@@ -23,8 +23,8 @@ import nbformat
 import numpy as np
 import psutil
 import pytest
-from extraction import WANTED, Hostile, load_fingerprints, load_jobs, load_ledger, media, run, server
-from live_runs import Site, call, command, run_in_terminal, site, wait_until
+from extraction import WANTED, Hostile, load_fingerprints, load_jobs, load_ledger, run
+from live_runs import Site, call, command, run_in_terminal, wait_until
 from ray_cluster import TESTS, RayCluster
 
 from dedup_lib.demo.server import ClipServer
@@ -43,7 +43,6 @@ from dedup_lib.store.store import Store
 
 pytest.importorskip("ray", reason="Ray is not installed: requirements-ray.txt names it")
 
-__all__ = ["media", "server", "site"]
 
 ENGINES: tuple[Literal["local", "ray"], ...] = ("local", "ray")
 
