@@ -120,7 +120,7 @@ def decide(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
         "videos": len(fingerprints),
         "seconds": round(seconds, 2),
         "pairs_compared": len(compared.evidence),
-        "second_opinions": sum(one.registration is not None for one in compared.evidence.values()),
+        "geometric_agreements": sum(one.registration is not None for one in compared.evidence.values()),
         "all_pairs": len(fingerprints) * (len(fingerprints) - 1) // 2,
         "copies": len(planted),
         "found": len(found & planted),

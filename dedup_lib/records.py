@@ -296,7 +296,7 @@ class SweepPoint:
 @dataclass(frozen=True, kw_only=True)
 class Marks:
     """Rows of which one of their copies shows that they are no original: `overlaid` bear a logo or the like that the
-    copy lacks, `framed` show it as a part of a larger picture that stands still around it."""
+    copy lacks, `inset` show it as a part of a larger picture that stands still around it."""
 
     overlaid: AbstractSet[int] = frozenset()
-    framed: AbstractSet[int] = frozenset()
+    inset: AbstractSet[int] = frozenset()

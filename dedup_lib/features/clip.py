@@ -100,7 +100,7 @@ class ClipPreparation:
         # As transformers rounds it.
         size_px = max(self.side_px, int(width * scale)), max(self.side_px, int(height * scale))
         if math.prod(size_px) > _MAX_RESIZED_PX:
-            # Of a picture like a thread, what is cut off afterwards would take all the memory.
+            # Of a frame like a thread, what is cut off afterwards would take all the memory.
             frame = cut_middle(frame, (2 * min(height, width), 2 * min(height, width)))
             return self(frame)
         return np.ascontiguousarray(cut_middle(resize_frame(frame, size_px), self.crop_px))
@@ -196,7 +196,7 @@ def _has_bfloat16_products(torch: Any) -> bool:
 
 
 def _preparation_of(processor: Any, model: str) -> ClipPreparation:
-    """What the image processor of a model does to the size of a picture. Raises EncoderError for what CLIP does not."""
+    """What the image processor of a model does to the size of a frame. Raises EncoderError for what CLIP does not."""
     size, crop = processor.size, processor.crop_size
     side_px = size.get("shortest_edge")
     if not (processor.do_resize and processor.do_center_crop and side_px and crop.get("height") and crop.get("width")):

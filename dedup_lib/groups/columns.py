@@ -13,18 +13,18 @@ COLUMNS = {
     "verdict": "duplicate; excerpt: the copy is contained in the kept video; review: a person should look at it",
     "rule": "what decided",
     "score": "how surely the two are the same video, 0 to 1; the cosine where that decides alone",
-    "frames_agreeing": "pictures that agree at the same times",
-    "frames_compared": "pictures compared in the part that both share, in the video where fewer of them agree",
+    "frames_agreeing": "frames that agree at the same times",
+    "frames_compared": "frames compared in the part that both share, in the video where fewer of them agree",
     "offset_s": "how many seconds later the copy shows what the kept video shows",
     "speed": "how many times as fast the copy runs",
     "kept_coverage": "share of the kept video that both show",
     "copy_coverage": "share of the copy that both show",
     "kept_from_s": "where that part begins in the kept video, in seconds; of several, after a re-cut, the longest",
     "kept_to_s": "where it ends there",
-    "second_opinion": "share of pictures that agree when laid on one another by local features; empty: not checked",
-    "points": "local features that agree on how the two pictures lie on one another; empty: not checked",
-    "changes": "how alike both videos change in that part, -1 to 1: correlation of coarse shapes; empty: not checked",
-    "differs": "the part of the picture that differs throughout: its place and its share of the picture; empty: none",
+    "geometric_agreement": "share of frames that agree once aligned by their inliers; empty: not checked",
+    "inliers": "local features that agree on how one frame lies in the other; empty: not checked",
+    "motion_correlation": "how alike both videos change in that part, -1 to 1; empty: not checked",
+    "differs": "the region that differs throughout: its place and its share of the frame; empty: none",
     "cosine": "how alike frames of both are by the encoder's vectors, -1 to 1; empty: one of them has none",
     "duration_ratio": "the shorter duration divided by the longer",
     "next_score": "score of the nearest video outside its group",
@@ -71,11 +71,11 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
             "copy_coverage": round(of_copy[2], 3),
             "kept_from_s": round(of_kept[0], 2),
             "kept_to_s": round(of_kept[1], 2),
-            "changes": _known(stretch.correlation),
+            "motion_correlation": _known(stretch.correlation),
         }
     if evidence.registration is not None:
         agreement = evidence.registered.agreement if evidence.registered is not None else 0.0
-        row |= {"second_opinion": round(agreement, 4), "points": evidence.registration.points}
+        row |= {"geometric_agreement": round(agreement, 4), "inliers": evidence.registration.points}
     return row
 
 

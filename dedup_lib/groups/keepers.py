@@ -19,14 +19,14 @@ class Traits:
 
     duration_s: float = 0.0
     pixels: int = 0
-    """Width times height of the picture without its bars."""
+    """Width times height of the frame without its bars."""
     codec: str = ""
     bits_per_pixel: float = 0.0
-    """Bits of the file for a pixel of the picture and a second of the video."""
+    """Bits of the file for a pixel of the frame and a second of the video."""
     is_overlaid: bool = False
     """Whether it is known to bear a logo or the like that a copy of it lacks."""
-    is_framed: bool = False
-    """Whether it is known to show a copy of it as a part of a larger picture."""
+    is_inset: bool = False
+    """Whether it is known to show a copy of it as a part of a larger frame."""
     is_https: bool = False
 
     @classmethod
@@ -44,7 +44,7 @@ class Traits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Criterion:
+class Preference:
     """One step of the choice: the larger value wins, and values within `tolerance_fraction` of it tie with it."""
 
     name: str
@@ -64,17 +64,19 @@ class Criterion:
 
 
 CRITERIA = (
-    Criterion(name="not within a frame", value=lambda traits: float(not traits.is_framed), tolerance_fraction=0.0),
-    Criterion(name="longer", value=lambda traits: traits.duration_s, tolerance_fraction=0.05),
-    Criterion(name="larger picture", value=lambda traits: float(traits.pixels), tolerance_fraction=0.05),
-    Criterion(
+    Preference(
+        name="not inside another picture", value=lambda traits: float(not traits.is_inset), tolerance_fraction=0.0
+    ),
+    Preference(name="longer", value=lambda traits: traits.duration_s, tolerance_fraction=0.05),
+    Preference(name="larger frame", value=lambda traits: float(traits.pixels), tolerance_fraction=0.05),
+    Preference(
         name="better encoding",
         value=lambda traits: traits.bits_per_pixel,
         tolerance_fraction=0.2,
         within_codec=True,
     ),
-    Criterion(name="without overlay", value=lambda traits: float(not traits.is_overlaid), tolerance_fraction=0.0),
-    Criterion(name="https", value=lambda traits: float(traits.is_https), tolerance_fraction=0.0),
+    Preference(name="without overlay", value=lambda traits: float(not traits.is_overlaid), tolerance_fraction=0.0),
+    Preference(name="https", value=lambda traits: float(traits.is_https), tolerance_fraction=0.0),
 )
 """Of the policy `best`, in order. A difference within the tolerance is what another encoder or container makes of
 the same video, and says nothing."""
@@ -94,14 +96,14 @@ class KeeperPolicy:
     new_rows: int | None = None
 
     @property
-    def criteria(self) -> tuple[Criterion, ...]:
+    def criteria(self) -> tuple[Preference, ...]:
         """What is looked at before the place in the list."""
         return CRITERIA if self.name == "best" else ()
 
     def knowing(self, marks: Marks) -> KeeperPolicy:
         """The same policy, told which rows are no originals."""
         traits = [
-            replace(one, is_overlaid=row in marks.overlaid, is_framed=row in marks.framed)
+            replace(one, is_overlaid=row in marks.overlaid, is_inset=row in marks.inset)
             for row, one in enumerate(self.traits)
         ]
         return replace(self, traits=traits)

@@ -29,7 +29,7 @@ def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], Loo
         fingerprint = fingerprints[row]
         return Looks(fingerprint) if fingerprint is not None else None
 
-    return keep_recent(make, count_pictures=lambda one: len(one.fingerprint.times_s) if one is not None else 0)
+    return keep_recent(make, count_frames=lambda one: len(one.fingerprint.times_s) if one is not None else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def compare_candidates(
     remember: Callable[[Evidence], object] = lambda found: None,
     begin: Progress = no_progress,
 ) -> ComparedPairs:
-    """Compare the pictures of every pair that the vectors (`scored`) or visual words propose, and then of every video
+    """Compare the frames of every pair that the vectors (`scored`) or visual words propose, and then of every video
     with those that would be kept of the videos that hang together with it: no copy is missed because too many others
     were nearer. `cosine_of` gives the `Evidence.cosine` of two rows; `choose_knowing` says which one is kept, given the
     rows that are no originals.
@@ -181,7 +181,7 @@ def _find_marks(pairs: Iterable[Pair], evidence: Mapping[tuple[int, int], Eviden
         sides = ((pair, side_of(evidence[pair.first, pair.second])) for pair in pairs if evidence)
         return {pair.first if side == "first" else pair.second for pair, side in sides if side}
 
-    return Marks(overlaid=rows(lambda one: one.overlay), framed=rows(lambda one: one.framed))
+    return Marks(overlaid=rows(lambda one: one.overlay), inset=rows(lambda one: one.inset))
 
 
 def _nearest_pairs(pairs: Sequence[Pair], *, most: int) -> list[Pair]:

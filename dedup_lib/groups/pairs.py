@@ -34,7 +34,7 @@ PAIR_COLUMNS = {
 says what each term adds to the score."""
 
 WORDS = ("verdict", "rule", "differs")
-COUNTS = ("frames_agreeing", "frames_compared", "points")
+COUNTS = ("frames_agreeing", "frames_compared", "inliers")
 ROWS_AT_ONCE = 20_000
 
 

@@ -13,17 +13,17 @@ from dedup_lib.features.perceptual_hash import Hashes, count_differing_bits
 from dedup_lib.match.temporal_votes import OFFSET_STEP_S, OFFSET_TOLERANCE_S, FrameMatches
 
 SAME_SCENE_BITS = 40
-"""Pictures of one video this near show nothing new."""
+"""Frames of one video this near show nothing new."""
 
 MIN_DENSITY = 0.25
-"""Of the pictures in a stretch that two videos share, at least this share agrees."""
+"""Of the frames in a stretch that two videos share, at least this share agrees."""
 
 MAX_PARTS = 6
 
 MIN_IN_PART = 6
 
 MIN_PART_AGREEMENT = 0.5
-"""Of a video that was cut in another order, further parts are found where so many pictures, and this share of them,
+"""Of a video that was cut in another order, further parts are found where so many frames, and this share of them,
 agree."""
 
 
@@ -48,7 +48,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedSegment:
-    """What two videos share: `agreeing` of the `compared` pictures there, counted in the one where they are the smaller
+    """What two videos share: `agreeing` of the `compared` frames there, counted in the one where they are the smaller
     share; from `first_start_s` to `first_end_s` in the first and the same in the second, and which share of either
     that is. Where one was cut in another order, this is the longest part that stayed whole, and the `further` ones
     count for all numbers."""
@@ -63,13 +63,13 @@ class AlignedSegment:
     second_coverage: float
     speed: float
     distance_bits: float = 0.0
-    """Median distance of the pictures that agree."""
+    """Median distance of the frames that agree."""
     scenes: int = 1
     """How many of them show something else than the one before."""
     agreeing_share: float | None = None
-    """Share of the pictures that agree, each counted by the time that it stands for; None: all stand for as much."""
+    """Share of the frames that agree, each counted by the time that it stands for; None: all stand for as much."""
     beside: tuple[NDArray[np.intp], NDArray[np.intp]] | None = field(default=None, compare=False, repr=False)
-    """Which picture of the first video stands beside which one of the second, where those of one of them are seconds
+    """Which frame of the first video stands beside which one of the second, where those of one of them are seconds
     apart in a part of it; None: those shown at the same time."""
     correlation: float = math.nan
     """How alike both videos change in it, -1 to 1 (`motion`); NaN where that was not asked."""
@@ -77,12 +77,12 @@ class AlignedSegment:
 
     @property
     def agreement(self) -> float:
-        """Share of the pictures that agree."""
+        """Share of the frames that agree."""
         return self.agreeing / self.compared if self.agreeing_share is None else self.agreeing_share
 
     @property
     def is_sparse(self) -> bool:
-        """Whether a part of it lies where the pictures of one of the videos are seconds apart."""
+        """Whether a part of it lies where the frames of one of the videos are seconds apart."""
         return self.beside is not None
 
     @property
@@ -92,13 +92,13 @@ class AlignedSegment:
 
     @property
     def strength(self) -> float:
-        """What to choose the better of two stretches by: few pictures agree easily."""
+        """What to choose the better of two stretches by: few frames agree easily."""
         return self.agreement * min(1.0, self.agreeing / 4) * max(self.first_coverage, self.second_coverage)
 
     def frame_correspondences(
         self, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The pictures of the first video in the stretch, and for each the one of the second that stands beside it;
+        """The frames of the first video in the stretch, and for each the one of the second that stands beside it;
         those without any are left out."""
         return self.beside or self.correspondences_at(first_times_s, second_times_s)
 
@@ -153,13 +153,13 @@ def align(
     first_weights: NDArray[np.float32] | None = None,
     second_weights: NDArray[np.float32] | None = None,
 ) -> AlignedSegment | None:
-    """The stretch that two videos share, None when no two pictures are within `max_distance` bits. Times rise; the
+    """The stretch that two videos share, None when no two frames are within `max_distance` bits. Times rise; the
     weights are those of a `Fingerprint`, None where all are one.
 
-    Every two pictures that are so alike vote for the offset between their times; those near the winning offset agree.
-    The stretch is where they lie densely: the run of pictures with the largest sum, each one that agrees counting one
+    Every two frames that are so alike vote for the offset between their times; those near the winning offset agree.
+    The stretch is where they lie densely: the run of frames with the largest sum, each one that agrees counting one
     and each other one taking away what leaves a run at `MIN_DENSITY` without gain. What is left of both videos is
-    asked for further parts at the same speed. All that is counted by what the pictures stand for; where those of one
+    asked for further parts at the same speed. All that is counted by what the frames stand for; where those of one
     video are seconds apart, those of the other that lie between them are not asked.
     """
     distances = count_differing_bits(first, second)
@@ -239,7 +239,7 @@ def _join(parts: Sequence[AlignedSegment]) -> AlignedSegment:
 
 
 def _count_scenes(hashes: Hashes) -> int:
-    """How often a picture differs from the last one that was counted, the first one included."""
+    """How often a frame differs from the last one that was counted, the first one included."""
     distances = count_differing_bits(hashes, hashes)
     count, last = 1, 0
     for index in range(1, len(hashes)):
@@ -250,7 +250,7 @@ def _count_scenes(hashes: Hashes) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What each picture of two videos counts once both are shown by one clock, (N,) and (M,): 0 where the pictures of
+    """What each frame of two videos counts once both are shown by one clock, (N,) and (M,): 0 where the frames of
     the other video around it are seconds apart, and none of them is its counterpart. And these counterparts, (K, 2)."""
 
     first: NDArray[np.float64]
@@ -279,7 +279,7 @@ class _Asked:
     def beside(
         self, part: AlignedSegment, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-        """What stands beside what in a part, None where no picture in it stands for several."""
+        """What stands beside what in a part, None where no frame in it stands for several."""
         counterpart_s = first_times_s[self.counterparts[:, 0]]
         pairs = self.counterparts[(counterpart_s >= part.first_start_s) & (counterpart_s <= part.first_end_s)]
         if not len(pairs):
@@ -299,14 +299,14 @@ def _find_counterparts(
     *,
     max_distance: int,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """For each picture of the other video that stands for several, the most alike of the own ones that are shown then
-    by one clock (N,), and which picture that is (N,). Those without any are left out.
+    """For each frame of the other video that stands for several, the most alike of the own ones that are shown then
+    by one clock (N,), and which frame that is (N,). Those without any are left out.
 
-    Key frames often stand at a cut, and the nearest picture before it shows another shot.
+    Key frames often stand at a cut, and the nearest frame before it shows another shot.
     """
     sparse = np.flatnonzero(others > 1)
     apart_s = np.abs(own_s[:, None] - others_s[None, sparse])
-    # Of two sparse videos no other picture can be chosen where a cut lies between.
+    # Of two sparse videos no other frame can be chosen where a cut lies between.
     tolerances_s = np.where(own > 1, OFFSET_STEP_S / 2, OFFSET_STEP_S)
     costs = np.where(apart_s <= tolerances_s[:, None], distances[:, sparse] + apart_s, np.inf)
     lowest = costs.min(axis=0, initial=np.inf)
@@ -327,7 +327,7 @@ def _weigh_asked(
         return own
     after = np.searchsorted(others_s, own_s)
     following = np.minimum(after, len(others_s) - 1)
-    # Behind its last picture, the other video may go on for as long as before it.
+    # Behind its last frame, the other video may go on for as long as before it.
     reaches_s = others_s[-1] + (others_s[-1] - others_s[-2] if len(others_s) > 1 else 0)
     lies_open = (others[following] > 1) & (after > 0) & (own_s <= reaches_s)
     asked = np.where(lies_open, 0.0, own)
@@ -347,9 +347,9 @@ def _find_segment(
     offset_s: float,
     speed: float,
 ) -> tuple[AlignedSegment, tuple[slice, slice]]:
-    """The densest part, without pictures of the first video that are taken, and where it lies in both."""
+    """The densest part, without frames of the first video that are taken, and where it lies in both."""
     start, end = _densest_run(first_agrees, asked.first, is_taken)
-    # In the first it begins and ends with a picture that agrees, and so it does in the second.
+    # In the first it begins and ends with a frame that agrees, and so it does in the second.
     agreeing_seconds = np.flatnonzero(second_agrees)
     second_as_first_s = second_times_s[agreeing_seconds] * speed - offset_s
     second_start = int(agreeing_seconds[np.abs(second_as_first_s - first_times_s[start]).argmin()])
@@ -357,7 +357,7 @@ def _find_segment(
     own, others = slice(start, end + 1), slice(second_start, second_end + 1)
     counted = (asked.first[own], first_agrees[own]), (asked.second[others], second_agrees[others])
     if speed != 1.0:
-        # Between two pictures of the video that runs faster, the other one shows what is not known of it.
+        # Between two frames of the video that runs faster, the other one shows what is not known of it.
         counted = _group(*counted, first_times_s[own] + offset_s, second_times_s[others] * speed, speed=speed)
     share, agreeing, compared = min(
         (float(weights[agrees].sum() / weights.sum()), int(agrees.sum()), int((weights > 0).sum()))
@@ -379,13 +379,13 @@ def _find_segment(
 
 
 _Counted = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""What each picture counts, and whether it agrees."""
+"""What each frame counts, and whether it agrees."""
 
 
 def _group(
     first: _Counted, second: _Counted, first_s: NDArray[np.floating], second_s: NDArray[np.floating], *, speed: float
 ) -> tuple[_Counted, _Counted]:
-    """Pictures of the video that runs slower, as one those that are nearest to the same one of the other; times are
+    """Frames of the video that runs slower, as one those that are nearest to the same one of the other; times are
     those of the same moments."""
     if speed < 1.0:
         return _group(second, first, second_s, first_s, speed=1 / speed)[::-1]
@@ -399,7 +399,7 @@ def _densest_run(
     agrees: NDArray[np.bool_], weights: NDArray[np.float64], is_taken: NDArray[np.bool_]
 ) -> tuple[int, int]:
     """First and last index of the run with the largest sum (J. Bentley, "Programming Pearls", 1984: Kadane), which no
-    picture that is taken interrupts."""
+    frame that is taken interrupts."""
     gains = weights * np.where(agrees, 1.0, -MIN_DENSITY / (1 - MIN_DENSITY))
     gains[is_taken] = -weights.sum()
     sums = np.concatenate([[0.0], np.cumsum(gains)])

@@ -12,7 +12,7 @@ STILL_PX = 256
 BLOCKS = 32
 
 BLOCK_SIDE = 3
-"""The picture is looked at in blocks of 3/32 of its sides, one every 1/32."""
+"""The frame is looked at in blocks of 3/32 of its sides, one every 1/32."""
 
 STILL_BLUR_PX = 1.0
 
@@ -26,7 +26,7 @@ Map = NDArray[np.float32]
 
 
 def soften(still: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The picture without the noise of an encoder."""
+    """The frame without the noise of an encoder."""
     return np.asarray(cv2.GaussianBlur(still.astype(np.float32), (0, 0), STILL_BLUR_PX), np.float32)
 
 
@@ -37,48 +37,48 @@ def sharpen_equally(
     everywhere = np.ones(first.shape, bool)
     # Less contrast is no blur.
     sharpness = [edges(one, everywhere) / (float(one.std()) + 1) for one in (first, second)]
-    blunt, pictures = min(sharpness), [first, second]
+    blunt, frames = min(sharpness), [first, second]
     sharper = int(sharpness[1] > sharpness[0])
     if sharpness[sharper] <= SHARPER * blunt:
         return first, second
     for blur_px in BLURS_PX:
-        blurred = np.asarray(cv2.GaussianBlur(pictures[sharper], (0, 0), blur_px), np.float32)
+        blurred = np.asarray(cv2.GaussianBlur(frames[sharper], (0, 0), blur_px), np.float32)
         if edges(blurred, everywhere) / (float(blurred.std()) + 1) <= SHARPER * blunt:
             break
-    pictures[sharper] = blurred
-    return pictures[0], pictures[1]
+    frames[sharper] = blurred
+    return frames[0], frames[1]
 
 
 def correlate(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[Map, Map, Map]:
-    """Of each block the correlation of two pictures, and the variance of either."""
+    """Of each block the correlation of two frames, and the variance of either."""
     (mean, variance), (other_mean, other_variance) = mean_and_variance(first), mean_and_variance(second)
     covariance = mean_of_blocks(first * second) - mean * other_mean
     correlation = covariance / np.sqrt(np.maximum(variance * other_variance, 1e-3))
     return np.asarray(correlation, np.float32), variance, other_variance
 
 
-def mean_and_variance(picture: NDArray[np.float32]) -> tuple[Map, Map]:
-    """Of each block of a picture."""
-    mean = mean_of_blocks(picture)
-    return mean, np.maximum(mean_of_blocks(picture * picture) - mean**2, 0)
+def mean_and_variance(frame: NDArray[np.float32]) -> tuple[Map, Map]:
+    """Of each block of a frame."""
+    mean = mean_of_blocks(frame)
+    return mean, np.maximum(mean_of_blocks(frame * frame) - mean**2, 0)
 
 
-def mean_of_blocks(picture: NDArray[np.float32]) -> Map:
-    """The mean of each block of a picture (H, W)."""
-    sums = cv2.integral(picture, sdepth=cv2.CV_64F)
-    step = len(picture) // BLOCKS
+def mean_of_blocks(frame: NDArray[np.float32]) -> Map:
+    """The mean of each block of a frame (H, W)."""
+    sums = cv2.integral(frame, sdepth=cv2.CV_64F)
+    step = len(frame) // BLOCKS
     starts = np.arange(BLOCKS - BLOCK_SIDE + 1) * step
     ends = starts + BLOCK_SIDE * step
     inside = sums[np.ix_(ends, ends)] - sums[np.ix_(starts, ends)] - sums[np.ix_(ends, starts)]
     return np.asarray((inside + sums[np.ix_(starts, starts)]) / (BLOCK_SIDE * step) ** 2, np.float32)
 
 
-def edges(picture: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
+def edges(frame: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
     """How much neighbouring pixels differ there, on average."""
-    return float(slopes(picture)[where].mean())
+    return float(slopes(frame)[where].mean())
 
 
-def slopes(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def slopes(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much each pixel differs from its neighbours."""
-    slopes = [cv2.Sobel(picture, cv2.CV_32F, across, 1 - across, ksize=3) for across in (0, 1)]
+    slopes = [cv2.Sobel(frame, cv2.CV_32F, across, 1 - across, ksize=3) for across in (0, 1)]
     return np.asarray(np.hypot(*slopes) / 8, np.float32)

@@ -42,7 +42,7 @@ def pack_evidence(found: Evidence) -> str:
     """What the fingerprints of a pair say, as JSON."""
 
     def keep(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        # Which picture stands beside which is asked while comparing only.
+        # Which frame stands beside which is asked while comparing only.
         return {name: value for name, value in items if name != "beside"}
 
     known = {
@@ -69,7 +69,7 @@ def _make_segment(known: Mapping[str, Any]) -> AlignedSegment:
     return AlignedSegment(**{**known, "further": tuple(Part(**part) for part in known["further"])})
 
 
-def _make_changes(known: Mapping[str, Any]) -> MotionMatch:
+def _make_motion(known: Mapping[str, Any]) -> MotionMatch:
     return MotionMatch(**{**known, "stretch": _make_segment(known["stretch"])})
 
 
@@ -78,10 +78,10 @@ def _make_registration(known: Mapping[str, Any]) -> Registration:
 
 
 _PARTS: Mapping[str, Callable[[Any], Any]] = {
-    "pictures": _make_segment,
+    "frames": _make_segment,
     "registered": _make_segment,
     "registration": _make_registration,
-    "changes": _make_changes,
-    "registered_changes": _make_changes,
+    "motion": _make_motion,
+    "registered_motion": _make_motion,
     "difference": lambda known: Region(**known),
 }

@@ -21,39 +21,39 @@ from dedup_lib.match.score import AGAINST, compute_score, count_as_share
 MIN_AGREEING = 3
 
 MAX_PICTURE_S = 1.0
-"""Fewer pictures prove nothing, unless both videos are this short and one has no more."""
+"""Fewer frames prove nothing, unless both videos are this short and one has no more."""
 
 SAME_DURATION = 0.98
-"""Fewer pictures that are the very same prove it where both videos are equally long."""
+"""Fewer frames that are the very same prove it where both videos are equally long."""
 
 MIN_SCENES = 3
 
 CLOSE_BITS = 28
-"""Pictures of a scene that hardly changes agree at any time, and two people before one wall are nearly as alike as a
-copy with a logo: pictures must show so many scenes or be this close, and what moves must not speak against them unless
+"""Frames of a scene that hardly changes agree at any time, and two people before one wall are nearly as alike as a
+copy with a logo: frames must show so many scenes or be this close, and what moves must not speak against them unless
 they do both."""
 
 MIN_CORRELATION = 0.5
 
 MIN_TO_CONTRADICT = 5
-"""Such pictures prove nothing where so many of them, laid beside each other at any offset, do not change alike: those
+"""Such frames prove nothing where so many of them, laid beside each other at any offset, do not change alike: those
 of copies do, two takes of one scene do not."""
 
 OVERWHELMING_AGREEMENT = 0.5
 
 OVERWHELMING_AGREEING = 6
-"""From here on the pictures alone decide, and no second opinion is asked; fewer of them must be close and show several
+"""From here on the frames alone decide, and no second opinion is asked; fewer of them must be close and show several
 scenes."""
 
 MIN_REGISTERED_POINTS = 12
 
 MIN_REGISTERED_SHARE = 0.3
-"""A logo or a caption that two videos share covers less of their pictures."""
+"""A logo or a caption that two videos share covers less of their frames."""
 
 MIN_CONFIRMING_POINTS = 30
 
 CONFIRMING_FRACTION = 0.3
-"""So many points, and this share of their matches, confirm pictures that agree."""
+"""So many points, and this share of their matches, confirm frames that agree."""
 
 SETTLED_SHARE = 0.8
 """Where both videos have so much in common, a second opinion is not asked."""
@@ -64,12 +64,12 @@ MIN_CONTAINED_SHARE = 0.9
 MIN_AGREEMENT = 0.3
 
 MIN_COMMON_SHARE = 0.5
-"""Duplicates have at least this share of the longer video in common, and of its pictures so many agree."""
+"""Duplicates have at least this share of the longer video in common, and of its frames so many agree."""
 
 FULL_FRAMES = 8
 
 FULL_SCENES = 5
-"""From so many on, more pictures that agree, and more changes of scene among them, say no more."""
+"""From so many on, more frames that agree, and more changes of scene among them, say no more."""
 
 OF_THE_LIST = ("first", "second", "cosine", "words", "is_unseen", "duration_ratio", "longest_s")
 """Those fields of `Evidence` that the list gives, and not the fingerprints of the pair."""
@@ -89,30 +89,30 @@ class Verdict(StrEnum):
 class Criterion(StrEnum):
     """What decided."""
 
-    EXACT = "identical pictures"
-    PICTURES = "pictures agree"
-    CONFIRMED = "pictures agree, points confirm"
-    REGISTERED = "pictures agree when laid on one another"
-    CHANGES = "pictures change alike"
-    REGISTERED_CHANGES = "pictures change alike when laid on one another"
+    EXACT = "identical frames"
+    FRAMES = "frames agree"
+    CONFIRMED = "frames agree, inliers confirm"
+    REGISTERED = "frames agree when aligned by inliers"
+    MOTION = "motion agrees"
+    REGISTERED_MOTION = "motion agrees when aligned by inliers"
     SHORT = "only a part is shared"
-    UNCONFIRMED = "pictures agree, points or movement do not"
-    DIFFERS = "a part of the picture differs throughout"
+    UNCONFIRMED = "frames agree, inliers or motion do not"
+    DIFFERS = "a region differs throughout"
     UNLIKE = "frames are unlike by the encoder"
-    ALIKE = "frames are alike by the encoder, pictures do not agree"
-    WEAK = "too few pictures agree"
+    ALIKE = "frames are alike by the encoder, but do not agree in time"
+    WEAK = "too few frames agree"
     PERSON = "a person's decision"
     COSINE = "cosine"
 
 
 DECIDING_CRITERIA = (
-    Criterion.PICTURES,
+    Criterion.FRAMES,
     Criterion.CONFIRMED,
     Criterion.REGISTERED,
-    Criterion.CHANGES,
-    Criterion.REGISTERED_CHANGES,
+    Criterion.MOTION,
+    Criterion.REGISTERED_MOTION,
 )
-"""Those by which a share of pictures that agree may decide."""
+"""Those by which a share of frames that agree may decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,12 +124,12 @@ class MatchThresholds:
     review_from: float
     """From this one up to there, a person should look."""
     versions: Literal["review", "remove", "keep"] = "review"
-    """What becomes of two videos that are the same but for a part of the picture that differs throughout: a person
+    """What becomes of two videos that are the same but for a part of the frame that differs throughout: a person
     should look, or they are the same, or they are not."""
     unlike_below: float = -1.0
     """Duplicates whose frames are less alike by the encoder's vectors are for a person to look at."""
     alike_from: float = math.inf
-    """So are videos whose frames are at least so alike, though their pictures do not prove it."""
+    """So are videos whose frames are at least so alike, though their frames do not prove it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,25 +143,25 @@ class Evidence:
     one video of the cosine to the nearest frame of the other, of both ways the larger; NaN without vectors."""
     words: float = 0.0
     """Cosine of the bags of visual words; 0 where these did not propose the pair."""
-    pictures: AlignedSegment | None = None
-    """What agrees of the pictures as they are."""
+    frames: AlignedSegment | None = None
+    """What agrees of the frames as they are."""
     registered: AlignedSegment | None = None
     """What agrees of them laid on one another."""
     registration: Registration | None = None
-    changes: MotionMatch | None = None
+    motion: MotionMatch | None = None
     """How alike both change; None where that was not asked, or where one is too short for it."""
-    registered_changes: MotionMatch | None = None
+    registered_motion: MotionMatch | None = None
     """How alike they change when laid on one another."""
     overlay: Side = ""
     """Which of the two bears a logo or the like that the other one lacks; "" where that is not known."""
     difference: Region | None = None
-    """The part of the picture that differs throughout, however much agrees."""
-    framed: Side = ""
-    """Which of the two shows the other one as a part of a larger picture that stands still around it."""
+    """The part of the frame that differs throughout, however much agrees."""
+    inset: Side = ""
+    """Which of the two shows the other one as a part of a larger frame that stands still around it."""
     is_exact: bool = False
     is_unseen: bool = False
     """Whether the vectors are all that is known of one of the two, and are as alike as those of copies."""
-    fewest_pictures: int = 0
+    min_frames: int = 0
     """Of the two videos, what the one with fewer has."""
     duration_ratio: float = float("nan")
     """Of the shorter video to the longer."""
@@ -170,19 +170,19 @@ class Evidence:
 
     @property
     def is_enough(self) -> bool:
-        """Whether as many pictures agree as a proof needs."""
-        return self._has_enough(self.pictures)
+        """Whether as many frames agree as a proof needs."""
+        return self._has_enough(self.frames)
 
     def _has_enough(self, stretch: AlignedSegment | None) -> bool:
         if stretch is None:
             return False
-        fewest = MIN_AGREEING if self.longest_s > MAX_PICTURE_S else min(MIN_AGREEING, self.fewest_pictures)
+        fewest = MIN_AGREEING if self.longest_s > MAX_PICTURE_S else min(MIN_AGREEING, self.min_frames)
         return stretch.agreeing >= fewest or self._is_short_pair(stretch)
 
     def _is_short_pair(self, stretch: AlignedSegment) -> bool:
-        """Whether one video has two pictures, which show two scenes, and the other one shows nearly the same ones."""
+        """Whether one video has two frames, which show two scenes, and the other one shows nearly the same ones."""
         return (
-            stretch.agreeing == self.fewest_pictures == stretch.scenes == 2
+            stretch.agreeing == self.min_frames == stretch.scenes == 2
             and _is_close(stretch)
             and self.duration_ratio * self.longest_s <= MAX_PICTURE_S
         )
@@ -196,47 +196,47 @@ class Evidence:
         return (is_close and is_varied) or ((is_close or is_varied) and not self._is_contradicted(stretch))
 
     def _is_contradicted(self, stretch: AlignedSegment) -> bool:
-        """Whether the pictures are alike, but not what moves in them, however they are laid."""
-        asked = [one for one in (self.changes, self.registered_changes) if one is not None and one.moves]
+        """Whether the frames are alike, but not what moves in them, however they are laid."""
+        asked = [one for one in (self.motion, self.registered_motion) if one is not None and one.moves]
         known = [one.stretch.correlation for one in asked if one.stretch.compared >= MIN_TO_CONTRADICT]
-        # In one scene any offset will do for the pictures, and the stretch may lie wrong.
+        # In one scene any offset will do for the frames, and the stretch may lie wrong.
         if _is_varied(stretch):
             known.append(stretch.correlation)
         return bool(known) and bool(np.fmax.reduce(known) < MIN_CORRELATION)
 
     @property
     def is_overwhelming(self) -> bool:
-        """Whether the pictures decide without a second opinion."""
+        """Whether the frames decide without a second opinion."""
         return (
-            self.pictures is not None
-            and self._proves(self.pictures)
-            and self.pictures.agreement >= OVERWHELMING_AGREEMENT
+            self.frames is not None
+            and self._proves(self.frames)
+            and self.frames.agreement >= OVERWHELMING_AGREEMENT
             and (
-                self.pictures.agreeing >= OVERWHELMING_AGREEING
-                or (self.pictures.agreeing >= MIN_AGREEING and _is_close(self.pictures) and _is_varied(self.pictures))
+                self.frames.agreeing >= OVERWHELMING_AGREEING
+                or (self.frames.agreeing >= MIN_AGREEING and _is_close(self.frames) and _is_varied(self.frames))
             )
         )
 
     @property
     def is_settled(self) -> bool:
         """Whether a second opinion could change nothing: all of one video is there, or nearly all of both."""
-        if self.pictures is None or not self.is_overwhelming:
+        if self.frames is None or not self.is_overwhelming:
             return False
-        shares = self.pictures.first_coverage, self.pictures.second_coverage
+        shares = self.frames.first_coverage, self.frames.second_coverage
         return max(shares) >= MIN_CONTAINED_SHARE or min(shares) >= SETTLED_SHARE
 
     @property
     def is_settled_by_changes(self) -> bool:
         """Whether both videos change alike nearly throughout, so that local features could add nothing."""
         return (
-            self.changes is not None
-            and self.changes.is_alike
-            and min(self.changes.stretch.first_coverage, self.changes.stretch.second_coverage) >= SETTLED_SHARE
+            self.motion is not None
+            and self.motion.is_alike
+            and min(self.motion.stretch.first_coverage, self.motion.stretch.second_coverage) >= SETTLED_SHARE
         )
 
     @property
     def has_geometric_match(self) -> bool:
-        """Whether the points of both videos agree on how their pictures lie on one another, in enough of them."""
+        """Whether the points of both videos agree on how their frames lie on one another, in enough of them."""
         return (
             self.registration is not None
             and self.registration.points >= MIN_REGISTERED_POINTS
@@ -245,13 +245,13 @@ class Evidence:
 
     @cached_property
     def is_registered(self) -> bool:
-        """Whether the pictures, laid on one another, are enough to decide by."""
+        """Whether the frames, laid on one another, are enough to decide by."""
         return self.has_geometric_match and self._proves(self.registered)
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the second opinion supports pictures that agree as they are."""
-        return self._proves(self.pictures) and (
+        """Whether the second opinion supports frames that agree as they are."""
+        return self._proves(self.frames) and (
             self.is_registered
             or (
                 self.has_geometric_match
@@ -265,36 +265,36 @@ class Evidence:
     def best(self) -> tuple[Criterion, AlignedSegment | None]:
         """The strongest stretch that is allowed to decide, and by which rule."""
         allowed: list[tuple[float, Criterion, AlignedSegment]] = []
-        if self.is_exact and self.pictures is not None and (self.is_enough or self.duration_ratio >= SAME_DURATION):
-            return Criterion.EXACT, self.pictures
-        if self.pictures is not None and self.is_enough and (self.is_overwhelming or self.is_confirmed):
-            rule = Criterion.PICTURES if self.is_overwhelming else Criterion.CONFIRMED
-            allowed.append((self.pictures.strength, rule, self.pictures))
+        if self.is_exact and self.frames is not None and (self.is_enough or self.duration_ratio >= SAME_DURATION):
+            return Criterion.EXACT, self.frames
+        if self.frames is not None and self.is_enough and (self.is_overwhelming or self.is_confirmed):
+            rule = Criterion.FRAMES if self.is_overwhelming else Criterion.CONFIRMED
+            allowed.append((self.frames.strength, rule, self.frames))
         if self.registered is not None and self.is_registered:
             allowed.append((self.registered.strength, Criterion.REGISTERED, self.registered))
-        # Where pictures are nearly identical throughout, what moves has nothing to add.
+        # Where frames are nearly identical throughout, what moves has nothing to add.
         is_open = not any(
             _is_close(one)
             and one.agreement >= OVERWHELMING_AGREEMENT
             and min(one.first_coverage, one.second_coverage) >= SETTLED_SHARE
             for _, _, one in allowed
         )
-        if is_open and self.changes is not None and self.changes.is_alike:
-            allowed.append((self.changes.stretch.strength, Criterion.CHANGES, self.changes.stretch))
+        if is_open and self.motion is not None and self.motion.is_alike:
+            allowed.append((self.motion.stretch.strength, Criterion.MOTION, self.motion.stretch))
         if (
             is_open
             and self.has_geometric_match
-            and self.registered_changes is not None
-            and self.registered_changes.is_alike
+            and self.registered_motion is not None
+            and self.registered_motion.is_alike
         ):
-            stretch = self.registered_changes.stretch
-            allowed.append((stretch.strength, Criterion.REGISTERED_CHANGES, stretch))
+            stretch = self.registered_motion.stretch
+            allowed.append((stretch.strength, Criterion.REGISTERED_MOTION, stretch))
         if not allowed:
-            doubtful = [self.pictures] if self.is_enough else []
+            doubtful = [self.frames] if self.is_enough else []
             if self.has_geometric_match and self._has_enough(self.registered):
                 doubtful.append(self.registered)
             if not doubtful:
-                return Criterion.WEAK, self.pictures
+                return Criterion.WEAK, self.frames
             return Criterion.UNCONFIRMED, max(doubtful, key=lambda stretch: stretch.strength if stretch else 0.0)
         _, rule, stretch = max(allowed, key=lambda one: one[0])
         return rule, stretch
@@ -329,12 +329,10 @@ class Evidence:
     def terms(self) -> Mapping[str, float]:
         """What the score is made of, by the names of `score.TERMS`."""
         _, stretch = self.best
-        seen = [
-            one for one in (self.pictures, self.registered if self.has_geometric_match else None) if one is not None
-        ]
+        seen = [one for one in (self.frames, self.registered if self.has_geometric_match else None) if one is not None]
         moved = [
             one.stretch.correlation
-            for one in (self.changes, self.registered_changes if self.has_geometric_match else None)
+            for one in (self.motion, self.registered_motion if self.has_geometric_match else None)
             if one is not None and one.moves and one.stretch.compared >= MIN_TO_CONTRADICT
         ]
         moved += [one.correlation for one in seen if not math.isnan(one.correlation)]
@@ -357,7 +355,7 @@ class Evidence:
         return 1.0 if rule == Criterion.EXACT and self.is_proven else round(compute_score(self.terms), 7)
 
     def score_under(self, rules: MatchThresholds) -> float:
-        """The score, whatever part of the picture differs where that does not matter."""
+        """The score, whatever part of the frame differs where that does not matter."""
         if self.difference is None or rules.versions != "remove":
             return self.score
         return round(compute_score({**self.terms, **dict.fromkeys(AGAINST, 0.0)}), 7)
@@ -380,7 +378,7 @@ class Evidence:
             return (Verdict.DUPLICATE if is_duplicate else Verdict.EXCERPT), rule
         if rule in DECIDING_CRITERIA and not self.is_whole:
             return Verdict.DIFFERENT, Criterion.SHORT
-        # One picture or two may agree by chance, and be all that a short clip has; and a small part may be an intro.
+        # One frame or two may agree by chance, and be all that a short clip has; and a small part may be an intro.
         is_question = rule != Criterion.WEAK and self.common_shares[1] >= MIN_COMMON_SHARE
         if self.score >= rules.review_from and is_question:
             return Verdict.REVIEW, rule
@@ -390,13 +388,13 @@ class Evidence:
         """What was found when the second video is taken for the first."""
         return replace(
             self,
-            pictures=self.pictures.exchanged() if self.pictures is not None else None,
+            frames=self.frames.exchanged() if self.frames is not None else None,
             registered=self.registered.exchanged() if self.registered is not None else None,
             registration=self.registration.exchanged() if self.registration is not None else None,
-            changes=self.changes.exchanged() if self.changes is not None else None,
-            registered_changes=self.registered_changes.exchanged() if self.registered_changes is not None else None,
+            motion=self.motion.exchanged() if self.motion is not None else None,
+            registered_motion=self.registered_motion.exchanged() if self.registered_motion is not None else None,
             overlay=_OTHER_SIDE[self.overlay],
-            framed=_OTHER_SIDE[self.framed],
+            inset=_OTHER_SIDE[self.inset],
         )
 
     @property
@@ -407,7 +405,7 @@ class Evidence:
 
 
 def _is_close(stretch: AlignedSegment) -> bool:
-    """Whether the pictures that agree are nearly identical."""
+    """Whether the frames that agree are nearly identical."""
     return stretch.distance_bits <= CLOSE_BITS
 
 

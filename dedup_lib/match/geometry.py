@@ -34,11 +34,11 @@ FRAMES_TO_TRY = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """Where the first picture lies in the second.
+    """Where the first frame lies in the second.
 
-    `matrix` float64 (2, 3) takes points of the first picture to the second, both in pixels of their fingerprints;
+    `matrix` float64 (2, 3) takes points of the first frame to the second, both in pixels of their fingerprints;
     `points` is the number of matches that agree with it, of `matches`; `region` (left, top, right, bottom) is the part
-    of the second picture that these cover; `first_share` and `second_share` say how much of either picture that is.
+    of the second frame that these cover; `first_share` and `second_share` say how much of either frame that is.
     """
 
     matrix: NDArray[np.float64]
@@ -50,7 +50,7 @@ class Registration:
     second_share: float
 
     def exchanged(self) -> Registration:
-        """Where the second picture lies in the first, or in its mirror image where that was laid on the second; of a
+        """Where the second frame lies in the first, or in its mirror image where that was laid on the second; of a
         turned one, the region is the upright box around it."""
         inverse = np.asarray(cv2.invertAffineTransform(self.matrix), np.float64)
         left, top, right, bottom = self.region
@@ -174,7 +174,7 @@ def _score_frames(first: Fingerprint, second: Fingerprint) -> NDArray[np.float64
 def _region(
     target: NDArray[np.float64], matrix: NDArray[np.float64], first_px: tuple[int, int], second_px: tuple[int, int]
 ) -> tuple[float, float, float, float] | None:
-    """The part of the second picture where points agree, a little wider, as far as both pictures reach."""
+    """The part of the second frame where points agree, a little wider, as far as both frames reach."""
     lowest, highest = _overlap(matrix, first_px, second_px)
     margin = 0.06 * np.array(second_px)
     low = np.maximum(np.percentile(target, 2, axis=0) - margin, lowest)
@@ -187,16 +187,16 @@ def _region(
 def _overlap(
     matrix: NDArray[np.float64], first_px: tuple[int, int], second_px: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The corners, upper left and lower right, of the part of the second picture where the first one lies."""
+    """The corners, upper left and lower right, of the part of the second frame where the first one lies."""
     width, height = first_px
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ matrix[:, :2].T + matrix[:, 2]
-    # A turned picture has no upright edges: between its second and third corner on each axis it is everywhere.
+    # A turned frame has no upright edges: between its second and third corner on each axis it is everywhere.
     inner = np.sort(corners, axis=0)[1:3]
     return np.maximum(inner[0], 0.0), np.minimum(inner[1], np.array(second_px, float))
 
 
 def find_overlap(first: Fingerprint, second: Fingerprint, registration: Registration) -> Registration:
-    """The same, with all that both pictures show as its region, points or none; as it is where that is hardly more than
+    """The same, with all that both frames show as its region, points or none; as it is where that is hardly more than
     a line."""
     low, high = _overlap(registration.matrix, first.size_px, second.size_px)
     if (high - low).min() < MIN_REGION_PX:
@@ -227,16 +227,16 @@ def _lay(
     first: Fingerprint,
     second: Fingerprint,
     registration: Registration,
-    pictures: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    frames: tuple[NDArray[np.uint8], NDArray[np.uint8]],
     *,
     side_px: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     left, top, right, bottom = registration.region
     step = np.array([(right - left) / side_px, (bottom - top) / side_px])
-    # From pixels of the result to points of the second picture, by the centres of pixels.
+    # From pixels of the result to points of the second frame, by the centres of pixels.
     to_second = np.array([[step[0], 0, left + step[0] / 2 - 0.5], [0, step[1], top + step[1] / 2 - 0.5], [0, 0, 1]])
     to_first = np.linalg.inv(np.vstack([registration.matrix, [0, 0, 1]])) @ to_second
-    own, others = pictures
+    own, others = frames
     own = own[:, :, ::-1] if registration.mirrored else own
     return (
         _cut_out(own, first.size_px, to_first, side_px=side_px),
@@ -245,16 +245,16 @@ def _lay(
 
 
 def _cut_out(
-    pictures: NDArray[np.uint8], size_px: tuple[int, int], to_still: NDArray[np.float64], *, side_px: int
+    frames: NDArray[np.uint8], size_px: tuple[int, int], to_still: NDArray[np.float64], *, side_px: int
 ) -> NDArray[np.uint8]:
-    """Squares out of pictures, given where each of their pixels lies in a still of `size_px`."""
-    across, down = pictures.shape[2] / size_px[0], pictures.shape[1] / size_px[1]
-    to_picture = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]]) @ to_still
+    """Squares out of frames, given where each of their pixels lies in a still of `size_px`."""
+    across, down = frames.shape[2] / size_px[0], frames.shape[1] / size_px[1]
+    to_frame = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]]) @ to_still
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     cut = [
         cv2.warpAffine(
-            np.ascontiguousarray(one), to_picture[:2], (side_px, side_px), flags=flags, borderMode=cv2.BORDER_REPLICATE
+            np.ascontiguousarray(one), to_frame[:2], (side_px, side_px), flags=flags, borderMode=cv2.BORDER_REPLICATE
         )
-        for one in pictures
+        for one in frames
     ]
     return np.array(cut, np.uint8).reshape(-1, side_px, side_px)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True)
 class LaidFrames:
-    """Pictures of two videos that are shown at the same times and lie on one another: `tiny_frames` grey
+    """Frames of two videos that are shown at the same times and lie on one another: `tiny_frames` grey
     (N, 64, 64) and `stills` grey uint8 (K, 256, 256), of the first video and of the second."""
 
     tiny_frames: tuple[NDArray[np.generic], NDArray[np.generic]]

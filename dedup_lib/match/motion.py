@@ -18,10 +18,10 @@ from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.temporal_votes import OFFSET_STEP_S
 
 FREQUENCIES = 8
-"""The lowest 8 × 8 frequencies of a picture are its coarse shapes."""
+"""The lowest 8 × 8 frequencies of a frame are its coarse shapes."""
 
 MIN_COMPARED = 8
-"""Of fewer pictures, unlike videos may change alike by chance."""
+"""Of fewer frames, unlike videos may change alike by chance."""
 
 MIN_TO_CORRELATE = 3
 
@@ -29,13 +29,13 @@ MIN_OVERLAP = 0.5
 """Share of the longer video that must lie beside the other one: for a short part of it some place always fits."""
 
 ALIKE = 0.55
-"""Correlation from which pictures, and whole videos, change alike. Of unlike videos it stays below 0.47."""
+"""Correlation from which frames, and whole videos, change alike. Of unlike videos it stays below 0.47."""
 
 ALIKE_IN_HALF = 0.4
 """Correlation of either half by itself: one cut or one fade at the same time is not enough."""
 
 STILL_ENERGY = 0.001
-"""Mean square by which pictures differ from their mean: less than this is what encoders make of a still picture."""
+"""Mean square by which frames differ from their mean: less than this is what encoders make of a still picture."""
 
 SPEEDS = (24 / 25, 25 / 24, 1 / 1.05, 1.05, 0.8, 1.25, 2 / 3, 1.5, 0.5, 2.0)
 """How much faster the second video may run: film shown as television and back, and what people choose."""
@@ -54,7 +54,7 @@ class MotionTrack:
     shapes: NDArray[np.float32]
     times_s: NDArray[np.float32]
     weights: NDArray[np.float32] | None = None
-    """What each picture stands for (`Fingerprint`); None: one step."""
+    """What each frame stands for (`Fingerprint`); None: one step."""
 
     def turned(self, orientation: int) -> MotionTrack:
         """The same in one of the `perceptual_hash.ORIENTATIONS`."""
@@ -68,7 +68,7 @@ class MotionTrack:
 
     @cached_property
     def dense(self) -> MotionTrack:
-        """The part whose pictures are a step apart."""
+        """The part whose frames are a step apart."""
         if self.weights is None:
             return self
         count = int((self.weights <= 1).sum())
@@ -83,7 +83,7 @@ class MotionTrack:
 def extract_motion(
     tiny_frames: NDArray[np.uint8], *, times_s: NDArray[np.float32], weights: NDArray[np.float32] | None = None
 ) -> MotionTrack:
-    """The course of pictures (N, 64, 64) that are shown at `times_s`, which rise."""
+    """The course of frames (N, 64, 64) that are shown at `times_s`, which rise."""
     waves = find_frequencies(tiny_frames)[:, :FREQUENCIES, :FREQUENCIES].reshape(len(tiny_frames), -1)
     # Light and contrast are no part of a shape.
     lengths = np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-6)
@@ -92,7 +92,7 @@ def extract_motion(
 
 @dataclass(frozen=True, kw_only=True)
 class MotionMatch:
-    """How alike two videos change where one lies beside the other. `stretch` is that part; of its pictures those agree
+    """How alike two videos change where one lies beside the other. `stretch` is that part; of its frames those agree
     that differ from the mean of the part alike. `weaker_half` is the correlation in the half of it where it is lower;
     `energy` says how much the video that changes less does change there.
     """
@@ -125,7 +125,7 @@ class MotionMatch:
 def compare_motion(
     first: MotionTrack, second: MotionTrack, *, lowest: float = -1.0, known_speed: float = 1.0
 ) -> MotionMatch | None:
-    """Lay one video beside the other at every offset, at their own speed, at the one that is known of their pictures,
+    """Lay one video beside the other at every offset, at their own speed, at the one that is known of their frames,
     and where these give hope at the `SPEEDS`, and see where they change most alike; None where they are too short for
     that, or their correlation stays below `lowest`. Only their dense parts are asked."""
     shares = first.dense_share, second.dense_share
@@ -154,7 +154,7 @@ def compare_motion(
 
 
 def correlate_stretch(first: MotionTrack, second: MotionTrack, stretch: AlignedSegment) -> float:
-    """How alike two videos change in a stretch that they share, -1 to 1; NaN for too few pictures."""
+    """How alike two videos change in a stretch that they share, -1 to 1; NaN for too few frames."""
     own, others = stretch.frame_correspondences(first.times_s, second.times_s)
     if len(own) < MIN_TO_CORRELATE:
         return float("nan")
@@ -164,7 +164,7 @@ def correlate_stretch(first: MotionTrack, second: MotionTrack, stretch: AlignedS
 @dataclass(frozen=True, kw_only=True)
 class _Timeline:
     """A course in steps of `OFFSET_STEP_S`: `shapes` float32 (T, 64), zero where `shown`, bool (T,), says that there is
-    no picture, and where each picture was shown."""
+    no frame, and where each frame was shown."""
 
     shapes: NDArray[np.float32]
     shown: NDArray[np.bool_]
@@ -181,13 +181,13 @@ class _Timeline:
         return cls(shapes=shapes, shown=shown, times_s=times_s)
 
     @cached_property
-    def pictures(self) -> int:
+    def frames(self) -> int:
         return int(self.shown.sum())
 
     @cached_property
     def changes(self) -> NDArray[np.float32]:
-        """How each picture differs from the mean."""
-        mean = self.shapes.sum(axis=0) / self.pictures
+        """How each frame differs from the mean."""
+        mean = self.shapes.sum(axis=0) / self.frames
         return np.asarray((self.shapes - mean) * self.shown[:, None])
 
     @cached_property
@@ -208,7 +208,7 @@ class _Timeline:
         shown, others_shown = self.shown[::-1].astype(np.float32), other.shown.astype(np.float32)
         compared = np.convolve(shown, others_shown)
         energies = np.convolve(self.energy[::-1], others_shown) * np.convolve(shown, other.energy)
-        wanted = max(MIN_TO_CORRELATE, MIN_OVERLAP * max(self.pictures, other.pictures))
+        wanted = max(MIN_TO_CORRELATE, MIN_OVERLAP * max(self.frames, other.frames))
         possible = (compared >= wanted - 0.5) & (energies > 1e-9)
         if not possible.any():
             return None
@@ -234,8 +234,8 @@ def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: floa
             first_end_s=float(first.times_s[beside[-1]]),
             second_start_s=float(second.times_s[beside[0] + offset]),
             second_end_s=float(second.times_s[beside[-1] + offset]),
-            first_coverage=len(beside) / first.pictures,
-            second_coverage=len(beside) / second.pictures,
+            first_coverage=len(beside) / first.frames,
+            second_coverage=len(beside) / second.frames,
             speed=speed,
             correlation=_correlate(own, others),
         ),

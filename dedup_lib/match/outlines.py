@@ -26,13 +26,13 @@ MIN_EDGE_RATIO_IN_MOTION = 1.2
 
 MAX_OUTLINES = 4
 """An overlay reaches so near to the upper or lower edge, and takes no more of it than a caption does. Along its outline
-the slopes of the clean picture are no more than so many times those around it, and those of the marked one so many
+the slopes of the clean frame are no more than so many times those around it, and those of the marked one so many
 times larger; in a film that moves around it, fewer edges tell. This is the median of so many stills."""
 
 
 def _is_overlaid(part: NDArray[np.bool_], laid: LaidFrames, *, around_moves: bool) -> bool:
     """Whether something was laid over one of the videos there: a logo, a caption. Its outline is an edge in that video,
-    and in the other one the picture goes on across it as it does everywhere around.
+    and in the other one the frame goes on across it as it does everywhere around.
 
     Of two products or two prices, both videos show the edges.
     """
@@ -51,7 +51,7 @@ def _is_overlaid(part: NDArray[np.bool_], laid: LaidFrames, *, around_moves: boo
 def _trace_outline(
     part: NDArray[np.bool_], first: NDArray[np.uint8], second: NDArray[np.uint8]
 ) -> tuple[float, float] | None:
-    """The slopes along the outline of what differs there, as a share of those around it: in the picture that has less
+    """The slopes along the outline of what differs there, as a share of those around it: in the frame that has less
     of them, and in the other one. None where the two differ in nothing that has an outline."""
     own, other = (soften(still) for still in (first, second))
     step = STILL_PX // BLOCKS

@@ -1,6 +1,6 @@
 """Which of two copies bears a logo, a caption or a clock that the other lacks.
 
-Where something was laid over a picture, what is under it moves in the other copy only.
+Where something was laid over a frame, what is under it moves in the other copy only.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_OPPOSITE_PX = 8
 """Of the 64 × 64 pixels of a tiny_frame, so many hang together in an overlay, and no more in the other copy."""
 
 MIN_FRAME = 0.15
-"""Share of the picture around a video that makes it one within a frame."""
+"""Share of the frame around a video that makes it one inside another picture."""
 
 Side = Literal["first", "second", ""]
 
@@ -41,7 +41,7 @@ def find_overlay(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Side:
     if len(first) < MIN_PICTURES:
         return ""
     own, other = first.astype(np.float32), second.astype(np.float32)
-    # Contrast by how much most pixels move, brightness by most pixels: an overlay is not most of a picture.
+    # Contrast by how much most pixels move, brightness by most pixels: an overlay is not most of a frame.
     gain = (np.median(own.std(axis=0)) + 1) / (np.median(other.std(axis=0)) + 1)
     other = other * gain + np.median(own.mean(axis=0) - gain * other.mean(axis=0))
     if np.median(np.abs(own - other).mean(axis=0)) > MAX_DIFFERENCE:
@@ -57,19 +57,19 @@ def find_overlay(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Side:
     return "first" if covered_px[0] > covered_px[1] else "second"
 
 
-def is_frame(pictures: NDArray[np.uint8], inside: tuple[float, float, float, float]) -> bool:
+def is_inset_frame(frames: NDArray[np.uint8], inside: tuple[float, float, float, float]) -> bool:
     """Whether what lies around a part of the tiny_frames (N, 64, 64) stands still while that part moves: a video shown
-    beside plots, or within a picture. `inside` is the part, (left, top, right, bottom) as shares of the sides.
+    beside plots, or within a frame. `inside` is the part, (left, top, right, bottom) as shares of the sides.
 
     Around a part that another video was cropped to, the same film goes on.
     """
-    side = pictures.shape[1]
+    side = frames.shape[1]
     left, top, right, bottom = (round(share * side) for share in inside)
     around = np.ones((side, side), bool)
     around[top:bottom, left:right] = False
     if around.mean() < MIN_FRAME or around.all():
         return False
-    motion = pictures.astype(np.float32).std(axis=0)
+    motion = frames.astype(np.float32).std(axis=0)
     moving = float(np.median(motion[~around]))
     return moving >= MIN_MOTION and float(np.median(motion[around])) < STANDS_STILL * moving
 

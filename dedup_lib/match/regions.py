@@ -1,7 +1,7 @@
-"""The part of the picture that differs throughout: another price, product, presenter.
+"""The part of the frame that differs throughout: another price, product, presenter.
 
 Two copies agree everywhere, but for what was laid over one of them. Two advertisements of one template, and two takes
-of one scene, agree nearly everywhere, and differ in one part of the picture from the first moment to the last: the
+of one scene, agree nearly everywhere, and differ in one part of the frame from the first moment to the last: the
 product, the price, the presenter, the hands. So what agrees, however much, is held against the part that does not.
 """
 
@@ -105,18 +105,18 @@ MARGIN = 0.1
 MIN_MOTION_AROUND = 1.0
 
 MIN_LIKENESS = 0.5
-"""Two pictures that correlate with less show something else altogether."""
+"""Two frames that correlate with less show something else altogether."""
 
 MAX_FITTED = 16
-"""Of so many pictures, spread over all, it is seen how well they lie on one another."""
+"""Of so many frames, spread over all, it is seen how well they lie on one another."""
 
 MIN_PICTURES = 4
-"""Of fewer pictures it cannot be said how they move."""
+"""Of fewer frames it cannot be said how they move."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A part of the picture that differs throughout, as shares of the picture that both videos show, from its upper
+    """A part of the frame that differs throughout, as shares of the frame that both videos show, from its upper
     left corner. `share` is its area, and `moves` whether it moves."""
 
     left: float
@@ -131,7 +131,7 @@ class Region:
 
     @property
     def is_at_edge(self) -> bool:
-        """Whether it reaches into the upper or lower margin of the picture, where logos and captions lie."""
+        """Whether it reaches into the upper or lower margin of the frame, where logos and captions lie."""
         return min(self.top, 1 - self.bottom) <= MARGIN
 
     def __str__(self) -> str:
@@ -146,7 +146,7 @@ def _place(middle: float, names: tuple[str, str, str]) -> str:
 
 
 def find_difference(laid: LaidFrames) -> Region | None:
-    """The largest part of the picture that differs throughout and is no overlay, None where there is none."""
+    """The largest part of the frame that differs throughout and is no overlay, None where there is none."""
     shown_together = show_the_same(*laid.tiny_frames)
     motion = _Motion.of(*(one[shown_together] for one in laid.tiny_frames))
     moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), MIN_MOVING_BLOCKS)
@@ -175,21 +175,21 @@ def _find_standing(
 
 
 def measure_fit(laid: LaidFrames) -> float:
-    """How well the pictures lie on one another, up to 1: the median over all blocks of their correlation, whatever was
-    laid over some of them, and of that the mean over pictures."""
+    """How well the frames lie on one another, up to 1: the median over all blocks of their correlation, whatever was
+    laid over some of them, and of that the mean over frames."""
     places = np.unique(np.linspace(0, len(laid.tiny_frames[0]) - 1, MAX_FITTED).round().astype(int))
     pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.tiny_frames), strict=True)
     return float(np.mean([np.median(correlate(own, other)[0]) for own, other in pairs]))
 
 
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Which pictures show the same on the whole: where one video was cut otherwise, it moves otherwise too."""
-    alike = _correlate_pictures(first, second) >= MIN_LIKENESS
+    """Which frames show the same on the whole: where one video was cut otherwise, it moves otherwise too."""
+    alike = _correlate_frames(first, second) >= MIN_LIKENESS
     return alike if alike.any() else np.ones(len(first), bool)
 
 
-def _correlate_pictures(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Of each picture of the one with that of the other, float32 (N,)."""
+def _correlate_frames(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Of each frame of the one with that of the other, float32 (N,)."""
     own, other = (np.asarray(one, np.float32).reshape(len(one), math.prod(one.shape[1:])) for one in (first, second))
     own, other = (one - one.mean(axis=1, keepdims=True) for one in (own, other))
     lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)
@@ -204,14 +204,14 @@ class _Motion:
     second: Map
     is_still: NDArray[np.bool_]
     correlation: Map
-    pictures: int
+    frames: int
 
     @classmethod
     def of(cls, first: NDArray[np.generic], second: NDArray[np.generic]) -> _Motion:
         fine = [_deviations(one) for one in (first, second)]
         largest = np.maximum(*(mean_of_blocks((one**2).mean(axis=0)) for one in fine))
         own, other = (_smooth(one) for one in fine)
-        # Sums of a large part of a picture, one less the other, may end a little below 0.
+        # Sums of a large part of a frame, one less the other, may end a little below 0.
         own_energy, other_energy = (np.maximum(mean_of_blocks((one**2).mean(axis=0)), 0) for one in (own, other))
         shared = mean_of_blocks((own * other).mean(axis=0))
         return cls(
@@ -219,13 +219,13 @@ class _Motion:
             second=np.sqrt(other_energy),
             is_still=largest < MAX_MOTION**2,
             correlation=shared / np.sqrt(np.maximum(own_energy * other_energy, 1e-6)),
-            pictures=len(first),
+            frames=len(first),
         )
 
     def differs(self, *, is_simultaneous: bool) -> NDArray[np.bool_]:
         """The blocks that move in one of the videos, and not alike in the other one."""
         both = np.minimum(self.first, self.second) >= MIN_MOTION
-        # Pictures of moments that are nearly the same are alike only nearly.
+        # Frames of moments that are nearly the same are alike only nearly.
         lowest = MIN_MOTION_CORRELATION if is_simultaneous else 0.0
         # Less contrast makes all movement less.
         ratio = float(np.median(self.first + 1)) / float(np.median(self.second + 1))
@@ -233,11 +233,11 @@ class _Motion:
         less, more = np.minimum(self.first, evened), np.maximum(self.first, evened)
         only_one = (more >= MIN_MOTION) & (less < MAX_REST * more) & (self.correlation < ALIKE_MOTION)
         differs = (both & (self.correlation < lowest)) | only_one
-        return np.asarray(differs & (self.pictures >= MIN_PICTURES))
+        return np.asarray(differs & (self.frames >= MIN_PICTURES))
 
     @property
     def is_everywhere(self) -> bool:
-        """Whether most of the picture moves, as when the camera does."""
+        """Whether most of the frame moves, as when the camera does."""
         return bool(np.quantile(np.minimum(self.first, self.second), 0.25) >= MIN_MOTION)
 
     def around(self, part: NDArray[np.bool_]) -> float:
@@ -253,23 +253,23 @@ class _Motion:
         return more >= MIN_MOTION and less <= COVERED_MOTION * more
 
 
-def _deviations(pictures: NDArray[np.generic]) -> NDArray[np.float32]:
+def _deviations(frames: NDArray[np.generic]) -> NDArray[np.float32]:
     """What differs from the mean over time, in pixels of 1/32 of the side."""
-    side = pictures.shape[1] // BLOCKS
-    small = pictures.reshape(-1, BLOCKS, side, BLOCKS, side).mean(axis=(2, 4), dtype=np.float32)
+    side = frames.shape[1] // BLOCKS
+    small = frames.reshape(-1, BLOCKS, side, BLOCKS, side).mean(axis=(2, 4), dtype=np.float32)
     return np.asarray(small - small.mean(axis=0), np.float32)
 
 
-def _smooth(pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Blurred a little: an object moves on between pictures that two copies show at slightly different times."""
+def _smooth(frames: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blurred a little: an object moves on between frames that two copies show at slightly different times."""
     for axis in (1, 2):
         edges = [(0, 0)] * 3
         edges[axis] = (2, 2)
-        wider = np.pad(pictures, edges, mode="edge")
-        length = pictures.shape[axis]
+        wider = np.pad(frames, edges, mode="edge")
+        length = frames.shape[axis]
         parts = [np.take(wider, range(start, start + length), axis=axis) for start in range(5)]
-        pictures = np.asarray((parts[0] + 4 * parts[1] + 6 * parts[2] + 4 * parts[3] + parts[4]) / 16, np.float32)
-    return pictures
+        frames = np.asarray((parts[0] + 4 * parts[1] + 6 * parts[2] + 4 * parts[3] + parts[4]) / 16, np.float32)
+    return frames
 
 
 def _differs_standing(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
@@ -278,7 +278,7 @@ def _differs_standing(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
     asked, agreed, loosely_asked, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
     for *stills, apart_s in zip(*laid.stills, laid.apart_s, strict=True):
         shows, agrees, usual = _compare_stills(*map(soften, stills))
-        # Where most of a picture agrees poorly, its moment is another one, or its encoding too coarse to tell.
+        # Where most of a frame agrees poorly, its moment is another one, or its encoding too coarse to tell.
         is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= MIN_USUAL
         surely = shows & (motion.is_still | (is_same_moment and laid.is_simultaneous))
         loosely = shows & ~surely & (is_same_moment or laid.only_changes)
@@ -315,7 +315,7 @@ def _compare_stills(
             best, rest = correlation, spread
         best, rest = np.maximum(best, correlation), np.minimum(rest, spread)
     assert best is not None
-    # Noise that lies over all of a picture leaves less of a correlation where there is little to be seen.
+    # Noise that lies over all of a frame leaves less of a correlation where there is little to be seen.
     noise = float(np.quantile(rest, NOISE_QUANTILE))
     expected = 1 - noise / (2 * np.maximum(contrast, 1e-3))
     usual = float(np.median(best[shows])) if shows.any() else 1.0
@@ -364,9 +364,9 @@ def _equally_lit(
     return min(ways, key=lambda way: float(np.median(np.abs(way[0] - way[1])) / (way[0].std() + 1)))
 
 
-def _lit_as(picture: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A picture with the light and contrast of another one, by a line through all pixels but those far off it."""
-    levels, targets = picture[::4, ::4].ravel(), wanted[::4, ::4].ravel()
+def _lit_as(frame: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A frame with the light and contrast of another one, by a line through all pixels but those far off it."""
+    levels, targets = frame[::4, ::4].ravel(), wanted[::4, ::4].ravel()
     near = np.ones(len(levels), bool)
     for _ in range(4):
         (variance, shared), _ = np.cov(levels[near], targets[near])
@@ -376,14 +376,14 @@ def _lit_as(picture: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArra
         near = (apart <= max(1.0, 3 * float(np.median(apart)))) & (targets > 3) & (targets < 252)
         if near.sum() < MIN_LIT:
             break
-    return np.asarray(np.clip(gain * picture + start, 0, 255), np.float32)
+    return np.asarray(np.clip(gain * frame + start, 0, 255), np.float32)
 
 
-def _deviation_around(picture: NDArray[np.float32]) -> NDArray[np.float32]:
+def _deviation_around(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     """The standard deviation in the square around each pixel."""
     side = (DETAIL_PX, DETAIL_PX)
-    mean = cv2.boxFilter(picture, -1, side)
-    return np.asarray(np.sqrt(np.maximum(cv2.boxFilter(picture * picture, -1, side) - mean**2, 0)), np.float32)
+    mean = cv2.boxFilter(frame, -1, side)
+    return np.asarray(np.sqrt(np.maximum(cv2.boxFilter(frame * frame, -1, side) - mean**2, 0)), np.float32)
 
 
 def _parts(mask: NDArray[np.bool_], fewest: int) -> list[NDArray[np.bool_]]:

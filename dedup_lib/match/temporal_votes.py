@@ -14,7 +14,7 @@ SPEEDS = tuple(2.0 ** (sign * step / 6) for step in range(1, 13) for sign in (1,
 through the matches says it more exactly."""
 
 EXPLAINED = 0.9
-"""Where both running alike explains this share of the pictures that are like any of the other video, no other speed is
+"""Where both running alike explains this share of the frames that are like any of the other video, no other speed is
 tried."""
 
 OTHER_SPEED_GAIN = 1.05
@@ -24,7 +24,7 @@ OFFSETS_TRIED = 64
 """Of a long part, which at a speed that is only near does not meet at its ends, offsets are tried in wider steps."""
 
 LIKENESS_STEP = 0.125
-"""Matches whose weights differ by less are alike: this is what an encoder makes of one picture."""
+"""Matches whose weights differ by less are alike: this is what an encoder makes of one frame."""
 
 FITS = 4
 
@@ -43,8 +43,8 @@ OFFSET_TOLERANCE_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class FrameMatches:
-    """Every two pictures that are alike, (N,): when each is shown, since some moment in the middle; the `voters`, which
-    are the pictures of the video with fewer, rising; and how much each match counts."""
+    """Every two frames that are alike, (N,): when each is shown, since some moment in the middle; the `voters`, which
+    are the frames of the video with fewer, rising; and how much each match counts."""
 
     first_s: NDArray[np.float64]
     second_s: NDArray[np.float64]
@@ -89,7 +89,7 @@ class FrameMatches:
         best, offset_s = self._count_votes(speed, step_s=step_s)
         if not self._is_explained(offset_s):
             first_s, second_s = (float(np.ptp(times_s)) for times_s in (self.first_s, self.second_s))
-            # In wider steps more pictures find one that is a little more alike, at any speed.
+            # In wider steps more frames find one that is a little more alike, at any speed.
             widest_s = max(OFFSET_STEP_S, max(first_s, second_s) / OFFSETS_TRIED)
             best = max(best, self._count_votes(speed, step_s=widest_s)[0])
             for faster in SPEEDS:
@@ -114,7 +114,7 @@ class FrameMatches:
         return (self.second_s * speed - self.first_s) / min(1.0, speed)
 
     def _is_explained(self, offset_s: float) -> bool:
-        """Whether pictures are as alike there as anywhere."""
+        """Whether frames are as alike there as anywhere."""
         near = np.abs(self._offsets_s(1.0) - offset_s) <= OFFSET_STEP_S / 2
         explained, most = (
             np.maximum.reduceat(weights, np.flatnonzero(np.diff(voters, prepend=-1))).sum()
@@ -123,12 +123,12 @@ class FrameMatches:
         return bool(explained >= EXPLAINED * most)
 
     def _count_votes(self, speed: float, *, step_s: float) -> tuple[float, float]:
-        """How much pictures vote for the offset that most of them vote for, and that offset. Each picture has one vote
+        """How much frames vote for the offset that most of them vote for, and that offset. Each frame has one vote
         for an offset, however many of the other video are like it: where nothing moves, all are."""
         steps = np.rint(self._offsets_s(speed) / step_s).astype(np.intp)
         lowest = steps.min()
         steps -= lowest
-        # The matches of a picture lie in the order of their offsets.
+        # The matches of a frame lie in the order of their offsets.
         begins = np.flatnonzero((np.diff(steps, prepend=-1) != 0) | (np.diff(self.voters, prepend=-1) != 0))
         votes = np.bincount(steps[begins], np.maximum.reduceat(self.weights, begins))
         sums = np.convolve(votes, (0.5, 1.0, 0.5))[1:-1]
@@ -140,7 +140,7 @@ class FrameMatches:
         for near_s in np.linspace(within_s, OFFSET_TOLERANCE_S, FITS):
             away_s = np.abs(self._offsets_s(found) - offset_s)
             near = np.flatnonzero(away_s <= near_s)
-            # Of each picture the match that is most alike, and of several the one that says least new.
+            # Of each frame the match that is most alike, and of several the one that says least new.
             near = near[np.lexsort((away_s[near], -self.likeness[near], self.voters[near]))]
             near = near[np.diff(self.voters[near], prepend=-1) != 0]
             if len(near) >= MIN_FITTED:
@@ -150,7 +150,7 @@ class FrameMatches:
         return found, self._since_start(found, offset_s)
 
     def _fit_speed(self, chosen: NDArray[np.intp], speed: float) -> float:
-        """By least squares, from one match a picture; `speed` where that is not clearly another one."""
+        """By least squares, from one match a frame; `speed` where that is not clearly another one."""
         own_s, other_s = self.first_s[chosen], self.second_s[chosen]
         expected = 1 / speed
         if not self.is_first_voting:

@@ -18,19 +18,19 @@ from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_overlap, register, warp_stills, warp_tiny_frames
 from dedup_lib.match.laid import LaidFrames
 from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
-from dedup_lib.match.overlay import Side, find_overlay, is_frame
+from dedup_lib.match.overlay import Side, find_overlay, is_inset_frame
 from dedup_lib.match.regions import SAME_MOMENT_S, Region, find_difference, measure_fit, show_the_same
 from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
 from dedup_lib.media.frames import resize_frame
 
 MAX_DISTANCE_BITS = 56
-"""Two pictures this near show the same: unlike ones lie at 75 bits and more, most above 100."""
+"""Two frames this near show the same: unlike ones lie at 75 bits and more, most above 100."""
 
 MAX_REGISTERED_DISTANCE_BITS = 48
-"""Of pictures laid on one another, which are alike by their geometry already, more is asked."""
+"""Of frames laid on one another, which are alike by their geometry already, more is asked."""
 
 WORTH_COMPARING = 0.8
-"""Another way to lay two videos beside one another counts when it compares at least this share of their pictures."""
+"""Another way to lay two videos beside one another counts when it compares at least this share of their frames."""
 
 MAX_STILLS_BESIDE = 32
 """Of two long films so many stills are compared, spread over all that they share: what differs does so throughout."""
@@ -54,7 +54,7 @@ class Looks:
 
 
 def compare_pair(first: Fingerprint, second: Fingerprint, *, durations_s: Sequence[float]) -> Evidence:
-    """What the pictures of two videos say, whether or not anything proposed them; `first` stands for row 0 and
+    """What the frames of two videos say, whether or not anything proposed them; `first` stands for row 0 and
     `second` for row 1."""
     return compare_looks(with_durations(Evidence(first=0, second=1), durations_s), Looks(first), Looks(second))
 
@@ -66,7 +66,7 @@ def with_durations(evidence: Evidence, durations_s: Sequence[float]) -> Evidence
 
 
 def compare_looks(proposed: Evidence, first: Looks | None, second: Looks | None) -> Evidence:
-    """What the pictures of two videos say, beside what is known; without a fingerprint of both that is all."""
+    """What the frames of two videos say, beside what is known; without a fingerprint of both that is all."""
     if first is None or second is None:
         return proposed
     # Which one comes first in the list must not decide what is found.
@@ -82,7 +82,7 @@ def _content(fingerprint: Fingerprint) -> tuple[int, bytes]:
 
 def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
     first, second = one.fingerprint, other.fingerprint
-    # Of most pairs no two pictures agree in any orientation, and one look says so.
+    # Of most pairs no two frames agree in any orientation, and one look says so.
     distances = count_differing_bits(one.hashes.reshape(-1, one.hashes.shape[2]), other.hashes[0])
     has_near = (distances <= MAX_DISTANCE_BITS).reshape(len(one.hashes), -1).any(axis=1)
     found: dict[int, AlignedSegment] = {}
@@ -100,21 +100,21 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
             found[int(orientation)] = stretch
     best = max(found, key=lambda orientation: found[orientation].strength, default=0)
     course = one.course.turned(best) if best else one.course
-    pictures = found.get(best)
-    if pictures is not None:
-        pictures = replace(pictures, correlation=correlate_stretch(course, other.course, pictures))
+    frames = found.get(best)
+    if frames is not None:
+        frames = replace(frames, correlation=correlate_stretch(course, other.course, frames))
     evidence = replace(
         proposed,
-        pictures=pictures,
-        # Where no picture agrees, movement has nothing to contradict: only one that is alike counts.
-        changes=compare_motion(
+        frames=frames,
+        # Where no frame agrees, movement has nothing to contradict: only one that is alike counts.
+        motion=compare_motion(
             course,
             other.course,
-            lowest=-1.0 if pictures is not None else ALIKE,
-            known_speed=pictures.speed if pictures is not None else 1.0,
+            lowest=-1.0 if frames is not None else ALIKE,
+            known_speed=frames.speed if frames is not None else 1.0,
         ),
-        fewest_pictures=min(len(first.times_s), len(second.times_s)),
-        is_exact=pictures is not None and _is_same(first, second),
+        min_frames=min(len(first.times_s), len(second.times_s)),
+        is_exact=frames is not None and _is_same(first, second),
     )
     if not (evidence.is_settled or evidence.is_settled_by_changes):
         evidence = _ask_all(evidence, first, second)
@@ -122,27 +122,27 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
         evidence,
         overlay=_find_overlay(evidence, first, second, is_turned=bool(best)),
         difference=_find_difference(evidence, first, second, orientation=best),
-        framed=_find_framed(evidence, first, second),
+        inset=_find_inset(evidence, first, second),
     )
 
 
-def _find_framed(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Side:
+def _find_inset(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Side:
     registration = evidence.registration
-    if registration is None or evidence.best[0] not in (Criterion.REGISTERED, Criterion.REGISTERED_CHANGES):
+    if registration is None or evidence.best[0] not in (Criterion.REGISTERED, Criterion.REGISTERED_MOTION):
         return ""
     overlap = find_overlap(first, second, registration)
     for side, video, laid in (("second", second, overlap), ("first", first, overlap.exchanged())):
         width_px, height_px = video.size_px
         left, top, right, bottom = laid.region
         inside = (left / width_px, top / height_px, right / width_px, bottom / height_px)
-        if is_frame(video.tiny_frames, inside):
+        if is_inset_frame(video.tiny_frames, inside):
             return "first" if side == "first" else "second"
     return ""
 
 
 def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Region | None:
-    """The part of the picture that differs throughout, where what agrees would decide, in the way to lay the
-    pictures on one another that fits best."""
+    """The part of the frame that differs throughout, where what agrees would decide, in the way to lay the
+    frames on one another that fits best."""
     rule, stretch = evidence.best
     if rule not in DECIDING_CRITERIA or stretch is None:
         return None
@@ -150,19 +150,19 @@ def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint
 
 
 def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Iterator[LaidFrames]:
-    """What both videos show at the same times, in each way to lay the pictures on one another and the times beside one
-    another that speaks for them: in a scene that hardly moves, pictures agree at any time."""
+    """What both videos show at the same times, in each way to lay the frames on one another and the times beside one
+    another that speaks for them: in a scene that hardly moves, frames agree at any time."""
     rule, stretch = evidence.best
-    # One that compares fewer pictures says less.
+    # One that compares fewer frames says less.
     fewest = WORTH_COMPARING * stretch.compared if stretch is not None else 0
     moving = [
         one.stretch
-        for one in (evidence.changes, evidence.registered_changes)
+        for one in (evidence.motion, evidence.registered_motion)
         if one is not None and one.moves and one.stretch.compared >= fewest
     ]
     stretches = [one for one in (stretch, *moving) if one is not None]
-    only_changes = rule in (Criterion.CHANGES, Criterion.REGISTERED_CHANGES)
-    if rule not in (Criterion.REGISTERED, Criterion.REGISTERED_CHANGES):
+    only_changes = rule in (Criterion.MOTION, Criterion.REGISTERED_MOTION)
+    if rule not in (Criterion.REGISTERED, Criterion.REGISTERED_MOTION):
         own, stills = turn_frames(first.tiny_frames, orientation), turn_frames(first.unpack_stills(), orientation)
         squares = _as_squares(stills), _as_squares(second.unpack_stills())
         for one in stretches:
@@ -195,7 +195,7 @@ def _beside(
     is_simultaneous = bool(abs(stretch.offset_s) <= SAME_MOMENT_S) and not stretch.further
     at_s = stretch.shown_in_second(first.times_s)[places]
     if stretch.is_sparse:
-        # What is shown between pictures that are seconds apart is not known.
+        # What is shown between frames that are seconds apart is not known.
         is_same = np.abs(second.times_s[other_places] - at_s) <= SAME_MOMENT_S
         is_simultaneous &= bool(is_same.any())
         if is_simultaneous:
@@ -221,15 +221,15 @@ def _beside(
 
 
 def _shown_at(
-    at_s: NDArray[np.float32], pictures: NDArray[np.uint8], times_s: NDArray[np.float32]
+    at_s: NDArray[np.float32], frames: NDArray[np.uint8], times_s: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """What a video shows at these times, between two pictures some of both: copies are not looked at at the same
+    """What a video shows at these times, between two frames some of both: copies are not looked at at the same
     moments."""
     after = np.clip(np.searchsorted(times_s, at_s), 1, max(1, len(times_s) - 1)).clip(max=len(times_s) - 1)
     before = np.maximum(after - 1, 0)
     gaps_s = np.maximum(times_s[after] - times_s[before], 1e-6)
     share = np.clip((at_s - times_s[before]) / gaps_s, 0, 1)[:, None, None]
-    return np.asarray(pictures[before] * (1 - share) + pictures[after] * share, np.float32)
+    return np.asarray(frames[before] * (1 - share) + frames[after] * share, np.float32)
 
 
 def _as_squares(stills: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -242,7 +242,7 @@ def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *
     if rule not in DECIDING_CRITERIA or stretch is None or stretch.speed != 1.0:
         return ""
     own, others = first.tiny_frames, second.tiny_frames
-    if rule in (Criterion.REGISTERED, Criterion.REGISTERED_CHANGES):
+    if rule in (Criterion.REGISTERED, Criterion.REGISTERED_MOTION):
         assert evidence.registration is not None
         own, others = warp_tiny_frames(first, second, evidence.registration)
     elif is_turned:
@@ -254,7 +254,7 @@ def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *
 def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Evidence:
     """The second opinion that finds most, of the second video as it is and of the mirrored first one."""
     plain = _ask_second(evidence, first, second, mirrored=False)
-    # No two pictures lie on one another both ways.
+    # No two frames lie on one another both ways.
     if plain.has_geometric_match:
         return plain
     return max(
@@ -268,7 +268,7 @@ def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Evi
 
 
 def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Evidence:
-    """Lay the pictures of two videos on one another, and compare what both show."""
+    """Lay the frames of two videos on one another, and compare what both show."""
     registration = register(first, second, mirrored=mirrored)
     if registration is None:
         return evidence
@@ -292,14 +292,14 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
         evidence,
         registration=registration,
         registered=registered,
-        registered_changes=compare_motion(
+        registered_motion=compare_motion(
             course, other, known_speed=registered.speed if registered is not None else 1.0
         ),
     )
 
 
 def _is_same(first: Fingerprint, second: Fingerprint) -> bool:
-    """Whether two videos were decoded to the very same pictures, whatever file they came in."""
+    """Whether two videos were decoded to the very same frames, whatever file they came in."""
     return (
         np.array_equal(first.tiny_frames, second.tiny_frames)
         and np.array_equal(first.times_s, second.times_s)

@@ -34,7 +34,7 @@ MIN_DEVIATION = 0.008
 MIN_TO_DAMP = 50
 
 FEW_POINTS_A_FRAME = 60
-"""Blurred and tiny pictures have so few local features that words hardly find their copies."""
+"""Blurred and tiny frames have so few local features that words hardly find their copies."""
 
 MIN_SHAPE_COSINE = 0.9
 """Of the mean coarse shapes of two copies."""

@@ -127,9 +127,9 @@ def test_other_bytes_are_refused(data: bytes) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("picture", np.arange(50, dtype=np.uint8)),
-        ("picture", np.zeros(0, np.uint8)),
-        ("picture", cv2.imencode(".jpg", np.zeros((64, 64), np.uint8))[1]),
+        ("sheet", np.arange(50, dtype=np.uint8)),
+        ("sheet", np.zeros(0, np.uint8)),
+        ("sheet", cv2.imencode(".jpg", np.zeros((64, 64), np.uint8))[1]),
         ("times_s", np.zeros(3, np.float32)),
         ("times_s", np.zeros(500, np.float32)),
         ("times_s", np.array([{"a": 1}], dtype=object)),
@@ -354,13 +354,13 @@ def test_of_long_films_fewer_are_kept_at_hand(monkeypatch: pytest.MonkeyPatch) -
         asked.append(row)
         return data
 
-    monkeypatch.setattr(fingerprint_module, "PICTURES_AT_HAND", 2 * 40)
+    monkeypatch.setattr(fingerprint_module, "FRAMES_AT_HAND", 2 * 40)
     stored = StoredFingerprints(load, rows=5)
     for row in (0, 1, 0, 2, 0, 1):
         assert stored[row] is not None
     # Of two that fit, the one used longer ago goes.
     assert asked == [0, 1, 2, 1]
-    monkeypatch.setattr(fingerprint_module, "PICTURES_AT_HAND", 39)
+    monkeypatch.setattr(fingerprint_module, "FRAMES_AT_HAND", 39)
     assert stored[3] is stored[3]
 
 

@@ -22,7 +22,7 @@ some_traits = st.builds(
     codec=st.sampled_from(["h264", "vp9"]),
     bits_per_pixel=st.sampled_from([0.0, 1.0, 1.15, 1.4]),
     is_overlaid=st.booleans(),
-    is_framed=st.booleans(),
+    is_inset=st.booleans(),
     is_https=st.booleans(),
 )
 
@@ -50,7 +50,7 @@ def test_traits_are_read_off_an_outcome() -> None:
     ("better", "worse", "reason"),
     [
         (Traits(duration_s=30.0, pixels=100), Traits(duration_s=28.0, pixels=9000), "longer"),
-        (Traits(duration_s=28.9, pixels=9000), Traits(duration_s=30.0, pixels=100), "larger picture"),
+        (Traits(duration_s=28.9, pixels=9000), Traits(duration_s=30.0, pixels=100), "larger frame"),
         (Traits(codec="vp9", bits_per_pixel=2.0), Traits(codec="vp9", bits_per_pixel=1.5), "better encoding"),
         (
             Traits(codec="vp9", bits_per_pixel=2.0),
@@ -100,7 +100,7 @@ def test_near_ties_do_not_add_up() -> None:
     )
     policy = best(longest, between, shortest)
     assert policy.choose([0, 1, 2]) == 1
-    assert policy.why(1, 0) == "larger picture"
+    assert policy.why(1, 0) == "larger frame"
     assert policy.why(1, 2) == BEST_OF_ALL
 
 

@@ -115,7 +115,7 @@ def test_a_pair_that_was_compared_is_explained_whichever_comes_first(made: MadeR
     assert explained == explain_pair(made.run, urls[second].replace("https://", "HTTPS://"), urls[first] + "#t=3")
     assert (explained.first_url, explained.second_url) == (urls[first], urls[second])
     assert explained.verdict == str(evidence.judge(made.plan.rules)[0])
-    assert "pictures agree" in explained.why
+    assert "frames agree" in explained.why
     assert "compared by 06" in explained.origin
     assert explained.measured["frames_compared"] == 40
     assert json.loads(explained.to_json())["verdict"] == explained.verdict
@@ -129,7 +129,7 @@ def test_what_nothing_proposed_is_compared_now(made: MadeRun) -> None:
     explained = explain_pair(made.run, urls[first], urls[second])
     assert "compared now" in explained.origin
     assert explained.verdict == str(Verdict.DIFFERENT)
-    assert "too few pictures agree" in explained.why
+    assert "too few frames agree" in explained.why
 
 
 def test_what_could_not_be_read_is_said_with_the_reason(made: MadeRun) -> None:
@@ -186,7 +186,7 @@ def test_the_command_prints_the_answer_and_one_line_for_programs(made: MadeRun) 
     assert json.loads(as_json.output) == json.loads(explain_pair(made.run, urls[0], urls[1]).to_json())
 
 
-# --- pictures
+# --- frames
 
 
 def test_rejected_pairs_are_drawn_and_counted(made: MadeRun) -> None:

@@ -113,16 +113,14 @@ def make_compared(generator: np.random.Generator, sizes: list[int], *, count: in
                     ),
                     correlation=float(generator.uniform(0.5, 1.0)),
                 )
-                found = Evidence(
-                    first=one, second=other, pictures=stretch, registration=LAID, fewest_pictures=40, cosine=0.9
-                )
+                found = Evidence(first=one, second=other, frames=stretch, registration=LAID, min_frames=40, cosine=0.9)
                 evidence[one, other] = found
                 if found.score >= 0.15:
                     pairs.append(Pair(first=one, second=other, similarity=found.score, excerpt=excerpt))
         if size == 1 and not by_cosine and first > 1:
             # What agrees without being confirmed is for a person to look at.
             evidence[first - 2, first - 1] = Evidence(
-                first=first - 2, second=first - 1, pictures=agree(20, 60), fewest_pictures=40
+                first=first - 2, second=first - 1, frames=agree(20, 60), min_frames=40
             )
     nearest = np.full(count, np.nan)
     for pair in pairs:

@@ -55,9 +55,9 @@ def changes(
     )
 
 
-def evidence(pictures: AlignedSegment | None = None, **found: object) -> Evidence:
+def evidence(frames: AlignedSegment | None = None, **found: object) -> Evidence:
     """Of the first two rows, both with 40 pictures."""
-    return replace(Evidence(first=0, second=1, pictures=pictures, fewest_pictures=40), **found)  # type: ignore[arg-type] # its fields, by name
+    return replace(Evidence(first=0, second=1, frames=frames, min_frames=40), **found)  # type: ignore[arg-type] # its fields, by name
 
 
 def place(left: float, top: float) -> Region:
@@ -90,9 +90,9 @@ FOUND = st.builds(
     st.none() | stretches(),
     registered=st.none() | stretches(),
     registration=st.none() | REGISTRATIONS,
-    changes=st.none() | CHANGES,
-    registered_changes=st.none() | CHANGES,
+    motion=st.none() | CHANGES,
+    registered_motion=st.none() | CHANGES,
     is_exact=st.booleans(),
-    fewest_pictures=st.integers(1, 60),
+    min_frames=st.integers(1, 60),
     difference=st.none() | st.builds(place, SHARE, SHARE),
 )

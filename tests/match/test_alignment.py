@@ -1,4 +1,4 @@
-"""Do two videos show the same pictures at the same times? Known offsets and speeds, and what always holds."""
+"""Do two videos show the same frames at the same times? Known offsets and speeds, and what always holds."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from dedup_lib.match.verify import MAX_DISTANCE_BITS
 from dedup_lib.records import Frames
 
 
-def turn(pictures: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Pictures (N, 64, 64) in one of the `ORIENTATIONS`, by what these say."""
+def turn(frames: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Frames (N, 64, 64) in one of the `ORIENTATIONS`, by what these say."""
     if orientation & 1:
-        pictures = pictures[:, :, ::-1]
+        frames = frames[:, :, ::-1]
     if orientation & 2:
-        pictures = pictures[:, ::-1]
-    return pictures.transpose(0, 2, 1) if orientation & 4 else pictures
+        frames = frames[:, ::-1]
+    return frames.transpose(0, 2, 1) if orientation & 4 else frames
 
 
 def hashes(frames: list[Frames]) -> Hashes:
@@ -100,31 +100,31 @@ def test_a_hash_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_orientations_are_the_eight_ways_to_lay_a_square() -> None:
-    picture = np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)
-    ways = [turn(picture, orientation) for orientation in ORIENTATIONS]
+    frame = np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)
+    ways = [turn(frame, orientation) for orientation in ORIENTATIONS]
     assert len({way.tobytes() for way in ways}) == 8
     wanted: list[NDArray[Any]] = [
         np.stack([np.rot90(one, quarter) for one in laid])
-        for laid in (picture, picture[:, :, ::-1])
+        for laid in (frame, frame[:, :, ::-1])
         for quarter in range(4)
     ]
     assert {way.tobytes() for way in ways} == {way.tobytes() for way in wanted}
 
 
 def test_pictures_are_hashed_in_each_orientation_at_once() -> None:
-    pictures = np.stack([copy_of(1).tiny_frames[0], *np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)])
-    found = hash_orientations(pictures)
+    frames = np.stack([copy_of(1).tiny_frames[0], *np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)])
+    found = hash_orientations(frames)
     assert found.shape == (len(ORIENTATIONS), 3, 32)
     for orientation in ORIENTATIONS:
         # Rounding turns a bit at the median.
-        assert np.diag(count_differing_bits(found[orientation], hash_frames(turn(pictures, orientation)))).max() <= 2
+        assert np.diag(count_differing_bits(found[orientation], hash_frames(turn(frames, orientation)))).max() <= 2
 
 
 @pytest.mark.parametrize("quarter", range(4))
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_one_orientation_finds_a_turned_copy(quarter: int, mirrored: bool) -> None:
-    picture = copy_of(1).tiny_frames[:20]
-    copy = np.stack([np.rot90(one[:, ::-1] if mirrored else one, quarter) for one in picture])
+    frame = copy_of(1).tiny_frames[:20]
+    copy = np.stack([np.rot90(one[:, ::-1] if mirrored else one, quarter) for one in frame])
     at = np.array(times(20), np.float32)
     stretches = [
         align(
@@ -134,12 +134,12 @@ def test_one_orientation_finds_a_turned_copy(quarter: int, mirrored: bool) -> No
             second_times_s=at,
             max_distance=MAX_DISTANCE_BITS,
         )
-        for own in hash_orientations(picture)
+        for own in hash_orientations(frame)
     ]
     assert [stretch.agreeing for stretch in stretches if stretch is not None] == [20]
 
 
-# --- where the pictures of a video lie seconds apart
+# --- where the frames of a video lie seconds apart
 
 FILM = draw_clip(13, count=240, shots=40)
 """A minute; all but its first ten seconds are looked at every one and a half."""
@@ -178,7 +178,7 @@ def test_an_excerpt_is_found_where_few_pictures_lie(start: int, later_s: float) 
     assert (stretch.agreement, stretch.first_coverage) == (1.0, 1.0)
     assert stretch.second_coverage == pytest.approx(stretch.compared * 6 / 240, abs=0.01)
     own, others = stretch.frame_correspondences(excerpt["times_s"], film(FILM, later_s=later_s)["times_s"])
-    # Each picture of the film stands beside one.
+    # Each frame of the film stands beside one.
     assert len(own) == len(others) == stretch.compared == len(set(others.tolist()))
     exchanged = found(align_films(film(FILM, later_s=later_s), excerpt))
     assert (exchanged.exchanged().agreeing, exchanged.second_coverage) == (stretch.agreeing, 1.0)
@@ -348,7 +348,7 @@ def test_a_single_shared_picture_is_a_weak_stretch() -> None:
 
 
 def test_a_slower_scan_still_agrees() -> None:
-    """A video with one picture a second, against all of them."""
+    """A video with one frame a second, against all of them."""
     slow = CLIP[::4]
     for first, second in ((CLIP, slow), (slow, CLIP)):
         rate = [STEP_S * (4 if one is slow else 1) for one in (first, second)]
@@ -374,7 +374,7 @@ def test_times_that_jitter_do_not_matter() -> None:
 
 
 def test_equal_times_do_no_harm() -> None:
-    """A damaged file may give all its pictures one time."""
+    """A damaged file may give all its frames one time."""
     stretch = found(compare(CLIP[:6], CLIP[:6], first_times_s=[0.5] * 6, second_times_s=[0.5] * 6))
     assert 0 < stretch.agreeing <= stretch.compared <= 6
 
@@ -394,7 +394,7 @@ SEQUENCE = st.lists(st.integers(0, len(POOL) - 1), min_size=1, max_size=30)
 
 @st.composite
 def timed(draw: st.DrawFn, *, steps_s: Sequence[float]) -> tuple[Hashes, NDArray[np.float32]]:
-    """Pictures of a small pool, so that many are alike, at times that never fall."""
+    """Frames of a small pool, so that many are alike, at times that never fall."""
     shown = draw(SEQUENCE)
     steps = draw(st.lists(st.sampled_from(steps_s), min_size=len(shown), max_size=len(shown)))
     return POOL[shown], np.cumsum(steps).astype(np.float32)

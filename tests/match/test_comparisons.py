@@ -25,7 +25,7 @@ def test_what_was_found_comes_back(found: Evidence) -> None:
     again = unpack_evidence(pack_evidence(found))
     of_the_list = replace(again, longest_s=found.longest_s, duration_ratio=found.duration_ratio)
     assert pack_evidence(again) == pack_evidence(found)
-    assert repr(again.pictures) == repr(found.pictures) and repr(again.changes) == repr(found.changes)
+    assert repr(again.frames) == repr(found.frames) and repr(again.motion) == repr(found.motion)
     assert (of_the_list.score, of_the_list.best[0]) == (found.score, found.best[0])
 
 
@@ -33,10 +33,10 @@ def test_the_parts_of_a_re_cut_copy_come_back() -> None:
     part = Part(first_start_s=1.0, first_end_s=3.0, second_start_s=5.0, second_end_s=7.5)
     recut = evidence(replace(stretch(), further=(part,), correlation=0.5))
     again = unpack_evidence(pack_evidence(recut))
-    assert again.pictures == recut.pictures is not None
+    assert again.frames == recut.frames is not None
 
 
-@pytest.mark.parametrize("text", ["", "[]", "no JSON", '{"pictures":{"agreeing":1}}', '{"unknown":1}', "null"])
+@pytest.mark.parametrize("text", ["", "[]", "no JSON", '{"frames":{"agreeing":1}}', '{"unknown":1}', "null"])
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(ValueError):
         unpack_evidence(text)

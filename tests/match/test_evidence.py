@@ -66,7 +66,7 @@ def weigh(
     damp_hubs: bool = True,
     choose: Choose = min,
 ) -> ComparedPairs:
-    """Every video lasts as long as its pictures do."""
+    """Every video lasts as long as its frames do."""
     return compare_candidates(
         fingerprints,
         scored=replace(NONE_SCORED, pairs=tuple(scored)),
@@ -131,9 +131,9 @@ def groups_of(compared: ComparedPairs, threshold: float = RULES.min_score, choos
     ("found", "verdict", "rule"),
     [
         (evidence(), Verdict.DIFFERENT, Criterion.WEAK),
-        (evidence(stretch()), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch()), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(stretch(), is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
-        (evidence(stretch(20, 40)), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch(20, 40)), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(stretch(16, 40)), Verdict.REVIEW, Criterion.UNCONFIRMED),
         (evidence(stretch(16, 40), registration=registration()), Verdict.DUPLICATE, Criterion.CONFIRMED),
         (evidence(stretch(16, 40), registration=registration(10, 12)), Verdict.REVIEW, Criterion.UNCONFIRMED),
@@ -145,46 +145,46 @@ def groups_of(compared: ComparedPairs, threshold: float = RULES.min_score, choos
         (evidence(registered=stretch(), registration=registration(share=0.1)), Verdict.DIFFERENT, Criterion.WEAK),
         (evidence(registered=stretch(), registration=registration(11, 12)), Verdict.DIFFERENT, Criterion.WEAK),
         (evidence(registered=stretch(8, 40), registration=registration()), Verdict.REVIEW, Criterion.REGISTERED),
-        (evidence(stretch(first=0.3)), Verdict.EXCERPT, Criterion.PICTURES),
-        (evidence(stretch(second=0.3)), Verdict.EXCERPT, Criterion.PICTURES),
+        (evidence(stretch(first=0.3)), Verdict.EXCERPT, Criterion.FRAMES),
+        (evidence(stretch(second=0.3)), Verdict.EXCERPT, Criterion.FRAMES),
         (evidence(stretch(first=0.3, second=0.8)), Verdict.DIFFERENT, Criterion.SHORT),
-        (evidence(stretch(first=0.6, second=0.6)), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch(first=0.6, second=0.6)), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(stretch(first=0.12, second=0.12)), Verdict.DIFFERENT, Criterion.SHORT),
-        (evidence(stretch(), cosine=0.99, words=0.99), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch(), cosine=0.99, words=0.99), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(cosine=0.99, words=0.99), Verdict.DIFFERENT, Criterion.WEAK),
-        (evidence(changes=changes()), Verdict.DUPLICATE, Criterion.CHANGES),
-        (evidence(changes=changes(0.5)), Verdict.DIFFERENT, Criterion.WEAK),
-        (evidence(changes=changes(weaker_half=0.3)), Verdict.DIFFERENT, Criterion.WEAK),
-        (evidence(changes=changes(compared=7)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(motion=changes()), Verdict.DUPLICATE, Criterion.MOTION),
+        (evidence(motion=changes(0.5)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(motion=changes(weaker_half=0.3)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(motion=changes(compared=7)), Verdict.DIFFERENT, Criterion.WEAK),
         (
-            evidence(registered_changes=changes(), registration=registration()),
+            evidence(registered_motion=changes(), registration=registration()),
             Verdict.DUPLICATE,
-            Criterion.REGISTERED_CHANGES,
+            Criterion.REGISTERED_MOTION,
         ),
         (
-            evidence(registered_changes=changes(), registration=registration(share=0.1)),
+            evidence(registered_motion=changes(), registration=registration(share=0.1)),
             Verdict.DIFFERENT,
             Criterion.WEAK,
         ),
-        (evidence(STATIC, changes=UNLIKE), Verdict.REVIEW, Criterion.UNCONFIRMED),
-        (evidence(STATIC, changes=changes(0.6)), Verdict.DUPLICATE, Criterion.PICTURES),
-        (evidence(STATIC, changes=replace(UNLIKE, energy=1e-4)), Verdict.DUPLICATE, Criterion.PICTURES),
-        (evidence(STATIC, changes=UNLIKE, is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
+        (evidence(STATIC, motion=UNLIKE), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(STATIC, motion=changes(0.6)), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(STATIC, motion=replace(UNLIKE, energy=1e-4)), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(STATIC, motion=UNLIKE, is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
         (
-            evidence(STATIC, changes=UNLIKE, registered_changes=changes(), registration=registration()),
+            evidence(STATIC, motion=UNLIKE, registered_motion=changes(), registration=registration()),
             Verdict.DUPLICATE,
-            Criterion.PICTURES,
+            Criterion.FRAMES,
         ),
-        (evidence(stretch(), changes=UNLIKE), Verdict.DUPLICATE, Criterion.PICTURES),
-        (evidence(FAR, changes=UNLIKE), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(stretch(), motion=UNLIKE), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(FAR, motion=UNLIKE), Verdict.REVIEW, Criterion.UNCONFIRMED),
         (evidence(replace(FAR, correlation=0.2)), Verdict.REVIEW, Criterion.UNCONFIRMED),
-        (evidence(replace(FAR, correlation=0.6), changes=UNLIKE), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(replace(FAR, correlation=0.6), motion=UNLIKE), Verdict.DUPLICATE, Criterion.FRAMES),
         (
             evidence(registered=replace(FAR, correlation=0.2), registration=registration()),
             Verdict.REVIEW,
             Criterion.UNCONFIRMED,
         ),
-        (evidence(replace(stretch(5, 5), distance_bits=4.0)), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(replace(stretch(5, 5), distance_bits=4.0)), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(replace(stretch(5, 5), distance_bits=30.0)), Verdict.REVIEW, Criterion.UNCONFIRMED),
     ],
 )
@@ -198,11 +198,11 @@ BY_ENCODER = replace(RULES, unlike_below=0.5, alike_from=0.6)
 @pytest.mark.parametrize(
     ("found", "verdict", "rule"),
     [
-        (evidence(stretch(), cosine=0.5), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch(), cosine=0.5), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(stretch(), cosine=0.49), Verdict.REVIEW, Criterion.UNLIKE),
-        (evidence(stretch()), Verdict.DUPLICATE, Criterion.PICTURES),
+        (evidence(stretch()), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(stretch(), cosine=0.1, is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
-        (evidence(stretch(first=0.3), cosine=0.1), Verdict.EXCERPT, Criterion.PICTURES),
+        (evidence(stretch(first=0.3), cosine=0.1), Verdict.EXCERPT, Criterion.FRAMES),
         (evidence(cosine=0.6), Verdict.REVIEW, Criterion.ALIKE),
         (evidence(cosine=0.59), Verdict.DIFFERENT, Criterion.WEAK),
         (evidence(stretch(2, 2, first=0.05, second=0.05), cosine=0.6), Verdict.REVIEW, Criterion.ALIKE),
@@ -231,16 +231,16 @@ def test_the_stronger_of_two_stretches_decides() -> None:
     laid = evidence(stretch(20, 40), registered=stretch(39, 40), registration=registration())
     assert laid.judge(RULES) == (Verdict.DUPLICATE, Criterion.REGISTERED)
     plain = evidence(stretch(39, 40), registered=stretch(20, 40), registration=registration())
-    assert plain.judge(RULES) == (Verdict.DUPLICATE, Criterion.PICTURES)
+    assert plain.judge(RULES) == (Verdict.DUPLICATE, Criterion.FRAMES)
 
 
 def test_few_pictures_are_a_proof_only_where_there_are_no_more() -> None:
     assert evidence(stretch(2, 2, first=0.05, second=0.05)).judge(RULES)[0] == Verdict.DIFFERENT
-    short = evidence(stretch(2, 2), registration=registration(), fewest_pictures=2)
+    short = evidence(stretch(2, 2), registration=registration(), min_frames=2)
     assert short.judge(RULES) == (Verdict.DUPLICATE, Criterion.CONFIRMED)
 
 
-def test_a_scene_that_hardly_changes_needs_closer_pictures() -> None:
+def test_a_scene_that_hardly_changes_needs_closer_frames() -> None:
     still = replace(stretch(), scenes=1)
     assert evidence(replace(still, distance_bits=5.0)).judge(RULES)[0] == Verdict.DUPLICATE
     assert evidence(replace(still, distance_bits=50.0)).judge(RULES) == (Verdict.REVIEW, Criterion.UNCONFIRMED)
@@ -286,7 +286,7 @@ def test_another_version_of_a_video_is_what_it_is_said_to_be() -> None:
     assert removed == (Verdict.DUPLICATE, Criterion.DIFFERS)
     assert kept == (Verdict.DIFFERENT, Criterion.DIFFERS)
     assert priced.score < 0.5 <= priced.score_under(replace(RULES, versions="remove"))
-    excerpt = replace(priced, pictures=stretch(first=0.2))
+    excerpt = replace(priced, frames=stretch(first=0.2))
     assert excerpt.judge(replace(RULES, versions="remove"))[0] == Verdict.EXCERPT
 
 
@@ -362,9 +362,9 @@ def test_a_copy_too_blurred_for_hashes() -> None:
     frames = draw_clip(1)
     blurred = [np.asarray(cv2.GaussianBlur(frame, (0, 0), 16), np.uint8) for frame in frames]
     found = compare(fingerprint(frames), fingerprint(blurred))
-    assert found.judge(RULES) == (Verdict.DUPLICATE, Criterion.CHANGES)
+    assert found.judge(RULES) == (Verdict.DUPLICATE, Criterion.MOTION)
     row = describe_evidence(hand_made(r01=found), kept=0, copy=1, rules=RULES)
-    assert float(str(row["changes"])) > 0.8
+    assert float(str(row["motion_correlation"])) > 0.8
 
 
 def test_a_list_of_copies_and_others() -> None:
@@ -460,7 +460,7 @@ def test_a_copy_far_slower_or_faster_is_a_duplicate(speed: float) -> None:
     shots = draw_clip(1, count=40, shots=10)
     played = [shots[int(index * speed)] for index in range(round(40 / speed))]
     found = compare(fingerprint(shots), fingerprint(played))
-    assert found.judge(RULES) == (Verdict.DUPLICATE, Criterion.PICTURES)
+    assert found.judge(RULES) == (Verdict.DUPLICATE, Criterion.FRAMES)
     assert describe_evidence(hand_made(r01=found), kept=0, copy=1, rules=RULES)["speed"] == pytest.approx(
         speed, rel=0.02
     )
@@ -472,15 +472,15 @@ def test_a_re_cut_copy_is_a_duplicate_with_all_its_parts() -> None:
     assert found.judge(RULES)[0] == Verdict.DUPLICATE
     told = describe_evidence(hand_made(r01=found), kept=0, copy=1, rules=RULES)
     assert (told["kept_coverage"], told["copy_coverage"]) == (1.0, 1.0)
-    assert found.exchanged().exchanged().pictures == found.pictures
+    assert found.exchanged().exchanged().frames == found.frames
 
 
 def test_what_movement_says_is_asked_where_pictures_leave_something_open() -> None:
     whole = stretch(30, 40)
-    assert evidence(whole, changes=changes()).best[0] == Criterion.PICTURES
+    assert evidence(whole, motion=changes()).best[0] == Criterion.FRAMES
     for open_ in (stretch(30, 40, first=0.7), stretch(16, 40), replace(whole, distance_bits=36.0)):
-        found = evidence(open_, changes=changes(), registration=registration())
-        assert found.best[0] == Criterion.CHANGES
+        found = evidence(open_, motion=changes(), registration=registration())
+        assert found.best[0] == Criterion.MOTION
 
 
 def test_flat_videos_take_no_part() -> None:
@@ -490,7 +490,7 @@ def test_flat_videos_take_no_part() -> None:
     assert compared.pairs == ()
 
 
-def test_videos_of_one_picture() -> None:
+def test_videos_of_one_frame() -> None:
     one, other = (fingerprint(draw_clip(seed, count=1, shots=1)) for seed in (1, 2))
     assert compare(one, one).judge(RULES)[0] == Verdict.DUPLICATE
     assert compare(one, other).judge(RULES)[0] == Verdict.DIFFERENT
@@ -614,7 +614,7 @@ def test_the_row_of_a_copy_tells_all() -> None:
     assert list(row) == TOLD
     assert row == {
         "verdict": "duplicate",
-        "rule": "pictures agree",
+        "rule": "frames agree",
         "score": found.score,
         "frames_agreeing": 30,
         "frames_compared": 40,
@@ -624,9 +624,9 @@ def test_the_row_of_a_copy_tells_all() -> None:
         "copy_coverage": 0.5,
         "kept_from_s": 2.0,
         "kept_to_s": 12.0,
-        "second_opinion": 0.25,
-        "points": 50,
-        "changes": None,
+        "geometric_agreement": 0.25,
+        "inliers": 50,
+        "motion_correlation": None,
         "differs": None,
         "cosine": 0.9123,
         "duration_ratio": 0.6667,
@@ -656,7 +656,7 @@ def test_what_is_not_known_stays_empty() -> None:
     row = describe_evidence(hand_made(r01=evidence()), kept=0, copy=1, rules=RULES)
     assert list(row) == TOLD
     known = {name: value for name, value in row.items() if value is not None}
-    assert known == {"verdict": "different", "rule": "too few pictures agree", "score": 0.0}
+    assert known == {"verdict": "different", "rule": "too few frames agree", "score": 0.0}
 
 
 def test_a_pair_that_a_person_joined() -> None:

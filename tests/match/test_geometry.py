@@ -1,4 +1,4 @@
-"""How one picture lies in another: maps that are known, and points that agree on none."""
+"""How one frame lies in another: maps that are known, and points that agree on none."""
 
 from __future__ import annotations
 
@@ -72,13 +72,13 @@ def test_known_maps_are_found(name: str) -> None:
     assert found.points >= MIN_REGISTERED_POINTS
     assert MIN_POINTS <= found.points <= found.matches
     laid = CORNERS @ found.matrix[:, :2].T + found.matrix[:, 2]
-    # A fingerprint looks at every picture at one size.
+    # A fingerprint looks at every frame at one size.
     enlarged = copy_of(1, name).size_px[0] / COPIES[name](draw_clip(1, count=1, shots=1))[0].shape[1]
     assert np.abs(laid - LAID[name] * enlarged).max() < 3.0
 
 
 @pytest.mark.parametrize("name", COPIES)
-def test_the_region_lies_within_the_picture(name: str) -> None:
+def test_the_region_lies_within_the_frame(name: str) -> None:
     found = lay(name)
     left, top, right, bottom = found.region
     width, height = copy_of(1, name).size_px
@@ -121,7 +121,7 @@ def test_a_picture_in_a_picture_is_found_where_it_is() -> None:
     assert (right, bottom) == pytest.approx((WIDTH * 0.85, HEIGHT * 0.85), abs=6)
 
 
-def test_mirrored_codes_find_a_mirrored_picture() -> None:
+def test_mirrored_codes_find_a_mirrored_frame() -> None:
     """Discs look the same in a mirror, so that a few points agree without them too."""
     other_way = register(copy_of(1), copy_of(1, "mirrored"), mirrored=False)
     assert other_way is None or (other_way.points < 0.3 * lay("mirrored").points and other_way.matrix[0, 0] < 0)
@@ -137,7 +137,7 @@ def test_unlike_clips_agree_on_no_map(seed: int, mirrored: bool) -> None:
 
 
 def badge(frame: Any) -> Any:
-    """A corner mark full of detail, a quarter of the picture wide and a third high."""
+    """A corner mark full of detail, a quarter of the frame wide and a third high."""
     marked = frame.copy()
     cv2.rectangle(marked, (4, 4), (60, 44), (250, 250, 250), -1)
     for row, word in enumerate(("NEWS", "24h", "LIVE")):
@@ -170,7 +170,7 @@ def test_laying_does_not_make_unlike_pictures_alike() -> None:
     assert distances.min() > MAX_REGISTERED_DISTANCE_BITS
 
 
-def test_laying_keeps_the_number_of_pictures() -> None:
+def test_laying_keeps_the_number_of_frames() -> None:
     short = replace(
         copy_of(1),
         tiny_frames=copy_of(1).tiny_frames[:1],
@@ -206,7 +206,7 @@ def test_identical_codes_everywhere_do_no_harm() -> None:
 
 @pytest.mark.parametrize("slope", [0.0, 0.7, 1.0])
 def test_points_on_one_line_do_no_harm(slope: float) -> None:
-    """Text in one line: how high the picture is cannot be known."""
+    """Text in one line: how high the frame is cannot be known."""
     points = np.stack([np.linspace(5, 200, 120), 20 + slope * np.linspace(5, 100, 120)], axis=1).astype(np.float32)
     line = replace(scattered(2, 120), points=points)
     found = register(line, replace(line, points=points + np.float32(3.0)), mirrored=False)

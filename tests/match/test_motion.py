@@ -1,4 +1,4 @@
-"""Videos that change alike: copies at any offset and speed, two takes of one scene, pictures that stand still."""
+"""Videos that change alike: copies at any offset and speed, two takes of one scene, frames that stand still."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def compare(first: MotionTrack, second: MotionTrack) -> MotionMatch:
     return found
 
 
-def made_up(seed: int, pictures: int) -> MotionTrack:
+def made_up(seed: int, frames: int) -> MotionTrack:
     """Shapes that change at random."""
-    shapes = np.random.default_rng(seed).normal(size=(pictures, FREQUENCIES**2)).astype(np.float32)
+    shapes = np.random.default_rng(seed).normal(size=(frames, FREQUENCIES**2)).astype(np.float32)
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
-    return MotionTrack(shapes=shapes, times_s=np.arange(pictures, dtype=np.float32) * STEP_S)
+    return MotionTrack(shapes=shapes, times_s=np.arange(frames, dtype=np.float32) * STEP_S)
 
 
 def test_a_video_changes_like_itself() -> None:
@@ -111,7 +111,7 @@ def test_a_speed_that_the_pictures_say(speed: float) -> None:
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_turned_pictures(orientation: int) -> None:
+def test_turned_frames(orientation: int) -> None:
     made = fingerprint(draw_take(1))
     turned = made.tiny_frames
     if orientation & 1:
@@ -132,7 +132,7 @@ def test_a_picture_that_stands_still_says_nothing() -> None:
 
 
 def test_one_shared_cut_is_not_enough() -> None:
-    """Two takes that are both cut to the same picture in the middle."""
+    """Two takes that are both cut to the same frame in the middle."""
     card = draw_clip(9, count=1, shots=1)
     found = compare(
         course(add_grain(draw_take(1)[:20] + card * 20, seed=0)),
@@ -152,7 +152,7 @@ def test_short_videos() -> None:
     assert not compare(made_up(0, MIN_COMPARED - 1), made_up(0, MIN_COMPARED - 1)).is_alike
 
 
-def test_a_gap_in_the_pictures() -> None:
+def test_a_gap_in_the_frames() -> None:
     """Flat frames have no tiny_frame."""
     whole = made_up(0, 40)
     kept = np.r_[0:10, 18:40]
@@ -161,9 +161,9 @@ def test_a_gap_in_the_pictures() -> None:
     assert (found.stretch.compared, found.stretch.second_coverage) == (32, 1.0)
 
 
-@given(seed=st.integers(0, 50), pictures=st.tuples(st.integers(1, 40), st.integers(1, 40)), cut=st.integers(0, 12))
-def test_changes_hold_together(seed: int, pictures: tuple[int, int], cut: int) -> None:
-    first, second = made_up(seed, pictures[0]), made_up(seed + 1, pictures[1])
+@given(seed=st.integers(0, 50), frames=st.tuples(st.integers(1, 40), st.integers(1, 40)), cut=st.integers(0, 12))
+def test_changes_hold_together(seed: int, frames: tuple[int, int], cut: int) -> None:
+    first, second = made_up(seed, frames[0]), made_up(seed + 1, frames[1])
     for one, other in ((first, second), (first, MotionTrack(shapes=first.shapes[cut:], times_s=first.times_s[cut:]))):
         if not len(other.times_s):
             continue

@@ -16,7 +16,7 @@ Miniatures = NDArray[np.uint8]
 
 
 def tiny_frames(name: str = "itself", *, seed: int = 1) -> Miniatures:
-    """Of a clip and its copies, bars and all: each whole picture in a square."""
+    """Of a clip and its copies, bars and all: each whole frame in a square."""
     frames = COPIES[name](draw_clip(seed))
     return np.stack([cv2.resize(cv2.cvtColor(one, cv2.COLOR_RGB2GRAY), (64, 64)) for one in frames]).astype(np.uint8)
 
@@ -64,7 +64,7 @@ def test_marks_on_both_say_nothing() -> None:
     assert find_overlay(tiny_frames("caption"), tiny_frames("logo")) == ""
 
 
-def test_too_few_pictures() -> None:
+def test_too_few_frames() -> None:
     few = MIN_PICTURES - 1
     assert find_overlay(tiny_frames()[:few], tiny_frames("logo")[:few]) == ""
     assert find_overlay(tiny_frames()[:0], tiny_frames()[:0]) == ""

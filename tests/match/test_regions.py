@@ -1,4 +1,4 @@
-"""The part of the picture that differs throughout: videos of one template, and copies with something laid over them."""
+"""The part of the frame that differs throughout: videos of one template, and copies with something laid over them."""
 
 from __future__ import annotations
 
@@ -119,15 +119,15 @@ def compress(frame: Any, *, quality: int) -> Frames:
 
 @pytest.mark.parametrize("seeds", [(1, 2), (3, 4), (5, 6)])
 def test_noise_of_still_pictures_proves_nothing(seeds: tuple[int, int]) -> None:
-    """Two pictures that both stand still move alike by their noise alone, if that is the same."""
+    """Two frames that both stand still move alike by their noise alone, if that is the same."""
     noise = add_grain([np.full((144, 256, 3), 128, np.uint8)] * COUNT, seed=0)
     videos = []
     for seed in seeds:
-        picture = draw_canvas(np.random.default_rng(seed), size_px=SIZE_PX).astype(np.int16)
-        videos.append([np.clip(picture + one.astype(np.int16) - 128, 0, 255).astype(np.uint8) for one in noise])
+        frame = draw_canvas(np.random.default_rng(seed), size_px=SIZE_PX).astype(np.int16)
+        videos.append([np.clip(frame + one.astype(np.int16) - 128, 0, 255).astype(np.uint8) for one in noise])
     found = found_of(compare(*map(fingerprint, videos)))
     assert found.judge(RULES)[0] == Verdict.DIFFERENT
-    assert found.changes is None or not found.changes.is_alike
+    assert found.motion is None or not found.motion.is_alike
 
 
 MARKS: dict[str, Callable[[Frames], Frames]] = {"logo": add_logo, "caption": add_caption}
@@ -151,7 +151,7 @@ def test_a_mark_on_a_still_picture_makes_no_other_video(mark: str) -> None:
 
 
 def test_a_mirrored_clip_is_asked_both_ways() -> None:
-    """A crop that shares more words with the mirrored picture is still asked as it is."""
+    """A crop that shares more words with the mirrored frame is still asked as it is."""
     frames = draw_clip(7, count=COUNT)
     symmetric = [np.asarray(np.hstack([one, one[:, ::-1]]), np.uint8) for one in frames]
     cropped = [np.ascontiguousarray(one[12:-12, 20:-60]) for one in symmetric]
@@ -166,7 +166,7 @@ def test_one_picture_proves_nothing_of_videos_of_seconds() -> None:
     one, other = fingerprint([poster]), fingerprint(add_grain([poster], seed=3))
     assert found_of(compare(one, other, durations_s=(8.0, 12.0))).judge(RULES)[0] == Verdict.DIFFERENT
     assert found_of(compare(one, one, durations_s=(8.0, 12.0))).judge(RULES)[0] == Verdict.DIFFERENT
-    # The very same file, of which only one picture is not flat.
+    # The very same file, of which only one frame is not flat.
     assert found_of(compare(one, one)).judge(RULES) == (Verdict.DUPLICATE, Criterion.EXACT)
     assert found_of(compare(one, other, durations_s=(STEP_S, STEP_S))).judge(RULES)[0] != Verdict.DIFFERENT
 
@@ -182,9 +182,9 @@ def test_a_copy_within_a_frame_is_known() -> None:
         beside_plots.append(np.asarray(page, np.uint8))
     compared = compare(fingerprint(frames), fingerprint(beside_plots))
     assert found_of(compared).judge(RULES)[0] == Verdict.DUPLICATE
-    assert compared.marks.framed == {1}
+    assert compared.marks.inset == {1}
     swapped = compare(fingerprint(beside_plots), fingerprint(frames))
-    assert swapped.marks.framed == {0}
+    assert swapped.marks.inset == {0}
     # A crop goes on around its part.
     cropped = [np.ascontiguousarray(frame[12:-12, 20:-20]) for frame in frames]
-    assert compare(fingerprint(frames), fingerprint(cropped)).marks.framed == frozenset()
+    assert compare(fingerprint(frames), fingerprint(cropped)).marks.inset == frozenset()

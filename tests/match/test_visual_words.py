@@ -203,7 +203,7 @@ def test_the_same_list_gives_the_same_answer() -> None:
 
 
 def test_a_still_video_is_no_hub() -> None:
-    """Of a picture that is shown again and again, each word counts by the root of how often."""
+    """Of a frame that is shown again and again, each word counts by the root of how often."""
     still = make_fingerprint(short_clip(3)[:1] * 40, times_s=[0.25 * index for index in range(40)])
     once = fingerprint(short_clip(3)[:1])
     assert still is not None

@@ -167,31 +167,31 @@ def test_every_status_is_explained() -> None:
 EXPLAINED = [
     ({"verdict": "duplicate", "rule": "cosine"}, "only their vectors were compared"),
     (
-        {"rule": "pictures agree", "frames_agreeing": "19", "frames_compared": "20", "offset_s": "0.02"},
-        "19 of 20 pictures agree at the same moments",
+        {"rule": "frames agree", "frames_agreeing": "19", "frames_compared": "20", "offset_s": "0.02"},
+        "19 of 20 frames agree at the same moments",
     ),
     (
         {
             "verdict": "excerpt",
-            "rule": "pictures agree",
+            "rule": "frames agree",
             "frames_agreeing": "8",
             "frames_compared": "8",
             "offset_s": "-12.26",
             "kept_coverage": "0.3",
             "copy_coverage": "1.0",
         },
-        "8 of 8 pictures agree at the same moments; they share 100% of the copy and 30% of the other; "
+        "8 of 8 frames agree at the same moments; they share 100% of the copy and 30% of the other; "
         "the copy shows it 12.3 s earlier",
     ),
     (
         {
-            "rule": "pictures agree when laid on one another",
+            "rule": "frames agree when aligned by inliers",
             "offset_s": "3.0",
             "speed": "1.25",
             "frames_agreeing": "4",
             "frames_compared": "9",
         },
-        "4 of 9 pictures agree once one is laid on the other (another crop, a caption, a turn); "
+        "4 of 9 frames agree once one is laid on the other (another crop, a caption, a turn); "
         "the copy shows it 3.0 s later; it runs 1.25 times as fast",
     ),
     ({"rule": "a person's decision", "frames_agreeing": "1", "frames_compared": "9"}, "a person decided so"),

@@ -140,7 +140,7 @@ def test_columns_of_the_evidence_are_explained() -> None:
 
 def test_verdicts_rules_and_decisions_are_explained() -> None:
     assert [row[0] for row in table_below("Verdicts", text=EVIDENCE)] == [f"`{verdict}`" for verdict in Verdict]
-    assert [row[0] for row in table_below("MatchThresholds", text=EVIDENCE)] == [f"`{rule}`" for rule in Criterion]
+    assert [row[0] for row in table_below("Criteria", text=EVIDENCE)] == [f"`{rule}`" for rule in Criterion]
     (example,) = re.findall(r"```csv\n(.*?)```", EVIDENCE, re.DOTALL)
     header, *lines = (line.split(",") for line in example.splitlines())
     assert tuple(header) == decisions.COLUMNS

@@ -589,7 +589,7 @@ def test_old_videos_are_told_by_the_pictures_of_the_runs_that_read_them(run: Run
     assert listed.existing == (URLS[3], before, here, lost)
     found = dict(zip(duplicates["url"], duplicates["duplicate_of"], strict=True))
     assert found == {URLS[0]: here, URLS[1]: before, URLS[3]: URLS[3], URLS[4]: before}
-    assert set(duplicates["rule"]) <= {"identical pictures", "pictures agree"}
+    assert set(duplicates["rule"]) <= {"identical frames", "frames agree"}
     assert summary["existing"] == {"compared": 4, "repeated": 4}
     assert list(zip(review["first_url"], review["second_url"], review["rule"], strict=True)) == [
         (URLS[0], lost, "cosine")
@@ -757,7 +757,7 @@ def test_the_evidence_stands_in_the_row_of_a_copy(run: RunFolder) -> None:
     summary, files = finish(run, seen(run), decide="evidence", review_csv="ask.csv")
     (row,) = load_list(files["duplicates"]).to_dict("records")
     assert (row["url"], row["duplicate_of"], float(row["score"]) > 0.9) == (URLS[4], URLS[1], True)
-    assert (row["verdict"], row["rule"]) == ("duplicate", "pictures agree")
+    assert (row["verdict"], row["rule"]) == ("duplicate", "frames agree")
     assert (row["frames_agreeing"], row["frames_compared"], row["offset_s"]) == ("40", "40", "0.0")
     assert (row["kept_coverage"], row["copy_coverage"], row["cosine"]) == ("1.0", "1.0", "1.0")
     assert (row["kept_from_s"], row["kept_to_s"]) == ("0.0", "9.75")
@@ -768,7 +768,7 @@ def test_the_evidence_stands_in_the_row_of_a_copy(run: RunFolder) -> None:
 
 def test_questions_say_how_alike_two_videos_are(run: RunFolder) -> None:
     listed = seen(run)
-    for how, rule in (("evidence", "pictures agree"), ("cosine", "cosine")):
+    for how, rule in (("evidence", "frames agree"), ("cosine", "cosine")):
         matches = find_matches(
             run, listed, settings=search_settings(decide=how, sweep_low=-1.0 if how == "cosine" else None)
         )

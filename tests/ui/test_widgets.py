@@ -143,7 +143,7 @@ def review(
                 "first_url": urls[pair.first],
                 "second_url": urls[pair.second],
                 "verdict": "review",
-                "rule": "pictures agree, points or movement do not",
+                "rule": "frames agree, inliers or motion do not",
                 "score": pair.similarity,
                 "frames_agreeing": 8,
                 "frames_compared": 9,
@@ -277,7 +277,7 @@ def test_a_question_shows_frames_and_evidence_and_escapes_what_is_foreign(tmp_pa
     queue = review(tmp_path, pairs=[PAIRS[1], PAIRS[0]])
     html = queue.question.value
     assert html.count('src="data:image/webp;base64,') == html.count("no picture") == 1
-    assert "<strong>0.9200</strong>: 8 of 9 pictures agree, but local features or movement do not; " in html
+    assert "<strong>0.9200</strong>: 8 of 9 frames agree, but local features or movement do not; " in html
     assert "they share 100% of the second and 50% of the first." in html
     assert "Without an answer it is undecided, and both are kept." in html
     assert '>first coverage</th><td style="text-align: left">0.5</td>' in html

@@ -294,10 +294,10 @@ def test_the_best_copy_is_kept(site: Site, direct: Path) -> None:
     small = rows[site.server.url("mirror/morning_small.mp4")]
     assert (small["duplicate_of"], small["kept_because"]) == (
         site.server.url("spots/slow-mornings.mp4"),
-        "larger picture",
+        "larger frame",
     )
-    # The bars around a copy make it no larger picture.
-    assert "larger picture" not in {
+    # The bars around a copy make it no larger frame.
+    assert "larger frame" not in {
         row["kept_because"] for row in rows.values() if row["duplicate_of"] == site.server.url("mirror/cup_wide.mp4")
     }
 

@@ -101,7 +101,7 @@ def move_the_slider_and_answer(page: Page, project: Project) -> None:
     before = project.decisions
     expect(page.get_by_text(re.compile(r"^0 of \d+ decided$"))).to_be_visible()
     expect(page.get_by_role("img", name="Frames of the first above those of the second")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"\d+ of \d+ pictures agree at the same moments"))).to_be_visible()
+    expect(page.get_by_text(re.compile(r"\d+ of \d+ frames agree at the same moments"))).to_be_visible()
     page.get_by_role("button", name="Different").click()
     expect(page.get_by_text(re.compile(r"^1 of \d+ decided$"))).to_be_visible()
     assert len(project.decisions) == len(before) + 1
