@@ -151,7 +151,7 @@ class NotebookSettings:
         self.check()
 
     def check(self) -> None:
-        """MatchThresholds that concern several parameters at once."""
+        """Rules that concern several parameters at once."""
 
     @classmethod
     def check_given(cls, values: Mapping[str, Any]) -> None:

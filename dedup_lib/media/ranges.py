@@ -103,7 +103,7 @@ class Route:
         return self._was_redirected and self._returns < MAX_RETURNS
 
     def return_to_start(self) -> None:
-        """Progress the next request at the list's own URL, as a visitor who was never there."""
+        """Begin the next request at the list's own URL, as a visitor who was never there."""
         if self._was_redirected:
             self._returns += 1
             self._was_redirected = False

@@ -788,7 +788,7 @@ CONTENTS: dict[str, tuple[Callable[[], bytes], Status, str]] = {
 
 
 def edit(content: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
-    """MotionMatch at places given as fractions of the content; most hit the head, where more is at stake."""
+    """Changes at places given as fractions of the content; most hit the head, where more is at stake."""
     for kind, fraction, data in edits:
         place = int(fraction**3 * len(content))
         before, after = content[:place], content[place:]
