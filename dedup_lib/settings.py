@@ -183,28 +183,6 @@ class NotebookSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CollectionsSettings(NotebookSettings):
-    stage: ClassVar[str] = "00_collections"
-
-    action: Literal["ping", "list", "create", "rename", "drop"] = "list"
-    store: StoreChoice = "auto"
-    collection: str = "videos"
-    new_name: str = ""
-    schema: Literal["video_dedup", "video_frames", "aggregated"] = "video_frames"
-    encoder: Literal["sscd", "clip", "pdq"] = "sscd"
-    model: str = ""
-    num_frames: Annotated[int, Range(1, 256)] = 8
-    frame_span: Literal["first", "spread"] = "spread"
-
-    def check(self) -> None:
-        if self.action in ("create", "rename", "drop") and not self.collection:
-            raise SettingError("collection", self.collection, f"action: {self.action} needs the name of a collection")
-        if self.action == "rename" and not self.new_name:
-            raise SettingError("new_name", self.new_name, "action: rename needs the new name of the collection")
-        check_model(self.encoder, self.model)
-
-
-@dataclass(frozen=True, kw_only=True)
 class DecodeSettings(NotebookSettings):
     stage: ClassVar[str] = "01_decode"
 
@@ -358,10 +336,31 @@ class CalibrateSettings(NotebookSettings):
         check_model(self.encoder, self.model)
 
 
+@dataclass(frozen=True, kw_only=True)
+class CollectionsSettings(NotebookSettings):
+    stage: ClassVar[str] = "08_collections"
+
+    action: Literal["ping", "list", "create", "rename", "drop"] = "list"
+    store: StoreChoice = "auto"
+    collection: str = "videos"
+    new_name: str = ""
+    schema: Literal["video_dedup", "video_frames", "aggregated"] = "video_frames"
+    encoder: Literal["sscd", "clip", "pdq"] = "sscd"
+    model: str = ""
+    num_frames: Annotated[int, Range(1, 256)] = 8
+    frame_span: Literal["first", "spread"] = "spread"
+
+    def check(self) -> None:
+        if self.action in ("create", "rename", "drop") and not self.collection:
+            raise SettingError("collection", self.collection, f"action: {self.action} needs the name of a collection")
+        if self.action == "rename" and not self.new_name:
+            raise SettingError("new_name", self.new_name, "action: rename needs the new name of the collection")
+        check_model(self.encoder, self.model)
+
+
 SETTINGS: dict[str, type[NotebookSettings]] = {
     cls.stage: cls
     for cls in (
-        CollectionsSettings,
         DecodeSettings,
         DedupeUrlsSettings,
         ExtractSettings,
@@ -369,6 +368,7 @@ SETTINGS: dict[str, type[NotebookSettings]] = {
         UploadSettings,
         SearchSettings,
         CalibrateSettings,
+        CollectionsSettings,
     )
 }
 """The settings of every notebook, by its name."""

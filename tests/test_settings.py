@@ -19,7 +19,7 @@ from dedup_lib.settings import (
 )
 
 GOOD: dict[str, dict[str, Any]] = {
-    "00_collections": {
+    "08_collections": {
         "run_dir": "outputs/x",
         "action": "list",
         "store": "auto",
@@ -256,9 +256,9 @@ def test_rules_between_parameters() -> None:
             make("06_search_and_clean", search_params=given)
     for action in ("create", "drop"):
         with pytest.raises(SettingError, match=f"collection = '' .* {action} needs the name"):
-            make("00_collections", action=action)
+            make("08_collections", action=action)
     for action in ("ping", "list"):
-        assert isinstance(make("00_collections", action=action), CollectionsSettings)
+        assert isinstance(make("08_collections", action=action), CollectionsSettings)
 
 
 @pytest.mark.parametrize("stage", SETTINGS)

@@ -213,7 +213,7 @@ def prepare_notebook(notebook: NotebookNode) -> None:
 
 def _link_page(link: re.Match[str]) -> str:
     """The link to a notebook as one to its page, which `link_pages` makes; that of the start page is the overview."""
-    return f'{link[1]}data-page="{"index" if link[2] == "START" else link[2]}.html{link[3] or ""}"'
+    return f'{link[1]}data-page="{"index" if link[2] == "00_start" else link[2]}.html{link[3] or ""}"'
 
 
 def link_pages(reports_dir: Path) -> None:

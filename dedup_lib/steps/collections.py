@@ -1,4 +1,4 @@
-"""00: look at collections, and change them."""
+"""08: look at collections, and change them."""
 
 from __future__ import annotations
 

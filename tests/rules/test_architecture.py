@@ -202,7 +202,7 @@ def test_pure_modules_load_nothing_heavy(module: str) -> None:
 
 # --- notebooks
 
-START = ROOT / "notebooks" / "START.ipynb"
+START = ROOT / "notebooks" / "00_start.ipynb"
 NOTEBOOKS = sorted(set((ROOT / "notebooks").glob("*.ipynb")) - {START})
 STAGES = sorted(SETTINGS)
 MAX_LINES = 12
@@ -287,7 +287,7 @@ def notebook(request: pytest.FixtureRequest) -> Notebook:
 
 def test_every_stage_has_its_notebook() -> None:
     assert [path.stem for path in NOTEBOOKS] == STAGES
-    assert [stage[:2] for stage in STAGES] == [f"{number:02}" for number in range(8)]
+    assert [stage[:2] for stage in STAGES] == [f"{number:02}" for number in range(1, 9)]
 
 
 def test_notebook_is_valid_and_without_results(notebook: Notebook) -> None:

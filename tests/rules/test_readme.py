@@ -35,7 +35,7 @@ STORE = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
 EVIDENCE = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
 SCRIPTS = (ROOT / "docs" / "scripts.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
-START = (ROOT / "notebooks" / "START.ipynb").read_text(encoding="utf-8").replace("\\n", "\n")
+START = (ROOT / "notebooks" / "00_start.ipynb").read_text(encoding="utf-8").replace("\\n", "\n")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PARAMETERS = {name for cls in SETTINGS.values() for name in parameter_types(cls)}
 

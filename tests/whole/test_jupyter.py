@@ -112,7 +112,7 @@ def test_06_in_jupyterlab(project: Project, browser: Browser) -> None:
     (project.run / "FINAL_RESULT.csv").unlink()
     with jupyterlab(project.root, project.environment) as address, window(browser) as visit:
         page = visit.page
-        page.goto(address("notebooks/START.ipynb"))
+        page.goto(address("notebooks/00_start.ipynb"))
         page.get_by_role("link", name="06_search_and_clean").first.click()
         expect(page.get_by_role("heading", name="06 · Search and clean")).to_be_visible()
         run_all(page)
