@@ -14,7 +14,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from browser import Visit
-    from milvus_server import MilvusServer
+    from milvus_for_tests import MilvusServer
     from playwright.sync_api import Browser
 
 GUARD = Path(loopback_only.__file__).parent
@@ -77,7 +77,7 @@ def clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     """A real Milvus server; where none can be started, the test is skipped."""
-    from milvus_server import MilvusServer, load_tool
+    from milvus_for_tests import MilvusServer, load_tool
 
     trouble = load_tool().find_trouble()
     if trouble:

@@ -25,7 +25,7 @@ import psutil
 import pytest
 from extraction import WANTED, Hostile, load_fingerprints, load_jobs, load_ledger, run
 from live_runs import Site, call, command, run_in_terminal, wait_until
-from ray_cluster import TESTS, RayCluster
+from ray_cluster import RayCluster
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import ClusterError
@@ -254,8 +254,7 @@ def test_a_run_that_is_killed_leaves_no_process_and_either_engine_goes_on(
     folder = tmp_path / "run"
     with ClipServer(media, latency_s=0.3) as server:
         urls = [f"{server.url(name)}?{number}" for number in range(16) for name in ("a.mp4", "page.mp4")]
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS), os.environ["PYTHONPATH"]])}
-        with subprocess.Popen([sys.executable, str(script), str(folder), *urls], env=environment) as parent:
+        with subprocess.Popen([sys.executable, str(script), str(folder), *urls]) as parent:
             wait_until(lambda: (folder / "ledger.sqlite").exists() and len(load_ledger(folder)) >= 4)
             family = [child for worker in nodes.find_workers() for child in (worker, *worker.children(recursive=True))]
             parent.kill()

@@ -16,7 +16,8 @@ from made_run import MadeRun, make_run
 from pages import open_page
 
 from dedup_lib.groups.clean import clean_list
-from dedup_lib.records import video_key
+from dedup_lib.match.evidence import Criterion
+from dedup_lib.records import Status, video_key
 from dedup_lib.report import contact_sheet, overview, sections
 from dedup_lib.report import words as report_words
 from dedup_lib.report.overview import write_index
@@ -161,7 +162,7 @@ def test_overview_without_duplicates(tmp_path: Path) -> None:
 
 
 def test_every_status_is_explained() -> None:
-    assert set(report_words.STATUS_WORDS) == set(overview.Status)
+    assert set(report_words.STATUS_WORDS) == set(Status)
 
 
 EXPLAINED = [
@@ -206,7 +207,7 @@ def test_what_speaks_for_a_copy_is_a_sentence(row: dict[str, str], words: str) -
 
 
 def test_every_rule_has_words() -> None:
-    assert set(contact_sheet.CRITERION_WORDS) == set(contact_sheet.Criterion)
+    assert set(contact_sheet.CRITERION_WORDS) == set(Criterion)
 
 
 @pytest.mark.parametrize(

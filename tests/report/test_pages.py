@@ -105,9 +105,7 @@ def test_page_keeps_the_traceback_readable(rendered: Page) -> None:
 
 
 def test_pages_lead_to_those_that_are_there(tmp_path: Path) -> None:
-    source = (
-        "# One\n\n[start](00_start.ipynb), [two](02_two.ipynb), [three](./03_three.ipynb#top), [web](https://a.b/x.ipynb)"
-    )
+    source = "# One\n\n[start](00_start.ipynb), [two](02_two.ipynb), [three](./03_three.ipynb#top), [web](https://a.b/x.ipynb)"
     path, folder = tmp_path / "one.ipynb", tmp_path / "reports"
     nbformat.write(new_notebook(cells=[new_markdown_cell(source)]), path)
     pages.render_notebook(path, folder / "01_one.html", title="One")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from milvus_server import TOKEN, MilvusServer
+from milvus_for_tests import TOKEN, MilvusServer
 from pymilvus import MilvusClient
 from stored import DIMENSION, RECIPE, unit_rows, video
 

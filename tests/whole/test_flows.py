@@ -20,7 +20,7 @@ import nbformat
 import pytest
 import yaml
 from browser import Visit
-from milvus_server import TOKEN, MilvusServer
+from milvus_for_tests import TOKEN, MilvusServer
 from pages import open_page
 
 from dedup_lib.cli.console import show_outcome
