@@ -36,8 +36,9 @@ from dedup_lib.records import Pooling, Recipe, StoredRows, Vectors, VideoVectors
 from dedup_lib.report.figures import new_figure
 from dedup_lib.report.style import SERIES_COLOURS, SERIES_MARKERS, STYLE
 from dedup_lib.run.files import write_text_atomically
+from dedup_lib.settings import MAX_TOP_K
 from dedup_lib.store.address import StoreAddress
-from dedup_lib.store.collection import MAX_TOP_K, UPSERT_ROWS
+from dedup_lib.store.collection import UPSERT_ROWS
 from dedup_lib.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent

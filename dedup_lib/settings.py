@@ -41,16 +41,65 @@ Cosine = Annotated[float, Range(-1, 1)]
 Fraction = Annotated[float, Range(0.01, 1)]
 StoreChoice = Literal["auto", "server"]
 
+MAX_TOP_K = 16_384
+"""Milvus gives no more neighbours than this for one vector, and takes no more vectors in one search."""
 
-def parse_numbers(name: str, given: Sequence[str]) -> dict[str, int]:
-    """The numbers of a parameter such as ["nlist:128"]. Raises SettingError for anything else."""
-    numbers = {}
-    for item in given:
-        key, _, value = item.partition(":")
-        if not key.strip().isidentifier() or not value.strip().isdecimal():
-            raise SettingError(name, list(given), f"write {item!r} as name:number, such as nlist:128")
-        numbers[key.strip()] = int(value)
-    return numbers
+
+@dataclass(frozen=True, kw_only=True)
+class IndexTuning:
+    """How the index of a collection is built, searched and audited, where `search` is ann."""
+
+    index: str = "IVF_FLAT"
+    """IVF_FLAT, HNSW, or another one that the server has."""
+    build: Mapping[str, int] = field(default_factory=lambda: {"nlist": 128})
+    search: Mapping[str, int] = field(default_factory=lambda: {"nprobe": 32})
+    top_k: int = 50
+    """Neighbours asked for at first; where all of them match, more are asked for."""
+    audit_videos: int = 1000
+    """Random videos that are also compared with all others exactly."""
+    min_recall: float = 0.99
+    """Share of the pairs of these videos that the index must find."""
+
+    SEARCH: ClassVar[tuple[str, ...]] = ("nprobe", "ef", "search_list", "reorder_k")
+    """Parameters of a search; every other number is one of the index."""
+
+    @classmethod
+    def parse(cls, given: Sequence[str]) -> Self:
+        """The tuning of texts such as ["index:HNSW", "M:16", "ef:200", "top_k:100"]. What they do not name keeps its
+        default; with another index, the parameters of IVF_FLAT go. Raises SettingError for anything else."""
+        texts = {}
+        for item in given:
+            name, _, value = (part.strip() for part in item.partition(":"))
+            if not name.isidentifier() or not value:
+                raise SettingError("ann", list(given), f"write {item!r} as name:value, such as nprobe:64")
+            texts[name] = value
+        index = texts.pop("index", cls.index)
+        min_recall = texts.pop("min_recall", str(cls.min_recall))
+        numbers = {}
+        for name, value in texts.items():
+            if not value.isdecimal():
+                raise SettingError("ann", list(given), f"{name} takes a whole number, such as {name}:64")
+            numbers[name] = int(value)
+        try:
+            share = float(min_recall)
+        except ValueError:
+            share = -1.0
+        top_k, audit_videos = numbers.pop("top_k", cls.top_k), numbers.pop("audit_videos", cls.audit_videos)
+        if not 0 <= share <= 1:
+            raise SettingError("ann", list(given), "min_recall takes a share from 0 to 1, such as min_recall:0.95")
+        if not 2 <= top_k <= MAX_TOP_K or audit_videos < 1:
+            allowed = f"top_k takes a number from 2 to {MAX_TOP_K}, and audit_videos at least 1"
+            raise SettingError("ann", list(given), allowed)
+        is_default = index == cls.index
+        searched = {name: number for name, number in numbers.items() if name in cls.SEARCH}
+        return cls(
+            index=index,
+            build=({"nlist": 128} if is_default else {}) | {n: v for n, v in numbers.items() if n not in searched},
+            search=({"nprobe": 32} if is_default else {}) | searched,
+            top_k=top_k,
+            audit_videos=audit_videos,
+            min_recall=share,
+        )
 
 
 def describe_type(hint: Any) -> str:
@@ -279,21 +328,13 @@ class SearchSettings(NotebookSettings):
     against_existing: bool = False
     existing_runs: list[str] = field(default_factory=list)
     search: Literal["auto", "exact", "ann"] = "auto"
+    ann: list[str] = field(default_factory=list)
     max_pairs: Count = 5000000
-    index: str = "IVF_FLAT"
-    index_params: list[str] = field(default_factory=lambda: ["nlist:128"])
-    search_params: list[str] = field(default_factory=lambda: ["nprobe:32"])
-    top_k: Annotated[int, Range(2, 16384)] = 50
-    audit_videos: Count = 1000
-    min_recall: Annotated[float, Range(0, 1)] = 0.99
-    max_candidates: Annotated[int, Range(1, 1000)] = 10
-    damp_hubs: bool = True
     auto_clean: bool = True
     fail_above: Annotated[float, Range(0, 1)] = 0.9
     decisions_csv: str = ""
     unique_csv: str = ""
     report_csv: str = ""
-    review_csv: str = ""
     invalid_csv: str = ""
     sweep_low: Cosine | None = None
     sweep_high: Cosine | None = None
@@ -304,8 +345,7 @@ class SearchSettings(NotebookSettings):
             raise SettingError("sweep_low", self.sweep_low, f"it must be below sweep_high = {self.sweep_high}")
         if self.existing_runs and not self.against_existing:
             raise SettingError("existing_runs", self.existing_runs, "it has no effect without against_existing: true")
-        for name in ("index_params", "search_params"):
-            parse_numbers(name, getattr(self, name))
+        IndexTuning.parse(self.ann)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from dedup_lib.settings import (
     SETTINGS,
     CollectionsSettings,
     ExtractSettings,
+    IndexTuning,
     NotebookSettings,
     Range,
     SearchSettings,
@@ -91,21 +92,13 @@ GOOD: dict[str, dict[str, Any]] = {
         "existing_runs": [],
         "search": "auto",
         "max_pairs": 1000,
-        "index": "IVF_FLAT",
-        "index_params": ["nlist:128"],
-        "search_params": ["nprobe:32"],
-        "top_k": 50,
-        "audit_videos": 100,
-        "min_recall": 0.99,
-        "max_candidates": 20,
-        "damp_hubs": True,
+        "ann": ["nlist:128", "nprobe:32"],
         "keep": "best",
         "auto_clean": True,
         "fail_above": 0.9,
         "decisions_csv": "",
         "unique_csv": "",
         "report_csv": "",
-        "review_csv": "",
         "invalid_csv": "",
         "sweep_low": None,
         "sweep_high": None,
@@ -251,9 +244,15 @@ def test_rules_between_parameters() -> None:
         with pytest.raises(SettingError, match=rf"sweep_low = 0\.9 .* below sweep_high = {high}"):
             make("06_search_and_clean", sweep_low=low, sweep_high=high)
     assert isinstance(make("06_search_and_clean", sweep_low=0.8, sweep_high=0.9), SearchSettings)
-    for given in (["nprobe"], ["nprobe:x"], ["n probe:1"], ["nprobe:-1"], ["nlist:128", ":"]):
-        with pytest.raises(SettingError, match=r"search_params = .* as name:number, such as nlist:128"):
-            make("06_search_and_clean", search_params=given)
+    for given in (["nprobe"], ["n probe:1"], ["nlist:128", ":"], ["nprobe:"]):
+        with pytest.raises(SettingError, match=r"ann = .* as name:value, such as nprobe:64"):
+            make("06_search_and_clean", ann=given)
+    for given in (["nprobe:x"], ["nprobe:-1"], ["top_k:0.5"]):
+        with pytest.raises(SettingError, match=r"ann = .* takes a whole number"):
+            make("06_search_and_clean", ann=given)
+    for given in (["min_recall:much"], ["min_recall:1.1"], ["top_k:1"], ["top_k:16385"], ["audit_videos:0"]):
+        with pytest.raises(SettingError, match=r"ann = .* takes a "):
+            make("06_search_and_clean", ann=given)
     for action in ("create", "drop"):
         with pytest.raises(SettingError, match=f"collection = '' .* {action} needs the name"):
             make("08_collections", action=action)
@@ -294,3 +293,13 @@ def test_settings_do_not_change() -> None:
 )
 def test_a_range_in_words(allowed: Range, words: str) -> None:
     assert str(allowed) == words
+
+
+def test_an_index_is_tuned_by_names_and_values() -> None:
+    assert IndexTuning.parse([]) == IndexTuning()
+    tuned = IndexTuning.parse(["nlist:512", " nprobe : 64 ", "min_recall:0.9", "audit_videos:5"])
+    assert (dict(tuned.build), dict(tuned.search)) == ({"nlist": 512}, {"nprobe": 64})
+    assert (tuned.index, tuned.top_k, tuned.audit_videos, tuned.min_recall) == ("IVF_FLAT", 50, 5, 0.9)
+    other = IndexTuning.parse(["index:HNSW", "M:16", "efConstruction:200", "ef:100", "top_k:20"])
+    assert (dict(other.build), dict(other.search)) == ({"M": 16, "efConstruction": 200}, {"ef": 100})
+    assert (other.index, other.top_k) == ("HNSW", 20)

@@ -16,7 +16,7 @@ from dedup_lib.settings import DecodeSettings
 OUTPUTS = {
     "FINAL_RESULT": "unique_csv",
     "duplicates": "report_csv",
-    "review": "review_csv",
+    "review": "",
     "invalid_urls": "invalid_csv",
     "failed_urls": "",
     "featureless_urls": "",

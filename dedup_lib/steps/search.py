@@ -24,17 +24,20 @@ from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Progress, video_key
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger, LedgerView
-from dedup_lib.settings import SearchSettings, parse_numbers
+from dedup_lib.settings import MAX_TOP_K, IndexTuning, SearchSettings
 from dedup_lib.steps.bar import Bar, progress_on
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.outputs import find_outputs
 from dedup_lib.steps.review import load_row_decisions
 from dedup_lib.steps.search_plan import load_vector_table, plan_search
 from dedup_lib.store.address import StoreAddress
-from dedup_lib.store.collection import MAX_TOP_K, Collection
+from dedup_lib.store.collection import Collection
 from dedup_lib.store.store import Store
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
+
+MAX_CANDIDATES = 10
+"""Videos that each one is compared with because they share visual words."""
 
 COMPARISONS_AT_ONCE = 200
 """So many comparisons are lost at most where a run is killed."""
@@ -128,8 +131,8 @@ def search_list(
                 durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
                 rules=replace(plan.rules, min_score=plan.sweep_low),
                 keeps_excerpts=settings.excerpts == "keep",
-                max_candidates=settings.max_candidates,
-                damp_hubs=settings.damp_hubs,
+                max_candidates=MAX_CANDIDATES,
+                damp_hubs=True,
                 cosine_of=cosine_of,
                 choose_knowing=lambda marks: keeper.knowing(marks).choose,
                 new_rows=listed.new_rows,
@@ -199,19 +202,19 @@ def _propose(
     """
     method, why = choose_search(settings.search, videos=len(table), width=table.width)
     # Of more, the pictures are not compared.
-    each = settings.max_candidates if settings.decide == "evidence" and settings.damp_hubs else None
+    each = MAX_CANDIDATES if settings.decide == "evidence" else None
     if method == "exact":
         device = find_device(videos=len(table), width=table.width)
         proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, each=each, device=device, begin=begin)
         return proposal, SearchDone(method=method, why=why, on=device)
-    collection.ensure_index(settings.index, parse_numbers("index_params", settings.index_params))
-    params = parse_numbers("search_params", settings.search_params)
+    tuning = IndexTuning.parse(settings.ann)
+    collection.ensure_index(tuning.index, tuning.build)
     urls = listed.urls
     proposal = join_by_search(
         table,
-        partial(collection.search, params=params),
+        partial(collection.search, params=tuning.search),
         floor=floor,
-        top_k=settings.top_k,
+        top_k=tuning.top_k,
         largest_top_k=MAX_TOP_K,
         max_pairs=settings.max_pairs,
         each=each,
@@ -222,20 +225,20 @@ def _propose(
         table,
         proposal,
         floor=floor,
-        videos=settings.audit_videos,
+        videos=tuning.audit_videos,
         max_pairs=settings.max_pairs,
         each=each,
         begin=begin,
     )
-    if audit.recall is not None and audit.recall < settings.min_recall:
+    if audit.recall is not None and audit.recall < tuning.min_recall:
         raise SettingError(
-            "search_params",
-            settings.search_params,
+            "ann",
+            settings.ann,
             f"the index finds only {audit.found:,} of the {audit.pairs:,} pairs of {audit.videos:,} videos "
-            f"({audit.recall:.1%}), and min_recall asks for {settings.min_recall:.1%}. Raise the number in "
-            "search_params (nprobe, ef), or set search: exact",
+            f"({audit.recall:.1%}), and min_recall asks for {tuning.min_recall:.1%}. Raise nprobe (of HNSW: ef) in "
+            "ann, or set search: exact",
         )
-    return proposal, SearchDone(method=method, why=why, on=store, index=settings.index, audit=audit)
+    return proposal, SearchDone(method=method, why=why, on=store, index=tuning.index, audit=audit)
 
 
 def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> str:

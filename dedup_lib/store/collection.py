@@ -14,15 +14,13 @@ import numpy as np
 from dedup_lib.errors import StoreError
 from dedup_lib.features.vectors import is_unit, stack_rows
 from dedup_lib.records import MAX_URL_BYTES, Hit, Pooling, Recipe, Schema, StoredRows, Vectors, VideoVectors, video_key
+from dedup_lib.settings import MAX_TOP_K
 from dedup_lib.store.client import LOAD_TIMEOUT_S, NLIST, Client, CollectionFacts
 from dedup_lib.store.troubles import without_advice
 
 UPSERT_ROWS = 1000
 
 READ_ROWS = 1000
-
-MAX_TOP_K = 16_384
-"""Milvus gives no more neighbours than this for one vector, and takes no more vectors in one search."""
 
 _READ_BYTES = 60_000_000
 """Most that one answer may hold: a server sends no message above 64 MiB."""

@@ -70,7 +70,7 @@ LIST_BESIDE = "a list is given beside one, as in run direct --set "
         (("direct", *ADS, "--set", "encoder=clip", "--set", "model=/nowhere/m"), "there is no folder /nowhere/m"),
         (("direct", *ADS, "--set", "start=2", "--set", "end=1"), "end = 1 cannot be used: it must not be less than"),
         (("direct", *ADS, "--set", "sweep_low=0.9", "--set", "sweep_high=0.8"), "it must be below sweep_high"),
-        (("direct", *ADS, "--set", "search_params=[nprobe]"), "write 'nprobe' as name:number"),
+        (("direct", *ADS, "--set", "ann=[nprobe]"), "write 'nprobe' as name:value"),
     ],
 )
 def test_a_run_that_cannot_succeed_is_refused_at_once_and_leaves_nothing(

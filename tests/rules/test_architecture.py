@@ -276,7 +276,7 @@ def annotation_of(hint: Any) -> str:
         return f"list[{annotation_of(get_args(hint)[0])}]"
     if origin is Union or type(None) in get_args(hint):
         (inner,) = (part for part in get_args(hint) if part is not type(None))
-        return f"Optional[{annotation_of(inner)}]"
+        return annotation_of(inner)
     return str(hint.__name__)
 
 

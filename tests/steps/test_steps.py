@@ -138,21 +138,13 @@ def search_settings(**changes: Any) -> SearchSettings:
         "existing_runs": [],
         "search": "auto",
         "max_pairs": 10_000,
-        "index": "IVF_FLAT",
-        "index_params": ["nlist:128"],
-        "search_params": ["nprobe:128"],
-        "top_k": 2,
-        "audit_videos": 100,
-        "min_recall": 0.99,
-        "max_candidates": 20,
-        "damp_hubs": True,
+        "ann": ["nprobe:128", "top_k:2", "audit_videos:100"],
         "keep": "first_seen",
         "auto_clean": True,
         "fail_above": 1,
         "decisions_csv": "",
         "unique_csv": "",
         "report_csv": "",
-        "review_csv": "",
         "invalid_csv": "",
         "sweep_low": None,
         "sweep_high": None,
@@ -443,23 +435,19 @@ def test_an_index_is_audited_and_a_poor_one_ends_the_run(run: RunFolder) -> None
     listed = load_extracted_list(run, collection="videos")
     exact, plan = search_list(run, listed, settings=search_settings(search="exact", sweep_low=0.8))
     assert plan.search is not None and (plan.search.on, plan.search.audit) == ("cpu", None)
-    thorough = search_settings(
-        search="ann", index="HNSW", index_params=["M:16"], search_params=["ef:400"], top_k=50, sweep_low=0.8
-    )
+    tuning = ["index:HNSW", "M:16", "ef:400", "top_k:50", "audit_videos:100"]
+    thorough = search_settings(search="ann", ann=tuning, sweep_low=0.8)
     found, plan = search_list(run, listed, settings=thorough)
     assert plan.search is not None and plan.search.index == "HNSW" and "Milvus Lite" in plan.search.on
     assert plan.search.audit is not None and plan.search.audit.recall is not None
     assert plan.search.audit.videos == 100 and plan.search.audit.recall >= 0.99
     assert len(found.pairs) >= 0.99 * len(exact.pairs) > 500
-    poor = search_settings(
-        search="ann", index_params=["nlist:512"], search_params=["nprobe:1"], top_k=50, sweep_low=0.8
-    )
-    with pytest.raises(
-        SettingError, match=r"search_params = \['nprobe:1'\] .*the index finds .* min_recall asks for 99"
-    ) as told:
+    tuning = ["nlist:512", "nprobe:1", "top_k:50", "audit_videos:100"]
+    poor = search_settings(search="ann", ann=tuning, sweep_low=0.8)
+    with pytest.raises(SettingError, match=r"ann = .*'nprobe:1'.*the index finds .* min_recall asks for 99") as told:
         search_list(run, listed, settings=poor)
-    assert "search_params (nprobe, ef), or set search: exact" in str(told.value)
-    _, plan = search_list(run, listed, settings=replace(poor, min_recall=0.0))
+    assert "Raise nprobe (of HNSW: ef) in ann, or set search: exact" in str(told.value)
+    _, plan = search_list(run, listed, settings=replace(poor, ann=[*tuning, "min_recall:0"]))
     assert plan.search is not None and plan.search.audit is not None and plan.search.audit.recall is not None
     assert 0 < plan.search.audit.recall < 0.99
 
@@ -467,7 +455,7 @@ def test_an_index_is_audited_and_a_poor_one_ends_the_run(run: RunFolder) -> None
 def test_an_index_that_the_store_does_not_have_changes_nothing(run: RunFolder) -> None:
     fill(run, clustered(10))
     listed = load_extracted_list(run, collection="videos")
-    unknown = search_settings(search="ann", index="NOSUCH", index_params=[])
+    unknown = search_settings(search="ann", ann=["index:NOSUCH"])
     for _ in range(2):
         with pytest.raises(StoreError, match=r"cannot index videos by NOSUCH in Milvus Lite.*unknown index_type"):
             search_list(run, listed, settings=unknown)
@@ -754,7 +742,7 @@ def test_decisions_that_contradict_each_other_stop_the_run(run: RunFolder, root:
 
 
 def test_the_evidence_stands_in_the_row_of_a_copy(run: RunFolder) -> None:
-    summary, files = finish(run, seen(run), decide="evidence", review_csv="ask.csv")
+    summary, files = finish(run, seen(run), decide="evidence")
     (row,) = load_list(files["duplicates"]).to_dict("records")
     assert (row["url"], row["duplicate_of"], float(row["score"]) > 0.9) == (URLS[4], URLS[1], True)
     assert (row["verdict"], row["rule"]) == ("duplicate", "frames agree")
@@ -763,7 +751,7 @@ def test_the_evidence_stands_in_the_row_of_a_copy(run: RunFolder) -> None:
     assert (row["kept_from_s"], row["kept_to_s"]) == ("0.0", "9.75")
     assert summary["decision"]["measure"] == "score"
     assert summary["decision"]["compared"] >= 1
-    assert files["review"] == run.path / "ask.csv"
+    assert files["review"] == run.path / "review.csv"
 
 
 def test_questions_say_how_alike_two_videos_are(run: RunFolder) -> None:
@@ -841,7 +829,6 @@ def test_a_list_that_a_run_would_write_over_is_refused_at_once(run: RunFolder, r
     [
         ("unique_csv", "../ads.csv", "the list"),
         ("report_csv", "../decisions.csv", "the decisions of a person"),
-        ("review_csv", "ads.unique.csv", "02_dedupe_urls"),
         ("invalid_csv", "ads.duplicates.csv", "02_dedupe_urls"),
         ("report_csv", "FINAL_RESULT.csv", "FINAL_RESULT.csv"),
         ("invalid_csv", "./review.csv", "review.csv"),
