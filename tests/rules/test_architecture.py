@@ -411,6 +411,8 @@ def test_record_is_written(notebook: Notebook) -> None:
 def test_parameters_are_readable_lines(notebook: Notebook) -> None:
     """What papermill's line-wise parser needs, and what a person needs."""
     for line in notebook.tagged("parameters").source.splitlines():
+        if line in ("# What people change", "# The rest"):
+            continue
         assert re.fullmatch(r"[a-z]\w*: [^=#]+ = [^=#]+  # [^=#]*\w[^=#]*", line), line
 
 
