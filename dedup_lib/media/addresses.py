@@ -18,9 +18,10 @@ _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 def find_addresses(scheme: str, host: str, port: int, *, limits: FetchLimits) -> list[str]:
-    """The IP addresses of a host, each checked; the connection goes to one of these and to no other.
+    """Returns the checked IP addresses of a host. The connection goes to one of these and to no other.
 
-    Raises VideoTrouble when the name does not resolve, or when any of its addresses is not public.
+    Raises VideoTrouble when the name does not resolve, or when one of its addresses is not public and
+    `limits.allow_private_addresses` is off.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -42,8 +43,8 @@ def find_addresses(scheme: str, host: str, port: int, *, limits: FetchLimits) ->
 def is_public_address(address: str) -> bool:
     """Whether an IP address lies in the public internet.
 
-    IPv6 addresses that carry an IPv4 one (mapped, compatible, translated, 6to4, NAT64, Teredo) are as public as
-    that one.
+    An IPv6 address that carries an IPv4 address (mapped, compatible, translated, 6to4, NAT64, Teredo) is public when
+    the IPv4 address is.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
@@ -52,17 +53,18 @@ def is_public_address(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public_address(str(inner))
-        # Global unicast (RFC 4291, section 2.4) is all that is in use of IPv6.
+        # Public IPv6 addresses all lie in global unicast (RFC 4291, section 2.4).
         if ip not in _GLOBAL_UNICAST:
             return False
     return ip.is_global and not ip.is_multicast
 
 
 def hint_at_proxy(scheme: str, host: str) -> str:
-    """What to add to the reason why no connection came about: the variable that names a proxy for this host, if any.
+    """Returns a hint to add to the reason of a failed connection: the environment variable that names a proxy for
+    this host, or "".
 
-    Behind a proxy nobody here sees which address is asked, so the rules for addresses would mean nothing: videos are
-    fetched without. The value is not shown, for it may hold a password.
+    Videos are fetched without a proxy: a proxy hides which address is contacted, so the address rules could not be
+    applied. The hint leaves out the variable's value, which may hold a password.
     """
     for name in (f"{scheme}_proxy", "all_proxy"):
         for spelling in (name, name.upper()):

@@ -19,12 +19,12 @@ from dedup_lib.records import Status
 MAX_CHUNKS = 2 * MAX_DECODED_FRAMES
 
 MIN_MS, IN_ITS_PLACE_MS = 10, 100
-"""A frame that is shown no longer than that is shown for a tenth of a second, as in browsers."""
+"""Milliseconds. A frame with a stated duration of `MIN_MS` or less gets `IN_ITS_PLACE_MS` instead, as in browsers."""
 
 
 class Animation:
-    """An animated WebP (RFC 9649) as `films.Film` is a film; it is read as a whole. All that reads raises VideoTrouble,
-    and ValueError for a damaged file."""
+    """An animated WebP (RFC 9649) with the interface of `films.Film`. The file is read as a whole. Every method that
+    reads raises VideoTrouble, and ValueError for a damaged file."""
 
     codec = "webp"
     last_error = ""
@@ -41,7 +41,7 @@ class Animation:
         self.ended_s: float | None = None
 
     def open(self) -> None:
-        """Has to come first."""
+        """Reads the file; call this before any other method."""
         self._content = self._stream.read()
         width_px, height_px = (1 + int.from_bytes(self._content[at : at + 3], "little") for at in (24, 27))
         if width_px * height_px > MAX_PIXELS:
@@ -58,7 +58,7 @@ class Animation:
         self._content = b""
 
     def decode(self, *, fast: bool = False) -> Iterator[Timed]:
-        """The frames from the start on, always in the same quality."""
+        """Yields the frames from the start on; `fast` changes nothing."""
         with Image.open(io.BytesIO(self._content), formats=["WEBP"]) as picture:
             for number, time_s in enumerate(self._starts_s):
                 self._deadline.remaining_s()
@@ -71,30 +71,30 @@ class Animation:
                 yield VideoFrame.from_ndarray(np.asarray(picture.convert("RGB")), format="rgb24"), time_s
 
     def decode_from(self, target_s: float) -> Iterator[Timed]:
-        """From the start, too: most frames build on those before."""
+        """Also decodes from the start, because most frames depend on the earlier ones."""
         return self.decode()
 
     def decode_after_seek(self, target_s: float) -> None:
-        """There is no seeking."""
+        """Returns None: a WebP cannot seek."""
 
     def find_key_frame(self, target_s: float) -> None:
-        """There is no seeking."""
+        """Returns None: a WebP cannot seek."""
 
     def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
         return False
 
     def hurry_to(self, target_s: float) -> None:
-        """None is left out."""
+        """Does nothing: no frame is skipped."""
 
     def stays_until_s(self, time_s: float, next_s: float | None) -> float:
-        """Until when the frame shown at `time_s` is, given when the next one is; None behind the last."""
+        """When the frame shown at `time_s` disappears. `next_s` is the time of the next frame, None after the last."""
         return (self.ended_s or 0.0) if next_s is None else next_s
 
     def own_duration_s(self) -> float:
         return self.ended_s or 0.0
 
     def expected_s(self, *, to_be_passed_s: float) -> float:
-        """Its duration, which is known."""
+        """The duration, which `open` has found."""
         return self.ended_s or 0.0
 
     def measure_s(self) -> float:
@@ -102,7 +102,7 @@ class Animation:
 
 
 def _find_durations_ms(content: bytes) -> Iterator[int]:
-    """How long each frame is shown."""
+    """Yields how long each frame is shown."""
     place = 12
     for _ in range(MAX_CHUNKS):
         if place + 24 > len(content):
@@ -111,5 +111,5 @@ def _find_durations_ms(content: bytes) -> Iterator[int]:
             stated_ms = int.from_bytes(content[place + 20 : place + 23], "little")
             yield stated_ms if stated_ms > MIN_MS else IN_ITS_PLACE_MS
         size = int.from_bytes(content[place + 4 : place + 8], "little")
-        # Chunks are of even length.
+        # Chunks are padded to an even length.
         place += 8 + size + size % 2

@@ -1,7 +1,7 @@
 """What the answer of a web server means: which part of a file it holds, when to ask again.
 
-Servers answer ranges in many odd ways (RFC 9110, section 14, has the right ones). What is understood here is used;
-where nothing is, the caller asks for the whole file.
+Servers answer range requests in many odd ways (RFC 9110, section 14, defines the right ones). This module uses what it
+understands of an answer. When it understands nothing, the caller asks for the whole file.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from dedup_lib.media.limits import FetchLimits, Meter
 from dedup_lib.records import Status
 
 MAX_RETRY_AFTER_S = 300.0
-"""A server may ask for a longer pause than this, but one answer shall not hold up a run for hours."""
+"""Longest pause in seconds that a Retry-After may ask for, so that one answer does not hold up a run for hours."""
 
 _RETRYABLE_CODES = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
-"""What may pass (RFC 9110, section 15): of the errors of a server all but that it cannot do what is asked."""
+"""Temporary failures (RFC 9110, section 15). 501 and 505 are left out: they say that the server cannot do this at all."""
 
 _NOT_FOR_THE_RANGE = frozenset({401, 404, 407, 408, 410, 425, 429, 451, 502, 503, 504, *range(520, 600)})
-"""Refusals that say something of the file, of the visitor or of the moment, and so hold without a range too. With any
-other, some servers mean the range."""
+"""Refusals that concern the file, the client or the moment; a request without a range would get them too. Any other
+refusal may concern the range."""
 
 _FILE_SIZE = "[0-9]{1,18}"
 _CONTENT_RANGE = re.compile(rf"bytes[ \t]*[ \t:=][ \t]*({_FILE_SIZE})-({_FILE_SIZE})/({_FILE_SIZE}|\*)", re.IGNORECASE)
@@ -36,20 +36,20 @@ _UNPACKED_HERE = frozenset({"gzip", "x-gzip", "deflate"})
 _MAX_CODINGS = 2
 _PIECE_BYTES = 64 * 1024
 _MAX_SKIPPED_BYTES = 1024 * 1024
-"""A part that begins further ahead of what was asked for is not read up to there."""
+"""A part that begins more than this many bytes before the requested byte is not used."""
 
 _MULTIPART_ROOM = 16 * 1024
-"""For what stands between the parts of one answer."""
+"""Bytes allowed for the boundaries and headers between the parts of one answer."""
 
 _PART_HEAD = re.compile(rb"[^\r\n]*\r?\n((?:[^\r\n]+\r?\n)*)\r?\n")
 _PART_RANGE = re.compile(rb"^content-range[ \t]*:([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 _GZIP_WINDOW = 31
-"""How zlib is told of the envelope of gzip."""
+"""The `wbits` value that makes zlib expect a gzip header."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """Bytes from where they were asked for on, and the size of the whole file where the answer says it."""
+    """Bytes from the requested position on, and the size of the whole file, None when the answer does not state it."""
 
     data: bytes
     size_bytes: int | None
@@ -57,7 +57,7 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class _Span:
-    """What a Content-Range says (section 14.4): first and last byte, and the size of the whole, None for `*`."""
+    """What a Content-Range says (section 14.4): first byte, last byte, and size of the whole file (None for `*`)."""
 
     first: int
     last: int
@@ -65,14 +65,14 @@ class _Span:
 
 
 def size_of(answer: Answer) -> int | None:
-    """Length of the body in bytes, None where it is not stated or no number."""
+    """Length of the body in bytes; None when it is not stated or not a number."""
     length = answer.field("Content-Length")
     return int(length) if re.fullmatch(_FILE_SIZE, length) else None
 
 
 def is_whole(answer: Answer) -> bool:
-    """Whether an answer to a range holds the whole file all the same: status 200, unless its other fields agree that
-    it is a part."""
+    """Whether the answer to a range request holds the whole file: status 200, unless Content-Range and Content-Length
+    agree that it is a part."""
     if answer.status != 200:
         return False
     span, length = _span_of(answer.field("Content-Range")), size_of(answer)
@@ -84,7 +84,8 @@ def is_whole(answer: Answer) -> bool:
 
 
 def is_whole_unasked(answer: Answer) -> bool:
-    """Whether an answer to a request without a range holds the whole file: some servers call any answer a part."""
+    """Whether the answer to a request without a range holds the whole file. Some servers send status 206 (a part) with
+    every answer."""
     if answer.status != 206 or _boundary_of(answer):
         return answer.status == 200
     span = _span_of(answer.field("Content-Range"))
@@ -92,24 +93,24 @@ def is_whole_unasked(answer: Answer) -> bool:
 
 
 def is_empty_file(answer: Answer) -> bool:
-    """Whether the server says that the file has no byte (section 15.5.17)."""
+    """Whether the server says that the file has 0 bytes (section 15.5.17)."""
     return answer.status == 416 and bool(
         re.fullmatch(r"bytes[ \t]+\*/0+", answer.field("Content-Range"), re.IGNORECASE)
     )
 
 
 def may_be_about_range(answer: Answer) -> bool:
-    """Whether a request without a range may be answered better than this one with a range was."""
+    """Whether the same request without a range may get a better answer than this one."""
     return answer.status in (200, 206) or (answer.status >= 400 and answer.status not in _NOT_FOR_THE_RANGE)
 
 
 def may_pass(answer: Answer) -> bool:
-    """Whether a refusal may be none at another time."""
+    """Whether a retry may succeed."""
     return answer.status in _RETRYABLE_CODES
 
 
 def refusal(answer: Answer, occasion: str = "") -> VideoTrouble:
-    """The trouble of an answer by its status code, with the pause that the server asks for."""
+    """Returns the trouble for the status code of an answer, with the pause that the server asks for."""
     retry_after_s = _retry_after_s(answer.field("Retry-After")) if may_pass(answer) else None
     return VideoTrouble(
         Status.HTTP_ERROR, f"{answer.title}{occasion}", retryable=may_pass(answer), retry_after_s=retry_after_s
@@ -117,8 +118,8 @@ def refusal(answer: Answer, occasion: str = "") -> VideoTrouble:
 
 
 def _retry_after_s(value: str) -> float | None:
-    """Seconds from now on, 0 to `MAX_RETRY_AFTER_S`, that a Retry-After names as a number or as a date (RFC 9110,
-    section 10.2.3); None where it is neither."""
+    """Seconds from now, 0 to `MAX_RETRY_AFTER_S`, that a Retry-After states as a number or as a date (RFC 9110,
+    section 10.2.3); None when it is neither."""
     if re.fullmatch("[0-9]+", value):
         # A long run of digits is over the limit anyway, and int() refuses more than 4300 of them.
         return min(float(value[:18]), MAX_RETRY_AFTER_S)
@@ -130,13 +131,13 @@ def _retry_after_s(value: str) -> float | None:
 
 
 def read_part(answer: Answer, first: int, last: int) -> Held | None:
-    """Of the bytes `first` to `last`, as many from `first` on as an answer holds; None where it holds none of them, or
-    does not say which it holds. Raises VideoTrouble.
+    """Returns the bytes from `first` up to `last`, or fewer when the answer ends early. None when the answer does not
+    hold byte `first`, or does not say which bytes it holds. Raises VideoTrouble.
 
-    It may begin earlier (servers that keep a file in blocks), end earlier, go on for longer, and be wrapped as one of
-    several parts (section 14.6).
+    The answer may begin earlier (servers that keep a file in blocks), end earlier or later, and consist of several
+    parts (section 14.6).
     """
-    # A range of packed bytes is none of the file.
+    # A range of the compressed bytes is no range of the file.
     if answer.status not in (200, 206) or _codings_of(answer):
         return None
     wanted = last - first + 1
@@ -146,7 +147,7 @@ def read_part(answer: Answer, first: int, last: int) -> Held | None:
     span = _span_of(answer.field("Content-Range"))
     if span is None or not span.first <= first <= span.last or first - span.first > _MAX_SKIPPED_BYTES:
         return None
-    # The length of the body is not taken from the Content-Range: what comes, comes.
+    # Content-Range may be wrong about the length of the body, so read what comes.
     skipped = first - span.first
     if span.size_bytes is not None:
         wanted = min(wanted, span.size_bytes - first)
@@ -162,13 +163,13 @@ def _span_of(value: str) -> _Span | None:
     if match is None:
         return None
     size_bytes = None if match[3] == "*" else int(match[3])
-    # Some servers repeat the end that they were asked for, wherever the file ends.
+    # Some servers repeat the requested end even when the file ends earlier.
     last = int(match[2]) if size_bytes is None else min(int(match[2]), size_bytes - 1)
     return _Span(first=int(match[1]), last=last, size_bytes=size_bytes) if int(match[1]) <= last else None
 
 
 def _boundary_of(answer: Answer) -> bytes:
-    """What stands between the parts of an answer in several parts, b"" for any other answer."""
+    """The boundary between the parts of a multipart answer, b"" for any other answer."""
     if not answer.field("Content-Type").lower().startswith(("multipart/byteranges", "multipart/x-byteranges")):
         return b""
     message = email.message.Message()
@@ -177,7 +178,7 @@ def _boundary_of(answer: Answer) -> bytes:
 
 
 def _parts_of(body: bytes, boundary: bytes) -> Iterator[tuple[_Span, bytes]]:
-    """The parts of a body, the last of them perhaps cut off."""
+    """Yields the parts of a body; the last one may be cut off."""
     place = body.find(b"--" + boundary)
     while place >= 0:
         head = _PART_HEAD.match(body, place + len(boundary) + 2)
@@ -192,7 +193,7 @@ def _parts_of(body: bytes, boundary: bytes) -> Iterator[tuple[_Span, bytes]]:
 
 
 def _join(parts: Iterator[tuple[_Span, bytes]], first: int, last: int) -> Held | None:
-    """What parts that follow each other hold from `first` on."""
+    """Joins consecutive parts from byte `first` on."""
     data, size_bytes = b"", None
     for span, part in parts:
         place = first + len(data)
@@ -203,17 +204,18 @@ def _join(parts: Iterator[tuple[_Span, bytes]], first: int, last: int) -> Held |
 
 
 def _codings_of(answer: Answer) -> list[str]:
-    """What packs the body, in the order in which it was done. A coding that is no compression (some servers name a
-    character set there) changes no byte."""
+    """The compressions of the body, in the order in which they were applied. Other names are ignored: they change no
+    byte (some servers name a character set there)."""
     named = re.split("[ \t,]+", answer.field("Content-Encoding").lower())
     return [coding for coding in named if coding in _COMPRESSIONS]
 
 
 def read_whole(answer: Answer, limits: FetchLimits) -> Iterator[bytes]:
-    """The body piece by piece as it comes, unpacked where the server packs it although it was asked not to (some keep
-    their files packed). Raises VideoTrouble: for what cannot be unpacked at once, for the rest on the way.
+    """Returns the body piece by piece as it arrives. It is decompressed when the server compressed it although asked
+    not to (some servers store their files compressed).
 
-    A few kilobytes may unpack to terabytes, so the unpacked bytes are counted against `max_bytes` as well.
+    Raises VideoTrouble: at the call for a compression that is not supported, during iteration for the rest. A few
+    kilobytes may expand to terabytes, so the decompressed bytes count against `max_bytes` too.
     """
     codings = _codings_of(answer)
     unknown = [coding for coding in codings if coding not in _UNPACKED_HERE]
@@ -227,12 +229,13 @@ def read_whole(answer: Answer, limits: FetchLimits) -> Iterator[bytes]:
 
 
 def is_packed(answer: Answer) -> bool:
-    """Whether the size of the body is not that of the file."""
+    """Whether the body is compressed, so that its size is not the size of the file."""
     return bool(_codings_of(answer))
 
 
 def _unpack(pieces: Iterator[bytes], coding: str, unpacked: Meter) -> Iterator[bytes]:
-    """The content of packed bytes (RFC 1950 to 1952); bytes that are not packed, whatever their server says, stay."""
+    """Yields the decompressed content (RFC 1950 to 1952). Bytes that are not really compressed are passed on as they
+    are, whatever the server says."""
     start = b""
     while len(start) < 512 and (piece := next(pieces, b"")):
         start += piece
@@ -244,7 +247,7 @@ def _unpack(pieces: Iterator[bytes], coding: str, unpacked: Meter) -> Iterator[b
     engine, data = zlib.decompressobj(window_bits), start
     while data or (data := next(pieces, b"")):
         if engine.eof:
-            # Further members may follow the first; anything else is padding.
+            # More gzip members may follow; anything else is padding.
             if window_bits != _GZIP_WINDOW or not data.startswith(b"\x1f"):
                 return
             engine = zlib.decompressobj(window_bits)
@@ -266,12 +269,12 @@ def _unpack(pieces: Iterator[bytes], coding: str, unpacked: Meter) -> Iterator[b
 
 
 def _window_bits(start: bytes, coding: str) -> int | None:
-    """How zlib is to unpack what begins so; None where it is not packed."""
+    """The `wbits` value for zlib, chosen by the first bytes; None when they are not compressed."""
     if coding != "deflate":
         return _GZIP_WINDOW if start.startswith(b"\x1f\x8b") else None
     if len(start) >= 2 and start[0] & 15 == 8 and int.from_bytes(start[:2], "big") % 31 == 0:
         return 15
-    # Some leave out the envelope of zlib.
+    # Some servers send raw deflate data, without the zlib header.
     try:
         return -15 if zlib.decompressobj(-15).decompress(start, 1) else None
     except zlib.error:

@@ -36,13 +36,13 @@ _MAX_INTERIM_ANSWERS = 100
 
 
 class Answer:
-    """What a server answers: its head, and its body as it is fetched."""
+    """The answer of a server: its head, and its body, which is fetched while it is read."""
 
     def __init__(self, response: urllib3.BaseHTTPResponse, *, server: str, deadline: Deadline, fetched: Meter) -> None:
         self.server = server
         """Scheme, host and port."""
         self.status = response.status
-        # Up to 64 KB of a status line are the server's to fill.
+        # The server may send a status line of up to 64 KB.
         self.title = f"HTTP {response.status} {(response.reason or '')[:120]}".strip()
         self._response = response
         self._deadline = deadline
@@ -57,16 +57,17 @@ class Answer:
         self.close()
 
     def field(self, name: str) -> str:
-        """A field of the head, "" where there is none; several of one name are joined by commas."""
+        """A header field, "" when there is none; several fields of one name are joined by commas."""
         return self._response.headers.get(name, "").strip()
 
     def fields(self, name: str) -> list[str]:
-        """All fields of that name."""
+        """All header fields of this name."""
         return list(self._response.headers.getlist(name))
 
     def read_some(self, most: int = _READ_BYTES) -> bytes:
-        """The bytes of the body that have arrived, b"" at the end; one read at a time, so that a server which sends a
-        byte a second meets the deadline. Raises VideoTrouble."""
+        """Returns the bytes of the body that have arrived, at most `most`; b"" at the end. Raises VideoTrouble.
+
+        Each call reads only once, so that the deadline also ends a server that sends one byte a second."""
         self._deadline.remaining_s()
         try:
             data = self._response.read1(min(most, _READ_BYTES))
@@ -76,7 +77,7 @@ class Answer:
         return data
 
     def read(self, most: int) -> bytes:
-        """The body, but no more than `most` bytes of it: a server may send more than was asked for."""
+        """Returns at most `most` bytes of the body, because a server may send more than was requested."""
         body = bytearray()
         while len(body) < most and (part := self.read_some(most - len(body))):
             body += part
@@ -87,7 +88,7 @@ class Answer:
 
 
 class _NotedLines:
-    """Lines of a stream, and whether the last of them was cut off."""
+    """Reads the lines of a stream and notes whether the last one was cut off."""
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream
@@ -103,7 +104,7 @@ class _NotedLines:
 
 
 class _Response(http.client.HTTPResponse):
-    """Knows a head that is cut off, which its parent takes for a short one, and passes over interim answers."""
+    """Detects a head that is cut off, which its parent takes for a short head, and skips interim answers."""
 
     fp: Any
 
@@ -122,8 +123,8 @@ class _Response(http.client.HTTPResponse):
             raise http.client.RemoteDisconnected("the head of the answer is cut off")
 
     def _read_status(self) -> tuple[str, int, str]:
-        """The status line of the answer itself: any number of interim ones (RFC 9110, section 15.2) may come before,
-        of which the parent knows 100 alone. 101 is none: it ends the talk in HTTP."""
+        """Returns the status line of the final answer. Interim answers (RFC 9110, section 15.2) may come before it; the
+        parent only skips 100. 101 is not interim: after it, the connection no longer carries HTTP."""
         for _ in range(_MAX_INTERIM_ANSWERS):
             version, status, reason = super()._read_status()  # type: ignore[misc] # typeshed leaves it out
             if not 100 <= status < 200 or status == 101:
@@ -133,7 +134,8 @@ class _Response(http.client.HTTPResponse):
 
 
 class _PlainConnection(HTTPConnection):
-    """Asks for its target as it is spelt: a pool respells escapes, and a signature covers the exact bytes."""
+    """Sends the target exactly as the URL spells it: a pool rewrites escapes, and a signed URL covers the exact bytes.
+    """
 
     response_class = _Response
 
@@ -162,10 +164,10 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
 
 
 class Source:
-    """One URL on one checked address, asked for as often as needed. Proxies that the environment names are not used."""
+    """One URL at one checked address, for any number of requests. Proxies that the environment names are not used."""
 
     def __init__(self, url: str, *, limits: FetchLimits, deadline: Deadline, fetched: Meter) -> None:
-        """Raises VideoTrouble when no request can be made of the URL, or its host may not be asked."""
+        """Raises VideoTrouble when the URL gives no valid request, or when the address rules forbid its host."""
         try:
             self.url = url_for_request(url)
             parts = urlsplit(self.url)
@@ -198,11 +200,11 @@ class Source:
         ]
 
     def ask(self, headers: dict[str, str], *, connect_s: float) -> Answer:
-        """Ask once; the next address of the host is tried only while no connection comes about, for which each has
-        `connect_s`. Raises VideoTrouble.
+        """Sends one request. Raises VideoTrouble.
 
-        A connection that was kept from an earlier request may be closed by the server while the next one is on its
-        way: then a new one is made (RFC 9112, section 9.3.1).
+        Each address of the host has `connect_s` seconds to connect; the next address is tried only when that fails. The
+        server may close a kept connection while the next request is on its way: then the request is sent once more, on
+        a new connection (RFC 9112, section 9.3.1).
         """
         is_first_try = True
         while True:
@@ -252,14 +254,14 @@ def _trouble_of(error: Exception, hint: str = "") -> VideoTrouble:
 
 
 def _speaks_no_http(error: ProtocolError) -> bool:
-    """Whether an answer came that is none, rather than too little of one."""
+    """Whether the answer was no HTTP at all, rather than HTTP that is cut off."""
     inner = error.args[-1] if error.args else None
     cut_off = (http.client.IncompleteRead, http.client.RemoteDisconnected)
     return isinstance(inner, http.client.HTTPException) and not isinstance(inner, cut_off)
 
 
 def _tls_reason(error: SSLError) -> str:
-    """In words, such as `certificate verify failed` or `wrong version number` (no TLS on that port)."""
+    """The reason in words, such as `certificate verify failed` or `wrong version number` (no TLS on that port)."""
     inner = error.args[0] if error.args else None
     reason = inner.reason if isinstance(inner, ssl.SSLError) else None
     return (reason or str(error)).replace("_", " ").lower()

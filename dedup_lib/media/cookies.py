@@ -1,7 +1,6 @@
 """The cookies that a chain of redirects sets and asks for.
 
-A cookie goes back to the server that set it and to no other (host-only, RFC 6265, section 5.3), and is forgotten with
-the video that it was set for.
+A cookie is sent only to the server that set it (host-only, RFC 6265, section 5.3). Each video has its own cookies.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from urllib.parse import urlsplit
 
 MAX_COOKIES = 20
 MAX_BYTES = 4096
-"""Of all cookies that one request carries; what does not fit beside the others is not sent."""
+"""Bytes of all cookies in one request; cookies that do not fit are not sent."""
 
-# RFC 6265, section 4.1.1, but for spaces and commas, which are common, and bytes beyond ASCII.
+# RFC 6265, section 4.1.1, but spaces and commas, which are common, and bytes beyond ASCII are also accepted.
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\x20-\x3a\x3c-\x7e\x80-\xff]*")
 _DEFAULT_PORTS = (80, 443)
@@ -33,13 +32,13 @@ class _Cookie:
 
 
 class Cookies:
-    """Those that were set on one way through redirects."""
+    """The cookies that one chain of redirects has set."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str, str], _Cookie] = {}
 
     def keep(self, url: str, fields: Iterable[str]) -> None:
-        """Take what the Set-Cookie fields of the answer from this URL say; more than `MAX_COOKIES` are not kept."""
+        """Applies the Set-Cookie fields of the answer from this URL; keeps at most `MAX_COOKIES` cookies."""
         for field in fields:
             cookie, has_ended = _parse(url, field)
             if cookie is None:
@@ -51,7 +50,7 @@ class Cookies:
                 self._kept[key] = cookie
 
     def header_for(self, url: str) -> dict[str, str]:
-        """The Cookie field for a request to this URL, empty where there is nothing to send."""
+        """Returns the Cookie header for a request to this URL; empty when there is no cookie to send."""
         server, path, is_secure = _place(url)
         fitting = [
             cookie
@@ -68,8 +67,8 @@ class Cookies:
 
 
 def _place(url: str) -> tuple[str, str, bool]:
-    """Server, path, and whether the way there is encrypted. A server is a host and a port, where the two of the web are
-    one, so that a cookie lasts from http to https."""
+    """Returns server, path, and whether the connection is encrypted. A server is a host and a port; ports 80 and 443
+    count as one, so that a cookie stays valid from http to https."""
     parts = urlsplit(url)
     is_secure = parts.scheme.lower() == "https"
     port = parts.port or _DEFAULT_PORTS[is_secure]
@@ -78,7 +77,7 @@ def _place(url: str) -> tuple[str, str, bool]:
 
 
 def _parse(url: str, field: str) -> tuple[_Cookie | None, bool]:
-    """A cookie, None where the field holds none that may be kept, and whether it is over already (section 5.2)."""
+    """Returns the cookie, or None when the field holds no acceptable one, and whether it has expired (section 5.2)."""
     server, path, over_tls = _place(url)
     pair, *others = field.split(";")
     name, equals, value = (text.strip(" \t") for text in pair.partition("="))
@@ -116,5 +115,5 @@ def _has_ended(facts: dict[str, str]) -> bool:
 
 
 def _is_within(path: str, folder: str) -> bool:
-    """Section 5.1.4."""
+    """Path match (section 5.1.4)."""
     return path == folder or path.startswith(folder if folder.endswith("/") else f"{folder}/")

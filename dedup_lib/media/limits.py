@@ -12,8 +12,8 @@ from dedup_lib.settings import CalibrateSettings, ExtractSettings
 
 @dataclass(frozen=True, kw_only=True)
 class FetchLimits:
-    """What one video may cost: seconds from its first request on, bytes that are fetched (not the size of the file);
-    and whether addresses inside private networks and files of this machine are allowed."""
+    """The limits for one video: seconds from its first request on, and bytes fetched (not the size of the file). Also
+    says whether addresses in private networks and files of this machine are allowed."""
 
     timeout_s: float
     max_bytes: int
@@ -22,7 +22,7 @@ class FetchLimits:
 
     @classmethod
     def of(cls, settings: ExtractSettings | CalibrateSettings) -> FetchLimits:
-        """Those that the settings of a notebook name."""
+        """The limits in the settings of a notebook."""
         return cls(
             timeout_s=settings.timeout_s,
             max_bytes=settings.max_bytes,
@@ -31,19 +31,19 @@ class FetchLimits:
         )
 
     def spell(self, name: str) -> str:
-        """One of them as `name=value`."""
+        """One limit as `name=value`."""
         return f"{name}={getattr(self, name)}"
 
 
 class Deadline:
-    """A moment after which reading one video ends with status `timeout`."""
+    """The moment at which reading one video ends with status `timeout`."""
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self._end_s = time.monotonic() + timeout_s
 
     def remaining_s(self) -> float:
-        """Seconds left. Raises VideoTrouble when there are none."""
+        """Seconds left. Raises VideoTrouble when no time is left."""
         left = self._end_s - time.monotonic()
         if left <= 0:
             raise VideoTrouble(Status.TIMEOUT, f"not finished within {self.timeout_s:g} s (timeout_s)", retryable=True)
@@ -51,7 +51,7 @@ class Deadline:
 
 
 class Meter:
-    """Bytes that were counted for one video: fetched from its servers, or unpacked from what they sent."""
+    """Counts bytes of one video: those fetched from its servers, or those decompressed from what they sent."""
 
     def __init__(self, limits: FetchLimits, *, what: str) -> None:
         self.counted_bytes = 0
@@ -59,7 +59,7 @@ class Meter:
         self._what = what
 
     def add(self, size_bytes: int) -> None:
-        """Count so many more. Raises VideoTrouble when that is more than `max_bytes` allows."""
+        """Adds `size_bytes` to the count. Raises VideoTrouble when the sum exceeds `max_bytes`."""
         if self.counted_bytes + size_bytes > self._limits.max_bytes:
             raise VideoTrouble(
                 Status.TOO_LARGE,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+from dataclasses import dataclass
 from functools import cache
 from html import escape
 from typing import Any
@@ -63,19 +64,37 @@ JPEG_QUALITY = 80
 
 
 class ShownFigure(Figure):
-    """A figure that a notebook shows as a picture with words, of frames as a JPEG, which is a tenth of a PNG."""
+    """A figure that a notebook shows as an image with words for screen readers; frames as a JPEG, a tenth of a PNG.
+
+    The image stands in the output by itself too, for exports and previews that read no HTML.
+    """
 
     def _ipython_display_(self) -> None:
         # Only notebooks show figures.
         from IPython.display import display
 
-        words = describe_figure(self)
-        data = {"text/html": figure_html(self, words=words), "text/plain": words}
+        words, image = describe_figure(self), draw_image(self)
+        data = {"text/html": image.as_html(words), image.mime: image.data, "text/plain": words}
         display(data, raw=True)  # type: ignore[no-untyped-call]  # IPython has no types
 
 
-def figure_html(figure: Figure, *, words: str) -> str:
-    """A figure as an `img` that holds its own data."""
+@dataclass(frozen=True, kw_only=True)
+class DrawnImage:
+    """A figure as an image: `data` is base64, `width` in pixels of the page."""
+
+    mime: str
+    data: str
+    width: int
+
+    def as_html(self, words: str) -> str:
+        """An `img` that holds its own data."""
+        style = "max-width: 100%; height: auto; background: #fff"
+        source = f"data:{self.mime};base64,{self.data}"
+        return f'<img src="{source}" alt="{escape(words)}" width="{self.width}" style="{style}">'
+
+
+def draw_image(figure: Figure) -> DrawnImage:
+    """A figure as a JPEG where it shows frames, else as a PNG of few colours."""
     of_frames = any(ax.images for ax in figure.axes)
     dots = 1.0 if of_frames else CHART_PIXELS
     drawn, packed = io.BytesIO(), io.BytesIO()
@@ -85,9 +104,8 @@ def figure_html(figure: Figure, *, words: str) -> str:
         picture.save(packed, "JPEG", quality=JPEG_QUALITY, optimize=True)
     else:
         picture.quantize(CHART_COLOURS).save(packed, "PNG", optimize=True)
-    data = f"data:image/{'jpeg' if of_frames else 'png'};base64,{base64.b64encode(packed.getvalue()).decode('ascii')}"
-    style = "max-width: 100%; height: auto; background: #fff"
-    return f'<img src="{data}" alt="{escape(words)}" width="{round(picture.width / dots)}" style="{style}">'
+    data = base64.b64encode(packed.getvalue()).decode("ascii")
+    return DrawnImage(mime=f"image/{'jpeg' if of_frames else 'png'}", data=data, width=round(picture.width / dots))
 
 
 def describe_figure(figure: Figure) -> str:

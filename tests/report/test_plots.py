@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import io
 from pathlib import Path
 
@@ -10,7 +11,11 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.display import display
+from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
+from PIL import Image
 
 from dedup_lib.evaluate.metrics import CurvePoint, VariantScore
 from dedup_lib.match.evidence import Verdict
@@ -341,10 +346,23 @@ def test_frames_are_packed_as_jpeg_and_charts_as_png(urls: list[str], tmp_path: 
     pairs = [Pair(first=0, second=1, similarity=0.95)]
     frames = plots.figure_pairs(pairs, urls=urls, thumbnails_dir=tmp_path, threshold=0.9, title='"<b>')
     for figure, form in ((frames, "jpeg"), (plots.figure_flow(ROWS), "png")):
-        html = figures.figure_html(figure, words='"<b>')
+        image = figures.draw_image(figure)
+        html = image.as_html('"<b>')
         assert html.startswith(f'<img src="data:image/{form};base64,')
         assert 'alt="&quot;&lt;b&gt;"' in html
         assert len(html) < 60_000
+
+
+def test_a_notebook_holds_the_image_by_itself_too() -> None:
+    """For exports and previews that read no HTML."""
+    InteractiveShell.instance()
+    with capture_output() as shown:
+        display(plots.figure_flow(ROWS))
+    (output,) = shown.outputs
+    assert set(output.data) == {"text/html", "image/png", "text/plain"}
+    with Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))) as picture:
+        assert picture.width > 400
+    assert output.data["image/png"] in output.data["text/html"]
 
 
 @pytest.mark.parametrize(("same", "different", "has_rates"), [(19, 0, False), (16, 4, True), (0, 20, False)])
