@@ -23,7 +23,7 @@ MAX_RETRY_AFTER_S = 300.0
 """Longest pause in seconds that a Retry-After may ask for, so that one answer does not hold up a run for hours."""
 
 _RETRYABLE_CODES = frozenset({408, 425, 429, *range(500, 600)}) - {501, 505}
-"""Temporary failures (RFC 9110, section 15). 501 and 505 are left out: they say that the server cannot do this at all."""
+"""Temporary failures (RFC 9110, section 15). 501 and 505 are left out: the server can never do what is asked."""
 
 _NOT_FOR_THE_RANGE = frozenset({401, 404, 407, 408, 410, 425, 429, 451, 502, 503, 504, *range(520, 600)})
 """Refusals that concern the file, the client or the moment; a request without a range would get them too. Any other

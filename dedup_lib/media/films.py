@@ -34,53 +34,54 @@ from dedup_lib.media.tracks import (
 from dedup_lib.records import Status
 
 MAX_DECODED_FRAMES = 100_000
-"""Decoded for one video at most, those on the way to a wanted one included. Of pictures that show anything so many take
-longer than any patience; of tiny ones at absurd rates they end here, by the same count on every machine."""
+"""Most frames decoded for one video, including those on the way to a wanted frame. Frames of a usual size reach the
+deadline first; tiny frames at absurd rates end at this count, which is the same on every machine."""
 
 Timed = tuple[VideoFrame, float]
 """A decoded frame, and its seconds since the first one."""
 
 _RATE_TO_SKIP = 20.0
-"""Of videos with fewer frames a second a scan decodes every frame: those it would leave out are too far apart."""
+"""Frames per second. Below this rate a scan decodes every frame: the frames it could skip are too far apart."""
 
 _LOOK_AHEAD_S, _MAX_AHEAD = 0.5, 64
-"""A frame is left out for one that replaces it so soon, and is among so many packets that follow."""
+"""A frame may be skipped when another one replaces it within `_LOOK_AHEAD_S` seconds; that one is looked for in the
+next `_MAX_AHEAD` packets."""
 
 _MAX_GAP_S = 1.0
-"""Frames left out of a scan are no longer apart: what stays longer than this was really shown."""
+"""Seconds. A shorter gap between two frames may come from skipped frames; over a longer one the frame really stayed."""
 
 _SEEK_EARLIER_S = 10.0
-"""Some formats (MPEG-TS) seek to any frame: a key frame is rarely further away than this."""
+"""Seconds. Some formats (MPEG-TS) seek to any frame; a key frame is rarely further away than this."""
 
 _MAX_TAIL_BYTES = 4 * 1024 * 1024
-"""So much of the end of a file is read to see when its pictures end."""
+"""Most bytes read at the end of a file to find when its last frame ends."""
 
 _HEAD_BYTES = 4096
 _CUES = b"\x1cS\xbbk"
-"""Begins the index of a Matroska file (RFC 9559, 5.1.5), which it names near its beginning."""
+"""The ID of a Matroska index (RFC 9559, 5.1.5); a file with an index names this ID near its beginning."""
 
 _END_TOLERANCE_FRACTION = 0.1
 
 
 def end_tolerance_s(target_s: float) -> float:
-    """How much earlier than it states a film may end, or a picture be the last one."""
+    """Seconds by which a film may end before its stated end, and by which its last frame may be earlier."""
     return max(0.5, target_s * _END_TOLERANCE_FRACTION)
 
 
 class Film:
-    """One stream as an open container, its video, and the way through it.
+    """One stream as an open container, its video stream, and the position in it.
 
-    `demuxer` names the one that knows the stream, where it is not told by its content. With `or_image` a file with one
-    picture is refused as an image. All that reads raises VideoTrouble, and what PyAV raises.
+    `demuxer` names the demuxer to use; with None, FFmpeg chooses it by the content. With `or_image`, a file with a
+    single frame is refused as an image. Every method that reads raises VideoTrouble and the exceptions of PyAV.
     """
 
     def __init__(self, stream: MediaStream, deadline: Deadline, *, demuxer: str | None, or_image: bool) -> None:
         self.last_error = ""
-        """What the decoder said last, with a colon before it."""
+        """The last error of the decoder, with a colon before it."""
         self.ended_s: float | None = None
-        """When the last picture is no longer shown, known where the end was reached."""
+        """When the last frame disappears; None until the end of the file was reached."""
         self.is_cut = False
-        """Whether packets may be missing at that end."""
+        """Whether packets may be missing at the end."""
         self._stream = stream
         self._deadline = deadline
         self._demuxer = demuxer
@@ -88,22 +89,22 @@ class Film:
         self._index: int | None = None
         self._is_at_start = False
         self._last_start_s = 0.0
-        """When the last packet before the end is shown."""
+        """When the last frame appears."""
         self._has_lost = self._had_lost = False
-        """Whether a picture could not be decoded since the last one, and between that one and the one before."""
+        """Whether decoding failed for a frame since the last good frame, and (`_had_lost`) between the last two."""
         self._decoded_frames = 0
         self._target_s = -math.inf
-        """Of the frames on the way to the one shown at this time, those that no other frame needs are not decoded."""
+        """Frames before this time that no other frame needs may be skipped."""
         self._or_image = or_image
         self._head = b""
 
     @property
     def has_opened(self) -> bool:
-        """Whether the content is of a known format."""
+        """Whether the content has a known format."""
         return self._container is not None
 
     def open(self) -> None:
-        """Has to come first."""
+        """Opens the container; call this before any other method."""
         self._head = self._stream.read(_HEAD_BYTES)
         self._rewind()
         if self._or_image and self._holds_one_picture():
@@ -115,7 +116,7 @@ class Film:
 
     @property
     def has_times(self) -> bool:
-        """Whether its times are those of the file, and not of a rate that is usual."""
+        """Whether the times come from the file, and not from an assumed frame rate."""
         assert self._container is not None
         return has_times(self._container)
 
@@ -124,7 +125,7 @@ class Film:
         return self._video.codec_context.codec.canonical_name
 
     def _rewind(self) -> None:
-        """Start afresh: not every format can seek, and of those that can, not every one finds its start again."""
+        """Goes to the start by opening the file anew: some formats cannot seek, and others do not find their start."""
         self._target_s = -math.inf
         if self._is_at_start:
             return
@@ -140,7 +141,7 @@ class Film:
             )
         self._video.thread_type = "NONE"
         self._video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        # Fractions are exact, and slow for what is asked of every packet.
+        # A float, because fractions are too slow for every packet.
         self._tick_s = float(self._video.time_base or 0)
         self._start_s = start_s(self._video)
         self._interval_s = 1 / float(self._video.guessed_rate or 25)
@@ -153,7 +154,7 @@ class Film:
         return self._container
 
     def _choose(self) -> int:
-        """Number of the stream that is the film; the container is as it was opened."""
+        """Returns the index of the stream that is the film; leaves the container as newly opened."""
         assert self._container is not None
         films = find_films(self._container)
         if len(films) == 1:
@@ -174,23 +175,23 @@ class Film:
         return pictures == 1
 
     def decode(self, *, fast: bool = False) -> Iterator[Timed]:
-        """The frames from the start on. A `fast` decoder may leave blocks visible, which small pictures do not show."""
+        """Yields the frames from the start on. With `fast`, blocks may stay visible; small frames do not show them."""
         self._rewind()
         if fast:
             self._video.codec_context.options |= {"skip_loop_filter": "all"}
         return self._decode()
 
     def decode_from(self, target_s: float) -> Iterator[Timed]:
-        """Frames from a key frame at or before `target_s`; from the start where seeking leads to none."""
+        """Yields frames from a key frame at or before `target_s`; from the start when seeking finds none."""
         frames = self.decode_after_seek(target_s)
         if frames is not None:
             yield from frames
-        # Cheaper than to decode all of a file that is cut off, only to find that it ends before the target.
+        # Measuring is cheaper than decoding a cut-off file only to find that it ends before the target.
         elif self.measure_s() >= target_s - end_tolerance_s(target_s):
             yield from self.decode()
 
     def decode_after_seek(self, target_s: float) -> Iterator[Timed] | None:
-        """Frames from a key frame at or before `target_s`; None where seeking leads to none."""
+        """Returns the frames from a key frame at or before `target_s`; None when seeking finds no key frame."""
         for early_s in (0.0, _SEEK_EARLIER_S):
             if target_s < early_s or not self._seek(target_s - early_s):
                 break
@@ -201,8 +202,8 @@ class Film:
         return None
 
     def find_key_frame(self, target_s: float) -> Timed | None:
-        """The key frame at or before `target_s`, or soon after it where a format seeks to any frame; None where seeking
-        leads to none. Nothing else is decoded."""
+        """Returns the key frame at or before `target_s`, or soon after it when the format seeks to any frame; None when
+        seeking finds none. Decodes nothing else."""
         if not self._seek(target_s):
             return None
         assert self._container is not None
@@ -215,12 +216,11 @@ class Film:
                 return None
             if not packet.is_keyframe:
                 continue
-            # A decoder holds frames back until it has seen those that may be shown before them, or is told that
-            # none will come.
+            # A decoder holds a frame back while frames to be shown before it may still come; None says that none will.
             try:
                 frames = [*packet.decode(), *decoder.decode(None)]
             except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError):
-                # Others may still be fine.
+                # Other key frames may still be fine.
                 frames = []
             decoder.flush_buffers()
             frame = frames[0] if frames else None
@@ -230,7 +230,7 @@ class Film:
         return None
 
     def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
-        """Whether a key frame lies between here and there; taken for granted of a file without a full index."""
+        """Whether a key frame lies between the two times; assumed when the file has no full index."""
         entries = self._video.index_entries
         if self._video.time_base is None or not len(entries):
             return True
@@ -241,55 +241,56 @@ class Film:
         return found >= 0 and float(entries[found].timestamp * self._video.time_base) - self._start_s > here_s
 
     def hurry_to(self, target_s: float) -> None:
-        """Leave out frames that no other frame needs, up to the one shown at the target."""
+        """Lets the decoder skip frames that no other frame needs, up to the one shown at `target_s`."""
         rates = [float(rate) for rate in (self._video.guessed_rate, self._video.average_rate) if rate]
-        # Of a slide show, each frame may be shown for long: none is left out.
+        # Each frame of a slide show may be shown for long, so none is skipped.
         self._target_s = target_s if rates and min(rates) >= _RATE_TO_SKIP else -math.inf
 
     def stays_until_s(self, time_s: float, next_s: float | None) -> float:
-        """Until when the frame shown at `time_s` is known to be, given when the next one is; None behind the last."""
+        """Until when the frame shown at `time_s` surely stays. `next_s` is the time of the next frame, None after the
+        last."""
         if next_s is not None:
             may_be_left_out = self._target_s > -math.inf and next_s - time_s <= _MAX_GAP_S
             return time_s if self._had_lost or may_be_left_out else next_s
-        # Where the end of a file cannot be decoded, the last picture before does not stand for it.
+        # When the end of a file cannot be decoded, the last decoded frame must not stand for it.
         is_last = self.ended_s is not None and self._last_start_s <= time_s + end_tolerance_s(time_s)
         return max(time_s, self.ended_s or 0.0) if is_last and not self._has_lost else time_s
 
     def own_duration_s(self) -> float:
-        """Duration that the header of the video states, 0 where it states none."""
+        """Duration that the header of the video stream states, 0 when it states none."""
         return own_duration_s(self._video)
 
     def expected_s(self, *, to_be_passed_s: float) -> float:
-        """Duration of the pictures as far as it can be known without reading the film through, 0 where it cannot. What
-        is no longer than `to_be_passed_s` will be, and so it is not looked for with care."""
+        """Duration of the film as far as it can be known without reading it through, 0 when it cannot. The end of a
+        film no longer than `to_be_passed_s` is not searched for: that film will be read through anyway."""
         assert self._container is not None
         container_s = self._container_s()
         # A fragmented file may state the length of its first fragment only: the container knows better.
         if len(self._container.streams) == 1:
             return max(own_duration_s(self._video), container_s)
-        # Matroska and FLV count the sound, which may go on.
+        # The duration in Matroska and FLV includes the sound, which may be longer.
         if told_s := self._told_s():
             return told_s
         return (self._find_end_s() if container_s > to_be_passed_s else 0.0) or container_s
 
     def _told_s(self) -> float:
-        """Duration that is stated of the video, 0 where none is."""
+        """Duration stated for the video stream, 0 when none is stated."""
         told_s = told_duration_s(self._video)
-        # A tag may be left of another film.
+        # A tag may be a leftover of another film.
         return told_s if self.own_duration_s() or told_s <= self._container_s() + self._interval_s else 0.0
 
     def _container_s(self) -> float:
-        """Duration that the container states of all that it holds, 0 where it states none."""
+        """Duration that the container states for all its streams, 0 when it states none."""
         assert self._container is not None
         stated_s = self._container.duration / av.time_base if self._container.duration else 0.0
-        # These count from zero, also where the first picture comes later.
+        # These formats count from zero even when the first frame comes later.
         counts_from_zero = is_matroska(self._container) or self._container.format.name == "flv"
         return stated_s - self._start_s if counts_from_zero and stated_s > self._start_s else stated_s
 
     def _find_end_s(self) -> float:
-        """When the last picture ends, by reading the last part of a file with an index; 0 where that does not tell."""
+        """When the last frame ends, found by reading the last part of a file with an index; 0 when not found."""
         assert self._container is not None
-        # Without an index, FFmpeg would read all of it; and what does not come in parts has all to be read.
+        # Without an index or without range requests, the whole file would be read.
         if not self._stream.comes_in_parts or _CUES not in self._head:
             return 0.0
         if not self._seek(self._container_s()):
@@ -308,14 +309,14 @@ class Film:
         return 0.0 if span.last is None else span.end * self._tick_s - self._start_s
 
     def measure_s(self) -> float:
-        """When the last picture ends, by reading the file through without decoding."""
+        """When the last frame ends, found by reading the file through without decoding."""
         if self.ended_s is None:
             self._rewind()
             deque(self._packets(), maxlen=0)
         return self.ended_s or 0.0
 
     def _decode(self) -> Iterator[Timed]:
-        """Frames from here on, each with its seconds since the first one."""
+        """Yields the frames from here on, each with its seconds since the first frame."""
         self._has_lost = False
         clock = Clock(self._interval_s)
         order = ShownOrder(self._video)
@@ -328,7 +329,7 @@ class Film:
             try:
                 decoded = packet.decode()
             except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError) as error:
-                # A damaged packet: the frames behind it may still be fine.
+                # Only this packet is damaged: later frames may be fine.
                 self.last_error = f": {error.strerror}"
                 self._has_lost = True
                 continue
@@ -343,7 +344,7 @@ class Film:
                 stamp = order.next_stamp()
                 stamp_s = frame.time if stamp is None else float(stamp * (self._video.time_base or 0))
                 time_s = clock.tell(None if stamp_s is None else stamp_s - self._start_s)
-                # A corrupt frame shows what the decoder made up, often plain grey.
+                # The decoder makes up a corrupt frame, often in plain grey.
                 if frame.is_corrupt or frame.width * frame.height > MAX_PIXELS:
                     self._has_lost = True
                     continue
@@ -356,8 +357,8 @@ class Film:
         ahead: deque[av.Packet[VideoStream]],
         packets: Iterator[av.Packet[VideoStream]],
     ) -> bool:
-        """Whether the frame of a packet is shown, and soon replaced by another, before the target. Packets come in the
-        order of decoding: those that may hold a later frame are read `ahead`."""
+        """Whether another frame replaces the frame of this packet soon, and before the target. Packets come in decoding
+        order, so those that may hold the other frame are read into `ahead`."""
         time_s = self._time_s(packet.pts)
         if time_s is None or time_s >= self._target_s:
             return False
@@ -371,7 +372,7 @@ class Film:
             shown_s, decoded_s = self._time_s(ahead[number].pts), self._time_s(ahead[number].dts)
             if shown_s is not None and time_s < shown_s <= until_s:
                 return True
-            # No packet shows its frame before it is decoded.
+            # No frame is shown before it is decoded, so later packets cannot hold the frame.
             if decoded_s is None or decoded_s > until_s:
                 break
         return False
@@ -402,10 +403,10 @@ class Film:
             yield packet
 
     def _end(self, span: Span, *, is_broken: bool) -> None:
-        """Note what is known now that the end is reached."""
+        """Notes what the packets tell once the end is reached."""
         assert self._container is not None
         if span.is_empty:
-            # A seek that led nowhere says nothing.
+            # A seek that found no packet tells nothing.
             return
         self.is_cut = is_broken or not span.holds_all_of(self._video)
         if span.last is None:
@@ -415,11 +416,11 @@ class Film:
         ended_s = span.end * self._tick_s - self._start_s + (self._interval_s if span.is_open else 0.0)
         stated_s = min(self.own_duration_s(), self._container_s())
         if is_mp4(self._container) and not self.is_cut and stated_s > last_start_s:
-            # The last packet that is decoded says how long the last picture stands, and that is often another's.
-            # An edit list may let it go earlier.
+            # The last packet in decoding order says how long the last frame stays; often it holds another frame.
+            # An edit list may end the last frame earlier.
             ended_s = min(stated_s, max(ended_s, span.decoded * self._tick_s))
         elif is_matroska(self._container) and not is_broken and self._is_whole_segment():
-            # Packets say how long one usually stands.
+            # Packets only state how long a frame usually stays.
             ended_s = max(ended_s, self._told_s() or (self._container_s() if len(self._container.streams) == 1 else 0))
         self.ended_s, self._last_start_s = ended_s, last_start_s
 
@@ -428,7 +429,7 @@ class Film:
         return end is not None and end <= (self._stream.size_bytes or 0)
 
     def _seek(self, seek_s: float) -> bool:
-        """Go to a key frame at or before `seek_s`; False where that cannot be done."""
+        """Goes to a key frame at or before `seek_s`; returns False when that is not possible."""
         assert self._container is not None
         if self._video.time_base is None:
             return False

@@ -1,6 +1,6 @@
 """What is done to frames before the encoder: flat ones are dropped, bars are cut off.
 
-A change here that changes vectors raises `Recipe.preprocessing`.
+Raise `Recipe.preprocessing` with every change here that changes vectors.
 """
 
 from __future__ import annotations
@@ -24,33 +24,34 @@ BAR_DEVIATION = 10.0
 """A border row or column that deviates by no more than this (of 255) from its own colour is part of a bar."""
 
 MAX_BAR_FRACTION = 0.4
-"""No bar takes more of the picture than this on one side: what is left must still be a picture."""
+"""Largest share of the frame that a bar may take on one side, so that enough of the frame is left."""
 
 MAX_NESTED_BARS = 4
 
 MAX_FRAMES_FOR_BARS = 16
-"""What all of so many frames share is a bar; more of them cost time and find no other."""
+"""Frames compared to find bars; more frames take time and find no other bars."""
 
 MAX_SMEARED_ROWS = 4
 SMEARED_FRACTION = 0.3
-"""Up to so many rows at the edge of a bar count as bar when they deviate from it by less than this share of what
-the picture beyond does."""
+"""Up to `MAX_SMEARED_ROWS` rows at the edge of a bar belong to it when their deviation from its colour is less than
+`SMEARED_FRACTION` of the deviation of the frame beyond."""
 
 THUMBNAIL_HEIGHT_PX = 96
 
 
 def is_flat(frame: Frames) -> bool:
-    """Whether a frame (H, W, 3) shows nothing but one colour: black, white, a colour card."""
+    """Whether a frame (H, W, 3) shows only one colour: black, white, a colour card."""
     small = cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA)
     return bool(cv2.meanStdDev(small)[1].max() < FLAT_DEVIATION)
 
 
 def find_bars(frames: Sequence[Frames]) -> tuple[int, int, int, int]:
-    """Width in pixels of the bars at top, bottom, left and right that all frames, of one size (H, W, 3), share.
+    """Returns the width in pixels of the top, bottom, left and right bars that all frames share. All frames have one
+    size (H, W, 3).
 
-    A bar is a run of border rows (or columns) of one colour, the same in each of them, in every frame: a dark
-    sky is only cut off where it is flat throughout the video. Bars within bars are found too, so that a picture
-    with a flat border of its own ends the same whether or not bars were put around it.
+    A bar is a run of border rows (or columns) that have one common colour in every frame, so a dark sky is only cut
+    off when it is flat throughout the video. Bars within bars are found too: a video with a flat border of its own
+    gives the same result whether or not bars were put around it.
     """
     if not frames:
         return 0, 0, 0, 0
@@ -72,8 +73,8 @@ def _bars_of_rows(frames: Sequence[Frames]) -> tuple[int, int]:
 
 
 def _bar_at_top(frames: Sequence[Frames]) -> int:
-    """Rows of the bar that all frames share at their top, 0 for none."""
-    # Most videos have no bar, and their first rows tell.
+    """Number of rows in the bar that all frames share at their top, 0 for no bar."""
+    # Most videos have no bar, which the first row already shows.
     if not _is_bar(_deviation_from_edge(frames, 1))[0]:
         return 0
     largest = int(len(frames[0]) * MAX_BAR_FRACTION)
@@ -82,7 +83,7 @@ def _bar_at_top(frames: Sequence[Frames]) -> int:
     bar = len(is_bar) if is_bar.all() else int(np.argmin(is_bar))
     if bar > largest:
         return 0
-    # Encoders smear the edge of a bar: rows that are still mostly bar go too.
+    # Encoders smear the edge of a bar: rows that are still mostly bar are cut off too.
     mean_of_row = deviations.mean(axis=(0, 2))
     edge = mean_of_row[bar : min(bar + MAX_SMEARED_ROWS, largest)]
     picture = mean_of_row[bar + MAX_SMEARED_ROWS : bar + 4 * MAX_SMEARED_ROWS]
@@ -91,23 +92,23 @@ def _bar_at_top(frames: Sequence[Frames]) -> int:
 
 
 def _is_bar(deviations: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which rows keep to the colour of the edge in every frame; the share of pixels that may not leaves room for
-    noise and for a small mark on the bar."""
+    """Which rows have the colour of the edge in every frame. A small share of pixels may differ, for noise and for a
+    small mark on the bar."""
     return np.asarray((deviations > BAR_DEVIATION).mean(axis=2).max(axis=0) <= 0.02)
 
 
 def _deviation_from_edge(frames: Sequence[Frames], rows: int) -> NDArray[np.float32]:
-    """How far each pixel of the first rows is from the colour of the outermost one, in the channel that differs
+    """How far each pixel of the first rows is from the colour of the outermost row, in the channel that differs
     most: (frames, rows, W)."""
     tops = np.stack([frame[:rows] for frame in frames]).astype(np.float32)
     red, green, blue = np.moveaxis(np.abs(tops - np.median(tops[:, :1], axis=2, keepdims=True)), 3, 0)
-    # Many times faster than a maximum along an axis of three.
+    # Many times faster than a maximum along an axis of length three.
     return np.asarray(np.maximum(np.maximum(red, green), blue))
 
 
 def cut_bars(frames: Sequence[Frames]) -> list[Frames]:
-    """The frames of one video without their bars. A video may change its size on the way: frames of one size share
-    their bars."""
+    """Returns the frames of one video without their bars. A video may change its frame size: bars are found for each
+    size separately."""
     sizes: dict[tuple[int, ...], list[Frames]] = {}
     for frame in frames:
         if not is_flat(frame):
@@ -122,9 +123,9 @@ def cut_bars(frames: Sequence[Frames]) -> list[Frames]:
 
 
 def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_s: Sequence[float]) -> Sample:
-    """Drop the flat frames of a video and cut the bars off the others."""
+    """Drops the flat frames of a video and cuts the bars off the others."""
     cut = cut_bars(frames)
-    # A picture in a frame of bars may itself be flat.
+    # A frame may be flat once its bars are cut off.
     kept = [
         i for i, (whole, inner) in enumerate(zip(frames, cut, strict=True)) if not (is_flat(whole) or is_flat(inner))
     ]
@@ -136,23 +137,23 @@ def prepare_sample(frames: Sequence[Frames], *, positions: Sequence[int], times_
 
 
 def cut_middle(frame: Frames, size_px: tuple[int, int]) -> Frames:
-    """At most so many rows and columns of the middle of a frame (H, W, 3)."""
+    """Returns the middle of a frame (H, W, 3): at most `size_px` (rows, columns)."""
     height, width = (min(*sides) for sides in zip(frame.shape[:2], size_px, strict=True))
     top, left = (frame.shape[0] - height) // 2, (frame.shape[1] - width) // 2
     return frame[top : top + height, left : left + width]
 
 
 def resize_frame(frame: Frames, size_px: tuple[int, int]) -> Frames:
-    """A frame, RGB (H, W, 3) or grey (H, W), at another size (width, height): averaged where it shrinks, smooth where
-    it grows."""
+    """Resizes a frame, RGB (H, W, 3) or grey (H, W), to `size_px` (width, height): by averaging when it shrinks, by
+    cubic interpolation when it grows."""
     shrinks = frame.shape[1] >= size_px[0]
     resized = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return np.asarray(resized, np.uint8)
 
 
 def draw_strip(frames: Sequence[Frames]) -> Frames:
-    """Up to four frames side by side, 96 px high: RGB (96, W, 3)."""
-    # More would be cut off, or too small to see, where strips stand beside each other.
+    """Draws up to four frames side by side, 96 px high: RGB (96, W, 3)."""
+    # Pages show strips beside each other: with more frames they would be cut off, or too small.
     step = max(1, math.ceil(len(frames) / 4))
     shrunk = []
     for frame in frames[::step]:
@@ -166,26 +167,26 @@ def draw_strip(frames: Sequence[Frames]) -> Frames:
 
 
 def use_one_thread() -> None:
-    """Let OpenCV work in this thread alone: where many processes work side by side, its threads fight for the cores."""
+    """Makes OpenCV use only the calling thread: its threads in many worker processes would compete for the cores."""
     cv2.setNumThreads(1)
 
 
 def encode_picture(frame: Frames) -> bytes:
-    """RGB (H, W, 3) as JPEG."""
+    """Encodes RGB (H, W, 3) as JPEG."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
     return data.tobytes()
 
 
 def encode_preview(frame: Frames) -> bytes:
-    """RGB (H, W, 3) or grey (H, W) as WebP, half as large as `encode_picture` makes it: for pages with very many."""
+    """Encodes RGB (H, W, 3) or grey (H, W) as WebP, half as large as `encode_picture`: for pages with many frames."""
     packed = io.BytesIO()
-    # Half the time of the usual effort, 4, which OpenCV cannot be talked out of, for a twentieth more bytes.
+    # Method 2 takes half the time of the default 4, for a twentieth more bytes. OpenCV cannot change the method.
     Image.fromarray(frame).save(packed, "WEBP", quality=60, method=2)
     return packed.getvalue()
 
 
 def load_picture(path: Path) -> Frames:
-    """Load a picture file as RGB uint8 (H, W, 3). Raises ValueError when it is none."""
+    """Loads an image file as RGB uint8 (H, W, 3). Raises ValueError when OpenCV cannot read it."""
     decoded = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", dtype=np.uint8), cv2.IMREAD_COLOR)
     if decoded is None:
         raise ValueError(f"{path} is not a picture that OpenCV can read")

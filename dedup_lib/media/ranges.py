@@ -34,30 +34,30 @@ from dedup_lib.sanitise import without_credentials
 CHUNK_BYTES = 128 * 1024
 
 MAX_REDIRECTS = 5
-"""In a row, for one request."""
+"""Most redirects in a row for one request."""
 
 MAX_RETURNS = 16
-"""So often the list's own URL is asked for another way when the one found before is closed, as with addresses that are
-good for one request or a minute; then the whole file is."""
+"""How often a video's listed URL is asked again when the address that it led to no longer answers: some addresses are
+good for one request or for a minute. After that, the whole file is fetched."""
 
 GUESS_PATIENCE_S = 5.0
-"""For a connection by the scheme that is tried first where the list gives none."""
+"""Seconds to connect with https, which is tried first when the list gives no scheme."""
 
 _CACHED_CHUNKS = 64
 
 _MAX_CHUNKS_AT_ONCE = 8
 
 _MAX_PIECES = 64
-"""Answers that one range may be put together from."""
+"""Most answers that are joined to fill one range."""
 
 _DIGEST_TAG = re.compile('"([0-9A-Fa-f]{32,128})(-[0-9]{1,5})?"')
-"""A strong entity tag (RFC 9110, section 8.8.3) that reads as the hash of a content, MD5 or longer; object stores add
-the number of parts in which it was uploaded. Others, such as those of a length and a time, tell two versions of a file
-apart and say nothing of two files."""
+"""A strong entity tag (RFC 9110, section 8.8.3) that looks like a content hash, MD5 or longer; object stores append
+the number of upload parts. Other tags, for example of a length and a time, only distinguish two versions of one file
+and say nothing about two files."""
 
 
 class Route:
-    """The way from one URL of a list, through redirects, to the server that has the file, and what it has cost."""
+    """The way from a listed URL, through redirects, to the server that has the file; counts the bytes fetched."""
 
     def __init__(self, url: str, *, limits: FetchLimits, deadline: Deadline, scheme_is_guessed: bool = False) -> None:
         self.limits = limits
@@ -75,8 +75,8 @@ class Route:
         return Source(url, limits=self.limits, deadline=self._deadline, fetched=self.fetched)
 
     def ask(self, span: tuple[int, int] | None) -> Answer:
-        """The answer to a request for these bytes, first and last, or for the whole file; redirects are followed, and
-        later requests begin where they led. Raises VideoTrouble."""
+        """Requests the bytes `span` (first, last), or the whole file, and returns the answer. Follows redirects; later
+        requests begin where they led. Raises VideoTrouble."""
         headers = {} if span is None else {"Range": f"bytes={span[0]}-{span[1]}"}
         for _ in range(MAX_REDIRECTS + 1):
             place = self._source
@@ -99,11 +99,11 @@ class Route:
         raise VideoTrouble(Status.HTTP_ERROR, f"more than {MAX_REDIRECTS} redirects in a row")
 
     def may_return(self) -> bool:
-        """Whether the list's own URL may lead another way once more."""
+        """Whether the listed URL may be asked for a new redirect once more."""
         return self._was_redirected and self._returns < MAX_RETURNS
 
     def return_to_start(self) -> None:
-        """Begin the next request at the list's own URL, as a visitor who was never there."""
+        """Makes the next request begin at the listed URL, without cookies, like a first visit."""
         if self._was_redirected:
             self._returns += 1
             self._was_redirected = False
@@ -116,7 +116,7 @@ class Route:
 
 
 class NoRanges(Exception):
-    """The file cannot be had in parts; `whole` is an answer that has all of it."""
+    """The server does not give the file in parts. `whole` is an answer with the whole file, or None."""
 
     def __init__(self, whole: Answer | None = None) -> None:
         self.whole = whole
@@ -126,15 +126,15 @@ class NoRanges(Exception):
 class Ranges:
     """A file on a server that answers range requests, read in chunks of `CHUNK_BYTES`.
 
-    Reading on where the last request ended doubles the request, up to 1 MiB: few requests for a file read
-    through, few bytes for one that is sampled.
+    Each request that continues the last one is twice as large, up to 1 MiB: a file that is read through needs few
+    requests, and a file that is sampled needs few bytes.
     """
 
     def __init__(self, route: Route, answer: Answer, start: Held, size_bytes: int) -> None:
-        """`start` is what the first answer held. Raises VideoTrouble, and NoRanges."""
+        """`start` holds the bytes of the first answer. Raises VideoTrouble and NoRanges."""
         self.size_bytes = size_bytes
         self.marks: dict[int, str] = {}
-        """Hashes of the chunks that were fetched, by their number."""
+        """Hashes of the fetched chunks, by chunk number."""
         named = answer.field("ETag")
         self.tag = f"{answer.server} {named}" if _DIGEST_TAG.fullmatch(named) else ""
         self._route = route
@@ -145,7 +145,7 @@ class Ranges:
         self._fetch_chunks(0, 1, start.data)
 
     def read_at(self, position: int, size: int) -> bytes:
-        """Up to `size` bytes from `position` on; fewer at the end only. Raises VideoTrouble, and NoRanges."""
+        """Up to `size` bytes from `position` on; fewer only at the end. Raises VideoTrouble and NoRanges."""
         end = min(position + size, self.size_bytes)
         parts = []
         while position < end:
@@ -167,7 +167,7 @@ class Ranges:
         return self._chunks[index]
 
     def _fetch_chunks(self, index: int, count: int, start: bytes = b"") -> None:
-        """`start` is what is there already of the first of them."""
+        """Fetches `count` chunks from `index` on. `start` holds the first bytes, which were fetched before."""
         first = index * CHUNK_BYTES
         last = min(first + count * CHUNK_BYTES, self.size_bytes) - 1
         data = self._fetch(first, last, start)
@@ -180,7 +180,7 @@ class Ranges:
             self._chunks.popitem(last=False)
 
     def _fetch(self, first: int, last: int, start: bytes) -> bytes:
-        """Bytes `first` to `last`; servers may give less than they are asked for."""
+        """Returns bytes `first` to `last`, by several requests when the server gives less than requested."""
         data = bytearray(start[: last - first + 1])
         for _ in range(_MAX_PIECES):
             if len(data) == last - first + 1:
@@ -189,7 +189,7 @@ class Ranges:
         raise NoRanges
 
     def _fetch_piece(self, first: int, last: int) -> bytes:
-        """Some bytes from `first` on, of the same file as those before."""
+        """Returns some bytes from `first` on, of the same file as before."""
         answer = self._route.ask((first, last))
         if answer.status >= 400 and may_pass(answer) and not may_be_about_range(answer):
             answer.close()
@@ -201,7 +201,7 @@ class Ranges:
         if is_whole(answer):
             raise NoRanges(answer)
         with answer:
-            # Another tag may be that of another server, so it is for the bytes of the whole file to say.
+            # A new tag may only mean another server. NoRanges makes the caller compare the bytes of the whole file.
             named = answer.field("ETag")
             if named and self._named and named != self._named:
                 raise NoRanges
@@ -214,27 +214,27 @@ class Ranges:
 
 
 class Whole:
-    """A file that is fetched from the start, only as far as it is read."""
+    """A file that is fetched from the start, and only as far as it is read."""
 
     def __init__(self, answer: Answer, limits: FetchLimits) -> None:
-        """Raises VideoTrouble, and then leaves the answer open."""
+        """Raises VideoTrouble; the answer then stays open."""
         self.size_bytes = None if is_packed(answer) else size_of(answer)
         self.held_bytes = 0
         self._answer = answer
         self.is_complete = False
         self._pieces = read_whole(answer, limits)
-        # Lives as long as the stream and is closed with it.
+        # `close` closes it.
         self._spool: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
 
     def end(self) -> int:
-        """Size of the whole in bytes. Raises VideoTrouble."""
+        """Size of the whole file in bytes. Raises VideoTrouble."""
         if self.size_bytes is None:
             self._fetch_to(None)
             self.size_bytes = self.held_bytes
         return self.size_bytes
 
     def read_at(self, position: int, size: int) -> bytes:
-        """Up to `size` bytes from `position` on; fewer at the end only. Raises VideoTrouble."""
+        """Up to `size` bytes from `position` on; fewer only at the end. Raises VideoTrouble."""
         if self.size_bytes is not None and position >= self.size_bytes:
             return b""
         self._fetch_to(position + size)
@@ -245,7 +245,7 @@ class Whole:
         while not self.is_complete and (end is None or self.held_bytes < end):
             data = next(self._pieces, b"")
             if not data:
-                # An empty file says so by its length; what ends without any may have been cut off in its head.
+                # An empty file states its length. An answer without a length may have been cut off in its head.
                 if not self.held_bytes and self.size_bytes is None and not self._answer.field("Transfer-Encoding"):
                     raise VideoTrouble(
                         Status.UNREACHABLE, "the connection closed before any content came", retryable=True
@@ -262,13 +262,13 @@ class Whole:
 
 
 def file_changed() -> VideoTrouble:
-    """What to raise where parts of two versions would be put together."""
+    """Returns the trouble to raise when parts of two versions of a file would be joined."""
     return VideoTrouble(Status.HTTP_ERROR, "the file changed while it was read", retryable=True)
 
 
 def ask_whole(route: Route, answer: Answer | None) -> Whole:
-    """The file from the start: by this answer, or by a new one to a request without a range, from the list's own URL on
-    (the address that it led to may be good for one request). Raises VideoTrouble."""
+    """Returns the file from the start. Uses `answer`, or sends a new request without a range to the listed URL (the
+    address that it led to may be good for one request only). Raises VideoTrouble."""
     if answer is None:
         route.return_to_start()
         answer = route.ask(None)
@@ -287,9 +287,9 @@ def ask_whole(route: Route, answer: Answer | None) -> Whole:
 
 
 def _redirected(url: str, location: str, *, may_leave_tls: bool) -> str:
-    """The address that a redirect leads to; its own spelling is trusted no more than that of a list."""
+    """The address that a redirect leads to, checked like a URL of a list."""
     try:
-        # http.client reads header fields as Latin-1: this gives back the bytes that the server sent.
+        # http.client reads header fields as Latin-1: this restores the bytes that the server sent.
         target = urljoin(url, re.sub("[\x80-\xff]", lambda match: f"%{ord(match[0]):02X}", location))
         if is_web_url(target):
             url_for_request(target)

@@ -26,33 +26,34 @@ from dedup_lib.media.streams import MediaStream
 from dedup_lib.records import Frames, Scan, Status
 
 FRAME_SIDE_PX = 512
-"""Frames are shrunk to this longer side while they are converted; no encoder here sees more detail."""
+"""Longer side in pixels to which frames are shrunk during conversion; no encoder here sees more detail."""
 
 SCAN_SIDE_PX = 256
-"""Frames of a scan are shrunk to this longer side."""
+"""Longer side in pixels to which frames of a scan are shrunk."""
 
 LATER_STEP_S = 1.5
 MAX_LATER = 360
-"""After its dense part a scan takes a picture so often, of longer videos so many over all that is left."""
+"""After its dense part, a scan takes a frame every `LATER_STEP_S` seconds; from a long video `MAX_LATER` frames, evenly
+over the rest."""
 
 MAX_DECODED_ON_S = 240.0
-"""Of that part so much is decoded at most, beside its key frames: four times the dense part."""
+"""Most seconds of that rest to decode, besides its key frames: four times the dense part."""
 
 MIN_LATER_WEIGHT = 2.0
-"""More than that of a picture of the dense part, however near to another one it lies."""
+"""Least weight of a frame after the dense part, however close another one is; a frame of the dense part weighs 1."""
 
 TIME_TO_SPARE = 0.25
-"""A scan ends when no more than this share of a video's time is left for what comes after it."""
+"""A scan ends when no more than this share of a video's time is left, which the later work needs."""
 
 _MIN_SEEKS = 4
-"""Where so many lead to no key frame, none will."""
+"""Seeks without any key frame after which no more are tried."""
 
 Pictures = Film | Animation
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """What the file says of its video: size as shown (rotation applied), duration (0 where unknown), codec."""
+    """Facts about the video of a file: size as shown (rotation applied), duration (0 when unknown), codec."""
 
     width_px: int
     height_px: int
@@ -62,17 +63,18 @@ class VideoFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class GrabbedFrames:
-    """Frames in order of their position; each RGB uint8 (H, W, 3), at most `FRAME_SIDE_PX` on its longer side."""
+    """Frames in the order of their positions; each RGB uint8 (H, W, 3), at most `FRAME_SIDE_PX` on its longer side."""
 
     facts: VideoFacts
     frames: tuple[Frames, ...]
     positions: tuple[int, ...]
     times_s: tuple[float, ...]
     scanned: tuple[Frames, ...] = ()
-    """Frames from the start on, one a step of the scan, and then fewer, at most `SCAN_SIDE_PX` on their longer side."""
+    """Frames of the scan, one for each step and fewer after the dense part, at most `SCAN_SIDE_PX` on their longer
+    side."""
     scanned_times_s: tuple[float, ...] = ()
     scanned_weights: tuple[float, ...] = ()
-    """How many steps of the scan each of them stands for: one, and after the dense part two or more."""
+    """How many steps of the scan each frame stands for: one in the dense part, two or more after it."""
 
 
 def grab_frames(
@@ -83,13 +85,15 @@ def grab_frames(
     deadline: Deadline,
     scan: Scan | None = None,
 ) -> GrabbedFrames:
-    """Take `num_frames` frames of a video.
+    """Takes `num_frames` frames of a video.
 
-    `first` takes the first ones, or all of a video with fewer. `spread` takes those shown at fractions (i + ½)/n of
-    the duration, of the real one where the file's own statement is wrong; a video with fewer gives some again, so
-    that positions mean the same in each of its copies. A `scan` takes besides what is shown at every step of its dense
-    part, of a video that is no longer on one way through it, and then, of key frames and what follows soon on them, a
-    picture every few seconds, as far as the time of this video allows.
+    `first` takes the first frames, or all frames of a shorter video. `spread` takes the frames shown at fractions
+    (i + ½)/n of the duration; when the file states a wrong duration, the real one counts. A video with fewer frames
+    gives some frames several times, so that a position means the same in every copy of the video.
+
+    A `scan` also takes the frame shown at every step of its dense part; a video no longer than that is decoded once for
+    both. After the dense part, it takes a frame every few seconds, from key frames and the frames soon after them, as
+    far as the time for this video allows.
 
     Raises VideoTrouble with the status that the video gets.
     """
@@ -116,7 +120,7 @@ def grab_frames(
 
 
 _TROUBLES = (av.FFmpegError, OSError, ValueError, MemoryError, OverflowError, EOFError)
-"""What a hostile or damaged file provokes."""
+"""Exceptions that a hostile or damaged file may cause."""
 
 
 def _trouble_of(error: Exception, *, is_media: bool) -> VideoTrouble:
@@ -134,8 +138,8 @@ class _Taken(NamedTuple):
 
 
 class _Scan:
-    """A small picture every step of the dense part, taken of frames that pass by; one that stays is there again at each
-    step."""
+    """Takes a small frame at every step of the dense part, from the frames that pass by. A frame that stays on screen
+    is taken again at each step."""
 
     def __init__(self, scan: Scan) -> None:
         self.taken: list[_Taken] = []
@@ -145,9 +149,8 @@ class _Scan:
         self._ends_s = 0.0
 
     def go_on(self, pictures: Pictures, ends_s: float, has_time: Callable[[], bool]) -> None:
-        """Take pictures of what comes after the dense part, up to `ends_s`, while there is time: first of key frames
-        far apart, then of those between them, so that it is covered evenly however early this ends, and then of what
-        lies between key frames."""
+        """Takes frames after the dense part, up to `ends_s`, while there is time: first key frames far apart, then the
+        key frames between them, so that the cover is even whenever this ends; then frames between key frames."""
         self._ends_s = ends_s
         try:
             self._take_later(pictures, has_time)
@@ -160,7 +163,7 @@ class _Scan:
         targets_s = [self.dense_s + step_s * number for number in range(1, math.ceil(rest_s / step_s))]
         self._take_key_frames(pictures, targets_s, has_time)
         known_s = sorted(one.time_s for one in self._later)
-        # What is far from any picture, with the key frame that it is decoded from.
+        # Target times that are far from any taken frame, by the key frame that they are decoded from.
         missing: dict[float, list[float]] = {}
         for target_s in targets_s:
             after = bisect_right(known_s, target_s)
@@ -168,7 +171,7 @@ class _Scan:
                 missing.setdefault(known_s[after - 1] if after else self.dense_s, []).append(target_s)
         wanted_s = sum(parts[-1] - key_s for key_s, parts in missing.items())
         share = min(1.0, MAX_DECODED_ON_S / max(wanted_s, 1e-6))
-        # Of each as much: the next pictures after all key frames, and not all those after a few.
+        # Decode the same share after every key frame, not everything after a few.
         near = [
             [target_s for target_s in parts if target_s - key_s <= share * (parts[-1] - key_s)]
             for key_s, parts in missing.items()
@@ -188,7 +191,7 @@ class _Scan:
                 continue
             seeks += 1
             found = pictures.find_key_frame(target_s)
-            # Seeking may lead to the same one again.
+            # Seeking may find the same key frame again.
             if found is not None and self.dense_s < found[1] < self._ends_s and found[1] not in known_s:
                 insort(known_s, found[1])
                 self._later.append(_take_small(*found))
@@ -205,18 +208,18 @@ class _Scan:
             shown = way.go_to(target_s)
             if shown is None:
                 return
-            # A picture that stays stands for itself.
+            # A frame that stays on screen is taken only once.
             if shown[1] > self.dense_s and all(one.time_s != shown[1] for one in self._later):
                 self._later.append(_take_small(*shown))
 
     @property
     def all_taken(self) -> list[_Taken]:
-        """Those of the dense part, and those after it."""
+        """The frames of the dense part, then those after it."""
         return self.taken + self._later
 
     @property
     def weights(self) -> list[float]:
-        """How many steps each of them stands for."""
+        """How many steps each frame of `all_taken` stands for."""
         times_s = [one.time_s for one in self._later]
         middles_s = [(before_s + after_s) / 2 for before_s, after_s in pairwise(times_s)]
         edges_s = [self.dense_s, *middles_s, self._ends_s]
@@ -224,14 +227,14 @@ class _Scan:
         return [1.0] * len(self.taken) + [max(MIN_LATER_WEIGHT, span) for span in spans]
 
     def watch(self, frames: Iterator[Timed], stays_until_s: Callable[[float, float | None], float]) -> Iterator[Timed]:
-        """The same frames, from the start of a video on. `stays_until_s` tells of the frame shown at a time until when
-        it stays, given when the next one is shown, None behind the last."""
+        """Passes on the frames of a video, from its start on. `stays_until_s` takes the time of a frame and the time of
+        the next one (None after the last), and returns when the frame disappears."""
         self.taken.clear()
         before: Timed | None = None
         for frame, time_s in frames:
             if before is not None:
                 self._stay(*before, self._step(stays_until_s(before[1], time_s)))
-            # Decoded frames may come late, but not before their step.
+            # The first frame at or after the time of a step is taken for it.
             if time_s <= self.dense_s and (not self.taken or self._step(time_s) > self._step(self.taken[-1].time_s)):
                 self.taken.append(_take_small(frame, time_s))
             before = frame, time_s
@@ -242,7 +245,7 @@ class _Scan:
                 self._stay(*before, math.ceil(until_s / self._step_s - 1e-3))
 
     def _stay(self, frame: VideoFrame, time_s: float, end: int) -> None:
-        """Take a frame again at each step before `end` at which no other one was taken."""
+        """Takes a frame again at each step before `end` that has no other frame."""
         if not self.taken or time_s > self.dense_s:
             return
         last = self.taken[-1]
@@ -260,12 +263,12 @@ def _take_small(frame: VideoFrame, time_s: float) -> _Taken:
 
 
 def _coarse_first(count: int) -> list[int]:
-    """The numbers up to `count`: those far apart first, and again and again those between them."""
+    """The numbers below `count`: first numbers far apart, then repeatedly those between them."""
     return sorted(range(count), key=lambda number: -(number & -number or count))
 
 
 class FrameSampler:
-    """The way through a video, and what is taken on it."""
+    """Goes through a video and takes frames on the way."""
 
     def __init__(self, pictures: Pictures, scan: _Scan | None, deadline: Deadline) -> None:
         self._pictures = pictures
@@ -301,8 +304,8 @@ class FrameSampler:
         )
 
     def _scan_on(self, scan: _Scan, duration_s: float) -> None:
-        """Look at what comes after the dense part. What cannot be read in time, or at all, ends that, and no video: all
-        that it must have is there."""
+        """Scans what comes after the dense part. A deadline or a read error ends only this scan and not the video,
+        whose required frames are already taken."""
 
         def has_time() -> bool:
             return self._deadline.remaining_s() > TIME_TO_SPARE * self._deadline.timeout_s
@@ -311,7 +314,7 @@ class FrameSampler:
             scan.go_on(self._pictures, duration_s, has_time)
 
     def _finish(self, frames: Iterator[Timed]) -> None:
-        """Go on until the scan is over. What ends early is no trouble here."""
+        """Goes on until the dense part is over. A video that ends earlier is no error here."""
         assert self._scan is not None
         self._pictures.hurry_to(math.inf)
         for _, time_s in frames:
@@ -326,14 +329,14 @@ class FrameSampler:
         return taken
 
     def _watched(self) -> Iterator[Timed]:
-        """The frames from the start on, scanned as they pass."""
+        """The frames from the start on; the scan watches them pass."""
         frames = self._pictures.decode()
         return frames if self._scan is None else self._scan.watch(frames, self._pictures.stays_until_s)
 
     def _take(self, frame: VideoFrame, time_s: float) -> _Taken:
         if self._shown_px == (0, 0):
             self._shown_px = _as_shown(frame)
-        # Converted at once: decoded frames of a large picture take a hundred times the memory.
+        # Converted at once, because large decoded frames take a hundred times the memory.
         return _Taken(_to_rgb(frame, FRAME_SIDE_PX), time_s)
 
     def _spread(self, num_frames: int, expected_s: float) -> list[_Taken]:
@@ -341,20 +344,20 @@ class FrameSampler:
         duration_s = expected_s or pictures.measure_s()
         taken = self._take_at(num_frames, duration_s)
         if taken is None:
-            # The file states more than it holds. A stream cut short is damage; a container that counts its
-            # sound, or guesses, is not, and the frames are taken over what is really there.
+            # The file is shorter than stated. A cut-off stream is damage. A container that counts its sound or
+            # guesses is not: then the frames are taken over the real duration.
             real_s, own_s = pictures.measure_s(), pictures.own_duration_s()
             if pictures.is_cut and real_s < own_s - end_tolerance_s(own_s):
                 raise VideoTrouble(Status.DECODE_ERROR, f"the file is cut off: it has {real_s:.1f} s of {own_s:.1f} s")
             taken = self._take_at(num_frames, real_s)
         elif pictures.ended_s is not None and abs(pictures.ended_s - duration_s) > end_tolerance_s(duration_s):
-            # It is another than was thought: of a fragmented file the header may know the first fragment only.
+            # The real duration differs: the header of a fragmented file may state only its first fragment.
             taken = self._take_at(num_frames, pictures.ended_s)
         return taken or []
 
     def _take_at(self, num_frames: int, duration_s: float) -> list[_Taken] | None:
-        """Frames at fractions of `duration_s`, or None when the video ends before the last of them. A scan that would
-        pass them all is done along the way."""
+        """Frames at fractions of `duration_s`, or None when the video ends before the last of them. When the dense part
+        of the scan covers the whole video, this pass also does the scan."""
         pictures = self._pictures
         taken: list[_Taken] = []
         way: _Way | None = None
@@ -377,7 +380,7 @@ class FrameSampler:
 
 
 class _Way:
-    """Decoded frames in order, each with its seconds since the start, and how far one has come."""
+    """Decoded frames in order, each with its seconds since the start, and the current position."""
 
     def __init__(self, frames: Iterator[Timed], stays_until_s: Callable[[float, float | None], float]) -> None:
         self._frames = frames
@@ -387,17 +390,17 @@ class _Way:
 
     @property
     def time_s(self) -> float:
-        """Of the frame gone to last."""
+        """Time of the frame that `go_to` returned last."""
         return self._shown[1] if self._shown is not None else -math.inf
 
     def go_to(self, target_s: float) -> Timed | None:
-        """The frame shown at `target_s`, or None when the video ends well before it. Targets rise."""
+        """The frame shown at `target_s`, or None when the video ends well before it. Call it with rising targets."""
         while self._shown is None or self._shown[1] < target_s:
             self._next = self._next or next(self._frames, None)
             if self._next is None:
                 if self._shown is None:
                     return None
-                # Until when the last frame is shown is not always stated.
+                # The file does not always state when the last frame ends, hence the tolerance.
                 is_there = self._stays_until_s(self._shown[1], None) >= target_s - end_tolerance_s(target_s)
                 return self._shown if is_there else None
             if self._next[1] > target_s and self._shown is not None:
@@ -411,7 +414,7 @@ def _as_shown(frame: VideoFrame) -> tuple[int, int]:
 
 
 def _to_rgb(frame: VideoFrame, side_px: int) -> Frames:
-    """RGB uint8 (H, W, 3), shrunk to a longer side of `side_px` and turned as the file asks."""
+    """Converts a frame to RGB uint8 (H, W, 3), shrunk to a longer side of `side_px` and rotated as the file says."""
     scale = min(1.0, side_px / max(frame.width, frame.height))
     rgb = frame.to_ndarray(
         width=max(1, round(frame.width * scale)),

@@ -13,7 +13,7 @@ from dedup_lib.records import Status
 HEAD_BYTES = 4096
 
 MAX_JPEG_BYTES = 8 * 1024 * 1024
-"""Of a larger JPEG it is not looked for whether others follow: it is one photograph."""
+"""A larger JPEG counts as one photograph; nothing is searched behind it."""
 
 MAX_JPEG_PARTS = 1000
 MAX_PADDING_BYTES = 256
@@ -29,7 +29,7 @@ _PICTURE_MAGIC = (
     b"\x00\x00\x00\x0cjP  \r\n\x87\n",
 )
 _ICON_MAGIC = b"\x00\x00\x01\x00"
-"""Also how a film begins whose first box is 256 bytes long."""
+"""A film whose first box is 256 bytes long begins with the same bytes."""
 _MEDIA_MAGIC = (
     b"\x1aE\xdf\xa3",  # Matroska, WebM
     b"OggS",
@@ -46,30 +46,30 @@ _MEDIA_MAGIC = (
 _BOXES = frozenset({b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"sidx", b"styp"})
 _STILL_BRANDS = frozenset({b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1", b"mif2"})
 _MOVING_BRANDS = frozenset({b"avis", b"hevc", b"hevx", b"msf1"})
-"""Of image sequences (ISO/IEC 23008-12, B.3), which tell their still pictures beside."""
+"""Brands of image sequences (ISO/IEC 23008-12, B.3); such a file also names a still brand."""
 
 _UNLIKE_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""Ends a run of compressed data (ITU-T T.81, B.1.1.2): not a stuffed byte, a restart or a fill byte."""
+"""The marker that ends compressed data (ITU-T T.81, B.1.1.2): no stuffed byte, restart or fill byte."""
 
 
 class Content(Enum):
-    """How the pictures of a file are to be read."""
+    """How to read the frames of a file."""
 
     FILM = "film"
-    """By whichever demuxer knows it."""
+    """With the demuxer that FFmpeg chooses."""
     PICTURES = "pictures"
-    """The same, and it is an image if it holds one picture: GIF, APNG, AVIF."""
+    """Like FILM, but a file with a single frame is an image: GIF, APNG, AVIF."""
     JPEGS = "jpegs"
-    """Nothing but JPEGs, one after the other."""
+    """JPEGs one after the other, and nothing else."""
     WEBP = "webp"
-    """WebP with more than one picture."""
+    """WebP with more than one frame."""
 
 
 def tell_content(head: bytes, stream: MediaStream) -> Content:
-    """What a stream holds that begins like that; more of it is read only where the beginning does not tell.
+    """Returns what a stream holds. `head` is its beginning; more is read only when `head` does not decide.
 
-    Raises VideoTrouble with the status of what is certainly no video."""
+    Raises VideoTrouble, with the matching status, for content that is certainly no video."""
     try:
         return _tell(head, stream)
     finally:
@@ -77,7 +77,7 @@ def tell_content(head: bytes, stream: MediaStream) -> Content:
 
 
 def is_media(head: bytes) -> bool:
-    """Whether a file begins like one of a known format of film or sound."""
+    """Whether a file begins like a known video or audio format."""
     return (
         head.startswith((*_MEDIA_MAGIC, _JPEG_MAGIC, _PNG_MAGIC))
         or head[4:8] in _BOXES
@@ -108,7 +108,7 @@ def _tell(head: bytes, stream: MediaStream) -> Content:
         or (brands and head[8:12] in _STILL_BRANDS)
     ):
         raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
-    # Films may speak of pages, in their titles; but they are no text.
+    # The title in a film's header may contain such words, but a film also holds bytes that no text has.
     if not _UNLIKE_TEXT.search(head[:1024]):
         _refuse_text(head.lstrip(b"\xef\xbb\xbf \t\r\n").lower())
     return Content.FILM
@@ -132,7 +132,7 @@ def _brands(head: bytes) -> set[bytes]:
 
 
 def _is_animated_png(stream: MediaStream) -> bool:
-    """Whether a PNG says, before its picture, that there are others (APNG)."""
+    """Whether a PNG states, before its image data, that it has several frames (APNG)."""
     place = len(_PNG_MAGIC)
     for _ in range(MAX_PNG_CHUNKS):
         stream.seek(place)
@@ -146,9 +146,9 @@ def _is_animated_png(stream: MediaStream) -> bool:
 
 
 def _is_jpeg_sequence(stream: MediaStream) -> bool:
-    """Whether a JPEG is followed by another of its size, with nothing between.
+    """Whether another JPEG of the same size follows the first directly.
 
-    Cameras put other pictures behind a photograph too; they name them in it (CIPA DC-007).
+    Cameras also store further images behind a photograph, but then name them in the photograph (CIPA DC-007).
     """
     stream.seek(0)
     reader = _JpegReader(stream)
@@ -159,7 +159,7 @@ def _is_jpeg_sequence(stream: MediaStream) -> bool:
 
 
 class _JpegReader:
-    """Goes from JPEG to JPEG."""
+    """Goes from one JPEG of a stream to the next."""
 
     def __init__(self, stream: MediaStream) -> None:
         self._stream = stream
@@ -168,17 +168,17 @@ class _JpegReader:
         self._parts: Iterator[tuple[int, bytes]] = self._read_parts()
 
     def size_px(self) -> tuple[int, int] | None:
-        """Height and width of the JPEG at hand; None where it names other pictures, or is none."""
+        """Height and width of the current JPEG; None when it names further images, or is no JPEG."""
         for marker, content in self._parts:
             if marker == 0xE2 and content.startswith(b"MPF\x00"):
                 return None
-            # Frame headers but for the tables and the extension between them (T.81, table B.1).
+            # Frame headers; the excluded markers among them are tables and an extension (T.81, table B.1).
             if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
                 return int.from_bytes(content[1:3], "big"), int.from_bytes(content[3:5], "big")
         return None
 
     def go_to_next(self) -> bool:
-        """Go behind the end of this JPEG; whether one begins there."""
+        """Goes behind the end of this JPEG; returns whether another one begins there."""
         if not any(marker == 0xD9 for marker, _ in self._parts):
             return False
         padding = self._bytes(MAX_PADDING_BYTES)
@@ -187,7 +187,7 @@ class _JpegReader:
         return self._bytes(3) == _JPEG_MAGIC
 
     def _bytes(self, count: int) -> bytes:
-        """Those at this place; fewer at the end, or where it is too far away."""
+        """The next `count` bytes at the current place; fewer at the end, or beyond twice `MAX_JPEG_BYTES`."""
         while len(self._data) < self._place + count <= 2 * MAX_JPEG_BYTES:
             more = self._stream.read(256 * 1024)
             if not more:
@@ -196,7 +196,7 @@ class _JpegReader:
         return bytes(self._data[self._place : self._place + count])
 
     def _read_parts(self) -> Iterator[tuple[int, bytes]]:
-        """Markers from here on, each with the content of its segment, up to the end of the picture."""
+        """Yields the markers from here to the end of the image, each with the content of its segment."""
         for _ in range(MAX_JPEG_PARTS):
             start = self._bytes(4)
             if len(start) < 2 or start[0] != 0xFF:
@@ -219,12 +219,12 @@ class _JpegReader:
             yield marker, content
 
     def _pass_compressed(self) -> bool:
-        """Go to the marker behind compressed data."""
+        """Goes to the marker behind compressed data; returns False when there is none."""
         while len(self._data) <= MAX_JPEG_BYTES:
             if found := _JPEG_MARKER.search(self._data, self._place):
                 self._place = found.start()
                 return True
-            # The first half of a marker may stand at the end of what was read.
+            # The bytes read so far may end with the first half of a marker.
             self._place = max(self._place, len(self._data) - 1)
             if len(self._bytes(2)) < 2:
                 return False

@@ -1,9 +1,8 @@
 """A video as a stream of bytes: from the web, or from a file.
 
-The decoder asks for bytes and this module fetches them: by ranges where the server has them, so that a frame
-in the middle of a large file costs a few hundred kilobytes; else from the start, and no further than needed.
-Redirects, addresses, time and bytes are all decided here and in the modules below, because a URL from a list may point
-anywhere.
+The decoder asks for bytes and this module fetches them. With range requests, a frame in the middle of a large file
+costs a few hundred kilobytes; a server without them sends the file from the start, no further than needed.
+A URL from a list may point anywhere, so this module and those below it check redirects, addresses, time and bytes.
 """
 
 from __future__ import annotations
@@ -30,10 +29,9 @@ _NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errn
 
 
 class MediaStream(io.RawIOBase):
-    """A readable, seekable stream of one video; remembers what it cost and why it failed.
+    """A readable, seekable stream of one video; notes the bytes fetched and why it failed.
 
-    `trouble` holds the VideoTrouble that a read raised: a decoder between us and the caller may replace
-    the exception by one of its own.
+    `trouble` holds the VideoTrouble that a read raised, because a decoder may replace that exception by its own.
     """
 
     def __init__(self, size_bytes: int | None) -> None:
@@ -75,30 +73,30 @@ class MediaStream(io.RawIOBase):
     @property
     @abstractmethod
     def fetched_bytes(self) -> int:
-        """What it has cost so far."""
+        """Bytes fetched so far."""
 
     @property
     def comes_in_parts(self) -> bool:
-        """Whether a later part can be had without those before it."""
+        """Whether a later part can be read without fetching the parts before it."""
         return True
 
     @property
     def beginning_mark(self) -> str:
-        """Length of the file and hash of its beginning, "" where parts of it cannot be had."""
+        """Length of the file and hash of its beginning; "" without range requests."""
         return ""
 
     @property
     def end_mark(self) -> str:
-        """Hash of its end, "" where that has not been read."""
+        """Hash of the end of the file; "" when it has not been read."""
         return ""
 
     @property
     def tag(self) -> str:
-        """Its server, and the hash of the whole file that this one names; "" where it names none."""
+        """The server and the hash of the whole file that the server states; "" when it states none."""
         return ""
 
     def read_end(self) -> None:
-        """Have its end read, and so its mark known. Raises VideoTrouble."""
+        """Reads the end of the file, so that `end_mark` is known. Raises VideoTrouble."""
         place = self._position
         self.seek(max(0, self._end() - 1))
         self.read(1)
@@ -106,11 +104,11 @@ class MediaStream(io.RawIOBase):
 
     @abstractmethod
     def _end(self) -> int:
-        """Size of the whole in bytes."""
+        """Size of the whole file in bytes."""
 
     @abstractmethod
     def _read_at(self, position: int, size: int) -> bytes:
-        """Up to `size` bytes from `position` on; fewer at the end only. Raises VideoTrouble."""
+        """Up to `size` bytes from `position` on; fewer only at the end. Raises VideoTrouble."""
 
 
 class FileStream(MediaStream):
@@ -157,7 +155,7 @@ class FileStream(MediaStream):
 
 
 class WebStream(MediaStream):
-    """A file on a web server: by ranges as long as the server gives them, then from the start."""
+    """A file on a web server, read by range requests while the server answers them, otherwise from the start."""
 
     def __init__(self, route: Route, opened: Ranges | Whole) -> None:
         super().__init__(opened.size_bytes)
@@ -165,7 +163,7 @@ class WebStream(MediaStream):
         self._ranges = opened if isinstance(opened, Ranges) else None
         self._whole = opened if isinstance(opened, Whole) else None
         self._unchecked = dict[int, str]()
-        """Hashes of the chunks that were read by ranges, and have not come again in the whole file."""
+        """Hashes of chunks read by range requests, still to be compared with the whole file."""
 
     @property
     def fetched_bytes(self) -> int:
@@ -208,10 +206,10 @@ class WebStream(MediaStream):
         return data
 
     def _open_whole(self, ranges: Ranges, answer: Answer | None) -> Whole:
-        """The same file from the start, where further parts of it cannot be had."""
+        """Opens the same file from the start, when the server gives no further parts."""
         whole = ask_whole(self._route, answer)
         if answer is not None and whole.size_bytes not in (None, ranges.size_bytes):
-            # Some addresses that are good for a while answer with a page behind that.
+            # Some addresses expire after a while and then answer with a web page.
             whole.close()
             whole = ask_whole(self._route, None)
         if whole.size_bytes not in (None, ranges.size_bytes):
@@ -221,7 +219,7 @@ class WebStream(MediaStream):
         return whole
 
     def _compare(self, whole: Whole) -> None:
-        """Raises VideoTrouble when what came by ranges was of another file."""
+        """Raises VideoTrouble when the chunks read by range requests belong to another file."""
         if self._unchecked and whole.is_complete and whole.held_bytes != self.size_bytes:
             raise file_changed()
         for index, mark in list(self._unchecked.items()):
@@ -239,7 +237,7 @@ class WebStream(MediaStream):
 
 
 def open_stream(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStream:
-    """Open a web URL or the path of a local file for reading.
+    """Opens a web URL or the path of a local file for reading.
 
     Raises VideoTrouble with the status that the video gets.
     """
@@ -299,7 +297,7 @@ def _open_route(route: Route) -> WebStream:
 
 
 def _find_file(route: Route) -> Ranges | Whole:
-    """The file by ranges if its server has them, else from the start. Raises VideoTrouble."""
+    """The file by range requests if its server answers them, otherwise from the start. Raises VideoTrouble."""
     answer = route.ask((0, CHUNK_BYTES - 1))
     if is_whole(answer):
         return ask_whole(route, answer)

@@ -8,24 +8,24 @@ import av
 from av.video.stream import VideoStream
 
 MAX_REORDERED = 32
-"""Frames that wait in a decoder to be shown: H.264 and H.265 allow 16, and packets may hold half a frame."""
+"""Most packets that may wait for reordering: H.264 and H.265 allow 16 frames, and a packet may hold half a frame."""
 
 JUMP_S = 1.0
-"""Times that fall by more than this begin anew, as where one recording is spliced to another."""
+"""Seconds. Time stamps that fall by more than this start anew, as where two recordings are spliced together."""
 
 
 class Span:
-    """What the packets that passed by reach, in ticks of their stream."""
+    """The time that the packets added so far reach, in ticks of their stream."""
 
     def __init__(self, tick_s: float) -> None:
         self.last: int | None = None
-        """When the last picture begins to be shown; None without times."""
+        """When the last frame appears; None without time stamps."""
         self.end = 0
-        """When the last picture ends."""
+        """When the last frame ends."""
         self.is_open = False
-        """Whether it is not known how long it is shown."""
+        """Whether the duration of the last frame is unknown."""
         self.untimed = 0
-        """Packets without times."""
+        """Number of packets without time stamps."""
         self._jump = JUMP_S / tick_s if tick_s else 0.0
         self._shift = 0
         self._first_decoded: int | None = None
@@ -35,16 +35,16 @@ class Span:
 
     @property
     def is_empty(self) -> bool:
-        """Whether no packet passed."""
+        """Whether no packet was added."""
         return self.last is None and not self.untimed
 
     @property
     def decoded(self) -> int:
-        """How long decoding takes that keeps the pace of the pictures."""
+        """Ticks from the first decoding time to the end of the last one."""
         return self._last_decoded + self._last_duration - (self._first_decoded or 0)
 
     def add(self, packet: av.Packet[VideoStream]) -> None:
-        # What an edit list cuts away is decoded for what comes behind it.
+        # An edit list cuts away discarded packets; they are decoded only because later frames need them.
         if not packet.size or packet.is_discard:
             return
         duration, self._is_damaged = packet.duration or 0, packet.is_corrupt
@@ -66,13 +66,13 @@ class Span:
             self.last, self.end, self.is_open = shown, shown + duration, not duration
 
     def holds_all_of(self, video: VideoStream) -> bool:
-        """Whether the last packet is whole, and the index of the file names none behind it."""
+        """Whether the last packet is whole and the index of the file names no later packet."""
         entries = video.index_entries
         return not self._is_damaged and len(entries) > 0 and entries[len(entries) - 1].timestamp <= self._last_stamp
 
 
 class Clock:
-    """Seconds of frames in the order in which they are shown, which never fall."""
+    """Turns the times of frames, in the order in which they are shown, into seconds that never fall."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -80,7 +80,7 @@ class Clock:
         self._shift_s = 0.0
 
     def tell(self, time_s: float | None) -> float:
-        """Of the next frame, given what its stamp says, None without one, as in a bare stream."""
+        """Returns the seconds of the next frame. `time_s` is its time stamp, None without one, as in a bare stream."""
         if self._last_s is None:
             self._last_s = max(0.0, time_s or 0.0)
             return self._last_s
@@ -95,19 +95,19 @@ class Clock:
 
 
 class ShownOrder:
-    """The stamps of frames that are decoded in another order than they are shown in.
+    """The time stamps of frames that are decoded in another order than they are shown in.
 
-    A container that does not know this stamps its packets as they come: a frame then carries the stamp of another one.
-    Decoders give frames in the order in which they are shown, so the next frame has the earliest stamp that is left.
+    Some containers ignore the order and stamp packets as they come: a frame then carries the stamp of another frame.
+    Decoders return frames in the order in which they are shown, so the next frame gets the earliest remaining stamp.
     """
 
     def __init__(self, video: VideoStream) -> None:
         self.is_told_late = bool(video.codec_context.has_b_frames)
-        """Whether this is, so far, such a container."""
+        """Whether the packets so far look like those of such a container."""
         self._left: list[int] = []
 
     def add(self, packet: av.Packet[VideoStream]) -> None:
-        """Of each packet, before it is decoded."""
+        """Takes the time stamp of a packet; call this for each packet before it is decoded."""
         if not self.is_told_late or not packet.size:
             return
         stamp = packet.pts
@@ -119,5 +119,5 @@ class ShownOrder:
                 heapq.heappop(self._left)
 
     def next_stamp(self) -> int | None:
-        """Of each frame, as it comes; None where it carries its own."""
+        """Returns the time stamp of the next decoded frame; None when the frame's own stamp is right."""
         return heapq.heappop(self._left) if self.is_told_late and self._left else None
