@@ -18,24 +18,24 @@ from dedup_lib.settings import StoreChoice
 
 @dataclass(frozen=True, kw_only=True)
 class StoreAddress:
-    """Where the store is. `token` never appears in a text form of this record."""
+    """Where the store is. No text form of this record shows `token`."""
 
     uri: str
     token: str = ""
 
     @classmethod
     def find(cls, run: RunFolder) -> StoreAddress:
-        """The server named by `MILVUS_URI` and `MILVUS_TOKEN`, in the environment or in a `.env` file at the
-        project root, else the Milvus Lite file of the run folder.
+        """Returns the server that `MILVUS_URI` and `MILVUS_TOKEN` name, in the environment or in a `.env` file at the
+        project root; without one, the Milvus Lite file of the run folder.
 
-        Raises StoreError when the URI is no http(s) address, or `.env` is no text.
+        Raises StoreError when the URI is no http(s) address, or `.env` is not valid UTF-8.
         """
         return cls.find_server(run.path) or cls(uri=str(run.lite_path))
 
     @classmethod
     def choose(cls, choice: StoreChoice, run: RunFolder) -> StoreAddress:
-        """The store of a run by its parameter `store`. Raises SettingError where that asks for a server and none is
-        named, and as `find` does."""
+        """Returns the store of a run by its parameter `store`. Raises SettingError when `choice` is `server` and
+        MILVUS_URI names none, and the errors of `find`."""
         address = cls.find(run)
         if choice == "server" and address.is_local:
             raise SettingError(
@@ -49,7 +49,7 @@ class StoreAddress:
 
     @classmethod
     def find_server(cls, path: Path) -> StoreAddress | None:
-        """The server that `MILVUS_URI` and `MILVUS_TOKEN` name for the project that holds this path, if any."""
+        """Returns the server that `MILVUS_URI` and `MILVUS_TOKEN` name for the project around `path`, or None."""
         env_path = find_project_root(path) / ".env"
         try:
             named = {**dotenv_values(env_path), **os.environ}
@@ -69,10 +69,10 @@ class StoreAddress:
 
     @classmethod
     def parse(cls, text: str) -> StoreAddress:
-        """The store that a person names: `server` for the one of `MILVUS_URI`, else the path of a Milvus Lite file, or
-        the name of a run in outputs/ or the path of its folder, whose file is meant. No file is made.
+        """Returns the store that `text` names: `server` for the server of `MILVUS_URI`, the path of a Milvus Lite file
+        (….db), or a run (its name in outputs/ or the path of its folder) for the file of that run. Creates no file.
 
-        Raises StoreError where `MILVUS_URI` names none, or the name is no store.
+        Raises StoreError when `MILVUS_URI` names no server, or `text` names no store.
         """
         if text == "server":
             server = cls.find_server(Path.cwd())
@@ -109,7 +109,7 @@ class StoreAddress:
         return (inner or address).is_loopback or (inner or address).is_unspecified
 
     def __str__(self) -> str:
-        """The address as it may be shown: without user, password and token."""
+        """The address without user, password and token, safe to show."""
         if self.is_local:
             return f"Milvus Lite, {Path(self.uri).name}"
         parts = urlsplit(self.uri)

@@ -20,20 +20,20 @@ from dedup_lib.store.troubles import explain_trouble, raise_what_lite_logs
 T = TypeVar("T")
 
 _WITHOUT_PROXY: Mapping[str, int] = {"grpc.enable_http_proxy": 0}
-"""For a channel that heeds no grpc_proxy, https_proxy and http_proxy: to a proxy, the name of this machine means the
-proxy's own, and many environments name a proxy and no exception."""
+"""Options for a channel that ignores grpc_proxy, https_proxy and http_proxy. A proxy would take a name such as localhost
+for itself, and many environments name a proxy without an exception for this machine."""
 
 LOAD_TIMEOUT_S = 900.0
-"""For a large collection, or a server that comes up again."""
+"""Seconds to load a collection; large collections and restarting servers take long."""
 
 _LOAD_POLL_S = 0.05
 
 _NOT_LOADED = 101
-"""Code of the error for a collection that is not in the store's memory, as after a restart of the server."""
+"""Error code for a collection that is not in the store's memory, for example after a restart of the server."""
 
 _LITE_MEMORY_BYTES = 32 * 1024**2
-"""Of new rows that Milvus Lite holds before it writes them to a file. Writing takes many times as much: 80,000 rows in
-one go 1.4 GB, by 32 MiB 0.7 GB."""
+"""Bytes of new rows that Milvus Lite keeps in memory before it writes them to a file. Writing takes many times as much
+memory: 1.4 GB for 80,000 rows at once, 0.7 GB for the same rows by 32 MiB."""
 
 NLIST = 128
 
@@ -44,7 +44,7 @@ POOLING = "dedup.pooling"
 
 @dataclass(frozen=True, kw_only=True)
 class CollectionFacts:
-    """What a collection is: name, rows, and, where this project made it, its pooling and recipe."""
+    """Facts about a collection: name, number of rows, dimension, and, when this project made it, pooling and recipe."""
 
     name: str
     rows: int
@@ -54,25 +54,25 @@ class CollectionFacts:
 
     @property
     def schema(self) -> Schema | None:
-        """What a row stands for, None for a collection of unknown origin."""
+        """What a row stands for; None for a collection of unknown origin."""
         return self.pooling.schema if self.pooling else None
 
 
 class Client:
-    """One connection to a store: what Milvus raises is explained, and a collection is in memory before it is read."""
+    """One connection to a store. It explains the errors of Milvus, and loads a collection before it is read."""
 
     connect_timeout_s = 30.0
     timeout_s = 120.0
-    """Bounds every other call: without it some never return while the server is away."""
+    """Timeout in seconds of every call but connecting; without it, some calls never return when the server is down."""
 
     def __init__(self, address: StoreAddress) -> None:
         self.address = address
-        # Read when it is imported.
+        # milvus_lite reads this when it is imported.
         os.environ.setdefault("MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES", str(_LITE_MEMORY_BYTES))
-        # pymilvus reads MILVUS_URI when it is imported, and takes half a second for it.
+        # Imported here, because the import takes half a second and reads MILVUS_URI.
         from pymilvus import MilvusClient
 
-        # Both log a traceback for every error, which is raised as well.
+        # Both libraries raise every error, so their log of its traceback is not needed.
         for library in ("pymilvus", "milvus_lite"):
             logging.getLogger(library).setLevel(logging.CRITICAL)
         with self.explained("connect"), raise_what_lite_logs():
@@ -92,11 +92,11 @@ class Client:
 
             server_manager_instance.release_server(self.address.uri)
         if was_removed and self._identify() != self._opened:
-            # What was in memory has been written to where the store was, and no run could open so little of one.
+            # Closing wrote the rows in memory to the old place. No run can open such an incomplete store.
             shutil.rmtree(self.address.uri, ignore_errors=True)
 
     def _identify(self) -> tuple[int, int] | None:
-        """Which folder a Milvus Lite store is, None where there is none, and for a server."""
+        """Device and inode of the folder of a Milvus Lite store; None when there is no folder, and for a server."""
         try:
             facts = Path(self.address.uri).stat() if self.address.is_local else None
         except OSError:
@@ -113,8 +113,8 @@ class Client:
         return False
 
     def check_place(self) -> None:
-        """Raises StoreError when a Milvus Lite store was removed or replaced after it was opened: it takes rows all the
-        same, and they are lost."""
+        """Raises StoreError when a Milvus Lite store was removed or replaced after it was opened. Such a store still
+        accepts rows, but they are lost."""
         if self._identify() != self._opened:
             raise StoreError(
                 f"{self.address} was removed or replaced while it was open: put it back, or start again without it; "
@@ -123,7 +123,7 @@ class Client:
 
     @contextlib.contextmanager
     def explained(self, action: str) -> Iterator[None]:
-        """Turn what Milvus and its transport raise into a StoreError that says what to do."""
+        """Turns the errors of Milvus and of its transport into a StoreError that says what to do."""
         import grpc
         from pymilvus.exceptions import MilvusException
 
@@ -133,31 +133,31 @@ class Client:
             raise StoreError(explain_trouble(self.address, action, error)) from None
 
     def describe_index(self, name: str) -> Mapping[str, Any]:
-        """Its kind as `index_type`, and its parameters; empty where there is none."""
+        """The index of a collection: its kind as `index_type`, and its parameters; empty when there is no index."""
         held: dict[str, Any] = self.milvus.describe_index(name, "vector", timeout=self.timeout_s) or {}
         return held | (held.get("params") or {})
 
     def drop_index(self, name: str) -> None:
-        """Leave a collection without an index, out of the store's memory."""
+        """Releases a collection from the store's memory and drops its index."""
         self.milvus.release_collection(name, timeout=self.timeout_s)
         if self.milvus.list_indexes(name, timeout=self.timeout_s):
             self.milvus.drop_index(name, "vector", timeout=self.timeout_s)
 
     def add_index(self, name: str) -> None:
-        """Index the vectors of a new collection where the store needs it for a search.
+        """Indexes the vectors of a new collection, when the store needs an index to search.
 
-        Milvus Lite compares every vector as fast without, and trains an index anew on each small file of rows, too few
-        of them for its lists.
+        Milvus Lite needs none: it compares every vector as fast without. It would also train an index for each small
+        file of rows, with too few rows for the lists of the index.
         """
         if self.address.is_local:
             return
         index = self.milvus.prepare_index_params()
         index.add_index("vector", index_type="IVF_FLAT", metric_type="IP", params={"nlist": NLIST})
-        # An empty collection has nothing to wait for.
+        # The collection is empty, so there is nothing to wait for.
         self.milvus.create_index(name, index, sync=False, timeout=self.timeout_s)
 
     def load(self, name: str) -> None:
-        """Have a collection in the store's memory, which reading needs; waits while a server comes up again."""
+        """Loads a collection into the store's memory, so that it can be read; waits while a server restarts."""
         from pymilvus.exceptions import MilvusException
 
         try:
@@ -165,10 +165,10 @@ class Client:
         except MilvusException:
             indexes = self.milvus.list_indexes(name, timeout=self.timeout_s)
             if self.address.is_local and indexes:
-                # A process that is killed while it writes an index leaves half a file. The rows are elsewhere.
+                # A process killed while writing an index leaves half a file. The rows are in other files.
                 self.drop_index(name)
             elif not self.address.is_local and not indexes:
-                # A process that was killed right after it had created the collection leaves it without.
+                # A process killed right after it created the collection leaves it without an index.
                 self.add_index(name)
             else:
                 raise
@@ -177,7 +177,7 @@ class Client:
     def _ask_to_load(self, name: str) -> None:
         from pymilvus.client.types import LoadState
 
-        # By itself, pymilvus would wait as long for each single answer as for the whole.
+        # When pymilvus waits itself, it uses one timeout for every single answer and for the whole wait.
         self.milvus.load_collection(name, timeout=self.timeout_s, _async=True)
         deadline = time.monotonic() + LOAD_TIMEOUT_S
         while self.milvus.get_load_state(name, timeout=self.timeout_s)["state"] != LoadState.Loaded:
@@ -189,7 +189,7 @@ class Client:
             time.sleep(_LOAD_POLL_S)
 
     def when_loaded(self, name: str, call: Callable[[], T]) -> T:
-        """Read from a collection, which a server that was started anew since has first to load."""
+        """Calls `call`, which reads from a collection; loads the collection first when a restarted server lost it."""
         from pymilvus.exceptions import MilvusException
 
         try:
@@ -217,7 +217,7 @@ class Client:
         )
 
     def count_rows(self, name: str) -> int:
-        # Its own statistics would count rows that an upsert has replaced.
+        # The store's own statistics also count rows that an upsert has replaced.
         self.load(name)
         counted = self.milvus.query(
             name, filter="", output_fields=["count(*)"], consistency_level="Strong", timeout=self.timeout_s

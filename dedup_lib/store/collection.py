@@ -23,19 +23,19 @@ UPSERT_ROWS = 1000
 READ_ROWS = 1000
 
 _READ_BYTES = 60_000_000
-"""Most that one answer may hold: a server sends no message above 64 MiB."""
+"""Most bytes in one answer: a server sends no message above 64 MiB."""
 
 _KEYS_A_PAGE = 16_384
-"""Most rows that a server gives for one query without keys."""
+"""Most rows that a server returns for one query without keys."""
 
 _HITS_A_CALL = 20_000
-"""Vectors times neighbours in one search: Milvus Lite takes gigabytes for more."""
+"""Most vectors times neighbours in one search: Milvus Lite takes gigabytes of memory for more."""
 
 _WRITE_BYTES = 30_000_000
-"""Most of one message to the store, beyond a row: a server takes none above 64 MiB."""
+"""Bytes after which a message to the store is sent; the last row may exceed it. A server accepts at most 64 MiB."""
 
 _INDEX_STALL_S = 900.0
-"""An index that takes in no row for so long will not be finished."""
+"""Seconds without a newly indexed row after which an index counts as stuck."""
 
 _INDEX_POLL_S = 0.5
 
@@ -54,7 +54,7 @@ class Collection:
 
     @property
     def recipe(self) -> Recipe:
-        """Recipe of the stored vectors. Raises StoreError for a collection that carries none."""
+        """Recipe of the stored vectors. Raises StoreError for a collection without a recipe."""
         if self.facts.recipe is None:
             raise StoreError(
                 f"the collection {self.facts.name!r} does not say how its vectors were made, so they cannot be "
@@ -64,7 +64,7 @@ class Collection:
 
     @property
     def pooling(self) -> Pooling:
-        """How videos become rows. Raises StoreError for a collection that does not say."""
+        """How videos become rows. Raises StoreError for a collection without this property."""
         if self.facts.pooling is None:
             raise StoreError(
                 f"the collection {self.facts.name!r} was not filled by this project: set collection to another name"
@@ -73,16 +73,16 @@ class Collection:
 
     @property
     def holds_frames(self) -> bool:
-        """Whether a row is one frame of a video rather than the whole."""
+        """Whether a row is one frame of a video rather than the whole video."""
         return self.pooling.schema == Schema.VIDEO_FRAMES
 
     def count(self) -> int:
-        """How many rows it has now."""
+        """The current number of rows."""
         with self._client.explained(f"count {self.facts.name}"):
             return self._client.count_rows(self.facts.name)
 
     def refuse_others(self, *, pooling: Pooling, recipe: Recipe, dimension: int, whose: str, remedy: str) -> None:
-        """Raises StoreError, with both recipes and the remedy, unless such vectors may be mixed with those it holds."""
+        """Raises StoreError, which shows both recipes and the remedy, unless the collection may take such vectors."""
         held = self.facts
         if (held.recipe, held.pooling, held.dimension) != (recipe, pooling, dimension):
             label = f"{whose}:".ljust(10)
@@ -96,9 +96,9 @@ class Collection:
             )
 
     def upsert(self, videos: Sequence[VideoVectors]) -> None:
-        """Store videos; those already there are replaced, never doubled, and of a URL given twice the last counts.
+        """Stores videos. A stored video is replaced, never doubled. When a URL is given twice, the last one counts.
 
-        Raises StoreError for vectors that are not finite and of unit length, which Milvus Lite would take.
+        Raises StoreError for vectors that are not finite or not of unit length; Milvus Lite would accept them.
         """
         last = {video.url: video for video in videos}
         rows = [row for video in last.values() for row in self._rows_of(video)]
@@ -107,9 +107,9 @@ class Collection:
         self._write(rows)
 
     def put_rows(self, rows: StoredRows) -> None:
-        """Store rows as another collection holds them; those with the same keys are replaced.
+        """Stores rows as they were read from another collection; replaces rows with the same keys.
 
-        Raises StoreError for vectors that are not finite and of unit length.
+        Raises StoreError for vectors that are not finite or not of unit length.
         """
         self._check_vectors(rows.vectors, f"the rows from {rows.keys[0] if rows.keys else '?'}")
         fields = (rows.keys, rows.videos, rows.urls, rows.positions, rows.vectors)
@@ -127,7 +127,8 @@ class Collection:
         self._client.check_place()
 
     def _drop_lists(self) -> None:
-        """Milvus Lite would make lists of each small file of new rows by itself, as many as of all rows."""
+        """Drops an IVF index of Milvus Lite before rows are written. Otherwise Milvus Lite would build the full number
+        of lists for each small file of new rows."""
         if not self._may_have_lists:
             return
         name = self.facts.name
@@ -156,7 +157,7 @@ class Collection:
             yield dict(zip(FIELDS, (key, video.key, video.url, position, vector), strict=True))
 
     def _delete_stored(self, urls: Sequence[str]) -> None:
-        # A video that gives fewer frames than last time would keep its old ones beside the new.
+        # A video with fewer frames than last time would keep old frames beside the new ones.
         stored = [row["id"] for row in self._read(urls, fields=["id"])]
         for start in range(0, len(stored), READ_ROWS):
             with self._client.explained(f"replace vectors in {self.facts.name}"):
@@ -165,17 +166,17 @@ class Collection:
                 )
 
     def count_stored(self, urls: Sequence[str]) -> dict[str, int]:
-        """How many rows each of these URLs has, for those that have any."""
+        """Number of rows for each of these URLs; URLs without rows are left out."""
         counts: dict[str, int] = {}
         for row in self._read(urls, fields=["url"]):
             counts[row["url"]] = counts.get(row["url"], 0) + 1
         return counts
 
     def load_vectors(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
-        """The stored vectors of these URLs, rows in order of position; a URL without any is left out."""
+        """The stored vectors of these URLs, rows in order of position; URLs without rows are left out."""
         rows: dict[str, list[tuple[int, Vectors]]] = {}
         for row in self._read(urls, fields=["url", "position", "vector"]):
-            # A list of Python's floats takes eight times as much.
+            # A list of Python floats takes eight times the memory.
             rows.setdefault(row["url"], []).append((int(row["position"]), np.array(row["vector"], np.float32)))
         return {
             url: VideoVectors(
@@ -192,11 +193,11 @@ class Collection:
         return sorted({str(row["url"]) for page in pages for rows in self._get(page, fields=["url"]) for row in rows})
 
     def stream_rows(self) -> Iterator[StoredRows]:
-        """Every row of the collection exactly once, in blocks of at most `READ_ROWS`, in the order of their keys: the
-        frames of a video follow one another.
+        """Yields every row of the collection exactly once, in blocks of at most `READ_ROWS`, in the order of the keys:
+        the frames of a video follow one another.
 
-        In memory are the vectors of one block and, of a Milvus Lite file, the keys of all rows. Raises StoreError at
-        the end when it did not get as many rows as the store counts, as happens while another process writes.
+        Memory holds the vectors of one block and, for a Milvus Lite file, the keys of all rows. Raises StoreError at
+        the end when the number of rows differs from the store's count, because another process is writing.
         """
         expected, read = self.count(), 0
         for page in self._pages_of_keys():
@@ -211,7 +212,7 @@ class Collection:
             )
 
     def get_rows(self, keys: Sequence[str]) -> StoredRows:
-        """The rows with these primary keys, as many of them as there are, in the order of their keys."""
+        """The rows with these primary keys, in the order of their keys; keys without a row are left out."""
         return _as_stored([row for rows in self._get(keys, fields=FIELDS) for row in rows])
 
     def _pages_of_keys(self) -> Iterator[list[str]]:
@@ -219,7 +220,7 @@ class Collection:
         _ = self.recipe  # the fields of a collection of other origin are unknown
         name = self.facts.name
         if self._client.address.is_local:
-            # Milvus Lite sorts and filters the whole collection anew for each page, and sets no bound to a page.
+            # One page for all: Milvus Lite has no page limit, and sorts the whole collection anew for each page.
             with self._client.explained(f"read {name}"):
                 rows = self._client.milvus.query(
                     name,
@@ -249,13 +250,13 @@ class Collection:
         pages.close()
 
     def _read(self, urls: Sequence[str], *, fields: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-        # By primary key: a filter on another field looks at every row of the collection for each call.
+        # By primary key, because a filter on another field scans the whole collection in each call.
         keys = [key for url in dict.fromkeys(urls) for key in self._row_keys(video_key(url))]
         for rows in self._get(keys, fields=fields):
             yield from rows
 
     def _get(self, keys: Sequence[str], *, fields: Sequence[str]) -> Iterator[list[Mapping[str, Any]]]:
-        """The rows with these keys, as many at a time as one answer may hold, however long their URLs are."""
+        """Yields the rows with these keys in blocks that fit into one answer even when every URL is very long."""
         step = max(1, min(READ_ROWS, _READ_BYTES // (4 * self.facts.dimension + MAX_URL_BYTES)))
         for start, level in zip(range(0, len(keys), step), _levels(), strict=False):
             with self._client.explained(f"read {self.facts.name}"):
@@ -277,9 +278,10 @@ class Collection:
         return [_frame_key(video, position) for position in range(self.recipe.num_frames)]
 
     def ensure_index(self, kind: str, params: Mapping[str, int]) -> None:
-        """Have this index on the vectors, such as IVF_FLAT with nlist, made anew where there is another one.
+        """Makes sure that the vectors have this index, such as IVF_FLAT with nlist; replaces any other index.
 
-        Raises StoreError for one that the store does not have; the collection then has the one of a new collection.
+        Raises StoreError for an index that the store does not support; the collection then has the index of a new
+        collection.
         """
         name = self.facts.name
         with self._client.explained(f"look at the index of {name}"):
@@ -299,14 +301,14 @@ class Collection:
         self._client.milvus.flush(name, timeout=LOAD_TIMEOUT_S)
         self._client.drop_index(name)
         index = self._client.milvus.prepare_index_params()
-        # Milvus Lite overlooks parameters that are not in a dictionary of their own.
+        # Milvus Lite ignores parameters that are not in a dictionary of their own.
         index.add_index("vector", index_type=kind, metric_type="IP", params={"params": dict(params)})
-        # By itself, pymilvus would wait as long for each single answer as for the whole.
+        # When pymilvus waits itself, it uses one timeout for every single answer and for the whole wait.
         self._client.milvus.create_index(name, index, timeout=self._client.timeout_s, sync=False)
         self._await_index()
 
     def _await_index(self) -> None:
-        """Wait until the index holds all rows, for hours where there are many millions."""
+        """Waits until the index holds all rows, which takes hours for many millions."""
         done, moved_s = -1, time.monotonic()
         while True:
             held = self._client.milvus.describe_index(self.facts.name, "vector", timeout=self._client.timeout_s)
@@ -321,10 +323,10 @@ class Collection:
             time.sleep(_INDEX_POLL_S)
 
     def search(self, vectors: Vectors, limit: int, *, params: Mapping[str, int] = _ALL_LISTS) -> list[list[Hit]]:
-        """The `limit` nearest rows of each vector (N, D), best first; `limit` is at most `MAX_TOP_K`.
+        """Returns the `limit` nearest rows of each vector (N, D), best first.
 
-        `params` are those of the index, and say how much of it is looked through: all of the usual one, unless told.
-        Raises StoreError for another limit.
+        `params` are the search parameters of the index and say how much of it to search; the default searches all lists
+        of the standard index. Raises StoreError when `limit` is not from 1 to `MAX_TOP_K`.
         """
         if not 1 <= limit <= MAX_TOP_K:
             raise StoreError(
@@ -365,8 +367,8 @@ def _as_stored(found: Sequence[Mapping[str, Any]]) -> StoredRows:
 
 
 def _levels() -> Iterator[str]:
-    """The consistency of each call of one reading: the first waits, on a server, until all is seen that anyone has
-    written before; the others see as much without waiting (0.2 s a call)."""
+    """Yields the consistency level of each call in a series. On a server, the first call waits until it sees all
+    earlier writes of all clients; the others see the same without that wait (0.2 s a call)."""
     return itertools.chain(["Strong"], itertools.repeat("Session"))
 
 

@@ -1,7 +1,8 @@
 """The collections of a store: list, create, open, rename, drop.
 
-Every collection has the same fields; its schema says what a row stands for (see `records.Schema`). Its properties carry
-the recipe of its vectors, and vectors of another recipe are refused. docs/store.md explains the fields and properties.
+All collections have the same fields; the schema says what a row stands for (see `records.Schema`). The properties of a
+collection carry the recipe of its vectors; it refuses vectors of another recipe. docs/store.md explains the fields and
+properties.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def missing_collection(name: str, address: StoreAddress) -> StoreError:
 
 
 class Store:
-    """One connection. Use as a context manager: Milvus Lite keeps its file locked until it is closed."""
+    """One connection. Use it as a context manager: Milvus Lite keeps its file locked until it is closed."""
 
     def __init__(self, address: StoreAddress) -> None:
         self.address = address
@@ -38,7 +39,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Let go of the store, and of the lock on a file."""
+        """Closes the connection and releases the lock on a Milvus Lite file."""
         self._client.close()
 
     def check_place(self) -> None:
@@ -46,12 +47,12 @@ class Store:
         self._client.check_place()
 
     def ping(self) -> str:
-        """Version of the server, which proves that it answers. Raises StoreError when it does not."""
+        """Returns the version of the server. Raises StoreError when the server does not answer."""
         with self._client.explained("ping"):
             return str(self._client.milvus.get_server_version(timeout=self._client.connect_timeout_s))
 
     def list_collections(self) -> list[CollectionFacts]:
-        """Every collection, by name."""
+        """Every collection, sorted by name."""
         with self._client.explained("list collections"):
             return [
                 self._client.find_facts(name)
@@ -59,7 +60,7 @@ class Store:
             ]
 
     def sample_rows(self, name: str, *, count: int = 3) -> list[dict[str, Any]]:
-        """A few rows of a collection, without their vectors."""
+        """Returns `count` rows of a collection, without their vectors."""
         with self._client.explained(f"read {name}"):
             self._client.load(name)
             fields = [f["name"] for f in self._client.describe(name)["fields"] if f["name"] != "vector"]
@@ -74,7 +75,7 @@ class Store:
             return bool(self._client.milvus.has_collection(name, timeout=self._client.timeout_s))
 
     def create_collection(self, name: str, *, pooling: Pooling, recipe: Recipe, dimension: int) -> Collection:
-        """A new, empty collection. Raises StoreError when the name is taken or no good."""
+        """Creates an empty collection. Raises StoreError when the name is taken or not allowed."""
         from pymilvus import DataType
 
         self._check_new_name(name)
@@ -96,7 +97,7 @@ class Store:
             return Collection(self._client, self._client.find_facts(name))
 
     def open_collection(self, name: str) -> Collection:
-        """An existing collection. Raises StoreError when there is none."""
+        """Opens an existing collection. Raises StoreError when there is none."""
         if not self.has_collection(name):
             raise missing_collection(name, self.address)
         with self._client.explained(f"open {name}"):
@@ -105,9 +106,9 @@ class Store:
     def ensure_collection(
         self, name: str, *, pooling: Pooling, recipe: Recipe, dimension: int, overwrite: bool = False
     ) -> Collection:
-        """The collection of that name, made when it is missing, emptied first with `overwrite`.
+        """Opens the collection of this name, or creates it; with `overwrite`, drops and creates it anew.
 
-        Raises StoreError when it holds vectors of another recipe or pooling: they cannot be compared.
+        Raises StoreError when it holds vectors of another recipe, pooling or dimension: they cannot be compared.
         """
         if overwrite and self.has_collection(name):
             self.drop_collection(name)
@@ -124,7 +125,7 @@ class Store:
         return collection
 
     def rename_collection(self, name: str, new_name: str) -> None:
-        """Give a collection another name. Raises StoreError when there is none, or the new name is taken or no good."""
+        """Renames a collection. Raises StoreError when there is none, or the new name is taken or not allowed."""
         if not self.has_collection(name):
             raise StoreError(
                 f"there is no collection {name!r} in {self.address} to rename: `collections list` shows what there is"
@@ -134,7 +135,7 @@ class Store:
             self._client.milvus.rename_collection(name, new_name, timeout=self._client.timeout_s)
 
     def drop_collection(self, name: str) -> None:
-        """Delete a collection with all its rows. Raises StoreError when there is none."""
+        """Deletes a collection with all its rows. Raises StoreError when there is none."""
         if not self.has_collection(name):
             raise StoreError(
                 f"there is no collection {name!r} in {self.address} to drop: `collections list` shows what there is"

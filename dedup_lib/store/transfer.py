@@ -18,14 +18,14 @@ from dedup_lib.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class CopyReport:
-    """What a copy came to, in rows."""
+    """The result of a copy, in rows."""
 
     rows: int
-    """Of the source: each of them is in the target, as it is in the source."""
+    """Rows of the source. The target holds the same row for each of them."""
     written: int
-    """Of these, the ones that were not in the target, or not the same, before."""
+    """How many of these rows were missing or different in the target before."""
     target_rows: int
-    """Of the target. More than `rows` where it holds some that the source does not."""
+    """Rows of the target; more than `rows` when it holds rows that the source does not have."""
 
 
 def copy_between(
@@ -36,9 +36,10 @@ def copy_between(
     new_name: str = "",
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> CopyReport:
-    """Copy a collection to another store, or under another name to the same; see `copy_collection`.
+    """Copies a collection to another store, or to the same store under another name; see `copy_collection`.
 
-    The target is made when it is missing. Raises StoreError also when there is no such source, or the two are one.
+    Creates the target when it is missing. Also raises StoreError when there is no such source, or when source and
+    target are the same.
     """
     new_name = new_name or collection
     if source.is_local and not Path(source.uri).exists():
@@ -49,7 +50,7 @@ def copy_between(
         )
     with ExitStack() as stores:
         from_store = stores.enter_context(Store(source))
-        # A Milvus Lite file is opened once.
+        # A Milvus Lite file can be open only once.
         to_store = from_store if source == target else stores.enter_context(Store(target))
         copied = from_store.open_collection(collection)
         if not to_store.has_collection(new_name):
@@ -65,11 +66,11 @@ def copy_collection(
     *,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> CopyReport:
-    """Have every row of `source` in `target`, and compare all of them afterwards, bit by bit.
+    """Copies every row of `source` to `target`, then compares all of them bit by bit.
 
-    Rows that are there already with the same vector are passed over, so that a copy that was stopped goes on; rows that
-    only the target has stay. `progress` is told how many rows were looked at, and of how many, each counted twice:
-    copied, compared. Raises StoreError when the two hold vectors of different recipes, or a row differs in the end.
+    Skips rows that the target already holds with the same vector, so that a stopped copy continues. Keeps rows that
+    only the target has. Calls `progress` with the number of rows done and the total; each row counts twice, once copied
+    and once compared. Raises StoreError when the recipes differ, or a row differs in the end.
     """
     target.refuse_others(
         pooling=source.pooling,
@@ -101,7 +102,7 @@ def copy_collection(
 
 
 def _find_other(rows: StoredRows, held: StoredRows) -> list[int]:
-    """Which of `rows` (by number) are not in `held`, or not the same there."""
+    """The numbers of those `rows` that are missing or different in `held`."""
     place = {key: number for number, key in enumerate(held.keys)}
 
     def is_there(number: int) -> bool:

@@ -15,16 +15,16 @@ from urllib.parse import urlsplit
 from dedup_lib.store.address import StoreAddress
 
 _SIGNS_OF_ABSENCE = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "illegal connection params", "Timeout", "timeout")
-"""In what the transport says of a server that does not answer, or not in time."""
+"""Texts in the errors of the transport when a server does not answer, or not in time."""
 
 _terminal = threading.Lock()
-"""Held by the one thread that keeps others from writing to it."""
+"""Held by the one thread that has redirected stderr."""
 
 
 @contextlib.contextmanager
 def without_advice() -> Iterator[None]:
-    """FAISS, by which Milvus Lite makes an index of each of its files, advises on the terminal against small ones. What
-    an index misses, an audit says."""
+    """Hides stderr while Milvus Lite builds an index with FAISS for each of its files: FAISS prints advice against
+    small indexes there. The audit measures what an index misses."""
     with _terminal:
         shown, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 2)
@@ -38,7 +38,7 @@ def without_advice() -> Iterator[None]:
 
 @contextlib.contextmanager
 def raise_what_lite_logs() -> Iterator[None]:
-    """Milvus Lite says why it cannot open its file in its log alone."""
+    """Adds the error that Milvus Lite only logs to the one it raises: it logs why it cannot open its file."""
     logged: list[BaseException] = []
 
     class Overhear(logging.Handler):
@@ -59,12 +59,12 @@ def raise_what_lite_logs() -> Iterator[None]:
 
 
 def explain_trouble(address: StoreAddress, action: str, error: Exception) -> str:
-    """What went wrong while the store was asked for something, in words, and what to do."""
+    """Returns a text that says what went wrong during `action`, and what to do."""
     import grpc
 
     causes: list[BaseException] = []
     cause: BaseException | None = error
-    # pymilvus raises errors from themselves: their chain has no end.
+    # pymilvus raises errors from themselves, so their chain may have no end.
     while cause is not None and cause not in causes:
         causes.append(cause)
         cause = cause.__cause__ or cause.__context__
@@ -102,7 +102,7 @@ def explain_trouble(address: StoreAddress, action: str, error: Exception) -> str
         )
     if address.is_local and action == "connect":
         return f"cannot open {address.uri}: {causes[-1]}"
-    # A server may repeat what it was sent, and the transport encodes the token.
+    # A server may repeat the token, plain or in the base64 form that the transport sends.
     details = (isinstance(error, grpc.Call) and error.details()) or str(error)
     said = details.strip().partition("\n")[0].replace(address.uri, str(address))
     parts = urlsplit(address.uri)
