@@ -134,7 +134,7 @@ class _Response(http.client.HTTPResponse):
 
 
 class _PlainConnection(HTTPConnection):
-    """Sends the target exactly as the URL spells it: a pool rewrites escapes, but a signature covers the exact bytes."""
+    """Sends the target exactly as the URL spells it: a pool rewrites escapes, a signature covers the exact bytes."""
 
     response_class = _Response
 
