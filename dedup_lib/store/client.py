@@ -20,8 +20,8 @@ from dedup_lib.store.troubles import explain_trouble, raise_what_lite_logs
 T = TypeVar("T")
 
 _WITHOUT_PROXY: Mapping[str, int] = {"grpc.enable_http_proxy": 0}
-"""Options for a channel that ignores grpc_proxy, https_proxy and http_proxy. A proxy would take a name such as localhost
-for itself, and many environments name a proxy without an exception for this machine."""
+"""Options for a channel that ignores grpc_proxy, https_proxy and http_proxy. A proxy would take the name of this
+machine for its own, and many environments name a proxy without an exception for this machine."""
 
 LOAD_TIMEOUT_S = 900.0
 """Seconds to load a collection; large collections and restarting servers take long."""
