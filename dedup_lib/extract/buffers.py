@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 SAVE_AT_ONCE = 1000
 SAVE_EVERY_S = 1.0
-"""What was added is saved when so much has come together, or so long after the last time."""
+"""Items are saved when `SAVE_AT_ONCE` of them wait, or `SAVE_EVERY_S` seconds after the last save."""
 
 _LOOK_EVERY_S = 0.1
 
@@ -27,9 +27,9 @@ class _Mark(Enum):
 
 
 class Prefetcher(Generic[Item]):
-    """The items of a generator, run in a thread of its own that is at most `most` items ahead.
+    """Runs a generator in its own thread, at most `most` items ahead of the caller.
 
-    Use as a context manager: when it is left, `stop` is called for the generator to end soon, and that is closed.
+    Use it as a context manager: on exit it calls `stop`, which makes the generator end soon, and closes the generator.
     """
 
     END: ClassVar[Literal[_Mark.END]] = _Mark.END
@@ -59,7 +59,7 @@ class Prefetcher(Generic[Item]):
         except BaseException as error:
             self._error = error
         finally:
-            # Here, for a generator that is running elsewhere cannot be closed.
+            # Closed in this thread, because no other thread can close a running generator.
             self._items.close()
             self._put(Prefetcher.END)
 
@@ -73,8 +73,8 @@ class Prefetcher(Generic[Item]):
         return False
 
     def next(self, *, within_s: float) -> Item | Literal[_Mark.END] | None:
-        """The next item, None when there is none within that time, and `END` behind the last one. Raises what the
-        generator raised."""
+        """Returns the next item, None when none comes within `within_s` seconds, or `END` after the last one. Raises
+        what the generator raised."""
         try:
             item = self._queue.get(timeout=within_s)
         except queue.Empty:
@@ -85,8 +85,9 @@ class Prefetcher(Generic[Item]):
 
 
 class MicroBatcher(Generic[Item]):
-    """A function that makes a row of an array of each item, and that many threads call with a few items each: those who
-    come while it is at work are answered by its next call, of about `most` items."""
+    """Collects the calls of many threads into calls of `work`, which returns an array with a row for each item.
+
+    Items that arrive while `work` is busy go into its next call, of about `most` items."""
 
     def __init__(self, work: Callable[[Sequence[Item]], NDArray[Any]], *, most: int) -> None:
         self._work = work
@@ -95,11 +96,11 @@ class MicroBatcher(Generic[Item]):
         self._turn = threading.Lock()
 
     def __call__(self, items: Sequence[Item]) -> NDArray[Any]:
-        """The rows of these items. Raises what `work` raises."""
+        """Returns the rows for these items. Raises what `work` raises."""
         answer: Future[NDArray[Any]] = Future()
         self._waiting.put((items, answer))
         with self._turn:
-            # Whoever had the turn before may have done it.
+            # Another thread may have done the work in its turn.
             while not answer.done():
                 self._answer_some()
         return answer.result()
@@ -124,15 +125,15 @@ class MicroBatcher(Generic[Item]):
 
 
 class BatchWriter(Generic[Item]):
-    """Hands what is added to `save`, in batches and in a thread of its own.
+    """Passes added items to `save` in batches, in its own thread.
 
-    Use as a context manager: all is saved before the context is left, also by an exception. What `save` raises is
-    raised by the next `add`, or when the context is left.
+    Use it as a context manager: on exit, also by an exception, everything is saved first. The next `add`, or the exit,
+    raises what `save` raised.
     """
 
     def __init__(self, save: Callable[[Sequence[Item]], object]) -> None:
         self._save = save
-        # More is never waiting than can be saved in two batches.
+        # At most two batches wait.
         self._queue: queue.Queue[Sequence[Item] | None] = queue.Queue(2 * SAVE_AT_ONCE)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="saver", daemon=True)
@@ -148,7 +149,7 @@ class BatchWriter(Generic[Item]):
             raise self._error
 
     def add(self, items: Sequence[Item]) -> None:
-        """Have these saved soon."""
+        """Queues items to be saved soon; waits while the queue is full."""
         if self._error is not None:
             raise self._error
         self._queue.put(items)
@@ -169,6 +170,6 @@ class BatchWriter(Generic[Item]):
                 try:
                     self._save(unsaved)
                 except BaseException as error:
-                    # Further items are taken and dropped until whoever adds them has been told.
+                    # Further items are dropped until the next `add` raises the error.
                     self._error = error
                 unsaved, saved_s = [], time.monotonic()

@@ -3,9 +3,9 @@
     url_0000/first_frame.npy     one frame: float32 (D,)
     url_0001/frame_00.npy …      several frames, one file each
     url_0001/url.txt             the URL
-    url_0001/job.json            recipe and outcome; written last, so that a folder without it is unfinished
+    url_0001/job.json            recipe and outcome; written last: a folder without it is unfinished
 
-A folder is written under another name and renamed when it is whole.
+A folder is written under a temporary name and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _BARE_FILES = frozenset({"url.txt", "job.json"})
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A finished job folder: what was extracted, by which recipe."""
+    """A finished job folder: what was extracted, and by which recipe."""
 
     path: Path
     recipe: Recipe
     outcome: Outcome
     vectors: VideoVectors | None
-    """None for a video that gave no vector."""
+    """None for a video without a vector."""
 
 
 def job_dir(jobs_dir: Path, row: int) -> Path:
-    """The folder of the video in that row of the list."""
+    """The folder of the video in this row of the list."""
     return jobs_dir / f"url_{row:04d}"
 
 
 def save_job(path: Path, *, outcome: Outcome, recipe: Recipe, vectors: VideoVectors | None) -> None:
-    """Write a job folder whole; what an earlier run left in its place is replaced, other files there stay."""
+    """Writes a complete job folder. Replaces the files of an earlier run and keeps all other files there."""
     scratch = path.with_name(f".{path.name}.part")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
@@ -75,7 +75,7 @@ def save_job(path: Path, *, outcome: Outcome, recipe: Recipe, vectors: VideoVect
 
 
 def _replace_files(scratch: Path, path: Path) -> None:
-    # Without job.json the folder counts as unfinished, so it goes first and comes last.
+    # A folder without job.json counts as unfinished, so that file is removed first and written last.
     for old in (path / "job.json", *_find_vectors(path)):
         old.unlink(missing_ok=True)
     for new in sorted(scratch.iterdir(), key=lambda file: file.name == "job.json"):
@@ -91,10 +91,10 @@ def _vector_names(count: int, recipe: Recipe) -> list[str]:
 
 
 def load_job(path: Path) -> Job | None:
-    """A job folder, or None when it is unfinished or its parts do not fit together."""
+    """Loads a job folder; returns None when it is unfinished or its parts do not fit together."""
     try:
         record = json.loads((path / "job.json").read_text(encoding="utf-8"))
-        # As bytes, which keeps a carriage return in a URL.
+        # Read as bytes, to keep a carriage return in a URL.
         url = (path / "url.txt").read_bytes().decode("utf-8").removesuffix("\n")
         recipe = Recipe(**record["recipe"])
         outcome = Outcome(**record["outcome"] | {"status": Status(record["outcome"]["status"])})
@@ -118,7 +118,7 @@ def load_job(path: Path) -> Job | None:
 
 
 def _load_vector(path: Path) -> NDArray[np.float32]:
-    """Raises ValueError or OSError for a file that is not what `save_job` wrote."""
+    """Loads one vector. Raises ValueError or OSError for a file that `save_job` did not write."""
     with path.open("rb") as file:
         row = np.lib.format.read_array(file, allow_pickle=False)
     if row.ndim != 1 or row.dtype != np.float32:
@@ -127,7 +127,7 @@ def _load_vector(path: Path) -> NDArray[np.float32]:
 
 
 def find_jobs(jobs_dir: Path) -> list[Path]:
-    """The job folders below `jobs_dir`, in order. Raises RunFolderError when there is no such folder."""
+    """The job folders in `jobs_dir`, in order. Raises RunFolderError when `jobs_dir` does not exist."""
     if not jobs_dir.is_dir():
         raise RunFolderError(
             f"the folder of job folders {jobs_dir} does not exist: run 03_extract with mode: batch first, or set "
@@ -140,7 +140,7 @@ def find_jobs(jobs_dir: Path) -> list[Path]:
 
 
 def load_jobs(jobs_dir: Path) -> Iterator[Job]:
-    """Every finished job that has vectors, in order."""
+    """Yields every finished job with vectors, in order."""
     for path in find_jobs(jobs_dir):
         job = load_job(path)
         if job is not None and job.vectors is not None:
@@ -148,7 +148,7 @@ def load_jobs(jobs_dir: Path) -> Iterator[Job]:
 
 
 def find_empty_jobs(jobs_dir: Path) -> list[Path]:
-    """Job folders that hold no vector and nothing else than what 03_extract writes."""
+    """Job folders that hold no vector and only files that 03_extract writes."""
     return [
         path
         for path in find_jobs(jobs_dir)
@@ -157,8 +157,8 @@ def find_empty_jobs(jobs_dir: Path) -> list[Path]:
 
 
 def describe_jobs(paths: Sequence[Path]) -> pd.DataFrame:
-    """One row a job folder: job, url, status, reason; empty where the folder is unfinished."""
-    # Takes half a second to import, which every process that reads videos would.
+    """One row per job folder: job, url, status, reason; an unfinished folder has only its name."""
+    # Imported here to spare each worker process half a second.
     import pandas as pd
 
     rows = []
@@ -173,7 +173,7 @@ def describe_jobs(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def remove_empty_jobs(jobs_dir: Path, *, dry_run: bool) -> list[Path]:
-    """Remove the job folders that hold no vector; returns them. With `dry_run` they are only named."""
+    """Removes the job folders that hold no vector and returns their paths; with `dry_run` it removes nothing."""
     empty = find_empty_jobs(jobs_dir)
     if not dry_run:
         for path in empty:

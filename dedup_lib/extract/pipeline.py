@@ -1,7 +1,8 @@
 """From URLs to stored vectors: workers read, the encoder works in batches, sinks save, the ledger notes.
 
-The three go on side by side, with short queues between them: while a batch is encoded, the workers read the next ones
-and the one before is saved. A full queue makes those before it wait, so that memory stays the same at any length.
+The three run side by side, with short queues between them: while a batch is encoded, the workers read the next videos
+and the previous batch is saved. A full queue makes the stage before it wait, so that memory does not grow with the
+list.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ from dedup_lib.run.ledger import Ledger
 Pool = WorkerPool["tuple[int, str]", "ReadVideo"] | ClusterPool["tuple[int, str]", "ReadVideo"]
 
 KILL_AFTER_S = 5.0
-"""A worker that is still at a video this long after its time is up is killed: its decoder hangs."""
+"""Seconds after a video's deadline when its worker is killed, because its decoder hangs."""
 
 READ_AHEAD = 64
-"""So many videos that were read wait for the encoder, at most."""
+"""Most videos that wait for the encoder."""
 
 ENCODE_AFTER_S = 1.0
-"""When no further video comes within this time, those that wait are encoded."""
+"""Seconds without a further video after which the waiting videos are encoded."""
 
 
 @dataclass(kw_only=True)
@@ -49,12 +50,12 @@ class ExtractReport:
     """What one call of `extract_videos` did."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    """Of every URL asked for, in the order of the list, those done by earlier runs included."""
+    """The outcome of every URL, in the order of the list, including those of earlier runs."""
     attempted: int = 0
     skipped: int = 0
-    """Done by an earlier run."""
+    """Number of URLs that an earlier run has done."""
     finished_s: list[float] = field(default_factory=list)
-    """Seconds since the start at which each attempted video was done."""
+    """For each attempted video, the seconds from the start until it was done."""
 
     @property
     def finished(self) -> NDArray[np.float64]:
@@ -81,15 +82,18 @@ def extract_videos(
     retry_failed: bool = True,
     progress: Callable[[int], object] = lambda count: None,
 ) -> ExtractReport:
-    """Bring every URL to a final outcome, with its vectors in `sink` and its outcome in `ledger`.
+    """Brings every URL to a final outcome: its vectors go to `sink`, its outcome to `ledger`.
 
-    `rows` are the places of the URLs in the list; a URL that occurs again is done once. Outcomes of earlier runs
-    stand, but for those that a setting refused which has another value now, with `retry_failed` for those that may end
-    better when tried again, and with `overwrite` for all of them. No more than `most_a_host` videos are fetched from
-    one host at a time, and what fails for a cause that may pass is tried again up to `retries` times, after pauses.
-    `progress` is called with the number of videos newly done. `workers` (None: as many as the cores need) fetch and
-    decode on this machine, or with `engine` ray on each node of the cluster that RAY_ADDRESS names, which encode there.
-    Raises RunFolderError when the disk refuses, and ClusterError when the cluster does.
+    `rows` are the rows of the URLs in the list; a URL that occurs again is done once. Outcomes of earlier runs are
+    kept, with three exceptions: a setting that refused the video has another value now; with `retry_failed`, the
+    failure may be temporary; with `overwrite`, all are done again.
+
+    At most `most_a_host` videos are fetched from one host at a time. A temporary failure is retried up to `retries`
+    times, with back-off. `progress` is called with the number of videos newly done. `workers` processes (None: as many
+    as the cores need) fetch and decode on this machine. With `engine` ray, they run on each node of the cluster that
+    RAY_ADDRESS names, and the nodes also encode.
+
+    Raises RunFolderError for an error of the disk, and ClusterError for an error of the cluster.
     """
     row_of: dict[str, int] = {}
     for row, url in zip(rows, urls, strict=True):
@@ -115,7 +119,7 @@ def extract_videos(
 
     def save(videos: Sequence[Extracted]) -> None:
         videos = _with_vectors_of_same_files(videos, sink)
-        # Vectors first: a run that ends between the two does a few videos again, and loses none.
+        # Vectors first: a run that ends between the two steps repeats a few videos, and loses none.
         stored = sink.save(videos)
         prints = {video.outcome.url: video.fingerprint for video in videos if video.fingerprint is not None}
         tries = {video.outcome.url: video.tries for video in videos}
@@ -144,7 +148,7 @@ def extract_videos(
             timeout_s=kill_after_s,
         )
     schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
-    # Left in the opposite order: what was encoded is saved, also when something fails.
+    # The contexts close in the opposite order, so that encoded videos are saved even after a failure.
     with (
         BatchWriter(save) as saver,
         pool,
@@ -162,14 +166,14 @@ def extract_videos(
 
 
 def _may_pass_now(outcome: Outcome, limits: FetchLimits) -> bool:
-    """Whether what was refused by a setting may be let through, for that one has another value now."""
+    """Whether the setting that refused the video has another value now."""
     name, _, _ = outcome.refused_by.partition("=")
     return bool(name) and limits.spell(name) != outcome.refused_by
 
 
 def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Generator[tuple[int, ReadVideo]]:
-    """Each video as a worker leaves it at last, in the order in which they finish; a dead worker becomes an outcome,
-    and is not tried again now: what hung its decoder would hang the next one."""
+    """Yields each video after its last try, in the order in which they finish. The death of a worker becomes an outcome
+    without a retry in this run: what hung its decoder would hang the next one."""
     for task, result in pool.run(schedule):
         row, url = task
         if isinstance(result, WorkerFailure):
@@ -193,7 +197,7 @@ def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Genera
 
 
 def _with_vectors_of_same_files(videos: Sequence[Extracted], sink: Sink) -> list[Extracted]:
-    """Videos whose file was read before get its vectors. Raises RunFolderError where those are gone."""
+    """Gives videos whose file was read before the vectors of that file. Raises RunFolderError when those are gone."""
     found = sink.load([video.outcome.same_file_as for video in videos if video.outcome.same_file_as])
     given = []
     for video in videos:
@@ -208,7 +212,7 @@ def _with_vectors_of_same_files(videos: Sequence[Extracted], sink: Sink) -> list
 
 
 class EncodingAtOnce:
-    """Encodes the frames of a video where it was read, together with those of other threads' videos."""
+    """Encodes the frames of a video on the node that read it, together with those of videos in other threads."""
 
     def __init__(self, encoder: Encoder, batch_size: int) -> None:
         self._encode = MicroBatcher(encoder.encode_prepared, most=batch_size)
@@ -222,8 +226,8 @@ class EncodingAtOnce:
 def _encode_batches(
     read: Prefetcher[tuple[int, ReadVideo]], encoder: Encoder, batch_size: int
 ) -> Iterator[list[Extracted]]:
-    """Encode the frames of several videos in one call, `batch_size` frames or a little more at a time; fewer when no
-    further video comes for a while."""
+    """Encodes the frames of several videos in one call: at least `batch_size` frames, or fewer when no further video
+    comes within `ENCODE_AFTER_S`."""
     waiting: list[tuple[int, ReadVideo]] = []
     while (item := read.next(within_s=ENCODE_AFTER_S)) is not Prefetcher.END:
         if isinstance(item, tuple):

@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True)
 class Job(Generic[Task, Result]):
-    """What a node has to know."""
+    """What a node needs to know for its work."""
 
     work: Callable[[Task], Result]
     make_finish: Callable[[], Callable[[Result], Result]]
@@ -30,21 +30,21 @@ class Job(Generic[Task, Result]):
 
 
 class Node(Generic[Task, Result]):
-    """Works on one node of the cluster, as an actor with many threads."""
+    """The actor on one node of the cluster; it has many threads."""
 
     def __init__(self, job: Job[Task, Result], answers: Any, workers: int) -> None:
-        # A process imports what the main module of its parent is made of, which here is Ray's own.
+        # A new process imports the main module of its parent, which here belongs to Ray.
         vars(sys.modules["__main__"]).pop("__file__", None)
-        # Another node of this machine unpacks the code anew, and the folder where this one began is gone for a while.
+        # The start folder may vanish for a while, when another node on this machine unpacks the code anew.
         os.chdir(os.sep)
         self._finish = job.make_finish()
-        # The one used last is used next: processes that are not needed are not started.
+        # Last in, first out: only as many pools start a process as are needed.
         self._idle: queue.LifoQueue[WorkerPool[Task, Result]] = queue.LifoQueue()
         for _ in range(workers):
             self._idle.put(WorkerPool(job.work, workers=1, timeout_s=job.timeout_s, answer=partial(ask_node, answers)))
 
     def describe(self) -> dict[str, str]:
-        """The versions of what is at work here."""
+        """The versions of the software on this node."""
         return find_versions()
 
     def run(self, task: Task) -> Result | WorkerFailure:
@@ -57,7 +57,7 @@ class Node(Generic[Task, Result]):
 
 
 class Answers:
-    """Answers the questions of all nodes, as an actor on the machine of the run."""
+    """The actor on the machine of the run; it answers the questions of all nodes."""
 
     def __init__(self, answer: Callable[[Any], object]) -> None:
         self._answer = answer
@@ -67,7 +67,7 @@ class Answers:
 
 
 def ask_node(answers: Any, question: Any) -> object:
-    """What the driver answers to a question of a worker."""
+    """Returns the driver's answer to a question of a worker; None when the driver cannot be reached."""
     import ray
 
     try:

@@ -1,7 +1,7 @@
 """A worker pool on every node of a Ray cluster.
 
-Each node has one actor, which holds as many processes as a machine by itself would, each to be killed and replaced
-there. A task crosses the network, and what is left of it once the node has finished it; what lies between does not.
+Each node has one actor. The actor holds as many worker processes as a single machine would, and kills and replaces
+them there. Only tasks and finished results cross the network; nothing in between does.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ REMEDY = "docs/guide.md shows how to start a cluster"
 CONNECT_WITHIN_S = 5.0
 
 NODE_WITHIN_S = 120.0
-"""A run ends when for so long no node of the cluster has been ready to work."""
+"""Seconds without a ready node after which a run ends."""
 
 HEAD_WITHIN_S = 30.0
-"""A run ends when for so long its head has not answered: after twice that, Ray ends the process."""
+"""Seconds without an answer of the cluster's head after which a run ends; after twice that, Ray ends the process."""
 
 FINISH_AHEAD = 16
-"""So many tasks of a node wait for its `finish`, or are at it, while all its processes are busy."""
+"""Tasks of a node that may wait for `finish`, or be in it, while all its worker processes are busy."""
 
 MAX_LOSSES = 4
-"""A task whose node was lost so often is given up: it is what takes the nodes down. For from the second time on, which
-may happen to any of those that were together on a node, it has one for itself."""
+"""A task is given up after this many losses of its node, because it probably causes them. Any task on a lost node may
+have caused the loss; so after its second loss, a task gets a node for itself."""
 
 _LOOK_EVERY_S = 0.2
 
@@ -61,16 +61,16 @@ class _Member:
     actor: Any
     workers: int
     is_late: bool
-    """It joined when others were at work."""
+    """Whether it joined when other nodes were already at work."""
     starting: Any
-    """The reference of its `describe`, None once it is ready."""
+    """The Ray reference of its `describe` call; None once it is ready."""
     busy: int = 0
     is_reserved: bool = False
-    """For the one task that it is busy with."""
+    """Whether it is reserved for its one current task."""
 
     @property
     def slots(self) -> int:
-        """Tasks that it holds at a time."""
+        """Most tasks that it holds at a time."""
         return self.workers + FINISH_AHEAD
 
     @property
@@ -79,16 +79,17 @@ class _Member:
 
 
 class ClusterPool(Generic[Task, Result]):
-    """Runs `work` on one task at a time in each of many processes, as `WorkerPool` does, on the nodes of the cluster
-    that the environment variable RAY_ADDRESS names: `workers` on each node (None: as many as its cores need).
+    """Runs `work` in many processes, one task at a time in each, like `WorkerPool`, but on the nodes of the cluster
+    that the environment variable RAY_ADDRESS names. Each node has `workers` processes (None: as many as its cores
+    need).
 
-    What `work` gives is handed on the same node to the function that `make_finish` made there, once a node and for
-    many threads. `answer` is called on this machine for what `work` asks by `call_parent`; where it cannot be reached,
-    the answer is None. All three can be pickled. A GPU is asked for where `uses_gpu`, and a node has one.
+    `make_finish` is called once on each node. The function that it returns takes each result of `work` on that node,
+    in many threads. `answer` is called on this machine for the questions that `work` asks by `call_parent`; when this
+    machine cannot be reached, the answer is None. All three must be picklable. With `uses_gpu`, each node that has a
+    GPU reserves one.
 
-    A node that is lost, or whose actor is, does a task no harm: it is given to another one. Nodes that join take part.
-    Use as a context manager. Raises ClusterError when there is no cluster, or a node cannot do the work; and whatever
-    `finish` raises.
+    A task on a lost node or actor is given to another node. Nodes that join later take part. Use it as a context
+    manager. Raises ClusterError when there is no cluster, or when a node cannot do the work, and what `finish` raises.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class ClusterPool(Generic[Task, Result]):
         self._uses_gpu = uses_gpu
         self._members: dict[str, _Member] = {}
         self._next: deque[tuple[Task, int]] = deque()
-        """Tasks to be given to a node before any other, and how often they were lost."""
+        """Tasks to hand out before all others, each with the number of times its node was lost."""
         self._busy: dict[Any, tuple[_Member, Task, int]] = {}
         self._count_at_s = 0.0
         self._silent_since_s: float | None = None
@@ -124,7 +125,7 @@ class ClusterPool(Generic[Task, Result]):
             raise ClusterError("this process is already connected to Ray: call ray.shutdown() first")
         with contextlib.ExitStack() as left:
             left.enter_context(_silenced(self._ray))
-            # With this, what runs on the nodes ends.
+            # This also ends the actors on the nodes.
             left.callback(self._ray.shutdown)
             try:
                 self._connect()
@@ -139,9 +140,8 @@ class ClusterPool(Generic[Task, Result]):
 
     def _connect(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            # The nodes need the packages of requirements.txt, and get the code of the project from here. Without a
-            # folder to work in they would look for it first where it lies on this machine, and find what lies there
-            # on theirs.
+            # Nodes have the packages of requirements.txt, and get the project's code from here. Without a working
+            # directory of its own, a node would first import from this machine's path, and find its own files there.
             shutil.copytree(
                 Path(__file__).resolve().parents[1],
                 Path(folder, "dedup_lib"),
@@ -165,11 +165,11 @@ class ClusterPool(Generic[Task, Result]):
         self._left.close()
 
     def stop(self) -> None:
-        """Have `run` end soon, with tasks unfinished; may be called by another thread."""
+        """Makes `run` end soon, with tasks unfinished; another thread may call it."""
         self._is_stopping.set()
 
     def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | WorkerFailure]]:
-        """Each task with its result, in the order in which they finish; see `WorkerPool.run`."""
+        """Yields each task with its result, in the order in which they finish; see `WorkerPool.run`."""
         waiting = iter(tasks)
         while not self._is_stopping.is_set():
             self._count_nodes()
@@ -192,7 +192,8 @@ class ClusterPool(Generic[Task, Result]):
         return self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
 
     def _count_nodes(self) -> None:
-        """Have every node take part that does not yet, and none that is gone."""
+        """Takes in new nodes and forgets nodes that are gone. Raises ClusterError when no node has been ready for
+        `NODE_WITHIN_S`."""
         now_s = time.monotonic()
         if now_s >= self._count_at_s:
             self._count_at_s = now_s + _COUNT_NODES_EVERY_S
@@ -210,7 +211,8 @@ class ClusterPool(Generic[Task, Result]):
             )
 
     def _hear_head(self) -> bool:
-        """Whether it answers, without which Ray waits. Raises ClusterError when it has not for long."""
+        """Whether the head answers; without it, calls of Ray would block. Raises ClusterError when it has not answered
+        for `HEAD_WITHIN_S`."""
         now_s = time.monotonic()
         try:
             socket.create_connection(self._head, timeout=_HEAR_WITHIN_S).close()
@@ -226,10 +228,10 @@ class ClusterPool(Generic[Task, Result]):
         return True
 
     def _follow(self, alive: dict[str, dict[str, Any]]) -> None:
-        # Of one that was idle nothing else would tell that it is gone.
+        # Nothing else would reveal that an idle node is gone.
         self._members = {node_id: member for node_id, member in self._members.items() if node_id in alive}
         for node_id in alive.keys() - self._members.keys() - self._left_out:
-            # A node that was started with no cores is not to work.
+            # A node that was started with no cores shall not work.
             if alive[node_id]["Resources"].get("CPU", 0) >= 1:
                 self._take_in(alive[node_id])
 
@@ -256,8 +258,8 @@ class ClusterPool(Generic[Task, Result]):
         )
 
     def _welcome(self, member: _Member) -> None:
-        """Have a node take tasks, once it is ready. One that would give other results, or none, is left out with a
-        warning if it joined while others were at work. Raises ClusterError for any other such node."""
+        """Lets a node that is ready take tasks. A node with other versions, or one that cannot work, is left out with a
+        warning when it joined while others were at work; otherwise it raises ClusterError."""
         reference, member.starting = member.starting, None
         try:
             trouble = _compare_versions(self._ray.get(reference))
@@ -282,7 +284,7 @@ class ClusterPool(Generic[Task, Result]):
         warnings.warn(f"{refused}. The others go on without it", stacklevel=1)
 
     def _part_with(self, member: _Member, error: Exception) -> None:
-        """Give a node nothing more; while it lives, it is taken in again, unless it is left out."""
+        """Ends the actor of a node. A living node is taken in again, unless it is left out."""
         self._last_trouble = f"node {member.name}: {_last_line(error)}"
         if self._members.get(member.node_id) is member:
             del self._members[member.node_id]
@@ -290,7 +292,7 @@ class ClusterPool(Generic[Task, Result]):
                 self._ray.kill(member.actor)
 
     def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
-        """Give the nodes tasks while they have room; returns whether there is none left."""
+        """Gives tasks to the nodes while they have room; returns whether no task is left."""
         while True:
             free = [member for member in self._members.values() if member.is_free]
             if not self._next:
@@ -309,7 +311,7 @@ class ClusterPool(Generic[Task, Result]):
                 free = [member for member in free if not member.busy]
             if not free:
                 return False
-            # So that no process is idle while tasks wait for one on another node.
+            # The least busy node, so that no process is idle while tasks wait on another node.
             member = min(free, key=lambda member: member.busy / member.workers)
             self._next.popleft()
             self._busy[member.actor.run.remote(task)] = (member, task, losses)
@@ -323,7 +325,7 @@ class ClusterPool(Generic[Task, Result]):
         try:
             result: Result | WorkerFailure = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
-            # The task itself cannot raise: it is `finish` that fails.
+            # `work` cannot raise here, so `finish` has failed.
             raise error.cause from error
         except self._ray.exceptions.RayError as error:
             self._part_with(member, error)
@@ -336,8 +338,8 @@ class ClusterPool(Generic[Task, Result]):
 
 
 def _import_ray() -> ModuleType:
-    """Ray, which few need and which is large. Raises ClusterError where it is missing."""
-    # Where something else answers at the address of a cluster, Ray asks it for a quarter of an hour unless told not to.
+    """Imports Ray, which is large and needed by few. Raises ClusterError when it is missing."""
+    # When something else answers at the address of a cluster, Ray asks it for a quarter of an hour by default.
     os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "1")
     try:
         import ray
@@ -352,8 +354,8 @@ def _import_ray() -> ModuleType:
 
 @contextlib.contextmanager
 def _silenced(ray: ModuleType) -> Iterator[None]:
-    """Without what Ray writes into a notebook when a node is lost: pages about its insides. It has no setting against
-    that but the one of its debugger."""
+    """Silences Ray, which writes pages about its internals into a notebook when a node is lost. Only this flag of its
+    debugger turns that off."""
     ray._private.worker._worker_logs_enabled = False
     try:
         yield
@@ -362,9 +364,9 @@ def _silenced(ray: ModuleType) -> Iterator[None]:
 
 
 def _find_head(ray: ModuleType) -> tuple[str, tuple[str, int]]:
-    """The address of the head of the cluster as it was given, and as host and port, where something answers.
+    """Returns the address of the cluster's head as RAY_ADDRESS gives it, and as (host, port).
 
-    Raises ClusterError where nothing does.
+    Raises ClusterError when nothing answers there.
     """
     address = os.environ.get("RAY_ADDRESS", "").strip()
     host, _, port = address.rpartition(":")
@@ -374,7 +376,7 @@ def _find_head(ray: ModuleType) -> tuple[str, tuple[str, int]]:
             f"RAY_ADDRESS = {address!r} cannot be used: engine: ray needs the address of the cluster's head in this "
             f"environment variable, such as 10.0.0.5:6379; {REMEDY}"
         )
-    # As Ray does, which else waits a quarter of an hour for an answer.
+    # Ray resolves the host in the same way. It would wait a quarter of an hour for an answer, so check first.
     head = (ray.util.get_node_ip_address() if host in _LOOPBACK else host, int(port))
     try:
         socket.create_connection(head, timeout=CONNECT_WITHIN_S).close()
@@ -388,10 +390,10 @@ def _find_head(ray: ModuleType) -> tuple[str, tuple[str, int]]:
 
 
 def _compare_versions(there: dict[str, str]) -> str:
-    """How a node differs from this machine, empty where it does not."""
+    """Says how the versions of a node differ from those of this machine; "" when they do not."""
     here = find_versions()
     for name in sorted(here.keys() & there.keys()):
-        # What follows a + is the build, for a GPU or not.
+        # The part after + is the build, for a GPU or not.
         if here[name].partition("+")[0] != there[name].partition("+")[0]:
             return (
                 f"has {name} {there[name]}, and this machine {here[name]}: results would differ. Install the versions "
@@ -401,6 +403,6 @@ def _compare_versions(there: dict[str, str]) -> str:
 
 
 def _last_line(error: Exception) -> str:
-    """What an error comes down to: Ray's texts begin with what went before."""
+    """The last line of an error, which names its cause: Ray's texts begin with the history."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

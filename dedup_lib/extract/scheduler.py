@@ -13,29 +13,30 @@ Task = tuple[int, str]
 """Row in the list, and URL."""
 
 FIRST_PAUSE_S = 1.0
-"""Before a video is tried again; each further pause is four times as long, and each varies by half of it."""
+"""Seconds of back-off before the first retry; each further pause is four times as long. All vary by half, up or down.
+"""
 
 MAX_PAUSE_S = 120.0
-"""A server that asks for more is asked again by the next run."""
+"""Seconds. When a server asks for a longer pause, only the next run tries the video again."""
 
 _LOOKED_AHEAD = 1000
-"""No more tasks than this are passed over because their hosts are busy."""
+"""Most tasks that may be passed over because their hosts are busy."""
 
 
 class Schedule:
-    """Tasks to hand out one at a time.
+    """Hands out tasks one at a time.
 
-    Iterating gives the next task that may start now, and None while there is none, for all that is left waits for its
-    host or its pause. It ends when every task is finished.
+    Iteration gives the next task that may start now, or None while every remaining task waits for its host or its
+    pause. It ends when every task is finished.
     """
 
     def __init__(self, tasks: Sequence[Task], *, most_a_host: int, retries: int) -> None:
         self._tasks = iter(tasks)
         self._passed_over: dict[str, deque[Task]] = {}
         self._waiting = 0
-        """Tasks that were passed over."""
+        """Number of tasks that were passed over."""
         self._freed: deque[str] = deque()
-        """Hosts with a task that was passed over and may start now."""
+        """Hosts that have finished a task, so that a passed-over task may start."""
         self._paused: list[tuple[float, Task]] = []
         self._most_a_host = most_a_host
         self._retries = retries
@@ -55,7 +56,7 @@ class Schedule:
         return task
 
     def _take_rested(self) -> Task | None:
-        """One whose pause is over."""
+        """A task whose pause is over, or None."""
         if self._paused and self._paused[0][0] <= time.monotonic():
             _, task = heapq.heappop(self._paused)
             if self._is_free(task):
@@ -64,7 +65,7 @@ class Schedule:
         return None
 
     def _take_freed(self) -> Task | None:
-        """One that had to wait for its host and need not any longer."""
+        """A passed-over task whose host is free again, or None."""
         while self._freed:
             host = self._freed.popleft()
             if host in self._passed_over and self._is_free(self._passed_over[host][0]):
@@ -92,8 +93,9 @@ class Schedule:
         return not host or self._busy[host] < self._most_a_host
 
     def finish(self, task: Task, *, may_pass: bool = False, pause_s: float | None = None) -> int | None:
-        """Note that a task has ended; returns the tries that it took, None where another one follows. One whose failure
-        `may_pass` is tried again, after `pause_s` where the server asks for that."""
+        """Notes the end of a try. Returns the number of tries when the task is finished, None when a retry follows.
+
+        A failure that `may_pass` is retried after the back-off, or after `pause_s` when the server asks for longer."""
         self._busy[_host(task)] -= 1
         self._freed.append(_host(task))
         tries = self._tries[task]
@@ -107,7 +109,7 @@ class Schedule:
 
 
 def _host(task: Task) -> str:
-    """Empty for a local file."""
+    """The host of a task, "" for a local file."""
     _, url = task
     try:
         return urlsplit(url).netloc.rpartition("@")[2].lower()

@@ -16,34 +16,35 @@ from dedup_lib.store.collection import Collection
 
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
-    """A video whose outcome is final; `vectors` are None when it gave none."""
+    """A video with its final outcome; `vectors` is None when it has none."""
 
     row: int
     outcome: Outcome
     vectors: VideoVectors | None
     fingerprint: bytes | None = None
     tries: int = 1
-    """Of this run."""
+    """Number of tries in this run."""
 
 
 class Sink(Protocol):
     """Where vectors go."""
 
     def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
-        """Of these URLs (with their row in the list), the outcomes that need not be reached again."""
+        """Returns the outcomes of those URLs that need not be done again. `outcomes` are those of earlier runs; `rows`
+        maps each URL to its row in the list."""
         ...
 
     def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
-        """The vectors that were saved of these URLs."""
+        """The saved vectors of these URLs; URLs without any are left out."""
         ...
 
     def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
-        """Keep the vectors of finished videos, those already there replaced; says by URL where each one's are."""
+        """Saves the vectors of finished videos and replaces those already there; returns where they are, by URL."""
         ...
 
 
 class CollectionSink:
-    """Straight into a collection of the store."""
+    """Saves directly into a collection of the store."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection
@@ -68,7 +69,7 @@ class CollectionSink:
 
 
 class JobSink:
-    """Into job folders, to be uploaded later."""
+    """Saves into job folders, to be uploaded later."""
 
     def __init__(self, jobs_dir: Path, recipe: Recipe) -> None:
         with writing(jobs_dir):
@@ -105,6 +106,6 @@ class JobSink:
 
 
 def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:
-    """The vectors of a video's frames as they go into a collection."""
+    """Turns the vectors of a video's frames into the vectors that a collection stores."""
     positions = video.positions if pooling == Pooling.FRAMES else (0,)
     return replace(video, vectors=pool_vectors(video.vectors, pooling), positions=positions)

@@ -21,28 +21,28 @@ from dedup_lib.run.ledger import LedgerView
 
 @dataclass(frozen=True, kw_only=True)
 class ReadVideo:
-    """What a worker hands back: the outcome, and for a video with usable frames what the encoder needs of each and
-    which of those asked for it is, a strip of them as JPEG, and the fingerprint."""
+    """The result of a worker: the outcome and, for a video with usable frames, the encoder's input and the position of
+    each frame, a strip of frames as JPEG, and the fingerprint."""
 
     outcome: Outcome
     prepared: tuple[Prepared, ...] = ()
     positions: tuple[int, ...] = ()
     vectors: Vectors | None = None
-    """Where it was encoded already, in place of what is prepared for that."""
+    """Vectors of a video that is already encoded; `prepared` is then empty."""
     strip: bytes | None = None
     fingerprint: bytes | None = None
     retry_after_s: float | None = None
-    """Pause that the server asks for before it is tried again."""
+    """Pause that the server asks for before a retry."""
     tries: int = 1
-    """Of this run, this one included."""
+    """Number of tries in this run, including this one."""
 
 
 Alike = list[tuple[Outcome, bytes]]
-"""Videos that were read well, with their fingerprints."""
+"""Outcomes of videos that were read without error, each with its fingerprint."""
 
 
 def look_up_alike(beginning: str, *, ledger_path: Path, recipe: str, kind: str) -> Alike:
-    """What a ledger knows of files that begin so: those of the recipe with this key whose fingerprints are of that
+    """Finds files with this beginning mark in a ledger: those of the recipe with this key and with fingerprints of this
     kind."""
     if not ledger_path.exists():
         return []
@@ -50,26 +50,27 @@ def look_up_alike(beginning: str, *, ledger_path: Path, recipe: str, kind: str) 
         with LedgerView(ledger_path) as view:
             return view.find_alike(recipe, beginning, kind)
     except RunFolderError:
-        # A ledger that cannot be read just now costs a decoding, and no video.
+        # When the ledger cannot be read just now, the video is decoded once more, and none is lost.
         return []
 
 
 def ask_for_alike(beginning: str) -> Alike:
-    """The same, in a process far from the ledger."""
+    """Like `look_up_alike`, but asks the parent process, which has the ledger."""
     return call_parent(beginning) or []
 
 
 @dataclass(frozen=True)
 class KnownFiles:
-    """Files that were read: a list often has one file under several addresses."""
+    """The files already read: a list often has one file under several addresses."""
 
     look_up: Callable[[str], Alike]
-    """Those that begin so."""
+    """Returns the files with a given beginning mark."""
 
     def find(self, url: str, stream: MediaStream) -> ReadVideo | None:
-        """What was read of the very same file under another address: length and beginning are the same, and the end is
-        or the same server names both by the same hash. None where there is none, or the server does not give parts of a
-        file. Raises VideoTrouble."""
+        """Returns what was read of the same file under another address, or None. Raises VideoTrouble.
+
+        Files are the same when their length and beginning are equal, and either their ends are equal or the same server
+        states the same hash for both. A server without range requests always gives None."""
         if not stream.beginning_mark:
             return None
         alike = [found for found in self.look_up(stream.beginning_mark) if found[0].url != url]
@@ -98,7 +99,7 @@ def read_video(
     prepare: Callable[[Frames], Prepared],
     known: KnownFiles | None = None,
 ) -> ReadVideo:
-    """Fetch, decode and prepare the frames of one URL; a file that is `known` is not decoded. Runs in a worker process;
+    """Fetches, decodes and prepares the frames of one URL; does not decode a `known` file. Runs in a worker process and
     never raises."""
     use_one_thread()
     _, url = task
@@ -121,7 +122,7 @@ def read_video(
             retry_after_s=trouble.retry_after_s,
         )
     except Exception as error:
-        # Whatever a hostile file provokes, it is the trouble of one video.
+        # A hostile file may cause any exception, and must fail only its own video.
         reason = f"reading it failed unexpectedly: {type(error).__name__}: {error}"
         read = ReadVideo(outcome=Outcome(url=url, status=Status.DECODE_ERROR, reason=reason[:500]))
     finally:
@@ -175,7 +176,7 @@ def _decode(
 
 
 def _fingerprint(grabbed: GrabbedFrames) -> bytes | None:
-    # Where the scanned part shows nothing, the frames from further on still do.
+    # When the scanned frames give no fingerprint, the later frames still may.
     fingerprint = make_fingerprint(
         grabbed.scanned, times_s=grabbed.scanned_times_s, weights=grabbed.scanned_weights
     ) or make_fingerprint(grabbed.frames, times_s=grabbed.times_s)

@@ -1,6 +1,7 @@
 """Worker processes that may hang or die: each can be killed and replaced.
 
-A video file can hang its decoder, eat all memory or corrupt that of its process. Here it takes down only its own task.
+A video file can hang its decoder, use up all memory or corrupt the memory of its process. Here it fails only its own
+task.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
 MEMORY_LIMIT_BYTES = 4 * 1024**3
-"""Of data that a process may hold: an 8K video takes a tenth of that, and what wants more is refused it instead of
-driving the machine out of memory."""
+"""Bytes of data that a worker process may hold. An 8K video takes a tenth of that; larger requests for memory fail, so
+that the machine does not run out of memory."""
 
 WORKERS_A_CORE = 8
 MAX_WORKERS = 64
-"""A video waits for its server six times as long as it keeps a core busy, where an answer takes 0.2 s."""
+"""A pool has `WORKERS_A_CORE` processes for each core, `MAX_WORKERS` at most: with answers after 0.2 s, a video waits
+for its server six times as long as it keeps a core busy."""
 
 _LOOK_EVERY_S = 0.2
-"""So often it is seen whether a task that had to wait may start, and whether to stop."""
+"""Seconds between checks whether a waiting task may start, and whether to stop."""
 
 _starting = threading.Lock()
-"""Starting a process asks every other child how it ended, and only one thread at a time may ask that of a child."""
+"""Starting a process polls the exit state of every other child, and only one thread at a time may poll a child."""
 
 _to_parent: Connection | None = None
-"""In a process of a pool."""
+"""The pipe to the parent, set only in a worker process."""
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -43,8 +45,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """In place of a result: the process ended while it worked on the task or raised an exception (`reason` says
-    how), or was ended because it took longer than allowed (`timed_out`)."""
+    """Given in place of a result. The process died or raised an exception during the task (`reason` says how), or was
+    killed because the task took too long (`timed_out`)."""
 
     reason: str
     timed_out: bool
@@ -52,7 +54,7 @@ class WorkerFailure:
 
 @dataclass(frozen=True)
 class ParentCall:
-    """What a process sends in place of a result when it asks something."""
+    """Sent by a worker process in place of a result, to ask its parent something."""
 
     content: Any
 
@@ -68,23 +70,24 @@ class _Worker(Generic[Task]):
 
 
 def count_workers(cores: int | None = None) -> int:
-    """So many processes keep the cores (None: those of this machine) busy with videos that come over a network."""
+    """The number of processes that keep `cores` cores (None: those of this machine) busy with videos from a network."""
     return min(MAX_WORKERS, WORKERS_A_CORE * (cores or os.cpu_count() or 1))
 
 
 def call_parent(question: Any) -> Any:
-    """In a process of a pool: what the pool's `answer` says to a question."""
+    """Sends a question from a worker process to the pool's `answer`, and returns the reply."""
     assert _to_parent is not None
     _to_parent.send(ParentCall(question))
     return _to_parent.recv()
 
 
 class WorkerPool(Generic[Task, Result]):
-    """A fixed number of processes that all run `work`, a picklable function, on one task at a time each.
+    """A fixed number of processes that run `work`, a picklable function, on one task at a time each.
 
-    `timeout_s` bounds a task; a process that is still at it is killed. A process may also die of what an earlier
-    task did to its memory: a task is blamed for the death of a fresh process only, and else given to one.
-    `answer` is called for what `work` asks by `call_parent`. Use as a context manager, from one thread at a time.
+    A process whose task takes longer than `timeout_s` seconds is killed. A process may also die because an earlier task
+    damaged its memory. So a task fails only with the death of a fresh process; otherwise it is given to a fresh one.
+    `answer` replies to the questions that `work` asks by `call_parent`. Use it as a context manager, from one thread at
+    a time.
     """
 
     def __init__(
@@ -112,14 +115,14 @@ class WorkerPool(Generic[Task, Result]):
         self._workers.clear()
 
     def stop(self) -> None:
-        """Have `run` end soon, with tasks unfinished; may be called by another thread."""
+        """Makes `run` end soon, with tasks unfinished; another thread may call it."""
         self._is_stopping.set()
 
     def run(self, tasks: Iterable[Task | None]) -> Iterator[tuple[Task, Result | WorkerFailure]]:
-        """Each task with its result, in the order in which they finish.
+        """Yields each task with its result, in the order in which they finish.
 
-        Tasks are taken from the iterable as processes fall idle, never ahead of that. A None stands for tasks that may
-        not start yet: it is asked again soon, and after each result.
+        Takes a task from the iterable only when a process is idle. None in place of a task means that no task may start
+        yet: the iterable is asked again soon, and after each result.
         """
         waiting = iter(tasks)
         while not self._is_stopping.is_set():
@@ -156,7 +159,7 @@ class WorkerPool(Generic[Task, Result]):
                 yield task, result
 
     def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
-        """Give idle processes a task each; returns whether there is none left."""
+        """Gives each idle process a task; returns whether no task is left."""
         idle = [worker for worker in self._workers if worker.task is None]
         while idle or len(self._workers) < self._count:
             try:
@@ -183,7 +186,7 @@ class WorkerPool(Generic[Task, Result]):
         try:
             result: Result | WorkerFailure | ParentCall = worker.pipe.recv()
         except Exception:
-            # Cut short, or garbage: a process whose memory is damaged may send anything.
+            # The answer is cut off or garbage: a process with damaged memory may send anything.
             connection.wait([worker.process.sentinel], 1)
             with _starting:
                 reason = _describe_exit(worker.process.exitcode)
@@ -193,7 +196,7 @@ class WorkerPool(Generic[Task, Result]):
 
     def _reply(self, worker: _Worker[Task], question: ParentCall) -> None:
         assert self._answer is not None
-        # One that has died meanwhile is collected as such.
+        # A worker that has died is noticed by `_collect`.
         with contextlib.suppress(ConnectionError):
             worker.pipe.send(self._answer(question.content))
 
@@ -220,8 +223,8 @@ class WorkerPool(Generic[Task, Result]):
 
 
 def _choose_context() -> BaseContext:
-    # Forking a process that runs threads (a kernel does) can deadlock; a fork server has none, and it starts a
-    # replacement faster than a spawned interpreter would.
+    # Forking a process with threads, such as a kernel, can deadlock. A fork server has no threads, and starts a
+    # process faster than a spawned interpreter would.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -249,7 +252,7 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
 
 
 def _silence() -> None:
-    """Decoders and dying C libraries write to the terminal: what matters arrives as a status."""
+    """Discards stdout and stderr: decoders and crashing C libraries write there, and the status says what matters."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
@@ -257,7 +260,7 @@ def _silence() -> None:
 
 
 def _limit_memory() -> None:
-    """Let allocations beyond `MEMORY_LIMIT_BYTES` fail, where the system can (Linux counts them, macOS does not)."""
+    """Makes allocations beyond `MEMORY_LIMIT_BYTES` fail, when the system can (Linux counts them, macOS does not)."""
     if sys.platform == "win32":
         return
     import resource
@@ -268,7 +271,7 @@ def _limit_memory() -> None:
 
 
 def _follow_parent() -> None:
-    """End this process when its parent is gone, also in the middle of a task."""
+    """Ends this process when its parent is gone, even in the middle of a task."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
