@@ -12,22 +12,22 @@ from dedup_lib.errors import FailedRowsError
 from dedup_lib.records import FAILED_STATUSES, KEPT_STATUSES, Outcome, Status
 
 MAX_CAUSES = 20
-"""Causes that are told apart; the CSVs of failed and invalid URLs have the reason of every row."""
+"""Most causes that are listed; the CSVs of failed and invalid URLs give the reason of every row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """A reason that rows share; the host that it names differs from row to row and is left out."""
+    """A reason that several rows share. It leaves out the host, which differs from row to row."""
 
     status: Status
     reason: str
     rows: int
     refused_by: str = ""
-    """The setting that refused them, as `name=value`."""
+    """The setting that refused the rows, as `name=value`."""
 
     @property
     def remedy(self) -> str:
-        """The setting that would let these rows through, as `name=value`; empty where none would."""
+        """The setting that would allow these rows, as `name=value`; empty when none would."""
         name, _, value = self.refused_by.partition("=")
         if not name:
             return ""
@@ -39,18 +39,18 @@ class Cause:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How the reading of a list ended, in rows. Repeated URLs are not among them."""
+    """How the reading of a list ended, in numbers of rows. Repeated URLs do not count."""
 
     read: int
     failed: int
-    """There may be a video, but it could not be read."""
+    """Rows that may be a video which could not be read."""
     not_videos: int
     pending: int
-    """Not tried yet."""
+    """Rows not tried yet."""
 
     @classmethod
     def of(cls, outcomes: Iterable[Outcome]) -> Reading:
-        """Of one outcome a row."""
+        """Counts `outcomes`, one for each row."""
         found = Counter(outcome.status for outcome in outcomes)
         failed = sum(found[status] for status in FAILED_STATUSES - {Status.PENDING})
         read = sum(found[status] for status in KEPT_STATUSES)
@@ -63,7 +63,7 @@ class Reading:
 
     @property
     def failed_share(self) -> float:
-        """Of the rows that were tried; 1 where none of them is a video that could be read."""
+        """Failed rows as a share of the tried rows; 1 when no tried row gave a video."""
         if not self.tried:
             return 0.0
         return self.failed / self.tried if self.read else 1.0
@@ -75,7 +75,7 @@ class Reading:
 
     @property
     def headline(self) -> str:
-        """What most of the rows without a video came to, in words."""
+        """A text about the more frequent kind of row without a video: failed, or no video."""
         if not self.tried:
             return "No row was read yet"
         if self.failed >= self.not_videos:
@@ -84,7 +84,7 @@ class Reading:
 
     @property
     def others(self) -> str:
-        """What the other rows without a video came to, as a sentence; empty where there are none."""
+        """A sentence about the less frequent kind of row without a video; empty when there is none."""
         is_failed = self.failed < self.not_videos
         count = self.failed if is_failed else self.not_videos
         if not count:
@@ -95,9 +95,9 @@ class Reading:
 
 
 def find_causes(outcomes: Iterable[Outcome]) -> list[Cause]:
-    """Why rows gave no video, the most frequent cause first, `MAX_CAUSES` at most; one outcome a row.
+    """Finds why rows gave no video: at most `MAX_CAUSES` causes, the most frequent first. `outcomes` has one per row.
 
-    Rows that one setting refused have one cause, and so have rows whose reasons differ only in the host.
+    Rows refused by the same setting share a cause; so do rows whose reasons differ only in the host.
     """
     counts: Counter[tuple[Status, str]] = Counter()
     reasons: dict[tuple[Status, str], Counter[str]] = {}
@@ -124,12 +124,12 @@ def _without_host(reason: str, url: str) -> str:
         host = None
     if not host:
         return reason
-    # A name that is part of a longer one, or of a word, is another.
+    # A host name inside a longer name or word is another host.
     return re.sub(rf"(?<![\w.-]){re.escape(host)}(?!\.?[\w-])", "…", reason, count=1, flags=re.IGNORECASE)
 
 
 def find_main_cause(reading: Reading, causes: Iterable[Cause]) -> Cause | None:
-    """The cause that took more than half of the rows that were tried; None where there is no such cause."""
+    """The cause of more than half of the tried rows; None when there is no such cause."""
     for cause in causes:
         if cause.status != Status.PENDING and cause.rows * 2 > reading.tried:
             return cause
@@ -137,9 +137,9 @@ def find_main_cause(reading: Reading, causes: Iterable[Cause]) -> Cause | None:
 
 
 def check_failures(reading: Reading, causes: Iterable[Cause], *, fail_above: float) -> None:
-    """Raises FailedRowsError where a larger share of the rows than `fail_above` (0 to 1) failed.
+    """Raises FailedRowsError when more than the share `fail_above` (0 to 1) of the tried rows failed.
 
-    The share is that of the rows that were tried, and 1 where not one of them is a video that could be read.
+    The share counts as 1 when no tried row gave a video.
     """
     if reading.failed_share <= fail_above:
         return

@@ -14,11 +14,11 @@ from dedup_lib.errors import RunFolderError
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn the refusal of a disk into an error that says where it was to be written."""
+    """Turns an error of the disk into a RunFolderError that names `path`."""
     try:
         yield
     except (ConnectionError, TimeoutError):
-        # Of a kernel, say: no disk refuses like this.
+        # These come from a connection, such as that to a kernel, and not from the disk.
         raise
     except OSError as error:
         remedy = (
@@ -32,14 +32,14 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def write_text_atomically(path: Path, text: str) -> None:
-    """Write UTF-8 text whole or not at all: a reader never sees half a file. Raises RunFolderError when the disk
-    refuses."""
+    """Writes UTF-8 text completely or not at all: a reader never sees half a file. Raises RunFolderError for an error
+    of the disk."""
     write_file_atomically(path, lambda scratch: scratch.write_text(text, encoding="utf-8", newline=""))
 
 
 def write_file_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Put a file in its place once `write` has written all of it elsewhere. Raises RunFolderError when the disk
-    refuses."""
+    """Calls `write` with a temporary path, then moves the complete file to `path`. Raises RunFolderError for an error
+    of the disk."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def write_file_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def digest_file(path: Path) -> str:
-    """The SHA-256 of a file in hexadecimal; empty where there is none to read."""
+    """The SHA-256 of a file in hexadecimal; "" when the file cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
 """Where a run keeps its files, and what its notebooks tell each other.
 
-A run folder belongs to one list. Every notebook leaves a stage record (JSON) in it: its settings, its
-counts and the files that it wrote. The next notebook reads the record instead of asking for the file again.
+A run folder belongs to one list. Every notebook writes a stage record (JSON) into it, with its settings, its counts
+and the files that it wrote. The next notebook reads that record instead of asking for the file again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LOCK_NAME, _STAGES_NAME, _LEDGER_NAME = "run.lock", "stages", "ledger.sqlite"
 
 
 def named_run_dir(name: str) -> str:
-    """The run folder of that name, as a value of `run_dir`. Raises SettingError for a name that may lead elsewhere."""
+    """Returns the value of `run_dir` for a run of this name. Raises SettingError for a name that could be a path."""
     if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):
         raise SettingError(
             "--run",
@@ -47,8 +47,8 @@ def list_runs() -> list[str]:
 
 
 def find_run(name: str) -> RunFolder | None:
-    """The run folder of that name in outputs/, or at that path; a folder in which a run has worked goes before one
-    that only has the name. None where there is no folder."""
+    """Returns the run folder with this name in outputs/, or at this path; None when there is no such folder. A folder
+    in which a run has worked comes first."""
     places = (Path(name).absolute(), resolve_path("outputs") / name) if name.strip() else ()
     found = [path for path in places if is_there(path) and path.is_dir()]
     found.sort(key=is_run, reverse=True)
@@ -56,19 +56,19 @@ def find_run(name: str) -> RunFolder | None:
 
 
 def thumbnail_path(url: str, *, thumbnails_dir: Path) -> Path:
-    """Where the strip of a video's sampled frames lies, whether or not there is one."""
+    """The path of the strip with a video's sampled frames; the file may not exist."""
     return thumbnails_dir / f"{video_key(url)}.jpg"
 
 
 class RunFolder:
-    """The folder of one run and the names of what lies in it. It is made when something is first written to it, so
-    that a run that is refused leaves none."""
+    """The folder of one run, and the paths in it. It is created when something is first written, so that a refused run
+    leaves no folder."""
 
     def __init__(self, run_dir: str | Path) -> None:
         self.path = resolve_path(run_dir)
 
     def make(self) -> None:
-        """Have the folder. Raises RunFolderError when it cannot be made."""
+        """Creates the folder when it is missing. Raises RunFolderError when that fails."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
@@ -87,26 +87,26 @@ class RunFolder:
 
     @property
     def lock_path(self) -> Path:
-        """Says who works in the folder, and who did last."""
+        """The lock file; it names the run that works in the folder, or did last."""
         return self.path / _LOCK_NAME
 
     @property
     def sweep_path(self) -> Path:
-        """What other thresholds would decide."""
+        """The results that other thresholds would give."""
         return self.path / "sweep.json"
 
     @property
     def pairs_path(self) -> Path:
-        """Every pair of videos that was compared."""
+        """All pairs of videos that were compared."""
         return self.path / "pairs.parquet"
 
     @property
     def lite_path(self) -> Path:
-        """The Milvus Lite store that is used unless a server is named."""
+        """The Milvus Lite store, used when no server is named."""
         return self.path / "milvus.db"
 
     def record_path(self, stage: str) -> Path:
-        """Where the record of a stage lies, once it has run."""
+        """The path of a stage's record; the file exists once the stage has run."""
         return self.path / _STAGES_NAME / f"{stage}.json"
 
     @property
@@ -124,30 +124,31 @@ class RunFolder:
         return self.path / "reports"
 
     def locked(self, *notebooks: str, command: str = "") -> RunLock:
-        """The right to write into this folder, for a run of these notebooks; a context manager. `command` is what a
-        person types to go on with it.
+        """Returns the lock of this folder for a run of these notebooks, as a context manager. `command` is the command
+        that continues the run.
 
-        Raises RunFolderError when another process has it, or the folder cannot be made or written.
+        Raises RunFolderError when another process holds the lock, or the folder cannot be created or written.
         """
         self.make()
         return RunLock(self.lock_path, notebooks=notebooks, command=command)
 
     def output_path(self, given: str, default_name: str) -> Path:
-        """The path of an output file: `given`, or `default_name` in the run folder when empty.
+        """The path of an output file: `given`, or `default_name` when `given` is empty.
 
-        A relative path is taken from the run folder: outputs belong to their run.
+        A relative path starts at the run folder, because outputs belong to their run.
         """
         return self.path / (expand_home(given) if given else default_name)
 
     def shown(self, path: str | Path) -> str:
-        """A path as people read it: from the project root where it lies below it, and they are there too."""
+        """A path for people to read: relative to the project root when both the path and the working directory lie in
+        it, otherwise absolute."""
         root = find_project_root(self.path)
         resolved = Path(path).resolve()
         is_near = resolved.is_relative_to(root) and Path.cwd().resolve().is_relative_to(root)
         return str(resolved.relative_to(root)) if is_near else str(resolved)
 
     def shown_in_run(self, path: Path) -> str:
-        """A path from the run folder where it lies in it."""
+        """A path, relative to the run folder when it lies there."""
         return str(path.relative_to(self.path)) if path.is_relative_to(self.path) else str(path)
 
     def write_record(
@@ -158,9 +159,9 @@ class RunFolder:
         files: Mapping[str, Path],
         details: Record | None = None,
     ) -> Path:
-        """Save what a stage did as `stages/<stage>.json`.
+        """Writes the record of a stage to `stages/<stage>.json`, and returns its path.
 
-        Raises RunFolderError when another process works in this folder, or the disk refuses.
+        Raises RunFolderError when another process works in this folder, or for an error of the disk.
         """
         record = {
             "stage": settings.stage,
@@ -177,9 +178,9 @@ class RunFolder:
         return path
 
     def read_record(self, stage: str) -> Record | None:
-        """What a stage left, or None when it has not run in this folder.
+        """Returns the record of a stage, or None when the stage has not run in this folder.
 
-        Raises RunFolderError for a record that is damaged.
+        Raises RunFolderError for a damaged record.
         """
         path = self.record_path(stage)
         if not path.exists():
@@ -193,7 +194,7 @@ class RunFolder:
         return record
 
     def require_record(self, stage: str) -> Record:
-        """What a stage left. Raises RunFolderError when it has not finished in this folder."""
+        """Returns the record of a stage. Raises RunFolderError when the stage has not finished in this folder."""
         record = self.read_record(stage)
         if record is None:
             raise RunFolderError(
@@ -203,5 +204,5 @@ class RunFolder:
         return record
 
     def recorded_path(self, record: Record, name: str) -> Path:
-        """Where a file lies that a stage record names; a run folder may be moved with all that is in it."""
+        """The path of a file that a stage record names. It is relative to this folder, so the run folder may be moved."""
         return self.path / str(record["files"][name])

@@ -1,7 +1,7 @@
 """What became of every URL of a run, in an SQLite file that a killed run leaves whole.
 
-Keyed by URL and recipe (the settings that change a vector), so that a run with another encoder starts afresh
-and one with another threshold does not. docs/ledger.md explains its tables.
+The key is the URL and the recipe (the settings that change a vector): a run with another encoder starts anew, a run
+with another threshold does not. docs/ledger.md explains the tables.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ CREATE TABLE IF NOT EXISTS outcomes (
 """
 
 _LATER_COLUMNS = ("started", "finished", "stored", "content", "tag", "same_file_as", "refused_by")
-"""A ledger may have been made before there were these columns of `outcomes`."""
+"""Columns of `outcomes` that an older ledger may lack."""
 
-# It answers what is asked several times a second while a run goes on, without a look at the table.
+# A covering index for the queries that run several times a second during a run: they need not read the table.
 _INDEX = """
 CREATE INDEX IF NOT EXISTS outcomes_finished ON outcomes (recipe, finished, status, fetched_bytes)
 """
@@ -86,7 +86,7 @@ ON CONFLICT (recipe, key) DO UPDATE SET
 
 
 class _Reader:
-    """What can be asked of an open ledger."""
+    """Queries that work on any open ledger."""
 
     path: Path
     _database: sqlite3.Connection
@@ -100,12 +100,12 @@ class _Reader:
         return {outcome.url: outcome for outcome in map(_read_outcome, found)}
 
     def load_kinds(self) -> dict[str, str]:
-        """The kind of each fingerprint by the key of its video."""
+        """The kind of each fingerprint, by the key of its video."""
         with _explained(self.path):
             return dict(self._database.execute("SELECT key, kind FROM fingerprints"))
 
     def load_fingerprints(self, urls: Iterable[str]) -> dict[str, tuple[str, bytes]]:
-        """Kind and fingerprint by URL, of those that have one."""
+        """Kind and fingerprint, by URL; URLs without a fingerprint are left out."""
         found = {}
         with _explained(self.path):
             for url in urls:
@@ -118,10 +118,10 @@ class _Reader:
 
 
 class Ledger(_Reader):
-    """The outcomes of one recipe in one run folder. Use as a context manager.
+    """The outcomes of one recipe in one run folder. Use it as a context manager.
 
-    Raises RunFolderError for a file that is damaged, held by another process, or no ledger of this project, and when
-    the disk refuses.
+    Raises RunFolderError for a file that is damaged, locked by another process, or no ledger of this project, and for
+    an error of the disk.
     """
 
     def __init__(self, path: Path, recipe: Recipe) -> None:
@@ -130,7 +130,7 @@ class Ledger(_Reader):
         self._recipe = recipe
         self._extraction: int | None = None
         with _explained(path):
-            # Opened by one thread and written by another, never by two at a time.
+            # One thread opens it and another writes it, never two at the same time.
             self._database = sqlite3.connect(path, check_same_thread=False)
             self._database.execute("PRAGMA journal_mode = WAL")
             with self._database:
@@ -140,9 +140,9 @@ class Ledger(_Reader):
                     self._database.execute(statement)
 
     def _upgrade(self) -> None:
-        """Give a table made by an earlier version what it lacks."""
+        """Adds missing columns to a table of an earlier version."""
         found = {row[1] for row in self._database.execute("PRAGMA table_info(outcomes)")}
-        # Without it, it is the table of something else.
+        # A table without `attempts` belongs to another program.
         if "attempts" in found:
             for name in _LATER_COLUMNS:
                 if name not in found:
@@ -157,7 +157,7 @@ class Ledger(_Reader):
         self._database.close()
 
     def begin_extraction(self, *, total: int, done: int) -> None:
-        """Note that an extraction of `total` URLs begins, of which `done` are done already."""
+        """Notes the start of an extraction of `total` URLs; `done` of them are already done."""
         now = utc_now()
         with _explained(self.path), self._database:
             begun = self._database.execute(
@@ -167,7 +167,7 @@ class Ledger(_Reader):
         self._extraction = begun.lastrowid
 
     def end_extraction(self) -> None:
-        """Note that the extraction has done all that it had to."""
+        """Notes that the extraction is complete."""
         now = utc_now()
         with _explained(self.path), self._database:
             self._database.execute(
@@ -184,8 +184,8 @@ class Ledger(_Reader):
         stored: Mapping[str, str] | None = None,
         attempts: Mapping[str, int] | None = None,
     ) -> None:
-        """Write outcomes, fingerprints of one kind by URL, and by URL where vectors went, all or none of them; earlier
-        ones of the same URL are replaced. `attempts` by URL (else 1 each) are added to the earlier ones."""
+        """Writes outcomes, fingerprints of one `kind` by URL, and where vectors are `stored` by URL, in one
+        transaction. Replaces earlier entries of the same URL, but adds `attempts` by URL (default 1) to theirs."""
         now = utc_now()
         rows = [
             asdict(outcome)
@@ -203,7 +203,7 @@ class Ledger(_Reader):
                 self._database.executemany(f"DELETE FROM comparisons WHERE {side} = ?", [(key,) for key, *_ in prints])
 
     def load_comparison(self, first: str, second: str, *, method: str) -> str | None:
-        """What `record_comparisons` wrote of two videos, by their keys in this order, if this method found it."""
+        """The text that `record_comparisons` wrote for two video keys, in this order and by this method, or None."""
         with _explained(self.path):
             row = self._database.execute(
                 "SELECT data FROM comparisons WHERE first = ? AND second = ? AND method = ?", (first, second, method)
@@ -211,18 +211,18 @@ class Ledger(_Reader):
         return row[0] if row is not None else None
 
     def record_comparisons(self, found: Iterable[tuple[str, str, str]], *, method: str) -> None:
-        """Write what was found about pairs, each the keys of two videos and a text, all or none of them. A fingerprint
-        that is written later drops those of its video."""
+        """Writes comparisons in one transaction, each as the keys of two videos and a text. A fingerprint written later
+        deletes the comparisons of its video."""
         rows = [(first, second, method, data) for first, second, data in found]
         with _explained(self.path), self._database:
             self._database.executemany("INSERT OR REPLACE INTO comparisons VALUES (?, ?, ?, ?)", rows)
 
     def load(self) -> dict[str, Outcome]:
-        """Every outcome of this recipe by URL."""
+        """Every outcome of this recipe, by URL."""
         return self.load_outcomes(self._recipe.key)
 
     def forget_contents(self, urls: Iterable[str]) -> None:
-        """Have `LedgerView.find_alike` find none of these: their vectors are not where they were."""
+        """Hides these URLs from `LedgerView.find_alike`, because their vectors are gone."""
         with _explained(self.path), self._database:
             self._database.executemany(
                 "UPDATE outcomes SET content = '' WHERE recipe = ? AND key = ?",
@@ -232,38 +232,38 @@ class Ledger(_Reader):
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """One call of 03_extract's work, under way or not. Times are UTC in ISO format."""
+    """One extraction by 03_extract, running or not. Times are UTC in ISO format."""
 
     recipe: str
     """Key of the recipe."""
     total: int
-    """URLs that it has to bring to an outcome."""
+    """Number of URLs to bring to an outcome."""
     done_before: int
-    """Of these, what earlier calls had done."""
+    """How many of them earlier extractions had done."""
     began: str
     heard: str
     """When it last wrote something."""
     ended: str
-    """Empty until all is done."""
+    """When it was complete; empty until then."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """How many URLs ended in a status, and the bytes that were fetched for them."""
+    """How many URLs have a status, and the bytes that were fetched for them."""
 
     urls: int
     fetched_bytes: int
 
 
 class LedgerView(_Reader):
-    """A look at a ledger that another process may be writing: it changes nothing and stops nobody.
+    """Reads a ledger that another process may be writing; changes nothing and blocks nobody.
 
-    Use as a context manager, from one thread at a time. Raises RunFolderError for a file that cannot be read.
+    Use it as a context manager, from one thread at a time. Raises RunFolderError for a file that cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        # A folder that cannot be written has no place for the file by which readers and writers agree; nor a writer.
+        # A read-only folder has no room for SQLite's shared-memory file, but also has no writer.
         still = not os.access(path.parent, os.W_OK) and not path.with_name(f"{path.name}-wal").exists()
         with _explained(path):
             self._database = sqlite3.connect(
@@ -283,18 +283,18 @@ class LedgerView(_Reader):
         self._database.close()
 
     def load_version(self) -> int:
-        """Another number whenever another process has written something."""
+        """A number that changes whenever another process has written something."""
         with _explained(self.path):
             (found,) = self._database.execute("PRAGMA data_version").fetchone()
         return int(found)
 
     def load_extraction(self) -> Extraction | None:
-        """The latest one; None where none has begun, or a version wrote the file that did not note it."""
+        """The latest extraction; None when none has begun, or in a ledger of a version that did not note them."""
         found = self._load_extractions("ORDER BY number DESC LIMIT 1")
         return found[0] if found else None
 
     def load_extractions(self, recipe: str) -> list[Extraction]:
-        """Those of a recipe, the earliest first; empty where a version wrote the file that did not note them."""
+        """The extractions of a recipe, the earliest first; empty in a ledger of a version that did not note them."""
         return self._load_extractions("WHERE recipe = ? ORDER BY number", recipe)
 
     def _load_extractions(self, condition: str, *values: str) -> list[Extraction]:
@@ -306,7 +306,7 @@ class LedgerView(_Reader):
         return [Extraction(**dict(zip(names, row, strict=True))) for row in rows]
 
     def load_finishes(self, recipe: str) -> list[str]:
-        """When each outcome of a recipe was reached, in UTC, rising."""
+        """The time of each outcome of a recipe, in UTC, rising."""
         with _explained(self.path):
             rows = self._database.execute(
                 "SELECT finished FROM outcomes WHERE recipe = ? AND finished != '' ORDER BY finished", (recipe,)
@@ -314,7 +314,7 @@ class LedgerView(_Reader):
         return [finished for (finished,) in rows]
 
     def load_outcome(self, recipe: str, key: str) -> Outcome | None:
-        """What became of one URL, by its key."""
+        """The outcome of one URL, by its key; None when there is none."""
         with _explained(self.path):
             row = self._database.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? AND key = ?", (recipe, key)
@@ -322,14 +322,14 @@ class LedgerView(_Reader):
         return _read_outcome(row) if row is not None else None
 
     def load_fingerprint(self, key: str) -> bytes | None:
-        """The fingerprint of one URL, by its key."""
+        """The fingerprint of one URL, by its key; None when there is none."""
         with _explained(self.path):
             row = self._database.execute("SELECT data FROM fingerprints WHERE key = ?", (key,)).fetchone()
         return row[0] if row is not None else None
 
     def find_alike(self, recipe: str, beginning: str, kind: str) -> list[tuple[Outcome, bytes]]:
-        """Videos whose `content` begins so and that were read well, not as the same file as another, with their
-        fingerprints of that kind."""
+        """Videos with status ok whose `content` begins with `beginning`, each with its fingerprint of this kind. Leaves
+        out videos that took over the result of the same file."""
         with _explained(self.path):
             rows = self._database.execute(
                 f"SELECT data, {', '.join(_COLUMNS)} FROM outcomes JOIN fingerprints USING (key) WHERE recipe = ? AND "
@@ -340,11 +340,11 @@ class LedgerView(_Reader):
         return [(_read_outcome(row[1:]), row[0]) for row in rows]
 
     def tally(self, recipe: str) -> dict[Status, Tally]:
-        """All outcomes of a recipe by status."""
+        """All outcomes of a recipe, by status."""
         return self._tally("recipe = ?", (recipe,))
 
     def tally_since(self, recipe: str, since: str) -> dict[Status, Tally]:
-        """Outcomes of a recipe that were reached since a moment (UTC, ISO) by status."""
+        """The outcomes of a recipe since a moment (UTC, ISO format), by status."""
         return self._tally("recipe = ? AND finished >= ?", (recipe, since))
 
     def _tally(self, condition: str, values: tuple[str, ...]) -> dict[Status, Tally]:
@@ -356,7 +356,7 @@ class LedgerView(_Reader):
         return {status: found[status] for status in Status if status in found}
 
     def list_troubles(self, recipe: str) -> list[tuple[str, Status, str]]:
-        """URL, status and reason of every URL that gave no frames."""
+        """URL, status and reason of every URL without frames."""
         kept = sorted(KEPT_STATUSES)
         condition = f"recipe = ? AND status NOT IN ({', '.join('?' * len(kept))})"
         with _explained(self.path):
@@ -372,7 +372,7 @@ def _read_outcome(values: Sequence[Any]) -> Outcome:
 
 
 def _finish(outcome: Outcome) -> str:
-    """When it was reached, as a file holds it; empty where its start is not known."""
+    """When the outcome was reached, in ISO format; empty when its start is not known."""
     if not outcome.started:
         return ""
     ended = datetime.fromisoformat(outcome.started) + timedelta(seconds=outcome.elapsed_s)
@@ -394,7 +394,7 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        # The lower byte is the kind of error, the rest says more of it.
+        # The lower byte is the kind of error; the other bytes are details.
         kind = getattr(error, "sqlite_errorcode", 0) & 0xFF
         remedy = _REMEDIES.get(
             kind, "if the file is damaged, move it away and start again; the videos are then read again"

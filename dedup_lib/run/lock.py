@@ -1,7 +1,7 @@
 """One run works in a folder at a time: a locked file says who.
 
-The lock belongs to a process and goes with it, whatever ends that, so that nothing is left to clean up. A notebook
-that a run starts works under the lock of the run. There is no such lock on Windows.
+The lock belongs to a process and ends with it, however the process ends, so nothing is left to clean up. A notebook
+that a run starts works under the lock of the run. Windows has no such lock.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ if sys.platform != "win32":
     import fcntl
 
 ENDING_S = 10.0
-"""So long a run waits for what a killed one leaves: its kernel, which notices within a second."""
+"""Seconds to wait for the kernel of a killed run to end; it notices within a second."""
 
 _TRY_AGAIN_S = 0.05
 
 INTERRUPTED = "interrupted"
-"""The failure of a run that a person ended."""
+"""The failure text of a run that a person interrupted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LockOwner:
-    """Who works on a run folder, or did last. Times are UTC in ISO format."""
+    """The run that works in a run folder, or did last. Times are UTC in ISO format."""
 
     pid: int
     host: str
     notebooks: tuple[str, ...]
-    """What it was to run, in order."""
+    """The notebooks to run, in order."""
     now: str
-    """The notebook that it is at."""
+    """The current notebook."""
     command: str
-    """What a person types to go on with it; empty for a notebook that was run by hand."""
+    """The command that continues the run; empty for a notebook that was run by hand."""
     began: str
     ended: str = ""
-    """Empty while it works, and for ever when it was killed."""
+    """When it ended; empty while it works, and for a run that was killed."""
     failure: str = ""
-    """Why it ended before it was done."""
+    """Why it ended too early; empty when it did not."""
 
     @property
     def lives(self) -> bool:
-        """Whether it may still be at work: it has not said that it ended, and its process is not known to be gone."""
+        """Whether it may still be at work: it has not noted its end, and its process is not known to be gone."""
         if self.ended:
             return False
         if not self.is_here:
@@ -77,7 +77,7 @@ class LockOwner:
 
     @property
     def process(self) -> str:
-        """Its process, and its machine where that is another one."""
+        """The process as text, with the machine when that is another one."""
         return f"process {self.pid}" + ("" if self.is_here else f" on {self.host}")
 
     def __str__(self) -> str:
@@ -85,9 +85,9 @@ class LockOwner:
 
 
 def read_holder(path: Path) -> LockOwner | None:
-    """Who works by the lock in that file or did last; None where nobody did, or it cannot be told."""
+    """Returns who holds the lock in this file, or held it last; None when nobody did, or the file cannot be read."""
     try:
-        # It is rewritten in place: what a longer entry left behind it is passed over.
+        # The file is rewritten in place, so the end of a longer old entry may follow; raw_decode ignores it.
         found, _ = json.JSONDecoder().raw_decode(path.read_text(encoding="utf-8"))
         return LockOwner(**found | {"notebooks": tuple(found["notebooks"])})
     except (OSError, ValueError, TypeError, KeyError):
@@ -95,13 +95,13 @@ def read_holder(path: Path) -> LockOwner | None:
 
 
 def is_held(path: Path) -> bool:
-    """Whether a process holds the lock in that file."""
+    """Whether a process holds the lock in this file."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        # A run that starts in this very moment tries again.
+        # This takes the lock for a moment; a run that starts just then tries again.
         return not _try_lock(descriptor, shared=True)
     except OSError:
         return False
@@ -110,10 +110,10 @@ def is_held(path: Path) -> bool:
 
 
 class RunLock:
-    """The right to write into a run folder. Use as a context manager.
+    """The lock to write into a run folder. Use it as a context manager.
 
-    Where the parent of this process has it (the run that started a notebook), nothing is done. Raises RunFolderError
-    when another process has it, or the folder cannot be written.
+    Does nothing when the parent of this process holds the lock (the run that started a notebook). Raises RunFolderError
+    when another process holds it, or the folder cannot be written.
     """
 
     def __init__(self, path: Path, *, notebooks: tuple[str, ...], command: str = "") -> None:
@@ -130,7 +130,7 @@ class RunLock:
 
     def __enter__(self) -> RunLock:
         try:
-            # Python opens files such that no program that is started inherits them.
+            # Python opens files so that started programs do not inherit them.
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise self._refused(error) from error
@@ -157,7 +157,7 @@ class RunLock:
             failure = INTERRUPTED if issubclass(kind, KeyboardInterrupt) else said
         self._holder = replace(self._holder, ended=utc_now(), failure=failure)
         try:
-            # On a full disk the entry stays as that of a run that was killed, which is near enough.
+            # On a full disk the run then looks killed, which is close enough.
             with contextlib.suppress(RunFolderError):
                 self._write()
         finally:
@@ -166,22 +166,22 @@ class RunLock:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What a process inherits that shall hold the lock too, for as long as it lives."""
+        """File descriptors for a child process to inherit, so that it holds the lock too while it lives."""
         return () if self._descriptor is None else (self._descriptor,)
 
     @property
     def is_own(self) -> bool:
-        """Whether this process has it; else the run that started this notebook has."""
+        """Whether this process holds the lock; otherwise the run that started this notebook does."""
         return self._descriptor is not None
 
     def go_to(self, notebook: str) -> None:
-        """Say which notebook is worked on now."""
+        """Notes the current notebook in the lock file."""
         self._holder = replace(self._holder, now=notebook)
         if self._descriptor is not None:
             self._write()
 
     def _take(self, descriptor: int) -> bool:
-        """Whether this process has the lock now; not where its parent has."""
+        """Takes the lock and returns True; returns False when the parent of this process holds it."""
         end_s = time.monotonic() + ENDING_S
         while True:
             try:
@@ -192,7 +192,7 @@ class RunLock:
             holder = read_holder(self._path)
             if holder is not None and holder.is_parent:
                 return False
-            # Else it is about to write its name, or its process has ended and a kernel of it is about to.
+            # Otherwise the holder is about to write its name, or it has ended and its kernel is about to end.
             if (holder is not None and holder.lives) or time.monotonic() >= end_s:
                 raise RunFolderError(_describe_refusal(self._path.parent, holder))
             time.sleep(_TRY_AGAIN_S)
@@ -215,7 +215,7 @@ class RunLock:
 
 
 def _try_lock(descriptor: int, *, shared: bool) -> bool:
-    """Raises OSError where the disk knows no locks."""
+    """Tries to lock without waiting; returns whether it worked. Raises OSError when the disk does not support locks."""
     if sys.platform == "win32":
         return True
     try:

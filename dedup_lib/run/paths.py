@@ -7,11 +7,11 @@ from pathlib import Path
 
 
 def find_project_root(start: Path | None = None) -> Path:
-    """The folder that relative paths are taken from: the nearest one upwards of `start` (default: the working
-    directory) that holds `notebooks/` and `params/`; else upwards of this package; else `start` itself.
+    """The folder at which relative paths start: the nearest folder from `start` (default: the working directory)
+    upwards that holds `notebooks/` and `params/`; else the nearest from this package upwards; else `start` itself.
 
-    JupyterLab runs a notebook inside `notebooks/` and papermill runs it wherever it was called: both mean
-    the same file by the same relative path.
+    JupyterLab runs a notebook in `notebooks/`, papermill in the folder where it was called; with this root, a relative
+    path means the same file in both.
     """
     here = (start or Path.cwd()).resolve()
     for place in (here, Path(__file__).resolve().parent):
@@ -22,31 +22,31 @@ def find_project_root(start: Path | None = None) -> Path:
 
 
 def expand_home(path: str | Path) -> Path:
-    """`path` with the home folder for a leading `~`; a name such as `~draft.csv`, which is no user's, stays."""
-    # Path.expanduser raises RuntimeError for it.
+    """`path` with the home folder in place of a leading `~`. Keeps a name such as `~draft.csv`, which names no user."""
+    # Path.expanduser raises RuntimeError for such a name.
     return Path(os.path.expanduser(path))  # noqa: PTH111
 
 
 def resolve_path(path: str | Path) -> Path:
-    """`path` with `~` expanded, taken from the project root when it is relative."""
+    """`path` with `~` expanded; a relative path starts at the project root."""
     expanded = expand_home(path)
     return expanded if expanded.is_absolute() else find_project_root() / expanded
 
 
 def find_inputs(path: str | Path) -> list[Path]:
-    """The files and folders that a person may mean by `path`, best first: in the working directory, in the project
-    root. Only those that are there, and each once."""
+    """The existing files and folders that a person may mean by `path`, each once: first in the working directory, then
+    in the project root."""
     expanded = expand_home(path)
     found: list[Path] = []
     for place in (Path.cwd() / expanded, resolve_path(expanded)):
-        # An absolute path is the same in both.
+        # Both places of an absolute path are the same.
         if is_there(place) and not any(is_same_place(place, other) for other in found):
             found.append(place)
     return found
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file or folder, as far as this user may see."""
+    """Whether this file or folder exists; False when this user may not look."""
     try:
         return path.exists()
     except OSError:
@@ -54,9 +54,9 @@ def is_there(path: Path) -> bool:
 
 
 def is_same_place(first: Path, second: Path) -> bool:
-    """Whether what is written to one of them would be read from the other, by whatever name."""
+    """Whether both paths lead to the same file or folder."""
     try:
         return first.samefile(second)
     except (OSError, ValueError):
-        # One of them is not there yet.
+        # One of them does not exist yet.
         return first.resolve() == second.resolve()

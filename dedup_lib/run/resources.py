@@ -13,11 +13,11 @@ import psutil
 SAMPLE_EVERY_S = 0.5
 
 MAX_RECORDED = 240
-"""Samples that a record holds."""
+"""Most samples in a stage record."""
 
 
 class ResourceMonitor:
-    """Samples memory and CPU from a thread while its `with` block runs; the table is in `samples` afterwards."""
+    """Samples memory and CPU in a thread while its `with` block runs; afterwards `samples` holds the table."""
 
     def __init__(self) -> None:
         self.samples = pd.DataFrame({"time_s": [], "memory_mib": [], "cpu_percent": []}, dtype=float)
@@ -38,7 +38,7 @@ class ResourceMonitor:
         self.samples = pd.DataFrame(self._rows, columns=["time_s", "memory_mib", "cpu_percent"], dtype=float)
 
     def as_record(self) -> dict[str, list[float]]:
-        """The samples for a stage record, by column; of many, the largest of each stretch."""
+        """The samples for a stage record, by column; when there are too many, the maximum of each group."""
         every = -(-len(self.samples) // MAX_RECORDED) or 1
         thinned = self.samples.groupby(self.samples.index // every).max()
         return {str(name): [round(float(value), 1) for value in column] for name, column in thinned.items()}
@@ -47,18 +47,18 @@ class ResourceMonitor:
         before_s, cpu_before_s = time.monotonic(), _take_sample()[1]
         stopped = False
         while not stopped:
-            # The last sample is taken at the end, so that a short block has one too.
+            # One more sample at the end, so that a short block has a sample too.
             stopped = self._stop.wait(SAMPLE_EVERY_S)
             memory_mib, cpu_s = _take_sample()
             now_s = time.monotonic()
-            # A child that ended takes its CPU time out of the sum.
+            # The CPU time of a child that ended drops out of the sum, so the difference may be negative.
             percent = 100 * max(0.0, cpu_s - cpu_before_s) / (now_s - before_s)
             self._rows.append((now_s - self._start_s, memory_mib, percent))
             before_s, cpu_before_s = now_s, cpu_s
 
 
 def _take_sample() -> tuple[float, float]:
-    """Resident memory in MiB and CPU seconds so far, of this process and all below it."""
+    """Resident memory in MiB and CPU seconds so far, of this process and all its descendants."""
     memory_mib = cpu_s = 0.0
     me = psutil.Process()
     for process in (me, *me.children(recursive=True)):

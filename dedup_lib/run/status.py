@@ -20,14 +20,14 @@ from dedup_lib.run.lock import INTERRUPTED, LockOwner, is_held, read_holder
 from dedup_lib.settings import FLOWS, SETTINGS, ExtractSettings
 
 RATE_OVER_S = 60.0
-"""The pace of an extraction under way is that of the last minute."""
+"""Seconds over which the rate of a running extraction is measured."""
 
 MAX_FREQUENT = 5
-"""Failing hosts and reasons that are listed."""
+"""Most failing hosts, and most reasons, that are listed."""
 
 
 class State(StrEnum):
-    """What a run folder is at."""
+    """The state of a run folder."""
 
     NEVER_STARTED = "never started"
     RUNNING = "running"
@@ -35,12 +35,12 @@ class State(StrEnum):
     """Killed or interrupted."""
     FAILED = "failed"
     PARTLY_DONE = "partly done"
-    """What was asked for is done, and notebooks of the flow are left."""
+    """The requested notebooks are done, but other notebooks of the flow are left."""
     FINISHED = "finished"
 
 
 class Done(StrEnum):
-    """How far one notebook is."""
+    """The progress of one notebook."""
 
     DONE = "done"
     NOW = "now"
@@ -56,37 +56,37 @@ class NotebookProgress:
     name: str
     done: Done
     finished: str
-    """When its record was written, UTC in ISO format; empty where it left none."""
+    """When its record was written, UTC in ISO format; empty without a record."""
     counts: dict[str, int]
-    """What its record counts."""
+    """The counts in its record."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionProgress:
-    """The latest extraction: what it had to do and how far it is. Times are UTC in ISO format."""
+    """The progress of the latest extraction, in URLs. Times are UTC in ISO format."""
 
     total: int
     done: int
     done_before: int
-    """Of these, what earlier calls had done."""
+    """How many of `done` earlier extractions had done."""
     began: str
     heard: str
     """When it last saved something."""
     ended: str
-    """Empty until all is done."""
+    """When it was complete; empty until then."""
     videos_per_s: float
-    """Over the last minute while it goes on, and else over its whole time."""
+    """Rate over the last minute while it runs, otherwise over its whole time."""
     eta_s: float | None
-    """Seconds until all is done; None where that cannot be told."""
+    """Seconds until all is done; None when unknown."""
     statuses: dict[Status, int]
-    """How the URLs ended that this call has read."""
+    """Number of URLs that this extraction has done, by status."""
     fetched_bytes: int
-    """By this call."""
+    """Bytes that this extraction has fetched."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frequent:
-    """A host, or a reason, and how many URLs failed by it."""
+    """A host or a reason, and how many URLs failed with it."""
 
     what: str
     urls: int
@@ -94,36 +94,35 @@ class Frequent:
 
 @dataclass(frozen=True, kw_only=True)
 class RunProgress:
-    """All that is to be told of a run. Texts are as they were found: a terminal must be kept from what they hold."""
+    """Everything that is shown about a run. Its texts are not sanitised: do that before they go to a terminal."""
 
     folder: str
     state: State
     holder: LockOwner | None
-    """Who works on it or did last."""
+    """The run that works in the folder, or did last."""
     elapsed_s: float | None
-    """How long that has gone on, or went on."""
+    """How long that run has worked."""
     notebooks: tuple[NotebookProgress, ...]
     extraction: ExtractionProgress | None
     statuses: dict[Status, Tally]
-    """Of every URL in the ledger, by the recipe last used."""
+    """All URLs in the ledger by status, for the recipe used last."""
     hosts: tuple[Frequent, ...]
-    """Those that most of the URLs without frames belong to."""
+    """The hosts with the most URLs without frames."""
     reasons: tuple[Frequent, ...]
     vectors: str
-    """The store that was used last, and the collection; empty where none was yet."""
+    """The store and the collection used last; empty when none was used yet."""
     report: str
-    """Where the pages are; empty where there are none."""
+    """The path of the report pages; empty when there are none."""
     go_on: str
-    """What goes on with the run; empty where nothing is left to do."""
+    """How to continue the run; empty when nothing is left to do."""
 
     def to_json(self) -> str:
-        """On one line; what is no ASCII is escaped."""
+        """The record as JSON on one line, in ASCII."""
         return json.dumps(asdict(self))
 
 
 class ExtractionWatch:
-    """The extraction of a run, asked again and again while it goes on. Use as a context manager, from one thread at a
-    time."""
+    """Reads the progress of a running extraction repeatedly. Use it as a context manager, from one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -141,7 +140,7 @@ class ExtractionWatch:
             self._view.close()
 
     def read(self) -> ExtractionProgress | None:
-        """As it is now; None where none has begun. Raises RunFolderError for a ledger that cannot be read."""
+        """The current progress; None when no extraction has begun. Raises RunFolderError for an unreadable ledger."""
         if self._view is None:
             if not self._path.exists():
                 return None
@@ -193,12 +192,12 @@ def _sum_urls(tally: Mapping[Status, Tally]) -> int:
 
 def _seconds_between(earlier: str, later: str | datetime) -> float:
     end = later if isinstance(later, datetime) else datetime.fromisoformat(later)
-    # A clock that was set back makes no time negative.
+    # A clock that was set back must not make a time negative.
     return max(0.0, (end - datetime.fromisoformat(earlier)).total_seconds())
 
 
 def read_progress(run: RunFolder) -> RunProgress:
-    """How far a run is. Raises RunFolderError for a ledger or a stage record that is damaged."""
+    """Reads the progress of a run. Raises RunFolderError for a damaged ledger or stage record."""
     holder = read_holder(run.lock_path)
     working = is_held(run.lock_path) and (holder is None or holder.lives)
     records = {stage: record for stage in SETTINGS if (record := run.read_record(stage)) is not None}
@@ -298,7 +297,7 @@ def _measure_run(
         return _seconds_between(holder.began, datetime.now(UTC))
     if holder.ended:
         return _seconds_between(holder.began, holder.ended)
-    # It was killed: its last sign of life is what it last saved, or the notebook that it went to.
+    # The run was killed: its last sign of life is its last save, or its last change of the notebook.
     last_s = _seconds_between(holder.began, datetime.fromtimestamp(run.lock_path.stat().st_mtime, UTC))
     return max(last_s, _seconds_between(holder.began, extraction.heard)) if extraction is not None else last_s
 
@@ -314,7 +313,7 @@ def _how_to_go_on(run: RunFolder, state: State, holder: LockOwner | None, left: 
 
 
 def _most_frequent(found: Iterable[str]) -> tuple[Frequent, ...]:
-    # Sorted first, so that equals stand in the same order every time.
+    # Sorted first, so that equal counts always come in the same order.
     counted = Counter(sorted(found)).most_common(MAX_FREQUENT)
     return tuple(Frequent(what=what, urls=urls) for what, urls in counted)
 

@@ -21,14 +21,14 @@ RECORDED_PACKAGES = (
     "milvus-lite",
     "pandas",
 )
-"""Those that a result may hang on; a record says which version of each was at work."""
+"""Packages that may change a result; a stage record notes their versions."""
 
 
 def find_versions() -> dict[str, str]:
-    """Version of Python, of this project and of `RECORDED_PACKAGES`, by name."""
+    """Versions of Python, of this project and of `RECORDED_PACKAGES`, by name."""
     found = {"python": platform.python_version(), "dedup_lib": __version__}
     for name in RECORDED_PACKAGES:
-        # The model of an encoder that is not used may be missing.
+        # A package that only an unused encoder needs may be missing.
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found
