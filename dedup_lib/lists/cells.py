@@ -10,34 +10,35 @@ VIDEO_SUFFIXES = (
     *(".3gp", ".asf", ".avi", ".f4v", ".flv", ".gif", ".m2ts", ".m3u8", ".m4v", ".mkv", ".mov", ".mp4"),
     *(".mpd", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
 )
-"""By these the path of a local video is known."""
+"""Suffixes by which the path of a local video is recognised."""
 
 URL_WORDS = frozenset({"url", "link", "uri", "href", "src"})
 
 _ADDRESS = re.compile(r"www\.|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
-# What a spreadsheet may take for a formula when it opens a CSV (OWASP, "CSV Injection"), full-width signs included,
-# which Excel takes for plain ones in some languages. A byte order mark in front would vanish. Numbers, dates and
-# telephone numbers can name no cell, no function and no program.
+# A cell that a spreadsheet may take for a formula when it opens a CSV (OWASP, "CSV Injection"). In some languages Excel
+# reads full-width signs as plain ones, so they count too. A byte order mark in front would vanish, so it is skipped.
+# Numbers, dates and telephone numbers are safe: they can name no cell, function or program.
 _FORMULA = re.compile(r"\ufeff*[=+\-@\t\r\n＝＋－＠]")
 _NUMBER = re.compile(r"[+-][0-9+\-.,:/()% ]*([eE][+-]?[0-9]+)?", re.ASCII)
 
 
 def protect_cell(text: str) -> str:
-    """A cell as it is written to a CSV: with an apostrophe in front where a spreadsheet would run it as a formula.
+    """Returns a cell as it is written to a CSV: with an apostrophe in front when a spreadsheet would run it as a
+    formula.
 
-    Text of that kind that has apostrophes in front already gets one more, so that `bare_cell` gives back every text.
+    A formula that already has apostrophes in front gets one more, so that `bare_cell` restores every text.
     """
     return f"'{text}" if _is_formula(text.lstrip("'")) else text
 
 
 def bare_cell(text: str) -> str:
-    """A cell of a CSV as it is meant: without the apostrophe that `protect_cell` or a spreadsheet put in front."""
+    """Returns a cell of a CSV without the apostrophe that `protect_cell` or a spreadsheet put in front of a formula."""
     return text[1:] if text.startswith("'") and _is_formula(text.lstrip("'")) else text
 
 
 def describe_guarded(count: int) -> str:
-    """A sentence about the cells of a run that got an apostrophe; empty where there are none."""
+    """A sentence about the cells that got an apostrophe; empty when there are none."""
     if not count:
         return ""
     cells, them = ("1 cell", "it as a formula") if count == 1 else (f"{count:,} cells", "them as formulas")
@@ -49,13 +50,13 @@ def _is_formula(text: str) -> bool:
 
 
 def is_link(cell: str) -> bool:
-    """Whether `cell` can only be data: a URL of any kind, or a local video."""
+    """Whether `cell` must be data and not a column name: a URL of any kind, or a local video."""
     decoded = decode_url(cell)
     return bool(_ADDRESS.match(decoded)) or is_web_url(decoded) or is_video_path(cell)
 
 
 def is_video_path(cell: str) -> bool:
-    """Whether `cell` is a path, local or of a URL, that ends as the name of a video file does."""
+    """Whether `cell` is a local path or a URL that ends like the name of a video file."""
     decoded = decode_url(cell)
     if not decoded.lower().endswith(VIDEO_SUFFIXES):
         return False
@@ -63,11 +64,11 @@ def is_video_path(cell: str) -> bool:
 
 
 def is_url_name(name: str) -> bool:
-    """Whether a column of that name may hold URLs."""
+    """Whether a column of this name may hold URLs."""
     return not URL_WORDS.isdisjoint(words_of(name))
 
 
 def words_of(name: str) -> set[str]:
-    """The words of a column name such as `videoURLs` or `src_2`, in lower case and the singular."""
+    """The words of a column name such as `videoURLs` or `src_2`, in lower case and singular."""
     words = re.split(r"[\W\d_]+", re.sub("(?<=[a-z0-9])(?=[A-Z])", "_", name))
     return {word.lower().removesuffix("s") for word in words if word}

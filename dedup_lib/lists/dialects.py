@@ -1,7 +1,7 @@
 """How a CSV file is written: encoding, delimiter, line ends, lines around the table.
 
-`read_text` makes text of a file and `split_text` cells of it, whoever wrote it. `Dialect` is what our own files keep of
-a list, so that they open where the list did.
+`read_text` reads a file as text and `split_text` splits the text into cells, whatever program wrote it. The project's
+own files keep the `Dialect` of the list, so that they open in the same programs.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ BYTE_ORDER_MARK = "\ufeff"
 _ONE_COLUMN = "\0"
 _SAMPLE_RECORDS = 1000
 _FIRST_RECORDS = 50
-# The largest that the csv module takes on every platform.
+# The largest limit that the csv module accepts on every platform.
 _FIELD_LIMIT = 2**31 - 1
-# What Excel reads and writes as the first line, and what is left of it when it is saved with other delimiters.
+# The line that Excel reads and writes as the first one; also its remains after saving with other delimiters.
 _SEP_LINE = re.compile(r'"?sep=(\\t|[^\r\n])"?[,;\t|]*(?:\r*\n|\r|$)', re.IGNORECASE)
 _FIRST_LINE_END = re.compile(r'(?:[^"\r\n]|"[^"]*")*+(\r*\n|\r)')
 _PATH_PARAMETER = re.compile(r"[\w.~-]+=\S*")
@@ -53,7 +53,7 @@ _OTHER_FILES = {
     b"\x89PNG": "an image: give a CSV with one video URL per line",
     b"\xff\xd8\xff": "an image: give a CSV with one video URL per line",
 }
-"""How files begin that are no text, and what they are."""
+"""The first bytes of files that are no text, and what these files are."""
 
 _ENCODINGS = {"utf-8": "UTF-8", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
 _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"}
@@ -61,13 +61,13 @@ _DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "pipes"
 
 @dataclass(frozen=True, kw_only=True)
 class Dialect:
-    """How a CSV is written down. Quotes are doubled, and only where they are needed."""
+    """The format of a CSV file. Cells are quoted only when needed, and quotes inside them are doubled."""
 
     delimiter: str = ","
     encoding: str = "utf-8"
     """utf-8, utf-16-le or utf-16-be."""
     has_mark: bool = False
-    """Whether it begins with a byte order mark, without which Excel takes UTF-8 for something else."""
+    """Whether it begins with a byte order mark; without one, Excel does not recognise UTF-8."""
     line_end: str = "\n"
 
     def __str__(self) -> str:
@@ -77,27 +77,27 @@ class Dialect:
 
 
 PLAIN = Dialect()
-"""What we write where no list says otherwise."""
+"""The dialect of files that follow no list."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitText:
-    """A text as cells."""
+    """The cells of a text."""
 
     dialect: Dialect
     header: list[str] | None
-    """None where the first row is data."""
+    """None when the first row is data."""
     width: int
-    """Columns; every row has as many cells."""
+    """Number of columns; every row has this many cells."""
     rows: list[list[str]]
     lines_above: int
-    """Lines above the table, which are no rows: titles, a line `sep=;`, empty ones."""
+    """Number of lines above the table that are no rows: titles, a line `sep=;`, empty lines."""
 
 
 def read_text(path: Path) -> tuple[str, Dialect]:
-    """The text of a file in UTF-8 or UTF-16, gzipped or not, and how it is written down but for its delimiter.
+    """Reads a file in UTF-8 or UTF-16, gzipped or not. Returns its text and its dialect; the delimiter is not set yet.
 
-    Raises ListError, whose text goes on from the name of the file.
+    Raises ListError; its text continues a sentence that begins with the name of the file.
     """
     data = _read_bytes(path)
     for beginning, what in _OTHER_FILES.items():
@@ -112,7 +112,7 @@ def read_text(path: Path) -> tuple[str, Dialect]:
             f"is not valid {_ENCODINGS[encoding]} (byte 0x{data[error.start]:02X} on line {line}): "
             "save the list as UTF-8 (in Excel: CSV UTF-8)"
         ) from error
-    # What editors of old and broken copies leave at the end of a file.
+    # Old editors and broken copies leave these characters at the end of a file.
     text = text.rstrip("\0\x1a")
     if "\0" in text:
         line = _line_of(text[: text.index("\0")])
@@ -120,9 +120,9 @@ def read_text(path: Path) -> tuple[str, Dialect]:
     line_end = _FIRST_LINE_END.match(text)
     dialect = Dialect(
         encoding=encoding,
-        # UTF-16 without a mark can only be guessed; what we write has one.
+        # UTF-16 without a mark can only be guessed, so our files always have one.
         has_mark=text.startswith(BYTE_ORDER_MARK) or encoding != "utf-8",
-        # No program of today writes lone carriage returns.
+        # Programs no longer write lone carriage returns, so these become LF.
         line_end="\r\n" if line_end and line_end[1] not in ("\n", "\r") else "\n",
     )
     return text.removeprefix(BYTE_ORDER_MARK), dialect
@@ -143,7 +143,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _guess_encoding(data: bytes) -> str:
-    """By the byte order mark, else by where NUL bytes lie: every other byte of plain text in UTF-16 is one."""
+    """Guesses by the byte order mark, else by the NUL bytes: every other byte of plain UTF-16 text is NUL."""
     if data.startswith(b"\xff\xfe"):
         return "utf-16-le"
     if data.startswith(b"\xfe\xff"):
@@ -163,7 +163,7 @@ def _line_of(text_before: str) -> int:
 
 @contextmanager
 def unlimited_fields() -> Iterator[None]:
-    """The csv module refuses fields above 128 KiB by a limit that the whole process shares."""
+    """Lifts the limit of the csv module for a while: the whole process shares it, and it refuses fields above 128 KiB."""
     before = csv.field_size_limit(_FIELD_LIMIT)
     try:
         yield
@@ -172,21 +172,22 @@ def unlimited_fields() -> Iterator[None]:
 
 
 def split_text(text: str, dialect: Dialect, *, is_ours: bool = False) -> SplitText:
-    """The cells of a CSV whoever wrote it, and its dialect with the delimiter.
+    """Splits a CSV of any program into cells. Returns them with the dialect, which now has the delimiter.
 
     The delimiter is the one that the records agree on (see `_choose_layout`), unless a line `sep=;` names it. Empty
-    lines, titles above the header and delimiters at the ends of rows are left out, and short rows are filled with "". A
-    first record that holds a URL or the path of a video is data, unless `is_ours`: then there is a header, perhaps
-    nothing else. Quotes inside a cell may be doubled or have backslashes before them, and whole lines may be quoted
-    once more.
+    lines, titles above the header and delimiters at the ends of rows are left out; short rows are filled with "". A
+    first record that holds a URL or the path of a video is data. With `is_ours`, the first record is always the header,
+    and there may be no rows. Quotes inside a cell may be doubled or have backslashes before them, and whole lines may
+    be quoted once more.
 
-    Raises ListError, whose text goes on from the name of the file, for what cannot be split without losing something.
+    Raises ListError for a text that cannot be split without loss; its text continues a sentence that begins with the
+    name of the file.
     """
     _refuse_other_texts(text)
     try:
         return _split(text, dialect, is_ours=is_ours)
     except ListError:
-        # Only where nothing else makes sense: a backslash may just as well end a cell.
+        # Only as a last resort, because a backslash may also be the last character of a cell.
         if '\\"' in text:
             with suppress(ListError):
                 return _split(_without_backslashes(text), dialect, is_ours=is_ours)
@@ -209,8 +210,7 @@ def _is_json(text: str, *kinds: type) -> bool:
 
 
 def _without_backslashes(text: str) -> str:
-    """A text that writes `\\"` for a quote inside a cell, with doubled quotes instead. Where it doubles backslashes as
-    well, they are single afterwards."""
+    """Rewrites `\\"` inside cells to doubled quotes. When the text also doubles its backslashes, they become single."""
     doubles_all = not re.search(r"(?<!\\)\\(?:\\\\)*(?![\\\"])", text)
 
     def double_quotes(match: re.Match[str]) -> str:
@@ -252,12 +252,12 @@ def _split(text: str, dialect: Dialect, *, is_ours: bool) -> SplitText:
 
 
 def _choose_layout(text: str) -> tuple[str, bool]:
-    """The delimiter, and whether whole lines are quoted.
+    """Returns the delimiter, and whether whole lines are quoted.
 
-    It is a delimiter that leaves URLs, and by which the largest share of the first records has the same number of
-    columns, more than one. With a header only those count that split the header, and the header's number of columns.
-    Without one, nine in ten records must agree, and something must tell columns from a list of URLs that hold this
-    character (see `_looks_like_columns`).
+    The delimiter must leave URLs intact, and must split the largest share of the first records into the same number of
+    columns, at least two. With a header, it must split the header, whose number of columns counts. Without one, nine in
+    ten records must agree, and the cells must look like columns, not like URLs that contain this character (see
+    `_looks_like_columns`).
     """
     delimiter, share = _find_best(text, is_wrapped=False)
     lines, _ = _sample(text, _ONE_COLUMN)
@@ -270,7 +270,7 @@ def _choose_layout(text: str) -> tuple[str, bool]:
 
 
 def _find_best(text: str, *, is_wrapped: bool) -> tuple[str, float]:
-    """The best delimiter, and the share of the records that agree on it."""
+    """Returns the best delimiter, and the share of the records that agree on it."""
     best, largest = _ONE_COLUMN, (False, False, -1.0)
     stated = _find_stated(text)
     # Quotes around several cells of a line make no sense in a list of one column.
@@ -289,7 +289,7 @@ def _find_best(text: str, *, is_wrapped: bool) -> tuple[str, float]:
                 continue
         if width > 1 and delimiter == stated and is_sound:
             return delimiter, share
-        # Text that is rightly split shows URLs, and where nearly all agree, nothing at the top is a title.
+        # A correct split shows URLs. When nearly all records agree, no record at the top is a title.
         has_links = is_sound and any(map(is_link, chain.from_iterable(agreeing[:_FIRST_RECORDS])))
         found = (has_links, is_sound and start == 0 and share > 0.9, share * is_sound)
         if width > 1 and found > largest:
@@ -298,18 +298,18 @@ def _find_best(text: str, *, is_wrapped: bool) -> tuple[str, float]:
 
 
 def _find_stated(text: str) -> str:
-    """The delimiter that a first line such as `sep=;` names, or nothing."""
+    """The delimiter that a first line such as `sep=;` names, or ""."""
     line = _SEP_LINE.match(text)
     return line[1].replace("\\t", "\t") if line else ""
 
 
 def _is_of_width(record: list[str], width: int) -> bool:
-    """Whether a record has so many cells, delimiters at its end aside."""
+    """Whether a record has `width` cells; empty cells after them do not count."""
     return len(record) >= width and not any(map(str.strip, record[width:]))
 
 
 def _looks_like_columns(record: list[str]) -> bool:
-    """Whether a line was rightly split, and is not one URL that holds the delimiter."""
+    """Whether the line was split correctly, and is not a single URL that contains the delimiter."""
     first, *others = record
     if is_link(first) and all(map(_PATH_PARAMETER.fullmatch, others)):
         # As in https://h/a.mp4;jsessionid=1 (RFC 3986, 3.3).
@@ -322,9 +322,9 @@ def _looks_like_columns(record: list[str]) -> bool:
 
 
 def _find_start(records: list[list[str]]) -> tuple[int, bool]:
-    """At which record the table begins, and whether that one is its header.
+    """Returns the record at which the table begins, and whether that record is its header.
 
-    The header is the first record, unless those above another one are titles: poorer, and that one fits the rows.
+    The header is the first record, unless a later record fits the rows and those above it are titles with fewer cells.
     """
     top = records[:_FIRST_RECORDS]
     first_link = next((at for at, record in enumerate(top) if any(map(is_link, record))), None)
@@ -332,12 +332,12 @@ def _find_start(records: list[list[str]]) -> tuple[int, bool]:
         return 0, first_link is None
     width = _common_width(list(map(_without_end, records[first_link:])))
     if width == 1:
-        # Of a list of one column only the name tells.
+        # In a list of one column, only the name tells a header.
         named = [at for at in range(first_link) if len(top[at]) == 1 and _is_name_of_urls(top[at][0])]
         return (named[-1] if named else 0), True
     start = next((at for at in range(first_link) if _may_be_header(top[at], width)), 0)
     is_named = any(map(_is_name_of_urls, top[start]))
-    # A line of one cell with delimiters behind it may be a header with one name, unless something speaks against that.
+    # A line with one filled cell may be a header with one name, unless there is evidence against that.
     is_certain = is_named or not all(map(_count_filled, top[:start]))
     are_titles = all(
         (len(record) < width and is_named) or (_count_filled(record) <= 1 and (len(record) < width or is_certain))
@@ -354,7 +354,7 @@ def _may_be_header(record: list[str], width: int) -> bool:
 
 
 def _is_name_of_urls(cell: str) -> bool:
-    """Whether a cell can only be the name of a column: `video_url` and `Video URL`, but not `no link yet`."""
+    """Whether a cell must be the name of a URL column: `video_url` and `Video URL`, but not `no link yet`."""
     return is_url_name(cell) and (not re.search(r"\s", cell.strip()) or words_of(cell) <= URL_WORDS | {"video"})
 
 
@@ -373,7 +373,7 @@ def _common_width(records: list[list[str]]) -> int:
 
 
 def _sample(text: str, delimiter: str, *, is_wrapped: bool = False) -> tuple[list[list[str]], bool]:
-    """The first records that are not empty, and whether this delimiter makes sense of all of them."""
+    """Returns the first records that are not empty, and whether this delimiter splits all of them without an error."""
     records: list[list[str]] = []
     try:
         found = islice(_records(text, delimiter, is_wrapped=is_wrapped), _SAMPLE_RECORDS)
@@ -384,7 +384,7 @@ def _sample(text: str, delimiter: str, *, is_wrapped: bool = False) -> tuple[lis
 
 
 def _records(text: str, delimiter: str, *, is_wrapped: bool = False) -> Iterator[tuple[int, list[str]]]:
-    """Number of the first line, and cells, of every record that is not empty."""
+    """Yields the number of the first line and the cells of every record that is not empty."""
     stated = _SEP_LINE.match(text)
     line = 2 if stated else 1
     file = io.StringIO(text[stated.end() :] if stated else text, newline="")
@@ -414,7 +414,7 @@ def _read_csv(file: io.StringIO, delimiter: str, *, first_line: int) -> Iterator
 
 
 def _fill(records: Iterable[tuple[int, list[str]]], width: int, delimiter: str) -> Iterator[list[str]]:
-    """The cells of every record, "" for those that it lacks."""
+    """Yields the cells of every record, filled up with "" to `width`. Raises ListError for a record with more."""
     for line, record in records:
         cells = record
         if len(cells) == 1 < width and (inside := _unwrap_line(cells[0], width, delimiter)):
@@ -428,7 +428,7 @@ def _fill(records: Iterable[tuple[int, list[str]]], width: int, delimiter: str) 
 
 
 def _unwrap_line(cell: str, width: int, delimiter: str) -> list[str]:
-    """The cells of a line that is quoted as a whole among others that are not; nothing for any other cell."""
+    """The cells of a line that is quoted as a whole, unlike other lines; [] for any other cell."""
     if delimiter not in cell or is_link(cell):
         return []
     with suppress(ListError):

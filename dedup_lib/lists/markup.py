@@ -1,6 +1,6 @@
 """URLs inside of something else: a formula, a link, a JSON array.
 
-Pure functions over text. `urls.decode_url` takes such a URL out; a cell with several is for a person to part.
+Pure functions over text. `urls.decode_url` extracts such a URL; a person must split a cell with several URLs.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 _LONGEST = 20_000
-"""Characters of a cell that is looked into; no URL that can be fetched is as long."""
+"""Characters. Longer cells are left as they are: no URL that can be fetched is as long."""
 
 _URL = r"(?:https?:)?//[^\s<>\"]+"
 _BEGINS_AS_URL = re.compile(r"(?:https?:)?//[^/?#\\\s]|https?(?::|%3A)%2F%2F", re.IGNORECASE)
 
-# =HYPERLINK("url";"text") under any of its names (LIEN_HYPERTEXTE, HIPERVINCULO …).
+# =HYPERLINK("url";"text") under any of its localised names (LIEN_HYPERTEXTE, HIPERVINCULO …).
 _FORMULA = re.compile(r'[=+@]+\s*[^\W\d][\w.]*\s*\(\s*"((?:[^"]|"")*)"\s*(?:[;,].*)?\)', re.DOTALL)
-# [text](url "title"), of which the text may be a picture: [![…](…)](url).
+# [text](url "title"). The text may be an image: [![…](…)](url).
 _MARKDOWN = re.compile(
     r"!?\[(?:!\[[^\]]*\]\([^)]*\)|[^\]])*\]\(\s*<?((?:(?!\]\()[^\s<>])+)>?(?:\s+(?:\"[^\"]*\"|'[^']*'))?\s*\)"
 )
@@ -30,7 +30,7 @@ _LABELLED = re.compile(rf"<({_URL}?)\|[^<>]*>", re.IGNORECASE)
 _BRACKETED = re.compile(rf"\[({_URL}?)(?:\s[^\[\]]*)?\]|\(({_URL})\)|\{{({_URL})\}}", re.IGNORECASE)
 _QUOTED_ITEM = re.compile(r"[\[({]\s*(?:'([^']*)'|\"([^\"]*)\")\s*,?\s*[\])}]")
 
-# Characters of ASCII that web pages write as entities. Only with the semicolon: `&copy=1` is a parameter.
+# ASCII characters that web pages write as entities. The semicolon is required: `&copy=1` is a parameter.
 _ENTITY = re.compile(r"&(?:(amp|quot|apos|lt|gt)|#0*([0-9]{2,3})|#x0*([0-9a-f]{2}));", re.IGNORECASE)
 _NAMED = {"amp": "&", "quot": '"', "apos": "'", "lt": "<", "gt": ">"}
 _MAY_HOLD_ENTITIES = re.compile(r"https?[:&]|//|&#", re.IGNORECASE)
@@ -40,9 +40,9 @@ _BETWEEN_URLS = re.compile(r"(?:\s*[,;|]\s*|\s+)(?=https?://)", re.IGNORECASE)
 
 
 def unwrap_url(text: str) -> str:
-    """The one URL inside a formula, a link or an array, spelled as it is there; any other text as it is.
+    """Returns the only URL inside a formula, a link or an array, in its spelling there; any other text unchanged.
 
-    A link's target counts, not its text, and what a link surrounds counts less than the link.
+    The target of a link counts, not its text. A link counts before what it surrounds.
     """
     if text[:1] not in ("=", "+", "@", "[", "!", "<", "(", "{") or len(text) > _LONGEST:
         return text
@@ -51,7 +51,7 @@ def unwrap_url(text: str) -> str:
 
 
 def _find_inside(text: str) -> Iterator[str]:
-    """What may be the URL of a text that consists of one such thing."""
+    """Yields the possible URLs of a text that is one formula, one link or one array."""
     with suppress(ValueError, RecursionError):
         yield from _strings_of(json.loads(text))
         return
@@ -78,7 +78,7 @@ def _strings_of(value: object) -> Iterator[str]:
 
 
 def unescape_url(text: str) -> str:
-    """A URL as a web page means it, `&amp;` for `&`; any other text as it is."""
+    """Decodes the entities in a URL (`&amp;` to `&`); returns any other text unchanged."""
     return _ENTITY.sub(_character, text) if "&" in text and _MAY_HOLD_ENTITIES.match(text) else text
 
 
@@ -89,9 +89,9 @@ def _character(entity: re.Match[str]) -> str:
 
 
 def split_urls(text: str) -> list[str]:
-    """The URLs of a cell that holds several; of a cell that holds one or none, `text` itself.
+    """Returns the URLs of a cell that holds several; `text` itself when it holds one or none.
 
-    A URL with others in its query, as in `?next=https://a,https://b`, is one.
+    A URL with other URLs in its query, as in `?next=https://a,https://b`, counts as one.
     """
     if not re.match("https?://", text, re.IGNORECASE):
         found = _ONE_OF_SEVERAL.findall(text.replace("\\/", "/"))

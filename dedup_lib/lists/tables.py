@@ -1,7 +1,6 @@
 """Lists as tables of text: load a CSV file, find its URL column, save it, split off repeated URLs.
 
-A table is a DataFrame whose cells are all text (dtype `str`, a missing cell is ""), in the order of the file,
-with the rows numbered from 0.
+A table is a DataFrame of text (dtype `str`; a missing cell is ""), in the order of the file, with rows numbered from 0.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ from dedup_lib.sanitise import sanitise
 REPORT_COLUMNS = ("url", "duplicate_of", "rule", "row", "first_row")
 """First columns of the report on text copies; the list's other columns follow."""
 
-# A cell with several URLs is looked for only where a cheap count allows it.
+# A cheap count of these finds the cells that may hold several URLs.
 _SCHEME_MARK = re.compile(r"https?(?:%3A|:)", re.IGNORECASE)
 _HOST_WITHOUT_SCHEME = re.compile(r"www\.|[\w-]+(\.[\w-]+)+(:\d+)?/", re.IGNORECASE)
 _ORIGINAL = re.compile(r"original_url(_\d+)?")
 _OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
 MAX_NAMED = 5
-"""Rows that a message names."""
+"""Most rows that a message names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ class ReadList:
     table: pd.DataFrame
     dialect: Dialect
     lines_above: int
-    """Lines above its header or first row that are no rows: titles, a line `sep=;`, empty ones."""
+    """Number of lines above its header or first row that are no rows: titles, a line `sep=;`, empty lines."""
 
     def __str__(self) -> str:
         left_out = f"; left out at the top: {self.lines_above:,} that hold no rows" if self.lines_above else ""
@@ -62,13 +61,13 @@ class ReadList:
 
 
 def read_list(path: Path) -> ReadList:
-    """The CSV at `path` as a table of text, and how it is written down.
+    """Reads the CSV at `path` as a table of text, with its dialect.
 
-    Reads UTF-8 and UTF-16, gzip, any line end, and whatever `dialects.split_text` knows. Columns without a name are
-    called `column_1`, …, without any header the one with the URLs `url`. Columns of the same name are told apart by
-    `_2`, …, and cells read as `cells.bare_cell` says.
+    Reads UTF-8 and UTF-16, gzip, any line end, and everything that `dialects.split_text` knows. Columns without a name
+    are called `column_1`, …; without a header, the column with the URLs is called `url`. Repeated column names get
+    `_2`, …. Cells are read by `cells.bare_cell`.
 
-    Raises ListError, with the remedy, for what cannot be read without guessing or losing a row.
+    Raises ListError, with the remedy, for a file that cannot be read without guessing or losing a row.
     """
     split = _split_file(path)
     frame = pd.DataFrame(split.rows, columns=_column_names(split.header or [""] * split.width), dtype="str")
@@ -86,7 +85,7 @@ def load_list(path: Path) -> pd.DataFrame:
 
 
 def load_table(path: Path) -> pd.DataFrame:
-    """A table that `save_table` wrote, as text; it may have no rows. Raises ListError when it cannot be read."""
+    """Reads a table that `save_table` wrote, as text; it may have no rows. Raises ListError when it cannot be read."""
     try:
         split = _split_file(path, is_ours=True)
     except ListError as error:
@@ -104,12 +103,12 @@ def _split_file(path: Path, *, is_ours: bool = False) -> SplitText:
 
 
 def _column_names(header: Sequence[str]) -> list[str]:
-    """The names in a header, each of them there and unlike the others."""
+    """The names in a header, all filled in and unique."""
     names: list[str] = []
     for position, given in enumerate(header, start=1):
         is_free = given.strip() and given not in names
         wanted = given if given.strip() else f"column_{position}"
-        # A name that stands in the header keeps to its own column.
+        # A new name must not be one that the header gives to another column.
         names.append(given if is_free else _free_name(wanted, {*names, *header}))
     return names
 
@@ -122,7 +121,7 @@ def _free_name(wanted: str, taken: Collection[str]) -> str:
 
 
 def _link_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns of which at least half of the cells that hold something are web URLs; if none, local videos."""
+    """The columns in which at least half of the filled cells are web URLs; if there is none, those with local videos."""
     for is_wanted in (lambda cell: is_web_url(decode_url(cell)), is_video_path):
         found = []
         for name in frame.columns:
@@ -135,12 +134,14 @@ def _link_columns(frame: pd.DataFrame) -> list[str]:
 
 
 def find_url_column(frame: pd.DataFrame, *, url_column: str = "") -> str:
-    """The name of the column that holds the videos' URLs.
+    """Finds the name of the column that holds the videos' URLs.
 
-    That is `url_column` if given (by any case where only one column fits); else the column called url; else the only
-    one with url, link, uri, href or src as a word of its name; else the only one with URLs (or paths of videos) in at
-    least half of its cells. Raises ListError when none or several would do, when none of its cells holds a URL that can
-    be fetched or the path of a file that is there, and when one holds several URLs.
+    That is `url_column` if given (in any case, when only one column fits); else the column called url; else the only
+    column with url, link, uri, href or src as a word of its name; else the only column with URLs (or paths of videos)
+    in at least half of its filled cells.
+
+    Raises ListError when no column or several columns fit, when a cell holds several URLs, and when no cell holds a URL
+    that can be fetched or the path of an existing file.
     """
     found = _choose_url_column(frame, url_column)
     _refuse_several_urls(frame, found)
@@ -162,7 +163,7 @@ def _choose_url_column(frame: pd.DataFrame, url_column: str) -> str:
     candidates = exact or list(filter(is_url_name, names))
     if len(candidates) != 1 and not exact:
         candidates = _link_columns(frame) or candidates
-    # Of a clean list of ours that is read again, what it says of URLs that were repaired.
+    # A clean list of this project, read again, has this column with the URLs before their repair.
     candidates = [name for name in candidates if not _ORIGINAL.fullmatch(name)] or candidates
     if len(candidates) == 1:
         return candidates[0]
@@ -212,7 +213,7 @@ def _require_url(frame: pd.DataFrame, column: str) -> None:
 
 
 def _is_usable(cell: str) -> bool:
-    """Whether a cell holds a URL that can be fetched, or the path of a file that is there."""
+    """Whether a cell holds a URL that can be fetched, or the path of an existing file."""
     url = decode_url(cell)
     try:
         if not is_web_url(url):
@@ -227,8 +228,8 @@ def _quote(text: str) -> str:
 
 
 def save_table(frame: pd.DataFrame, path: Path, *, dialect: Dialect = PLAIN) -> None:
-    """Write a table as CSV with a header in the given dialect, quotes only where they are needed, no cell that a
-    spreadsheet would run (see `cells.protect_cell`).
+    """Writes a table as CSV with a header in the given dialect. Quotes only the cells that need it, and protects cells
+    that a spreadsheet would run (see `cells.protect_cell`).
 
     A reader never sees half a file. A missing value is written as "". Raises RunFolderError when the disk or the name
     of the file does not allow it.
@@ -250,7 +251,8 @@ def save_table(frame: pd.DataFrame, path: Path, *, dialect: Dialect = PLAIN) -> 
 
 
 def _header_line(names: Iterable[object], quoted: re.Pattern[str], dialect: Dialect) -> str:
-    """Where a name holds another delimiter, the first name is quoted: only the right delimiter can follow it then."""
+    """The header line. When a name holds another delimiter, the first name is quoted: then only the right delimiter can
+    follow it."""
     line = _line(names, quoted, dialect)
     if line.startswith('"') or not set(line) & (set(DELIMITERS) - {dialect.delimiter}):
         return line
@@ -261,28 +263,28 @@ def _header_line(names: Iterable[object], quoted: re.Pattern[str], dialect: Dial
 def _line(cells: Iterable[object], quoted: re.Pattern[str], dialect: Dialect) -> str:
     texts = [protect_cell(cell) if isinstance(cell, str) else str(cell) for cell in cells]
     written = ['"' + text.replace('"', '""') + '"' if quoted.search(text) else text for text in texts]
-    # A line without anything on it would be none.
+    # An empty line would be no row.
     return (dialect.delimiter.join(written) or '""') + dialect.line_end
 
 
 def count_guarded(frame: pd.DataFrame) -> int:
-    """Cells of a table that get an apostrophe when it is saved."""
+    """Number of cells that get an apostrophe when the table is saved."""
     columns = (frame[name] for name in frame.columns)
     return sum(isinstance(cell, str) and protect_cell(cell) != cell for column in columns for cell in column)
 
 
 def free_column_name(frame: pd.DataFrame, wanted: str) -> str:
-    """`wanted`, or if the frame has such a column `wanted_2`, `wanted_3`, …"""
+    """`wanted`; if the frame already has that column, `wanted_2`, `wanted_3`, …"""
     return _free_name(wanted, set(frame.columns))
 
 
 def decode_list(
     frame: pd.DataFrame, *, url_column: str, progress: Callable[[int], object] = lambda count: None
 ) -> pd.DataFrame:
-    """A copy of the list with every URL repaired (see `urls.decode_url`).
+    """Returns a copy of the list with every URL repaired (see `urls.decode_url`).
 
-    If that changed any, a new last column `original_url` holds what the list said, and nothing in the other rows.
-    `progress` is told of rows done.
+    If any URL changed, a new last column `original_url` holds the URL before its repair, and "" in unchanged rows.
+    Calls `progress` with the number of rows newly done.
     """
 
     def decode(url: str) -> str:
@@ -298,7 +300,7 @@ def decode_list(
 
 
 def find_changed_rows(before: pd.DataFrame, after: pd.DataFrame, *, url_column: str) -> pd.DataFrame:
-    """The rows whose URL differs between two versions of a list: row (from 1), before, after."""
+    """The rows whose URL differs between two versions of a list; columns row (from 1), before, after."""
     changed = before[url_column].ne(after[url_column])
     return pd.DataFrame(
         {
@@ -317,11 +319,11 @@ def split_text_copies(
     drop_query_parameters: Collection[str] = (),
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows whose URL stands nowhere above them, and a report with a row for each of the others.
+    """Returns the rows whose URL occurs in no earlier row, and a report with one row for each other row.
 
-    The report has the columns `REPORT_COLUMNS` (`row` and `first_row` count the rows of the list from 1, int64) and
-    then the list's other columns. See `urls.find_text_copies` for what is a copy. `progress`
-    is told of rows done.
+    The report has the columns `REPORT_COLUMNS` (`row` and `first_row` count the rows of the list from 1, int64), then
+    the list's other columns. `urls.find_text_copies` defines a copy. Calls `progress` with the number of rows newly
+    done.
     """
     urls = frame[url_column].tolist()
     copies = find_text_copies(
@@ -346,13 +348,14 @@ def split_text_copies(
 
 
 MAX_SHOWN_CHARACTERS = 200
-"""Of one cell in a notebook."""
+"""Most characters of a cell that a notebook shows."""
 
 
 class ShownTable(pd.DataFrame):
-    """A table that a notebook shows so that a keyboard can scroll it, and that is named for those who do not see it.
-    Cells begin at the left, as URLs are read, where notebooks would set them to the right, and are cut off late, for
-    the names of files stand at the end of URLs."""
+    """A table for a notebook. The keyboard can scroll it, and it has a name for screen readers.
+
+    Cells are aligned to the left, because URLs are read from there; notebooks would align them to the right. Cells are
+    cut off late, because a URL ends with the name of its file."""
 
     def _repr_html_(self) -> str | None:
         with pd.option_context("display.max_colwidth", MAX_SHOWN_CHARACTERS):
@@ -368,7 +371,7 @@ class ShownTable(pd.DataFrame):
 
 
 def shown_table(frame: pd.DataFrame) -> ShownTable:
-    """A table as a notebook may show it: no control characters, no credentials of URLs (see `sanitise.sanitise`)."""
+    """A table that is safe to show: without control characters and credentials of URLs (see `sanitise.sanitise`)."""
     return ShownTable(frame.map(_shown).rename(columns=_shown))
 
 
@@ -377,7 +380,7 @@ def _shown(cell: object) -> object:
 
 
 def describe_record(record: object) -> ShownTable:
-    """A frozen record as a table of one row a field, records inside it unfolded: `recipe.encoder`."""
+    """A frozen record as a table with one row per field; fields of inner records get names like `recipe.encoder`."""
     rows = list(_fields_of(record, prefix=""))
     return ShownTable({"value": [value for _, value in rows]}, index=[name for name, _ in rows], dtype=object)
 

@@ -1,7 +1,7 @@
 """URLs as text: repair one, make it canonical, find those that are equal, prepare a request.
 
-Pure functions over text. Sources: RFC 3986 (URIs, and in 6.2 which spellings are equivalent), UTS 46 and
-RFC 5891 (host names beyond ASCII).
+Pure functions over text. Sources: RFC 3986 (URIs; 6.2: which spellings are equivalent), UTS 46 and RFC 5891 (host
+names beyond ASCII).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIGNATURE_MARKS = (
     "x-amz-",
     "x-goog-",
 )
-"""A parameter whose name holds one of these belongs to a signature over the exact bytes of its URL."""
+"""A parameter with one of these in its name belongs to a signature over the exact bytes of its URL."""
 
 RULES = (
     "no scheme",
@@ -46,7 +46,7 @@ RULES = (
     "path case",
     "query parameters",
 )
-"""What `normalise_url` may change, in the order in which reports name it."""
+"""The changes that `normalise_url` may make, in the order in which reports name them."""
 
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
 _UNSEEN = _BLANKS + "\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff"
@@ -63,7 +63,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
 _IPV6 = re.compile(r"\[([0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?)\]")
 
-# Ten levels are more than any list has; with no limit a hostile cell would cost a decoding a level.
+# No list has more than ten levels. Without a limit, a hostile cell could cost a decoding for each of its many levels.
 _SLASH = "(?:/|%(?:25){0,9}2F)"
 _ENCODED_AS_A_WHOLE = re.compile(
     rf"(?!(?:https?:)?//)(?:https?(?::|%(?:25){{0,9}}3A))?{_SLASH}{_SLASH}(?!{_SLASH})(?=[^?#\\\s])",
@@ -80,7 +80,7 @@ _CASED = re.compile(r"(?:%[89A-F][0-9A-F])+|%..|[A-Z]+")
 
 @dataclass(frozen=True)
 class NormalisedUrl:
-    """The key under which equal URLs meet, and what had to be changed to get there (see `RULES`)."""
+    """The canonical URL, which is the same for equal URLs, and the changes that led to it (see `RULES`)."""
 
     key: str
     rules: tuple[str, ...]
@@ -88,7 +88,7 @@ class NormalisedUrl:
 
 @dataclass(frozen=True)
 class TextCopy:
-    """A row (from 0) whose URL an earlier row holds already, and why the two are the same."""
+    """A row (from 0) that repeats the URL of an earlier row, and why the two are the same."""
 
     row: int
     first_row: int
@@ -96,7 +96,7 @@ class TextCopy:
 
 
 class _Parts(NamedTuple):
-    """A web URL in pieces; each but scheme, host and path includes its own mark (`@`, `:`, `?`, `#`)."""
+    """The pieces of a web URL. All but scheme, host and path include their own mark (`@`, `:`, `?`, `#`)."""
 
     scheme: str
     user: str
@@ -108,14 +108,14 @@ class _Parts(NamedTuple):
 
 
 def decode_url(text: str) -> str:
-    """Repair one URL as it is found in a list; applied twice it gives the same as once.
+    """Repairs one URL from a list; applied twice it gives the same as once.
 
-    Blanks, invisible characters and quotes around it go, and so does what `markup.unwrap_url` knows: formulas and
-    links; `&amp;` becomes `&`. A URL that is percent-encoded as a whole is decoded until it is one, escapes inside it
-    keep their own level; what follows a literal `?` or `#` was not encoded with it and stays. A URL without a scheme
-    (`//host/path`, RFC 3986, 4.2) stays one: which of https and http its server speaks shows when it is fetched. In a
-    web URL, escapes of unreserved characters (RFC 3986, 2.3) are decoded, unless its bytes are signed or it has a
-    malformed escape. Anything else is the path of a local file.
+    Removes blanks, invisible characters and quotes around the URL, and the formulas and links that `markup.unwrap_url`
+    knows. `&amp;` becomes `&`. A URL that is percent-encoded as a whole is decoded until it is a URL. Escapes inside it
+    keep their own level; text after a literal `?` or `#` was not encoded with it and stays. A URL without a scheme
+    (`//host/path`, RFC 3986, 4.2) stays without: only fetching shows whether its server uses https or http. In a web
+    URL, escapes of unreserved characters (RFC 3986, 2.3) are decoded, unless its bytes are signed or it has a malformed
+    escape. Anything else is the path of a local file.
     """
     while (repaired := _repair_step(text)) != text:
         text = repaired
@@ -143,13 +143,13 @@ def _strip(text: str) -> str:
 
 
 def _is_page(text: str) -> bool:
-    """Whether its angle brackets are those of a web page, and not around a URL."""
+    """Whether the angle brackets belong to HTML, and do not just surround a URL."""
     return text[0] == "<" and ("<" in text[1:] or ">" in text[:-1])
 
 
 def _unquote_whole(text: str) -> str:
-    """`text` decoded by one level, where that gives text: bytes that are not UTF-8 and control characters
-    within the URL stay escapes, so the result can be written and requested."""
+    """Decodes `text` by one level. Bytes that are not UTF-8, and control characters in the URL, stay escapes, so that
+    the result can be written and requested."""
     head = re.split("[?#]", text, maxsplit=1)[0]
     decoded = _strip(_ESCAPES.sub(_decode_run, head) + text[len(head) :])
     return _CONTROL.sub(lambda match: quote(match[0], safe=""), decoded)
@@ -161,7 +161,7 @@ def _decode_run(match: re.Match[str]) -> str:
 
 
 def _unreserved(escape: str) -> str:
-    """The character that an escape such as `%7E` stands for if it is unreserved, else nothing."""
+    """The character of an escape such as `%7E` if it is unreserved, else ""."""
     character = chr(int(escape[1:], 16))
     return character if character in _UNRESERVED else ""
 
@@ -184,12 +184,13 @@ def is_web_url(text: str) -> bool:
 
 
 def has_scheme(url: str) -> bool:
-    """Whether a web URL says by which scheme it is to be fetched."""
+    """Whether a web URL names its scheme."""
     return not _PROTOCOL_RELATIVE.match(url)
 
 
 def is_local_path(text: str) -> bool:
-    """Whether `text` may be the path of a file: no scheme (a drive such as `C:` is none), no control characters."""
+    """Whether `text` may be the path of a file: it has no scheme (a drive such as `C:` is none) and no control
+    characters."""
     return (
         bool(text.strip())
         and not _SCHEME.match(text)
@@ -199,10 +200,10 @@ def is_local_path(text: str) -> bool:
 
 
 def url_for_request(url: str) -> str:
-    """The ASCII form of a web URL for an HTTP client, without its fragment.
+    """Returns the ASCII form of a web URL for an HTTP client, without its fragment.
 
-    The host is encoded by UTS 46; blanks, characters beyond ASCII and a percent sign that starts no escape are
-    percent-encoded as UTF-8; everything else stays byte for byte. Raises ValueError with the reason in words.
+    The host is encoded by UTS 46. Blanks, characters beyond ASCII, and percent signs that start no escape are
+    percent-encoded as UTF-8. Everything else stays byte for byte. Raises ValueError with the reason in words.
     """
     parts = _split(url)
     user, path, query = map(_encode, (parts.user, parts.path, parts.query))
@@ -234,7 +235,7 @@ def _split(url: str) -> _Parts:
     if not host:
         raise ValueError("the URL names no host")
     if port and not _PORT.fullmatch(port):
-        # It is not named: it may be a password.
+        # The error does not show the port, which may be a password.
         raise ValueError("the port is not a number (in a password, write / as %2F, ? as %3F and # as %23)")
     # A long run of digits is out of range anyway, and int() refuses more than 4300 of them.
     if len(port) > 1 and not 1 <= int(port[1:].lstrip("0")[:6] or 0) <= 65535:
@@ -244,7 +245,7 @@ def _split(url: str) -> _Parts:
 
 @lru_cache(maxsize=1 << 14)
 def _ascii_host(host: str) -> str:
-    """`host` as DNS knows it. Raises ValueError when no host can be called that."""
+    """The form of `host` for DNS. Raises ValueError when it cannot be a host name."""
     if host.startswith("["):
         address = _IPV6.fullmatch(host)
         try:
@@ -271,7 +272,7 @@ def _ascii_host(host: str) -> str:
 
 @lru_cache(maxsize=1 << 14)
 def _host_key(host: str) -> str:
-    """The one spelling of all spellings of a host. Raises ValueError when no host can be called that."""
+    """The canonical spelling of a host. Raises ValueError when it cannot be a host name."""
     name = _ascii_host(host).lower()
     return f"[{IPv6Address(name[1:-1])}]" if name.startswith("[") else name
 
@@ -279,12 +280,12 @@ def _host_key(host: str) -> str:
 def normalise_url(
     url: str, *, ignore_path_case: bool = False, drop_query_parameters: Collection[str] = ()
 ) -> NormalisedUrl:
-    """The key under which equal URLs meet: syntax-based and scheme-based normalisation (RFC 3986, 6.2.2-3), and no
-    trailing slash, no fragment.
+    """Returns the canonical URL by syntax-based and scheme-based normalisation (RFC 3986, 6.2.2-3), without trailing
+    slash and without fragment.
 
-    http and https differ, and a URL without a scheme counts as https; paths differ by case unless
-    `ignore_path_case`; a query never loses its case. `drop_query_parameters` are exact names. The key of a local path
-    or of an invalid URL is the text itself.
+    http and https differ; a URL without a scheme counts as https. The case of a path matters unless `ignore_path_case`;
+    the case of a query always matters. `drop_query_parameters` are exact names. The key of a local path or of an
+    invalid URL is the text itself.
     """
     is_complete = has_scheme(url)
     try:
@@ -328,7 +329,7 @@ def _spell_escapes(text: str) -> str:
 
 
 def _lower(match: re.Match[str]) -> str:
-    """Lower case of plain letters, and of letters beyond ASCII inside their escapes."""
+    """Lower-cases plain letters, and letters beyond ASCII inside their escapes."""
     text = match[0]
     if not text.startswith("%"):
         return text.lower()
@@ -345,12 +346,12 @@ def find_text_copies(
     drop_query_parameters: Collection[str] = (),
     progress: Callable[[int], object] = lambda count: None,
 ) -> list[TextCopy]:
-    """Every row whose URL equals that of an earlier row, with the first such row; empty ones equal nothing.
+    """Finds every row whose URL equals that of an earlier row, with the first such row. Empty cells equal nothing.
 
-    A URL without a scheme (`//host/path`) leaves it to its reader to take http or https. It equals the URL by https
-    where the list has that one, else the one by http; these two equal each other never.
+    A URL without a scheme (`//host/path`) may mean http or https. It equals the https URL when the list has that one,
+    else the http URL; the https and the http URL never equal each other.
 
-    The rule is "identical text", or what had to be changed in either of the two to make them equal.
+    The rule is "identical text", or the changes to either URL that make the two equal.
     """
 
     def normalise(url: str) -> NormalisedUrl:
