@@ -18,12 +18,12 @@ WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 28, 46
 
 LOG_FLOOR = 0.6
-"""Where a logarithmic axis of counts begins, so that a single one is seen."""
+"""The start of a logarithmic count axis; below 1, so that a bar of one is visible."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """From values to pixels."""
+    """Maps values to pixels."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ class Axis:
     is_log: bool = False
 
     def at(self, value: float) -> float:
-        """Where a value stands."""
+        """The pixel of a value."""
         low, high, shown = self.low, self.high, value
         if self.is_log:
             low, high, shown = math.log10(low), math.log10(high), math.log10(max(value, low))
@@ -40,7 +40,7 @@ class Axis:
         return round(self.start + share * (self.end - self.start), 2)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Some round values, each with where it stands and as people read it."""
+        """Some round values, each as its pixel and its label."""
         if self.is_log:
             values = [10.0**power for power in range(math.ceil(math.log10(self.low)), 1 + int(math.log10(self.high)))]
         else:
@@ -59,7 +59,7 @@ def round_values(low: float, high: float, *, most: int = 6) -> list[float]:
 
 
 def show_number(value: float) -> str:
-    """A tick: 0.25, 1,500 or 2 M."""
+    """The label of a tick: 0.25, 1,500 or 2 M."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g} M"
     return f"{value:,.0f}" if value == int(value) else f"{value:g}"
@@ -67,7 +67,7 @@ def show_number(value: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One bar; `words` are read when it is pointed at."""
+    """One bar; `words` is its tooltip."""
 
     x: float
     y: float
@@ -78,7 +78,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Line:
-    """A line, with the colour of its meaning; an area where it is filled down to the axis."""
+    """A line in the colour of its meaning; with `is_filled`, an area down to the axis."""
 
     path: str
     meaning: str
@@ -88,7 +88,7 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True)
 class Chart:
-    """One chart: its title, what it shows in words for those who do not see it, axes and marks."""
+    """One chart: its title, a description in words for screen readers, axes and marks."""
 
     name: str
     title: str
@@ -101,11 +101,11 @@ class Chart:
     bars: tuple[Bar, ...] = ()
     lines: tuple[Line, ...] = ()
     mark: float | None = None
-    """Value of x at which a vertical line stands."""
+    """Value of x at which a vertical line is drawn."""
 
     @property
     def mark_x(self) -> float | None:
-        """Where that line stands."""
+        """The pixel of that line."""
         return None if self.mark is None else self.x.at(self.mark)
 
 
@@ -129,7 +129,8 @@ def draw_histogram(
     mark: float | None,
     meaning: str = "neutral",
 ) -> Chart:
-    """Bars over intervals; counts are logarithmic where one dwarfs the others. There is one more edge than counts."""
+    """Draws bars over intervals; there is one more edge than counts. The count axis is logarithmic when one bar dwarfs
+    the others."""
     is_log = has_dwarfing_bar(np.asarray(counts))
     x, y = _x_axis(edges[0], edges[-1]), _y_axis(max(counts, default=0), is_log=is_log)
     bars = []
@@ -169,7 +170,7 @@ def draw_lines(
     mark: float | None = None,
     is_filled: bool = False,
 ) -> Chart:
-    """Lines over shared places `xs`, which rise; each with its label, meaning of colour and values."""
+    """Draws lines over shared, rising `xs`; each line is (label, colour meaning, values)."""
     x = _x_axis(xs[0], xs[-1])
     y = _y_axis(max(max(values) for _, _, values in lines))
     drawn = []
@@ -194,7 +195,7 @@ def draw_lines(
 
 @dataclass(frozen=True, kw_only=True)
 class Band:
-    """A stream of rows: what flows on, or what is lost."""
+    """A stream of rows that flow on or are lost."""
 
     path: str
     meaning: str
@@ -202,7 +203,7 @@ class Band:
 
 @dataclass(frozen=True, kw_only=True)
 class FlowLabel:
-    """A count and what it counts, beside a stream."""
+    """A count, and what it counts, beside a stream."""
 
     x: float
     y: float
@@ -214,7 +215,7 @@ class FlowLabel:
 
 @dataclass(frozen=True, kw_only=True)
 class Flow:
-    """The way from the rows of the list to those kept as streams whose thickness is their rows."""
+    """The flow from the rows of the list to the kept rows, as streams whose thickness is the number of rows."""
 
     width: float
     height: float
@@ -226,8 +227,8 @@ THINNEST = 1.5
 
 
 def draw_flow(steps: Sequence[FlowStep], *, is_upright: bool) -> Flow:
-    """The stream of rows runs to the right and loses at each step what is set aside, downwards; `is_upright`, for
-    narrow screens: it runs down, and loses to the right."""
+    """Draws the stream of rows from left to right; at each step, the rows set aside leave it downwards. With
+    `is_upright`, for narrow screens, it runs down and they leave to the right."""
     most = max(1, *(step.high for step in steps))
     full, gap = (96.0, 70.0) if is_upright else (110.0, 175.0)
     edge, drop = (16.0, 152.0) if is_upright else (44.0, 196.0)
@@ -239,12 +240,12 @@ def draw_flow(steps: Sequence[FlowStep], *, is_upright: bool) -> Flow:
         return max(THINNEST, full * rows / most) if rows else 0.0
 
     def point(along: float, across: float) -> str:
-        """Along the stream, and across it."""
+        """A point by its places along and across the stream."""
         return f"{across:.1f},{along:.1f}" if is_upright else f"{along:.1f},{across:.1f}"
 
     def add_block(start: float, end: float, rows: int, meaning: str) -> None:
         low, high = edge, edge + thickness(rows)
-        # A little over the next one, or a seam would show.
+        # Overlap the next block a little, to avoid a visible seam.
         end += 0.5
         corners = " ".join((point(start, low), point(end, low), point(end, high), point(start, high)))
         bands.append(Band(path=f"M{corners}Z", meaning=meaning))
@@ -265,7 +266,7 @@ def draw_flow(steps: Sequence[FlowStep], *, is_upright: bool) -> Flow:
         outer = edge + thickness(step.high)
         inner = outer - lost
         if lost:
-            # Out of the side of the stream and round to its own end, on two curves side by side.
+            # Two parallel curves lead from the side of the stream to the end of the loss.
             middle, bend = (along + end) / 2, (outer + drop) / 2
             bands.append(
                 Band(

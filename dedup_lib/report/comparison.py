@@ -1,7 +1,7 @@
 """What changed from one run over a list to another.
 
-Only the addresses that both runs looked at are compared. Two videos are joined where one is listed as a copy of the
-other, or both as copies of the same one.
+Only the URLs that both runs looked at are compared. Two videos are joined when one is listed as a copy of the other, or
+both are listed as copies of the same video.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dedup_lib.settings import SETTINGS, ExtractSettings, SearchSettings
 KEPT, DUPLICATE = "kept", "duplicate"
 
 MAX_PAIRS = 100_000
-"""Pairs that are named of each kind; their number is always complete."""
+"""Most pairs of each kind that are listed; their count is always complete."""
 
 Pairs = tuple[tuple[str, str], ...]
 """Pairs of URLs, the first before the second."""
@@ -28,22 +28,22 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """What a run made of its list."""
+    """The result of a run over its list."""
 
     name: str
     rows: Mapping[str, int]
-    """Rows of each output, and of the list."""
+    """Number of rows in the list and in each output."""
     fates: Mapping[str, str]
-    """Of each URL: `kept`, `duplicate`, or the status for which it was set aside."""
+    """For each URL: `kept`, `duplicate`, or the status for which it was set aside."""
     kept_of: Mapping[str, str]
-    """Of each duplicate the video that is kept in its place."""
+    """For each duplicate, the video that is kept in its place."""
     settings: Mapping[str, Any]
-    """By notebook and parameter, such as `03_extract: encoder`."""
+    """Settings by notebook and parameter, such as `03_extract: encoder`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A thing with what it was in one run and is in the other; None where it has nothing there."""
+    """A thing with its value in the earlier run and in the later one; None when it has no value there."""
 
     what: str
     before: Any
@@ -52,11 +52,11 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """Pairs of videos that one of two runs joined, and the other did not."""
+    """Pairs of videos that only one of the two runs joined."""
 
     count: int
     pairs: Pairs
-    """`MAX_PAIRS` of them at most."""
+    """At most `MAX_PAIRS` of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,25 +66,25 @@ class Comparison:
     before: str
     after: str
     in_both: int
-    """URLs that both runs looked at; `only_before` and `only_after` count those that one of them did."""
+    """Number of URLs that both runs looked at; `only_before` and `only_after` count those of one run only."""
     only_before: int
     only_after: int
     rows: tuple[Change, ...]
     """The rows of each output, changed or not."""
     settings: tuple[Change, ...]
-    """Parameters that differ, each by its notebook and name."""
+    """Parameters that differ, each with its notebook and name."""
     fates: tuple[Change, ...]
-    """URLs that ended in another output or status."""
+    """URLs with another output or status than before."""
     keepers: Pairs
-    """Of videos that both runs join, the one that was kept and the one that is."""
+    """For groups that both runs join: the video kept before, and the video kept after."""
     joined_before: Joined
-    """Joined before and parted now."""
+    """Pairs joined before, but not after."""
     joined_after: Joined
-    """Joined now and not before."""
+    """Pairs joined after, but not before."""
 
     @property
     def is_empty(self) -> bool:
-        """Whether both runs did the same with the same URLs."""
+        """Whether both runs gave the same result for the same URLs."""
         changes = (self.only_before, self.only_after, self.fates, self.keepers)
         return not any((*changes, self.joined_before.count, self.joined_after.count))
 
@@ -103,16 +103,16 @@ class Comparison:
         return ", ".join(changed) or "Different lists, and the same outcome for the URLs they share"
 
     def to_json(self) -> str:
-        """On one line; what is no ASCII is escaped."""
+        """The changes as JSON on one line, in ASCII."""
         return json.dumps(asdict(self) | {"is_empty": self.is_empty})
 
 
 def load_outcome(run: RunFolder) -> RunOutcome:
-    """What a finished run made of its list, from the files that it left.
+    """Reads the result of a finished run from its files.
 
-    Raises RunFolderError where 06_search_and_clean has not finished, and ListError for an output that cannot be read.
+    Raises RunFolderError when 06_search_and_clean has not finished, and ListError for an output that cannot be read.
     """
-    # Brings pandas, which the help of the command line does without.
+    # Imported here, because it imports pandas, which the help of the command line does not need.
     from dedup_lib.lists.tables import load_table
 
     record = run.require_record(SearchSettings.stage)
@@ -125,7 +125,7 @@ def load_outcome(run: RunFolder) -> RunOutcome:
     copies = load_table(run.recorded_path(record, "duplicates"))
     kept_of = dict(zip(copies["url"], copies["duplicate_of"], strict=True))
     fates |= dict.fromkeys(kept_of, DUPLICATE)
-    # Last, for a list may hold a kept address twice.
+    # Last, because a list may hold a kept URL twice.
     fates |= dict.fromkeys(load_table(run.recorded_path(record, "FINAL_RESULT"))[str(url_column)], KEPT)
     return RunOutcome(
         name=run.path.name,
@@ -142,7 +142,7 @@ def load_outcome(run: RunFolder) -> RunOutcome:
 
 
 def compare_runs(before: RunOutcome, after: RunOutcome) -> Comparison:
-    """What changed from one run to the other. Raises SettingError where they have no URL in common."""
+    """What changed from one run to the other. Raises SettingError when they have no URL in common."""
     both = before.fates.keys() & after.fates.keys()
     if not both and (before.fates or after.fates):
         raise SettingError(
@@ -179,7 +179,7 @@ def _list_changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterat
 
 
 def _kept_of(run: RunOutcome, urls: Collection[str]) -> dict[str, str]:
-    """Each of these videos to the one that is kept in its place, which may be itself."""
+    """Maps each of these videos to the video kept in its place, which may be itself."""
     return {url: run.kept_of.get(url, url) for url in urls if run.fates[url] in (KEPT, DUPLICATE)}
 
 
@@ -192,10 +192,10 @@ def _other_keepers(before: Mapping[str, str], after: Mapping[str, str]) -> set[t
 
 
 def _find_joined(here: Mapping[str, str], there: Mapping[str, str]) -> Joined:
-    """The pairs that one run joins and the other does not, by what each keeps in place of a video."""
+    """The pairs that the run `here` joins and the run `there` does not. Both map a video to the one kept in its place."""
     groups: dict[str, dict[str, list[str]]] = {}
     for url in sorted(here):
-        # What was not compared there is joined with nothing.
+        # A video that the other run did not compare is joined with nothing.
         groups.setdefault(here[url], {}).setdefault(there.get(url, url), []).append(url)
     count = sum(
         comb(sum(map(len, parts.values())), 2) - sum(comb(len(part), 2) for part in parts.values())

@@ -24,7 +24,7 @@ from dedup_lib.sanitise import sanitise_line
 STRIP_HEIGHT_PX = 72
 MOMENT_HEIGHT_PX = 54
 MOMENTS = 5
-"""Pictures of two videos that are set under each other."""
+"""Number of moments at which frames of two videos are shown one above the other."""
 
 OFFSET_WORTH_SAYING_S = 0.25
 ROW_GAP_PX = 2
@@ -45,11 +45,11 @@ CRITERION_WORDS = {
     Criterion.PERSON: "a person decided so",
     Criterion.COSINE: "only their vectors were compared",
 }
-"""What each rule found, in words."""
+"""The finding of each rule, in words."""
 
 
 def show_seconds(seconds: float) -> str:
-    """A moment or a length: 0:05.3, 12:04 or 1:02:03."""
+    """A time or a duration as text: 0:05.3, 12:04 or 1:02:03."""
     if round(seconds, 1) < 60:
         return f"0:{seconds:04.1f}"
     whole = round(seconds)
@@ -58,12 +58,12 @@ def show_seconds(seconds: float) -> str:
 
 
 def show_bytes(size: int) -> str:
-    """A file's size: 640 KB or 1.2 MB."""
+    """A file size as text: 640 KB or 1.2 MB."""
     return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3)):,} KB"
 
 
 def read_number(text: object) -> float | None:
-    """A number of a CSV; None for an empty or another cell."""
+    """Reads a number from a CSV cell; None when the cell is empty or no finite number."""
     try:
         number = float(str(text))
     except ValueError:
@@ -77,12 +77,12 @@ VERDICT_WORDS = {
     Verdict.REVIEW: "it is undecided, and both are kept",
     Verdict.DIFFERENT: "they count as different, and both are kept",
 }
-"""What comes of two videos, as long as no person decides."""
+"""The consequence of each verdict, as long as no person decides."""
 
 
 def explain(row: Mapping[Any, object], *, first: str = "the other", second: str = "the copy") -> str:
-    """What speaks for two videos showing the same, as one sentence that calls them `first` and `second`; `row` is one
-    of the CSV of duplicates or of review, where the copy is the video listed second."""
+    """The evidence that two videos show the same, as one sentence that calls them `first` and `second`. `row` is a row
+    of the CSV of duplicates or of review; "copy" in its columns means the second video."""
     rule = str(row.get("rule", ""))
     share = "none" if rule == Criterion.WEAK else "enough"
     if row.get("frames_compared"):
@@ -90,7 +90,7 @@ def explain(row: Mapping[Any, object], *, first: str = "the other", second: str 
     try:
         found = CRITERION_WORDS[Criterion(rule)].format(share=share)
     except ValueError:
-        # Of another version.
+        # Another version of the project wrote this rule.
         return rule
     if rule == Criterion.PERSON:
         return found
@@ -108,7 +108,7 @@ def explain(row: Mapping[Any, object], *, first: str = "the other", second: str 
 
 
 def as_data_uri(picture: bytes, kind: str) -> str:
-    """A picture that needs no file of its own."""
+    """An image as a `data:` URI, so that it needs no file."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
@@ -118,7 +118,7 @@ class Video:
 
     url: str
     facts: str = ""
-    """Size, length and the like, where the ledger has them."""
+    """Frame size, duration, codec and file size, as far as the ledger has them."""
     picture: str = ""
     similarity: float | None = None
     role: str = "kept"
@@ -137,7 +137,7 @@ class Video:
 
     @property
     def weight(self) -> int:
-        """Characters that its pictures take of a page."""
+        """Number of characters that its images take in a page."""
         return len(self.picture) + len(self.moments)
 
 
@@ -152,30 +152,31 @@ class Sheet:
 
     @property
     def hidden(self) -> int:
-        """Copies that are not shown."""
+        """Number of copies that are not shown."""
         return self.size - 1 - len(self.copies)
 
     @property
     def weight(self) -> int:
-        """Characters that its pictures take of a page."""
+        """Number of characters that its images take in a page."""
         return self.kept.weight + sum(copy.weight for copy in self.copies)
 
     @property
     def reasons(self) -> str:
-        """By which criteria the kept one beat its copies."""
+        """The criteria by which the kept video was preferred to its copies."""
         return ", ".join(dict.fromkeys(copy.kept_because for copy in self.copies if copy.kept_because))
 
     @property
     def lowest(self) -> str:
-        """The least similarity of those shown."""
+        """The lowest similarity of the copies shown."""
         known = [copy.similarity for copy in self.copies if copy.similarity is not None]
         return f"{min(known):.4f}" if known else ""
 
 
 class Pictures:
-    """What a run folder knows of its videos by sight: strips of frames, fingerprints, and facts. Use as a context
-    manager, as often as wanted: the ledger is open in between. One that is missing or damaged leaves the pages without
-    facts and moments."""
+    """Images and facts of the videos in a run folder: strips of frames, fingerprints, and data from the ledger.
+
+    Use it as a context manager, any number of times; it closes the ledger on exit. With a missing or damaged ledger,
+    the pages have no facts and no moments."""
 
     def __init__(self, run: RunFolder, *, recipe: Recipe | None) -> None:
         self._run = run
@@ -200,7 +201,7 @@ class Pictures:
             ledger.close()
 
     def draw_strip(self, key: str) -> str:
-        """The sampled frames of a video as a `data:` URI, or nothing where there are none that can be read."""
+        """The sampled frames of a video as a `data:` URI; "" when they cannot be read."""
         try:
             strip = load_picture(self._run.thumbnails_dir / f"{key}.jpg")
         except (OSError, ValueError):
@@ -211,7 +212,7 @@ class Pictures:
         return as_data_uri(encode_preview(strip), "webp")
 
     def describe(self, url: str) -> str:
-        """Size, length, codec and bytes of a video, where they are known."""
+        """Frame size, duration, codec and file size of a video, as far as known."""
         found = self._load_outcome(url)
         if found is None:
             return ""
@@ -241,8 +242,8 @@ class Pictures:
             return None
 
     def draw_moments(self, first_url: str, second_url: str, row: Mapping[Any, object]) -> tuple[str, str]:
-        """Pictures of two videos at the same moments of what they share, the first above the second, as a `data:` URI
-        and in words; nothing where the evidence gives no times."""
+        """Frames of two videos at the same moments of their shared part, the first above the second. Returns a `data:`
+        URI and the times in words; both are "" when the evidence gives no times."""
         numbers = [read_number(row.get(name)) for name in ("kept_from_s", "kept_to_s", "offset_s")]
         first, second = self._fingerprint(first_url), self._fingerprint(second_url)
         if first is None or second is None or any(number is None for number in numbers):
@@ -266,7 +267,7 @@ class Pictures:
 
 
 def _draw_row(fingerprint: Fingerprint, times_s: Sequence[float] | np.ndarray) -> Frames:
-    """The pictures nearest to these times side by side, grey (H, W)."""
+    """The frames nearest to these times, side by side, grey (H, W)."""
     width_px, height_px = fingerprint.size_px
     width = int(np.clip(round(MOMENT_HEIGHT_PX * width_px / height_px), 16, 2 * MOMENT_HEIGHT_PX))
     nearest = np.abs(fingerprint.times_s[None] - np.asarray(times_s)[:, None]).argmin(axis=1)
@@ -276,8 +277,8 @@ def _draw_row(fingerprint: Fingerprint, times_s: Sequence[float] | np.ndarray) -
 
 
 def rank_groups(copies: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
-    """The groups of the CSV of duplicates by their number, the largest first, the nearest copy first in each; copies
-    that only a person brought in come last."""
+    """The groups in the CSV of duplicates, each with its number: the largest group first, and the nearest copy first
+    in each. Copies that only a person added come last."""
     if copies.empty:
         return []
     ranked = copies.assign(
@@ -289,7 +290,7 @@ def rank_groups(copies: pd.DataFrame) -> list[tuple[int, pd.DataFrame]]:
 
 
 def draw_groups(ranked: Sequence[tuple[int, pd.DataFrame]], pictures: Pictures, *, most_copies: int) -> Iterator[Sheet]:
-    """A sheet for each group, with at most so many copies."""
+    """Yields a sheet for each group, with at most `most_copies` copies."""
     for number, group in ranked:
         kept_url = group["duplicate_of"].iloc[0]
         copies = []
@@ -313,7 +314,7 @@ def draw_groups(ranked: Sequence[tuple[int, pd.DataFrame]], pictures: Pictures, 
 
 
 def draw_pair(row: Mapping[Any, object], pictures: Pictures) -> tuple[Video, Video]:
-    """The two videos of a row of the CSV of review; what speaks for the pair stands with its second video."""
+    """The two videos in a row of the CSV of review; the second one carries the evidence of the pair."""
     first, second = str(row["first_url"]), str(row["second_url"])
     moments, words = pictures.draw_moments(first, second, row)
     return (

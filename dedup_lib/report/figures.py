@@ -40,13 +40,13 @@ def drawable(text: str) -> str:
 
 
 def count_on(axis: Axis) -> None:
-    """Whole numbers on an axis of counts, 10,000 written so."""
+    """Sets whole numbers on a count axis, written like 10,000."""
     axis.set_major_locator(MaxNLocator(integer=True))
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
 def has_dwarfing_bar(counts: NDArray[Any]) -> bool:
-    """Whether one count makes the smaller ones invisible, so that a log scale is due."""
+    """Whether one count makes the smaller ones invisible, so that a log scale is needed."""
     seen = counts[counts > 0]
     return bool(len(seen) and seen.max() > DWARFING_FACTOR * np.quantile(seen, 0.25, method="lower"))
 
@@ -56,7 +56,7 @@ MAX_COLUMNS = 3
 SHOWN_DPI = 100
 
 CHART_PIXELS = 1.5
-"""Pixels of a shown chart to one of the page, so that it stays sharp where it is enlarged. Frames are no larger."""
+"""Chart pixels per page pixel, so that an enlarged chart stays sharp. Figures with frames use 1."""
 
 CHART_COLOURS = 64
 
@@ -64,13 +64,14 @@ JPEG_QUALITY = 80
 
 
 class ShownFigure(Figure):
-    """A figure that a notebook shows as an image with words for screen readers; frames as a JPEG, a tenth of a PNG.
+    """A figure that a notebook shows as an image with a description for screen readers. Frames become a JPEG, a tenth
+    as large as a PNG.
 
-    The image stands in the output by itself too, for exports and previews that read no HTML.
+    The output also holds the image alone, for exports and previews that read no HTML.
     """
 
     def _ipython_display_(self) -> None:
-        # Only notebooks show figures.
+        # Imported here, because only notebooks show figures.
         from IPython.display import display
 
         words, image = describe_figure(self), draw_image(self)
@@ -87,14 +88,14 @@ class DrawnImage:
     width: int
 
     def as_html(self, words: str) -> str:
-        """An `img` that holds its own data."""
+        """An `img` element with embedded data."""
         style = "max-width: 100%; height: auto; background: #fff"
         source = f"data:{self.mime};base64,{self.data}"
         return f'<img src="{source}" alt="{escape(words)}" width="{self.width}" style="{style}">'
 
 
 def draw_image(figure: Figure) -> DrawnImage:
-    """A figure as a JPEG where it shows frames, else as a PNG of few colours."""
+    """Draws a figure as a JPEG when it shows frames, otherwise as a PNG with few colours."""
     of_frames = any(ax.images for ax in figure.axes)
     dots = 1.0 if of_frames else CHART_PIXELS
     drawn, packed = io.BytesIO(), io.BytesIO()
@@ -109,7 +110,7 @@ def draw_image(figure: Figure) -> DrawnImage:
 
 
 def describe_figure(figure: Figure) -> str:
-    """What a figure says, in words: titles, axes, names and counts of its bars, legends, captions."""
+    """Describes a figure in words: titles, axes, names and counts of its bars, legends, captions."""
     parts = [figure.get_suptitle(), *map(_describe_axes, figure.axes), figure.get_supxlabel()]
     return ". ".join(" ".join(part.split()).rstrip(".") for part in parts if part)
 
@@ -121,7 +122,7 @@ def _describe_axes(ax: Axes) -> str:
         said = [f"{name} {text}" for name, text in zip(names, said, strict=False)] or said
     labels = " over ".join(filter(None, (ax.get_ylabel(), ax.get_xlabel()))).replace("\n", ", ")
     if not labels:
-        # A strip of frames, or words alone.
+        # The axes show a strip of frames, or only words.
         return ": ".join(filter(None, (*said, title)))
     legend = ax.get_legend()
     said += [text.get_text() for text in legend.get_texts()] if legend is not None else []
@@ -144,21 +145,21 @@ def new_figure(rows: int, columns: int, *, width_in: float, height_in: float, **
 
 
 def say_empty(text: str, *, ax: Axes) -> Axes:
-    """Words in place of a picture that has no data."""
+    """Writes words in place of a plot without data."""
     ax.set_axis_off()
     ax.text(0.5, 0.5, text, ha="center", va="center", color=INK, transform=ax.transAxes, parse_math=False)
     return ax
 
 
 def figure_of_words(text: str) -> Figure:
-    """Words in place of a whole figure."""
+    """Makes a figure of words only."""
     figure, axes = new_figure(1, 1, width_in=10, height_in=0.8)
     say_empty(text, ax=axes[0, 0])
     return figure
 
 
 def mark_threshold(threshold: float, *, ax: Axes) -> Axes:
-    """The threshold as a line with its value above the axes."""
+    """Draws the threshold as a line, with its value above the axes."""
     ax.axvline(threshold, color=COLOURS["threshold"], linewidth=1.4, linestyle=(0, (4, 2)))
     ax.annotate(
         f"threshold {threshold:.4f}",
@@ -175,8 +176,8 @@ def mark_threshold(threshold: float, *, ax: Axes) -> Axes:
 
 
 def histogram_edges(values: NDArray[np.floating[Any]], *, threshold: float) -> NDArray[np.float64]:
-    """Edges of about `HISTOGRAM_BINS` bins over `values` and `threshold`, one of them the threshold itself,
-    so that no bar holds both matches and others."""
+    """Edges of about `HISTOGRAM_BINS` bins over `values` and `threshold`. One edge is the threshold, so that no bar
+    holds both matches and others."""
     low = min(float(values.min()), threshold)
     high = max(float(values.max()), threshold)
     width = max(high - low, 0.02) / HISTOGRAM_BINS
@@ -188,7 +189,7 @@ def histogram_edges(values: NDArray[np.floating[Any]], *, threshold: float) -> N
 
 
 def label_counts(counts: NDArray[Any], *, noun: str, ax: Axes) -> bool:
-    """Scale and label the axis of a histogram's counts; whether it became logarithmic, because one bar dwarfs the
+    """Scales and labels the count axis of a histogram. Returns whether it is logarithmic, because one bar dwarfs the
     others."""
     is_log = has_dwarfing_bar(counts)
     if is_log:

@@ -55,7 +55,7 @@ from dedup_lib.settings import FLOWS, ExtractSettings, SearchSettings
 EVIDENCE_STAGE = SearchSettings.stage
 
 MAX_GROUPS = 3_000
-"""Groups with pictures, over all pages; the CSV of duplicates has all."""
+"""Most groups with images, over all pages; the CSV of duplicates lists all groups."""
 
 MAX_COPIES = 12
 
@@ -73,17 +73,17 @@ def load_script() -> tuple[str, str]:
 
 
 def find_recipe(stages: Mapping[str, Record]) -> Recipe | None:
-    """By which settings the run's vectors were made, where 03_extract got that far."""
+    """The recipe of the run's vectors; None when 03_extract has not recorded one."""
     found = stages.get(ExtractSettings.stage, {}).get("recipe")
     try:
         return Recipe(**found) if found else None
     except TypeError:
-        # Of another version.
+        # Another version of the project wrote this recipe.
         return None
 
 
 def describe_progress(stages: Mapping[str, Record], *, pages: Sequence[Mapping[str, str]]) -> dict[str, object]:
-    """What the overview says of a run that did not reach its end."""
+    """The values of the overview for a run that has not finished."""
     stopped = [page for page in pages if page["name"] not in stages]
     finished = join_words(list(stages))
     return {
@@ -101,9 +101,9 @@ def describe_progress(stages: Mapping[str, Record], *, pages: Sequence[Mapping[s
 
 
 def expect_other_outputs(run: RunFolder) -> None:
-    """Have the report of a run say that it is outdated, until it is made again: its outputs are about to be written.
+    """Marks the report of a run as outdated, because its outputs are about to be written again.
 
-    Raises RunFolderError when the disk refuses, or another process works on the run folder.
+    Raises RunFolderError for an error of the disk, or when another process works in the run folder.
     """
     with run.locked(EVIDENCE_STAGE):
         mark_outdated(
@@ -116,18 +116,18 @@ def expect_other_outputs(run: RunFolder) -> None:
 
 
 def write_again(run: RunFolder, *, begin: Progress = no_progress) -> None:
-    """Make the overview again when 06_search_and_clean was run by itself; a run of the flow makes it at its own end.
-    Raises as `expect_other_outputs` does."""
+    """Writes the overview again after 06_search_and_clean ran alone; a run of the whole flow writes it at its own end.
+    Raises the errors of `expect_other_outputs`."""
     with run.locked(EVIDENCE_STAGE) as lock:
         is_by_itself = lock.is_own
-    # Without the lock, for the app may have several visitors, and each page is written whole or not at all.
+    # No lock is needed: every page is written completely or not at all. The app may have several visitors at once.
     if is_by_itself:
         render_pages(run, is_all=False)
         write_index(run.path, begin=begin)
 
 
 def find_disagreements(run: RunFolder, *, summary: Record, stages: Mapping[str, Record]) -> list[str]:
-    """Why the outputs are not what the notebooks last made, as sentences; empty where they are."""
+    """Says why the outputs differ from what the notebooks last wrote, as sentences; empty when they do not differ."""
     said = []
     decided = stages.get(EVIDENCE_STAGE, {}).get("finished", "")
     flow = {name for names in FLOWS.values() for name in names} - {EVIDENCE_STAGE}
@@ -137,7 +137,7 @@ def find_disagreements(run: RunFolder, *, summary: Record, stages: Mapping[str, 
     changed = [
         summary["files"][name]
         for name, digest in summary.get("digests", {}).items()
-        # A file that was moved away says nothing else than the report.
+        # A file that was moved away has no digest and does not contradict the report.
         if digest_file(run.path / summary["files"][name]) not in ("", digest)
     ]
     if changed:
@@ -150,11 +150,12 @@ def find_disagreements(run: RunFolder, *, summary: Record, stages: Mapping[str, 
 
 
 def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
-    """Write `reports/index.html`: what came of the list, the evidence, other thresholds, the files, the settings;
-    and link the pages beside it with each other.
+    """Writes `reports/index.html` with the result, the evidence, other thresholds, the files and the settings, and
+    links the pages beside it with each other. Returns its path.
 
-    Works for a run that failed early too: the page then says how far it got. Groups that would make it too large for a
-    mail go to further pages beside it. What is left out is said, and stands in the CSVs. `begin` is told of the groups.
+    For a run that failed early, the page says how far it got. Groups that would make it too large for a mail go to
+    further pages beside it. The page says what it leaves out; the CSVs have everything. `begin` gets the progress over
+    the groups.
     """
     run = RunFolder(run_dir)
     summary = load_json(run.path / "summary.json")
@@ -220,7 +221,7 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
 def _describe_result(
     run: RunFolder, summary: Record, pictures: Pictures, *, shared: Mapping[str, Any], begin: Progress
 ) -> dict[str, Any]:
-    """What the overview says of a run that has a result; further pages of groups are written on the way."""
+    """The values of the overview for a run with a result. Also writes the further pages of groups."""
 
     def load_output(key: str) -> pd.DataFrame:
         return load_rows(run.path / summary.get("files", {}).get(key, f"{key}.csv"))
@@ -300,7 +301,8 @@ def _write_groups(
     shared: Mapping[str, Any],
     begin: Progress,
 ) -> tuple[list[Sheet], list[dict[str, Any]]]:
-    """The sheets of the first page, and a row for each group of a run that needs more pages; these are written."""
+    """Writes the further pages of groups. Returns the sheets of the first page and, when there are further pages, a row
+    for each group."""
     first: list[Sheet] = []
     listed: list[dict[str, Any]] = []
     number = 1

@@ -1,8 +1,8 @@
 """HTML pages: executed notebooks without their code, and the frame of every page.
 
-A page is one file. It opens offline and makes no request to anywhere; a content security policy in its head forbids
-every load but embedded pictures, and every script but one that a page names by its hash. All text from outside is
-escaped, URLs are shown without their credentials, and no control character reaches a page.
+A page is one file. It opens offline and makes no requests. A content security policy in its head forbids all loads but
+embedded images, and all scripts but the one that the page names by its hash. All text from outside is escaped, URLs are
+shown without credentials, and no control character reaches a page.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from dedup_lib.run.folder import Record, RunFolder, thumbnail_path
 from dedup_lib.sanitise import printable, sanitise, sanitise_line
 
 MAX_COMPARED = 50
-"""Pairs and videos of each kind that the page of a comparison shows."""
+"""Most pairs and videos of each kind on the page of a comparison."""
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "image/png", "image/jpeg"}
-"""What a page can show without a script."""
+"""The output types that a page can show without a script."""
 
 INTERACTIVE_NOTE = '<p class="note">This part is interactive: it opens in JupyterLab.</p>'
 NOTEBOOK_LINK = re.compile(r'(<a\b[^>]*?)\bhref="(?:\./)?([^":/?#]+)\.ipynb(#[^"]*)?"')
 PAGE_LINK = re.compile(r'data-page="([^"#]+)(#[^"]*)?"(?: href="[^"]*")?')
 NOTICE_PLACE = "<!--notice-->"
-"""Where a page has room for what is to be said of it later."""
+"""The place in a page where `mark_outdated` puts its notice."""
 HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*\s*$", re.MULTILINE)
 
 
 def is_web_url(url: str) -> bool:
-    """Whether a URL may become a link: only the web's own schemes, so that no link runs a script."""
+    """Whether a URL may become a link: only http and https, so that no link runs a script."""
     return url.lower().startswith(("http://", "https://"))
 
 
 def show_value(value: object) -> str:
-    """A setting or a count as people read it."""
+    """A setting or a count as text for people."""
     if value is None or value == "" or value == []:
         return "not set"
     if isinstance(value, bool):
@@ -68,7 +68,7 @@ def show_value(value: object) -> str:
 
 @cache
 def page_templates() -> jinja2.Environment:
-    """The templates of all pages; they escape whatever is not marked as safe."""
+    """The templates of all pages; they escape all values that are not marked as safe."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("dedup_lib.report", "templates"), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -80,19 +80,19 @@ def page_templates() -> jinja2.Environment:
 
 
 def render_template(template: str, /, **values: object) -> str:
-    """One template of the package filled in, without characters that a reader would obey unseen."""
+    """Fills in a template of the package, and removes invisible characters that would change how it reads."""
     return printable(page_templates().get_template(template).render(values))
 
 
 def save_page(path: Path, template: str, /, **values: object) -> None:
-    """Write a page whole or not at all."""
+    """Writes a page completely or not at all."""
     light, dark = ({name: both[side] for name, both in PAGE_COLOURS.items()} for side in (0, 1))
     palettes = {"light": COLOURS | light, "dark": COLOURS | DARK_COLOURS | dark}
     write_text_atomically(path, render_template(template, palettes=palettes, **values))
 
 
 def load_picture(url: str, *, thumbnails_dir: Path) -> str:
-    """The strip of a video as a `data:` URI, or nothing where there is none."""
+    """The strip of a video as a `data:` URI; "" when there is none."""
     try:
         picture = thumbnail_path(url, thumbnails_dir=thumbnails_dir).read_bytes()
     except OSError:
@@ -102,7 +102,7 @@ def load_picture(url: str, *, thumbnails_dir: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One parameter of a notebook as its page shows it."""
+    """A parameter of a notebook, for its page."""
 
     name: str
     value: str
@@ -111,7 +111,7 @@ class Parameter:
 
 
 def read_parameters(source: str, *, is_injected: bool) -> dict[str, Parameter]:
-    """The assignments of a parameters cell, by name, with the help text after `#`; empty for other code."""
+    """The assignments in a parameters cell by name, with the help text after `#`; empty when it is not valid Python."""
     try:
         body = ast.parse(source).body
     except SyntaxError:
@@ -137,7 +137,7 @@ def read_parameters(source: str, *, is_injected: bool) -> dict[str, Parameter]:
 
 
 def merge_parameters(cells: Sequence[NotebookNode]) -> list[Parameter]:
-    """The parameters of a notebook in their order; what was injected overrides the default."""
+    """The parameters of a notebook in their order; injected values override the defaults."""
     merged: dict[str, Parameter] = {}
     for cell in cells:
         tags = cell.metadata.get("tags", [])
@@ -159,15 +159,15 @@ def html_output(html: str) -> NotebookNode:
 
 
 def without_colours(text: str) -> str:
-    """Text as a page may show it, without the codes that colour it in a terminal."""
+    """Text that is safe for a page, without terminal colour codes."""
     plain: str = strip_ansi(text)  # type: ignore[no-untyped-call]  # nbconvert has no types
     return sanitise(plain)
 
 
 def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
-    """The outputs that a page without scripts can show: no progress bars, a note in place of widgets.
+    """The outputs that a page without scripts can show: no progress bars, and a note in place of widgets.
 
-    Terminal colours are taken away, for they are chosen for a dark terminal and unreadable on paper.
+    Terminal colours are removed: they are made for a dark terminal and are unreadable on paper.
     """
     kept: list[NotebookNode] = []
     has_widget = False
@@ -194,7 +194,7 @@ def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
 
 
 def prepare_notebook(notebook: NotebookNode) -> None:
-    """Turn an executed notebook, in place, into one whose outputs can stand on a static page."""
+    """Changes an executed notebook in place, so that a static page can show its outputs."""
     notebook.metadata.pop("widgets", None)
     parameters = merge_parameters(notebook.cells)
     heading = ""
@@ -212,13 +212,14 @@ def prepare_notebook(notebook: NotebookNode) -> None:
 
 
 def _link_page(link: re.Match[str]) -> str:
-    """The link to a notebook as one to its page, which `link_pages` makes; that of the start page is the overview."""
+    """Marks a link to a notebook with the name of its page; `link_pages` makes the link. The page of the start notebook
+    is the overview."""
     return f'{link[1]}data-page="{"index" if link[2] == "00_start" else link[2]}.html{link[3] or ""}"'
 
 
 def link_pages(reports_dir: Path) -> None:
-    """Make the pages of notebooks lead to those that are there: what a flow does not make, or did not yet, is named
-    without a link. The overview must be there."""
+    """Links the pages of notebooks to the pages that exist. A page that the flow does not make, or has not made yet, is
+    named without a link. The overview must exist."""
     pages = {path.name: path for path in reports_dir.glob("*.html")}
 
     def link(named: re.Match[str]) -> str:
@@ -233,10 +234,10 @@ def link_pages(reports_dir: Path) -> None:
 
 
 def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None:
-    """Render an executed notebook as a page of prose, tables and pictures.
+    """Renders an executed notebook as a page of prose, tables and images.
 
-    Code, prompts, progress bars and widget state are left out; the parameters become a table, widgets a note. Links to
-    other notebooks name their pages, and lead there from `link_pages` on. The traceback of a failed cell stays.
+    Leaves out code, prompts, progress bars and widget state. The parameters become a table, a widget becomes a note.
+    Links to other notebooks name their pages; `link_pages` makes them work. The traceback of a failed cell stays.
     """
     notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     prepare_notebook(notebook)
@@ -252,13 +253,13 @@ def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None
 
 
 def is_superseded(executed_path: Path, record: Record | None) -> bool:
-    """Whether the notebook was run again, elsewhere, after this copy of it was."""
+    """Whether the notebook was run again elsewhere after this executed copy."""
     if record is None or "finished" not in record:
         return False
     try:
         notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     except ValueError:
-        # A run that was killed may have left half of it.
+        # A killed run may have left half a file.
         return False
     ended = notebook.metadata.get("papermill", {}).get("end_time")
     if not ended:
@@ -267,8 +268,8 @@ def is_superseded(executed_path: Path, record: Record | None) -> bool:
 
 
 def render_pages(run: RunFolder, *, is_all: bool, progress: Callable[[int], object] = lambda count: None) -> None:
-    """Render the executed notebooks of a run, or only those that were run again elsewhere: of these, what they left in
-    the run folder. `progress` is told of each notebook."""
+    """Renders the executed notebooks of a run. The page of a notebook that was run again elsewhere shows its stage
+    record instead; without `is_all`, only such pages are written. Calls `progress` for each notebook."""
     for path in find_executed(run):
         record = run.read_record(path.stem)
         html_path = run.reports_dir / f"{path.stem}.html"
@@ -292,8 +293,8 @@ def find_executed(run: RunFolder) -> list[Path]:
 
 
 def mark_outdated(run: RunFolder, *names: str, words: str) -> None:
-    """Have these pages of a run, where they are there, say at their top that they are older than the outputs, and why.
-    Making them again takes that away."""
+    """Puts a notice at the top of these pages, if they exist: they are older than the outputs, and why. Writing a page
+    again removes it."""
     command = f"python -m dedup_lib report {shlex.quote(run.path.name)}"
     notice = render_template("notice.html", words=words, command=command)
     for path in (path for name in names for path in run.reports_dir.glob(name)):
@@ -302,8 +303,8 @@ def mark_outdated(run: RunFolder, *names: str, words: str) -> None:
 
 
 def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFolder) -> Path:
-    """Save what changed from one run to another as a page among those of the second, with frames of the pairs that
-    only one of them joined; returns its path."""
+    """Writes a page about the changes from one run to another, among the pages of the second run, with frames of the
+    pairs that only one run joined; returns its path."""
 
     def show_pairs(pairs: Sequence[tuple[str, str]]) -> list[list[dict[str, str]]]:
         return [

@@ -31,16 +31,16 @@ MAX_REVIEWED = 60
 MAX_MAIN_REASONS = 5
 
 MAX_SWEPT_PICTURES = 300
-"""Of videos in groups that only another threshold would make."""
+"""Most images of videos that only another threshold would put into a group."""
 
 PAGE_CHARACTERS = 5_500_000
-"""Pictures that a page may hold, so that it can be mailed."""
+"""Most characters of images in a page, so that it can be mailed."""
 
 PAGE_GROUPS = 400
 
 
 def describe_rows(rows: Mapping[str, int], *, is_unaccounted: bool) -> tuple[str, str]:
-    """What came of a list, as a headline and the sentence below it."""
+    """The result of a list as a headline and a sentence below it."""
     headline = (
         f"{count_words(rows['input'], ('row', 'rows'))} in, {count_words(rows['final'], ('video', 'videos'))} kept"
     )
@@ -51,7 +51,7 @@ def describe_rows(rows: Mapping[str, int], *, is_unaccounted: bool) -> tuple[str
 
 
 def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
-    """One tile an outcome: its rows, words and share of the list."""
+    """One tile per outcome: its rows, words and share of the list."""
     words = {
         "final": ("kept", "videos kept"),
         "duplicates": ("duplicate", "copies of kept videos"),
@@ -71,9 +71,9 @@ def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
 
 
 def describe_trouble(summary: Record, *, is_compared: bool) -> dict[str, Any] | None:
-    """What stands above everything else where most rows gave no video, or nothing could be compared; else None."""
+    """The warning at the top of the report when most rows gave no video, or nothing could be compared; else None."""
     if "reading" not in summary:
-        # Of an earlier version.
+        # An earlier version of the project wrote this summary.
         return None
     reading = Reading(**summary["reading"])
     if not (reading.is_poor or (not is_compared and reading.read < reading.tried) or not reading.tried):
@@ -91,7 +91,8 @@ def describe_trouble(summary: Record, *, is_compared: bool) -> dict[str, Any] | 
 
 
 def draw_decided(run: RunFolder, summary: Record, pictures: Pictures) -> list[tuple[Video, Video]]:
-    """The pairs that people decided, with their frames; a summary names their videos by key alone."""
+    """The pairs that people decided, with their frames. The summary names the videos only by key; the ledger has their
+    URLs."""
     found = summary.get("decisions", {}).get("pairs", [])
     recipe = Recipe(**summary["recipe"]) if found else None
     if recipe is None or not run.ledger_path.exists():
@@ -108,12 +109,12 @@ def draw_decided(run: RunFolder, summary: Record, pictures: Pictures) -> list[tu
 
 
 def load_rows(path: Path) -> pd.DataFrame:
-    """A CSV of the run as text, without rows when there is no such file."""
+    """A CSV of the run as a table of text; empty when the file does not exist."""
     return load_table(path) if path.exists() else pd.DataFrame()
 
 
 def find_host(url: str) -> str:
-    """The host of a URL as people read it; empty where it has none."""
+    """The host of a URL for people to read; "" when it has none."""
     try:
         return sanitise_line(urlsplit(url).hostname or "")
     except ValueError:
@@ -121,8 +122,8 @@ def find_host(url: str) -> str:
 
 
 def reason_table(set_aside: pd.DataFrame) -> list[dict[str, object]]:
-    """How often each reason occurs and at which hosts, the most frequent first; rows of the CSVs of invalid and failed
-    URLs."""
+    """How often each reason occurs and at which hosts, the most frequent first. `set_aside` has the rows of the CSVs of
+    invalid and failed URLs."""
     if set_aside.empty:
         return []
     table = []
@@ -143,7 +144,7 @@ def reason_table(set_aside: pd.DataFrame) -> list[dict[str, object]]:
 
 
 def list_files(run: RunFolder, *, summary: Record, stages: Mapping[str, Record]) -> list[dict[str, str]]:
-    """Files that the run wrote and that are still there, the results first, with links from the overview."""
+    """The files of the run that still exist, the results first, with their links for the overview."""
     named = [(FILE_WORDS.get(key, key), path) for key, path in summary.get("files", {}).items()]
     named += [
         (f"written by {stage}", path)
@@ -165,25 +166,24 @@ def list_files(run: RunFolder, *, summary: Record, stages: Mapping[str, Record])
 
 
 def load_json(path: Path) -> Record:
-    """A JSON object of the run folder; empty where there is none."""
+    """A JSON object of the run folder; empty when the file does not exist."""
     record: Record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return record
 
 
 def describe_flow(flow: Sequence[FlowStep]) -> str:
-    """The picture of the flow in words, for those who do not see it."""
+    """The chart of the flow in words, for screen readers."""
     return "Rows of the list: " + ", ".join(f"{step.words} {step.shown}" for step in flow)
 
 
 def embed_json(value: object) -> str:
-    """JSON that may stand inside a script element: no text in it can end the element or start a comment, and nothing
-    but ASCII is in it."""
+    """JSON in ASCII that is safe inside a script element: no text in it can end the element or start a comment."""
     text = json.dumps(value, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Chart | None]:
-    """How many URLs were done over the time in which 03_extract was at work, in words and as a chart."""
+    """The number of URLs done over the working time of 03_extract, in words and as a chart."""
     if not run.ledger_path.exists():
         return "", None
     try:
@@ -224,7 +224,7 @@ def draw_pace(run: RunFolder, *, recipe: Recipe | None) -> tuple[str, charts.Cha
 
 
 def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]:
-    """What 03_extract took of the machine in its longest call, in words and as a chart."""
+    """The memory and CPU that 03_extract used in its longest call, in words; the memory also as a chart."""
     resources = stages.get(ExtractSettings.stage, {}).get("resources", {})
     times_s, memory_mib = resources.get("time_s", []), resources.get("memory_mib", [])
     if len(times_s) < 2:
@@ -244,7 +244,7 @@ def draw_memory(stages: Mapping[str, Record]) -> tuple[str, charts.Chart | None]
 
 
 def describe_sweep(sweep: Record) -> dict[str, Any]:
-    """The charts of the thresholds, without those that would be empty, and what the slider says at first."""
+    """The charts of the thresholds, without empty ones, and the first values of the slider."""
     thresholds, decided = sweep["thresholds"], sweep["thresholds"].index(sweep["threshold"])
     points, nearest = sweep["points"], sweep["nearest"]
     step = thresholds[-1] - thresholds[-2] if len(thresholds) > 1 else 0.01
@@ -309,8 +309,8 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
 
 
 def embed_sweep(sweep: Record, *, final: int, shown: set[str], pictures: Pictures) -> str:
-    """What the slider needs, as JSON for the page: the sweep, the rows of the clean list as decided, and pictures of
-    videos of which the page shows none (by key: `shown` has some)."""
+    """The data of the slider as JSON for the page: the sweep, the rows `final` of the clean list, and images of videos
+    that the page does not show yet (`shown` has the keys of those it does)."""
     needed: dict[str, str] = {}
     for row, (key, _) in sweep["videos"].items():
         if key not in shown and len(needed) < MAX_SWEPT_PICTURES:
@@ -324,7 +324,7 @@ def embed_sweep(sweep: Record, *, final: int, shown: set[str], pictures: Picture
 
 
 def share_out_pages(sheets: Iterator[Sheet]) -> Iterator[list[Sheet]]:
-    """Sheets in pages of a size that can be mailed, at least one of them, which may be empty."""
+    """Divides sheets into pages that are small enough to mail; yields at least one page, which may be empty."""
     page: list[Sheet] = []
     weight = 0
     for sheet in sheets:
@@ -337,7 +337,7 @@ def share_out_pages(sheets: Iterator[Sheet]) -> Iterator[list[Sheet]]:
 
 
 def describe_groups(shown: int, *, all_groups: int, copies: int) -> str:
-    """How many groups there are and how many of them the pages show."""
+    """A text about the number of groups, and how many of them the pages show."""
     found = (
         f"{count_words(copies, ('copy', 'copies'))} in {count_words(all_groups, ('group', 'groups'))}, largest first."
     )

@@ -15,10 +15,10 @@ COLOURS = {
     "threshold": "#882255",
     "neutral": "#8A9099",
 }
-"""What each colour means, in every picture and page."""
+"""The colour of each meaning, in every plot and page."""
 
 DARK_COLOURS = {"duplicate": "#3E9BDC", "threshold": "#DD8FBE"}
-"""In place of those that cannot be seen on a dark page; pictures are always light."""
+"""Replacements for colours that are too dark for a dark page; plots are always light."""
 
 PAGE_COLOURS = {
     "page": ("#F6F7F9", "#14171C"),
@@ -30,7 +30,7 @@ PAGE_COLOURS = {
     "bad": ("#FDF0EA", "#33211A"),
     "stream": ("#C9CED6", "#4A525E"),
 }
-"""What a page is made of besides, on light and on dark."""
+"""The other colours of a page, as (light, dark)."""
 
 INK = "#2B2F36"
 
@@ -39,7 +39,8 @@ PALE = "#ECEEF1"
 SERIES_COLOURS = (INK, "#7B62C9", "#A67C1F", COLOURS["neutral"])
 
 SERIES_MARKERS = "os^Dv*"
-"""Of settings that are compared, which mean none of `COLOURS`: neither carries a meaning alone."""
+"""Markers of compared settings, used together with `SERIES_COLOURS`, so that colour alone carries no meaning. Settings
+have none of the meanings in `COLOURS`."""
 
 STYLE: dict[Any, Any] = {
     "font.size": 11,

@@ -32,7 +32,7 @@ FLOW_LOSSES = ("text_duplicates", "invalid", "failed", "duplicates")
 
 
 def shorten_middle(text: str, *, most: int) -> str:
-    """`text` in at most `most` characters: what is too long loses its middle, for both ends tell URLs apart."""
+    """Shortens `text` to at most `most` characters. Cuts out the middle, because both ends tell URLs apart."""
     if len(text) <= most:
         return text
     tail = (most - 1) // 2
@@ -40,12 +40,12 @@ def shorten_middle(text: str, *, most: int) -> str:
 
 
 def short_url(url: str, *, most: int) -> str:
-    """A URL as a caption: without credentials and the scheme of the web, in at most `most` characters."""
+    """A URL as a caption of at most `most` characters, without credentials and without http:// or https://."""
     return shorten_middle(sanitise_line(url).removeprefix("https://").removeprefix("http://"), most=most)
 
 
 def status_meaning(status: Status) -> str:
-    """Which meaning of `COLOURS` a status has."""
+    """The meaning of a status, as a key of `COLOURS`."""
     if status in KEPT_STATUSES:
         return "kept"
     if status is Status.PENDING:
@@ -54,21 +54,21 @@ def status_meaning(status: Status) -> str:
 
 
 def describe_no_copies(compared: int, *, existing: int = 0) -> str:
-    """What is said where no copy was found among so many videos of a list and those that were there before it."""
+    """A sentence for a result without copies: `compared` videos of the list, and `existing` videos stored before it."""
     if not compared or compared + existing < 2:
         return "Fewer than two videos could be read, so nothing was compared."
     return f"None of the {compared:,} videos that were compared has a copy."
 
 
 VERDICT_MEANINGS = {"duplicate": "duplicate", "excerpt": "excerpt", "review": "review", "different": "neutral"}
-"""Which colour a verdict has."""
+"""The meaning of a verdict, as a key of `COLOURS`."""
 
 MEASURE_LABELS = {"score": "score: how surely the two are the same", "cosine": "cosine of the vectors"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class FlowStep:
-    """One bar of the way from the rows of the list to the videos kept: it spans `low`..`high` rows."""
+    """One bar of the flow from the rows of the list to the kept videos; it spans `low`..`high` rows."""
 
     name: str
     low: int
@@ -77,27 +77,27 @@ class FlowStep:
 
     @property
     def count(self) -> int:
-        """Rows that the bar stands for."""
+        """Number of rows in the bar."""
         return self.high - self.low
 
     @property
     def shown(self) -> str:
-        """The rows as a label: a loss has a minus sign."""
+        """The count as a label; a loss has a minus sign."""
         return f"{'−' if self.is_loss and self.count else ''}{self.count:,}"
 
     @property
     def words(self) -> str:
-        """The step as people call it."""
+        """The name of the step in words."""
         return FLOW_WORDS[self.name]
 
     @property
     def meaning(self) -> str:
-        """Which meaning of `COLOURS` the bar has."""
+        """The meaning of the bar, as a key of `COLOURS`."""
         return FLOW_MEANINGS[self.name]
 
 
 def flow_steps(rows: Mapping[str, int]) -> list[FlowStep]:
-    """The bars from `input` by every loss to `final`; rows that the losses do not explain get their own bar."""
+    """The bars from `input` over every loss to `final`; rows that the losses do not explain get their own bar."""
     left = rows["input"]
     steps = [FlowStep(name="input", low=0, high=left, is_loss=False)]
     for name in FLOW_LOSSES:
