@@ -1,7 +1,7 @@
 """06 as an app in the browser, for people without JupyterLab.
 
-The app shows the cells that are tagged `app`, and no code. It works on a run that exists, by the settings of that run,
-and what it saves is what the notebook saves.
+The app shows the cells that are tagged `app`, and no code. It works on an existing run with the settings of that run,
+and saves the same files as the notebook.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ STAGE = SearchSettings.stage
 TEMPLATES_DIR = Path(__file__).parent / "templates" / "app"
 
 KERNEL_IDLES_S = 900
-"""So long the kernel of a page is kept that was closed without saying so."""
+"""Seconds before an idle kernel is culled. A page may close without telling the server."""
 
 
 def serve_app(run: RunFolder, *, port: int, address: str, on_ready: Callable[[str], object]) -> None:
-    """Serve the app of a run until the process is ended; `on_ready` is told its URL, which holds the token that lets
-    people in. Where the port is taken, another one is.
+    """Serves the app of a run until the process ends. Calls `on_ready` with its URL, which holds the access token. When
+    the port is taken, it uses another one.
 
     Raises RunFolderError when 06_search_and_clean has not finished in this run folder.
     """
     record = run.require_record(STAGE)
     config = {
-        # The browser that it would open lacks the token.
+        # Voilà would open the browser without the token.
         "Voila": {"port": port, "ip": address, "open_browser": False, "auto_token": True, "log_level": "WARN"},
         "VoilaConfiguration": {
             "prelaunch_hook": lambda handler, notebook, cwd: prepare_app(run, record),
-            # The text of an error says what to do.
+            # The texts of our errors say what to do.
             "show_tracebacks": True,
             "allow_template_override": "NO",
             "allow_theme_override": "NO",
@@ -49,16 +49,16 @@ def serve_app(run: RunFolder, *, port: int, address: str, on_ready: Callable[[st
     }
     voila = Voila(config=Config(config))
     voila.initialize([str(find_project_root() / "notebooks" / f"{STAGE}.ipynb")])
-    # Ours goes first; what it does not say comes from those of Voilà.
+    # Our template comes first; Voilà's own templates supply the rest.
     voila.template_paths.insert(0, str(TEMPLATES_DIR))
     IOLoop.current().add_callback(lambda: on_ready(voila.display_url))
     voila.start()
 
 
 def prepare_app(run: RunFolder, record: Record) -> NotebookNode:
-    """The notebook that a visit runs: by the settings of the run, with the outputs of the cells that are tagged `app`.
+    """Returns the notebook that a visit runs: with the settings of the run, and only the outputs of cells tagged `app`.
 
-    `record` is what the notebook left when it last ran in this run folder.
+    `record` is the stage record of the notebook in this run folder.
     """
     settings = {
         name: record["settings"][name] for name in parameter_types(SearchSettings) if name in record["settings"]
@@ -73,7 +73,7 @@ def prepare_app(run: RunFolder, record: Record) -> NotebookNode:
         if cell.cell_type == "code" and not shown:
             cell.source = f"%%capture\n{cell.source}"
         cells.append(cell)
-    # Of an error, the line that is meant for people.
+    # Show only the last line of an error, which is meant for people.
     cells[0].source = cells[0].source.replace("%%capture\n", "%%capture\n%xmode Minimal\n", 1)
     notebook.cells = cells
     return notebook

@@ -25,10 +25,10 @@ from dedup_lib.settings import ExtractSettings
 REFRESHES_PER_S = 4
 
 MAX_COMPARED = 20
-"""Rows of each table of a comparison."""
+"""Most rows in each table of a comparison."""
 
 MAX_CAUSES = 5
-"""Reasons for which rows gave no video."""
+"""Most causes shown for rows without a video."""
 
 _STATE_STYLES = {
     State.RUNNING: "bold cyan",
@@ -49,8 +49,8 @@ _DONE_MARKS = {
 
 
 class RunDisplay:
-    """Shows on a terminal which notebook of a run is at work, with a bar for 03_extract and what the others show of
-    their own; elsewhere only a line for each that is done. Use as a context manager."""
+    """Shows on a terminal the current notebook of a run: a bar for 03_extract, and the progress texts of the others.
+    When the output is no terminal, prints only a line for each finished notebook. Use it as a context manager."""
 
     def __init__(self, console: Console, run: RunFolder) -> None:
         self._console = console
@@ -71,17 +71,17 @@ class RunDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # The thread that reads is ended first.
+        # End the thread that reads the ledger before closing the ledger.
         self._live.stop()
         self._watch.__exit__(kind, error, trace)
 
     def start(self, notebook: str) -> None:
-        """Show that this notebook is at work."""
+        """Shows that this notebook has started."""
         self._notebook, self._since, self._seen = notebook, utc_now(), None
         self._spinner.update(text=f"{notebook} …")
 
     def hear(self, text: str) -> None:
-        """Show the latest line of what the bars of the notebook write."""
+        """Shows the latest line that the progress bars of the notebook wrote."""
         lines = text.replace("\r", "\n").split("\n")
         if latest := next((line.strip() for line in reversed(lines) if line.strip()), ""):
             self._spinner.update(
@@ -89,7 +89,7 @@ class RunDisplay:
             )
 
     def finish(self, notebook: str, elapsed_s: float) -> None:
-        """Leave a line for a notebook that is done."""
+        """Prints a line for a finished notebook."""
         self._console.print(f"[green]✓[/] {notebook}  {elapsed_s:.1f} s")
 
     def _render(self) -> RenderableType:
@@ -97,7 +97,7 @@ class RunDisplay:
             try:
                 found = self._watch.read()
             except DedupError:
-                # What is wrong with the ledger, the notebook will say.
+                # The notebook itself will report what is wrong with the ledger.
                 found = None
             if found is not None and found.began >= self._since:
                 self._seen = found
@@ -107,7 +107,7 @@ class RunDisplay:
 
 
 def describe_duration(seconds: float) -> str:
-    """`3 min 20 s`."""
+    """A duration as text, such as `3 min 20 s`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -117,7 +117,7 @@ def describe_duration(seconds: float) -> str:
 
 
 def describe_rate(per_s: float) -> str:
-    """In the unit that gives a number above one, where there is one."""
+    """A rate as text, per second or per minute when that gives at least one video, otherwise per hour."""
     for unit, factor in (("s", 1), ("min", 60)):
         if per_s * factor >= 1:
             return f"{per_s * factor:,.1f} videos/{unit}"
@@ -125,7 +125,7 @@ def describe_rate(per_s: float) -> str:
 
 
 def describe_bytes(count: int) -> str:
-    """`1.2 GB`; a kB has 1,000 bytes."""
+    """A size as text, such as `1.2 GB`; 1 kB is 1,000 bytes."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
@@ -135,7 +135,7 @@ def describe_bytes(count: int) -> str:
 
 
 def describe_extraction(extraction: ExtractionProgress) -> str:
-    """On one line: done of all, pace, time left, failures, bytes."""
+    """One line: URLs done of all, rate, time left, bytes, failures."""
     share = extraction.done / extraction.total if extraction.total else 1.0
     parts = [f"{extraction.done:,} of {extraction.total:,} ({share:.0%})"]
     if extraction.done_before:
@@ -151,7 +151,7 @@ def describe_extraction(extraction: ExtractionProgress) -> str:
 
 
 def describe_progress(progress: RunProgress) -> str:
-    """On one line: what a run is at."""
+    """One line: the state and the progress of a run."""
     now = progress.holder.now if progress.holder is not None and progress.state == State.RUNNING else ""
     parts = [f"{progress.folder}: {progress.state}" + (f", at {now}" if now else "")]
     if progress.extraction is not None and now in ("", ExtractSettings.stage):
@@ -160,13 +160,13 @@ def describe_progress(progress: RunProgress) -> str:
 
 
 def describe_next_step(progress: RunProgress) -> str:
-    """What a person may do next; empty where nothing is left to do. It is not to be folded, for it is copied."""
+    """The command to run next; empty when nothing is left to do. Do not wrap it: people copy it."""
     label = "to start" if progress.state == State.NEVER_STARTED else "to continue"
     return f"{label}: {sanitise_line(progress.go_on)}" if progress.go_on else ""
 
 
 def draw_progress(progress: RunProgress) -> RenderableType:
-    """The page of a run, for terminals of any width."""
+    """Draws the status page of a run, for terminals of any width."""
     parts: list[RenderableType] = [_draw_head(progress), Text(), _draw_notebooks(progress)]
     if progress.extraction is not None:
         parts += [Text(), Text("extraction", style="bold"), _draw_extraction(progress.extraction)]
@@ -220,7 +220,7 @@ def _draw_notebooks(progress: RunProgress) -> Table:
 
 def _draw_extraction(extraction: ExtractionProgress) -> RenderableType:
     bar = ProgressBar(total=max(1, extraction.total), completed=extraction.done if extraction.total else 1, width=None)
-    # A bar by itself ends no line.
+    # A table row around the bar, because a bar alone does not end its line.
     line = Table.grid(expand=True)
     line.add_row(bar)
     return Group(line, _fold(describe_extraction(extraction)))
@@ -248,8 +248,8 @@ def _draw_frequent(found: tuple[Frequent, ...]) -> Table:
 
 
 def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
-    """Why rows gave no video, by the summary of a run, and what helps where one cause took most of them; None where
-    every row is one."""
+    """Draws why rows gave no video, from the summary of a run, with advice when one cause took most of them. None when
+    every row gave a video."""
     causes = [Cause(**cause) for cause in summary.get("causes", ())]
     if not causes:
         return None
@@ -277,7 +277,7 @@ def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
 
 
 def draw_comparison(comparison: Comparison) -> RenderableType:
-    """What changed from one run to another, for terminals of any width."""
+    """Draws the changes from one run to another, for terminals of any width."""
     parts: list[RenderableType] = [_fold(comparison.headline, style="bold")]
     shared = f"{comparison.in_both:,} URLs are in both runs"
     names = (sanitise_line(comparison.before), sanitise_line(comparison.after))

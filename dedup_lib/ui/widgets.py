@@ -1,8 +1,8 @@
 """Widgets of 06: the threshold slider, and the queue of doubtful pairs.
 
-The slider looks; its decision stays a parameter. What is decided in the queue is written to a file at once. The values
-are computed by plain functions; the widgets only lay them out. Callbacks write into
-`.value` of widgets, for an error raised there surfaces, while one inside an `Output` widget is swallowed.
+The slider only shows; the decision stays a parameter. A decision in the queue is written to a file at once. Plain
+functions compute the values; the widgets only lay them out. Callbacks write into `.value` of widgets, because an error
+there becomes visible, while an `Output` widget swallows it.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ from dedup_lib.run.folder import RunFolder
 
 BORDERLINE_COUNT = 3
 HISTOGRAM_SIZE = (700, 160)
-"""Width and height of the bars, in pixels where there is room."""
+"""Width and height of the histogram in pixels, when there is room."""
 
 
 def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
-    """Where in `thresholds` the one nearest to `threshold` stands; the first of equals."""
+    """The index of the value in `thresholds` that is nearest to `threshold`; the first one of equals."""
     return int(np.argmin(np.abs(np.asarray(thresholds, dtype=np.float64) - threshold)))
 
 
 def counts_html(point: SweepPoint | None, *, threshold: float, parameter: str) -> str:
-    """What a threshold would decide, and the line that would make it the decision, of that parameter."""
+    """The result that a threshold would give, and the line that sets `parameter` to it."""
     return render_template("counts.html", point=point, threshold=f"{threshold:.7g}", parameter=parameter)
 
 
 def similarities_html(counts: NDArray[np.int64], *, thresholds: Sequence[float], index: int) -> str:
-    """A bar for each of the rising thresholds with the pairs that reach it and none above it, and a line at the one in
-    place `index`; nothing where there are no pairs."""
+    """Draws a bar for each rising threshold, with the number of pairs that reach it but not the next one, and a line at
+    the threshold with number `index`. Draws no bars without pairs."""
     width, height = HISTOGRAM_SIZE
     step = width / max(1, len(counts))
     is_log = has_dwarfing_bar(counts)
@@ -74,7 +74,7 @@ def similarities_html(counts: NDArray[np.int64], *, thresholds: Sequence[float],
         width=width,
         height=height,
         mark=f"{index * step:.1f}",
-        # The label of the line is kept from running over those of the ends.
+        # Keeps the label of the line from covering the labels of the ends.
         at="low" if share < 0.12 else "high" if share > 0.88 else "middle",
         low=f"{thresholds[0]:.4f}",
         high=f"{thresholds[-1]:.4f}",
@@ -91,7 +91,7 @@ def borderline_html(
     thumbnails_dir: Path,
     count: int = BORDERLINE_COUNT,
 ) -> str:
-    """The `count` pairs nearest to the threshold on either side, with the frames of both videos."""
+    """Shows the `count` pairs nearest to the threshold on either side, with the frames of both videos."""
     above, below = borderline.at(threshold, count=count)
     parts = [
         {
@@ -117,8 +117,8 @@ def _videos_of(pair: Pair, *, urls: Sequence[str], thumbnails_dir: Path) -> list
 
 
 def question_html(question: Mapping[str, object], *, pictures: Pictures) -> str:
-    """A pair to decide about, a row of review.csv: the frames of both videos, what speaks for the pair in words and
-    pictures at the same moments, what comes of it without an answer, and every measure."""
+    """Shows a pair to decide about, a row of review.csv: the frames of both videos, the evidence in words and as frames
+    of the same moments, the consequence without an answer, and every measure."""
     with pictures:
         first, second = draw_pair(question, pictures)
     measures = {
@@ -133,10 +133,10 @@ def question_html(question: Mapping[str, object], *, pictures: Pictures) -> str:
 class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A slider over the thresholds of a sweep, with the counts, the histogram and the borderline pairs at each.
 
-    Starts at the point nearest to the decided `threshold`, which is a value of the setting `parameter`. All that a
-    move shows is counted and sorted before, so that it takes no longer for more videos. `slider`, `counts`,
-    `histogram` and `borderline` are the widgets; setting `slider.value` to a threshold of the sweep updates the
-    others. Without points or pairs there is nothing to move, and `counts` says so alone.
+    It starts at the point nearest to the decided `threshold`, which is the value of the setting `parameter`. Counts and
+    orders are computed in advance, so that a move takes no longer with more videos. `slider`, `counts`, `histogram` and
+    `borderline` are the widgets; setting `slider.value` to a threshold of the sweep updates the others. Without points
+    or pairs, only `counts` is shown, and says so.
     """
 
     def __init__(
@@ -181,14 +181,14 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
 
 
 class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """Pairs of videos, one after the other, for a person to say whether they are the same.
+    """Shows pairs of videos one after the other; a person decides whether they are the same.
 
-    `questions` are rows of review.csv, asked in their order, with the pictures that the run has of them. A pair is left
-    out as long as the file of decisions answers it, itself or by what follows from others. A decision is on the disk
-    before the next pair is shown. A pair that is skipped comes back once, at the end.
+    `questions` are rows of review.csv, asked in their order, with the frames that the run has. A pair is left out while
+    the file of decisions answers it, directly or by inference from other decisions. A decision is on the disk before
+    the next pair is shown. A skipped pair comes back once, at the end.
 
-    `same`, `different`, `skip` and `undo` are the buttons, `current` is the pair of URLs that is asked, None at the
-    end; `progress`, `question` and `message` say how far the review is, show the pair, and tell what went wrong.
+    `same`, `different`, `skip` and `undo` are the buttons. `current` is the current pair of URLs, None at the end.
+    `progress` says how far the review is, `question` shows the pair, and `message` shows errors.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         self._questions: dict[frozenset[str], Mapping[str, object]] = {}
         for question in questions:
             pair = frozenset(_urls_of(question))
-            # A URL is not compared with itself.
+            # A URL cannot be compared with itself.
             if len(pair) == 2:
                 self._questions.setdefault(pair, question)
         self._waiting = self._list_open()
@@ -231,12 +231,12 @@ class ReviewQueue(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no type
         super().__init__([self.progress, self.question, buttons, self.message])
 
     def _list_open(self) -> list[frozenset[str]]:
-        """The pairs that nothing answers yet."""
+        """The pairs that no decision answers yet."""
         known = TransitiveDecisions(self._decisions.decisions)
         return [key for key in self._questions if known.about(*key) is None]
 
     def _ask(self) -> None:
-        """Show the next pair, or that there is none."""
+        """Shows the next pair, or says that there is none."""
         undecided, total = self._list_open(), len(self._questions)
         asked = next((key for key in self._waiting if key in undecided), None)
         self.message.value = ""
@@ -294,6 +294,6 @@ def _urls_of(question: Mapping[str, object]) -> tuple[str, str]:
 
 
 def _button(description: str, *, tooltip: str, colour: str | None = None) -> widgets.Button:
-    """A button of the page's own colours, or on a dark `colour` of its own: white on Jupyter's green is unreadable."""
+    """A button in the colours of the page, or white on a dark `colour`: white on Jupyter's green is unreadable."""
     style = {"button_color": colour, "text_color": "white"} if colour else {}
     return widgets.Button(description=description, tooltip=tooltip, style=style)
