@@ -20,7 +20,7 @@ Row = dict[str, str]
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was planted, and whether it was found so."""
+    """One planted thing, and whether the run found it as expected."""
 
     what: str
     expected: str
@@ -29,9 +29,9 @@ class Check:
 
 
 def check_outcome(run_dir: Path, *, base_url: str) -> list[Check]:
-    """Compare a run's outputs with what the list planted; rows are told apart by their column `id`.
+    """Compares the outputs of a run with the planted rows, matched by their column `id`.
 
-    A missing output is a check that does not hold, never an exception.
+    A missing output makes a check fail, and never raises an exception.
     """
     summary = _load_summary(run_dir)
     stem = Path(str(summary.get("list", ""))).stem
@@ -151,7 +151,7 @@ def _told(counts: dict[str, int]) -> str:
 
 
 def _of(planted: Planted, rows: list[Row], column: str) -> str:
-    """A column of the planted row's line in an output, or words that say what is missing."""
+    """The value of a column in the planted row of an output, or words that say what is missing."""
     for row in rows:
         if row.get("id") == planted.id:
             return row.get(column) or f"no {column}"

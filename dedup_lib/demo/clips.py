@@ -1,8 +1,8 @@
 """Renders the films of the demo and their copies, and writes the list of their URLs.
 
-The clips are pans and zooms over the photographs that scikit-image ships, cut like short commercials: three
-shots each, a tagline on the last one, a little grain. Everything is seeded and encoded by one thread, so the
-same library versions write the same bytes.
+The clips are pans and zooms over the photographs that scikit-image ships, cut like short commercials: three shots each,
+a tagline on the last one, a little grain. Everything is seeded and encoded by one thread, so the same library versions
+write the same bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from dedup_lib.records import Frames
 from dedup_lib.run.files import write_text_atomically
 
 RECIPE_VERSION = 1
-"""Raised when the drawing or the encoding changes; a change of the tables below is noticed by itself."""
+"""Raise this when the drawing or the encoding changes; a change of the tables is detected automatically."""
 
 MANIFEST_NAME = ".manifest.json"
 
@@ -49,20 +49,20 @@ URL_COLUMN = "video_url"
 
 @dataclass(frozen=True)
 class Manifest:
-    """The made clips: their folder, the rows planted in the list, and the size of every file in bytes."""
+    """The clips: their folder, the rows planted in the list, and the size of every file in bytes."""
 
     folder: Path
     rows: tuple[Planted, ...]
     file_bytes: dict[str, int]
     is_new: bool
-    """False when the folder held the clips already."""
+    """False when the folder already held the clips."""
 
 
 def make_clips(folder: Path) -> Manifest:
-    """Write all clips and traps below `folder`, unless it holds those of the same recipe already.
+    """Writes all clips and traps below `folder`, unless it already holds those of the same recipe.
 
-    The manifest is written last, so an interrupted call is made good by the next one. Raises DedupError when
-    scikit-image's photographs or a video encoder are missing.
+    The manifest is written last, so that the next call repairs an interrupted one. Raises DedupError when the
+    photographs of scikit-image or a video encoder are missing.
     """
     manifest_path = folder / MANIFEST_NAME
     recipe = recipe_key()
@@ -87,7 +87,7 @@ def make_clips(folder: Path) -> Manifest:
             _write_image(folder / IMAGE_NAME, frames[len(frames) // 2])
     encode_clip(folder / BLACK_NAME, np.zeros((60, 180, 320, 3), np.uint8), fps=15)
     (folder / HTML_NAME).write_text(HTML_PAGE, encoding="utf-8")
-    # The index of this film lies at its end, so half of the file cannot be decoded at all.
+    # The index of this film is at its end, so half of the file cannot be decoded at all.
     whole = (folder / "spots/night-ride.mp4").read_bytes()
     (folder / TRUNCATED_NAME).write_bytes(whole[: len(whole) // 2])
 
@@ -97,7 +97,7 @@ def make_clips(folder: Path) -> Manifest:
 
 
 def write_list(csv_path: Path, *, base_url: str) -> Path:
-    """Write the list as CSV (id, title, brand, video_url, year); returns its path."""
+    """Writes the list as CSV (id, title, brand, video_url, year); returns its path."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["id", "title", "brand", URL_COLUMN, "year"])
@@ -107,12 +107,12 @@ def write_list(csv_path: Path, *, base_url: str) -> Path:
 
 
 def recipe_key() -> str:
-    """12 hexadecimal digits that name everything the clips are made from."""
+    """12 hexadecimal digits that identify everything the clips are made from."""
     return hashlib.sha256(repr((RECIPE_VERSION, FILMS, COPIES, TEASER_FRACTION, HTML_PAGE)).encode()).hexdigest()[:12]
 
 
 def render_film(film: Film, *, seed: int) -> Frames:
-    """Draw all frames of a film: RGB uint8 (N, H, W, 3). `seed` decides the grain and the camera's sway."""
+    """Draws all frames of a film: RGB uint8 (N, H, W, 3). `seed` decides the grain and the sway of the camera."""
     rng = np.random.default_rng(seed)
     width, height = film.size_px
     grain = rng.normal(0, 2.0, (height + 32, width + 32, 1)).astype(np.float32)
@@ -131,7 +131,7 @@ def render_film(film: Film, *, seed: int) -> Frames:
             picture += weight * view.astype(np.float32)
             if index == len(film.shots) - 1:
                 picture += (weight * opacity) * (caption - picture)
-        # Blacks are lifted a little, as on film stock: only bars and planted black frames are truly black.
+        # Lift the blacks a little, as on film stock, so that only bars and planted black frames are truly black.
         picture *= 0.9 + 0.011 * math.sin(2.3 * time_s + phase)
         picture += 20 + grain[y : y + height, x : x + width]
         if film.black_start_s:
@@ -143,21 +143,21 @@ def render_film(film: Film, *, seed: int) -> Frames:
 def encode_clip(
     path: Path, frames: Frames, *, fps: int, quality: int = 27, faststart: bool = False, webm: bool = False
 ) -> None:
-    """Write RGB uint8 frames (N, H, W, 3; even sides) as H.264 in MP4, or VP9 in WebM, by one thread.
+    """Writes RGB uint8 frames (N, H, W, 3; even sides) as H.264 in MP4, or VP9 in WebM, by one thread.
 
-    `quality` is the encoder's constant rate factor: higher is smaller and worse. Where the build of FFmpeg
-    lacks an encoder, the next older one takes its place. Raises DedupError when there is none.
+    `quality` is the constant rate factor of the encoder: higher is smaller and worse. When the build of FFmpeg lacks an
+    encoder, the next older one is used. Raises DedupError when there is none.
     """
     codec = _choose_codec("libvpx-vp9", "libvpx") if webm else _choose_codec("libx264", "libopenh264", "mpeg4")
     options = {"crf": str(quality), "threads": "1"}
     if codec == "libx264":
-        # x264's macroblock tree gives other bytes from call to call, even on one thread.
+        # The macroblock tree of x264 gives different bytes in each call, even with one thread.
         options |= {"preset": "veryfast", "x264-params": "mbtree=0"}
     if codec.startswith("libvpx"):
         options |= {"b": "0" if codec == "libvpx-vp9" else "300k", "deadline": "realtime", "cpu-used": "6"}
     if codec == "mpeg4":
         options["qscale"] = "6"
-    # Without bitexact, WebM files carry a random identifier.
+    # Without bitexact, WebM files would carry a random identifier.
     container_options = {"fflags": "+bitexact"} | ({"movflags": "+faststart"} if faststart else {})
     with av.open(str(path), "w", format="webm" if webm else "mp4", options=container_options) as container:
         stream: Any = container.add_stream(codec, rate=fps, options=options)
@@ -170,7 +170,7 @@ def encode_clip(
 
 
 def encode_copy(path: Path, frames: Frames, *, fps: int, treatment: Treatment) -> None:
-    """Write the frames of an original (see `encode_clip`) as the copy that a treatment makes of it."""
+    """Writes the frames of an original (see `encode_clip`) as a copy with this treatment."""
     height, width = frames.shape[1:3]
     match treatment:
         case "low_bitrate":
@@ -183,7 +183,7 @@ def encode_copy(path: Path, frames: Frames, *, fps: int, treatment: Treatment) -
             encode_clip(path, np.stack(small).astype(np.uint8), fps=fps // 2)
         case "letterbox" | "pillarbox":
             x, y = bar_size_px(width, height, treatment=treatment)
-            # The edges of the bars cost bits: at the same quality it would seem the better encoding.
+            # The edges of the bars cost bits: at the same quality, the copy would seem the better encoding.
             encode_clip(path, np.pad(frames, ((0, 0), (y, y), (x, x), (0, 0))), fps=fps, quality=34)
         case "grey":
             grey = frames @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -198,9 +198,9 @@ def encode_copy(path: Path, frames: Frames, *, fps: int, treatment: Treatment) -
 
 
 def bar_size_px(width: int, height: int, *, treatment: Treatment) -> tuple[int, int]:
-    """Width of the bars left and right, and height of those above and below, that a treatment adds.
+    """The width of the bars left and right, and the height of those above and below, that a treatment adds.
 
-    Whole macroblocks of 16 pixels, so that the edge between bar and picture stays sharp.
+    The sizes are whole macroblocks of 16 pixels, so that the edge of a bar stays sharp.
     """
     if treatment == "letterbox":
         return 0, 16 * round((width * 3 / 4 - height) / 32)
@@ -210,7 +210,7 @@ def bar_size_px(width: int, height: int, *, treatment: Treatment) -> tuple[int, 
 
 
 def _stamp_logo(frames: Frames) -> Frames:
-    """A channel's mark in the upper right corner: a ring around a triangle, half transparent."""
+    """Draws the logo of a channel in the upper right corner: a ring around a triangle, half transparent."""
     height, width = frames.shape[1:3]
     radius = width // 28
     x, y = width - 2 * radius, 2 * radius
@@ -223,7 +223,7 @@ def _stamp_logo(frames: Frames) -> Frames:
 
 
 def _shot_weights(film: Film, time_s: float) -> Iterator[tuple[int, float]]:
-    """Which shots are seen at a time, and how strongly: two of them within a crossfade, else one."""
+    """Yields the shots visible at a time with their weights: two shots in a crossfade, otherwise one."""
     shot_s = film.duration_s / len(film.shots)
     index = min(int(time_s / shot_s), len(film.shots) - 1)
     to_next = (index + 1) * shot_s - time_s
@@ -240,7 +240,7 @@ def _shot_weights(film: Film, time_s: float) -> Iterator[tuple[int, float]]:
 
 
 def _look_at(photo: Picture, shot: Shot, progress: float, *, size_px: tuple[int, int], sway: float) -> Picture:
-    """The view of a photograph at a moment of a shot (`progress` from 0 to 1, a little more in a crossfade)."""
+    """The view of a photograph at a moment of a shot (`progress` from 0 to 1, slightly outside in a crossfade)."""
     photo_height, photo_width = photo.shape[:2]
     width, height = size_px
     share = min(1.0, max(0.0, 0.08 + 0.84 * progress))
@@ -253,7 +253,7 @@ def _look_at(photo: Picture, shot: Shot, progress: float, *, size_px: tuple[int,
     left = min(max(left, 0.0), photo_width - view_width)
     top = min(max(top, 0.0), photo_height - view_height)
     scale = view_width / width
-    # The inverse map leads from the view's pixels to the photograph's.
+    # The inverse map leads from the pixels of the view to those of the photograph.
     matrix = np.array([[scale, 0, left], [0, scale, top]], np.float32)
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return np.asarray(cv2.warpAffine(photo, matrix, size_px, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.uint8)
@@ -273,7 +273,7 @@ def _draw_caption(film: Film) -> tuple[Layer, Layer]:
 
 
 def _load_photo(name: str, *, tint: Colour) -> Picture:
-    """A photograph of the scikit-image package, RGB uint8 (H, W, 3), at most 800 px wide, contrast stretched."""
+    """Loads a photograph of scikit-image: RGB uint8 (H, W, 3), at most 800 px wide, with stretched contrast."""
     spec = importlib.util.find_spec("skimage")
     if spec is None or not spec.submodule_search_locations:
         raise DedupError(

@@ -262,4 +262,4 @@ FILMS = (
         black_start_s=1.0,
     ),
 )
-"""The originals. The last two start with the same second of black and are otherwise unlike."""
+"""The originals. The last two both start with one second of black, and are otherwise different."""

@@ -18,7 +18,7 @@ Output = Literal["final", "text_duplicate", "duplicate", "invalid", "failed"]
 
 @dataclass(frozen=True)
 class Copy:
-    """One clip that shows the same as the film `of`."""
+    """One clip that is a copy of the film `of`."""
 
     name: str
     of: str
@@ -27,11 +27,11 @@ class Copy:
 
 @dataclass(frozen=True)
 class Planted:
-    """One row of the list and where a run has to put it.
+    """One row of the list, and the output in which a run must put it.
 
-    `name` is the file that its URL leads to (it need not exist), `status` is None for a row that is dropped
-    before anything is fetched, and `copy_of` names the file that the row duplicates. `verdict` and `rule` are what
-    the evidence must say of a copy, empty where more than one will do.
+    `name` is the file that its URL leads to; the file need not exist. `status` is None for a row that is dropped before
+    anything is fetched. `copy_of` names the file that the row duplicates. `verdict` and `rule` are the evidence that a
+    copy must have; they are empty when several are acceptable.
     """
 
     id: str
@@ -47,7 +47,7 @@ class Planted:
     spelling: Spelling = "plain"
 
     def url(self, base_url: str) -> str:
-        """The URL as the list spells it."""
+        """The URL in the spelling of the list."""
         path = quote(f"/{self.name}")
         plain = base_url + path
         match self.spelling:
@@ -80,7 +80,7 @@ COPIES = (
 )
 
 TEASER_FRACTION = 0.4
-"""Share of a film that its teaser shows, from the start."""
+"""The share of a film, from its start, that its teaser shows."""
 
 BLACK_NAME = "spots/signal-lost.mp4"
 
@@ -266,9 +266,9 @@ PLANTED = (
         spelling="https",
     ),
 )
-"""Every row of the list, in its order: an original always comes before its copies, and no copy of it is better.
+"""Every row of the list, in order. An original always comes before its copies, and no copy is better than it.
 
-The demo's server does not speak https, which one row asks for.
+One row asks for https, which the demo's server does not support.
 """
 
 HTML_PAGE = """<!doctype html>

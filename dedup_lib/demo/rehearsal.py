@@ -18,13 +18,13 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.ui.terminal import RunDisplay
 
 FLOWS = {"demo": {}, "demo_batch": {"mode": "batch", "vectors": "frames"}}
-"""Name of each run, and what it sets differently from the profile `demo`."""
+"""The name of each run, with its changes to the profile `demo`."""
 
 
 def run_demo(*, port: int, console: Console, show_outcome: Callable[[RunFolder], None]) -> bool:
-    """Run the demo, with its progress on `console`; returns whether all that was planted was found.
+    """Runs the demo, with its progress on `console`; returns whether every check of the outcome holds.
 
-    `show_outcome` shows what a run came to.
+    `show_outcome` shows the result of a run.
     """
     start_s = time.monotonic()
     folder = RunFolder("outputs/demo").path

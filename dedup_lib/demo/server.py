@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Self
 from urllib.parse import quote, unquote, urlsplit
 
 DEFAULT_PORT = 8765
-"""The port that the demo asks for first: a second run has to meet the same addresses."""
+"""The port that the demo tries first, so that a second run has the same URLs."""
 
 _HOST = "127.0.0.1"
 _CHUNK_BYTES = 16 * 1024
@@ -28,11 +28,11 @@ _SINGLE_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
 class ClipServer:
-    """Serves the files below `folder` at `base_url`, from entering the context until leaving it.
+    """Serves the files below `folder` at `base_url` while its context is open.
 
-    Answers GET and HEAD, honours one byte range a request (RFC 9110, section 14) and sends strong ETags.
-    `port` 0 takes a free port; with `or_any_port`, a taken `port` gives way to a free one instead of raising
-    OSError. `latency_s` is waited before every answer. With `ranges` off every answer is the whole file.
+    Answers GET and HEAD, supports one byte range per request (RFC 9110, section 14), and sends strong ETags. `port` 0
+    takes a free port. With `or_any_port`, it uses a free port when `port` is taken, instead of raising OSError. It
+    waits `latency_s` seconds before every answer. With `ranges` off, every answer is the whole file.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class ClipServer:
 
     @property
     def port(self) -> int:
-        """The port in use, known before the context is entered."""
+        """The port in use; known before the context is entered."""
         return int(self._server.server_address[1])
 
     @property
@@ -80,18 +80,18 @@ class ClipServer:
         return f"http://{_HOST}:{self.port}"
 
     def url(self, name: str) -> str:
-        """The address of a file, given its path in the folder."""
+        """The URL of a file, given its path in the folder."""
         return f"{self.base_url}/{quote(name)}"
 
     @property
     def requests(self) -> dict[str, int]:
-        """How often each path was asked for, by GET or HEAD, found or not; paths are decoded."""
+        """Number of GET and HEAD requests for each decoded path, found or not."""
         with self._lock:
             return dict(self._requests)
 
     @property
     def served_bytes(self) -> int:
-        """Bytes of the bodies sent so far, without headers."""
+        """Bytes sent so far in bodies, without headers."""
         with self._lock:
             return self._served_bytes
 
@@ -105,9 +105,9 @@ class ClipServer:
 
 
 def parse_range(header: str, *, size_bytes: int) -> slice | None:
-    """The bytes that a Range header asks for, None where it is to be ignored (several ranges, or no valid one).
+    """The bytes that a Range header asks for; None when it must be ignored (several ranges, or no valid one).
 
-    Raises ValueError when the range lies outside of the file.
+    Raises ValueError when the range lies outside the file.
     """
     match = _SINGLE_RANGE.fullmatch(header.replace(" ", ""))
     if match is None or match[0] == "bytes=-":
@@ -145,7 +145,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().shutdown_request(request)
 
     def close_connections(self) -> None:
-        """End connections that clients keep open, so that their threads end."""
+        """Ends connections that clients keep open, so that their threads end."""
         with self._connections_lock:
             for connection in self._connections:
                 try:
@@ -154,7 +154,7 @@ class _Server(socketserver.ThreadingTCPServer):
                     continue
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that goes away in the middle of a body is no error of the server.
+        # It is no error of the server when a client disconnects in the middle of a body.
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -166,7 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        # A TLS client waits for an answer in its own protocol and would never end the request line.
+        # A TLS client never sends the end of a request line, so answer it at once.
         if self.connection.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE:
             self.connection.recv(_CHUNK_BYTES)
             self.connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
@@ -180,7 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=False)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet: the demo's own output is the log."""
+        """Logs nothing: the demo has its own output."""
 
     def _answer(self, *, with_body: bool) -> None:
         clips = self.server.clips
@@ -204,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(HTTPStatus.OK, content, headers, with_body=with_body)
             return
         headers["Accept-Ranges"] = "bytes"
-        # RFC 9110, 13.1.5: a client that holds parts of another version gets the whole of this one.
+        # RFC 9110, 13.1.5: a client with parts of another version gets the whole file.
         wanted = self.headers.get("Range", "") if self.headers.get("If-Range", etag) == etag else ""
         try:
             part = parse_range(wanted, size_bytes=len(content)) if with_body else None
@@ -227,6 +227,6 @@ class _Handler(BaseHTTPRequestHandler):
         if with_body:
             for start in range(0, len(body), _CHUNK_BYTES):
                 chunk = body[start : start + _CHUNK_BYTES]
-                # Counted first: who has read the whole body finds it counted.
+                # Count before sending, so that a client with the whole body finds it counted.
                 self.server.clips.count_bytes(len(chunk))
                 self.wfile.write(chunk)
