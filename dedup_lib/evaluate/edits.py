@@ -12,15 +12,15 @@ import numpy as np
 from dedup_lib.records import Frames
 
 RATE = 12
-"""Frames a second of the reference."""
+"""Frames per second of the reference."""
 
 Timed = tuple[float, Frames]
-"""When a picture is shown, in seconds, and the picture: RGB uint8 (H, W, 3)."""
+"""The time of a frame in seconds, and the frame: RGB uint8 (H, W, 3)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clip:
-    """The pictures of a clip, `RATE` a second, all of one size."""
+    """The frames of a clip, `RATE` per second, all of one size."""
 
     frames: tuple[Frames, ...]
 
@@ -29,7 +29,7 @@ class Clip:
         return len(self.frames) / RATE
 
     def shown_at(self, time_s: float) -> Frames:
-        """The picture on show at a time; behind the end, the last one."""
+        """The frame shown at a time; after the end, the last frame."""
         return self.frames[min(int(time_s * RATE), len(self.frames) - 1)]
 
     def play(self) -> Iterator[Timed]:
@@ -38,34 +38,34 @@ class Clip:
 
 
 Edit = Callable[[Clip, Clip], Iterable[Timed]]
-"""A clip, and another that it may be mixed with, to the pictures of the variant."""
+"""Makes the frames of a variant from a clip; some edits mix in frames of a second clip."""
 
 
 def each(change: Callable[[Frames], Any]) -> Edit:
-    """The edit that changes every picture by itself."""
+    """Returns the edit that applies `change` to every frame separately."""
     return lambda clip, other: ((time_s, change(frame)) for time_s, frame in clip.play())
 
 
 def resize(frame: Frames, *, width: float = 1.0, height: float = 1.0) -> Frames:
-    """A picture shrunk or stretched by factors."""
+    """Shrinks or stretches a frame by two factors."""
     size_px = max(2, round(frame.shape[1] * width)), max(2, round(frame.shape[0] * height))
     return cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
 def crop(frame: Frames, fraction: float) -> Frames:
-    """A picture without that share of its width and of its height, half of it on each side."""
+    """Cuts off the share `fraction` of the width and of the height, half of it on each side."""
     down, across = round(frame.shape[0] * fraction / 2), round(frame.shape[1] * fraction / 2)
     return frame[down : frame.shape[0] - down, across : frame.shape[1] - across]
 
 
 def add_bars(frame: Frames, *, height: float = 0.0, width: float = 0.0) -> Any:
-    """Black bars on two sides, each that share of the picture."""
+    """Adds black bars above and below (`height`) or left and right (`width`), each as this share of the frame."""
     down, across = round(frame.shape[0] * height), round(frame.shape[1] * width)
     return cv2.copyMakeBorder(frame, down, down, across, across, cv2.BORDER_CONSTANT, value=(0, 0, 0))
 
 
 def add_noise(clip: Clip, other: Clip) -> Iterator[Timed]:
-    """Grain that differs from frame to frame."""
+    """Adds grain that differs from frame to frame."""
     generator = np.random.default_rng(0)
     for time_s, frame in clip.play():
         noisy = frame + generator.normal(0, 20, frame.shape).astype(np.float32)
@@ -73,13 +73,13 @@ def add_noise(clip: Clip, other: Clip) -> Iterator[Timed]:
 
 
 def brighten(frame: Frames) -> Frames:
-    """More contrast around the middle grey, and more light."""
+    """Raises the contrast around the middle grey, and the brightness."""
     brightened: Frames = np.clip((frame - 128.0) * 1.3 + 148, 0, 255).astype(np.uint8)
     return brightened
 
 
 def add_logo(frame: Frames) -> Frames:
-    """A disc with a ring and a letter in the upper right corner, a sixth of the shorter side across."""
+    """Draws a disc with a ring and a letter in the upper right corner; its diameter is a sixth of the shorter side."""
     marked = frame.copy()
     radius = max(2, min(frame.shape[:2]) // 12)
     centre = frame.shape[1] - radius - radius // 2 - 1, radius + radius // 2
@@ -91,7 +91,7 @@ def add_logo(frame: Frames) -> Frames:
 
 
 def add_caption(frame: Frames) -> Frames:
-    """A black bar with white text over the lowest seventh of the picture."""
+    """Draws a black bar with white text over the lowest seventh of the frame."""
     marked = frame.copy()
     height = frame.shape[0] // 7
     marked[-height:] = 0
@@ -102,14 +102,14 @@ def add_caption(frame: Frames) -> Frames:
 
 
 def rotate(frame: Frames, degrees: float) -> Any:
-    """A picture turned within its frame; the corners that come free are black."""
+    """Rotates a frame without changing its size; the free corners become black."""
     height, width = frame.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
     return cv2.warpAffine(frame, turn, (width, height), flags=cv2.INTER_LINEAR)
 
 
 def put_in_picture(frame: Frames, fraction: float) -> Frames:
-    """The picture at that share of its size, in the middle of a slope of colours."""
+    """Shrinks the frame to the share `fraction` of its size, in the middle of a colour gradient."""
     height, width = frame.shape[:2]
     framed = np.empty_like(frame)
     framed[..., 0] = np.linspace(20, 200, width)[None, :]
@@ -122,8 +122,8 @@ def put_in_picture(frame: Frames, fraction: float) -> Frames:
 
 
 def put_in_blur(frame: Frames) -> Any:
-    """A wide picture in the middle of an upright one, or an upright one of a wide one, both of 9 to 16; what is left
-    beside it is filled with the picture itself, enlarged and blurred."""
+    """Puts a wide frame into the middle of an upright one of 9:16, or an upright frame into a wide one of 16:9. Fills
+    the rest with the same frame, enlarged and blurred."""
     height, width = frame.shape[:2]
     size_px = (width, width * 16 // 9) if width >= height else (height * 16 // 9, height)
     filled: Any = cv2.GaussianBlur(cv2.resize(frame, size_px, interpolation=cv2.INTER_LINEAR), (0, 0), size_px[0] / 20)
@@ -133,7 +133,7 @@ def put_in_blur(frame: Frames) -> Any:
 
 
 def put_beside_plot(frame: Frames) -> Frames:
-    """At its right, as large, bars that say how bright the pixels are."""
+    """Puts a brightness histogram of the pixels to the right of the frame, of the same size."""
     counts = np.bincount(frame.mean(axis=2).astype(int).ravel() // 16, minlength=16)
     bars = np.repeat(counts / counts.max(), -(-frame.shape[1] // 16))[: frame.shape[1]]
     is_bar = np.linspace(1, 0, frame.shape[0])[:, None] < 0.9 * bars
@@ -141,7 +141,7 @@ def put_beside_plot(frame: Frames) -> Frames:
 
 
 def add_subtitles(clip: Clip, other: Clip) -> Iterator[Timed]:
-    """White letters with a shadow over the lower part, other ones every 1.5 s."""
+    """Draws white letters with a shadow over the lower part; the text changes every 1.5 s."""
     lines = ("WAIT FOR IT", "I never thought so", "- Who is there?", "and then it went", "Look at that!")
     height, width = clip.frames[0].shape[:2]
     scale, thickness = height / 300, max(1, height // 160)
@@ -154,7 +154,7 @@ def add_subtitles(clip: Clip, other: Clip) -> Iterator[Timed]:
 
 
 def draw_card(clip: Clip) -> Frames:
-    """A card of one colour with words, as large as the clip."""
+    """Draws a card of one colour with words, of the size of the clip."""
     card = np.full_like(clip.frames[0], (30, 60, 120))
     height, width = card.shape[:2]
     for row, words in enumerate(("FOLLOW US", "for more")):
@@ -164,7 +164,7 @@ def draw_card(clip: Clip) -> Frames:
 
 
 def cut(start: float, end: float) -> Edit:
-    """What lies between two fractions of the duration."""
+    """Keeps the part between two fractions of the duration."""
 
     def edit(clip: Clip, other: Clip) -> Iterator[Timed]:
         first = round(len(clip.frames) * start)
@@ -175,42 +175,42 @@ def cut(start: float, end: float) -> Edit:
 
 
 def speed_up(factor: float) -> Edit:
-    """The same pictures in less time."""
+    """Plays the same frames `factor` times as fast."""
     return lambda clip, other: ((time_s / factor, frame) for time_s, frame in clip.play())
 
 
 def change_rate(rate: float) -> Edit:
-    """Another number of frames a second; the duration stays."""
+    """Changes the number of frames per second; the duration stays."""
     return lambda clip, other: (
         (index / rate, clip.shown_at(index / rate)) for index in range(max(1, round(clip.duration_s * rate)))
     )
 
 
 def show_slides(count: int) -> Edit:
-    """So many pictures, each shown equally long; the duration stays."""
+    """Keeps `count` frames, each shown equally long; the duration stays."""
     return lambda clip, other: change_rate(count / clip.duration_s)(clip, other)
 
 
 def stall(every_s: float, for_s: float) -> Edit:
-    """Every so many seconds the picture stands still for a while, and all that follows is later."""
+    """Freezes the frame for `for_s` seconds every `every_s` seconds; everything after it comes later."""
     return lambda clip, other: ((time_s + int(time_s / every_s) * for_s, frame) for time_s, frame in clip.play())
 
 
 def swap_halves(clip: Clip, other: Clip) -> Iterator[Timed]:
-    """The second half first."""
+    """Plays the second half first."""
     middle = len(clip.frames) // 2
     return Clip(frames=clip.frames[middle:] + clip.frames[:middle]).play()
 
 
 def end_with_card(clip: Clip, other: Clip) -> Iterator[Timed]:
-    """A card in place of the last fifth."""
+    """Shows a card in place of the last fifth."""
     card = draw_card(clip)
     for time_s, frame in clip.play():
         yield time_s, frame if time_s < 0.8 * clip.duration_s else card
 
 
 def insert(clip: Clip, other: Clip) -> Iterator[Timed]:
-    """Half of `FOREIGN_S` of another video before it, what follows there behind it."""
+    """Plays `FOREIGN_S` seconds of another video: the first half before the clip, the second half after it."""
     yield from put_before(draw_foreign, FOREIGN_S / 2)(clip, other)
     for index in range(round(FOREIGN_S / 2 * RATE)):
         time_s = FOREIGN_S / 2 + index / RATE
@@ -218,7 +218,7 @@ def insert(clip: Clip, other: Clip) -> Iterator[Timed]:
 
 
 def put_before(picture: Callable[[Clip, Clip, float], Frames], duration_s: float) -> Edit:
-    """A start of `duration_s` in front, its picture at each time given by a function."""
+    """Puts `duration_s` seconds in front of the clip; `picture` gives the frame at each time."""
 
     def edit(clip: Clip, other: Clip) -> Iterator[Timed]:
         for index in range(round(duration_s * RATE)):
@@ -230,7 +230,7 @@ def put_before(picture: Callable[[Clip, Clip, float], Frames], duration_s: float
 
 
 def draw_foreign(clip: Clip, other: Clip, time_s: float) -> Any:
-    """What another clip shows at some time, in the size of this one."""
+    """The frame of the other clip at a time, in the size of this clip."""
     height, width = clip.frames[0].shape[:2]
     return cv2.resize(other.shown_at(time_s % other.duration_s), (width, height), interpolation=cv2.INTER_AREA)
 

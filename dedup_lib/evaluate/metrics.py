@@ -2,11 +2,11 @@
 
 A folder of labelled clips holds `videos/` and `labels.csv` with the columns file, role and group; the roles are
 
-    copy         belongs to `group`: every two files of a group are duplicates
+    copy         belongs to `group`: any two files of a group are duplicates
     distinct     a duplicate of nothing
     featureless  every frame is one flat colour: must match nothing
-    excerpt      a short cut of its group's video; left out of the numbers and shown apart
-    odd          broken or unusual; left out and shown apart
+    excerpt      a short part of its group's video; left out of the numbers and shown separately
+    odd          broken or unusual; left out and shown separately
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ ROLES = ("copy", "distinct", "featureless", "excerpt", "odd")
 LEFT_OUT_ROLES = frozenset({"excerpt", "odd"})
 
 Rows = tuple[int, int]
-"""Two files by their place in the list, the earlier one first."""
+"""Two files by their row in the list, the earlier one first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """What is known of one file. `group` is empty for a file that has no copy."""
+    """The label of one file. `group` is empty for a file without a copy."""
 
     file: str
     role: str
@@ -48,7 +48,7 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScore:
-    """Of one label group: its pairs, and how many of them were found."""
+    """The pairs of one label group, and how many of them were found."""
 
     name: str
     pairs: int
@@ -61,7 +61,7 @@ class GroupScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """Predicted groups held against labels. The numbers are None where there is nothing to divide by."""
+    """Predicted groups compared with labels. A share is None when its divisor is 0."""
 
     right: tuple[Rows, ...]
     wrong: tuple[Rows, ...]
@@ -71,9 +71,9 @@ class Score:
     apart_missed: tuple[Rows, ...]
     """Pairs of one label group that touch an excerpt or an odd file and were not predicted."""
     featureless_matched: tuple[int, ...]
-    """Featureless files in any predicted group; their pairs are among `wrong` too."""
+    """Featureless files in a predicted group; `wrong` also has their pairs."""
     groups: tuple[GroupScore, ...]
-    """By name; groups without a pair that counts are left out."""
+    """Sorted by name, without groups that have no pair to count."""
 
     @property
     def precision(self) -> float | None:
@@ -83,7 +83,7 @@ class Score:
 
     @property
     def precision_interval(self) -> tuple[float, float]:
-        """Wilson 95 % interval of the precision; pairs of one group hang together, so it is somewhat too narrow."""
+        """Wilson 95 % interval of the precision. Pairs of one group are not independent, so it is a little too narrow."""
         return wilson_interval(len(self.right), len(self.right) + len(self.wrong))
 
     @property
@@ -94,12 +94,12 @@ class Score:
 
     @property
     def mean_group_recall(self) -> float | None:
-        """Recall averaged over the label groups, so that one large group does not decide."""
+        """Mean recall of the label groups, so that one large group does not dominate."""
         return statistics.fmean(group.recall for group in self.groups) if self.groups else None
 
 
 def wilson_interval(successes: int, total: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """Interval of a share that was seen as `successes` of `total`, 95 % unless told; (0, 1) of nothing.
+    """Wilson interval of the share `successes` of `total`, 95 % by default; (0, 1) when `total` is 0.
 
     E. B. Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927. Raises ValueError
     unless 0 <= successes <= total.
@@ -115,9 +115,9 @@ def wilson_interval(successes: int, total: int, *, z: float = 1.959964) -> tuple
 
 
 def score_groups(labels: Sequence[Label], groups: Sequence[Group]) -> Score:
-    """Hold predicted groups, as rows of the list, against the label of each row.
+    """Compares predicted groups, as rows of the list, with the label of each row.
 
-    Every two files of a predicted group are a predicted pair: right where both share a label group, else wrong.
+    Any two files of a predicted group are a predicted pair: right when both are in one label group, else wrong.
     """
     predicted = {pair for group in groups for pair in combinations(sorted((group.kept, *group.copies)), 2)}
     members: dict[str, list[int]] = {}
@@ -148,7 +148,7 @@ def score_groups(labels: Sequence[Label], groups: Sequence[Group]) -> Score:
 
 
 def load_labels(corpus_dir: Path) -> list[Label]:
-    """The labels of a folder of clips. Raises ListError when they are missing, wrong, or name a missing file."""
+    """Loads the labels of a folder of clips. Raises ListError when they are missing, wrong, or name a missing file."""
     path = corpus_dir / "labels.csv"
     try:
         with path.open(newline="", encoding="utf-8") as file:
@@ -168,32 +168,32 @@ def load_labels(corpus_dir: Path) -> list[Label]:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """What the pipeline makes of a list of files: the outcome of each, and the pairs that are near."""
+    """The result of the pipeline for a list of files: the outcome of each, and the similar pairs."""
 
     threshold: float
     sweep: tuple[float, ...]
-    """Thresholds to try; no pair below the first of them is known."""
+    """Thresholds to try; `pairs` has no pair below the first of them."""
     outcomes: tuple[Outcome, ...]
     pairs: tuple[Pair, ...]
     doubtful: tuple[Rows, ...] = ()
     """Pairs for a person to look at, as in review.csv."""
     choose: Choose = min
-    """Which of several copies is kept."""
+    """Chooses which of several copies is kept."""
     thumbnails_dir: Path | None = None
-    """Where the strips of their frames lie, None where they are gone."""
+    """Folder with the strips of frames, None when they are gone."""
 
     @cached_property
     def groups(self) -> list[Group]:
-        """What is decided at `threshold`."""
+        """The groups at `threshold`."""
         return group_copies(self.pairs, threshold=self.threshold, choose=self.choose)
 
     @property
     def unread(self) -> frozenset[int]:
-        """Rows without a vector: they were compared with nothing."""
+        """Rows without a vector, which were compared with nothing."""
         return frozenset(row for row, outcome in enumerate(self.outcomes) if outcome.status != Status.OK)
 
     def similarity(self, pair: Rows) -> float | None:
-        """How alike two files are, None where they are less alike than any pair that is known."""
+        """The similarity of two files; None when it is lower than that of all pairs in `pairs`."""
         return self._similarities.get(pair)
 
     @cached_property
@@ -203,7 +203,7 @@ class Compared:
 
 @dataclass(frozen=True, kw_only=True)
 class CurvePoint:
-    """What one threshold would reach."""
+    """The precision and recall of one threshold."""
 
     threshold: float
     precision: float | None
@@ -229,15 +229,15 @@ def sweep_scores(labels: Sequence[Label], compared: Compared) -> list[CurvePoint
 
 @dataclass(frozen=True, kw_only=True)
 class VariantScore:
-    """Of one kind of variant: how many share a group with their reference, and how near they are to it."""
+    """One kind of variant: how many share a group with their reference, and how similar they are to it."""
 
     name: str
     clips: int
     found: int
     similarities: tuple[float | None, ...]
-    """To the reference, None where it is too small to be known."""
+    """Similarity to the reference; None when it is too low to be known."""
     missed: tuple[Rows, ...] = ()
-    """Those that share no group with their reference."""
+    """Pairs of variant and reference that share no group."""
 
     @property
     def recall(self) -> float:
@@ -245,7 +245,7 @@ class VariantScore:
 
     @property
     def median_similarity(self) -> float | None:
-        """None where it is too small to be known."""
+        """None when it is too low to be known."""
         median = statistics.median(-math.inf if one is None else one for one in self.similarities)
         return median if math.isfinite(median) else None
 
@@ -253,7 +253,8 @@ class VariantScore:
 def score_variants(
     labels: Sequence[Label], kinds: Sequence[str], compared: Compared, *, reference: str
 ) -> list[VariantScore]:
-    """Recall of each kind of variant; `kinds` names the kind of each file, `reference` one in each label group."""
+    """Recall of each kind of variant. `kinds` has the kind of each file; each label group has one file of the kind
+    `reference`."""
     group_of = {row: group.number for group in compared.groups for row in (group.kept, *group.copies)}
     references = {
         label.group: row for row, (label, kind) in enumerate(zip(labels, kinds, strict=True)) if kind == reference
@@ -280,7 +281,7 @@ def score_variants(
 
 
 def rows_that_count(labels: Sequence[Label], rows: Collection[int] | None) -> list[int]:
-    """Those of the rows (None: all) whose clips are neither broken nor blank."""
+    """Those of the rows (None: all) whose clips are neither excerpts nor odd."""
     chosen = range(len(labels)) if rows is None else sorted(rows)
     return [row for row in chosen if labels[row].role not in LEFT_OUT_ROLES]
 
@@ -288,7 +289,7 @@ def rows_that_count(labels: Sequence[Label], rows: Collection[int] | None) -> li
 def judge_pairs(
     labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[int]
 ) -> Iterator[tuple[float, bool]]:
-    """Similarity of each pair that counts, and whether it is one of copies."""
+    """Yields, for each pair of `counted` rows, its similarity and whether it is a pair of copies."""
     known = set(counted)
     for pair in pairs:
         if pair.first in known and pair.second in known:
@@ -296,17 +297,17 @@ def judge_pairs(
 
 
 def pairs_of_copies(groups: Iterable[str]) -> int:
-    """How many pairs share a group."""
+    """The number of pairs that share a group."""
     return sum(math.comb(size, 2) for group, size in Counter(groups).items() if group)
 
 
 def are_copies(first: Label, second: Label) -> bool:
-    """Whether two files are labelled as copies of the same."""
+    """Whether two files are labelled as copies of each other."""
     return bool(first.group) and first.group == second.group
 
 
 def split_similarities(labels: Sequence[Label], compared: Compared) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Similarities of all pairs of copies (P,), and of all unlike pairs (Q,); NaN where it is too small to be known.
+    """Similarities of all pairs of copies (P,), and of all unlike pairs (Q,); NaN when it is too low to be known.
 
     Odd files, excerpts and files without a vector are left out.
     """
@@ -321,7 +322,7 @@ def split_similarities(labels: Sequence[Label], compared: Compared) -> tuple[NDA
 
 
 def rank_pairs(pairs: Sequence[Rows], compared: Compared) -> list[tuple[Rows, float | None]]:
-    """Pairs with their similarity, the most alike first; those too unlike to have one come last."""
+    """Pairs with their similarity, the most similar first; pairs without a known similarity come last."""
     known = [(pair, compared.similarity(pair)) for pair in pairs]
     return sorted(known, key=lambda one: math.inf if one[1] is None else -one[1])
 
@@ -329,7 +330,7 @@ def rank_pairs(pairs: Sequence[Rows], compared: Compared) -> list[tuple[Rows, fl
 def pick_pairs(
     pairs: Sequence[Rows], *, labels: Sequence[Label], compared: Compared
 ) -> list[tuple[Rows, float | None]]:
-    """Of the pairs between the same two groups, or within one, the most alike; ranked as by `rank_pairs`."""
+    """Keeps the most similar pair between each two groups, and within each group; ranked like `rank_pairs`."""
     picked: dict[tuple[str, ...], tuple[Rows, float | None]] = {}
     for pair, similarity in rank_pairs(pairs, compared):
         picked.setdefault(tuple(labels[row].group or labels[row].file for row in pair), (pair, similarity))
@@ -337,7 +338,7 @@ def pick_pairs(
 
 
 def describe_pairs(pairs: Sequence[Rows], *, labels: Sequence[Label], compared: Compared) -> list[dict[str, Any]]:
-    """Pairs as rows of a report, the most alike first."""
+    """Pairs as rows of a report, the most similar first."""
     return [
         {
             "files": [labels[row].file for row in pair],
@@ -349,7 +350,7 @@ def describe_pairs(pairs: Sequence[Rows], *, labels: Sequence[Label], compared: 
 
 
 def describe_score(score: Score, *, labels: Sequence[Label], compared: Compared) -> dict[str, Any]:
-    """A score as JSON; files by their names in the corpus."""
+    """A score as JSON; files are named as in the corpus."""
     read = {Status.OK, Status.FEATURELESS}
     return {
         "threshold": compared.threshold,
@@ -379,7 +380,7 @@ def describe_score(score: Score, *, labels: Sequence[Label], compared: Compared)
 def describe_variants(
     score: Score, variants: Sequence[VariantScore], *, labels: Sequence[Label], compared: Compared
 ) -> dict[str, Any]:
-    """What became of variants, as JSON."""
+    """The results of variants as JSON."""
     return {
         "threshold": compared.threshold,
         "clips": len({label.group for label in labels}),
@@ -412,5 +413,5 @@ def describe_curve(points: Sequence[CurvePoint]) -> list[dict[str, float | None]
 
 
 def round_share(value: float | None) -> float | None:
-    """Four decimals: as many as a report needs."""
+    """Rounds to four decimals, which is enough for a report."""
     return None if value is None else round(value, 4)

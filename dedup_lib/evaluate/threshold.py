@@ -19,51 +19,51 @@ from dedup_lib.groups.scored import is_match
 from dedup_lib.records import Pair
 
 SMALL_SAMPLE = 10
-"""Of fewer videos a measurement says little."""
+"""With fewer videos than this, a measurement says little."""
 
 
 # --- a threshold for a precision
 
 
 def expected_false_pairs(rate: float, videos: int) -> float:
-    """False pairs among so many videos, all unlike, when a share `rate` of unlike pairs is taken for copies."""
+    """Expected false pairs among `videos` unlike videos, when the share `rate` of unlike pairs is taken for copies."""
     return videos * (videos - 1) / 2 * rate
 
 
 def half_of(name: str) -> int:
-    """0 or 1: in which half a label group lies, the same each time.
+    """The half, 0 or 1, that a label group belongs to; always the same for a name.
 
-    What is chosen on one half is reported on the other, which had no say in it.
+    A threshold chosen on one half is reported on the other, which had no influence on it.
     """
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[-1] & 1
 
 
 def rows_of_half(labels: Sequence[Label], half: int) -> frozenset[int]:
-    """The files whose group, or name where they have none, lies in that half."""
+    """The files of a half, by their group, or by their name when they have no group."""
     return frozenset(row for row, label in enumerate(labels) if half_of(label.group or label.file) == half)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A threshold and what it reaches on labelled files. Shares are None where there is nothing to divide by.
+    """A threshold and its results on labelled files. A share is None when its divisor is 0.
 
-    The intervals are Wilson's at 95 %. They take pairs for independent; pairs of one clip hang together, so the
-    truth is somewhat wider.
+    The intervals are Wilson's at 95 %. They assume independent pairs; pairs of one clip are not independent, so the
+    true intervals are somewhat wider.
     """
 
     threshold: float
     right: int
-    """Pairs of copies at or above it."""
+    """Pairs of copies at or above the threshold."""
     wrong: int
-    """Unlike pairs at or above it."""
+    """Unlike pairs at or above the threshold."""
     labelled: int
-    """Pairs of copies."""
+    """All pairs of copies."""
     found: int
-    """Of these, the pairs that come into one group: two copies may do so that are unlike, but each like the third."""
+    """Pairs of copies that end in one group, also when they are unlike but both similar to a third copy."""
     videos: int
     """Videos with copies."""
     whole: int
-    """Of these, the videos all of whose copies come into one group."""
+    """Videos whose copies all end in one group."""
     unlike: int
     """Unlike pairs that were compared."""
     collection_size: int
@@ -82,17 +82,17 @@ class Proposal:
 
     @property
     def false_pair_rate(self) -> float | None:
-        """False pairs over unlike pairs compared."""
+        """False pairs as a share of the compared unlike pairs."""
         return self.wrong / self.unlike if self.unlike else None
 
     @property
     def false_pair_rate_bound(self) -> float:
-        """Its upper end: what it may be although no false pair, or so few, were seen."""
+        """The upper end of its interval: the rate may be this high even when few or no false pairs were seen."""
         return wilson_interval(self.wrong, self.unlike)[1]
 
     @property
     def false_pairs(self) -> float | None:
-        """To be expected in the whole collection."""
+        """Expected false pairs in the whole collection."""
         return (
             None if self.false_pair_rate is None else expected_false_pairs(self.false_pair_rate, self.collection_size)
         )
@@ -102,7 +102,7 @@ class Proposal:
         return expected_false_pairs(self.false_pair_rate_bound, self.collection_size)
 
     def in_words(self) -> str:
-        """What it comes to, as one sentence or two."""
+        """The result in one or two sentences."""
         if not self.unlike:
             return f"The threshold {self.threshold:.4f} could not be tested on two different videos: sample more."
         low, high = map(show_percent, self.precision_interval)
@@ -114,7 +114,7 @@ class Proposal:
         )
 
     def warn(self, *, used: int) -> str:
-        """What is to be said of a sample of which so few videos were used; empty for one that is large enough."""
+        """A warning for a sample with only `used` videos; empty when it is large enough."""
         if used >= SMALL_SAMPLE:
             return ""
         low, high = wilson_interval(self.whole, self.videos)
@@ -137,11 +137,11 @@ def judge_threshold(
     unread: Collection[int] = (),
     choose: Choose = min,
 ) -> Proposal:
-    """What a threshold reaches on scored pairs of labelled files: which pairs match, each by itself, and which copies
-    come into one group, of which `choose` names the one to keep.
+    """Judges a threshold on scored pairs of labelled files: which pairs match, each by itself, and which copies end in
+    one group. `choose` names the video that a group keeps.
 
-    Only files among `rows` count, all unless told; those in `unread` were compared with nothing, so that their
-    pairs are missed. Odd files and excerpts are left out.
+    Only files in `rows` count (None: all). Files in `unread` were compared with nothing, so their pairs are missed. Odd
+    files and excerpts are left out.
     """
     counted = rows_that_count(labels, rows)
     matches = [same for similarity, same in judge_pairs(labels, pairs, counted) if is_match(similarity, threshold)]
@@ -163,11 +163,11 @@ def judge_threshold(
 def _count_found(
     labels: Sequence[Label], pairs: Sequence[Pair], counted: Collection[int], *, threshold: float, choose: Choose
 ) -> list[tuple[int, int]]:
-    """Of each label group, how many of its pairs come into one group, and how many it has."""
+    """For each label group: how many of its pairs end in one group, and how many pairs it has."""
     known = set(counted)
     inside = [pair for pair in pairs if pair.first in known and pair.second in known]
     groups = group_copies(inside, threshold=threshold, choose=choose)
-    # What is in no group is alone.
+    # A row without a group gets a place of its own.
     place = {row: group.number for group in groups for row in (group.kept, *group.copies)}
     places: dict[str, list[int]] = {}
     for row in counted:
@@ -189,10 +189,10 @@ def propose_threshold(
     rows: Collection[int] | None = None,
     unread: Collection[int] = (),
 ) -> Proposal:
-    """The loosest threshold whose precision, and that of every stricter one, is `wanted_precision` or more.
+    """Finds the lowest threshold whose precision is `wanted_precision` or more, at it and at every higher one.
 
-    It is the similarity of a pair of copies: between two of these a looser threshold could only add false pairs.
-    `rows` and `unread` as in `judge_threshold`. Raises SettingError when there is no such threshold.
+    It is always the similarity of a pair of copies: between two of these, a lower threshold could only add false pairs.
+    `rows` and `unread` are as in `judge_threshold`. Raises SettingError when there is no such threshold.
     """
     counted = rows_that_count(labels, rows)
     judged = sorted(judge_pairs(labels, pairs, counted), key=lambda pair: -pair[0])
@@ -214,11 +214,11 @@ def propose_threshold(
 def choose_threshold(
     labels: Sequence[Label], compared: Compared, *, wanted_precision: float, collection_size: int
 ) -> tuple[Proposal, Proposal, Proposal]:
-    """The threshold that one half of the label groups proposes, what it reaches on the other half, and what the
-    threshold in use reaches there. A stricter one than that in use is proposed only if it avoids a false pair of the
-    half that chooses.
+    """Chooses a threshold on one half of the label groups. Returns its result there, its result on the other half, and
+    the result of the current threshold on the other half.
 
-    Raises SettingError when none reaches `wanted_precision`.
+    A threshold above the current one is proposed only if it avoids a false pair in the first half. Raises SettingError
+    when no threshold reaches `wanted_precision`.
     """
     choosing, judging = (rows_of_half(labels, half) for half in (0, 1))
     chosen = propose_threshold(
@@ -260,7 +260,7 @@ def _why_unreachable(judged: Sequence[tuple[float, bool]]) -> str:
 
 
 def describe_proposals(proposals: Mapping[str, Proposal]) -> pd.DataFrame:
-    """A column for each threshold, by its heading, and a row for each of its numbers."""
+    """A table with a column for each threshold, under its heading, and a row for each number."""
     return pd.DataFrame({heading: _describe_proposal(one) for heading, one in proposals.items()}, dtype=object)
 
 
@@ -282,15 +282,15 @@ def _describe_proposal(proposal: Proposal) -> dict[str, str]:
 
 
 def show_percent(value: float | None) -> str:
-    """A share as people read it."""
+    """A share as a percentage."""
     return "–" if value is None else f"{value:.1%}"
 
 
 def show_rate(value: float | None) -> str:
-    """A share that may be tiny."""
+    """A share that may be tiny, with two significant digits."""
     return "–" if value is None else f"{value:.2g}"
 
 
 def show_count(value: float | None) -> str:
-    """An expected number: whole unless it is small."""
+    """An expected number: whole, or with two significant digits when it is small."""
     return "–" if value is None else f"{value:.2g}" if value < 9.95 else f"{value:,.0f}"

@@ -1,8 +1,8 @@
 """Variants of a clip: its edits, encoded to files.
 
-Every variant is made of the same reference: the first seconds of the clip, shrunk and at one frame rate. So a
-variant differs from its reference by what its name says, and by nothing else. `VARIANTS` is the table; the same
-clip gives the same frames each time.
+Every variant is made from the same reference: the first seconds of the clip, shrunk, at one frame rate. So a variant
+differs from its reference only by what its name says. `VARIANTS` is the table. The same clip always gives the same
+frames.
 """
 
 from __future__ import annotations
@@ -59,17 +59,17 @@ from dedup_lib.records import Frames
 from dedup_lib.sanitise import without_credentials
 
 VERSION = 1
-"""Raised when a change here changes the files, so that those of before are not used again."""
+"""Raise this with every change here that changes the files, so that older files are not used again."""
 
 MAX_S = 15
 
 MAX_SIDE_PX = 480
 
 MAX_S_PER_CLIP = 900.0
-"""What one clip may take with all its variants; some of the codecs are slow."""
+"""Most seconds for one clip with all its variants; some of the codecs are slow."""
 
 TICKS = 1000
-"""Time stamps of the files are in milliseconds."""
+"""Time stamp ticks per second: the files use milliseconds."""
 
 Task = TypeVar("Task")
 
@@ -78,20 +78,20 @@ Done = TypeVar("Done")
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One way to copy a clip: what it is in words, what is done to the pictures, how they are encoded."""
+    """One way to copy a clip: its description, the edit of its frames, and their encoding."""
 
     what: str
     edit: Edit = lambda clip, other: clip.play()
     codec: str = "libx264"
     suffix: str = ".mp4"
     pixels: str = "yuv420p"
-    """FFmpeg's name of how the codec keeps them."""
+    """FFmpeg's name of the pixel format."""
     options: Mapping[str, str] = field(default_factory=lambda: x264_options(23))
 
 
 def x264_options(crf: int) -> dict[str, str]:
     """Options of H.264 at a constant rate factor: higher is coarser."""
-    # With macroblock trees some builds of x264 encode the same pictures differently from time to time.
+    # With macroblock trees, some builds of x264 do not always encode the same frames in the same way.
     return {"preset": "veryfast", "mbtree": "0", "crf": str(crf)}
 
 
@@ -102,7 +102,8 @@ FOREIGN_INTRO = "foreign_intro"
 INSERTED = "inserted"
 
 MIN_MIXED_S = 2 * FOREIGN_S
-"""Mixed with a shorter clip, or of a shorter one, seconds of another make a file that is no copy of either."""
+"""Shortest duration in seconds of both clips for variants that mix them; with a shorter clip, the file would be a copy
+of neither."""
 
 VARIANTS: dict[str, Variant] = {
     REFERENCE: Variant(what="the video itself", options=x264_options(16)),
@@ -174,7 +175,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def load_clip(path: Path) -> Clip:
-    """The first `MAX_S` of a video, shrunk to `MAX_SIDE_PX`, at `RATE` frames a second.
+    """Loads the first `MAX_S` seconds of a video, shrunk to `MAX_SIDE_PX`, at `RATE` frames per second.
 
     Raises ListError when it cannot be decoded.
     """
@@ -195,7 +196,7 @@ def _load_frames(path: Path) -> list[Frames]:
         start_s = float((stream.start_time or 0) * (stream.time_base or 0))
         for count, frame in enumerate(container.decode(stream)):
             time_s = count / float(stream.guessed_rate or 25) if frame.time is None else frame.time - start_s
-            # Some formats round times to milliseconds.
+            # 2 ms of tolerance, because some formats round times to milliseconds.
             while before is not None and len(frames) / RATE < time_s - 0.002 and len(frames) < MAX_S * RATE:
                 frames.append(_to_rgb(before))
             if len(frames) >= MAX_S * RATE:
@@ -215,11 +216,11 @@ def _to_rgb(frame: VideoFrame) -> Frames:
 
 
 def save_pictures(path: Path, pictures: Iterable[Timed], *, variant: Variant) -> None:
-    """Encode pictures of one size; an odd last row or column is dropped. The file is there whole or not at all."""
+    """Encodes frames of one size; drops an odd last row or column. Writes the file completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f"{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
-        # Without random numbers in the header.
+        # bitexact leaves random numbers out of the header.
         with av.open(str(scratch), "w", container_options={"fflags": "bitexact"}) as container:
             stream: Any = None
             for time_s, picture in pictures:
@@ -227,7 +228,7 @@ def save_pictures(path: Path, pictures: Iterable[Timed], *, variant: Variant) ->
                 if stream is None:
                     stream = container.add_stream(variant.codec, rate=RATE, options=dict(variant.options))
                     stream.width, stream.height, stream.pix_fmt = width, height, variant.pixels
-                    # Several threads may cut the picture differently, and the same clip would give other files.
+                    # Several threads may split a frame differently, and the same clip would give other files.
                     stream.codec_context.thread_count = 1
                     stream.codec_context.time_base = Fraction(1, TICKS)
                 frame = VideoFrame.from_ndarray(np.ascontiguousarray(picture[:height, :width]), format="rgb24")
@@ -241,21 +242,21 @@ def save_pictures(path: Path, pictures: Iterable[Timed], *, variant: Variant) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A clip to make variants of, its name or URL, and the clip that lends it a foreign start."""
+    """A clip to make variants of, its name or URL, and the clip that is mixed into some of them."""
 
     name: str
     path: Path
     other_path: Path
 
     def folder(self, work_dir: Path) -> Path:
-        """Where its variants lie: another file under the same name gets another folder."""
+        """The folder of its variants; another file with the same name gets another folder."""
         facts = [VERSION, self.name, self.path.stat().st_size, self.other_path.name, self.other_path.stat().st_size]
         stem = re.sub(r"[^\w.-]", "_", Path(without_credentials(self.name)).stem)[:60]
         return work_dir / f"{stem}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
 
 
 def make_variants(source: Source, *, names: Sequence[str], work_dir: Path) -> dict[str, Path]:
-    """The variants of one clip that are named, and its reference, by name. What is there is not made again."""
+    """Makes the named variants of one clip and its reference; returns their paths by name. Keeps existing files."""
     folder = source.folder(work_dir)
     paths = {name: folder / f"{name}{VARIANTS[name].suffix}" for name in (REFERENCE, *names)}
     missing = [name for name, path in paths.items() if not path.exists()]
@@ -274,10 +275,11 @@ def make_all_variants(
     workers: int,
     progress: Callable[[int], object] = lambda count: None,
 ) -> list[dict[str, Path]]:
-    """`make_variants` of several clips side by side, in their order; `progress` is called with 1 after each.
+    """Calls `make_variants` for several clips in parallel; returns the results in their order. Calls `progress` with 1
+    after each.
 
-    A clip that is too short to be mixed, or whose lender is, goes without those variants. Raises ListError for
-    the first clip that cannot be decoded.
+    Leaves out the mixed variants when the clip or the one mixed into it is too short. Raises ListError for the first
+    clip that cannot be decoded.
     """
     made = []
     work = partial(_make_or_explain, names=names, work_dir=work_dir)
@@ -305,7 +307,7 @@ def _duration_s(path: Path) -> float:
 
 
 def explain_clips(paths: Sequence[Path], *, workers: int) -> list[str]:
-    """Why no variants can be made of each clip, "" where they can: it cannot be decoded, or is one flat colour."""
+    """For each clip, why no variants can be made of it, or "": it cannot be decoded, or shows one flat colour."""
     done = _side_by_side(_explain_clip, paths, workers=workers, progress=lambda count: None)
     return [reason for _, reason in done]
 
@@ -321,9 +323,9 @@ def _explain_clip(path: Path) -> str:
 def _side_by_side(
     work: Callable[[Task], Done], tasks: Sequence[Task], *, workers: int, progress: Callable[[int], object]
 ) -> list[tuple[Task, Done | str]]:
-    """Each task with its result or the reason why there is none, in their order.
+    """Returns each task with its result, or with the reason why it has none, in the order of the tasks.
 
-    The work is done in processes of their own: a clip can bring its decoder down.
+    The work runs in worker processes, because a clip can crash its decoder.
     """
     numbered = partial(_do_numbered, work)
     done: dict[int, Done | str] = {}
