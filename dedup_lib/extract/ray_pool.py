@@ -231,7 +231,7 @@ class ClusterPool(Generic[Task, Result]):
         # Nothing else would reveal that an idle node is gone.
         self._members = {node_id: member for node_id, member in self._members.items() if node_id in alive}
         for node_id in alive.keys() - self._members.keys() - self._left_out:
-            # A node that was started with no cores shall not work.
+            # A node that was started with 0 cores must get no work.
             if alive[node_id]["Resources"].get("CPU", 0) >= 1:
                 self._take_in(alive[node_id])
 
