@@ -1,6 +1,6 @@
 """The charts of the report, as geometry that a template draws as SVG.
 
-Lengths are pixels of a picture of `WIDTH` × `HEIGHT`, which the page scales.
+Lengths are pixels of a drawing of `WIDTH` × `HEIGHT`, which the page scales.
 """
 
 from __future__ import annotations

@@ -192,7 +192,7 @@ def _other_keepers(before: Mapping[str, str], after: Mapping[str, str]) -> set[t
 
 
 def _find_joined(here: Mapping[str, str], there: Mapping[str, str]) -> Joined:
-    """The pairs that the run `here` joins and the run `there` does not. Both map a video to the one kept in its place."""
+    """The pairs that `here` joins and `there` does not. Each of the two maps a video to the video kept in its place."""
     groups: dict[str, dict[str, list[str]]] = {}
     for url in sorted(here):
         # A video that the other run did not compare is joined with nothing.
