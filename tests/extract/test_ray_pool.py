@@ -119,7 +119,7 @@ def test_a_cluster_does_what_this_machine_does(
     assert pictures[0] == pictures[1] != {}
     wait_until(lambda: nodes.find_workers() == [])
     written = b"".join(path.read_bytes() for path in nodes.folder.rglob("*") if path.is_file())
-    assert b"_Node" in written and not any(secret.encode() in written for secret in SECRETS)
+    assert b"ray_node" in written and not any(secret.encode() in written for secret in SECRETS)
 
     before = server.requests
     monkeypatch.setenv("RAY_ADDRESS", "")

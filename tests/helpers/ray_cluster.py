@@ -99,5 +99,5 @@ class RayCluster:
             for node in self._cluster.list_all_nodes()
             for raylet in node.all_processes["raylet"]
             for child in psutil.Process(raylet.process.pid).children()
-            if child.status() != psutil.STATUS_ZOMBIE and child.name().startswith("ray::_Node")
+            if child.status() != psutil.STATUS_ZOMBIE and child.name().startswith("ray::Node")
         ]
