@@ -163,7 +163,7 @@ def _line_of(text_before: str) -> int:
 
 @contextmanager
 def unlimited_fields() -> Iterator[None]:
-    """Lifts the limit of the csv module for a while: the whole process shares it, and it refuses fields above 128 KiB."""
+    """Lifts the csv module's limit of 128 KiB per field for a while; the whole process shares that limit."""
     before = csv.field_size_limit(_FIELD_LIMIT)
     try:
         yield

@@ -121,7 +121,7 @@ def _free_name(wanted: str, taken: Collection[str]) -> str:
 
 
 def _link_columns(frame: pd.DataFrame) -> list[str]:
-    """The columns in which at least half of the filled cells are web URLs; if there is none, those with local videos."""
+    """The columns in which at least half of the filled cells are web URLs; if none, the same with local videos."""
     for is_wanted in (lambda cell: is_web_url(decode_url(cell)), is_video_path):
         found = []
         for name in frame.columns:
