@@ -83,7 +83,7 @@ class Score:
 
     @property
     def precision_interval(self) -> tuple[float, float]:
-        """Wilson 95 % interval of the precision. Pairs of one group are not independent, so it is a little too narrow."""
+        """Wilson 95 % interval of the precision; a little too narrow, as pairs of one group are not independent."""
         return wilson_interval(len(self.right), len(self.right) + len(self.wrong))
 
     @property
