@@ -204,5 +204,5 @@ class RunFolder:
         return record
 
     def recorded_path(self, record: Record, name: str) -> Path:
-        """The path of a file in a stage record. Records have relative paths, so the run folder may be moved."""
+        """The path of a file in a stage record. Paths in the run folder are relative to it, so it may be moved."""
         return self.path / str(record["files"][name])
