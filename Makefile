@@ -13,7 +13,7 @@ NOTEBOOKS := $(wildcard notebooks/*.ipynb)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup setup-dev demo lab app run test check reference pictures server server-setup lock clean
+.PHONY: help setup setup-dev demo lab app run test quick check reference pictures server server-setup lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ run: $(if $(PARAMS),$(VENV)/runtime.stamp) ## run a profile: make run PARAMS=par
 
 test: $(VENV)/dev.stamp ## run the tests (PYTEST_ARGS="-k name" runs some of them)
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+quick: $(VENV)/dev.stamp ## run the tests that need no server, kernel or browser: under 30 seconds
+	@QUICK=1 $(BIN)/python -m pytest -q -n 2 $(ARGS)
 
 check: $(VENV)/dev.stamp ## check lint, formatting, types, and that notebooks hold no outputs
 	@$(BIN)/ruff check .
