@@ -51,6 +51,15 @@ os.environ.update(grpc_proxy=_proxy.url, no_grpc_proxy="localhost,127.0.0.1,::1"
 loopback_only.install()
 
 
+LONGEST = ("whole/test_flows.py", "extract/test_ray_pool.py", "whole/test_killed_runs.py", "store")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules first: with several processes, none of them is left alone at the end."""
+    here = Path(__file__).parent
+    items.sort(key=lambda item: not item.path.relative_to(here).as_posix().startswith(LONGEST))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown() -> Iterator[None]:
     """Fail a test that tried to reach another machine, even where its code swallowed the refusal."""

@@ -133,7 +133,7 @@ class BatchWriter(Generic[Item]):
 
     def __init__(self, save: Callable[[Sequence[Item]], object]) -> None:
         self._save = save
-        # At most two batches wait.
+        # Bounds the memory of what waits: `add` blocks while this many calls are unsaved.
         self._queue: queue.Queue[Sequence[Item] | None] = queue.Queue(2 * SAVE_AT_ONCE)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="saver", daemon=True)
