@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ ROUND_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 MAX_STEPS = 120
 
 NEAREST_BIN = 0.02
+"""Width of the bins of both histograms."""
 
 MAX_MEMBERS = 15_000
 """Copies that are named, over all groups and thresholds: a page has to hold them. Counts are always complete."""
@@ -54,12 +55,11 @@ def describe_sweep(
 ) -> dict[str, Any]:
     """What each of the `thresholds` (rising, `threshold` among them) would decide, for a JSON file.
 
-    `points` and `changes` hold a number for each of them: what would be kept and removed, and how many groups would
-    appear, vanish, or gain and lose copies beside the decision at `threshold`. `pairs` counts the similarities from
-    each to the next, the last from there up. `parts` names the groups of those videos that some threshold parts,
-    nearest to the decision first: for each set that hangs together its steps, each the index of the first threshold at
-    which it holds and its groups, each the kept row and copies with similarity and rule. `videos` has key and shown
-    URL of these rows.
+    `points` and `changes` hold a number for each threshold: the rows kept and removed, and the groups that appear,
+    vanish, or gain and lose copies against the decision at `threshold`. `parts` names the groups of those videos that
+    some threshold separates, nearest to the decision first. Each connected component has its steps: the index of the
+    first threshold at which a step holds, and its groups, each the kept row and copies with similarity and rule.
+    `videos` has key and shown URL of these rows.
     """
     decided = bisect.bisect_left(thresholds, threshold)
     regrouped = regroup(
@@ -110,7 +110,6 @@ def describe_sweep(
             for name in ("kept", "duplicates", "groups", "largest_group")
         },
         "changes": _count_changes(moving, decided=decided, count=len(thresholds)),
-        "pairs": count_between(compared.similarities, thresholds=thresholds).tolist(),
         "nearest": _count_nearest(compared.nearest[:new_rows], num_videos=num_videos),
         "rules": [str(rule) for rule in rules],
         "videos": {str(row): [video_key(urls[row]), sanitise_line(urls[row])] for row in rows},
@@ -163,12 +162,25 @@ def count_between(similarities: NDArray[np.floating[Any]], *, thresholds: Sequen
     return np.bincount(at, minlength=len(thresholds) + 1)[1:].astype(np.int64)
 
 
+def count_scores(by_verdict: Mapping[str, NDArray[np.floating[Any]]]) -> dict[str, Any]:
+    """Histograms of the scores of all compared pairs by verdict: shared `edges`, and `counts` for each verdict."""
+    every = np.concatenate([*by_verdict.values(), np.zeros(1)]).astype(np.float64)
+    edges = _edges_from(float(every.min()))
+    # A score that rounding left just above the last edge counts in the last bin.
+    counts = {name: np.histogram(np.clip(scores, edges[0], edges[-1]), edges)[0] for name, scores in by_verdict.items()}
+    return {"edges": edges.tolist(), "counts": {name: count.tolist() for name, count in counts.items()}}
+
+
+def _edges_from(lowest: float) -> NDArray[np.float64]:
+    low = min(0.0, math.floor(lowest / NEAREST_BIN) * NEAREST_BIN)
+    return np.round(np.arange(low, 1 + NEAREST_BIN * 1.5, NEAREST_BIN), 4)
+
+
 def _count_nearest(nearest: NDArray[np.float64], *, num_videos: int) -> dict[str, Any]:
     """A histogram of how near each video's nearest other one is, and how many videos have none."""
     known = nearest[np.isfinite(nearest)]
-    low = min(0.0, math.floor(float(known.min(initial=0.0)) / NEAREST_BIN) * NEAREST_BIN)
-    edges = np.round(np.arange(low, 1 + NEAREST_BIN * 1.5, NEAREST_BIN), 4)
-    counts, _ = np.histogram(np.clip(known, low, 1.0), bins=edges)
+    edges = _edges_from(float(known.min(initial=0.0)))
+    counts, _ = np.histogram(np.clip(known, edges[0], 1.0), bins=edges)
     return {
         "edges": [float(edge) for edge in edges],
         "counts": [int(count) for count in counts],

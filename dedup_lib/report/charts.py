@@ -6,13 +6,13 @@ Lengths are pixels of a drawing of `WIDTH` × `HEIGHT`, which the page scales.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from dedup_lib.report.figures import has_dwarfing_bar
-from dedup_lib.report.words import FlowStep
+from dedup_lib.report.words import VERDICT_MEANINGS, FlowStep
 
 WIDTH, HEIGHT = 460, 250
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 28, 46
@@ -74,6 +74,8 @@ class Bar:
     width: float
     height: float
     words: str
+    meaning: str = ""
+    """Its colour, where it is not that of the chart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,8 @@ class Chart:
     meaning: str = "neutral"
     bars: tuple[Bar, ...] = ()
     lines: tuple[Line, ...] = ()
+    legend: tuple[tuple[str, str], ...] = ()
+    """Label and colour meaning of the bars of each kind."""
     mark: float | None = None
     """Value of x at which a vertical line is drawn."""
 
@@ -155,6 +159,49 @@ def draw_histogram(
         y=y,
         meaning=meaning,
         bars=tuple(bars),
+        mark=mark,
+    )
+
+
+def draw_verdicts(
+    edges: Sequence[float],
+    counts: Mapping[str, Sequence[int]],
+    *,
+    name: str,
+    title: str,
+    x_label: str,
+    mark: float | None,
+) -> Chart:
+    """Draws the bars of every verdict over the same intervals, those of fewer pairs in front. The count axis is
+    logarithmic: the rejected pairs are many."""
+    order = sorted(counts, key=lambda verdict: -sum(counts[verdict]))
+    drawn = {
+        verdict: draw_histogram(
+            edges, counts[verdict], name=name, title=title, noun="pairs", x_label=x_label, mark=mark
+        )
+        for verdict in order
+    }
+    x = _x_axis(edges[0], edges[-1])
+    y = _y_axis(max((max(one, default=0) for one in counts.values()), default=0), is_log=True)
+    bars = []
+    for verdict, chart in drawn.items():
+        for bar, count in zip(chart.bars, counts[verdict], strict=True):
+            if count:
+                top = y.at(count)
+                words = f"{verdict}, {bar.words}"
+                height = round(y.start - top, 2)
+                bars.append(replace(bar, y=top, height=height, words=words, meaning=VERDICT_MEANINGS[verdict]))
+    told = "; ".join(f"{verdict} {sum(counts[verdict]):,}" for verdict in order)
+    return Chart(
+        name=name,
+        title=title,
+        words=f"Histogram of every compared pair by {x_label}: {told}",
+        x_label=x_label,
+        y_label="pairs, log scale",
+        x=x,
+        y=y,
+        bars=tuple(bars),
+        legend=tuple((f"{verdict}: {sum(counts[verdict]):,}", VERDICT_MEANINGS[verdict]) for verdict in order),
         mark=mark,
     )
 

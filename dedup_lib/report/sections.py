@@ -247,17 +247,17 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
     """The charts of the thresholds, without empty ones, and the first values of the slider."""
     thresholds, decided = sweep["thresholds"], sweep["thresholds"].index(sweep["threshold"])
     points, nearest = sweep["points"], sweep["nearest"]
-    step = thresholds[-1] - thresholds[-2] if len(thresholds) > 1 else 0.01
+    # A run of an earlier version did not count the rejected pairs.
+    scores = sweep.get("scores", {"edges": [0.0, 1.0], "counts": {}})
     measure = "score (how surely two videos are the same)" if sweep["measure"] == "score" else "cosine"
     drawn = [
         (
-            sweep["pairs"],
-            charts.draw_histogram(
-                [*thresholds, round(thresholds[-1] + step, 4)],
-                sweep["pairs"],
+            scores["counts"],
+            charts.draw_verdicts(
+                scores["edges"],
+                scores["counts"],
                 name="pairs",
-                title="Pairs that some threshold would call copies",
-                noun="pairs",
+                title="Every compared pair, by verdict",
                 x_label=measure,
                 mark=sweep["threshold"],
             ),

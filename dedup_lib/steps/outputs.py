@@ -19,7 +19,7 @@ from dedup_lib.groups.decisions import Decision
 from dedup_lib.groups.matches import Matches
 from dedup_lib.groups.pairs import save_pairs
 from dedup_lib.groups.scored import is_match
-from dedup_lib.groups.sweep import describe_sweep, round_thresholds
+from dedup_lib.groups.sweep import count_scores, describe_sweep, round_thresholds
 from dedup_lib.lists.tables import count_guarded, load_table, save_table
 from dedup_lib.match.evidence import Criterion, Verdict
 from dedup_lib.records import Group, video_key
@@ -245,6 +245,7 @@ def save_sweep(run: RunFolder, matches: Matches, *, settings: SearchSettings) ->
     )
     is_exact = plan.sweep_low == find_sweep_low(settings, plan.recipe)
     whole = {"parameter": plan.parameter, "measure": plan.measure, "is_exact": is_exact} | found
+    whole["scores"] = count_scores(matches.by_verdict)
     with run.locked(settings.stage):
         write_text_atomically(run.sweep_path, json.dumps(whole, ensure_ascii=False, separators=(",", ":")) + "\n")
 

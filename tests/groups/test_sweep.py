@@ -43,7 +43,6 @@ def test_counts_and_changes_at_every_threshold() -> None:
     assert found["points"]["duplicates"] == [2, 2, 1, 1, 1, 1]
     assert found["points"]["kept"] == [4, 4, 5, 5, 5, 5]
     assert found["changes"] == {"appear": [1, 1, 0, 0, 0, 0], "vanish": [0] * 6, "change": [0] * 6}
-    assert found["pairs"] == [0, 1, 0, 1, 0, 1]
     assert found["nearest"]["without"] == 1 and sum(found["nearest"]["counts"]) == 5
     assert found["nearest"]["edges"][0] == -0.3
 
@@ -73,7 +72,7 @@ def test_what_is_not_named_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_to_sweep() -> None:
     found = describe(())
     assert found["points"]["groups"] == [0] * 6
-    assert (found["parts"], found["pairs"]) == ([], [0] * 6)
+    assert found["parts"] == []
     assert group_copies([], threshold=0.5) == []
 
 

@@ -319,13 +319,15 @@ def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
         }
         for fate, count in fates.items():
             assert visit.page.locator(f"#changes [data-fate={fate}]").count() == count, (threshold, fate)
-        matching = sum(pair.similarity >= threshold for pair in made.compared.pairs)
-        titles = visit.page.locator("#chart-pairs .match title").all_text_contents()
-        assert sum(int(title.rpartition(": ")[2].replace(",", "")) for title in titles) == matching
         vanishing = visit.page.locator(".vanishing").evaluate_all("sheets => sheets.map(one => one.dataset.kept)")
         assert set(vanishing) == {video_key(made.listed.urls[kept]) for kept in before.keys() - after.keys()}
         seen.add((shown["duplicates"], fates["vanish"] > 0, fates["appear"] > 0))
     assert len(seen) >= 4, "a slider that changes nothing proves nothing"
+    titles = visit.page.locator("#chart-pairs .bars title").all_text_contents()
+    every = made.compared.evidence or made.compared.pairs
+    assert sum(int(title.rpartition(": ")[2].replace(",", "")) for title in titles) == len(every)
+    shown_verdicts = {title.partition(",")[0] for title in titles}
+    assert "review" in shown_verdicts or not made.compared.evidence, "rejected pairs are drawn too"
     visit.page.get_by_role("button", name="Back to 0.3").click()
     assert "that the run used" in visit.page.locator("#said").inner_text()
     assert visit.page.locator("#changes article").count() == 0

@@ -201,7 +201,6 @@
     }
 
     const charts = all("#thresholds figure.chart");
-    const bars = all("#chart-pairs .bars rect");
 
     function show(index) {
       const threshold = sweep.thresholds[index];
@@ -221,7 +220,6 @@
         if (change) cell.append(make("span", { class: "soft" }, ` ${change > 0 ? "+" : "\u2212"}${number.format(Math.abs(change))}`));
       }
       for (const chart of charts) moveMark(chart, threshold);
-      bars.forEach((bar, place) => bar.classList.toggle("match", place >= index));
 
       const [appear, vanish, change] = ["appear", "vanish", "change"].map((name) => sweep.changes[name][index]);
       const plural = (count, one, many) => `${number.format(count)} ${count === 1 ? one : many}`;
