@@ -46,6 +46,7 @@ check: $(VENV)/dev.stamp ## check lint, formatting, types, and that notebooks ho
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --config-file tests/mypy.ini tests benchmarks tools
 	@$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id $(NOTEBOOKS))
 
 reference: $(VENV)/runtime.stamp ## write docs/reference.md from the code

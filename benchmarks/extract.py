@@ -90,8 +90,8 @@ async def _serve(site: Site, pipe: Connection) -> None:
                 ranges = [line.partition("bytes=")[2] for line in headers if line.startswith("range:")]
                 first, last = 0, len(body) - 1
                 if ranges:
-                    start, _, end = ranges[0].partition("-")
-                    first, last = int(start), min(int(end or last), last)
+                    begin, _, end = ranges[0].partition("-")
+                    first, last = int(begin), min(int(end or last), last)
                 status = "206 Partial Content" if ranges else "200 OK"
                 head = (
                     f"HTTP/1.1 {status}\r\nContent-Type: video/mp4\r\nAccept-Ranges: bytes\r\n"

@@ -173,7 +173,8 @@ def compare_sample(
 
 def draw_unlike(files: Sequence[File], *, count: int) -> list[tuple[int, int]]:
     """So many pairs of files of different groups and sources, the same ones every time."""
-    drawn, generator = set(), random.Random(0)
+    drawn: set[tuple[int, int]] = set()
+    generator = random.Random(0)
     possible = len({file.source for file in files}) > 1
     while possible and len(drawn) < count:
         first, second = sorted(generator.sample(range(len(files)), 2))

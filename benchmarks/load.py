@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -158,7 +158,8 @@ def run_list(length: int, *, flow: str, port: int, folder: Path) -> dict[str, An
     given |= {"workers": WORKERS, "most_a_host": WORKERS}
     sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     environment = os.environ | {"MILVUS_URI": "", "MILVUS_TOKEN": ""}
-    samples, seconds = [], Counter[str]()
+    samples: list[Sample] = []
+    seconds: dict[str, float] = defaultdict(float)
     start_s = before_s = time.monotonic()
     words = [sys.executable, "-m", "dedup_lib", "run", flow, *sets]
     with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:

@@ -43,7 +43,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 
 def load_frames(path: Path) -> list[Frames]:
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
 
 
 @pytest.fixture(scope="session")

@@ -156,8 +156,8 @@ def replace_vector(content: object) -> Callable[[Path], None]:
     return edit
 
 
-def write(name: str, content: bytes) -> Callable[[Path], None]:
-    return lambda path: (path / name).write_bytes(content) and None
+def write(name: str, content: bytes) -> Callable[[Path], object]:
+    return lambda path: (path / name).write_bytes(content)
 
 
 UNIT = np.eye(8, dtype=np.float32)[1]

@@ -286,7 +286,8 @@ def test_a_film_of_which_only_the_later_part_shows_anything() -> None:
 def test_mirrored_codes_are_those_of_the_mirrored_picture() -> None:
     made, mirrored = copy_of(1), copy_of(1, "mirrored")
     turned = mirror_descriptors(made.descriptors)
-    found, unturned = [], []
+    found: list[Any] = []
+    unturned: list[Any] = []
     for frame in range(made.num_stills):
         own, others = np.flatnonzero(made.frames == frame), np.flatnonzero(mirrored.frames == frame)
         places = np.stack([SIZE_PX[0] - 0.5 - made.points[own, 0], made.points[own, 1]], axis=1)

@@ -184,7 +184,7 @@ def make_run(
             width_px=int(generator.choice([640, 1280])),
             height_px=480,
             codec="h264",
-            size_bytes=int(generator.integers(1e5, 1e7)),
+            size_bytes=int(generator.integers(100_000, 10_000_000)),
         )
         for url in urls[:count]
     ]

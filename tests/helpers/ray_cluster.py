@@ -89,6 +89,7 @@ class RayCluster:
 
     def kill_head(self) -> None:
         """What all nodes ask about each other; nothing is to be had of the cluster afterwards."""
+        assert self._cluster.head_node is not None
         (head,) = self._cluster.head_node.all_processes["gcs_server"]
         head.process.kill()
 

@@ -758,6 +758,6 @@ def test_no_row_is_lost_or_doubled(urls: list[str]) -> None:
     unique, report = split_text_copies(frame, url_column="url")
     assert sorted([*unique["number"], *report["number"]], key=int) == frame["number"].tolist()
     assert [int(number) + 1 for number in report["number"]] == report["row"].tolist()
-    for copy in report.itertuples():
-        assert copy.duplicate_of == urls[copy.first_row - 1]
-        assert copy.duplicate_of in set(unique["url"])
+    for copy in report.to_dict("records"):
+        assert copy["duplicate_of"] == urls[copy["first_row"] - 1]
+        assert copy["duplicate_of"] in set(unique["url"])

@@ -136,7 +136,7 @@ def test_coarse_shapes_propose_where_there_are_few_points(points: int) -> None:
     """A blurred copy has hardly a local feature, and its coarse shapes are still there."""
     frames = short_clip(7)
     blurred = replace(
-        fingerprint([cv2.GaussianBlur(frame, (0, 0), 6) for frame in frames]),
+        fingerprint([np.asarray(cv2.GaussianBlur(frame, (0, 0), 6), np.uint8) for frame in frames]),
         points=np.zeros((points, 2), np.float32),
         descriptors=np.random.default_rng(0).integers(0, 256, (points, 32), np.uint8),
         frames=np.zeros(points, np.int32),

@@ -36,7 +36,7 @@ def put_bars(frame: Frames, bars: tuple[int, int, int, int], *, colour: tuple[in
 def compress(frame: Frames, *, quality: int = 40) -> Frames:
     """What a lossy encoder leaves of it: smeared edges, noise on the bars."""
     data = cv2.imencode(".jpg", frame[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]).astype(np.uint8)
+    return np.ascontiguousarray(np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]).astype(np.uint8)
 
 
 def noisy(shape: tuple[int, int], *, mean: float, deviation: float, seed: int = 0) -> Frames:

@@ -15,6 +15,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import display
 from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from dedup_lib.evaluate.metrics import CurvePoint, VariantScore
@@ -45,7 +46,7 @@ def draw(figure: Figure) -> None:
 
 def texts(figure: Figure) -> str:
     draw(figure)
-    return "\n".join(text.get_text() for text in figure.findobj(plt.Text) if text.get_visible())
+    return "\n".join(text.get_text() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_visible())
 
 
 def save_strip(url: str, *, thumbnails_dir: Path, frames: int = 1) -> None:

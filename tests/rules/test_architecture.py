@@ -241,7 +241,8 @@ class Notebook:
     def tree(self, cell: Any) -> ast.Module:
         """The cell as Python; a shell line or a magic is none."""
         try:
-            return ast.parse(cell.source)
+            parsed: ast.Module = ast.parse(cell.source)
+            return parsed
         except SyntaxError as error:
             raise AssertionError(f"{self}: no plain Python: {error.text}") from error
 
@@ -253,8 +254,7 @@ class Notebook:
             assert isinstance(statement, ast.AnnAssign), f"{self}: {ast.unparse(statement)}"
             assert isinstance(statement.target, ast.Name)
             assert statement.value is not None, f"{self}: {statement.target.id} needs a default"
-            quoted = isinstance(statement.annotation, ast.Constant)
-            annotation = statement.annotation.value if quoted else ast.unparse(statement.annotation)
+            annotation = ast.unparse(statement.annotation)
             name = statement.target.id
             found[name] = (annotation, ast.literal_eval(statement.value), helps[name]["help"])
         return found

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -153,7 +153,7 @@ def test_of_two_that_start_at_the_same_moment_one_gets_it(tmp_path: Path) -> Non
         places.append(str(tmp_path / str(number) / "run.lock"))
     words = [sys.executable, "-c", RACE, str(time.time() + 2), *places]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": environment}
     with subprocess.Popen(words, **pipes) as first, subprocess.Popen(words, **pipes) as second:
         said = [[read_line(racer.stdout) for _ in places] for racer in (first, second)]
         for racer in (first, second):

@@ -120,7 +120,8 @@ def test_a_run_goes_on_when_its_server_is_back(tmp_path: Path, port: int) -> Non
             pass
         yield reply_range(request, contents[number])
 
-    folder, said = tmp_path / "run", []
+    folder = tmp_path / "run"
+    said: list[str] = []
     uri = f"http://root:{PASSWORD}@127.0.0.1:{port}"
     environment = ENVIRONMENT | {"MILVUS_URI": uri, "MILVUS_TOKEN": f"root:{TOKEN}"}
     with FaultServer(answer) as files:
