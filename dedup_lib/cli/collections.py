@@ -23,7 +23,7 @@ def collections() -> None:
 
 
 def _manage(action: str, run_name: str, **given: object) -> None:
-    # These import pymilvus and the encoders, which --help does without.
+    # These import pymilvus and the encoders, which --help does not need.
     from dedup_lib.settings import CollectionsSettings
     from dedup_lib.steps.collections import manage_collections
 

@@ -21,7 +21,7 @@ complaints = Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 def shown(text: object) -> str:
-    """Text from outside as it may be printed: no markup, nothing that a terminal obeys, no credentials of URLs."""
+    """Text from outside, safe to print: without markup, control characters and credentials of URLs."""
     return escape(sanitise(str(text)))
 
 
@@ -36,8 +36,8 @@ def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
 
 
 def show_outcome(folder: RunFolder) -> None:
-    """Print what a run came to: rows by output, where they lie, and why rows gave no video."""
-    # Brings pandas, which --help does without.
+    """Print the outcome of a run: the rows of each output, its file, and the causes of rows without a video."""
+    # This imports pandas, which --help does not need.
     from dedup_lib.groups.decisions import describe_decisions
 
     summary_path = folder.path / "summary.json"
@@ -65,7 +65,7 @@ def show_outcome(folder: RunFolder) -> None:
         causes = draw_causes(summary)
         if causes is not None:
             console.print(causes)
-        # A summary of an earlier version does not count them.
+        # The summary of an earlier version does not have this count.
         if guarded := summary.get("guarded_cells", 0):
             console.print(f"{describe_guarded(guarded)} Why: docs/decisions/008-spreadsheets.md")
     index = folder.reports_dir / "index.html"

@@ -33,10 +33,10 @@ WATCH_EVERY_S = 2.0
 
 
 def main() -> None:
-    """Run the command line; an error meant for people is one line, not a traceback.
+    """Run the command line. An error meant for people is printed as one line, not as a traceback.
 
     The exit code is 0 when all went well, 1 for an error that ended the work, 2 for a command that makes no sense, 3
-    for a run that is complete but in which more rows failed than `fail_above` allows, and 130 for one that was stopped.
+    for a complete run in which more rows failed than `fail_above` allows, and 130 for a run that was stopped.
     """
     try:
         commands(standalone_mode=False)
@@ -115,7 +115,7 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     python -m dedup_lib run batch --set input_csv=ads.csv --set vectors=average
     python -m dedup_lib run direct --run ads --only 06 --set min_score=0.8
     """
-    # These import papermill and nbconvert, which --help does without.
+    # These import papermill and nbconvert, which --help does not need.
     from dedup_lib.flow.plan import plan_run
     from dedup_lib.flow.profiles import apply_overrides, load_profile, parse_overrides
 
@@ -124,7 +124,7 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     try:
         _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
     except FailedRowsError:
-        # There is an outcome all the same.
+        # The outputs are complete, so there is an outcome to show.
         show_outcome(plan.run)
         raise
     show_outcome(plan.run)
@@ -136,7 +136,7 @@ def _execute(
     report: bool = True,
     on_done: Callable[[RunDisplay, NotebookDone], object] = lambda display, done: None,
 ) -> None:
-    """Run the notebooks of a plan before a person, who may stop it."""
+    """Run the notebooks of a plan and show their progress. A person may stop the run."""
     from dedup_lib.flow.execute import execute_plan
     from dedup_lib.flow.preflight import check_start
 
@@ -160,7 +160,7 @@ def _execute(
 
 
 def _given_command() -> str:
-    """What a person types in the project folder to give the same command again."""
+    """The command to type in the project folder to repeat this one."""
     given, here = shlex.join(["python", "-m", "dedup_lib", *sys.argv[1:]]), Path.cwd()
     return given if here.resolve() == find_project_root() else f"cd {shlex.quote(str(here))} && {given}"
 
@@ -242,7 +242,7 @@ def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
     python -m dedup_lib app ads
     python -m dedup_lib app ads --port 9000 --no-browser
     """
-    # Brings a web server.
+    # This imports a web server.
     from dedup_lib.ui.app import serve_app
 
     def tell(url: str) -> None:
@@ -254,12 +254,12 @@ def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
 
 
 def _has_browser() -> bool:
-    """Whether one can be opened here; on a server, looking for one fills the terminal with complaints."""
+    """Whether a browser can be opened here. On a server, the search for one fills the terminal with complaints."""
     return sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
 
 
 def _find_run(run_name: str, argument: str = "RUN") -> RunFolder:
-    """A run folder by its name in outputs/ or its path; none is made."""
+    """A run folder, by its name in outputs/ or by its path. A missing folder is not created."""
     found = find_run(run_name)
     if found is None:
         known = ", ".join(list_runs()) or "no run yet"
@@ -282,7 +282,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
     python -m dedup_lib compare ads strict
     python -m dedup_lib compare ads strict --json | jq .joined_after.count
     """
-    # Bring pandas and the templates, which --help does without.
+    # These import pandas and the templates, which --help does not need.
     from dedup_lib.report.comparison import compare_runs, load_outcome
     from dedup_lib.report.pages import write_comparison
 
@@ -317,7 +317,7 @@ def explain(run_name: str, first: str, second: str, as_json: bool) -> None:
     python -m dedup_lib explain ads https://example.com/a.mp4 https://example.com/b.mp4
     python -m dedup_lib explain ads https://example.com/a.mp4 https://example.com/b.mp4 --json | jq .measured
     """
-    # Brings pandas and OpenCV, which --help does without.
+    # These import pandas and OpenCV, which --help does not need.
     from dedup_lib.groups.pairs import PAIR_COLUMNS
     from dedup_lib.match.score import TERMS
     from dedup_lib.steps.explain import explain_pair

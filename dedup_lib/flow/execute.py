@@ -37,13 +37,14 @@ def execute_plan(
     on_progress: Callable[[str], object] = lambda text: None,
     on_done: Callable[[NotebookDone], object] = lambda done: None,
 ) -> None:
-    """Run the notebooks in order and render each as a page, with an index over them. `command` is what a person types
-    to go on with a run that was stopped; `on_start` is told the name of each notebook, and at the end of the report;
-    `on_progress` what their bars write while they work.
+    """Run the notebooks in order and render each as a page, with an index of the pages.
 
-    Raises NotebookError at the first that fails; its executed copy and the pages so far are kept. Raises
-    FailedRowsError when all is written but too many rows failed, and RunFolderError when another run works on the
-    folder, or the disk refuses.
+    `command` is the command that continues a stopped run. `on_start` gets the name of each notebook, and finally that
+    of the report. `on_progress` gets the text that the progress bars write. `on_done` gets each finished notebook.
+
+    Raises NotebookError at the first notebook that fails. Its executed copy and the pages so far are kept. Raises
+    FailedRowsError when all is written but too many rows failed. Raises RunFolderError when another run works on the
+    folder, or when the disk takes no more.
     """
     with plan.run.locked(*plan.notebooks, command=command) as lock, writing(plan.run.path):
         try:
@@ -60,7 +61,7 @@ def execute_plan(
 
 
 class _Listener:
-    """A file that hands on what is written into it."""
+    """A file that passes on the text that is written to it."""
 
     def __init__(self, hear: Callable[[str], object]) -> None:
         self._hear = hear
@@ -69,13 +70,13 @@ class _Listener:
         self._hear(text)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing, because `write` passes on all text at once."""
 
 
 def _execute(
     plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ...], on_progress: Callable[[str], object]
 ) -> NotebookDone:
-    # Take over a second to import; the other commands do without them.
+    # These imports take over a second; the other commands do not need them.
     import papermill
 
     from dedup_lib.flow.kernel import LoggedKernelManager

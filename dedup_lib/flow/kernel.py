@@ -15,20 +15,20 @@ from traitlets.config import Config
 
 
 class LoggedKernelManager(AsyncKernelManager):
-    """Starts kernels whose stderr goes to `log_path` instead of the terminal of the run."""
+    """Starts kernels. Their stderr goes to `log_path` instead of the terminal of the run."""
 
     log_path = Unicode().tag(config=True)
     inherited = List(Int()).tag(config=True)
 
     @classmethod
     def config_of(cls, log_path: Path, *, inherited: Sequence[int] = ()) -> Config:
-        """The configuration by which papermill makes this manager write to that log, and its kernel inherit these
-        file descriptors: a run that is killed keeps its lock until its kernel has noticed."""
+        """The configuration that papermill passes to this manager. The manager writes to that log, and its kernel
+        inherits these file descriptors. So the lock of a killed run lasts until its kernel has noticed."""
         return Config({cls.__name__: {"log_path": str(log_path), "inherited": list(inherited)}})
 
     def __init__(self, **kwargs: Any) -> None:
-        # No other user of the machine can listen on a local socket; Windows has none. A folder of its own, for two runs
-        # that start in one folder would choose the same names, and those of a killed run would stay there.
+        # No other user of the machine can listen on a local socket. Windows has none. Each manager has its own folder,
+        # because two runs that start in one folder would choose the same names, and a killed run leaves its sockets.
         self._sockets_dir = "" if sys.platform == "win32" else tempfile.mkdtemp(prefix="kernel-")
         local = {"transport": "ipc", "ip": f"{self._sockets_dir}/ipc"} if self._sockets_dir else {}
         super().__init__(**local, **kwargs)

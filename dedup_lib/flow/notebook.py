@@ -16,12 +16,12 @@ from dedup_lib.run.paths import find_project_root
 def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
     """A notebook of this project with these parameters in place of its defaults, as papermill would run it.
 
-    Raises RunFolderError where the notebooks do not lie beside the package.
+    Raises RunFolderError where the folder of notebooks is not beside the package.
     """
     from papermill.parameterize import parameterize_notebook
 
     notebook = _read_notebook(stage)
-    # As papermill's own reader leaves it.
+    # Papermill's own reader sets the same metadata.
     notebook.metadata["papermill"] = {}
     for cell in notebook.cells:
         cell.metadata.setdefault("tags", [])

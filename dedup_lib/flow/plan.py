@@ -15,22 +15,22 @@ from dedup_lib.steps.inputs import describe_choice
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What a run will do: notebooks in order, and for each its own parameters out of the profile."""
+    """What a run will do: the notebooks in order, and the parameters of the profile that each of them has."""
 
     run: RunFolder
     notebooks: tuple[str, ...]
     parameters: Mapping[str, Mapping[str, Any]]
     settings: Mapping[str, NotebookSettings]
-    """All parameters of each notebook, its defaults in place of what the profile does not say."""
+    """All parameters of each notebook. What the profile does not set keeps its default."""
     notes: tuple[str, ...] = ()
-    """What a person should know before it starts."""
+    """What a person should know before the run starts."""
 
 
 def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "", only: str = "") -> RunPlan:
     """Choose the notebooks and check all their parameters before any work.
 
-    `first` and `only` are notebook numbers such as `03`. Raises SettingError for a parameter that no notebook of
-    the flow knows, or whose value does not do.
+    `first` and `only` are notebook numbers such as `03`. Raises SettingError for a parameter that no notebook of the
+    flow has, and for a value that a parameter does not allow.
     """
     values = dict(profile)
     if run_name:
@@ -44,9 +44,9 @@ def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "",
 
 
 def plan_notebook(stage: str, profile: Mapping[str, Any], *, run_name: str = "") -> RunPlan:
-    """A run of one notebook, which may belong to no flow, by the parameters of a profile that it knows.
+    """Plan a run of one notebook with the parameters of a profile that it has. The notebook may belong to no flow.
 
-    Raises SettingError for a parameter that no notebook knows, or whose value does not do.
+    Raises SettingError for a parameter that no notebook has, and for a value that a parameter does not allow.
     """
     values = dict(profile)
     if run_name:
@@ -70,8 +70,8 @@ def _plan(values: dict[str, Any], notebooks: tuple[str, ...]) -> RunPlan:
 
 
 def _settle_list(values: dict[str, Any]) -> tuple[str, ...]:
-    """Name the list such that the notebooks, which work in the project root, find the file that a person means, who may
-    be elsewhere; returns what to tell of it."""
+    """Change `input_csv` in `values` to a path that the notebooks can find: they work in the project root, but the
+    person may be in another folder. Returns notes for the person about the choice."""
     named = values.get("input_csv")
     if not isinstance(named, str) or not named or not (found := find_inputs(named)):
         return ()

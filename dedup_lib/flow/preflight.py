@@ -29,9 +29,12 @@ from dedup_lib.store.store import Store
 
 
 def check_start(plan: RunPlan) -> None:
-    """Raises what the notebooks of a plan would raise later: ListError for a list, or decisions about it, that cannot
-    be read, RunFolderError where none is known, EncoderError for a model that cannot be loaded, SettingError and
-    StoreError for a store that is not named or does not answer."""
+    """Raises early what the notebooks of a plan would raise later.
+
+    These are ListError for a list, or decisions about it, that cannot be read; RunFolderError where no list is known;
+    EncoderError for a model that cannot be loaded; and SettingError and StoreError for a store that is not named or
+    does not answer.
+    """
     places = [
         find_place(plan.run, settings)
         for settings in plan.settings.values()
@@ -46,14 +49,14 @@ def check_start(plan: RunPlan) -> None:
             beside = decisions_path(source.list_csv) if source is not None else Path()
             load_decisions(resolve_path(settings.decisions_csv) if settings.decisions_csv else beside)
     address = StoreAddress.find(plan.run)
-    # A file of Milvus Lite is made by the run.
+    # The run itself creates a Milvus Lite file.
     if any(place.collection for place in places) and not address.is_local:
         with Store(address) as store:
             store.ping()
 
 
 def _check_list(plan: RunPlan) -> ListSource | None:
-    """The list that the first notebook reads; None where it reads none."""
+    """The list that the first notebook reads. None where it reads no list."""
     first = plan.settings[plan.notebooks[0]]
     if isinstance(first, DecodeSettings):
         source = find_first_list(plan.run, input_csv=first.input_csv, url_column=first.url_column)
@@ -69,7 +72,7 @@ def _check_list(plan: RunPlan) -> ListSource | None:
 
 
 def _check_work_before(plan: RunPlan) -> None:
-    """For a plan that begins in the middle of a flow."""
+    """Check that a plan which begins in the middle of a flow finds the earlier results it needs."""
     first = plan.settings[plan.notebooks[0]]
     if isinstance(first, SearchSettings) and plan.run.read_record(ExtractSettings.stage) is None:
         find_filled_store(plan.run, first.collection)

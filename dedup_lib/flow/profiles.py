@@ -18,9 +18,9 @@ _TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter
 
 
 def load_profile(profile: str) -> dict[str, Any]:
-    """The parameters of a profile: the name of one in `params/`, or the path of a YAML file.
+    """The parameters of a profile. `profile` is the name of a profile in `params/`, or the path of a YAML file.
 
-    Raises SettingError when there is no such file or it is no flat mapping.
+    Raises SettingError when there is no such file, or when it is no flat mapping.
     """
     if profile.endswith((".yaml", ".yml")):
         path = next(iter(find_inputs(profile)), resolve_path(profile))
@@ -58,9 +58,9 @@ def _describe_missing_profile(profile: str, path: Path) -> str:
 
 
 def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """`name=value` texts, each value read as YAML: `0.9` is a number, `[a, b]` a list, `null` is None. A parameter
-    that is a text is taken as it stands: names of files and collections may look like anything.
+    """Read `name=value` texts. Each value is read as YAML: `0.9` is a number, `[a, b]` a list, `null` is None.
 
+    The value of a text parameter is used unchanged, because names of files and collections may look like anything.
     Raises SettingError for a text without `=`.
     """
     values = {}
@@ -80,8 +80,8 @@ def _read_value(text: str) -> Any:
 
 
 def apply_overrides(profile: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """A profile with the parameters that a person sets besides. Another encoder takes the place of the profile's with
-    its model, which is that encoder's own."""
+    """A profile with the parameters that a person sets in addition. Where these name another encoder, the profile's
+    model is dropped too, because it belongs to the profile's encoder."""
     kept = dict(profile)
     if {"encoder"} <= kept.keys() & overrides.keys() and kept["encoder"] != overrides["encoder"]:
         kept.pop("model", None)

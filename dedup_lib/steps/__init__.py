@@ -57,7 +57,7 @@ _HOMES = {
     "write_summary": "outputs",
     "manage_collections": "collections",
 }
-"""Which module each of them lies in."""
+"""The module of each name."""
 
 __all__ = [
     "ExtractedList",
@@ -88,7 +88,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What is named above, loaded when it is first asked for: nobody waits for what he does not use."""
+    """Load a name from `_HOMES` at its first use, so that nobody waits for modules that they do not use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

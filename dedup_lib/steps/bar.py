@@ -9,22 +9,22 @@ from dedup_lib.records import Progress, no_progress
 
 
 class Bar(Protocol):
-    """A progress bar, as tqdm's is."""
+    """A progress bar with the methods of a tqdm bar."""
 
     total: float | None
 
     def update(self, n: float, /) -> object:
-        """So much more is done."""
+        """Add `n` to what is done."""
 
     def reset(self, total: float | None = None) -> object:
-        """Start again at nothing."""
+        """Start again at zero."""
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> object:
-        """Say what is counted."""
+        """Set the words that say what is counted."""
 
 
 def progress_on(bar: Bar | None) -> Progress:
-    """One step after the other on one bar, each with its own pace and time left."""
+    """Show one step after the other on one bar. Each step has its own pace and time left."""
     if bar is None:
         return no_progress
     known = ""

@@ -1,7 +1,7 @@
 """07: measure the pipeline on variants of sampled videos, and propose a threshold.
 
-Files go the way of a run: 03_extract and 06_search_and_clean by the functions of `steps`, with the defaults of those
-notebooks, into a Milvus Lite file of their own.
+Files go the way of a run. The functions of `steps` do the work of 03_extract and 06_search_and_clean, with the
+defaults of those notebooks. The vectors go into a separate Milvus Lite file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from dedup_lib.steps.list_sample import Advance
 from dedup_lib.steps.search import search_list
 
 THRESHOLD_PARAMETERS = {"evidence": "min_score", "cosine": "cosine_thresh"}
-"""The parameter of 06_search_and_clean that takes the threshold, by what decides there (`decide`)."""
+"""For each value of `decide`, the parameter of 06_search_and_clean that takes the threshold."""
 
 CURVE_STEPS = 51
 
@@ -47,7 +47,7 @@ _COLLECTION = "videos"
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """Settings of the pipeline to be measured; a threshold of None is the default."""
+    """The settings of the pipeline to measure. A threshold of None stands for the default."""
 
     encoder: str
     num_frames: int
@@ -70,9 +70,9 @@ class Profile:
 
     @classmethod
     def parse(cls, text: str, *, model: str = "") -> Profile:
-        """`sscd:3:spread`, and where they are wanted what decides and a threshold: `pdq:1:first:cosine:0.7`.
+        """Read a profile from a text: encoder, frames and span, as in `sscd:3:spread`.
 
-        Raises SettingError for anything else.
+        What decides and a threshold may follow: `pdq:1:first:cosine:0.7`. Raises SettingError for anything else.
         """
         encoder, *rest = text.split(":")
         try:
@@ -110,8 +110,8 @@ class Profile:
         return replace(self, num_frames=1, frame_span="first", decide="cosine", threshold=None)
 
     def extract_settings(self, *, run_dir: str, workers: int) -> ExtractSettings:
-        """Those of 03_extract, its defaults in place of what a profile does not say."""
-        # Their own check says what is wrong with one.
+        """The settings of 03_extract. What a profile does not say keeps its default."""
+        # `ExtractSettings` checks each value and says what is wrong with it.
         values: dict[str, Any] = {
             "run_dir": run_dir,
             "mode": "direct",
@@ -127,7 +127,7 @@ class Profile:
         return ExtractSettings(**values)
 
     def search_settings(self, *, run_dir: str) -> SearchSettings:
-        """Those of 06_search_and_clean, likewise."""
+        """The settings of 06_search_and_clean. What a profile does not say keeps its default."""
         values: dict[str, Any] = {"run_dir": run_dir, "collection": _COLLECTION, "decide": self.decide}
         if self.threshold is not None:
             values[self.threshold_parameter] = self.threshold
@@ -144,8 +144,8 @@ def compare_files(
 ) -> Compared:
     """Extract and search local files as 03 and 06 do.
 
-    With `folder`, a folder below it keeps their vectors and the strips of their frames, and what is there is not done
-    again; each recipe has its own. Without it nothing stays. `bar` shows one step after the other.
+    With `folder`, the vectors and the strips of frames stay in a subfolder of it, one for each recipe. Files that have
+    them there are not extracted again. Without `folder` nothing stays. `bar` shows one step after the other.
     """
     urls = [str(path) for path in paths]
     encoder = load_encoder(profile.encoder, model=profile.model)
@@ -183,7 +183,7 @@ def compare_files(
 
 @contextmanager
 def _without_server() -> Iterator[None]:
-    """A server that is named for real work gets no vector of a measurement."""
+    """Clear the variables that name a server: a server for real work must not get the vectors of a measurement."""
     names = ("MILVUS_URI", "MILVUS_TOKEN")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, ""))
@@ -201,9 +201,9 @@ def _without_server() -> Iterator[None]:
 
 
 def choose_kinds(names: Sequence[str]) -> list[str]:
-    """The kinds of variants that are named, each once, or all of them for none.
+    """The named kinds of variants, each once. Without names, all kinds.
 
-    Raises SettingError for one that does not exist.
+    Raises SettingError for a kind that does not exist.
     """
     known = [name for name in VARIANTS if name != REFERENCE]
     for name in names:
@@ -213,9 +213,9 @@ def choose_kinds(names: Sequence[str]) -> list[str]:
 
 
 def choose_sources(labels: Sequence[Label], *, videos_dir: Path, count: int | None) -> list[Source]:
-    """The distinct clips to make variants of, `count` of them or all; a larger sample holds the smaller ones.
+    """The distinct clips to make variants of: `count` of them, or all. A larger sample contains the smaller ones.
 
-    Each borrows its foreign start from the distinct clip after it. Raises ListError for fewer than two clips.
+    Each clip borrows its foreign start from the next distinct clip. Raises ListError for fewer than two clips.
     """
     names = [label.file for label in labels if label.role == "distinct"]
     if len(names) < 2:
@@ -227,12 +227,12 @@ def choose_sources(labels: Sequence[Label], *, videos_dir: Path, count: int | No
 
 @dataclass(frozen=True, kw_only=True)
 class VariantFiles:
-    """Variants of several clips and their references, one entry a file in each field."""
+    """Variants of several clips, with their references. Each field has one entry per file."""
 
     paths: tuple[Path, ...]
     kinds: tuple[str, ...]
     labels: tuple[Label, ...]
-    """The clip is the group."""
+    """The group of a label is the clip."""
 
 
 def make_labelled_variants(
@@ -243,7 +243,7 @@ def make_labelled_variants(
     workers: int,
     progress: Advance = lambda count: None,
 ) -> VariantFiles:
-    """Variants of each kind of every clip, with labels; what `work_dir` holds of them is not made again."""
+    """Make variants of each kind of every clip, with labels. Variants that are in `work_dir` are not made again."""
     made = make_all_variants(sources, names=kinds, work_dir=work_dir, workers=workers, progress=progress)
     files = [
         (source.name, kind, path) for source, paths in zip(sources, made, strict=True) for kind, path in paths.items()
@@ -259,10 +259,10 @@ def make_labelled_variants(
 
 
 def load_kept(run: RunFolder, source: ListSource) -> list[str] | None:
-    """The URLs of the clean list that 06_search_and_clean made of this list in this run folder, without the copies;
-    None where it has made none of it, or one without a row.
+    """The URLs of the clean list that 06_search_and_clean made of this list in this run folder, without the copies.
 
-    Raises ListError for a clean list that can no longer be read.
+    None where there is no clean list of it, or one without rows. Raises ListError for a clean list that can no longer
+    be read.
     """
     searched, extracted = run.read_record(SearchSettings.stage), run.read_record(ExtractSettings.stage)
     if searched is None or extracted is None or not is_same_place(Path(extracted["list"]["csv"]), source.list_csv):
@@ -275,12 +275,12 @@ def load_kept(run: RunFolder, source: ListSource) -> list[str] | None:
 
 
 def find_threshold(run: RunFolder, settings: CalibrateSettings) -> float | None:
-    """The threshold by which 06_search_and_clean decided in this run folder; None where it did not, or by another
-    measure."""
+    """The threshold that 06_search_and_clean used in this run folder. None where it has not run, or where it decided
+    by another measure."""
     searched, extracted = run.read_record(SearchSettings.stage), run.read_record(ExtractSettings.stage)
     if searched is None or searched["settings"].get("decide") != settings.decide:
         return None
-    # Cosines of another encoder are no measure.
+    # The cosines of another encoder have another scale.
     if settings.decide == "cosine" and (extracted is None or extracted["recipe"]["encoder"] != settings.encoder):
         return None
     threshold: float | None = searched["settings"].get(THRESHOLD_PARAMETERS[settings.decide])
@@ -288,7 +288,7 @@ def find_threshold(run: RunFolder, settings: CalibrateSettings) -> float | None:
 
 
 def describe_choice(chosen: Proposal, *, in_use: float, reported: Proposal) -> str:
-    """Which threshold is proposed and what it comes to, in words."""
+    """Say in words which threshold is proposed and what it reaches."""
     if chosen.threshold == in_use:
         change = f"The threshold in use, {in_use:g}, stays: no stricter one would avoid a false pair of the half"
         change += " that chose, and no looser one holds what was wanted or finds more."
@@ -304,10 +304,11 @@ def describe_choice(chosen: Proposal, *, in_use: float, reported: Proposal) -> s
 def save_params(
     path: Path, *, profile: Profile, chosen: Proposal, reported: Proposal, measured_on: str, warning: str = ""
 ) -> Mapping[str, object]:
-    """Write a params file with a threshold and the settings that it was measured with; returns what it sets.
+    """Write a params file with a threshold and the settings of its measurement. Returns the parameters that it sets.
 
-    `reported` is what the chosen threshold reaches on the other half, `measured_on` says of what, and `warning` what
-    speaks against relying on it. Raises SettingError when there is a file that sets anything else.
+    `reported` is what the chosen threshold reaches on the other half. `measured_on` says in words which videos were
+    measured. `warning` says why the result may be unreliable. Raises SettingError when the file exists and sets any
+    other parameter.
     """
     values = {
         "decide": profile.decide,
@@ -343,7 +344,7 @@ def save_params(
 
 
 def _names_in(path: Path) -> set[str]:
-    """Names of the parameters that a file sets; for one that is no params file, words that say so."""
+    """The names of the parameters that a file sets. For a file that is no params file, words that say so."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
@@ -352,5 +353,5 @@ def _names_in(path: Path) -> set[str]:
 
 
 def _one_line(text: str) -> str:
-    """Text that may stand in a YAML comment."""
+    """The text on one line and printable, for a YAML comment."""
     return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))

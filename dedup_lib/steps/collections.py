@@ -20,9 +20,9 @@ _POOLING_OF_NEW = {
 
 
 def manage_collections(run: RunFolder, settings: CollectionsSettings) -> pd.DataFrame:
-    """Ping the store, or list, create, rename or drop collections; returns what is there afterwards, one row each.
+    """Ping the store, or list, create, rename or drop collections. Returns the collections afterwards, one row each.
 
-    For `ping` the row is the server: its address, without any secret, and its version.
+    For `ping` the one row describes the store: its address, without any secret, and its version.
     """
     address = StoreAddress.choose(settings.store, run)
     if address.is_local:

@@ -21,20 +21,24 @@ from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store
 
 MAX_BY_WORDS = 20_000
-"""Videos of the collection whose fingerprints are read for visual words, some 70 kB each; of more, those that vectors
-propose."""
+"""The most videos of the collection whose fingerprints are read for visual words, about 70 kB each. Of a larger
+collection, only the videos that vectors propose are read."""
 
 
 def add_existing(
     run: RunFolder, listed: ExtractedList, *, settings: SearchSettings, bar: Bar | None = None
 ) -> ExtractedList:
-    """The list with those videos of the collection behind its rows that were there before and may be the same as one of
-    it; the list as it is unless `against_existing`.
+    """Add earlier videos of the collection to the list, after its rows: those that may be copies of a listed video.
 
-    These are the videos whose vectors are alike; where pictures decide, all that have a fingerprint besides, as long as
-    they are no more than `MAX_BY_WORDS`, for visual words find copies that vectors do not; and those of an earlier run
-    whose URL the list repeats. `bar` shows one step after the other. Raises as `search_list` does, and RunFolderError
-    for an earlier run without a ledger.
+    Without `against_existing`, returns the list unchanged. The added videos are:
+
+    - the videos whose vectors are similar;
+    - where frames decide, also every video with a fingerprint, if there are at most `MAX_BY_WORDS`, because visual
+      words find copies that vectors do not find;
+    - the videos of an earlier run whose URL the list repeats.
+
+    `bar` shows one step after the other. Raises as `search_list` does, and RunFolderError for an earlier run without a
+    ledger.
     """
     if not settings.against_existing:
         return listed
@@ -76,14 +80,14 @@ def add_existing(
 
 
 def _load_read(path: Path, recipe: Recipe) -> dict[str, Outcome]:
-    """The videos that were read in an earlier run, by URL."""
+    """The videos that an earlier run read, by URL."""
     with LedgerView(path) as view:
         outcomes = view.load_outcomes(recipe.key)
     return {url: outcome for url, outcome in outcomes.items() if outcome.status == Status.OK}
 
 
 def _load_before(ledgers: Sequence[Path], recipe: Recipe, own: AbstractSet[str]) -> tuple[dict[str, Outcome], set[str]]:
-    """What is known of videos that are not in the list, and which of them have fingerprints."""
+    """The outcomes of videos that are not in the list, and the URLs of those that have fingerprints."""
     before: dict[str, Outcome] = {}
     printed: set[str] = set()
     for path in ledgers:

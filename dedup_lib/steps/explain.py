@@ -35,33 +35,33 @@ class Explained:
 
     first_url: str
     second_url: str
-    """As the list spells them."""
+    """Both URLs are spelled as in the list."""
     verdict: str
-    """"" where the two could not be compared."""
+    """Empty where the two could not be compared."""
     why: str
     """One sentence."""
     origin: str
-    """When they were compared, and what proposed them."""
+    """When the two were compared, and what proposed them."""
     outputs: tuple[str, ...]
-    """What became of each of the two."""
+    """For each of the two, the output that it went to."""
     measured: Mapping[str, Any]
-    """By the names of `pairs.PAIR_COLUMNS`, what there is."""
+    """The measured values, by the names of `pairs.PAIR_COLUMNS`. Missing values are left out."""
     adds: Mapping[str, float]
-    """What each of the `score.TERMS` adds to the score, as `score.list_contributions` says; empty without a score."""
+    """What each of the `score.TERMS` adds to the score (see `score.list_contributions`). Empty without a score."""
 
     def to_json(self) -> str:
-        """On one line; what is no ASCII is escaped."""
+        """JSON on one line. Characters outside ASCII are escaped."""
         return json.dumps(asdict(self))
 
 
 def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
-    """What speaks for two videos of a finished run being the same, and what speaks against it.
+    """Explain the verdict of a finished run about two videos: the evidence for a copy, and the evidence against it.
 
-    `first` and `second` are URLs of the list, in any spelling that the list counts as the same text. What nothing
+    `first` and `second` are URLs of the list, in any spelling that counts as the same URL. A pair that nothing
     proposed is compared now, by the fingerprints in the ledger.
 
-    Raises SettingError for a URL that is not in the list, or for the same one twice, and RunFolderError where
-    06_search_and_clean has not finished, or what it left cannot be read.
+    Raises SettingError for a URL that is not in the list, or for the same URL twice. Raises RunFolderError where
+    06_search_and_clean has not finished, or where its files cannot be read.
     """
     record = run.require_record(SearchSettings.stage)
     settings = SearchSettings.of({**record["settings"], "run_dir": str(run.path)})
@@ -85,7 +85,7 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
             adds=_list_contributions(measured or {}),
         )
 
-    # Videos that were there before this list are known by their vectors.
+    # A video that was in the collection before this list may have no outcome here; its vectors were compared.
     read = {url: listed.outcomes.get(url) for url in (one, other)}
     unread = [
         f"{url} gave nothing to compare ({_say_outcome(known)})"
@@ -158,7 +158,7 @@ def _compare_now(
 
 
 def _known(row: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """What was measured, with short numbers."""
+    """The measured values, as rounded numbers."""
     for name, value in row.items():
         if name in ("first_url", "second_url", "verdict") or name.startswith("term_") or value in (None, ""):
             continue

@@ -23,7 +23,7 @@ from dedup_lib.store.store import Store
 
 
 def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encoder) -> Recipe:
-    """The settings that change a vector."""
+    """The recipe: all settings that change a vector."""
     return Recipe(
         encoder=encoder.name, model=encoder.model, num_frames=settings.num_frames, frame_span=settings.frame_span
     )
@@ -31,10 +31,10 @@ def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encode
 
 @dataclass(frozen=True, kw_only=True)
 class VectorPlace:
-    """Where the vectors of a run are."""
+    """The place of a run's vectors."""
 
     store: str
-    """Its address, without any secret."""
+    """Address of the store, without any secret."""
     collection: str
     """Empty for job folders."""
 
@@ -42,13 +42,13 @@ class VectorPlace:
         return f"{self.store}, collection {self.collection}" if self.collection else self.store
 
     def as_record(self) -> Record:
-        """How a stage record says it."""
+        """The entry for a stage record."""
         return {"vectors": str(self)}
 
 
 def find_place(run: RunFolder, settings: ExtractSettings | UploadSettings | SearchSettings) -> VectorPlace:
-    """Where a notebook puts its vectors, or takes them from. Raises SettingError where the run must have a server and
-    none is named, and StoreError where `MILVUS_URI` is no address."""
+    """The place where a notebook writes its vectors, or reads them. Raises SettingError where the run needs a server
+    and none is named. Raises StoreError where `MILVUS_URI` is no address."""
     address = StoreAddress.choose(settings.store, run)
     if isinstance(settings, ExtractSettings) and settings.mode == "batch":
         return VectorPlace(store=f"job folders, {settings.jobs_dir}", collection="")
@@ -56,15 +56,15 @@ def find_place(run: RunFolder, settings: ExtractSettings | UploadSettings | Sear
 
 
 def jobs_path(run: RunFolder, jobs_dir: str) -> Path:
-    """The folder of the job folders; a relative one lies in the run folder."""
+    """The folder that holds the job folders. A relative path is taken from the run folder."""
     return run.path / expand_home(jobs_dir)
 
 
 def choose_resources(run: RunFolder, *, monitor: ResourceMonitor) -> Record:
-    """What extraction took of the machine, for the record of 03_extract: the samples of the longest call, which may be
-    an earlier one in this run folder."""
+    """The machine's resources that extraction used, for the record of 03_extract. They are the samples of the longest
+    call, which may be an earlier one in this run folder."""
     earlier: Record = {}
-    # Of a damaged record nothing is kept; the one that follows replaces it.
+    # Nothing of a damaged record is kept; the next record replaces it.
     with suppress(RunFolderError):
         earlier = (run.read_record(ExtractSettings.stage) or {}).get("resources", {})
     samples: Record = monitor.as_record()
@@ -81,10 +81,10 @@ def extract_list(
     encoder: Encoder,
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[ExtractReport, ResourceMonitor]:
-    """Extract rows `start` to `end` of the list, straight to the store or into job folders.
+    """Extract rows `start` to `end` of the list, directly into the store or into job folders.
 
-    Raises RunFolderError when another process works on the run folder, or the disk refuses, and ClusterError when
-    the cluster does.
+    Raises RunFolderError when another process works on the run folder, or when the disk takes no more. Raises
+    ClusterError when the cluster cannot do the work.
     """
     recipe = make_recipe(settings, encoder)
     rows = range(len(urls))[settings.start : settings.end]

@@ -22,79 +22,80 @@ from dedup_lib.store.store import Store, missing_collection
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractedList:
-    """A list with what became of each of its URLs."""
+    """A list with the outcome of each of its URLs."""
 
     frame: pd.DataFrame
     url_column: str
     outcomes: Mapping[str, Outcome]
     list_csv: Path | None
-    """The file that the user named; None for a list read from a collection."""
+    """The file that the user named. None for a list that was read from a collection."""
     list_rows: int
     text_duplicates: int
     recipe: Recipe | None
-    """None for a list read from a collection: that one says how its vectors were made."""
+    """None for a list that was read from a collection, because the collection holds the recipe of its vectors."""
     dialect: Dialect = PLAIN
-    """In which the outputs are written."""
+    """Delimiter, encoding and line ends of the outputs."""
     existing: tuple[str, ...] = ()
-    """URLs of videos that were in the collection before, in order. In all that is compared they stand for the rows
-    behind those of the list; `outcomes` holds what is known of them."""
+    """URLs of videos that were in the collection before, in order. All comparisons number them as rows after those of
+    the list. `outcomes` holds what is known of them."""
     ledgers: tuple[Path, ...] = ()
-    """Of earlier runs, which hold their fingerprints."""
+    """Ledgers of earlier runs, with the fingerprints of `existing`."""
 
     @property
     def new_rows(self) -> int:
-        """Rows of the list; those from here on are `existing`."""
+        """Number of rows in the list. Rows from this number on are `existing`."""
         return len(self.frame)
 
     @property
     def name(self) -> str:
-        """Of the list, for people."""
+        """Name of the list, for people."""
         return self.list_csv.name if self.list_csv is not None else "the collection"
 
     @property
     def own_urls(self) -> list[str]:
-        """Of the rows of the list."""
+        """The URL of each row of the list."""
         return list(self.frame[self.url_column])
 
     @property
     def urls(self) -> list[str]:
-        """Of all rows, `existing` included."""
+        """The URL of each row, `existing` included."""
         return [*self.own_urls, *self.existing]
 
     def find_read(self) -> list[str]:
-        """The URLs of the videos of the list that can be compared."""
+        """The URLs of the list whose videos were read and can be compared."""
         return [url for url in self.own_urls if outcome_of_row(url, self.outcomes).status == Status.OK]
 
     @property
     def traits(self) -> list[Traits]:
-        """What the choice of a keeper looks at, of every row, `existing` included."""
+        """For every row, `existing` included, the properties that decide which video is kept."""
         return [Traits.of(outcome_of_row(url, self.outcomes)) for url in self.urls]
 
     @property
     def own_outcomes(self) -> list[Outcome]:
-        """What became of each row of the list."""
+        """The outcome of each row of the list."""
         return [outcome_of_row(url, self.outcomes) for url in self.own_urls]
 
     @property
     def compared_rows(self) -> list[int]:
-        """Rows of the list that are compared with others."""
+        """The rows of the list that are compared with others."""
         return [row for row, outcome in enumerate(self.own_outcomes) if outcome.status == Status.OK]
 
     @property
     def without_vector(self) -> int:
-        """Rows that are not compared with any other."""
+        """Number of rows that are not compared with any other."""
         return len(self.frame) - len(self.compared_rows)
 
     @property
     def statuses(self) -> dict[Status, int]:
-        """How many rows ended in each status."""
+        """Number of rows by status."""
         return count_statuses(self.own_urls, self.outcomes)
 
 
 def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
-    """The list that 03_extract worked through in this run folder, with the outcomes from the ledger.
+    """The list that 03_extract processed in this run folder, with the outcomes from the ledger.
 
-    Where it has not run, the list is what the collection holds. Raises StoreError where there is none either.
+    Where 03_extract has not run, the list is the content of the collection. Raises StoreError where there is no
+    collection either.
     """
     record = run.read_record(ExtractSettings.stage)
     if record is None:
@@ -126,7 +127,7 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
 
 
 def find_filled_store(run: RunFolder, collection: str) -> StoreAddress:
-    """The store to read a collection from. Raises StoreError for a file that is not there."""
+    """The store to read a collection from. Raises StoreError where its Milvus Lite file is missing."""
     address = StoreAddress.find(run)
     if address.is_local and not run.lite_path.exists():
         raise missing_collection(collection, address)

@@ -21,30 +21,31 @@ OUTPUTS = {
     "failed_urls": "",
     "featureless_urls": "",
 }
-"""The lists that 06_search_and_clean writes, as `<name>.csv` into the run folder or where this parameter says."""
+"""The lists that 06_search_and_clean writes, each with the parameter that may give its path. Without one, the path is
+`<name>.csv` in the run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ListSource:
-    """Which file a stage reads, and the list that it goes back to."""
+    """The file that a stage reads, and the list from which it was made."""
 
     path: Path
     url_column: str
     list_csv: Path
     """The file that the user named first."""
     list_rows: int | None
-    """Its rows, None where this stage is the first to read it."""
+    """Number of rows in that list. None where this stage is the first to read it."""
     text_duplicates: int
-    """Rows that 02_dedupe_urls took out before this stage."""
+    """Number of rows that 02_dedupe_urls removed before this stage."""
 
     @property
     def stem(self) -> str:
-        """Name of the list without its endings; output files are named after it."""
+        """Name of the list without its extensions. Output files are named after it."""
         return list_stem(self.list_csv)
 
     def as_record(self, url_column: str, *, rows: int, text_duplicates: int = 0) -> Record:
-        """How a stage record says which list it belongs to; `rows` are those of the file read, of which the stage
-        took out `text_duplicates`."""
+        """The entry of a stage record that names the list. `rows` is the number of rows in the file that was read. The
+        stage removed `text_duplicates` of them."""
         return {
             "list": {
                 "csv": str(self.list_csv),
@@ -56,14 +57,14 @@ class ListSource:
 
 
 def list_stem(path: Path) -> str:
-    """`ads` for ads.csv and for ads.csv.gz."""
+    """Name of a list without its extensions: `ads` for ads.csv and for ads.csv.gz."""
     name = path.name.removesuffix(".gz")
     return Path(name).stem
 
 
 def locate_list(input_csv: str) -> Path:
-    """The file that `input_csv` names: in the working directory, else in the project root. Where both hold one, a
-    warning says which was taken.
+    """The file that `input_csv` names: in the working directory, else in the project root. Where both hold such a
+    file, a warning says which one is read.
 
     Raises SettingError for a web address.
     """
@@ -81,15 +82,15 @@ def locate_list(input_csv: str) -> Path:
 
 
 def describe_choice(input_csv: str, found: Sequence[Path]) -> str:
-    """Which of several files was taken for the list."""
+    """Say which of several files is read as the list."""
     return f"input_csv = {input_csv!r} is {' and '.join(map(str, found))}: {found[0]} is read"
 
 
 def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListSource:
-    """The list as the user has it: `input_csv`, or the one that this run folder was last used for.
+    """The user's own list: `input_csv`, or the list that this run folder was last used for.
 
-    Raises RunFolderError when neither is known, and SettingError for an address, or a list that the run would write
-    over.
+    Raises RunFolderError when neither is known. Raises SettingError for a web address, and for a list that the run
+    would overwrite.
     """
     record = run.read_record(DecodeSettings.stage)
     if not input_csv and record is None:
@@ -103,11 +104,11 @@ def find_first_list(run: RunFolder, *, input_csv: str, url_column: str) -> ListS
 
 
 def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequence[str]) -> ListSource:
-    """The file that a stage reads: what the latest of the stages in `after` made of the list, else the list.
+    """The file that a stage reads: the output of the first stage in `after` that has run on the list, else the list.
 
-    `input_csv` names the list and may stay empty once an earlier notebook has read it in this run folder. Raises
-    RunFolderError when it is empty and none has, or when they read different lists, and SettingError for an address or
-    a list that the run would write over.
+    `input_csv` names the list. It may stay empty once an earlier notebook has read the list in this run folder. Raises
+    RunFolderError when it is empty and no earlier notebook has run, or when earlier notebooks read different lists.
+    Raises SettingError for a web address, and for a list that the run would overwrite.
     """
     named = locate_list(input_csv) if input_csv else None
     if named is not None:
@@ -138,7 +139,7 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
 
 
 def _check_place(run: RunFolder, list_csv: Path) -> None:
-    """Raises SettingError for a list that lies where 06_search_and_clean writes one."""
+    """Raises SettingError for a list at a path that 06_search_and_clean writes to."""
     for name in OUTPUTS:
         if is_same_place(list_csv, run.output_path("", f"{name}.csv")):
             raise SettingError(

@@ -36,10 +36,11 @@ def sample_list(
     leave_out: Collection[str] = (),
     kept: Collection[str] | None = None,
 ) -> list[str]:
-    """`count` different URLs of a list, in its order, or all of a shorter one; as many of each half as there are. With
-    `kept`, only those that are among these.
+    """Sample `count` different URLs of a list, in list order. A shorter list gives all its URLs.
 
-    A larger sample holds the smaller ones. Raises SettingError when `leave_out` names a URL that is not in the list.
+    The two halves (`threshold.half_of`) contribute equally, as far as they have enough URLs. With `kept`, only URLs in
+    `kept` are sampled. A larger sample contains the smaller ones. Raises SettingError when `leave_out` names a URL
+    that is not in the list.
     """
     distinct = list(dict.fromkeys(url for url in urls if url.strip()))
     for url in leave_out:
@@ -57,7 +58,7 @@ def sample_list(
 
 
 def describe_sample(sampled: int, *, rows: int, kept: Collection[str] | None) -> str:
-    """How many of what are sampled, in words."""
+    """Say in words how many rows are sampled, and from which list."""
     if kept is None:
         return f"{sampled:,} of {rows:,} rows are sampled."
     return f"{sampled:,} of the {len(kept):,} rows of the clean list are sampled; the list has {rows:,}."
@@ -65,13 +66,13 @@ def describe_sample(sampled: int, *, rows: int, kept: Collection[str] | None) ->
 
 @dataclass(frozen=True, kw_only=True)
 class ListSample:
-    """Sampled videos as local files, by their URL, and why the others cannot be used."""
+    """The sampled videos as local files, by URL, and the reasons why the others cannot be used, by URL."""
 
     paths: Mapping[str, Path]
     failures: Mapping[str, str]
 
     def as_table(self) -> pd.DataFrame:
-        """One row a URL, those that cannot be used last."""
+        """One row per URL. URLs that cannot be used come last."""
         rows = [(url, "yes", "") for url in self.paths] + [(url, "no", reason) for url, reason in self.failures.items()]
         return pd.DataFrame(rows, columns=["url", "used", "reason"])
 
@@ -94,10 +95,10 @@ class ListSample:
 def fetch_sample(
     urls: Sequence[str], *, folder: Path, limits: FetchLimits, workers: int, progress: Advance = lambda count: None
 ) -> ListSample:
-    """Save videos whole into a folder, `limits` for each; one that is there is not fetched again, and a local file is
-    used where it lies.
+    """Save complete videos into a folder. `limits` apply to each video.
 
-    Raises RunFolderError when the disk refuses. A video that cannot be fetched is a failure of the sample.
+    A video that is in the folder is not fetched again. A local file is used in its place. A video that cannot be
+    fetched goes to the failures of the sample. Raises RunFolderError when the disk takes no more.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -118,7 +119,7 @@ def fetch_sample(
 
 
 def _fetch(url: str, *, folder: Path, limits: FetchLimits) -> Path | str:
-    """Where the video lies, or why it does not."""
+    """The path of the video, or the reason why there is none."""
     path = folder / video_key(url) if is_web_url(url) else Path(url).absolute()
     if is_web_url(url) and path.exists():
         return path
@@ -131,7 +132,7 @@ def _fetch(url: str, *, folder: Path, limits: FetchLimits) -> Path | str:
     except OSError:
         raise
     except Exception as error:
-        # Whatever a hostile server provokes, it is the trouble of one video.
+        # Whatever error a hostile server causes, it concerns only this video.
         return f"fetching it failed unexpectedly: {type(error).__name__}: {error}"[:500]
     return path
 
@@ -148,7 +149,7 @@ def _save(parts: Iterator[bytes], path: Path) -> None:
 
 
 def check_sample(sample: ListSample, *, workers: int) -> ListSample:
-    """The sample without files that cannot be decoded, show one flat colour, or are the same as one before them."""
+    """The sample without files that cannot be decoded, that show one flat colour, or that equal an earlier file."""
     failures = dict(sample.failures)
     first_of: dict[bytes, str] = {}
     for url, path in sample.paths.items():

@@ -41,7 +41,7 @@ def clean_by_evidence(
     matches: Matches,
     auto_clean: bool,
 ) -> CleanedList:
-    """Share out the rows of the list, with the evidence for each copy in its row. Raises AccountingError."""
+    """Assign each row of the list to an output. The row of a copy has its evidence. Raises AccountingError."""
 
     compared, plan = matches.compared, matches.plan
     members = {group.number: {group.kept, *group.copies} for group in groups}
@@ -70,10 +70,10 @@ def clean_by_evidence(
 
 
 def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> dict[str, Path]:
-    """Where 06_search_and_clean writes each of its lists.
+    """The path of each list that 06_search_and_clean writes.
 
-    Raises SettingError where one would be written over another, or over what the run was given: the list, what the
-    notebooks before made of it, and the decisions of a person.
+    Raises SettingError where an output would overwrite another output or an input of the run. Inputs are the list,
+    what earlier notebooks made of it, and the decisions of a person.
     """
     records = [record for stage in FLOWS["direct"][:-1] if (record := run.read_record(stage)) is not None]
     taken = [(run.recorded_path(record, name), record["stage"]) for record in records for name in record["files"]]
@@ -98,11 +98,11 @@ def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
 def save_outputs(
     run: RunFolder, listed: ExtractedList, cleaned: CleanedList, *, review: pd.DataFrame, settings: SearchSettings
 ) -> dict[str, Path]:
-    """Save the outputs of a run as CSV, written down as the list is; returns where each lies, that of 02_dedupe_urls
-    included.
+    """Save the outputs of a run as CSV, in the dialect of the list. Returns their paths, with that of the report of
+    02_dedupe_urls.
 
-    Raises RunFolderError when another process works on the run folder, or the disk refuses, and SettingError when one
-    would be written over another list.
+    Raises RunFolderError when another process works on the run folder, or when the disk takes no more. Raises
+    SettingError when an output would overwrite another list.
     """
     tables = {
         "FINAL_RESULT": cleaned.final,
@@ -117,7 +117,7 @@ def save_outputs(
         for name, path in files.items():
             save_table(tables[name], path, dialect=listed.dialect)
     deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
-    # What 02 did to another list says nothing about this one.
+    # The report of 02 counts only where it is about the same list.
     if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:
         files["text_duplicates"] = run.recorded_path(deduped, "text_duplicates")
     return files
@@ -134,7 +134,7 @@ def write_summary(
     review: pd.DataFrame,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """Save and return summary.json: what went in, what came out, and by which settings.
+    """Save summary.json and return its content: what went in, what came out, and with which settings.
 
     Raises AccountingError unless every row of the list, text duplicates included, is in exactly one output.
     """
@@ -183,7 +183,7 @@ def write_summary(
         "recipe": asdict(plan.recipe),
         "decisions": {
             **{str(kind): sum(decision is kind for decision, *_ in decided) for kind in Decision},
-            # By key, for a URL may hold a password.
+            # By key, because a URL may hold a password.
             "pairs": [
                 [str(decision), video_key(first), video_key(second)]
                 for decision, first, second in decided[:MAX_DECISIONS]
@@ -198,16 +198,16 @@ def write_summary(
 
 
 def check_reading(listed: ExtractedList, *, settings: SearchSettings) -> None:
-    """The last check of a run, when all is written: raises FailedRowsError where a larger share of the rows than
-    `fail_above` could not be read."""
+    """The last check of a run, after all files are written. Raises FailedRowsError where the share of rows that could
+    not be read is above `fail_above`."""
     outcomes = listed.own_outcomes
     check_failures(Reading.of(outcomes), find_causes(outcomes), fail_above=settings.fail_above)
 
 
 def _count_guarded(cleaned: CleanedList, files: Mapping[str, Path]) -> int:
-    """Cells that got an apostrophe, in all outputs that share out the rows of the list."""
+    """Number of cells that got an apostrophe, in all outputs that hold rows of the list."""
     tables = [cleaned.final, cleaned.duplicates, cleaned.invalid, cleaned.failed]
-    # The report of 02 may be moved; its rows are counted by its record.
+    # The report of 02 may have been moved. The row counts come from its record, not from this file.
     if "text_duplicates" in files:
         with suppress(ListError):
             tables.append(load_table(files["text_duplicates"]))
@@ -215,9 +215,9 @@ def _count_guarded(cleaned: CleanedList, files: Mapping[str, Path]) -> int:
 
 
 def save_compared_pairs(run: RunFolder, matches: Matches) -> pd.DataFrame:
-    """Save every pair that was compared as pairs.parquet, for questions and plots; returns the table.
+    """Save every compared pair as pairs.parquet, for questions and plots. Returns the table.
 
-    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    Raises RunFolderError when another process works on the run folder, or when the disk takes no more.
     """
     table = matches.to_frame()
     with run.locked(SearchSettings.stage):
@@ -226,10 +226,11 @@ def save_compared_pairs(run: RunFolder, matches: Matches) -> pd.DataFrame:
 
 
 def save_sweep(run: RunFolder, matches: Matches, *, settings: SearchSettings) -> None:
-    """Save what other thresholds would decide as sweep.json, for the overview of the run. It is exact unless the
-    threshold lies below the usual start of a sweep: a run at another one would weigh other pairs then.
+    """Save as sweep.json what other thresholds would decide, for the overview of the run.
 
-    Raises RunFolderError when another process works on the run folder, or the disk refuses.
+    The sweep is exact unless the threshold lies below the usual start of a sweep. Then a run at another threshold
+    would weigh other pairs. Raises RunFolderError when another process works on the run folder, or when the disk takes
+    no more.
     """
     plan = matches.plan
     found = describe_sweep(
@@ -251,7 +252,7 @@ def save_sweep(run: RunFolder, matches: Matches, *, settings: SearchSettings) ->
 
 
 def _find_stages(run: RunFolder) -> list[str]:
-    """The stages before 06_search_and_clean whose work its outputs rest on."""
+    """The stages before 06_search_and_clean whose results its outputs use."""
     extracted = run.read_record(ExtractSettings.stage)
     flow = FLOWS[extracted["settings"]["mode"] if extracted is not None else "direct"]
     return [stage for stage in flow if stage != SearchSettings.stage and run.read_record(stage) is not None]

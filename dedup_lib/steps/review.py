@@ -28,27 +28,27 @@ from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.extracted_list import ExtractedList
 
 MAX_DECISIONS = 200
-"""Pairs that a summary names of those that people decided."""
+"""The most decided pairs that a summary names."""
 
 MAX_QUESTIONS = 50
-"""Pairs that a person is asked about when fewer are doubtful."""
+"""Number of pairs that a person is asked about, unless more pairs are doubtful."""
 
 
 def find_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> Path:
-    """Where the decisions of a person about this list lie: `decisions_csv`, or beside the list; for a list that was
-    read from a collection, in the run folder."""
+    """The path of a person's decisions about this list: `decisions_csv`, or else a file beside the list. For a list
+    that was read from a collection, the file is in the run folder."""
     if settings.decisions_csv:
         return resolve_path(settings.decisions_csv)
     return decisions_path(listed.list_csv if listed.list_csv is not None else run.path / "list.csv")
 
 
 def open_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> DecisionFile:
-    """The decisions of a person about this list, to add to. Raises ListError for a file that is none."""
+    """The file of a person's decisions about this list, to add to. Raises ListError for a file of another kind."""
     return DecisionFile(find_decisions(run, listed, settings=settings))
 
 
 def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> tuple[RowPairs, RowPairs]:
-    """The rows of the list that a person called the same, and those called different.
+    """The pairs of rows that a person called the same, and the pairs that a person called different.
 
     Raises ListError for a file that cannot be understood or contradicts itself.
     """
@@ -58,7 +58,7 @@ def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: Searc
 
 
 def list_decided(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> list[tuple[Decision, str, str]]:
-    """The decisions of people that bear on this list, each with its two URLs: both are videos that could be read.
+    """The decisions of people about this list, each with its two URLs. Both videos of each pair were read.
 
     Raises ListError for a file of decisions that cannot be understood.
     """
@@ -77,8 +77,8 @@ def list_doubtful(
     *,
     groups: Sequence[Group],
 ) -> pd.DataFrame:
-    """The pairs that a person should look at, as in review.csv, the most uncertain first. Pairs that a person decided
-    about are left out."""
+    """The pairs that a person should look at, as rows of review.csv, the most uncertain first. Pairs that a person has
+    decided about are left out."""
     pairs = find_doubtful(matches.compared, rules=matches.plan.rules, groups=groups, decided=matches.decided)
     rows = _describe_pairs(pairs, matches)
     names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_score")]
@@ -94,8 +94,8 @@ def _describe_pairs(pairs: Iterable[tuple[int, int]], matches: Matches) -> list[
 
 
 def list_questions(matches: Matches, *, groups: Sequence[Group]) -> list[dict[str, object]]:
-    """Pairs for a person to decide about, as rows of review.csv: the doubtful ones first and then those nearest to the
-    threshold. Pairs that a person decided about are left out."""
+    """The pairs that a person is asked about, as rows of review.csv: first the doubtful pairs, then those nearest to
+    the threshold. Pairs that a person has decided about are left out."""
     plan, decided = matches.plan, matches.decided
     doubtful = find_doubtful(matches.compared, rules=plan.rules, groups=groups, decided=decided)
     open_pairs = [pair for pair in matches.compared.pairs if (pair.first, pair.second) not in decided]

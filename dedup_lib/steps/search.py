@@ -37,16 +37,16 @@ from dedup_lib.store.store import Store
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
 
 MAX_CANDIDATES = 10
-"""Videos that each one is compared with because they share visual words."""
+"""The most videos that each video is compared with because they share visual words."""
 
 COMPARISONS_AT_ONCE = 200
-"""So many comparisons are lost at most where a run is killed."""
+"""Comparisons that are written to the ledger at once. A run that is killed loses at most this number."""
 
 
 def find_matches(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings, bar: Bar | None = None) -> Matches:
-    """Compare every video of the list with every other, as `search_list` does, and apply what people decided.
+    """Compare every video of the list with every other, as `search_list` does, and apply people's decisions.
 
-    Raises what `search_list` does, and ListError where decisions contradict each other.
+    Raises what `search_list` raises, and ListError where decisions contradict each other.
     """
     keeper = KeeperPolicy(name=settings.keep, traits=listed.traits, new_rows=listed.new_rows)
     compared, plan = search_list(run, listed, settings=settings, keeper=keeper, bar=bar)
@@ -73,13 +73,13 @@ def search_list(
 ) -> tuple[ComparedPairs, SearchPlan]:
     """Compare every video of the list with every other.
 
-    The vectors of a collection propose pairs, and so do visual words; what the pictures say of these decides. With
-    `decide: cosine` the vectors alone do. `keeper` names the video to keep of several. `bar` shows one
-    step after the other.
+    The vectors of a collection and visual words propose candidate pairs. The frames of each pair decide. With
+    `decide: cosine` the vectors alone decide. `keeper` chooses which of several videos is kept. `bar` shows one step
+    after the other.
 
-    Raises StoreError when the collection was made by other settings than the run's, or lacks vectors of it,
-    RunFolderError when the run folder lacks fingerprints, and SettingError when the sweep would end before it starts,
-    or an output would be written over a list.
+    Raises StoreError when the collection was made with other settings than the run's, or lacks vectors of the run.
+    Raises RunFolderError when the run folder lacks fingerprints. Raises SettingError when the sweep would end before
+    it starts, or when an output would overwrite a list.
     """
     find_outputs(run, listed, settings=settings)
     begin = progress_on(bar)
@@ -117,7 +117,7 @@ def search_list(
         def load(row: int) -> bytes | None:
             url = urls[row]
             if row < listed.new_rows:
-                # A video that fails now may have left a fingerprint when it did not.
+                # A video that fails now may have a fingerprint from an earlier, successful attempt.
                 found = [own.load_fingerprints([url])] if url in read else []
             else:
                 found = [ledger.load_fingerprints([url]) for ledger in ([] if url in read else [own]) + earlier]
@@ -150,8 +150,8 @@ def search_list(
 
 
 class Comparisons:
-    """What was found about pairs of a list, in the ledger of its run: a run that goes on, or that decides by another
-    threshold, compares only what is new. `urls` are those of the list's rows."""
+    """The results of comparing pairs of a list, in the ledger of its run. A run that continues, or that uses another
+    threshold, compares only new pairs. `urls` holds the URL of each row of the list."""
 
     def __init__(self, ledger: Ledger, urls: Sequence[str]) -> None:
         self._ledger = ledger
@@ -160,20 +160,20 @@ class Comparisons:
         self._waiting: list[tuple[str, str, str]] = []
 
     def recall(self, first: int, second: int) -> Evidence | None:
-        """What the fingerprints of two rows said, None where that is not known: they are new, or the code is."""
-        # What was there before the list has its fingerprint in the ledger of another run.
+        """The evidence about two rows. None where it is not known, because a fingerprint or the code is new."""
+        # The fingerprint of a video from before this list may be in the ledger of another run.
         if max(first, second) >= len(self._keys):
             return None
         keys = self._keys[first], self._keys[second]
         text = self._ledger.load_comparison(*keys, method=self._method)
         if text is not None:
             return unpack_evidence(text)
-        # In a list of another order.
+        # A list in another order compared the two the other way round.
         text = self._ledger.load_comparison(*reversed(keys), method=self._method)
         return unpack_evidence(text).exchanged() if text is not None else None
 
     def remember(self, found: Evidence) -> None:
-        """Note what was found about two rows; written by the hundred."""
+        """Note the evidence about two rows. It is written once `COMPARISONS_AT_ONCE` results wait."""
         if max(found.first, found.second) >= len(self._keys):
             return
         self._waiting.append((self._keys[found.first], self._keys[found.second], pack_evidence(found)))
@@ -181,7 +181,7 @@ class Comparisons:
             self.save()
 
     def save(self) -> None:
-        """Write what waits."""
+        """Write the results that wait."""
         self._ledger.record_comparisons(self._waiting, method=self._method)
         self._waiting.clear()
 
@@ -196,12 +196,12 @@ def _propose(
     store: str,
     begin: Progress,
 ) -> tuple[Proposal, SearchDone]:
-    """The pairs that vectors propose, and how they were searched.
+    """The pairs that vectors propose, and how the vectors were searched.
 
-    Raises SettingError when the index found less than `min_recall` of what is there.
+    Raises SettingError when the index found less than `min_recall` of the pairs in its audit.
     """
     method, why = choose_search(settings.search, videos=len(table), width=table.width)
-    # Of more, the pictures are not compared.
+    # Frames are compared only for pairs that are among this number of nearest candidates of one of the two videos.
     each = MAX_CANDIDATES if settings.decide == "evidence" else None
     if method == "exact":
         device = find_device(videos=len(table), width=table.width)
@@ -242,8 +242,8 @@ def _propose(
 
 
 def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> str:
-    """The kind of the fingerprints of these videos; "" of no video. Raises RunFolderError unless all have one that can
-    be compared."""
+    """The kind of the fingerprints of these videos, "" for no video. Raises RunFolderError unless all videos have a
+    fingerprint of one kind."""
     kinds = ledger.load_kinds()
     missing = [url for url in urls if video_key(url) not in kinds]
     if missing:

@@ -17,7 +17,7 @@ from dedup_lib.store.collection import READ_ROWS, Collection
 
 
 def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedList, *, begin: Progress) -> VectorTable:
-    """The vectors of the list, taken out of the store once. Raises StoreError where some are missing."""
+    """The vectors of the list, read from the store once. Raises StoreError where some are missing."""
     rows: dict[str, list[int]] = {}
     for row, url in enumerate(listed.urls):
         if outcome_of_row(url, listed.outcomes).status == Status.OK:
@@ -47,7 +47,8 @@ def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedL
 
 
 def plan_search(collection: Collection, listed: ExtractedList, settings: SearchSettings, *, store: str) -> SearchPlan:
-    """The numbers of a search, and whether the vectors of the collection are those of the list."""
+    """The numbers of a search. Raises StoreError where another recipe than the list's made the vectors of the
+    collection, and SettingError where the sweep would end before it starts."""
     recipe = collection.recipe
     if listed.recipe not in (None, recipe):
         raise StoreError(
@@ -80,7 +81,7 @@ def plan_search(collection: Collection, listed: ExtractedList, settings: SearchS
 
 
 def find_sweep_low(settings: SearchSettings, recipe: Recipe) -> float:
-    """Where a sweep starts, unless the threshold lies below it."""
+    """The start of a sweep, unless the threshold lies below it."""
     if settings.sweep_low is not None:
         return settings.sweep_low
     return SWEEP_LOWS[recipe.encoder] if settings.decide == "cosine" else settings.review_from

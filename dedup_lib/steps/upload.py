@@ -21,23 +21,23 @@ from dedup_lib.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class UploadReport:
-    """What an upload left in the store."""
+    """The result of an upload."""
 
     facts: CollectionFacts
     jobs: int
-    """Job folders uploaded."""
+    """Number of job folders that were uploaded."""
     other_recipes: int
-    """Job folders left alone, because other settings made them."""
+    """Number of job folders that were skipped, because they hold no vectors or other settings made them."""
 
 
 def upload_jobs(
     run: RunFolder, *, settings: UploadSettings, progress: Callable[[int], object] = lambda count: None
 ) -> UploadReport:
-    """Upload the finished job folders, in batches, to a collection that is made when it is missing.
+    """Upload the finished job folders, in batches, to a collection. A missing collection is created.
 
-    Where 03_extract has run in this folder, its settings say which jobs count, and a list without a single
-    readable video leaves an empty collection. Elsewhere RunFolderError is raised when there is no job, or when the
-    jobs are of several recipes; and wherever another process works on the run folder.
+    Where 03_extract has run in this folder, its settings say which jobs count. A list without a readable video then
+    gives an empty collection. Where it has not run, raises RunFolderError when there is no job, or when the jobs have
+    several recipes. Raises RunFolderError also when another process works on the run folder.
     """
     pooling = Pooling(settings.vectors)
     jobs_dir = jobs_path(run, settings.jobs_dir)
@@ -65,7 +65,7 @@ def upload_jobs(
 
 
 def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> tuple[Recipe, int]:
-    """The recipe of the jobs that count, and the dimension of its vectors."""
+    """The recipe of the jobs that count, and the dimension of their vectors."""
     record = run.read_record(ExtractSettings.stage)
     if record is not None:
         return Recipe(**record["recipe"]), int(record["dimension"])
