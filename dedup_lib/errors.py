@@ -1,8 +1,8 @@
 """Every exception that this package raises on purpose, as one tree.
 
-Trouble with a single video is never an exception: it is a row with a status and a reason
-(see `records.Status`). An exception means that the run cannot go on as it was asked to, and its
-message says what was found, why it does not do, and what to change.
+Trouble with a single video is never an exception: it is a row with a status and a reason (see `records.Status`). An
+exception means that the run cannot continue as requested. Its message says what was found, why that does not work, and
+what to change.
 
     DedupError
     ├── SettingError      a parameter has a value that cannot work
@@ -15,8 +15,8 @@ message says what was found, why it does not do, and what to change.
     ├── FailedRowsError   the outputs are written, but too many rows could not be read
     └── NotebookError     a notebook of a run failed
 
-`VideoTrouble` stands outside the tree: it carries the status of one video from where it shows to where it is
-written down.
+`VideoTrouble` is outside the tree: it carries the status of one video from the place where the trouble occurs to the
+place where the outcome is recorded.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from dedup_lib.sanitise import sanitise
 
 
 class DedupError(Exception):
-    """Base of all errors raised on purpose; its text is meant to be read by the user.
+    """Base of all errors raised on purpose. The user reads its text.
 
-    Whatever names and values went into it, it is fit for a terminal: see `sanitise.sanitise`.
+    The text is safe for a terminal, whatever names and values it contains: see `sanitise.sanitise`.
     """
 
     def __init__(self, message: str) -> None:
@@ -51,8 +51,7 @@ class ListError(DedupError):
 
 
 class RunFolderError(DedupError):
-    """The run folder lacks what an earlier notebook should have left there, another run works in it, or its disk
-    refuses."""
+    """The run folder lacks the output of an earlier notebook, another run works in it, or its disk takes no more."""
 
 
 class EncoderError(DedupError):
@@ -68,15 +67,15 @@ class StoreError(DedupError):
 
 
 class AccountingError(DedupError):
-    """Rows in and rows out do not add up: an output would lose or double a row."""
+    """Rows in and rows out do not add up: the outputs would lose or double a row."""
 
 
 class FailedRowsError(DedupError):
-    """More rows of a list failed than `fail_above` allows; the outputs are complete all the same."""
+    """More rows of a list failed than `fail_above` allows. The outputs are still complete."""
 
 
 class NotebookError(DedupError):
-    """A notebook of a run failed; carries where its executed copy lies."""
+    """A notebook of a run failed. The error carries the path of its executed copy."""
 
     def __init__(self, notebook: str, reason: str, executed_path: Path) -> None:
         self.notebook = notebook
@@ -86,10 +85,11 @@ class NotebookError(DedupError):
 
 
 class VideoTrouble(Exception):
-    """One video cannot be read. Caught where its outcome is written; it never leaves `extract`.
+    """One video cannot be read. It is caught where the outcome is recorded, and never leaves `extract`.
 
-    `retryable` says that the cause may pass; `retry_after_s` is the pause in seconds that the server asks for before it
-    is tried again, None where it names none. `refused_by` is the setting that refused it, as `name=value`.
+    `retryable` says that the cause may pass. `retry_after_s` is the pause in seconds that the server asks for before
+    the next attempt, None where the server names none. `refused_by` is the setting that refused the video, as
+    `name=value`.
     """
 
     def __init__(

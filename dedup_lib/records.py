@@ -25,8 +25,8 @@ Frames = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 
 Progress = Callable[[str, int], Callable[[int], object]]
-"""Is told that a step of long work begins, what it does and of how many things, and gives what is to be told how many
-more are done. Told of the same step again, it knows that there are more of them than was thought."""
+"""A function that is called when a step of long work begins, with the words for the step and its number of items. It
+returns a function to call with the number of items newly done. A second call for the same step gives a new total."""
 
 
 def no_progress(step: str, count: int) -> Callable[[int], object]:
@@ -35,7 +35,7 @@ def no_progress(step: str, count: int) -> Callable[[int], object]:
 
 
 MAX_URL_BYTES = 65_535
-"""A longer URL is none: it is the longest text that a VARCHAR field of Milvus holds."""
+"""A longer text is no valid URL. The limit is the longest text that a VARCHAR field of Milvus holds."""
 
 
 class Status(StrEnum):
@@ -56,32 +56,32 @@ class Status(StrEnum):
     DECODE_CRASH = "decode_crash"
     BLOCKED_ADDRESS = "blocked_address"
     PENDING = "pending"
-    """Not attempted yet: outside `start`..`end`, or the run stopped before it."""
+    """Not attempted yet: the row is outside `start`..`end`, or the run stopped before it."""
 
 
 KEPT_STATUSES = frozenset({Status.OK, Status.FEATURELESS})
-"""A video that was read: it stays on the list unless it duplicates another."""
+"""The video was read. It stays on the list unless it is a copy of another video."""
 
 INVALID_STATUSES = frozenset({Status.IMAGE, Status.HTML, Status.NOT_VIDEO, Status.NO_VIDEO_STREAM, Status.INVALID_URL})
-"""What answered is certainly no video: `auto_clean` moves these rows to invalid_urls.csv."""
+"""The answer is certainly no video. `auto_clean` moves these rows to invalid_urls.csv."""
 
 FAILED_STATUSES = frozenset(Status) - KEPT_STATUSES - INVALID_STATUSES
-"""There may be a video, but it could not be read: these rows go to failed_urls.csv."""
+"""There may be a video, but it could not be read. These rows go to failed_urls.csv."""
 
 
 class Schema(StrEnum):
     """What one row of a collection stands for."""
 
     VIDEO_DEDUP = "video_dedup"
-    """One row a video: the vector of its first usable frame."""
+    """One row per video: the vector of its first usable frame."""
     VIDEO_FRAMES = "video_frames"
-    """One row a frame."""
+    """One row per frame."""
     AGGREGATED = "aggregated"
-    """One row a video: the vectors of its frames pooled into one."""
+    """One row per video: the vectors of its frames, pooled into one."""
 
 
 class Pooling(StrEnum):
-    """How the vectors of a video's frames go into a collection."""
+    """How the vectors of a video's frames become rows of a collection."""
 
     FIRST = "first"
     FRAMES = "frames"
@@ -101,12 +101,13 @@ class Pooling(StrEnum):
 
 
 def video_key(url: str) -> str:
-    """32 hexadecimal digits that name a URL: its row in the store, its thumbnail, its ledger entry."""
+    """32 hexadecimal digits that identify a URL: its row in the store, its thumbnail, its ledger entry."""
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def utc_now() -> str:
-    """The time as files hold it: UTC in ISO format, always equally long, so that texts sort as times do."""
+    """The current time as files hold it: UTC in ISO format. All times have the same length, so that they sort as
+    text."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -119,7 +120,7 @@ class Recipe:
     num_frames: int
     frame_span: str
     preprocessing: int = 1
-    """Version of the frame preparation in `frames`; raised when a change there changes vectors."""
+    """Version of the frame preparation in `frames`. It is raised when a change there changes vectors."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -130,14 +131,14 @@ class Recipe:
 
     @property
     def key(self) -> str:
-        """12 hexadecimal digits that name this recipe."""
+        """12 hexadecimal digits that identify this recipe."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """How densely a video is looked at for its fingerprint: a frame every `step_s` of its first `dense_s` seconds, and
-    one every few seconds of what comes after; with a step of 0 only the frames that are encoded."""
+    """How densely a video is sampled for its fingerprint: one frame every `step_s` seconds in the first `dense_s`
+    seconds, then one frame every few seconds. With a step of 0, only the frames for the encoder are used."""
 
     step_s: float
     dense_s: float = 60.0
@@ -147,8 +148,9 @@ class Scan:
 class Sample:
     """The usable frames of one video, ready for an encoder.
 
-    `frames` is a tuple of RGB uint8 (H, W, 3) pictures (their sizes may differ: bars are cut off each by
-    itself); `positions` says which of the asked-for frames each one is; `times_s` when it is shown.
+    `frames` is a tuple of RGB uint8 arrays of shape (H, W, 3). Their sizes may differ, because bars are cut off each
+    frame separately. `positions` is the number of each frame among the requested frames. `times_s` is its time in
+    seconds.
     """
 
     frames: tuple[Frames, ...]
@@ -162,9 +164,9 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of one URL: its status, the reason in words, and what was learned of the video.
+    """The outcome of one URL: its status, the reason in words, and facts about the video.
 
-    Servers and decoders have their say in the reason, which is therefore kept as it may be shown: see
+    The reason may contain text from servers and decoders. It is therefore made safe to show: see
     `sanitise.sanitise_line`.
     """
 
@@ -173,27 +175,27 @@ class Outcome:
     reason: str = ""
     retryable: bool = False
     frames: int = 0
-    """Usable frames taken (flat ones are not counted)."""
+    """Number of usable frames taken. Flat frames are not counted."""
     duration_s: float = 0.0
     width_px: int = 0
     height_px: int = 0
     picture_fraction: float = 1.0
-    """Share of that picture which is left when bars are cut off."""
+    """Share of the frame that is left when bars are cut off, from 0 to 1."""
     codec: str = ""
     size_bytes: int = 0
-    """Of the whole file; 0 where the server does not say."""
+    """Size of the whole file. 0 where the server does not say."""
     fetched_bytes: int = 0
     elapsed_s: float = 0.0
     started: str = ""
-    """When it was begun to be read, in UTC; empty where its process died."""
+    """When reading began, in UTC. Empty where the process died."""
     content: str = ""
     """Length of the file and hash of its beginning, where the server gives ranges, and of its end where it was read."""
     tag: str = ""
-    """Its server, and the hash of the whole file that this one names as its strong entity tag."""
+    """The server, and the hash of the whole file that the server names as its strong entity tag."""
     same_file_as: str = ""
-    """URL under which the file of this `content` was read before; it was not decoded again."""
+    """Earlier URL with a file of this `content` or `tag`. The file was not decoded again."""
     refused_by: str = ""
-    """The setting that refused it, as `name=value`; with another value it is tried again."""
+    """The setting that refused the URL, as `name=value`. With another value the URL is tried again."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", sanitise_line(self.reason))
@@ -205,7 +207,8 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoVectors:
-    """The stored vectors of one video: `vectors` float32 (n, D), unit rows; `positions` of each row."""
+    """The stored vectors of one video. `vectors` is float32 (n, D) with unit rows. `positions` has one number per row:
+    the frame's number among the requested frames."""
 
     url: str
     vectors: Vectors
@@ -220,8 +223,8 @@ class VideoVectors:
 class StoredRows:
     """Some rows of a collection, in the order of their keys.
 
-    Row n has the primary key `keys[n]`, belongs to the video `videos[n]` (its `video_key`) at `urls[n]`, is number
-    `positions[n]` of its frames, and holds the unit vector `vectors[n]`; `vectors` is float32 (n, D).
+    Row n has the primary key `keys[n]`. It belongs to the video `videos[n]` (its `video_key`) at `urls[n]`, and is
+    number `positions[n]` of its frames. It holds the unit vector `vectors[n]`; `vectors` is float32 (n, D).
     """
 
     keys: tuple[str, ...]
@@ -234,7 +237,7 @@ class StoredRows:
         return len(self.keys)
 
     def take(self, numbers: Sequence[int]) -> StoredRows:
-        """These rows alone."""
+        """Only the rows with these numbers."""
         return StoredRows(
             keys=tuple(self.keys[n] for n in numbers),
             videos=tuple(self.videos[n] for n in numbers),
@@ -246,7 +249,7 @@ class StoredRows:
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """One neighbour that a search found: the key of its video, and the cosine to the vector asked for."""
+    """One neighbour that a search found: the key of its video, and its cosine to the query vector."""
 
     video: str
     cosine: float
@@ -254,13 +257,13 @@ class Hit:
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Pair:
-    """Two videos of the list, by their row in it (`first` < `second`), and how alike they are."""
+    """Two videos of the list, by their rows (`first` < `second`), and their similarity."""
 
     first: int
     second: int
     similarity: float
     excerpt: Literal["", "first", "second"] = ""
-    """Which of the two is an excerpt: the other one holds it and more."""
+    """Which of the two is an excerpt. The other video contains it and more."""
 
     def __post_init__(self) -> None:
         if self.first >= self.second:
@@ -269,13 +272,13 @@ class Pair:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """One kept video and the videos that each match it, as rows of the list."""
+    """A group of copies: one kept video, and the copies that each match it. All are rows of the list."""
 
     number: int
     kept: int
     copies: tuple[int, ...]
     similarities: tuple[float, ...] = field(repr=False)
-    """Of each copy to the kept video, in the order of `copies`; NaN where they were never compared."""
+    """Similarity of each copy to the kept video, in the order of `copies`. NaN where the two were never compared."""
 
     @property
     def size(self) -> int:
@@ -295,8 +298,8 @@ class SweepPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """Rows of which one of their copies shows that they are no original: `overlaid` bear a logo or the like that the
-    copy lacks, `inset` show it as a part of a larger picture that stands still around it."""
+    """Rows that are no original, as one of their copies shows. Rows in `overlaid` bear a logo or similar that the copy
+    lacks. Rows in `inset` show the copy as a part of a larger frame that stands still around it."""
 
     overlaid: AbstractSet[int] = frozenset()
     inset: AbstractSet[int] = frozenset()

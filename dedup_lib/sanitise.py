@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-# What a terminal obeys, what breaks a line unseen, what turns the direction of the text behind it (Unicode TR 36, 3.4),
-# and lone surrogates, which no file can hold. Tabs and line feeds do no harm.
+# Control characters of a terminal, invisible line breaks, characters that change the direction of the text after them
+# (Unicode TR 36, 3.4), and lone surrogates, which no file can hold. Tabs and line feeds do no harm.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
-# Users and passwords in URLs: up to the last @ of the authority; in a URL that is percent-encoded as a whole, with its
-# marks at the level at which it is; and up to the first @ where a password that is not encoded holds a slash or another
-# mark, so that what follows the host's colon is no port.
+# Users and passwords in URLs. First: up to the last @ of the authority. Second: up to the first @, where an unencoded
+# password contains a slash or another delimiter, so that the text after the colon is no port. Third: in a URL that is
+# percent-encoded as a whole, with its delimiters encoded at the same level.
 _CREDENTIALS = re.compile(
     r"(?<=//)[^/?#\s]*(?:@|%(?:25){0,9}40)"
     r"|(?<=//)[^/?#\s@:]*:(?![0-9]*(?:[/?#\s]|$))[^\s@]{0,200}@"
@@ -20,7 +20,7 @@ _CREDENTIALS = re.compile(
 
 
 def printable(text: str) -> str:
-    """`text` with an escape such as `\\x1b` for each character that a terminal or a reader would obey unseen."""
+    """`text` with an escape such as `\\x1b` in place of each invisible character that a terminal or a reader obeys."""
     return _OBEYED.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
@@ -35,5 +35,5 @@ def sanitise(text: str) -> str:
 
 
 def sanitise_line(text: str) -> str:
-    """The same on one line."""
+    """`text` printable, without credentials, and on one line."""
     return sanitise(text).replace("\t", "\\t").replace("\n", "\\n")

@@ -1,8 +1,8 @@
 """The parameters of every notebook: type, range and default, checked before any work.
 
-A script can use them as they are: `SearchSettings(run_dir="outputs/ads", min_score=0.8)`. The parameter cells of the
-notebooks repeat the defaults for people to change, and a test holds both alike. A notebook's setup cell calls
-`…Settings.of(globals())`, which picks its own names.
+A script can use them directly: `SearchSettings(run_dir="outputs/ads", min_score=0.8)`. The parameter cells of the
+notebooks repeat the defaults for people to change, and a test checks that both are equal. A notebook's setup cell calls
+`…Settings.of(globals())`, which picks the parameters by name.
 """
 
 from __future__ import annotations
@@ -42,31 +42,35 @@ Fraction = Annotated[float, Range(0.01, 1)]
 StoreChoice = Literal["auto", "server"]
 
 MAX_TOP_K = 16_384
-"""Milvus gives no more neighbours than this for one vector, and takes no more vectors in one search."""
+"""Milvus returns at most this number of neighbours for one vector, and takes at most this number of vectors in one
+search."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IndexTuning:
-    """How the index of a collection is built, searched and audited, where `search` is ann."""
+    """How the index of a collection is built, searched and audited when `search` is ann."""
 
     index: str = "IVF_FLAT"
-    """IVF_FLAT, HNSW, or another one that the server has."""
+    """Type of the index: IVF_FLAT, HNSW, or another type that the server has."""
     build: Mapping[str, int] = field(default_factory=lambda: {"nlist": 128})
     search: Mapping[str, int] = field(default_factory=lambda: {"nprobe": 32})
     top_k: int = 50
-    """Neighbours asked for at first; where all of them match, more are asked for."""
+    """Number of neighbours in the first search. Where all of them match, the next search asks for more."""
     audit_videos: int = 1000
-    """Random videos that are also compared with all others exactly."""
+    """Number of random videos that are also compared exactly with all others."""
     min_recall: float = 0.99
-    """Share of the pairs of these videos that the index must find."""
+    """Recall that the index must reach on the pairs of these videos, from 0 to 1."""
 
     SEARCH: ClassVar[tuple[str, ...]] = ("nprobe", "ef", "search_list", "reorder_k")
-    """Parameters of a search; every other number is one of the index."""
+    """Parameters of a search. Every other number is a parameter of the index."""
 
     @classmethod
     def parse(cls, given: Sequence[str]) -> Self:
-        """The tuning of texts such as ["index:HNSW", "M:16", "ef:200", "top_k:100"]. What they do not name keeps its
-        default; with another index, the parameters of IVF_FLAT go. Raises SettingError for anything else."""
+        """Read the tuning from texts such as ["index:HNSW", "M:16", "ef:200", "top_k:100"].
+
+        What the texts do not name keeps its default. With another index, the parameters of IVF_FLAT have no default.
+        Raises SettingError for anything else.
+        """
         texts = {}
         for item in given:
             name, _, value = (part.strip() for part in item.partition(":"))
@@ -103,7 +107,7 @@ class IndexTuning:
 
 
 def describe_type(hint: Any) -> str:
-    """What a type hint allows, in words for an error message."""
+    """Say what a type hint allows, in words for an error message."""
     origin = get_origin(hint)
     if origin is Annotated:
         base, *extras = get_args(hint)
@@ -119,7 +123,7 @@ def describe_type(hint: Any) -> str:
 
 
 def is_allowed(value: Any, hint: Any) -> bool:
-    """Whether `value` fits `hint`. A bool is no number, and a whole number serves as a float."""
+    """Whether `value` fits `hint`. A bool is no number. A whole number is also a float."""
     origin = get_origin(hint)
     if origin is Annotated:
         base, *extras = get_args(hint)
@@ -131,7 +135,7 @@ def is_allowed(value: Any, hint: Any) -> bool:
     if origin is list:
         return isinstance(value, list) and all(is_allowed(item, get_args(hint)[0]) for item in value)
     if hint is float:
-        # The comparison turns NaN and infinity away.
+        # The comparison excludes NaN and infinity.
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= float_info.max
     if hint is int:
         return isinstance(value, int) and not isinstance(value, bool)
@@ -145,8 +149,8 @@ def parameter_types(cls: type[NotebookSettings]) -> dict[str, Any]:
 
 
 def refuse_unknown(values: Mapping[str, Any], stages: Iterable[str], *, where: str) -> None:
-    """Raises SettingError for the first name that is no parameter of these notebooks, with the nearest one that is.
-    `where` says in words which notebooks they are."""
+    """Raises SettingError for the first name that is no parameter of these notebooks. The message suggests the nearest
+    parameter name. `where` describes the notebooks in words."""
     known = {name for stage in stages for name in parameter_types(SETTINGS[stage])}
     for name in values:
         if name not in known:
@@ -156,14 +160,16 @@ def refuse_unknown(values: Mapping[str, Any], stages: Iterable[str], *, where: s
 
 
 def check_model(encoder: str, model: str) -> None:
-    """Raises SettingError for a model that the encoder has no use for."""
+    """Raises SettingError for a model that the encoder cannot use."""
     if encoder == "pdq" and model:
         raise SettingError("model", model, "the encoder pdq has no model. Leave model empty, or set encoder: sscd")
 
 
 def _find_assigned(cells: Sequence[str]) -> Iterator[str]:
-    """The names that the parameters cell of a notebook assigns, and the cell that papermill puts behind it, out of the
-    cells that were run, oldest first. What follows them in the notebook may assign what it likes."""
+    """The names that a notebook's parameters cell assigns, and those of the cell that papermill inserts after it.
+
+    `cells` are the cells that were run, oldest first. Later cells of the notebook may assign any names.
+    """
     for source in reversed(cells):
         try:
             statements = ast.parse(source).body
@@ -186,7 +192,7 @@ def _find_assigned(cells: Sequence[str]) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class NotebookSettings:
-    """Parameters that every notebook has. Raises SettingError on the first value that does not do."""
+    """The parameters that every notebook has. Raises SettingError at the first value that is not allowed."""
 
     stage: ClassVar[str] = ""
     """Name of the notebook, which is also the name of its stage record."""
@@ -200,22 +206,22 @@ class NotebookSettings:
         self.check()
 
     def check(self) -> None:
-        """Rules that concern several parameters at once."""
+        """Check the rules that concern several parameters at once."""
 
     @classmethod
     def check_given(cls, values: Mapping[str, Any]) -> None:
-        """Check some of the parameters, each by itself. Raises SettingError on the first value that does not do."""
+        """Check each of the given parameters separately. Raises SettingError at the first value that is not allowed."""
         for name, hint in parameter_types(cls).items():
             if name in values and not is_allowed(values[name], hint):
                 raise SettingError(name, values[name], f"it must be {describe_type(hint)}")
 
     @classmethod
     def of(cls, namespace: dict[str, Any]) -> Self:
-        """The settings named in a notebook's `globals()`; other names there are left alone.
+        """Read the settings from a notebook's `globals()`. Other names there are ignored.
 
-        Raises SettingError when a parameter is missing or has a value that does not do, and where the parameters cell,
-        or papermill, sets a name that no notebook has: papermill itself only warns of it. Those of other notebooks are
-        let through, for a profile names the parameters of several.
+        Raises SettingError when a parameter is missing or has a value that is not allowed. Raises SettingError also
+        where the parameters cell, or papermill, sets a name that no notebook has; papermill itself only warns about
+        it. Parameters of other notebooks are allowed, because a profile names the parameters of several notebooks.
         """
         assigned = _find_assigned(namespace.get("In", ()))
         refuse_unknown({name: namespace.get(name) for name in assigned}, SETTINGS, where="no notebook")
@@ -227,7 +233,7 @@ class NotebookSettings:
         return cls(**values)
 
     def as_record(self) -> dict[str, Any]:
-        """Name and value of every parameter, for a stage record."""
+        """The name and value of every parameter, for a stage record."""
         return asdict(self)
 
 
@@ -411,7 +417,7 @@ SETTINGS: dict[str, type[NotebookSettings]] = {
         CollectionsSettings,
     )
 }
-"""The settings of every notebook, by its name."""
+"""The settings class of every notebook, by the notebook's name."""
 
 FLOWS = {
     "direct": ("01_decode", "02_dedupe_urls", "03_extract", "06_search_and_clean"),
