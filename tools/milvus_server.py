@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 VENV_VARIABLE = "MILVUS_SERVER_VENV"
 INNER_PORT = 19530
-"""Of the server in its own network, where nothing else is."""
+"""Port of the server in its own network, where no other process is."""
 
 NAMESPACE = ("unshare", "--net", "--map-root-user", "--")
 STOP_S = 5
@@ -41,7 +41,7 @@ def server_python() -> Path:
 
 
 def find_trouble() -> str:
-    """Why no server can be started here; empty when one can."""
+    """The reason why no server can be started here. Empty when one can be started."""
     if not server_python().exists():
         return (
             f"no Milvus server is installed: run make server-setup, or set {VENV_VARIABLE} to the environment that has "
@@ -59,7 +59,7 @@ def find_trouble() -> str:
 
 
 def enter(arguments: argparse.Namespace) -> None:
-    """Open the door on 127.0.0.1 and go on in a network of our own, as the same process."""
+    """Open the socket on 127.0.0.1 and continue as the same process, in a separate network."""
     trouble = find_trouble()
     if trouble:
         sys.exit(trouble)
@@ -76,14 +76,14 @@ def enter(arguments: argparse.Namespace) -> None:
 
 
 def raise_loopback() -> None:
-    """Bring up the loopback device, which a new network has, switched off."""
+    """Switch on the loopback device. In a new network it is switched off."""
     set_flags, up = 0x8914, 0x1
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, set_flags, struct.pack("16sh14x", b"lo", up))
 
 
 def start_server(data_dir: Path, config: list[str]) -> Any:
-    """Start Milvus as a child process and wait until it says that it is well."""
+    """Start Milvus as a child process and wait until it reports that it is healthy."""
     import milvus  # of the server's environment
 
     server = milvus.default_server
@@ -97,7 +97,7 @@ def start_server(data_dir: Path, config: list[str]) -> Any:
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Hand on bytes until one end hangs up."""
+    """Forward bytes until one end closes the connection."""
     with contextlib.suppress(OSError):
         while data := await reader.read(CHUNK_BYTES):
             writer.write(data)
@@ -106,7 +106,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Connect one caller with the server."""
+    """Connect one client with the server."""
     try:
         answers, requests = await asyncio.open_connection("127.0.0.1", INNER_PORT)
     except OSError:
@@ -116,7 +116,7 @@ async def hand_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def serve(door: socket.socket, process: subprocess.Popen[bytes], *, until_stdin_ends: bool) -> str:
-    """Hand on connections until there is a reason to stop; returns the reason."""
+    """Forward connections until there is a reason to stop. Returns the reason."""
     loop = asyncio.get_running_loop()
     reason: asyncio.Future[str] = loop.create_future()
 
@@ -158,7 +158,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     why = asyncio.run(serve(door, server.server_proc, until_stdin_ends=arguments.until_stdin_ends))
     print(why, flush=True)
-    # The data is whole after any end. What is left of the launcher has nothing to say.
+    # The data is complete after any end. Skip the exit handlers of the launcher.
     os._exit(0 if why == "stopped" else 1)
 
 

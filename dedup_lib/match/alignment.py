@@ -13,23 +13,24 @@ from dedup_lib.features.perceptual_hash import Hashes, count_differing_bits
 from dedup_lib.match.temporal_votes import OFFSET_STEP_S, OFFSET_TOLERANCE_S, FrameMatches
 
 SAME_SCENE_BITS = 40
-"""Frames of one video this near show nothing new."""
+"""Maximum Hamming distance, in bits, between two frames of one scene."""
 
 MIN_DENSITY = 0.25
-"""Of the frames in a stretch that two videos share, at least this share agrees."""
+"""Minimum share of agreeing frames in an aligned segment."""
 
 MAX_PARTS = 6
+"""Maximum number of parts of an aligned segment, for a video that was cut in another order."""
 
 MIN_IN_PART = 6
+"""Minimum number of agreeing frames in each further part."""
 
 MIN_PART_AGREEMENT = 0.5
-"""Of a video that was cut in another order, further parts are found where so many frames, and this share of them,
-agree."""
+"""Minimum share of agreeing frames in each further part."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One more part that two videos share: where it begins and ends in either."""
+    """One further part that two videos share: its start and end in each video."""
 
     first_start_s: float
     first_end_s: float
@@ -37,7 +38,7 @@ class Part:
     second_end_s: float
 
     def exchanged(self) -> Part:
-        """The same, with the second video taken for the first."""
+        """The same part with the two videos exchanged."""
         return Part(
             first_start_s=self.second_start_s,
             first_end_s=self.second_end_s,
@@ -48,10 +49,11 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedSegment:
-    """What two videos share: `agreeing` of the `compared` frames there, counted in the one where they are the smaller
-    share; from `first_start_s` to `first_end_s` in the first and the same in the second, and which share of either
-    that is. Where one was cut in another order, this is the longest part that stayed whole, and the `further` ones
-    count for all numbers."""
+    """The segment of time that two videos share: its start and end in each video, and its share of each video.
+
+    `agreeing` of the `compared` frames agree, counted in the video where this share is smaller. If one video was cut in
+    another order, the times are those of the longest part, `further` holds the other parts, and all other numbers
+    cover all parts."""
 
     agreeing: int
     compared: int
@@ -63,43 +65,43 @@ class AlignedSegment:
     second_coverage: float
     speed: float
     distance_bits: float = 0.0
-    """Median distance of the frames that agree."""
+    """Median Hamming distance of the agreeing frames."""
     scenes: int = 1
-    """How many of them show something else than the one before."""
+    """Number of scenes that the agreeing frames show."""
     agreeing_share: float | None = None
-    """Share of the frames that agree, each counted by the time that it stands for; None: all stand for as much."""
+    """Share of agreeing frames, each weighted by the time that it stands for. None: all stand for the same time."""
     beside: tuple[NDArray[np.intp], NDArray[np.intp]] | None = field(default=None, compare=False, repr=False)
-    """Which frame of the first video stands beside which one of the second, where those of one of them are seconds
-    apart in a part of it; None: those shown at the same time."""
+    """Corresponding frames of the first and the second video, if the frames of one video are seconds apart in some
+    part. None: frames shown at the same time correspond."""
     correlation: float = math.nan
-    """How alike both videos change in it, -1 to 1 (`motion`); NaN where that was not asked."""
+    """How similarly both videos change in it, -1 to 1 (`motion`); NaN if not computed."""
     further: tuple[Part, ...] = ()
 
     @property
     def agreement(self) -> float:
-        """Share of the frames that agree."""
+        """Share of agreeing frames."""
         return self.agreeing / self.compared if self.agreeing_share is None else self.agreeing_share
 
     @property
     def is_sparse(self) -> bool:
-        """Whether a part of it lies where the frames of one of the videos are seconds apart."""
+        """Whether the frames of one video are seconds apart in some part of it."""
         return self.beside is not None
 
     @property
     def offset_s(self) -> float:
-        """How much later the second video shows the beginning, give or take the tolerance."""
+        """How much later the second video shows the beginning, within the tolerance."""
         return self.second_start_s - self.first_start_s
 
     @property
     def strength(self) -> float:
-        """What to choose the better of two stretches by: few frames agree easily."""
+        """The better of two segments is stronger. Few frames agree easily, so fewer than four count less."""
         return self.agreement * min(1.0, self.agreeing / 4) * max(self.first_coverage, self.second_coverage)
 
     def frame_correspondences(
         self, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The frames of the first video in the stretch, and for each the one of the second that stands beside it;
-        those without any are left out."""
+        """Frames of the first video in the segment, and the corresponding frame of the second for each. Frames without
+        one are left out."""
         return self.beside or self.correspondences_at(first_times_s, second_times_s)
 
     def correspondences_at(
@@ -109,8 +111,8 @@ class AlignedSegment:
         *,
         tolerance_s: float = OFFSET_STEP_S,
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """What the first video shows at some times in the stretch, and for each what the second one shows then, give or
-        take the tolerance; that without any is left out."""
+        """Indices of first times in the segment, and for each the index of the second time that corresponds within the
+        tolerance. Times without one are left out."""
         wanted_s = self.shown_in_second(first_times_s)
         inside = np.flatnonzero(np.isfinite(wanted_s))
         apart_s = np.abs(second_times_s[None] - wanted_s[inside, None])
@@ -119,7 +121,7 @@ class AlignedSegment:
         return inside[is_near], nearest[is_near]
 
     def shown_in_second(self, first_times_s: NDArray[np.float32]) -> NDArray[np.float32]:
-        """When the second video shows what the first one does at these times; NaN outside the stretch."""
+        """When the second video shows what the first one shows at these times; NaN outside the segment."""
         shown_s = np.full(len(first_times_s), np.nan, np.float32)
         parts: tuple[Part | AlignedSegment, ...] = (*self.further, self)
         for part in parts:
@@ -128,7 +130,7 @@ class AlignedSegment:
         return shown_s
 
     def exchanged(self) -> AlignedSegment:
-        """The same, with the second video taken for the first."""
+        """The same segment with the two videos exchanged."""
         return replace(
             self,
             first_start_s=self.second_start_s,
@@ -153,14 +155,14 @@ def align(
     first_weights: NDArray[np.float32] | None = None,
     second_weights: NDArray[np.float32] | None = None,
 ) -> AlignedSegment | None:
-    """The stretch that two videos share, None when no two frames are within `max_distance` bits. Times rise; the
-    weights are those of a `Fingerprint`, None where all are one.
+    """The segment that two videos share; None when no two frames are within `max_distance` bits. Times rise. The
+    weights are those of a `Fingerprint`; None: all are 1.
 
-    Every two frames that are so alike vote for the offset between their times; those near the winning offset agree.
-    The stretch is where they lie densely: the run of frames with the largest sum, each one that agrees counting one
-    and each other one taking away what leaves a run at `MIN_DENSITY` without gain. What is left of both videos is
-    asked for further parts at the same speed. All that is counted by what the frames stand for; where those of one
-    video are seconds apart, those of the other that lie between them are not asked.
+    Each pair of frames within `max_distance` votes for the offset between their times. Pairs near the winning offset
+    agree. The segment is the run of frames with the largest sum: an agreeing frame adds one, and any other frame
+    subtracts so much that a run at `MIN_DENSITY` sums to zero. The rest of both videos is then searched for further
+    parts at the same speed. Each frame counts with its weight. Where the frames of one video are seconds apart, the
+    frames of the other video between them do not count.
     """
     distances = count_differing_bits(first, second)
     is_near = distances <= max_distance
@@ -222,7 +224,7 @@ def _join(parts: Sequence[AlignedSegment]) -> AlignedSegment:
         agreeing=sum(part.agreeing for part in parts),
         compared=compared,
         agreeing_share=sum(part.agreement * part.compared for part in parts) / compared,
-        # Thirds of a video may add up to a little more than one.
+        # By rounding, three thirds of a video may add up to slightly more than one.
         first_coverage=min(1.0, sum(part.first_coverage for part in parts)),
         second_coverage=min(1.0, sum(part.second_coverage for part in parts)),
         further=tuple(
@@ -239,7 +241,7 @@ def _join(parts: Sequence[AlignedSegment]) -> AlignedSegment:
 
 
 def _count_scenes(hashes: Hashes) -> int:
-    """How often a frame differs from the last one that was counted, the first one included."""
+    """Number of scenes: the first frame, and each frame that differs from the last counted one."""
     distances = count_differing_bits(hashes, hashes)
     count, last = 1, 0
     for index in range(1, len(hashes)):
@@ -250,8 +252,8 @@ def _count_scenes(hashes: Hashes) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What each frame of two videos counts once both are shown by one clock, (N,) and (M,): 0 where the frames of
-    the other video around it are seconds apart, and none of them is its counterpart. And these counterparts, (K, 2)."""
+    """Weights of the frames of two videos on one time axis, (N,) and (M,), and the `counterparts`, (K, 2), of frames
+    that are seconds apart. A frame between such frames of the other video has weight 0, unless it is a counterpart."""
 
     first: NDArray[np.float64]
     second: NDArray[np.float64]
@@ -279,7 +281,7 @@ class _Asked:
     def beside(
         self, part: AlignedSegment, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
-        """What stands beside what in a part, None where no frame in it stands for several."""
+        """Corresponding frames in a part; None where no frame in it stands for several."""
         counterpart_s = first_times_s[self.counterparts[:, 0]]
         pairs = self.counterparts[(counterpart_s >= part.first_start_s) & (counterpart_s <= part.first_end_s)]
         if not len(pairs):
@@ -299,18 +301,18 @@ def _find_counterparts(
     *,
     max_distance: int,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """For each frame of the other video that stands for several, the most alike of the own ones that are shown then
-    by one clock (N,), and which frame that is (N,). Those without any are left out.
+    """The counterpart of each frame of the other video that stands for several: the most similar own frame shown at
+    that time. Returns own frames (N,) and frames of the other video (N,). Frames without a counterpart are left out.
 
-    Key frames often stand at a cut, and the nearest frame before it shows another shot.
+    The nearest frame is not enough: key frames often lie at a cut, and the frame just before it shows another shot.
     """
     sparse = np.flatnonzero(others > 1)
     apart_s = np.abs(own_s[:, None] - others_s[None, sparse])
-    # Of two sparse videos no other frame can be chosen where a cut lies between.
+    # If both videos are sparse and a cut lies between two frames, there is no other frame to choose.
     tolerances_s = np.where(own > 1, OFFSET_STEP_S / 2, OFFSET_STEP_S)
     costs = np.where(apart_s <= tolerances_s[:, None], distances[:, sparse] + apart_s, np.inf)
     lowest = costs.min(axis=0, initial=np.inf)
-    # What is shown where this video begins or is over may lie before or behind it.
+    # A frame near the start or end of this video may lie outside it, so it must also agree.
     is_within = (others_s[sparse] >= own_s[0] + OFFSET_STEP_S / 2) & (others_s[sparse] <= own_s[-1] - OFFSET_STEP_S / 2)
     found = np.isfinite(lowest) & (is_within | (lowest <= max_distance))
     return costs.argmin(axis=0)[found], sparse[found]
@@ -327,7 +329,7 @@ def _weigh_asked(
         return own
     after = np.searchsorted(others_s, own_s)
     following = np.minimum(after, len(others_s) - 1)
-    # Behind its last frame, the other video may go on for as long as before it.
+    # After its last frame, the other video may continue for as long as the gap before that frame.
     reaches_s = others_s[-1] + (others_s[-1] - others_s[-2] if len(others_s) > 1 else 0)
     lies_open = (others[following] > 1) & (after > 0) & (own_s <= reaches_s)
     asked = np.where(lies_open, 0.0, own)
@@ -347,9 +349,9 @@ def _find_segment(
     offset_s: float,
     speed: float,
 ) -> tuple[AlignedSegment, tuple[slice, slice]]:
-    """The densest part, without frames of the first video that are taken, and where it lies in both."""
+    """The densest part without taken frames of the first video, and its slices of both videos."""
     start, end = _densest_run(first_agrees, asked.first, is_taken)
-    # In the first it begins and ends with a frame that agrees, and so it does in the second.
+    # The part begins and ends with an agreeing frame in the first video, and so it must in the second.
     agreeing_seconds = np.flatnonzero(second_agrees)
     second_as_first_s = second_times_s[agreeing_seconds] * speed - offset_s
     second_start = int(agreeing_seconds[np.abs(second_as_first_s - first_times_s[start]).argmin()])
@@ -357,7 +359,7 @@ def _find_segment(
     own, others = slice(start, end + 1), slice(second_start, second_end + 1)
     counted = (asked.first[own], first_agrees[own]), (asked.second[others], second_agrees[others])
     if speed != 1.0:
-        # Between two frames of the video that runs faster, the other one shows what is not known of it.
+        # The slower video has frames at moments between two frames of the faster one.
         counted = _group(*counted, first_times_s[own] + offset_s, second_times_s[others] * speed, speed=speed)
     share, agreeing, compared = min(
         (float(weights[agrees].sum() / weights.sum()), int(agrees.sum()), int((weights > 0).sum()))
@@ -379,14 +381,14 @@ def _find_segment(
 
 
 _Counted = tuple[NDArray[np.float64], NDArray[np.bool_]]
-"""What each frame counts, and whether it agrees."""
+"""The weight of each frame, and whether it agrees."""
 
 
 def _group(
     first: _Counted, second: _Counted, first_s: NDArray[np.floating], second_s: NDArray[np.floating], *, speed: float
 ) -> tuple[_Counted, _Counted]:
-    """Frames of the video that runs slower, as one those that are nearest to the same one of the other; times are
-    those of the same moments."""
+    """Merge frames of the slower video that are nearest to the same frame of the faster one. Both times are on one
+    axis."""
     if speed < 1.0:
         return _group(second, first, second_s, first_s, speed=1 / speed)[::-1]
     nearest = np.abs(first_s[:, None] - second_s[None]).argmin(axis=1)
@@ -398,13 +400,13 @@ def _group(
 def _densest_run(
     agrees: NDArray[np.bool_], weights: NDArray[np.float64], is_taken: NDArray[np.bool_]
 ) -> tuple[int, int]:
-    """First and last index of the run with the largest sum (J. Bentley, "Programming Pearls", 1984: Kadane), which no
-    frame that is taken interrupts."""
+    """First and last index of the run with the largest sum and without taken frames (Kadane's algorithm; J. Bentley,
+    "Programming Pearls", 1984)."""
     gains = weights * np.where(agrees, 1.0, -MIN_DENSITY / (1 - MIN_DENSITY))
     gains[is_taken] = -weights.sum()
     sums = np.concatenate([[0.0], np.cumsum(gains)])
     lowest = np.minimum.accumulate(sums[:-1])
     end = int(np.argmax(sums[1:] - lowest))
-    # Those that are not asked change no sum.
+    # Frames of weight 0 change no sum, so they may surround the run: cut it to agreeing frames.
     inside = np.flatnonzero(agrees[: end + 1])
     return int(inside[np.searchsorted(inside, np.argmin(sums[: end + 1]))]), int(inside[-1])

@@ -7,19 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 STILL_PX = 256
-"""Stills of two videos are laid on one another as squares of this side."""
+"""Side, in pixels, of the squares as which the stills of two videos are compared."""
 
 BLOCKS = 32
+"""Number of cells along each side of the frame."""
 
 BLOCK_SIDE = 3
-"""The frame is looked at in blocks of 3/32 of its sides, one every 1/32."""
+"""Side of a block in cells: a block is 3/32 of the frame's sides, and one begins every 1/32."""
 
 STILL_BLUR_PX = 1.0
 
 SHARPER = 1.5
+"""A still with more than this many times the detail of the other is blurred before they are compared."""
 
 BLURS_PX = (2.0, 4.0, 8.0, 16.0)
-"""Of two stills, one that has so many times the detail of the other is blurred before they are compared."""
+"""Blurs to try, as standard deviations in pixels."""
 
 Map = NDArray[np.float32]
 """One number for each block: (B, B)."""
@@ -33,9 +35,9 @@ def soften(still: NDArray[np.uint8]) -> NDArray[np.float32]:
 def sharpen_equally(
     first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Two stills, the sharper one blurred until it shows no finer detail than a blurred copy does."""
+    """Two stills, the sharper one blurred until its detail is at most `SHARPER` times that of the other."""
     everywhere = np.ones(first.shape, bool)
-    # Less contrast is no blur.
+    # Relative to contrast: lower contrast is not blur.
     sharpness = [edges(one, everywhere) / (float(one.std()) + 1) for one in (first, second)]
     blunt, frames = min(sharpness), [first, second]
     sharper = int(sharpness[1] > sharpness[0])
@@ -50,7 +52,7 @@ def sharpen_equally(
 
 
 def correlate(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[Map, Map, Map]:
-    """Of each block the correlation of two frames, and the variance of either."""
+    """Correlation of two frames in each block, and the variance of each frame there."""
     (mean, variance), (other_mean, other_variance) = mean_and_variance(first), mean_and_variance(second)
     covariance = mean_of_blocks(first * second) - mean * other_mean
     correlation = covariance / np.sqrt(np.maximum(variance * other_variance, 1e-3))
@@ -58,7 +60,7 @@ def correlate(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[
 
 
 def mean_and_variance(frame: NDArray[np.float32]) -> tuple[Map, Map]:
-    """Of each block of a frame."""
+    """Mean and variance of each block of a frame."""
     mean = mean_of_blocks(frame)
     return mean, np.maximum(mean_of_blocks(frame * frame) - mean**2, 0)
 
@@ -74,7 +76,7 @@ def mean_of_blocks(frame: NDArray[np.float32]) -> Map:
 
 
 def edges(frame: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
-    """How much neighbouring pixels differ there, on average."""
+    """Average difference of neighbouring pixels in a part of the frame."""
     return float(slopes(frame)[where].mean())
 
 

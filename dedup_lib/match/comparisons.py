@@ -1,6 +1,6 @@
 """What was found about a pair, as text for the ledger: no pair is compared twice.
 
-It depends on both fingerprints and on the code that compared them, and on no parameter.
+The text depends on both fingerprints and on the code that compared them, but on no parameter.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from dedup_lib.match.regions import Region
 from dedup_lib.media import frames
 
 MODULES = (alignment, evidence, fingerprint, frames, geometry, motion, overlay, regions)
-"""The code that compares two fingerprints."""
+"""The modules that compare two fingerprints."""
 
 
 @cache
 def find_method() -> str:
-    """Another text whenever anything may be found otherwise: a hash of the code, and the versions that it rests on."""
+    """A hash of this code and the versions of its libraries. The text changes whenever results may change."""
     code = hashlib.sha256()
     for module in MODULES:
         code.update(Path(str(module.__file__)).read_bytes())
@@ -39,10 +39,10 @@ def find_method() -> str:
 
 
 def pack_evidence(found: Evidence) -> str:
-    """What the fingerprints of a pair say, as JSON."""
+    """The evidence from the fingerprints of a pair, as JSON."""
 
     def keep(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        # Which frame stands beside which is asked while comparing only.
+        # Only the comparison itself needs the corresponding frames.
         return {name: value for name, value in items if name != "beside"}
 
     known = {
@@ -54,7 +54,7 @@ def pack_evidence(found: Evidence) -> str:
 
 
 def unpack_evidence(text: str) -> Evidence:
-    """The same again, of rows 0 and 1. Raises ValueError for a text that is none."""
+    """The evidence in such a text, for rows 0 and 1. Raises ValueError for any other text."""
     try:
         known: dict[str, Any] = json.loads(text)
         for name, make in _PARTS.items():

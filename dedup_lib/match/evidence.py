@@ -19,64 +19,70 @@ from dedup_lib.match.regions import Region
 from dedup_lib.match.score import AGAINST, compute_score, count_as_share
 
 MIN_AGREEING = 3
+"""Minimum number of agreeing frames for a proof."""
 
 MAX_PICTURE_S = 1.0
-"""Fewer frames prove nothing, unless both videos are this short and one has no more."""
+"""Maximum duration, in seconds, of two videos for which fewer frames suffice, if one of them has no more."""
 
 SAME_DURATION = 0.98
-"""Fewer frames that are the very same prove it where both videos are equally long."""
+"""Minimum ratio of the two durations for which fewer frames suffice, if they are identical."""
 
 MIN_SCENES = 3
+"""Minimum number of scenes of varied frames: frames of a scene that hardly changes agree at any time."""
 
 CLOSE_BITS = 28
-"""Frames of a scene that hardly changes agree at any time, and two people before one wall are nearly as alike as a
-copy with a logo: frames must show so many scenes or be this close, and what moves must not speak against them unless
-they do both."""
+"""Maximum median distance, in bits, of close frames: two people in front of one wall are nearly as similar as a copy
+with a logo. Frames must be varied or close. Unless they are both, motion must not contradict them."""
 
 MIN_CORRELATION = 0.5
+"""Motion contradicts agreeing frames if it correlates less than this at every offset. Copies change alike, two takes
+of one scene do not."""
 
 MIN_TO_CONTRADICT = 5
-"""Such frames prove nothing where so many of them, laid beside each other at any offset, do not change alike: those
-of copies do, two takes of one scene do not."""
+"""Minimum number of compared frames for such a contradiction."""
 
 OVERWHELMING_AGREEMENT = 0.5
+"""Minimum share of agreeing frames that decide alone, without a second opinion."""
 
 OVERWHELMING_AGREEING = 6
-"""From here on the frames alone decide, and no second opinion is asked; fewer of them must be close and show several
-scenes."""
+"""Minimum number of agreeing frames that decide alone; fewer must be both close and varied."""
 
 MIN_REGISTERED_POINTS = 12
+"""Minimum number of inliers of a geometric match."""
 
 MIN_REGISTERED_SHARE = 0.3
-"""A logo or a caption that two videos share covers less of their frames."""
+"""Minimum share of a frame that a geometric match covers: a shared logo or caption covers less."""
 
 MIN_CONFIRMING_POINTS = 30
+"""Minimum number of inliers that confirm agreeing frames."""
 
 CONFIRMING_FRACTION = 0.3
-"""So many points, and this share of their matches, confirm frames that agree."""
+"""Minimum share of inliers among the matched points that confirm agreeing frames."""
 
 SETTLED_SHARE = 0.8
-"""Where both videos have so much in common, a second opinion is not asked."""
+"""Minimum share of both videos that agrees without need of a second opinion."""
 
 MIN_CONTAINED_SHARE = 0.9
-"""Share of the shorter video that makes it an excerpt of the longer."""
+"""Minimum share of the shorter video that makes it an excerpt of the longer."""
 
 MIN_AGREEMENT = 0.3
+"""Minimum share of agreeing frames in the common part."""
 
 MIN_COMMON_SHARE = 0.5
-"""Duplicates have at least this share of the longer video in common, and of its frames so many agree."""
+"""Minimum share of the longer video that duplicates have in common."""
 
 FULL_FRAMES = 8
+"""Number of agreeing frames from which more do not raise the score."""
 
 FULL_SCENES = 5
-"""From so many on, more frames that agree, and more changes of scene among them, say no more."""
+"""Number of scene changes among agreeing frames from which more do not raise the score."""
 
 OF_THE_LIST = ("first", "second", "cosine", "words", "is_unseen", "duration_ratio", "longest_s")
-"""Those fields of `Evidence` that the list gives, and not the fingerprints of the pair."""
+"""Fields of `Evidence` that come from the list and not from the fingerprints of the pair."""
 
 
 class Verdict(StrEnum):
-    """What is decided about two videos."""
+    """The decision about two videos."""
 
     DUPLICATE = "duplicate"
     EXCERPT = "excerpt"
@@ -87,7 +93,7 @@ class Verdict(StrEnum):
 
 
 class Criterion(StrEnum):
-    """What decided."""
+    """The rule that decided."""
 
     EXACT = "identical frames"
     FRAMES = "frames agree"
@@ -112,65 +118,65 @@ DECIDING_CRITERIA = (
     Criterion.MOTION,
     Criterion.REGISTERED_MOTION,
 )
-"""Those by which a share of frames that agree may decide."""
+"""The criteria by which a share of agreeing frames may decide."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatchThresholds:
-    """The knobs of a verdict. Turning one looser (down) never loses a match."""
+    """The thresholds of a verdict. Loosening one (lowering it) never loses a match."""
 
     min_score: float
-    """From this score on two videos are the same."""
+    """Minimum score of two videos that are the same."""
     review_from: float
-    """From this one up to there, a person should look."""
+    """Minimum score from which a person should look, up to `min_score`."""
     versions: Literal["review", "remove", "keep"] = "review"
-    """What becomes of two videos that are the same but for a part of the frame that differs throughout: a person
-    should look, or they are the same, or they are not."""
+    """Two videos that are the same except for a part of the frame that differs throughout: a person should look
+    ("review"), they are the same ("remove"), or they are different ("keep")."""
     unlike_below: float = -1.0
-    """Duplicates whose frames are less alike by the encoder's vectors are for a person to look at."""
+    """A person should look at duplicates whose `cosine` is below this."""
     alike_from: float = math.inf
-    """So are videos whose frames are at least so alike, though their frames do not prove it."""
+    """A person should look at videos whose `cosine` is at least this, though their frames prove nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What was found about two videos, by their rows in the list (`first` < `second`). No knob changes it."""
+    """What was found about two videos, by their rows in the list (`first` < `second`). No threshold changes it."""
 
     first: int
     second: int
     cosine: float = float("nan")
-    """How alike the frames of the one are to those of the other by the encoder's vectors: the mean over the frames of
-    one video of the cosine to the nearest frame of the other, of both ways the larger; NaN without vectors."""
+    """Similarity of the frames by the encoder's vectors: the mean, over the frames of one video, of the cosine to the
+    nearest frame of the other. The larger of both directions counts. NaN without vectors."""
     words: float = 0.0
-    """Cosine of the bags of visual words; 0 where these did not propose the pair."""
+    """Cosine of the bags of visual words; 0 if visual words did not propose the pair."""
     frames: AlignedSegment | None = None
-    """What agrees of the frames as they are."""
+    """The aligned segment of the frames as they are."""
     registered: AlignedSegment | None = None
-    """What agrees of them laid on one another."""
+    """The aligned segment of the frames after alignment by geometry."""
     registration: Registration | None = None
     motion: MotionMatch | None = None
-    """How alike both change; None where that was not asked, or where one is too short for it."""
+    """How similarly both change; None if not computed, or if one is too short."""
     registered_motion: MotionMatch | None = None
-    """How alike they change when laid on one another."""
+    """How similarly both change after alignment by geometry."""
     overlay: Side = ""
-    """Which of the two bears a logo or the like that the other one lacks; "" where that is not known."""
+    """Which of the two shows a logo or similar overlay that the other lacks; "" if unknown."""
     difference: Region | None = None
     """The part of the frame that differs throughout, however much agrees."""
     inset: Side = ""
-    """Which of the two shows the other one as a part of a larger frame that stands still around it."""
+    """Which of the two shows the other inside a larger frame that stands still around it."""
     is_exact: bool = False
     is_unseen: bool = False
-    """Whether the vectors are all that is known of one of the two, and are as alike as those of copies."""
+    """Whether one of the two is known only by its vectors, and these are as similar as those of copies."""
     min_frames: int = 0
-    """Of the two videos, what the one with fewer has."""
+    """Number of frames of the video that has fewer."""
     duration_ratio: float = float("nan")
-    """Of the shorter video to the longer."""
+    """Duration of the shorter video divided by that of the longer."""
     longest_s: float = float("nan")
-    """Duration of the longer one."""
+    """Duration of the longer video, in seconds."""
 
     @property
     def is_enough(self) -> bool:
-        """Whether as many frames agree as a proof needs."""
+        """Whether enough frames agree for a proof."""
         return self._has_enough(self.frames)
 
     def _has_enough(self, stretch: AlignedSegment | None) -> bool:
@@ -180,7 +186,7 @@ class Evidence:
         return stretch.agreeing >= fewest or self._is_short_pair(stretch)
 
     def _is_short_pair(self, stretch: AlignedSegment) -> bool:
-        """Whether one video has two frames, which show two scenes, and the other one shows nearly the same ones."""
+        """Whether one video has only two frames, of two scenes, and the other shows nearly identical ones."""
         return (
             stretch.agreeing == self.min_frames == stretch.scenes == 2
             and _is_close(stretch)
@@ -188,18 +194,18 @@ class Evidence:
         )
 
     def _proves(self, stretch: AlignedSegment | None) -> bool:
-        """Whether what agrees is enough, and nearly identical in several scenes; one of the two will do where what
-        moves does not speak against it."""
+        """Whether enough frames agree, and they are close and varied. One of the two suffices unless motion
+        contradicts it."""
         if stretch is None or not self._has_enough(stretch):
             return False
         is_close, is_varied = _is_close(stretch), _is_varied(stretch)
         return (is_close and is_varied) or ((is_close or is_varied) and not self._is_contradicted(stretch))
 
     def _is_contradicted(self, stretch: AlignedSegment) -> bool:
-        """Whether the frames are alike, but not what moves in them, however they are laid."""
+        """Whether the frames are similar, but their motion is not, in any alignment."""
         asked = [one for one in (self.motion, self.registered_motion) if one is not None and one.moves]
         known = [one.stretch.correlation for one in asked if one.stretch.compared >= MIN_TO_CONTRADICT]
-        # In one scene any offset will do for the frames, and the stretch may lie wrong.
+        # In one scene, frames agree at any offset, and the segment may be misplaced.
         if _is_varied(stretch):
             known.append(stretch.correlation)
         return bool(known) and bool(np.fmax.reduce(known) < MIN_CORRELATION)
@@ -219,7 +225,7 @@ class Evidence:
 
     @property
     def is_settled(self) -> bool:
-        """Whether a second opinion could change nothing: all of one video is there, or nearly all of both."""
+        """Whether a second opinion could change nothing: the segment covers nearly all of one video or most of both."""
         if self.frames is None or not self.is_overwhelming:
             return False
         shares = self.frames.first_coverage, self.frames.second_coverage
@@ -227,7 +233,7 @@ class Evidence:
 
     @property
     def is_settled_by_changes(self) -> bool:
-        """Whether both videos change alike nearly throughout, so that local features could add nothing."""
+        """Whether both videos change alike nearly throughout. Local features could then add nothing."""
         return (
             self.motion is not None
             and self.motion.is_alike
@@ -236,7 +242,7 @@ class Evidence:
 
     @property
     def has_geometric_match(self) -> bool:
-        """Whether the points of both videos agree on how their frames lie on one another, in enough of them."""
+        """Whether enough points agree on one geometric alignment of both videos, and cover enough of a frame."""
         return (
             self.registration is not None
             and self.registration.points >= MIN_REGISTERED_POINTS
@@ -245,12 +251,12 @@ class Evidence:
 
     @cached_property
     def is_registered(self) -> bool:
-        """Whether the frames, laid on one another, are enough to decide by."""
+        """Whether the frames, aligned by geometry, suffice for a decision."""
         return self.has_geometric_match and self._proves(self.registered)
 
     @property
     def is_confirmed(self) -> bool:
-        """Whether the second opinion supports frames that agree as they are."""
+        """Whether the second opinion supports the agreement of the frames as they are."""
         return self._proves(self.frames) and (
             self.is_registered
             or (
@@ -263,7 +269,7 @@ class Evidence:
 
     @cached_property
     def best(self) -> tuple[Criterion, AlignedSegment | None]:
-        """The strongest stretch that is allowed to decide, and by which rule."""
+        """The strongest segment that is allowed to decide, and its rule."""
         allowed: list[tuple[float, Criterion, AlignedSegment]] = []
         if self.is_exact and self.frames is not None and (self.is_enough or self.duration_ratio >= SAME_DURATION):
             return Criterion.EXACT, self.frames
@@ -272,7 +278,7 @@ class Evidence:
             allowed.append((self.frames.strength, rule, self.frames))
         if self.registered is not None and self.is_registered:
             allowed.append((self.registered.strength, Criterion.REGISTERED, self.registered))
-        # Where frames are nearly identical throughout, what moves has nothing to add.
+        # Where frames are nearly identical throughout, motion has nothing to add.
         is_open = not any(
             _is_close(one)
             and one.agreement >= OVERWHELMING_AGREEMENT
@@ -301,7 +307,7 @@ class Evidence:
 
     @property
     def common_shares(self) -> tuple[float, float]:
-        """Of what both show, the share of the video of which it is less, and of the other one."""
+        """The shares of both videos that the segment covers, the smaller one first."""
         _, stretch = self.best
         if stretch is None:
             return 0.0, 0.0
@@ -310,13 +316,13 @@ class Evidence:
 
     @property
     def is_whole(self) -> bool:
-        """Whether both show most of the longer video, or nearly all of the shorter one."""
+        """Whether the segment covers most of the longer video, or nearly all of the shorter one."""
         less, more = self.common_shares
         return less >= MIN_COMMON_SHARE or more >= MIN_CONTAINED_SHARE
 
     @property
     def is_proven(self) -> bool:
-        """Whether one of the criteria holds, for enough of the two videos."""
+        """Whether one of the criteria holds for enough of the two videos."""
         rule, stretch = self.best
         return (
             (rule == Criterion.EXACT or rule in DECIDING_CRITERIA)
@@ -327,7 +333,7 @@ class Evidence:
 
     @cached_property
     def terms(self) -> Mapping[str, float]:
-        """What the score is made of, by the names of `score.TERMS`."""
+        """The inputs of the score, by the names of `score.TERMS`."""
         _, stretch = self.best
         seen = [one for one in (self.frames, self.registered if self.has_geometric_match else None) if one is not None]
         moved = [
@@ -348,14 +354,14 @@ class Evidence:
 
     @cached_property
     def score(self) -> float:
-        """How surely the two are the same video, 0 to 1."""
+        """Confidence that the two are the same video, 0 to 1."""
         rule, stretch = self.best
         if stretch is None:
             return 0.0
         return 1.0 if rule == Criterion.EXACT and self.is_proven else round(compute_score(self.terms), 7)
 
     def score_under(self, rules: MatchThresholds) -> float:
-        """The score, whatever part of the frame differs where that does not matter."""
+        """The score; a part of the frame that differs does not lower it if `rules` ignore such parts."""
         if self.difference is None or rules.versions != "remove":
             return self.score
         return round(compute_score({**self.terms, **dict.fromkeys(AGAINST, 0.0)}), 7)
@@ -372,20 +378,20 @@ class Evidence:
         may_join = self.difference is None or rules.versions == "remove"
         if may_join and self.is_whole and self.score_under(rules) >= rules.min_score:
             is_duplicate = self.common_shares[0] >= MIN_COMMON_SHARE
-            # The frames of a video that is far longer may lie elsewhere.
+            # Excerpts are exempt: the frames of a far longer video may lie elsewhere.
             if is_duplicate and rule != Criterion.EXACT and self.cosine < rules.unlike_below:
                 return Verdict.REVIEW, Criterion.UNLIKE
             return (Verdict.DUPLICATE if is_duplicate else Verdict.EXCERPT), rule
         if rule in DECIDING_CRITERIA and not self.is_whole:
             return Verdict.DIFFERENT, Criterion.SHORT
-        # One frame or two may agree by chance, and be all that a short clip has; and a small part may be an intro.
+        # One or two frames may agree by chance, and a short clip has no more. A small common part may be an intro.
         is_question = rule != Criterion.WEAK and self.common_shares[1] >= MIN_COMMON_SHARE
         if self.score >= rules.review_from and is_question:
             return Verdict.REVIEW, rule
         return (Verdict.REVIEW, Criterion.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
 
     def exchanged(self) -> Evidence:
-        """What was found when the second video is taken for the first."""
+        """The same evidence with the roles of the two videos exchanged."""
         return replace(
             self,
             frames=self.frames.exchanged() if self.frames is not None else None,
@@ -399,18 +405,18 @@ class Evidence:
 
     @property
     def excerpt(self) -> Literal["first", "second"]:
-        """Which of the two shows less beyond what they share."""
+        """Which of the two shows less outside the common segment."""
         _, stretch = self.best
         return "first" if stretch is not None and stretch.first_coverage > stretch.second_coverage else "second"
 
 
 def _is_close(stretch: AlignedSegment) -> bool:
-    """Whether the frames that agree are nearly identical."""
+    """Whether the agreeing frames are nearly identical."""
     return stretch.distance_bits <= CLOSE_BITS
 
 
 def _is_varied(stretch: AlignedSegment) -> bool:
-    """Whether they show several scenes."""
+    """Whether the agreeing frames show several scenes."""
     return stretch.scenes >= MIN_SCENES
 
 

@@ -12,15 +12,18 @@ from numpy.typing import NDArray
 from dedup_lib.features.fingerprint import TINY_PX, Fingerprint, mirror_points
 
 MAX_DISTANCE_BITS = 80
-"""Two points whose codes differ in more of their 256 bits are never taken for the same."""
+"""Maximum Hamming distance of two matching points, of the 256 bits of their codes."""
 
 DISTANCE_RATIO = 0.85
-"""A match counts when the second-best candidate is clearly worse (D. Lowe, 2004)."""
+"""A match counts when its distance is at most this share of the second-best one's (ratio test; D. Lowe, 2004)."""
 
 MIN_POINTS = 8
+"""Minimum number of inliers of a registration."""
 MIN_TO_ESTIMATE = 4
+"""Minimum number of matches from which a map is estimated."""
 MIN_AFTER_FRAMES = {1: 5, 2: 8, 4: 12}
-"""So many points must agree after the first frames, which share most words, for the others to be looked at."""
+"""Minimum number of inliers after 1, 2 and 4 frames; with fewer, the other frames are skipped. The first frames share
+most words."""
 
 TOLERANCE_PX = 3.0
 MAX_SCALE = 5.0
@@ -29,16 +32,16 @@ MAX_STRETCH = 2.5
 MIN_REGION_PX = 12
 
 FRAMES_TO_TRY = 2
-"""For each frame of the first video, so many of the second are compared point by point."""
+"""Number of frames of the second video that are compared point by point with each frame of the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
     """Where the first frame lies in the second.
 
-    `matrix` float64 (2, 3) takes points of the first frame to the second, both in pixels of their fingerprints;
-    `points` is the number of matches that agree with it, of `matches`; `region` (left, top, right, bottom) is the part
-    of the second frame that these cover; `first_share` and `second_share` say how much of either frame that is.
+    `matrix` float64 (2, 3) maps points of the first frame to the second, both in pixels of their fingerprints. `points`
+    of the `matches` are inliers. `region` (left, top, right, bottom) is the part of the second frame that the inliers
+    cover. `first_share` and `second_share` are the shares of the two frames that it takes.
     """
 
     matrix: NDArray[np.float64]
@@ -50,8 +53,8 @@ class Registration:
     second_share: float
 
     def exchanged(self) -> Registration:
-        """Where the second frame lies in the first, or in its mirror image where that was laid on the second; of a
-        turned one, the region is the upright box around it."""
+        """Where the second frame lies in the first, or in the mirror image of the first if that was aligned. The region
+        of a turned frame is the upright box around it."""
         inverse = np.asarray(cv2.invertAffineTransform(self.matrix), np.float64)
         left, top, right, bottom = self.region
         corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]]) @ inverse[:, :2].T
@@ -66,7 +69,7 @@ class Registration:
 
 
 def register(first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Registration | None:
-    """One affine map for all frames of two videos; None where their points do not agree on any.
+    """One affine map for all frames of two videos; None if their points agree on none.
 
     Matches of all frames are pooled: a copy is cropped, scaled or turned in the same way from its first frame to its
     last. Robust estimation by MAGSAC++ (D. Barath et al., 2020).
@@ -112,7 +115,7 @@ def register(first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Regi
 def _estimate_map(
     source: NDArray[np.float32], target: NDArray[np.float32]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
-    """The affine map (2, 3) that most of the matches agree on, and which of them do; None where there is none."""
+    """The affine map (2, 3) that most matches agree on, and the mask of its inliers; None if there is none."""
     if len(source) < MIN_TO_ESTIMATE:
         return None
     estimate, mask = cv2.estimateAffine2D(
@@ -124,8 +127,8 @@ def _estimate_map(
 
 
 def _match_frames(first: Fingerprint, second: Fingerprint) -> Iterator[NDArray[np.intp]]:
-    """For each frame of the first video, pairs of points (M, 2) that are each other's nearest, in the frame of the
-    second that suits best; those that share most come first."""
+    """For each frame of the first video, pairs of mutually nearest points (M, 2) in the best matching frame of the
+    second. Frames with the highest scores come first."""
     scores = _score_frames(first, second)
     for frame in np.argsort(-scores.max(axis=1, initial=0), kind="stable"):
         own = np.flatnonzero(first.frames == frame)
@@ -155,15 +158,14 @@ def _mutual_matches(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDAr
 
 
 def _score_frames(first: Fingerprint, second: Fingerprint) -> NDArray[np.float64]:
-    """How likely each frame of the first video (N) and each of the second (M) show the same, (N, M): the words that
-    they share, each once a frame and compared by how few pairs of frames share it. What stands in all of them says
-    nothing."""
+    """Scores (N, M): how likely each frame of the first video and each of the second show the same. Each word that
+    they share counts once, divided by the number of frame pairs that share it: a word in all frames says nothing."""
     own_words, own_frames = first.words_of_frames
     words, frames = second.words_of_frames
     low, high = (np.searchsorted(words, own_words, side=side) for side in ("left", "right"))
     lengths = high - low
     steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    # Both are sorted by word: how many pairs of frames share it is the product of two counts.
+    # Both are sorted by word. The number of frame pairs that share a word is the product of two counts.
     owners = np.searchsorted(own_words, own_words, side="right") - np.searchsorted(own_words, own_words, side="left")
     weights = np.repeat(1 / np.maximum(owners * lengths, 1), lengths)
     scores = np.zeros((first.num_stills, second.num_stills))
@@ -174,7 +176,7 @@ def _score_frames(first: Fingerprint, second: Fingerprint) -> NDArray[np.float64
 def _region(
     target: NDArray[np.float64], matrix: NDArray[np.float64], first_px: tuple[int, int], second_px: tuple[int, int]
 ) -> tuple[float, float, float, float] | None:
-    """The part of the second frame where points agree, a little wider, as far as both frames reach."""
+    """The part of the second frame with the inliers, slightly widened within the overlap of both frames."""
     lowest, highest = _overlap(matrix, first_px, second_px)
     margin = 0.06 * np.array(second_px)
     low = np.maximum(np.percentile(target, 2, axis=0) - margin, lowest)
@@ -187,17 +189,17 @@ def _region(
 def _overlap(
     matrix: NDArray[np.float64], first_px: tuple[int, int], second_px: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The corners, upper left and lower right, of the part of the second frame where the first one lies."""
+    """Upper left and lower right corner of the part of the second frame that the first one covers."""
     width, height = first_px
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) @ matrix[:, :2].T + matrix[:, 2]
-    # A turned frame has no upright edges: between its second and third corner on each axis it is everywhere.
+    # A turned frame has no upright edges. On each axis, it fills the range between its second and third corner.
     inner = np.sort(corners, axis=0)[1:3]
     return np.maximum(inner[0], 0.0), np.minimum(inner[1], np.array(second_px, float))
 
 
 def find_overlap(first: Fingerprint, second: Fingerprint, registration: Registration) -> Registration:
-    """The same, with all that both frames show as its region, points or none; as it is where that is hardly more than
-    a line."""
+    """The same registration with the whole overlap of both frames as its region, with or without inliers. It stays
+    unchanged if the overlap is hardly more than a line."""
     low, high = _overlap(registration.matrix, first.size_px, second.size_px)
     if (high - low).min() < MIN_REGION_PX:
         return registration
@@ -207,7 +209,7 @@ def find_overlap(first: Fingerprint, second: Fingerprint, registration: Registra
 def warp_tiny_frames(
     first: Fingerprint, second: Fingerprint, registration: Registration
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The region of both videos, cut out of the tiny_frames of either and laid on one another: uint8 (N, 64, 64) and
+    """The region of both videos, cut out of their tiny_frames and aligned by geometry: uint8 (N, 64, 64) and
     (M, 64, 64)."""
     return _lay(first, second, registration, (first.tiny_frames, second.tiny_frames), side_px=TINY_PX)
 
@@ -219,7 +221,7 @@ def warp_stills(
     *,
     side_px: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """The same of the stills: uint8 (F, side_px, side_px) and (G, side_px, side_px)."""
+    """The same for the stills: uint8 (F, side_px, side_px) and (G, side_px, side_px)."""
     return _lay(first, second, registration, (first.unpack_stills(), second.unpack_stills()), side_px=side_px)
 
 
@@ -233,7 +235,7 @@ def _lay(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     left, top, right, bottom = registration.region
     step = np.array([(right - left) / side_px, (bottom - top) / side_px])
-    # From pixels of the result to points of the second frame, by the centres of pixels.
+    # Maps pixels of the result to points of the second frame. Coordinates are those of pixel centres.
     to_second = np.array([[step[0], 0, left + step[0] / 2 - 0.5], [0, step[1], top + step[1] / 2 - 0.5], [0, 0, 1]])
     to_first = np.linalg.inv(np.vstack([registration.matrix, [0, 0, 1]])) @ to_second
     own, others = frames
@@ -247,7 +249,7 @@ def _lay(
 def _cut_out(
     frames: NDArray[np.uint8], size_px: tuple[int, int], to_still: NDArray[np.float64], *, side_px: int
 ) -> NDArray[np.uint8]:
-    """Squares out of frames, given where each of their pixels lies in a still of `size_px`."""
+    """Squares cut out of frames. `to_still` maps their pixels to a still of `size_px`."""
     across, down = frames.shape[2] / size_px[0], frames.shape[1] / size_px[1]
     to_frame = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5], [0, 0, 1]]) @ to_still
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP

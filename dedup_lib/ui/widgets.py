@@ -18,19 +18,18 @@ from numpy.typing import NDArray
 
 from dedup_lib.errors import DedupError
 from dedup_lib.groups.decisions import Decision, DecisionFile, TransitiveDecisions
-from dedup_lib.groups.sweep import count_between
+from dedup_lib.groups.matches import Matches
+from dedup_lib.groups.sweep import count_scores
 from dedup_lib.groups.thresholds import Borderline
 from dedup_lib.match.evidence import Verdict
 from dedup_lib.records import Pair, Recipe, SweepPoint
+from dedup_lib.report.charts import draw_verdicts
 from dedup_lib.report.contact_sheet import VERDICT_WORDS, Pictures, draw_pair
-from dedup_lib.report.figures import has_dwarfing_bar
 from dedup_lib.report.pages import load_picture, render_template
 from dedup_lib.report.style import COLOURS, PAGE_COLOURS
 from dedup_lib.run.folder import RunFolder
 
 BORDERLINE_COUNT = 3
-HISTOGRAM_SIZE = (700, 160)
-"""Width and height of the histogram in pixels, when there is room."""
 
 
 def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
@@ -43,44 +42,19 @@ def counts_html(point: SweepPoint | None, *, threshold: float, parameter: str) -
     return render_template("counts.html", point=point, threshold=f"{threshold:.7g}", parameter=parameter)
 
 
-def similarities_html(counts: NDArray[np.int64], *, thresholds: Sequence[float], index: int) -> str:
-    """Draws a bar for each rising threshold, with the number of pairs that reach it but not the next one, and a line at
-    the threshold with number `index`. Draws no bars without pairs."""
-    width, height = HISTOGRAM_SIZE
-    step = width / max(1, len(counts))
-    is_log = has_dwarfing_bar(counts)
-    heights = np.log1p(counts) if is_log else counts.astype(np.float64)
-    heights *= height / max(1.0, heights.max(initial=0.0))
-    bars = [
-        {
-            "x": f"{place * step:.1f}",
-            "y": f"{height - bar:.1f}",
-            "width": f"{step - 1:.1f}",
-            "height": f"{bar:.1f}",
-            "matches": place >= index,
-            "low": f"{thresholds[place]:.4f}",
-            "count": int(count),
-        }
-        for place, (count, bar) in enumerate(zip(counts, heights, strict=True))
-        if count
-    ]
-    share = index / max(1, len(counts))
-    return render_template(
-        "similarities.html",
-        bars=bars,
-        is_log=is_log,
-        matching=int(counts[index:].sum()),
-        below=int(counts[:index].sum()),
-        width=width,
-        height=height,
-        mark=f"{index * step:.1f}",
-        # Keeps the label of the line from covering the labels of the ends.
-        at="low" if share < 0.12 else "high" if share > 0.88 else "middle",
-        low=f"{thresholds[0]:.4f}",
-        high=f"{thresholds[-1]:.4f}",
-        threshold=f"{thresholds[index]:.4f}",
-        colours=COLOURS,
+def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) -> str:
+    """Draws every compared pair by verdict, with a line at the threshold: the chart of the report, in the colours of a
+    light page. `scores` are those of `count_scores`."""
+    chart = draw_verdicts(
+        scores["edges"],
+        scores["counts"],
+        name="scores",
+        title="Every compared pair, by verdict",
+        x_label=measure,
+        mark=threshold,
     )
+    colours = COLOURS | {name: light for name, (light, _) in PAGE_COLOURS.items()}
+    return render_template("scores.html", chart=chart, colours=colours)
 
 
 def borderline_html(
@@ -143,9 +117,10 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
         self,
         points: Sequence[SweepPoint],
         *,
-        pair_similarities: NDArray[np.floating[Any]],
+        by_verdict: Mapping[str, NDArray[np.floating[Any]]],
         threshold: float,
         parameter: str,
+        measure: str,
         pairs: Sequence[Pair],
         urls: Sequence[str],
         thumbnails_dir: Path,
@@ -153,7 +128,8 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
         self._points = {point.threshold: point for point in points}
         self._parameter = parameter
         self._thresholds = sorted(self._points) or [threshold]
-        self._between = count_between(pair_similarities, thresholds=self._thresholds)
+        self._scores = count_scores(by_verdict)
+        self._measure = measure
         self._borderline = Borderline(pairs)
         self._urls = urls
         self._thumbnails_dir = thumbnails_dir
@@ -170,11 +146,24 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
         shown = [self.slider, self.counts, self.histogram, self.borderline]
         super().__init__([self.counts] if self.slider.disabled else shown)
 
+    @classmethod
+    def of(cls, matches: Matches, points: Sequence[SweepPoint], *, thumbnails_dir: Path) -> ThresholdExplorer:
+        """The slider over the sweep of what a list holds."""
+        return cls(
+            points,
+            by_verdict=matches.by_verdict,
+            threshold=matches.plan.threshold,
+            parameter=matches.plan.parameter,
+            measure=matches.plan.measure,
+            pairs=matches.compared.pairs,
+            urls=matches.urls,
+            thumbnails_dir=thumbnails_dir,
+        )
+
     def _show(self, threshold: float) -> None:
-        index = self._thresholds.index(threshold)
         point = None if self.slider.disabled else self._points[threshold]
         self.counts.value = counts_html(point, threshold=threshold, parameter=self._parameter)
-        self.histogram.value = similarities_html(self._between, thresholds=self._thresholds, index=index)
+        self.histogram.value = scores_html(self._scores, threshold=threshold, measure=self._measure)
         self.borderline.value = borderline_html(
             self._borderline, threshold=threshold, urls=self._urls, thumbnails_dir=self._thumbnails_dir
         )

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from dedup_lib.groups.decisions import Decision, DecisionFile, load_decisions
-from dedup_lib.groups.sweep import count_between
+from dedup_lib.groups.sweep import count_scores
 from dedup_lib.groups.thresholds import sweep_thresholds
 from dedup_lib.records import Pair, SweepPoint
 from dedup_lib.run.folder import RunFolder, thumbnail_path
-from dedup_lib.ui.widgets import ReviewQueue, ThresholdExplorer, nearest_index, similarities_html
+from dedup_lib.ui.widgets import ReviewQueue, ThresholdExplorer, nearest_index, scores_html
 
 THRESHOLDS = [0.8, 0.85, 0.9, 0.95]
 PAIRS = [
@@ -27,9 +27,10 @@ URLS = ["https://example.com/a.mp4", "javascript:alert(1)", "https://example.com
 def explore(thumbnails_dir: Path, *, urls: list[str] = URLS, threshold: float = 0.91) -> ThresholdExplorer:
     return ThresholdExplorer(
         sweep_thresholds(PAIRS, num_videos=4, thresholds=THRESHOLDS),
-        pair_similarities=np.array([pair.similarity for pair in PAIRS]),
+        by_verdict={"duplicate": np.array([0.97, 0.92]), "different": np.array([0.83, *[0.01] * 1000])},
         threshold=threshold,
         parameter="min_score",
+        measure="score",
         pairs=PAIRS,
         urls=urls,
         thumbnails_dir=thumbnails_dir,
@@ -51,28 +52,22 @@ def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
         explorer.slider.value = threshold
         assert f"<strong>{points[threshold].kept}</strong> of the" in explorer.counts.value
         assert f"min_score: {threshold:g}" in explorer.counts.value
-        matching = sum(pair.similarity >= threshold for pair in PAIRS)
-        assert f"</span> {matching} match," in explorer.histogram.value
-        assert f"</span> {3 - matching} below the threshold" in explorer.histogram.value
-        assert f"threshold at {threshold:.4f}" in explorer.histogram.value
-        # No pair lies between 0.85 and 0.9.
-        assert explorer.histogram.value.count("<rect") == 3
+        # The rejected pairs are drawn too, and told in the legend.
+        assert "duplicate: 2" in explorer.histogram.value and "different: 1,001" in explorer.histogram.value
+        assert "pairs, log scale" in explorer.histogram.value
+        assert f">{threshold:.4g}</text>" in explorer.histogram.value
         seen.add(explorer.histogram.value)
     assert len(seen) == len(THRESHOLDS)
 
 
-@pytest.mark.parametrize("scale", [1, 1000])
-def test_a_bar_for_each_step_holds_the_pairs_from_there_to_the_next(tmp_path: Path, scale: int) -> None:
-    similarities = np.array([0.79, 0.8, 0.85, 0.9499, 0.95, 1.0, np.nan, *[0.86] * scale])
-    counts = count_between(similarities, thresholds=THRESHOLDS)
-    assert counts.tolist() == [1, 1 + scale, 1, 2]
-    html = similarities_html(counts, thresholds=THRESHOLDS, index=2)
-    assert ("log scale" in html) == (scale == 1000)
-    assert f"from 0.8500: {1 + scale:,} pairs" in html
-    heights = [float(height) for height in re.findall(r'<rect[^>]* height="([\d.]+)"', html)]
-    assert max(heights) == heights[1] == 160
-    assert min(heights) > 10
-    assert similarities_html(count_between(np.array([]), thresholds=THRESHOLDS), thresholds=THRESHOLDS, index=0) == ""
+def test_bars_hold_the_pairs_of_their_interval() -> None:
+    scores = count_scores({"duplicate": np.array([0.97, 0.979, 1.0]), "review": np.array([0.0, 0.019])})
+    html = scores_html(scores, threshold=0.5, measure="score")
+    titles = re.findall(r"<title>([^<]+)</title>", html)
+    assert titles == ["duplicate, 0.96 to 0.98: 2", "duplicate, 1 to 1.02: 1", "review, 0 to 0.02: 2"]
+    assert "duplicate 3; review 2" in html, "for those who do not see it"
+    assert count_scores({"different": np.array([-0.31])})["edges"][0] == -0.32
+    assert "<rect" not in scores_html(count_scores({}), threshold=0.5, measure="cosine")
 
 
 def test_borderline_pairs_stand_on_their_side_of_the_threshold(tmp_path: Path) -> None:
@@ -113,9 +108,10 @@ def test_an_error_while_moving_surfaces(tmp_path: Path) -> None:
 def test_without_points_or_pairs_it_says_so(tmp_path: Path, points: list[SweepPoint]) -> None:
     explorer = ThresholdExplorer(
         points,
-        pair_similarities=np.array([]),
+        by_verdict={},
         threshold=0.95,
         parameter="cosine_thresh",
+        measure="cosine",
         pairs=[],
         urls=[],
         thumbnails_dir=tmp_path,
