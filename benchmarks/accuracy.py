@@ -2,8 +2,8 @@
 
     python benchmarks/accuracy.py --help
 
-What is measured stands in `dedup_lib.evaluate.metrics` and `dedup_lib.steps.calibrate`; here are the commands, their
-tables, and the files in benchmarks/results. `dedup_lib.evaluate.metrics` says what a folder of labelled clips holds.
+`dedup_lib.evaluate.metrics` and `dedup_lib.steps.calibrate` do the measuring. This module has the commands and their
+tables, and writes the files in benchmarks/results. `dedup_lib.evaluate.metrics` describes a folder of labelled clips.
 """
 
 from __future__ import annotations
@@ -52,14 +52,14 @@ console = Console(highlight=False)
 
 
 def save_results(path: Path, *, section: str, results: Mapping[str, Any]) -> None:
-    """Write results by profile into one section of a JSON file; other sections and profiles in it stay."""
+    """Write the results of each profile into one section of a JSON file. Its other sections and profiles stay."""
     saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     saved[section] = {**saved.get(section, {}), **results}
     write_text_atomically(path, json.dumps(saved, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
 
 
 def table_of_scores(scores: Mapping[str, Score]) -> Table:
-    """One column a profile: the numbers, then the recall of each group."""
+    """One column per profile: the numbers, then the recall of each group."""
     table = Table("", title="Against the labels", title_justify="left")
     for name in scores:
         table.add_column(name, justify="right")
@@ -80,7 +80,7 @@ def table_of_scores(scores: Mapping[str, Score]) -> Table:
 
 
 def table_of_pairs(described: Sequence[Mapping[str, Any]], *, title: str) -> Table:
-    """Pairs with their similarity, one a row."""
+    """One row per pair, with its similarity."""
     table = Table("similarity", title=f"{title}: {len(described) or 'none'}", title_justify="left")
     for _ in range(2):
         table.add_column("file", overflow="fold")
@@ -91,7 +91,7 @@ def table_of_pairs(described: Sequence[Mapping[str, Any]], *, title: str) -> Tab
 
 
 def table_of_variants(scores: Mapping[str, Sequence[VariantScore]]) -> Table:
-    """One row a variant, and for each profile its recall and the median similarity to the reference."""
+    """One row per variant: for each profile, its recall and the median similarity to the reference."""
     table = Table("variant", "what it is", title="Found again, and median similarity", title_justify="left")
     for name in scores:
         table.add_column(name, justify="right")
@@ -108,7 +108,7 @@ def table_of_variants(scores: Mapping[str, Sequence[VariantScore]]) -> Table:
 
 
 def table_of_curves(curves: Mapping[str, Sequence[CurvePoint]], *, at: Sequence[float]) -> Table:
-    """Precision and recall of each profile at a few thresholds: at each, the nearest that was tried."""
+    """Precision and recall of each profile at a few thresholds. Each shows the nearest threshold that was tried."""
     table = Table("threshold", title="Precision / recall over pairs", title_justify="left")
     for name in curves:
         table.add_column(name, justify="right")
@@ -120,7 +120,7 @@ def table_of_curves(curves: Mapping[str, Sequence[CurvePoint]], *, at: Sequence[
 
 @contextmanager
 def progress_bar(what: str, total: int) -> Iterator[Callable[[int], object]]:
-    """A bar on the terminal, and what moves it on."""
+    """Show a progress bar on the terminal. Yields the function that advances it."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(what, total=total)
@@ -130,10 +130,11 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], object]]:
 def compare_by_profile(
     paths: Sequence[Path], *, profiles: Sequence[Profile], workers: int, folder: Path | None = None
 ) -> dict[str, Compared]:
-    """The same files under each profile, by its name. What `folder` keeps of them is not read again."""
+    """Compare the same files under each profile. Returns the results by the profile's name. Files whose vectors are in
+    `folder` are not read again."""
     compared = {}
     for profile in profiles:
-        # Not where nobody watches.
+        # tqdm shows no bar where the output is no terminal.
         with tqdm(unit="", leave=False, disable=None) as bar:
             compared[str(profile)] = compare_files(paths, profile=profile, workers=workers, folder=folder, bar=bar)
     return compared
@@ -153,7 +154,7 @@ Decorator = Callable[[Command], Command]
 def corpus_option(
     *, required: bool, help: str = "Folder with labels.csv and videos/ [default: $VIDEO_CORPUS_DIR]."
 ) -> Decorator:
-    """Where the labelled clips are."""
+    """The option for the folder of labelled clips."""
     return click.option(
         "--corpus",
         "corpus_dir",
@@ -165,7 +166,7 @@ def corpus_option(
 
 
 def work_option(folder: str, *, help: str) -> Decorator:
-    """Where what is made stays; `folder` is below the project's root."""
+    """The option for the folder that keeps the made files. `folder` is relative to the project's root."""
     return click.option(
         "--work",
         "work_dir",
@@ -177,7 +178,7 @@ def work_option(folder: str, *, help: str) -> Decorator:
 
 
 def results_option(*, help: str) -> Decorator:
-    """Where the figures go."""
+    """The option for the folder of the results."""
     return click.option(
         "--results",
         "results_dir",
@@ -194,7 +195,7 @@ workers_option: Decorator = click.option(
 
 
 def _common_options(*, profiles: Sequence[str]) -> Decorator:
-    """The options of every command; `profiles` are measured unless others are named."""
+    """The options of every command. `profiles` are the default profiles."""
     options = (
         corpus_option(required=True),
         click.option(
@@ -223,7 +224,7 @@ _work_option = work_option("outputs/accuracy", help="Where the files that are ma
 
 
 def cut_takes(paths: Sequence[Path], *, work_dir: Path, progress: Callable[[int], object]) -> list[tuple[Path, Path]]:
-    """The first and the last 47 % of each clip that lasts `MIN_TAKE_S` or longer, as files."""
+    """Cut the first and the last 47 % out of each clip that lasts at least `MIN_TAKE_S`, as files."""
     parts = ((0.0, 0.47), (0.53, 1.0))
     made = []
     for path in paths:
@@ -370,7 +371,7 @@ def curves(corpus_dir: Path, profiles: Sequence[str], model: str, workers: int, 
 
 
 def run_command(command: click.Command) -> None:
-    """Run a command line; an error meant for people is one line."""
+    """Run a command line. An error meant for people is printed as one line."""
     try:
         command.main(standalone_mode=False)
     except DedupError as error:

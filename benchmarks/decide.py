@@ -2,9 +2,9 @@
 
     python benchmarks/decide.py --help
 
-Lists of made-up videos, a tenth of them copies (cropped, captioned, darker, trimmed), are decided about as
-06_search_and_clean does it: visual words propose, pictures and local features decide. Prints and saves seconds, pairs
-compared and copies found for each size, and the exponent with which the seconds grow.
+A tenth of the made-up videos in each list are copies: cropped, captioned, darker or trimmed. The decisions are made as
+in 06_search_and_clean: visual words propose, frames and local features decide. For each size, the benchmark prints and
+saves the seconds, the compared pairs and the copies found. It also gives the exponent with which the seconds grow.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ RULES = MatchThresholds(min_score=0.5, review_from=0.03)
 STEP_S = 0.25
 HEIGHT_PX, WIDTH_PX = 144, 256
 PICTURES = 60
-"""15 seconds, four pictures each, in six shots."""
+"""Frames per video: 15 seconds with four frames per second, in six shots."""
 COPY_EVERY = 10
 MAX_CANDIDATES = 10
 
@@ -44,7 +44,7 @@ console = Console(highlight=False)
 
 
 def draw_shot(generator: np.random.Generator) -> Frames:
-    """A picture larger than the frame, which the camera moves over: patches of texture, shapes and letters."""
+    """An image with patches of texture, shapes and letters. It is larger than a frame; the camera moves over it."""
     height, width = HEIGHT_PX * 2, WIDTH_PX * 2
     coarse = generator.integers(0, 256, (height // 32, width // 32, 3), dtype=np.uint8)
     picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -63,7 +63,7 @@ def draw_shot(generator: np.random.Generator) -> Frames:
 
 
 def make_video(number: int) -> Fingerprint:
-    """The fingerprint of a made-up video; every tenth is a copy of the one before it."""
+    """The fingerprint of a made-up video. Every tenth video is a copy of the one before it."""
     is_copy = number % COPY_EVERY == COPY_EVERY - 1
     generator = np.random.default_rng(number - is_copy)
     frames: list[Frames] = []
@@ -83,12 +83,12 @@ def make_video(number: int) -> Fingerprint:
 
 
 def crop(frame: Frames) -> Frames:
-    """Without its outer sixth."""
+    """The frame without its outer sixth."""
     return np.ascontiguousarray(frame[HEIGHT_PX // 12 : -HEIGHT_PX // 12, WIDTH_PX // 12 : -WIDTH_PX // 12])
 
 
 def caption(frame: Frames) -> Frames:
-    """With a bar of text over the lowest seventh."""
+    """The frame with a bar of text over its lowest seventh."""
     marked = frame.copy()
     marked[-HEIGHT_PX // 7 :] = 0
     cv2.putText(marked, "JUST WATCH THIS", (10, HEIGHT_PX - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1)
@@ -96,12 +96,12 @@ def caption(frame: Frames) -> Frames:
 
 
 def darken(frame: Frames) -> Frames:
-    """With 0.7 of its light."""
+    """The frame with 0.7 of its brightness."""
     return (frame * 0.7).astype(np.uint8)
 
 
 def decide(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
-    """Seconds, pairs and copies of one list."""
+    """Decide about one list. Returns its seconds, pairs and copies."""
     start_s = time.perf_counter()
     compared = compare_candidates(
         fingerprints,

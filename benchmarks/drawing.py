@@ -1,6 +1,6 @@
 """Made-up pictures for made-up videos: products, photographs, people, sets, and words in several scripts.
 
-Everything is drawn from a generator of random numbers; the same one gives the same picture.
+Everything is drawn with a generator of random numbers. The same generator state gives the same image.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 Colour = tuple[int, int, int]
 Box = tuple[int, int, int, int]
-"""Left, top, right and bottom of a part of a picture, in pixels."""
+"""Left, top, right and bottom of a part of an image, in pixels."""
 
 FONTS = ("DejaVuSans-Bold", "DejaVuSans", "DejaVuSerif-Bold", "DejaVuSansMono-Bold")
-"""Of those that matplotlib brings, with Latin, Greek and Cyrillic letters; the first two have Arabic ones too."""
+"""Fonts that come with matplotlib, with Latin, Greek and Cyrillic letters. The first two also have Arabic letters."""
 
 LANGUAGES: dict[str, tuple[str, str]] = {
     "en": ("Only this week", "Fresh every morning, at your door by nine"),
@@ -33,25 +33,26 @@ LANGUAGES: dict[str, tuple[str, str]] = {
     "pl": ("Tylko w tym tygodniu", "Świeże każdego ranka, u Państwa o dziewiątej"),
     "ar": ("هذا الأسبوع فقط", "طازج كل صباح، عند بابك في التاسعة"),
 }
-"""A headline and a line of text in each."""
+"""For each language, a headline and a line of text."""
 
 BRANDS = ("NORDLICHT", "casa verde", "Ōki & Co", "ПЕКАРНЯ 24", "Bellmont", "fluxo", "HAUSGUT", "Ταβέρνα")
 
 
 def pick_colour(generator: np.random.Generator, *, light: tuple[float, float] = (0.3, 1.0)) -> Colour:
-    """A colour whose brightness lies between two shares."""
+    """A random colour whose brightness is in the range `light`, of 0 to 1."""
     hue, saturation, value = generator.uniform(0, 1), generator.uniform(0.35, 0.95), generator.uniform(*light)
     red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
     return red, green, blue
 
 
 def ink_on(colour: Colour) -> Colour:
-    """Black or white, whichever can be read on a colour."""
+    """Black or white, whichever is readable on a colour."""
     return (15, 15, 20) if np.dot(colour, (0.299, 0.587, 0.114)) > 120 else (250, 250, 250)
 
 
 def draw_blots(generator: np.random.Generator, size_px: tuple[int, int], *, cells: Sequence[int]) -> np.ndarray:
-    """A smooth random field of deviation about 1, float32 (H, W); `cells` across a layer, later ones weaker."""
+    """A smooth random field with a deviation of about 1, float32 (H, W). Each layer has one number of `cells` across,
+    and later layers are weaker."""
     width, height = size_px
     field = np.zeros((height, width), np.float32)
     for layer, across in enumerate(cells):
@@ -61,7 +62,7 @@ def draw_blots(generator: np.random.Generator, size_px: tuple[int, int], *, cell
 
 
 def draw_slope(size_px: tuple[int, int], start: Colour, end: Colour, *, across: bool = False) -> Image.Image:
-    """A slope from one colour to another, downwards or to the right."""
+    """A gradient from one colour to another, downwards or, with `across`, to the right."""
     width, height = size_px
     shares = np.linspace(0, 1, width if across else height)[:, None]
     line = np.asarray(start) * (1 - shares) + np.asarray(end) * shares
@@ -70,7 +71,7 @@ def draw_slope(size_px: tuple[int, int], start: Colour, end: Colour, *, across: 
 
 
 def draw_pattern(generator: np.random.Generator, size_px: tuple[int, int]) -> Image.Image:
-    """Dots, checks or rings of two colours."""
+    """Dots, checks or rings in two colours."""
     first, second = pick_colour(generator, light=(0.6, 1.0)), pick_colour(generator, light=(0.3, 0.8))
     picture = Image.new("RGB", size_px, first)
     pen = ImageDraw.Draw(picture)
@@ -91,12 +92,12 @@ def draw_pattern(generator: np.random.Generator, size_px: tuple[int, int]) -> Im
 
 @lru_cache(maxsize=256)
 def load_font(name: str, size_px: int) -> ImageFont.FreeTypeFont:
-    """One of `FONTS` at a size."""
+    """One of `FONTS` at a size in pixels."""
     return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", size_px)
 
 
 def draw_words(text: str, size_px: tuple[int, int], *, font: str, height_px: int, ink: Colour) -> Image.Image:
-    """Words in a transparent box, broken into lines, and smaller than `height_px` where the box would not hold them."""
+    """Words in a transparent box, broken into lines. The letters are smaller than `height_px` where the box needs it."""
     width, height = size_px
     for points in range(max(9, height_px), 7, -1):
         chosen = load_font(font, points)
@@ -123,7 +124,7 @@ def _break_lines(text: str, font: ImageFont.FreeTypeFont, width_px: int) -> list
 
 
 def choose_prices(generator: np.random.Generator, count: int) -> list[str]:
-    """Different prices in one spelling."""
+    """Different prices in one notation."""
     spelling = ("{},{:02} €", "${}.{:02}", "{}.{:02} zł", "£{}.{:02}", "{},{:02} ₽")[generator.integers(5)]
     highest = int(generator.choice([10, 30, 100]))
     wholes = generator.permutation(np.arange(1, highest))[:count]
@@ -137,7 +138,7 @@ _SIDE = 480
 
 
 def draw_product(generator: np.random.Generator, kind: str, size_px: tuple[int, int]) -> Image.Image:
-    """One of `PRODUCTS` in a transparent box, its colours, proportions, texture and label by chance."""
+    """One of `PRODUCTS` in a transparent box, with random colours, proportions, texture and label."""
     outline = Image.new("L", (_SIDE, _SIDE), 0)
     _draw_outline(ImageDraw.Draw(outline), kind, generator)
     body = _fill_body(generator)
@@ -165,7 +166,7 @@ def _fill_body(generator: np.random.Generator) -> Image.Image:
         np.sign(np.sin(2 * np.pi * rows / period) * np.sin(2 * np.pi * columns / period)),
         np.zeros((_SIDE, _SIDE)),
     )[generator.integers(5)]
-    # Lit from the left, like something round.
+    # The light comes from the left, as on a round body.
     light = 0.75 + 0.45 * np.exp(-(((columns - 0.36 * _SIDE) / (0.25 * _SIDE)) ** 2))
     lit = (body + 28 * np.asarray(texture, np.float32)[..., None]) * light[..., None]
     return Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8))
@@ -175,7 +176,7 @@ def _draw_outline(pen: ImageDraw.ImageDraw, kind: str, generator: np.random.Gene
     wide, tall = generator.uniform(0.8, 1.15, 2)
 
     def box(left: float, top: float, right: float, bottom: float) -> tuple[float, float, float, float]:
-        """Shares of the side around the middle, by the proportions of this one."""
+        """Pixels from shares of the side. The proportions of this product scale them around the middle."""
         x = [_SIDE * (0.5 + (part - 0.5) * wide) for part in (left, right)]
         y = [_SIDE * (0.5 + (part - 0.5) * tall) for part in (top, bottom)]
         return x[0], y[0], x[1], y[1]
@@ -282,7 +283,7 @@ PHOTOGRAPHS = ("hills", "city", "sea", "room", "portrait", "meal")
 
 
 def draw_photograph(generator: np.random.Generator, kind: str, size_px: tuple[int, int]) -> Image.Image:
-    """A scene with the light, blur and grain of a photograph, opaque."""
+    """An opaque scene with the light, blur and grain of a photograph."""
     width, height = size_px
     picture = draw_slope(size_px, pick_colour(generator, light=(0.5, 1.0)), pick_colour(generator, light=(0.4, 0.9)))
     pen = ImageDraw.Draw(picture)
@@ -341,7 +342,7 @@ def draw_photograph(generator: np.random.Generator, kind: str, size_px: tuple[in
 
 
 def draw_set(generator: np.random.Generator, size_px: tuple[int, int]) -> Image.Image:
-    """A wall with a few things on it and before it."""
+    """A wall with a few things on it and in front of it."""
     width, height = size_px
     wall = pick_colour(generator, light=(0.55, 0.95))
     picture = draw_slope(size_px, wall, pick_colour(generator, light=(0.4, 0.8)), across=True)
@@ -365,7 +366,7 @@ def draw_set(generator: np.random.Generator, size_px: tuple[int, int]) -> Image.
 
 @dataclass(frozen=True, kw_only=True)
 class Person:
-    """What somebody looks like."""
+    """The looks of a person."""
 
     skin: Colour
     hair: Colour
@@ -377,7 +378,8 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """What somebody does: where the hands are, x and y from 0 to 1 of their reach, and how far the mouth is open."""
+    """The pose of a person: the place of each hand, x and y from 0 to 1 of its reach; how far the mouth is open, and how
+    far the head nods."""
 
     left: tuple[float, ...] = (0.3, 0.0)
     right: tuple[float, ...] = (0.3, 0.0)
@@ -386,7 +388,7 @@ class Pose:
 
 
 def pick_person(generator: np.random.Generator) -> Person:
-    """Somebody by chance."""
+    """A random person."""
     skin = ((246, 214, 188), (224, 178, 140), (176, 124, 84), (110, 72, 50))[generator.integers(4)]
     hair = ((40, 28, 20), (110, 70, 30), (214, 178, 96), (150, 150, 150), (150, 50, 30))[generator.integers(5)]
     return Person(
@@ -400,7 +402,7 @@ def pick_person(generator: np.random.Generator) -> Person:
 
 
 def draw_person(person: Person, pose: Pose, size_px: tuple[int, int]) -> Image.Image:
-    """Head, body and arms from the waist up, in a transparent box."""
+    """Draw a person from the waist up, with head, body and arms, in a transparent box."""
     scale = 2
     width, height = size_px[0] * scale, size_px[1] * scale
     unit = min(width, height)

@@ -2,12 +2,13 @@
 
     python benchmarks/extract.py --help
 
-Both ways read the same clips from a server on this machine that answers every request after a given latency, with a
-CLIP model of the real size and random weights, and with PDQ. The plain way, whose pace does not depend on how many
-videos there are, reads each clip once; extraction reads it several times, each under an address of its own, for its
-workers take a second to start. Each run is a process of its own, so that its CPU time and memory are its own. Prints
-and saves videos a second and their ratio, CPU-seconds and bytes a video, peak memory, and the efficiency: the
-CPU-seconds of decoding and encoding, each measured alone, over all that the cores could do.
+Both ways read the same clips from a server on this machine, which answers every request after a given latency. They use
+PDQ, and a CLIP model of the real size with random weights. The plain way reads each clip once, because its pace does
+not depend on the number of videos. Extraction reads each clip several times, under different addresses, because its
+worker processes take a second to start. Each run is a separate process, so that its CPU time and memory can be
+measured. The benchmark prints and saves the videos per second and their ratio, the CPU-seconds and bytes per video, and
+the peak memory. It also gives the efficiency: the CPU-seconds of decoding and encoding, each measured alone, divided by
+the CPU-seconds that all cores offer during the run.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Site:
-    """Clips on a server: `/n.mp4` is file n modulo their number, with an end of its own."""
+    """Clips on a server: `/n.mp4` is file n modulo the number of files, with a unique end."""
 
     paths: tuple[Path, ...]
     latency_s: float
@@ -85,7 +86,7 @@ async def _serve(site: Site, pipe: Connection) -> None:
                 await asyncio.sleep(site.latency_s)
                 number = int(target[1:].partition(".")[0])
                 whole = files[number % len(site.paths)]
-                # Each has a length and an end of its own, so that none is known as the file of another.
+                # Each answer has a unique length and end, so that no URL counts as the file of another.
                 body = whole + bytes(number // len(site.paths)) + f"{number:08d}".encode()
                 ranges = [line.partition("bytes=")[2] for line in headers if line.startswith("range:")]
                 first, last = 0, len(body) - 1
@@ -110,7 +111,7 @@ async def _serve(site: Site, pipe: Connection) -> None:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     for sock in server.sockets:
-        # What lies in the buffer of a connection that is broken off was not fetched.
+        # Bytes in the send buffer of a broken connection were not fetched, so the buffer (SO_SNDBUF) is small.
         sock.setsockopt(1, 7, 65536)
     pipe.send(server.sockets[0].getsockname()[1])
     async with server:
@@ -125,8 +126,8 @@ def _run_server(site: Site, pipe: Connection) -> None:
 
 
 def read_plainly(urls: Sequence[str], *, encoder: str, model: str, frames: int, folder: Path) -> Callable[[], int]:
-    """One video after the other, as the scripts did that this project replaces. Loads the model; what it returns does
-    the work, and says how many videos gave a vector."""
+    """Read one video after the other, as the scripts did that this project replaces. Loads the model and returns a
+    function. The function does the work and returns the number of videos that gave a vector."""
     embed = _plain_clip(model) if encoder == "clip" else _plain_pdq
     store = Store(StoreAddress(uri=str(folder / "milvus.db")))
     collection = _make_collection(store, encoder=encoder, model=model, frames=frames)
@@ -177,7 +178,7 @@ def _plain_pdq(picture: np.ndarray) -> np.ndarray:
 def read_as_here(
     urls: Sequence[str], *, encoder: str, model: str, frames: int, scan: Scan, workers: int, folder: Path
 ) -> Callable[[], int]:
-    """As 03_extract does it, likewise."""
+    """Read the videos as 03_extract does. Returns a function, as `read_plainly` does."""
     loaded = load_encoder(encoder, model=model)
     recipe = _recipe(loaded, frames)
     ledger, store = Ledger(folder / "ledger.sqlite", recipe), Store(StoreAddress(uri=str(folder / "milvus.db")))
@@ -220,18 +221,18 @@ def _make_collection(store: Store, *, encoder: str, model: str, frames: int) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one run took."""
+    """The cost of one run."""
 
     videos: int
     wall_s: float
     cpu_s: float
     fetched_bytes: int
     peak_memory_bytes: int
-    """Of the process and its children together, each shared page counted once."""
+    """Memory of the process and its children together. Each shared page counts once."""
 
 
 def _measured(load: Callable[..., Callable[[], int]], options: dict[str, Any], pipe: Connection) -> None:
-    """In a process of its own: load what is needed, do the work, and tell what that took."""
+    """Load what is needed, do the work, and send its cost. Runs in a separate process."""
     peak, done = 0, threading.Event()
     spent_by: dict[int, float] = {}
 
@@ -240,11 +241,11 @@ def _measured(load: Callable[..., Callable[[], int]], options: dict[str, Any], p
         own, looks = psutil.Process(), 0
         while not done.wait(0.3):
             processes = [own, *own.children(recursive=True)]
-            # Adding up pages costs a hundred times what reading a clock does.
+            # Adding up pages costs a hundred times as much as reading a clock.
             if looks % 10 == 0:
                 peak = max(peak, _memory_of(processes))
             looks += 1
-            # The workers are children of a fork server: nobody but them knows what they took.
+            # The worker processes are children of a fork server, so only they know their own CPU time.
             spent_by.update(_spent_by(processes))
 
     with tempfile.TemporaryDirectory(prefix="extract-") as folder:
@@ -261,7 +262,7 @@ def _measured(load: Callable[..., Callable[[], int]], options: dict[str, Any], p
 
 
 def _spent_by(processes: Sequence[psutil.Process]) -> dict[int, float]:
-    """CPU-seconds of each process so far, by its number."""
+    """CPU-seconds of each process so far, by process id."""
     spent = {}
     for process in processes:
         try:
@@ -278,13 +279,13 @@ def _memory_of(processes: Sequence[psutil.Process]) -> int:
         try:
             total += process.memory_full_info().pss
         except psutil.Error:
-            # It ended meanwhile.
+            # The process has ended in the meantime.
             continue
     return total
 
 
 def measure(load: Callable[..., Callable[[], int]], *, port: int, **options: Any) -> Cost:
-    """Run one of the two ways in a process of its own."""
+    """Run one of the two ways in a separate process and return its cost."""
     before = fetched(port)
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_measured, args=(load, options, theirs))
@@ -302,7 +303,7 @@ def measure(load: Callable[..., Callable[[], int]], *, port: int, **options: Any
 
 
 def fetched(port: int) -> int:
-    """Bytes of clips that the server has sent so far."""
+    """Number of bytes of clips that the server has sent so far."""
     import urllib.request
 
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/sent") as answer:
@@ -310,7 +311,8 @@ def fetched(port: int) -> int:
 
 
 def measure_alone(paths: Sequence[Path], *, encoder: str, model: str, frames: int, scan: Scan) -> tuple[float, float]:
-    """CPU-seconds a video of decoding, and of encoding in batches, each by itself in one process without a network."""
+    """CPU-seconds per video of decoding, and of encoding in batches. Each is measured alone, in one process, without a
+    network."""
     loaded = load_encoder(encoder, model=model)
     recipe = _recipe(loaded, frames)
     cv2.setNumThreads(1)
@@ -326,7 +328,7 @@ def measure_alone(paths: Sequence[Path], *, encoder: str, model: str, frames: in
 
 
 def save_random_clip(folder: Path) -> Path:
-    """CLIP ViT-B/32 with random weights: the real size and cost, without its judgement."""
+    """Save CLIP ViT-B/32 with random weights. It has the real size and cost, but its vectors mean nothing."""
     import torch
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
@@ -337,7 +339,7 @@ def save_random_clip(folder: Path) -> Path:
 
 
 def find_clips(folder: Path) -> list[Path]:
-    """The MP4 files of a folder that are read without trouble, up to full HD."""
+    """The MP4 files of a folder that can be read without trouble, up to full HD."""
     recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
     read = partial(read_video, recipe=recipe, scan=NO_SCAN, limits=LIMITS, prepare=hash_frame)
 
@@ -352,7 +354,7 @@ def find_clips(folder: Path) -> list[Path]:
 def compare(
     site: Site, *, port: int, encoder: str, model: str, frames: int, scan: Scan, rounds: int, workers: int
 ) -> dict[str, Any]:
-    """Both ways over the same clips."""
+    """Run both ways on the same clips. Returns the costs and their ratios."""
     clips = len(site.paths)
     urls = [f"http://127.0.0.1:{port}/{number}.mp4" for number in range(rounds * clips)]
     common = {"encoder": encoder, "model": model, "frames": frames}

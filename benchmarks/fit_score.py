@@ -2,9 +2,10 @@
 
     python benchmarks/fit_score.py --help
 
-Pairs of labelled clips, of variants and their references, and of look-alikes are compared one by one, whatever would
-propose them. The model is fitted to them by the likelihood; its weights have the signs that `score.AGAINST` says, and
-none lets a pair that fails the criteria pass, or the other way round.
+The benchmark compares pairs of labelled clips, of variants and their references, and of look-alikes. It compares each
+pair, whether or not anything would propose it. The model is fitted to the pairs by maximum likelihood. `score.AGAINST`
+gives the signs of its weights. The weights keep a pair that fails the criteria below one half, and a pair that meets
+them above it.
 """
 
 from __future__ import annotations
@@ -61,17 +62,17 @@ WEIGHTS = ROOT / "dedup_lib" / "match" / "score.json"
 
 FOLDS = 5
 RIDGE = 1.0
-"""Half of the sum of squared weights, times this, is added to what is made small."""
+"""Half of the sum of squared weights, times this factor, is added to the loss."""
 
 MARGIN = 0.1
-"""So far from a half, in the logarithm of the odds, the criteria keep a score."""
+"""The criteria keep a score at least this far from one half, in the logarithm of the odds."""
 
 LOOKALIKE_WEIGHT = 0.3
-"""Look-alikes were made to be many, and lists hold few: a pair of them counts less than a pair of real clips."""
+"""A pair of look-alikes counts less than a pair of real clips, because real lists hold few look-alikes."""
 
 UNLIKE_PAIRS = 1000
 LOOKALIKE_PAIRS = 600
-"""So many pairs are drawn: of clips of different sources, and of the look-alikes of one kind and seed."""
+"""Number of pairs that are drawn: of clips from different sources, and of the look-alikes of one kind and seed."""
 
 DEADLINE_S = 300.0
 SCAN_STEP_S = 0.25
@@ -82,7 +83,7 @@ Read = tuple[bytes, float]
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A video, whose copies share its group, and whose fold is that of its source."""
+    """A video. Its copies are in the same group. Its source decides its fold."""
 
     path: Path
     group: str
@@ -91,7 +92,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """Pairs of one kind: `terms` float64 (P, T), `same` bool (P,), and the source of each."""
+    """Pairs of one kind: `terms` float64 (P, T), `same` bool (P,), and the source of each pair."""
 
     kind: str
     terms: NDArray[np.float64]
@@ -101,7 +102,7 @@ class Sample:
 
 
 def read_file(path: Path) -> Read | None:
-    """What 03 keeps of a video; None where it cannot be read."""
+    """The fingerprint and duration that 03 stores for a video. None where the video cannot be read."""
     try:
         grabbed = grab_frames(
             FileStream(path),
@@ -119,7 +120,7 @@ def read_file(path: Path) -> Read | None:
 
 
 def read_all(files: Sequence[File], *, cache_path: Path, workers: int) -> dict[Path, Read]:
-    """What is known of each file that can be read; what the cache holds is not read again."""
+    """The fingerprint and duration of each file that can be read. Files in the cache are not read again."""
     known: dict[str, Read | None] = pickle.loads(cache_path.read_bytes()) if cache_path.is_file() else {}
     keys = {file.path: f"{VERSION} {file.path} {file.path.stat().st_size}" for file in files}
     missing = [path for path, key in keys.items() if key not in known]
@@ -134,13 +135,13 @@ def read_all(files: Sequence[File], *, cache_path: Path, workers: int) -> dict[P
 
 
 def compare_two(first: Read, second: Read) -> Evidence:
-    """What the pictures of two videos say."""
+    """The evidence of the frames of two videos."""
     one, other = (Fingerprint.from_bytes(data) for data, _ in (first, second))
     return compare_pair(one, other, durations_s=(first[1], second[1]))
 
 
 def list_terms(pair: tuple[Read, Read]) -> list[float]:
-    """What the model adds up of two videos."""
+    """The terms of the score of two videos, in the order of `TERMS`."""
     terms = compare_two(*pair).terms
     return [terms[name] for name in TERMS]
 
@@ -154,7 +155,7 @@ def compare_sample(
     workers: int,
     weight: float,
 ) -> Sample:
-    """The terms of these pairs of files, without those that cannot be read."""
+    """The terms of these pairs of files. Pairs with a file that cannot be read are left out."""
     wanted = [pair for pair in pairs if all(files[row].path in read for row in pair)]
     both = [(read[files[first].path], read[files[second].path]) for first, second in wanted]
     terms: list[list[float]] = []
@@ -172,7 +173,7 @@ def compare_sample(
 
 
 def draw_unlike(files: Sequence[File], *, count: int) -> list[tuple[int, int]]:
-    """So many pairs of files of different groups and sources, the same ones every time."""
+    """Draw `count` pairs of files from different sources. The pairs are the same every time."""
     drawn: set[tuple[int, int]] = set()
     generator = random.Random(0)
     possible = len({file.source for file in files}) > 1
@@ -184,7 +185,7 @@ def draw_unlike(files: Sequence[File], *, count: int) -> list[tuple[int, int]]:
 
 
 def list_corpus(corpus_dir: Path) -> tuple[list[File], list[tuple[int, int]]]:
-    """The labelled clips with all pairs of copies, and drawn pairs of unlike ones."""
+    """The labelled clips, with all pairs of copies and a random draw of unlike pairs."""
     labels = [label for label in load_labels(corpus_dir) if label.role in ("copy", "distinct")]
     repositories = load_repositories(corpus_dir)
     files = [
@@ -196,13 +197,13 @@ def list_corpus(corpus_dir: Path) -> tuple[list[File], list[tuple[int, int]]]:
 
 
 def load_repositories(corpus_dir: Path) -> dict[str, str]:
-    """Where each labelled clip comes from."""
+    """The repository of each labelled clip."""
     table = pd.read_csv(corpus_dir / "labels.csv", dtype=str)
     return dict(zip(table["file"], table["repository"], strict=True))
 
 
 def list_variants(corpus_dir: Path, *, work_dir: Path, workers: int) -> tuple[list[File], list[tuple[int, int]]]:
-    """Variants of the distinct clips, each with its reference, and drawn pairs of variants of unlike clips."""
+    """The variants of the distinct clips: pairs of each variant and its reference, and a random draw of unlike pairs."""
     sources = choose_sources(load_labels(corpus_dir), videos_dir=corpus_dir / "videos", count=None)
     repositories = load_repositories(corpus_dir)
     with progress_bar("making variants", len(sources)) as advance:
@@ -223,7 +224,8 @@ def list_variants(corpus_dir: Path, *, work_dir: Path, workers: int) -> tuple[li
 
 
 def list_lookalikes(files: Sequence[Lookalike]) -> tuple[list[File], list[tuple[int, int]]]:
-    """Look-alikes of one kind, each family a source of its own, with all pairs within a family."""
+    """Look-alikes of one kind. Each family is a separate source. The pairs are a random draw of those within a
+    family."""
     listed = [File(path=file.path, group=file.label.group, source=file.family.name) for file in files]
     pairs = [
         (first, second)
@@ -237,7 +239,7 @@ def list_lookalikes(files: Sequence[Lookalike]) -> tuple[list[File], list[tuple[
 
 
 def fit(terms: NDArray[np.float64], same: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The weights of the terms and the intercept, float64 (T + 1,), that make these pairs likeliest."""
+    """The weights of the terms and the intercept, float64 (T + 1,), with the maximum likelihood for these pairs."""
     signs = np.array([-1.0 if name in AGAINST else 1.0 for name in TERMS])
     signed = terms * signs
 
@@ -247,7 +249,8 @@ def fit(terms: NDArray[np.float64], same: NDArray[np.bool_], weights: NDArray[np
         total = float((weights * (np.logaddexp(0, logit) - same * logit)).sum() + RIDGE / 2 * (values[:-1] ** 2).sum())
         return total, np.append(signed.T @ wrong + RIDGE * values[:-1], wrong.sum())
 
-    # What meets the criteria, at the least, ends at a half or above; all else, at the most, below it.
+    # The lowest score that meets the criteria must be above one half. The highest score of all other pairs must be
+    # below it.
     names = list(TERMS)
     least, most, marred = np.zeros((3, len(TERMS) + 1))
     least[[names.index("criteria"), -1]] = 1.0
@@ -272,17 +275,17 @@ def fit(terms: NDArray[np.float64], same: NDArray[np.bool_], weights: NDArray[np
 
 
 def predict(terms: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores (P,)."""
+    """The scores, float64 (P,)."""
     return np.asarray(1 / (1 + np.exp(-(terms @ values[:-1] + values[-1]))))
 
 
 def find_fold(source: str) -> int:
-    """The fold of all that comes from a source."""
+    """The fold of all files from a source."""
     return hashlib.sha256(source.encode()).digest()[0] % FOLDS
 
 
 def predict_left_out(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
-    """The score of each pair by weights that were fitted without its source, for each sample."""
+    """For each sample, the score of each pair. The weights are fitted without the fold of the pair's source."""
     terms, same, weights = gather(samples)
     folds = np.array([find_fold(source) for sample in samples for source in sample.sources])
     scores = np.zeros(len(same))
@@ -296,7 +299,7 @@ def predict_left_out(samples: Sequence[Sample]) -> list[NDArray[np.float64]]:
 def gather(
     samples: Sequence[Sample],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    """The terms, what is the same, and the weight of all pairs."""
+    """The terms of all pairs, whether each is a pair of copies, and its weight."""
     return (
         np.concatenate([sample.terms for sample in samples]),
         np.concatenate([sample.same for sample in samples]),
@@ -305,7 +308,7 @@ def gather(
 
 
 def calibrate(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> Iterator[dict[str, float]]:
-    """In tenths of the score, how many pairs there are, their mean score, and the share of copies among them."""
+    """For each tenth of the score: the number of pairs, their mean score, and the share of copies among them."""
     for low in np.arange(10) / 10:
         inside = (scores >= low) & (scores < low + 0.1 if low < 0.9 else scores <= 1)
         if inside.any():
@@ -318,7 +321,7 @@ def calibrate(scores: NDArray[np.float64], same: NDArray[np.bool_]) -> Iterator[
 
 
 def count_at(scores: NDArray[np.float64], same: NDArray[np.bool_], threshold: float) -> dict[str, int]:
-    """What a threshold would join."""
+    """Count the pairs that a threshold would join."""
     joined = scores >= threshold
     return {
         "found": int((joined & same).sum()),
@@ -329,7 +332,7 @@ def count_at(scores: NDArray[np.float64], same: NDArray[np.bool_], threshold: fl
 
 
 def draw_calibration(curve: Sequence[Mapping[str, float]], path: Path) -> None:
-    """The share of copies over the score, a dot for each tenth, its area by the number of pairs."""
+    """Plot the share of copies over the score. Each tenth is a dot. Its area grows with the number of pairs."""
     with rc_context(STYLE):
         figure, axes = new_figure(1, 1, width_in=5.5, height_in=4.2)
         ax = axes[0, 0]
@@ -348,7 +351,7 @@ def draw_calibration(curve: Sequence[Mapping[str, float]], path: Path) -> None:
 
 
 def table_of(counts: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Table:
-    """The counts of each kind of pairs at each threshold."""
+    """A table of the counts for each kind of pairs at each threshold."""
     table = Table(title="left-out pairs at each threshold: copies found, unlike pairs joined")
     for heading in ("pairs", *next(iter(counts.values()))):
         table.add_column(heading)

@@ -2,10 +2,11 @@
 
     python benchmarks/load.py --help
 
-A server in a process of its own serves a few hundred small clips under as many addresses as the list is long, each with
-a length and an end of its own, but for some that are the same file, some that fail and some that fail once. The run is
-the one of the command line, with its notebooks, kernels and workers. Prints and saves videos a second, the peak memory
-of each stage, the memory in the course of extraction, and whether all rows came out, for each length of the list.
+A server in a separate process serves a few hundred small clips, with one address for each row of the list. Each answer
+has a unique length and end, except for some that are the same file, some that fail, and some that fail once. The run is
+that of the command line, with its notebooks, kernels and worker processes. For each length of the list, the benchmark
+prints and saves the videos per second, the peak memory of each stage, the memory during extraction, and whether all
+rows came out.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ FRAMES, FRAMES_A_SECOND = 24, 8
 WORKERS = 8
 SAMPLE_EVERY_S = 0.5
 NEAR = 0.05
-"""Memory at a part of the extraction is the median of the samples this near to it, while it goes on."""
+"""The memory at a share of the extraction is the median of the samples that are at most this share away."""
 TEXT_COPY_EVERY = 50
-"""Every so many rows repeat the one before."""
+"""One row out of this number repeats the row before it."""
 
 console = Console(highlight=False)
 
@@ -61,7 +62,7 @@ console = Console(highlight=False)
 
 
 def make_clip(number: int) -> bytes:
-    """A camera that moves over a made-up picture, as MP4 with its index in front."""
+    """A clip of a camera that moves over a made-up image, as MP4 with its index at the beginning."""
     generator = np.random.default_rng(number)
     shot = cv2.resize(draw_shot(generator), (2 * WIDTH_PX, 2 * HEIGHT_PX), interpolation=cv2.INTER_AREA)
     start, way = generator.uniform(0, HEIGHT_PX / 2, 2), generator.uniform(0, 2, 2)
@@ -80,14 +81,14 @@ def make_clip(number: int) -> bytes:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server says to one request for an address."""
+    """The server's answer to one request for an address."""
 
     status: int
     body: bytes = b""
 
 
 def answer(number: int, *, clips: Sequence[bytes], asked: int) -> Answer:
-    """What is at an address, when it has been asked for so often before."""
+    """The answer for an address that was requested `asked` times before."""
     clip = clips[number % len(clips)]
     match number % 100:
         case 3 | 53:
@@ -104,7 +105,7 @@ def answer(number: int, *, clips: Sequence[bytes], asked: int) -> Answer:
 
 
 def serve(count: int, pipe: Connection) -> None:
-    """Serve `count` clips; in a process of its own."""
+    """Serve `count` clips. Runs in a separate process."""
     clips = [make_clip(number) for number in range(count)]
     asked: Counter[int] = Counter()
 
@@ -143,13 +144,13 @@ class Sample:
 
     stage: str
     done: int
-    """URLs that extraction has brought to an outcome."""
+    """Number of URLs that have an outcome."""
     memory_bytes: int
-    """Of all processes of the run together, each shared page counted once."""
+    """Memory of all processes of the run together. Each shared page counts once."""
 
 
 def run_list(length: int, *, flow: str, port: int, folder: Path) -> dict[str, Any]:
-    """Clean a list of that length by one of the flows, and tell what it took."""
+    """Clean a list of that length with one of the flows. Returns its times, memory and row counts."""
     list_csv, run = folder / "list.csv", RunFolder(folder / "run")
     numbers = [row - (row % TEXT_COPY_EVERY == TEXT_COPY_EVERY - 1) for row in range(length)]
     with list_csv.open("w", newline="") as file:
@@ -192,7 +193,7 @@ def run_list(length: int, *, flow: str, port: int, folder: Path) -> dict[str, An
 
 
 def take_sample(pid: int, run: RunFolder) -> Sample:
-    """Look at a run and all its processes."""
+    """Measure a run and all its processes now."""
     holder = read_holder(run.lock_path)
     stage = holder.now if holder is not None and not holder.ended else ""
     extraction = read_progress(run).extraction if stage == EXTRACTION else None
@@ -211,7 +212,7 @@ def take_sample(pid: int, run: RunFolder) -> Sample:
 
 
 def memory_at(part: float, samples: Sequence[Sample], done: int) -> int | None:
-    """Megabytes when that part of the extraction was done; None where no sample was taken near it."""
+    """Megabytes when that share of the extraction was done. None where no sample is near it."""
     near = [
         sample.memory_bytes
         for sample in samples
