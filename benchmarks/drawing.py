@@ -97,7 +97,7 @@ def load_font(name: str, size_px: int) -> ImageFont.FreeTypeFont:
 
 
 def draw_words(text: str, size_px: tuple[int, int], *, font: str, height_px: int, ink: Colour) -> Image.Image:
-    """Words in a transparent box, broken into lines. The letters are smaller than `height_px` where the box needs it."""
+    """Words in a transparent box, broken into lines. They are smaller than `height_px` where the box needs it."""
     width, height = size_px
     for points in range(max(9, height_px), 7, -1):
         chosen = load_font(font, points)
@@ -378,8 +378,8 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True)
 class Pose:
-    """The pose of a person: the place of each hand, x and y from 0 to 1 of its reach; how far the mouth is open, and how
-    far the head nods."""
+    """The pose of a person: the place of each hand, x and y from 0 to 1 of its reach, how far the mouth is open, and
+    how far the head nods."""
 
     left: tuple[float, ...] = (0.3, 0.0)
     right: tuple[float, ...] = (0.3, 0.0)

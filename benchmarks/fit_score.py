@@ -203,7 +203,8 @@ def load_repositories(corpus_dir: Path) -> dict[str, str]:
 
 
 def list_variants(corpus_dir: Path, *, work_dir: Path, workers: int) -> tuple[list[File], list[tuple[int, int]]]:
-    """The variants of the distinct clips: pairs of each variant and its reference, and a random draw of unlike pairs."""
+    """The variants of the distinct clips. Pairs each variant with its reference, and adds a random draw of unlike
+    pairs."""
     sources = choose_sources(load_labels(corpus_dir), videos_dir=corpus_dir / "videos", count=None)
     repositories = load_repositories(corpus_dir)
     with progress_bar("making variants", len(sources)) as advance:
@@ -249,8 +250,8 @@ def fit(terms: NDArray[np.float64], same: NDArray[np.bool_], weights: NDArray[np
         total = float((weights * (np.logaddexp(0, logit) - same * logit)).sum() + RIDGE / 2 * (values[:-1] ** 2).sum())
         return total, np.append(signed.T @ wrong + RIDGE * values[:-1], wrong.sum())
 
-    # The lowest score that meets the criteria must be above one half. The highest score of all other pairs must be
-    # below it.
+    # The lowest score of a pair that meets the criteria must be above one half. The highest score of a pair that fails
+    # them, or that meets them with a region that differs throughout, must be below it.
     names = list(TERMS)
     least, most, marred = np.zeros((3, len(TERMS) + 1))
     least[[names.index("criteria"), -1]] = 1.0

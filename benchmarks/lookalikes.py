@@ -2,8 +2,8 @@
 
     python benchmarks/lookalikes.py --help
 
-The videos are made by `templates`, true copies of some of them by `dedup_lib.evaluate.variants`. All go into one list,
-through extraction, store and decision as 03 and 06 do it, and what was removed is counted.
+`templates` makes the videos. `dedup_lib.evaluate.variants` makes true copies of some of them. All videos go into one
+list, and through extraction, store and decision as in 03 and 06. The benchmark counts what was removed.
 """
 
 from __future__ import annotations
@@ -63,28 +63,30 @@ from dedup_lib.run.files import write_text_atomically
 from dedup_lib.steps.calibrate import Profile
 
 VERSION = 3
-"""Raised when a change here or in what is drawn changes the files, so that those of before are not used again."""
+"""Raised when a change here or in the drawing changes the files, so that older files are not used again."""
 
 MIN_CLIPS = 8
-"""With fewer the members of a family would share a photograph."""
+"""With fewer clips, members of a family would share a photograph."""
 
 GRAIN = 2.0
-"""Standard deviation of the noise in takes, of 255: no two takes of a camera have the same."""
+"""Standard deviation of the noise in takes, on a scale of 255. No two takes of a camera have the same noise."""
 
 TAKE_S = 3.0
-"""Real takes are so long, and less where the clip is short."""
+"""Length of real takes in seconds. Takes of a short clip are shorter."""
 MIN_CLIP_S = 2.0
 
 STILL_DEVIATION, MOVING_DEVIATION = 4.0, 12.0
-"""Standard deviation over time, of 255, below which a part of the picture stands still, and above which it moves."""
+"""Standard deviation over time, on a scale of 255. A pixel below the first value stands still. A pixel above the second
+value moves."""
 STILL_SHARE, MOVING_SHARE = 0.45, 0.005
-"""Of the picture, what must stand still and what must move."""
+"""Shares of the frame that must stand still, and that must move."""
 MIN_AWAY = 2.5
-"""How far, of 255, the moving parts must be from all that they show in the other half, in half of the pictures."""
+"""Smallest allowed median, over the frames of one half, of the distance between a frame's moving parts and the nearest
+frame of the other half, on a scale of 255."""
 
 
 def add_watermark(frame: Frames) -> Frames:
-    """Faint words across the picture, three times."""
+    """Add faint words across the frame, three times."""
     marked = frame.copy()
     height, width = frame.shape[:2]
     for row in (0.25, 0.55, 0.85):
@@ -104,7 +106,7 @@ COPIES: dict[str, Variant] = {
     "trim_10": Variant(what="the first tenth cut off", edit=cut(0.1, 1.0)),
     "watermark": Variant(what="faint words across the picture", edit=each(add_watermark)),
 }
-"""What is done to some members, which must be found again."""
+"""The kinds of copies that are made of some members. The copies must be found again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,20 +126,20 @@ class Lookalike:
 
 
 def choose_copies(family: Family) -> list[tuple[int, str]]:
-    """Which members are copied how: two of the first, one of the second; the kinds take turns."""
+    """The copies to make: two of the first member, one of the second. The kinds take turns."""
     kinds = list(COPIES)
     places = ((0, 2 * family.number), (0, 2 * family.number + 1), (1, family.number + len(kinds) // 2))
     return [(member, kinds[place % len(kinds)]) for member, place in places]
 
 
 def make_family(family: Family, *, album: Album, folder: Path) -> list[Lookalike]:
-    """The members of a family and the copies of some, as files; what is there is not made again."""
+    """Make the members of a family and the copies of some, as files. Existing files are not made again."""
     members = make_members(family, album=album, folder=folder)
     return members + _make_copies(family, members)
 
 
 def make_members(family: Family, *, album: Album, folder: Path) -> list[Lookalike]:
-    """The members of a family alone."""
+    """Make only the members of a family."""
     made = []
     for member in range(family.members):
         path = folder / family.name / f"{member}.mp4"
@@ -174,8 +176,8 @@ def _play(family: Family, member: int, album: Album) -> Iterator[Timed]:
 
 
 def cut_real_takes(path: Path, *, number: int, folder: Path) -> list[Lookalike]:
-    """Two parts of a clip that share no picture, and copies of them; none unless its camera stands still and
-    something moves before it.
+    """Cut two parts that share no frame out of a clip, and make copies of them. Returns none unless the camera stands
+    still and something moves in front of it.
     """
     family = Family(kind=TAKE, number=number, seed=0, layout=path.stem[:40], differs="moment", moves="real")
     marker = folder / family.name / "takes.json"
@@ -199,7 +201,7 @@ def cut_real_takes(path: Path, *, number: int, folder: Path) -> list[Lookalike]:
 
 
 def shows_still_camera(clip: Clip) -> bool:
-    """Whether most of the picture never changes, a part of it does, and nothing is shown twice."""
+    """Whether most of the frame never changes, a part of it changes, and nothing is shown twice."""
     small = np.stack([cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA) for frame in clip.frames])
     grey = small.astype(np.float32).mean(axis=3)
     deviation = grey.std(axis=0)
@@ -217,7 +219,7 @@ def shows_still_camera(clip: Clip) -> bool:
 
 
 def find_clips(corpus_dir: Path | None) -> list[Path]:
-    """One clip of each that a folder of labelled clips holds, without odd ones, excerpts and blank ones."""
+    """One clip of each group in a folder of labelled clips. Odd clips, excerpts and blank clips are left out."""
     if corpus_dir is None:
         return []
     first_of: dict[str, str] = {}
@@ -228,13 +230,13 @@ def find_clips(corpus_dir: Path | None) -> list[Path]:
 
 
 def open_album(clips: Sequence[Path]) -> Album:
-    """The photographs that the clips give, or none where they are too few."""
+    """The album of photographs from the clips. Empty where there are too few."""
     chosen = unlike_photographs(clips)
     return Album(clips=tuple(chosen)) if len(chosen) >= MIN_CLIPS else Album()
 
 
 def name_folder(work_dir: Path, *, seed: int, clips: Sequence[Path]) -> Path:
-    """Where the files lie that a seed and these clips give."""
+    """The folder for the files of a seed and these clips."""
     facts = [VERSION, *((path.name, path.stat().st_size) for path in clips)]
     return work_dir / f"seed{seed}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:8]}"
 
@@ -242,7 +244,7 @@ def name_folder(work_dir: Path, *, seed: int, clips: Sequence[Path]) -> Path:
 def make_lookalikes(
     *, templates: int, scenes: int, seed: int, clips: Sequence[Path], work_dir: Path, workers: int
 ) -> list[Lookalike]:
-    """All files, family by family. What `work_dir` holds of them is not made again."""
+    """Make all files, family by family. Files that are in `work_dir` are not made again."""
     folder = name_folder(work_dir, seed=seed, clips=clips)
     album = open_album(clips)
     families = [*plan_templates(templates, seed=seed), *plan_scenes(scenes, seed=seed)]
@@ -276,34 +278,34 @@ def _do(numbered: tuple[int, _Task]) -> list[Lookalike]:
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """What became of families of one kind whose members differ and move alike."""
+    """The results of the families of one kind that have the same difference and the same movement."""
 
     families: int = 0
     pairs: int = 0
-    """Of files of one family that show different members."""
+    """Pairs of files in one family that show different members."""
     wrong: int = 0
-    """Of these, the pairs in one group."""
+    """The pairs among these that are in one group."""
     review: int = 0
-    """Of these, the pairs that a person is asked about."""
+    """The pairs among these that a person is asked about."""
     videos: int = 0
     lost: int = 0
-    """Members whose files were all removed, for another video."""
+    """Members that were lost: all their files were removed in favour of another video."""
     copies: int = 0
     found: int = 0
     """Copies in one group with their member."""
     asked: int = 0
-    """Copies that were not found, but a person is asked about them and their member."""
+    """Copies that were not found, but that a person is asked about, together with their member."""
 
     def __add__(self, other: Cell) -> Cell:
         return Cell(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
 Cells = dict[tuple[str, str, str], Cell]
-"""By kind of family, what moves, and what differs."""
+"""The results by kind of family, movement, and difference."""
 
 
 def count_families(files: Sequence[Lookalike], compared: Compared, score: Score) -> Cells:
-    """What became of each family, added up."""
+    """Add up the results of all families."""
     members: dict[Family, list[int]] = defaultdict(list)
     for row, file in enumerate(files):
         members[file.family].append(row)
@@ -335,7 +337,7 @@ def count_families(files: Sequence[Lookalike], compared: Compared, score: Score)
 
 
 def count_copies(files: Sequence[Lookalike], score: Score) -> dict[str, tuple[int, int]]:
-    """Of each kind of copy, how many were found, of how many."""
+    """For each kind of copy, the number of copies found and the number of copies."""
     references = {(file.family, file.member): row for row, file in enumerate(files) if file.kind == REFERENCE}
     right = set(score.right)
     counted: dict[str, tuple[int, int]] = {}
@@ -347,7 +349,7 @@ def count_copies(files: Sequence[Lookalike], score: Score) -> dict[str, tuple[in
 
 
 def describe_lookalikes(files: Sequence[Lookalike], compared: Compared) -> dict[str, Any]:
-    """What became of the files, as JSON."""
+    """The results of all files, as JSON."""
     labels = [file.label for file in files]
     score = score_groups(labels, compared.groups)
     cells = count_families(files, compared, score)
@@ -368,7 +370,7 @@ def describe_lookalikes(files: Sequence[Lookalike], compared: Compared) -> dict[
         },
         "wrong_pairs": len(score.wrong),
         "wrong_between_families": sum(files[a].family != files[b].family for a, b in score.wrong),
-        # One pair of files stands for all of the same two members.
+        # One pair of files stands for all pairs of the same two members.
         "wrong": describe(score.wrong),
         "review": describe(compared.doubtful),
         "missed": describe_pairs(
@@ -383,7 +385,7 @@ def describe_lookalikes(files: Sequence[Lookalike], compared: Compared) -> dict[
 
 
 def one_a_family(described: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Of described pairs, the first of each family, or of two."""
+    """The first described pair of each family, or of each two families."""
     first_of: dict[tuple[str, ...], Mapping[str, Any]] = {}
     for row in described:
         first_of.setdefault(tuple(group.rpartition("/")[0] for group in row["groups"]), row)
@@ -391,7 +393,7 @@ def one_a_family(described: Sequence[Mapping[str, Any]]) -> list[Mapping[str, An
 
 
 def table_of_cells(result: Mapping[str, Any], *, title: str) -> Table:
-    """One row for what moves and what differs, in each kind of family, and a row that adds each kind up."""
+    """For each kind of family, one row per movement and difference, and one row with the totals."""
     table = Table("kind · moves · differs", title=title, title_justify="left")
     for name in ("families", "videos lost", "pairs wrong", "to review", "copies found", "asked"):
         table.add_column(name, justify="right")
@@ -420,7 +422,7 @@ def _show_cell(cell: Cell) -> tuple[str, ...]:
 
 
 def table_of_copies(result: Mapping[str, Any]) -> Table:
-    """One row a kind of copy."""
+    """One row per kind of copy."""
     table = Table("copy", "what it is", "found", title="Copies found again", title_justify="left")
     for kind, counts in result["copies"].items():
         table.add_row(kind, COPIES[kind].what, f"{counts['found']} of {counts['of']}")

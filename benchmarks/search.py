@@ -2,10 +2,10 @@
 
     python benchmarks/search.py --help
 
-Vectors are made up: clusters of videos that are somewhat alike, and known copies. Each way of searching runs in a
-process of its own, so that its peak of memory is its own. Ways that would take hours are given a sample of the rows,
-and their seconds are multiplied up: such figures are marked `extrapolated`. What each way finds of the pairs of that
-sample, and what it finds besides, is told by products in float64 of these rows with all.
+The vectors are made up: clusters of somewhat similar videos, and known copies. Each way of searching runs in a separate
+process, so that its peak memory can be measured. Ways that would take hours search only for a sample of the rows. Their
+seconds are scaled up to all rows, and such figures are marked `extrapolated`. The true pairs of the sample come from
+products in float64 of its rows with all rows. They give the recall and the wrong pairs of each way.
 """
 
 from __future__ import annotations
@@ -48,18 +48,19 @@ DIMENSION = 512
 COPY_EVERY = 20
 MAX_PAIRS = 50_000_000
 SAMPLE = 2_000
-"""Rows of which the extrapolated ways are asked, and whose pairs are known."""
+"""Number of rows in the sample. Their pairs are known, and extrapolated ways search only for them."""
 MAX_FAISS_ROWS = MAX_SERVER_ROWS = 90_000
-"""In larger lists FAISS and a server are asked for a sample, and the lists of the server not asked for again."""
+"""In larger lists, FAISS and a server search only for the sample, and the server is not asked for more neighbours where
+a result is full."""
 MAX_LITE_ROWS = 10_000
-"""Likewise Milvus Lite."""
+"""The same limit for Milvus Lite."""
 
 console = Console(highlight=False)
 
 
 def make_vectors(rows: int, path: Path) -> None:
-    """Write unit vectors, float32 (rows, 512). They lie in 16 directions, so that they crowd as those of frames do:
-    clusters of 1 to 39 that are around 0.84 alike, and every twentieth row a copy of the one before."""
+    """Write unit vectors, float32 (rows, 512). They span 16 dimensions, so that they crowd as the vectors of frames do.
+    They form clusters of 1 to 39 rows with a cosine around 0.84. Every twentieth row is a copy of the row before it."""
     random = np.random.default_rng(0)
     written = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(rows, DIMENSION))
     directions = random.normal(size=(16, DIMENSION)).astype(np.float32) / 4
@@ -78,12 +79,12 @@ def make_vectors(rows: int, path: Path) -> None:
 
 
 def load(path: Path) -> Vectors:
-    """Vectors on disk, float32 (rows, 512)."""
+    """The vectors of a file, mapped from disk, float32 (rows, 512)."""
     return np.asarray(np.load(path, mmap_mode="r"))
 
 
 def make_table(path: Path, folder: Path) -> VectorTable:
-    """The table of these vectors, each a video of its own."""
+    """The table of these vectors. Each vector is a separate video."""
     vectors = load(path)
     videos = (
         (row, VideoVectors(url=str(row), vectors=vectors[row : row + 1], positions=(0,))) for row in range(len(vectors))
@@ -92,24 +93,24 @@ def make_table(path: Path, folder: Path) -> VectorTable:
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds that some work takes, and its result."""
+    """The seconds that some work takes, and its result."""
     start_s = time.perf_counter()
     result = work()
     return round(time.perf_counter() - start_s, 2), result
 
 
 def timed_join(work: Callable[[], Any]) -> tuple[dict[str, float], Any]:
-    """The same, with the seconds of all processors together: these say more where others work beside it."""
+    """Like `timed`, with the CPU-seconds of all cores together. These say more where other processes run too."""
     start_s = time.process_time()
     join_s, result = timed(work)
     return {"join_s": join_s, "join_cpu_s": round(time.process_time() - start_s, 2)}, result
 
 
-# Ways. Each takes the path of the vectors and a folder, and gives its figures.
+# Ways. Each takes the path of the vectors and a folder, and returns its figures.
 
 
 def multiply_bare(path: Path, folder: Path) -> dict[str, Any]:
-    """The products alone, half of all with all, of vectors in memory: no threshold, no pairs."""
+    """Compute only the products of vectors in memory, each pair of blocks once, without threshold and pairs."""
     vectors = np.array(load(path))
     product = np.empty((BLOCK_LINES, BLOCK_LINES), np.float32)
 
@@ -124,7 +125,7 @@ def multiply_bare(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def join_all(path: Path, folder: Path) -> dict[str, Any]:
-    """As 06_search_and_clean does it."""
+    """Search as 06_search_and_clean does."""
     collect_s, table = timed(lambda: make_table(path, folder))
     join, proposal = timed_join(lambda: join_exactly(table, floor=FLOOR, max_pairs=MAX_PAIRS))
     score_s, codes = timed(lambda: keep_alike(table, proposal))
@@ -132,13 +133,13 @@ def join_all(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def keep_alike(table: VectorTable, proposal: Proposal) -> NDArray[np.int64]:
-    """The proposed pairs that are alike enough."""
+    """The proposed pairs with a similarity of at least `FLOOR`."""
     alike = table.compare(proposal.first, proposal.second) >= FLOOR
     return np.asarray(proposal.first[alike] * len(table) + proposal.second[alike])
 
 
 def faiss_flat(path: Path, folder: Path) -> dict[str, Any]:
-    """FAISS's range search, by brute force."""
+    """The range search of FAISS, by brute force."""
     import faiss
 
     vectors = np.array(load(path))
@@ -149,7 +150,7 @@ def faiss_flat(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def faiss_ivf(path: Path, folder: Path) -> dict[str, Any]:
-    """FAISS's range search in an inverted file, learned from some of the vectors."""
+    """The range search of FAISS in an inverted file, trained on some of the vectors."""
     import faiss
 
     vectors = np.array(load(path))
@@ -163,7 +164,7 @@ def faiss_ivf(path: Path, folder: Path) -> dict[str, Any]:
 
 
 def range_search(path: Path, index: Any, vectors: Vectors, asked: NDArray[np.int64]) -> dict[str, Any]:
-    """Ask an index of FAISS for all neighbours of these rows from the floor on."""
+    """Ask an index of FAISS for all neighbours of these rows with a similarity of at least `FLOOR`."""
     codes = []
 
     def search() -> None:
@@ -177,12 +178,12 @@ def range_search(path: Path, index: Any, vectors: Vectors, asked: NDArray[np.int
 
 
 def milvus_lite(path: Path, folder: Path) -> dict[str, Any]:
-    """Insert and batched search, deeper where a list came back full, with the default index."""
+    """Insert, and search in batches with the default index. Where a result is full, the next search goes deeper."""
     return search_store(path, StoreAddress(uri=str(folder / "milvus.db")), folder)
 
 
 def milvus_server(path: Path, folder: Path) -> dict[str, Any]:
-    """The same on the server that MILVUS_URI names; the peak of memory is that of its client."""
+    """The same on the server that MILVUS_URI names. The peak memory is that of the client."""
     return search_store(
         path, StoreAddress(uri=os.environ["MILVUS_URI"], token=os.environ.get("MILVUS_TOKEN", "")), folder
     )
@@ -263,25 +264,25 @@ WAYS: dict[str, Callable[[Path, Path], dict[str, Any]]] = {
 
 
 def sample_rows(rows: int) -> NDArray[np.int64]:
-    """Rows that are asked for the others."""
+    """The sample: the rows whose neighbours are searched."""
     return np.sort(np.random.default_rng(1).choice(rows, size=min(SAMPLE, rows), replace=False))
 
 
 def code_of(ones: NDArray[np.int64], others: NDArray[np.int64], rows: int) -> NDArray[np.int64]:
-    """One number a pair of different rows."""
+    """One number for each pair of different rows."""
     ones, others = ones[ones != others], others[ones != others]
     return np.minimum(ones, others) * rows + np.maximum(ones, others)
 
 
 def extrapolate(seconds: float, asked: NDArray[np.int64], rows: int) -> dict[str, Any]:
-    """What all rows would take, from what the asked ones took."""
+    """The seconds for all rows, scaled up from the seconds for the `asked` rows."""
     if len(asked) == rows:
         return {"join_s": seconds}
     return {"join_s": round(seconds / len(asked) * rows, 1), "extrapolated": f"from {len(asked):,} of {rows:,} rows"}
 
 
 def true_pairs(path: Path) -> NDArray[np.int64]:
-    """The pairs of the sampled rows, by products in float64 with all."""
+    """The true pairs of the sampled rows, by products in float64 with all rows."""
     kept = path.with_suffix(".true.npy")
     if not kept.exists():
         vectors = load(path)
@@ -296,12 +297,12 @@ def true_pairs(path: Path) -> NDArray[np.int64]:
 
 
 def know_pairs(path: Path, folder: Path) -> dict[str, Any]:
-    """Work them out before any way asks."""
+    """Compute the true pairs before any way needs them."""
     return {"known": len(true_pairs(path))}
 
 
 def judge(path: Path, codes: NDArray[np.int64]) -> dict[str, Any]:
-    """The share of the pairs of the sampled rows that are among these, and how many of theirs here are none."""
+    """The recall of these pairs for the sampled rows, and the number of wrong pairs among them."""
     rows = len(load(path))
     true, asked = true_pairs(path), sample_rows(rows)
     own = codes[np.isin(codes // rows, asked) | np.isin(codes % rows, asked)]
@@ -312,7 +313,7 @@ def judge(path: Path, codes: NDArray[np.int64]) -> dict[str, Any]:
 
 
 def deliver(old_path: Path, new_path: Path, folder: Path) -> dict[str, Any]:
-    """A new list against a collection: vectors only, streamed as a store gives them."""
+    """Compare a new list with a collection: vectors only, streamed as a store returns them."""
 
     def stream() -> Iterator[StoredRows]:
         vectors = np.load(old_path, mmap_mode="r")
@@ -329,7 +330,7 @@ def deliver(old_path: Path, new_path: Path, folder: Path) -> dict[str, Any]:
 
 
 def make_delivery(old_path: Path, new_path: Path, rows: int) -> None:
-    """New vectors, a tenth of them near copies of old ones."""
+    """Write new vectors. A tenth of them are near copies of old vectors."""
     random = np.random.default_rng(7)
     made = random.normal(size=(rows, DIMENSION)).astype(np.float32)
     old = load(old_path)
@@ -343,7 +344,7 @@ def make_delivery(old_path: Path, new_path: Path, rows: int) -> None:
 
 
 def run_alone(work: Callable[..., dict[str, Any]], *arguments: Path) -> dict[str, Any]:
-    """The figures of some work in a new process, with its peak of memory beyond what an idle one takes."""
+    """Run some work in a new process. Returns its figures, with the peak memory of the process and its children."""
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)
     process = context.Process(target=_run, args=(writer, work, arguments))
@@ -366,7 +367,7 @@ def _run(writer: Any, work: Callable[..., dict[str, Any]], arguments: tuple[Path
 
 
 def fit(rows: list[dict[str, Any]], way: str) -> float | None:
-    """The exponent with which the seconds of a way grow with the number of videos."""
+    """The exponent with which the seconds of a way grow with the number of videos. None for fewer than two sizes."""
     points = [(row["videos"], row["join_s"]) for row in rows if row["way"] == way and row.get("join_s")]
     if len(points) < 2:
         return None
@@ -375,7 +376,7 @@ def fit(rows: list[dict[str, Any]], way: str) -> float | None:
 
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
-    """Seconds by videos, a line for each way."""
+    """Plot the seconds over the number of videos, one line for each way."""
     with rc_context(STYLE):
         figure, grid = new_figure(1, 1, width_in=8, height_in=4.8)
         axes = grid[0, 0]
@@ -422,7 +423,7 @@ def main(sizes: str, ways: str, delivery: int, results_dir: Path, folder: Path |
             vectors = kept / f"{count}.npy"
             if not vectors.exists():
                 make_vectors(count, vectors)
-            # In a process of its own: those of the ways would have its memory in their peaks.
+            # A separate process, because otherwise its memory would count in the peaks of the ways.
             run_alone(know_pairs, vectors)
             for way in (name for name in WAYS if name in ways.split(",")):
                 rows[way, count] = {"way": way, "videos": count} | run_alone(WAYS[way], vectors)

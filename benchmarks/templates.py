@@ -1,8 +1,8 @@
 """Families of videos that look alike and are not the same, picture by picture.
 
-The advertisements of one template share everything but one thing: the product, its variety (another colour, texture and
+The advertisements of one template differ in only one thing: the product, its variety (another colour, texture and
 label), the price, the language, the presenter or the photograph. The takes of one scene share the set and the timing,
-and somebody moves otherwise. `Family` says what a family shares, and by what its members differ.
+but a person moves differently. `Family` says what a family shares, and how its members differ.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageOps
 from dedup_lib.records import Frames
 
 TEMPLATE, SCENE, TAKE = KINDS = ("template", "scene", "take")
-"""Advertisements by one template; drawn takes of one scene; parts of a real clip whose camera stands still."""
+"""Advertisements of one template; drawn takes of one scene; parts of a real clip whose camera stands still."""
 
 LAYOUTS = ("centred", "left", "lower_third", "half", "cover")
 DIFFERENCES = ("product", "variety", "price", "language", "presenter", "photograph")
@@ -54,17 +54,17 @@ SCENE_DIFFERENCES = ("arms", "lips", "arms_and_lips")
 SCENE_MOVEMENTS = ("small", "large")
 
 Picture = tuple[Frames, list[Box]]
-"""RGB uint8 (H, W, 3), and the boxes outside of which it is the same in every member of its family."""
+"""A frame, RGB uint8 (H, W, 3), and its boxes. Outside the boxes, every member of the family has the same frame."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Album:
-    """Clips whose frames serve as photographs; drawn ones do where there are none."""
+    """Clips whose frames serve as photographs. Without clips, photographs are drawn."""
 
     clips: tuple[Path, ...] = ()
 
     def photograph(self, generator: np.random.Generator, place: int, size_px: tuple[int, int]) -> Image.Image:
-        """A photograph of a size; each `place` gives another one from the same generator's state."""
+        """A photograph of a size in pixels. For the same state of the generator, each `place` gives another one."""
         order = generator.permutation(max(len(self.clips), len(PHOTOGRAPHS)))
         if self.clips:
             return ImageOps.fit(load_photograph(self.clips[order[place] % len(self.clips)]), size_px)
@@ -74,7 +74,7 @@ class Album:
 
 @lru_cache(maxsize=64)
 def load_photograph(path: Path) -> Image.Image:
-    """The 25th frame of a clip, or its last."""
+    """The 25th frame of a clip, or the last frame of a shorter clip."""
     with av.open(str(path)) as container:
         *_, picture = islice(container.decode(video=0), 25)
     return Image.fromarray(picture.to_ndarray(format="rgb24"))
@@ -82,7 +82,7 @@ def load_photograph(path: Path) -> Image.Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """What the members of a family share, and by what they differ. The same fields give the same pictures."""
+    """What the members of a family share, and how they differ. The same fields give the same frames."""
 
     kind: str
     number: int
@@ -96,7 +96,7 @@ class Family:
         return f"{self.kind}-{self.number:03}-{self.layout}-{self.differs}-{self.moves}"
 
     def random(self, what: str, member: int = 0) -> np.random.Generator:
-        """The random numbers of one thing, those of a member where it differs."""
+        """The random numbers for one thing. `member` makes them differ between members."""
         place = KINDS.index(self.kind), self.number, zlib.crc32(what.encode()), member
         return np.random.default_rng([self.seed, *place])
 
@@ -130,7 +130,7 @@ class Family:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Width and height. What stands side by side needs a wide picture, for its words to be readable."""
+        """Width and height in pixels. Layouts with parts side by side need a wide frame, so that words are readable."""
         is_wide = self.layout in ("left", "half", "cover") or self.kind != TEMPLATE
         sizes = (
             ((640, 360), (640, 360), (480, 360))
@@ -140,14 +140,14 @@ class Family:
         return sizes[int(self._facts["shape"]) % len(sizes)]
 
     def draw(self, member: int, album: Album) -> Iterator[Picture]:
-        """The pictures of one member, `fps` a second."""
+        """The frames of one member, `fps` per second."""
         return (_draw_scene if self.kind == SCENE else _draw_template)(self, member, album)
 
 
 def plan_templates(count: int, *, seed: int) -> list[Family]:
-    """So many families of advertisements; a longer plan begins with the shorter one.
+    """Plan `count` families of advertisements. A longer plan begins with the shorter one.
 
-    Every 48 have each movement with each difference, and 240 have each of them in each layout.
+    Every 48 families have each movement with each difference. Every 240 have each of these in each layout.
     """
     cells = [(differs, moves) for differs in DIFFERENCES for moves in MOVEMENTS]
     planned = []
@@ -161,7 +161,7 @@ def plan_templates(count: int, *, seed: int) -> list[Family]:
 
 
 def plan_scenes(count: int, *, seed: int) -> list[Family]:
-    """So many families of takes, likewise."""
+    """Plan `count` families of takes. A longer plan begins with the shorter one."""
     cells = [(where, differs, moves) for differs in SCENE_DIFFERENCES for moves in SCENE_MOVEMENTS for where in SETS]
     planned = []
     for number in range(count):
@@ -175,22 +175,22 @@ def plan_scenes(count: int, *, seed: int) -> list[Family]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Piece:
-    """A part of an advertisement: its picture in a box, and how it comes in."""
+    """A part of an advertisement: its image in a box, and how it enters."""
 
     picture: Image.Image
     left: int
     top: int
     is_own: bool = False
-    """Whether it is another one in each member."""
+    """Whether each member has a different one."""
     zooms: bool = False
     enters: int = 0
-    """From the left (-1) or the right (1), where pieces slide in."""
+    """Where pieces slide in: from the left (-1), from the right (1), or there from the start (0)."""
     delay_s: float = 0.0
-    """Where pieces fade in."""
+    """Where pieces fade in: the delay in seconds."""
 
 
 Slots = dict[str, tuple[float, float, float, float]]
-"""Left, top, width and height of each piece, as shares of the picture."""
+"""Left, top, width and height of each piece, as shares of the frame."""
 
 
 def _place(family: Family) -> Slots:
@@ -335,7 +335,7 @@ def _cut_pieces(
         panel("picture", pick_colour(draw, light=(0.8, 1.0)))
     if shows_photograph:
         photograph = album.photograph(family.random("photograph"), own("photograph"), slots["picture"][2:])
-        # What fills the frame is there from the start.
+        # A photograph that fills the frame is there from the start.
         enters = 0 if family.layout == "lower_third" else -1
         add("picture", photograph.convert("RGBA"), is_own=family.differs == "photograph", zooms=True, enters=enters)
     if not shows_photograph or differs_in_product:
@@ -388,7 +388,7 @@ def _cut_pieces(
 def _paint_piece(frame: Image.Image, piece: _Piece, family: Family, time_s: float) -> Box:
     picture, left, top = piece.picture, piece.left, piece.top
     if family.moves == "zoom" and piece.zooms:
-        # What fills the frame must go on to fill it.
+        # An image that fills the frame must continue to fill it.
         start, end = (1.0, 1.3) if picture.size == frame.size else (0.7, 1.05)
         scale = start + (end - start) * time_s / family.duration_s
         larger = picture.resize(
@@ -448,7 +448,7 @@ def _paint_ticker(frame: Image.Image, family: Family, colour: Colour, time_s: fl
 
 
 def _gesture(family: Family, time_s: float) -> Pose:
-    """The same in every member; nobody gestures where nothing moves."""
+    """The pose of the presenter, the same in every member. Where nothing moves, the presenter does not gesture."""
     if family.moves == "nothing":
         return Pose()
     return Pose(
@@ -460,7 +460,7 @@ def _gesture(family: Family, time_s: float) -> Pose:
 
 
 def _follow(generator: np.random.Generator, time_s: float, *, every_s: float) -> tuple[float, ...]:
-    """Where something is that goes to another place each so many seconds, gently; 0 to 1 in two directions."""
+    """The place of something that moves smoothly to a new place every `every_s` seconds, 0 to 1 in two directions."""
     places = generator.uniform(0, 1, (2 + int(time_s / every_s), 2))
     step, share = divmod(time_s / every_s, 1)
     share = (1 - math.cos(math.pi * share)) / 2
@@ -484,7 +484,7 @@ def _draw_scene(family: Family, member: int, album: Album) -> Iterator[Picture]:
     reach = {"small": 0.25, "large": 1.0}[family.moves]
     for number in range(round(family.duration_s * family.fps)):
         time_s = number / family.fps
-        # Hands rise, do something and fall again at the same moments in every take.
+        # In every take, the hands rise, do something and fall again at the same moments.
         raised = float(np.interp(time_s / family.duration_s, (0, 0.12, 0.3, 0.75, 0.95, 1), (0, 0, 1, 1, 0, 0)))
 
         def hand(name: str, *, time_s: float = time_s, raised: float = raised) -> tuple[float, ...]:
@@ -506,7 +506,7 @@ def _draw_scene(family: Family, member: int, album: Album) -> Iterator[Picture]:
 
 
 def unlike_photographs(paths: Sequence[Path]) -> list[Path]:
-    """Of clips, those whose photographs show something, each unlike those before it."""
+    """The clips whose photographs show something. Each photograph is unlike the earlier ones."""
     chosen: list[Path] = []
     seen: list[np.ndarray] = []
     for path in paths:
