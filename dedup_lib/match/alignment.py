@@ -53,7 +53,8 @@ class AlignedSegment:
 
     `agreeing` of the `compared` frames agree, counted in the video where this share is smaller. If one video was cut in
     another order, the times are those of the longest part, `further` holds the other parts, and all other numbers
-    cover all parts."""
+    cover all parts.
+    """
 
     agreeing: int
     compared: int

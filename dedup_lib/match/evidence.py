@@ -31,8 +31,8 @@ MIN_SCENES = 3
 """Minimum number of scenes of varied frames: frames of a scene that hardly changes agree at any time."""
 
 CLOSE_BITS = 28
-"""Maximum median distance, in bits, of close frames: two people in front of one wall are nearly as similar as a copy
-with a logo. Frames must be varied or close. Unless they are both, motion must not contradict them."""
+"""Maximum median distance, in bits, of close frames. Others may show two people in front of one wall, who are nearly as
+similar as a copy with a logo. Frames must be varied or close. Unless they are both, motion must not contradict them."""
 
 MIN_CORRELATION = 0.5
 """Motion contradicts agreeing frames if it correlates less than this at every offset. Copies change alike, two takes

@@ -13,10 +13,10 @@ from dedup_lib.match.vector_table import BLOCK_LINES, Lines, VectorTable
 from dedup_lib.records import Hit, Progress, Vectors, no_progress
 
 Search = Callable[[Vectors, int], list[list[Hit]]]
-"""Vectors (N, D) and a number of neighbours to the neighbours of each, best first."""
+"""From vectors (N, D) and a number of neighbours to the neighbours of each vector, best first."""
 
 _VECTORS_AT_ONCE = 1000
-"""Asked for in one search of a store."""
+"""Number of vectors in one search of a store."""
 
 
 def join_by_search(
@@ -31,17 +31,17 @@ def join_by_search(
     line_of: dict[str, int],
     begin: Progress = no_progress,
 ) -> Proposal:
-    """Pairs of lines of which a store finds a vector of one among the neighbours of a vector of the other.
+    """Pairs of lines for which a store finds a vector of one line among the neighbours of a vector of the other.
 
-    A list of neighbours that is full of matches may have been cut: it is asked for again, four times as long, until its
-    end lies below the floor. At `largest_top_k` the vector is compared with all others directly. So where the search is
-    exact no pair is missed whose similarity is above 0. `line_of` gives the line of a video by its key; other videos
-    that the store holds are passed over. `each` as in `join_exactly`; `begin` is told of the vectors. Raises
-    SettingError for more than ten times `max_pairs` pairs.
+    A list of neighbours that is full of matches may have been cut. The search for that vector is repeated with four
+    times as many neighbours until the end of the list lies below the floor. At `largest_top_k` the vector is compared
+    with all others directly. So an exact search misses no pair with a similarity above 0. `line_of` gives the line of
+    a video by its key; other videos in the store are skipped. `each` as in `join_exactly`. `begin` reports progress
+    over the vectors. Raises SettingError for more than ten times `max_pairs` pairs.
     """
     low = floor - table.slack
     waiting, limit, deeper = np.argwhere(table.present), top_k, 0
-    # Frames that many videos share propose more than is alike in the end; until then a pair takes 8 bytes.
+    # Frames that many videos share propose more pairs than are similar in the end. A proposed pair takes only 8 bytes.
     pairs = FoundPairs(table, floor=floor, most=10 * max_pairs + len(table), each=each)
     asked_for = 0
     while len(waiting):
@@ -73,7 +73,7 @@ def join_by_search(
 
 
 def near_lines(own: int, hits: Sequence[Hit], line_of: dict[str, int], low: float) -> Iterator[int]:
-    """Lines worth comparing: every neighbour near the floor, and the nearest one however far it is."""
+    """Lines worth comparing: every neighbour near the floor, and the nearest one at any distance."""
     found = False
     for hit in hits:
         if found and hit.cosine < low:
@@ -85,7 +85,7 @@ def near_lines(own: int, hits: Sequence[Hit], line_of: dict[str, int], low: floa
 
 
 def _compare_with_all(table: VectorTable, own: int, vector: Vectors, low: float) -> tuple[Lines, Lines]:
-    """This line with all that have, at any position, a vector that is near this one."""
+    """Pairs of this line with each line that has, at any position, a vector near this one."""
     near: list[Lines] = []
     for start in range(0, len(table), BLOCK_LINES):
         cosines_of = table.lines[start : start + BLOCK_LINES] @ vector.reshape(-1)
@@ -97,16 +97,16 @@ def _compare_with_all(table: VectorTable, own: int, vector: Vectors, low: float)
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """How much of what is there a search found."""
+    """How many of the existing pairs a search found."""
 
     videos: int
-    """Compared with all others, exactly; videos with the very same vectors count once."""
+    """Number of videos that were compared with all others exactly; videos with identical vectors count once."""
     pairs: int
-    """Pairs that they stand in."""
+    """Number of pairs with these videos."""
     found: int
-    """Of these, what the search proposed too."""
+    """Number of these pairs that the search also proposed."""
     recall: float | None
-    """The share of them; None where there was nothing to find."""
+    """Share of these pairs that the search also proposed; None if there are no pairs."""
 
 
 def audit_proposal(
@@ -119,10 +119,10 @@ def audit_proposal(
     each: int | None = None,
     begin: Progress = no_progress,
 ) -> Audit:
-    """Compare some lines, chosen by chance, with all others exactly, and count which of their pairs, or of their `each`
-    nearest, were proposed.
+    """Compare some randomly chosen lines with all others exactly, and count which of their pairs were proposed. With
+    `each`, only pairs with the `each` nearest lines count.
 
-    `begin` is told of the lines. Raises SettingError when the asked ones stand in more than `max_pairs` pairs.
+    `begin` reports progress over the lines. Raises SettingError when the chosen lines have more than `max_pairs` pairs.
     """
     asked = np.sort(np.random.default_rng(0).choice(len(table), size=min(videos, len(table)), replace=False))
     low = floor - table.slack

@@ -16,10 +16,10 @@ from dedup_lib.records import StoredRows, Vectors
 def find_near(
     table: VectorTable, stored: Iterable[StoredRows], *, floor: float, known: Collection[str], max_pairs: int
 ) -> list[str]:
-    """The URLs of stored videos that are alike to one of the table from `floor` on, and a few just below; but for those
-    whose keys are `known`. In memory are the table and a block of the stored.
+    """URLs of stored videos whose similarity to a video of the table is at least `floor` or just below it. Videos whose
+    keys are `known` are left out. Memory holds the table and one block of stored videos.
 
-    Raises SettingError where they make more than `max_pairs` pairs.
+    Raises SettingError when they make more than `max_pairs` pairs.
     """
     low = floor - table.slack
     lines = table.lines.reshape(len(table), table.width)
@@ -42,7 +42,7 @@ def find_near(
 def _whole_videos(
     stored: Iterable[StoredRows], positions: int, known: Collection[str]
 ) -> Iterator[tuple[list[str], Vectors, Lines]]:
-    """URLs of videos, their lines (N, positions * dimension) and how many positions each has."""
+    """URLs of videos, their lines (N, positions * dimension) and the number of positions of each."""
     held: StoredRows | None = None
     for rows in chain(stored, (None,)):
         if rows is None:
@@ -50,7 +50,7 @@ def _whole_videos(
         elif positions == 1:
             whole = rows
         else:
-            # The frames of the last video of a block may go on in the next.
+            # The frames of the last video of a block may continue in the next block.
             both = _join_rows(held, rows)
             last = both.videos.index(both.videos[-1])
             whole, held = _cut_rows(both, slice(0, last)), _cut_rows(both, slice(last, None))

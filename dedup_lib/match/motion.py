@@ -1,8 +1,8 @@
 """Motion: whether two videos change alike, whatever stands still in them.
 
-A copy that was blurred, shrunk to a stamp or filled with noise keeps its coarse shapes and how they move, and a camera
-in motion shows nearly the same ones a twentieth of a second later. Two takes of one scene share all that stands
-still, and nothing of what moves.
+A copy that was blurred, shrunk to a stamp or filled with noise keeps its coarse shapes and their motion. A moving
+camera shows nearly the same shapes a twentieth of a second later. Two takes of one scene share everything that stands
+still, and nothing that moves.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.temporal_votes import OFFSET_STEP_S
 
 FREQUENCIES = 8
-"""The lowest 8 × 8 frequencies of a frame are its coarse shapes."""
+"""The lowest 8 × 8 frequencies of a frame describe its coarse shapes."""
 
 MIN_COMPARED = 8
-"""Of fewer frames, unlike videos may change alike by chance."""
+"""Minimum number of compared frames: with fewer, unlike videos may change alike by chance."""
 
 MIN_TO_CORRELATE = 3
 
 MIN_OVERLAP = 0.5
-"""Share of the longer video that must lie beside the other one: for a short part of it some place always fits."""
+"""Minimum share of the longer video that overlaps the other: a short part fits somewhere in any video."""
 
 ALIKE = 0.55
-"""Correlation from which frames, and whole videos, change alike. Of unlike videos it stays below 0.47."""
+"""Minimum correlation of frames, and of whole videos, that change alike. Unlike videos stay below 0.47."""
 
 ALIKE_IN_HALF = 0.4
-"""Correlation of either half by itself: one cut or one fade at the same time is not enough."""
+"""Minimum correlation of each half by itself: one cut or fade at the same time is not enough."""
 
 STILL_ENERGY = 0.001
-"""Mean square by which frames differ from their mean: less than this is what encoders make of a still picture."""
+"""Minimum mean square difference of moving frames from their mean: encoders make less than this of a still video."""
 
 SPEEDS = (24 / 25, 25 / 24, 1 / 1.05, 1.05, 0.8, 1.25, 2 / 3, 1.5, 0.5, 2.0)
-"""How much faster the second video may run: film shown as television and back, and what people choose."""
+"""Speeds to try for the second video, relative to the first: film shown as television and back, and common choices."""
 
 WORTH_OTHER_SPEEDS = 0.2
-"""At its own speed a faster copy still reaches this."""
+"""Minimum correlation at its own speed for which other speeds are tried: a faster copy still reaches this."""
 
 OTHER_SPEED_GAINS = 0.03
-"""Another speed must explain so much more."""
+"""Minimum gain in correlation for which another speed is chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +54,16 @@ class MotionTrack:
     shapes: NDArray[np.float32]
     times_s: NDArray[np.float32]
     weights: NDArray[np.float32] | None = None
-    """What each frame stands for (`Fingerprint`); None: one step."""
+    """Number of steps that each frame stands for (`Fingerprint`); None: one step each."""
 
     def turned(self, orientation: int) -> MotionTrack:
-        """The same in one of the `perceptual_hash.ORIENTATIONS`."""
+        """The same track in one of the `perceptual_hash.ORIENTATIONS`."""
         waves = self.shapes.reshape(-1, FREQUENCIES, FREQUENCIES)
         return replace(self, shapes=turn_frequencies(waves, orientation).reshape(self.shapes.shape))
 
     @cached_property
     def timeline(self) -> _Timeline:
-        """In steps, at its own speed."""
+        """The track in steps, at its own speed."""
         return _Timeline.of(self)
 
     @cached_property
@@ -76,25 +76,25 @@ class MotionTrack:
 
     @property
     def dense_share(self) -> float:
-        """How much of the video that is."""
+        """Share of the video that the dense part covers."""
         return 1.0 if self.weights is None else len(self.dense.times_s) / float(self.weights.sum(dtype=float))
 
 
 def extract_motion(
     tiny_frames: NDArray[np.uint8], *, times_s: NDArray[np.float32], weights: NDArray[np.float32] | None = None
 ) -> MotionTrack:
-    """The course of frames (N, 64, 64) that are shown at `times_s`, which rise."""
+    """The motion track of frames (N, 64, 64), shown at rising `times_s`."""
     waves = find_frequencies(tiny_frames)[:, :FREQUENCIES, :FREQUENCIES].reshape(len(tiny_frames), -1)
-    # Light and contrast are no part of a shape.
+    # Brightness and contrast are not part of a shape.
     lengths = np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-6)
     return MotionTrack(shapes=(waves / lengths).astype(np.float32), times_s=times_s, weights=weights)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionMatch:
-    """How alike two videos change where one lies beside the other. `stretch` is that part; of its frames those agree
-    that differ from the mean of the part alike. `weaker_half` is the correlation in the half of it where it is lower;
-    `energy` says how much the video that changes less does change there.
+    """How similarly two videos change where they overlap. `stretch` is the overlap; its frames agree if they differ
+    similarly from its mean. `weaker_half` is the lower correlation of its two halves. `energy` is how much the video
+    that changes less changes there.
     """
 
     stretch: AlignedSegment
@@ -103,7 +103,7 @@ class MotionMatch:
 
     @property
     def is_alike(self) -> bool:
-        """Whether that is enough to call the videos the same."""
+        """Whether the similarity suffices to call the videos the same."""
         return (
             self.moves
             and self.stretch.compared >= MIN_COMPARED
@@ -114,20 +114,20 @@ class MotionMatch:
 
     @property
     def moves(self) -> bool:
-        """Whether there is a movement in both that could be alike or not."""
+        """Whether both videos move, so that their motion can be compared."""
         return self.energy >= STILL_ENERGY
 
     def exchanged(self) -> MotionMatch:
-        """The same, with the second video taken for the first."""
+        """The same match with the two videos exchanged."""
         return replace(self, stretch=self.stretch.exchanged())
 
 
 def compare_motion(
     first: MotionTrack, second: MotionTrack, *, lowest: float = -1.0, known_speed: float = 1.0
 ) -> MotionMatch | None:
-    """Lay one video beside the other at every offset, at their own speed, at the one that is known of their frames,
-    and where these give hope at the `SPEEDS`, and see where they change most alike; None where they are too short for
-    that, or their correlation stays below `lowest`. Only their dense parts are asked."""
+    """Find the offset and speed at which two videos change most alike. Their own speed and the speed known from their
+    frames are tried first, then the `SPEEDS` if these are promising. None if the videos are too short, or if their
+    correlation stays below `lowest`. Only their dense parts are compared."""
     shares = first.dense_share, second.dense_share
     first, second = first.dense, second.dense
     if not (len(first.times_s) and len(second.times_s)):
@@ -154,7 +154,7 @@ def compare_motion(
 
 
 def correlate_stretch(first: MotionTrack, second: MotionTrack, stretch: AlignedSegment) -> float:
-    """How alike two videos change in a stretch that they share, -1 to 1; NaN for too few frames."""
+    """How similarly two videos change in an aligned segment, -1 to 1; NaN for too few frames."""
     own, others = stretch.frame_correspondences(first.times_s, second.times_s)
     if len(own) < MIN_TO_CORRELATE:
         return float("nan")
@@ -163,8 +163,8 @@ def correlate_stretch(first: MotionTrack, second: MotionTrack, stretch: AlignedS
 
 @dataclass(frozen=True, kw_only=True)
 class _Timeline:
-    """A course in steps of `OFFSET_STEP_S`: `shapes` float32 (T, 64), zero where `shown`, bool (T,), says that there is
-    no frame, and where each frame was shown."""
+    """A motion track in steps of `OFFSET_STEP_S`: `shapes` float32 (T, 64), `shown` bool (T,) and the times of the
+    frames. `shown` says which steps have a frame; the others are zero."""
 
     shapes: NDArray[np.float32]
     shown: NDArray[np.bool_]
@@ -172,7 +172,7 @@ class _Timeline:
 
     @classmethod
     def of(cls, course: MotionTrack, *, speed: float = 1.0) -> _Timeline:
-        """When it is played `speed` times as slowly."""
+        """The timeline of a track that is played `speed` times as slowly."""
         steps = np.round(course.times_s * speed / OFFSET_STEP_S).astype(int)
         shapes = np.zeros((steps[-1] + 1, course.shapes.shape[1]), np.float32)
         shown = np.zeros(len(shapes), bool)
@@ -186,20 +186,20 @@ class _Timeline:
 
     @cached_property
     def changes(self) -> NDArray[np.float32]:
-        """How each frame differs from the mean."""
+        """Difference of each frame from the mean."""
         mean = self.shapes.sum(axis=0) / self.frames
         return np.asarray((self.shapes - mean) * self.shown[:, None])
 
     @cached_property
     def energy(self) -> NDArray[np.float32]:
-        """By how much, squared: (T,)."""
+        """Squared length of each difference: (T,)."""
         return np.asarray((self.changes**2).sum(axis=1))
 
     def find_offset(self, other: _Timeline) -> tuple[float, int] | None:
-        """The highest correlation of what changes, and by how many steps the other one is later there; None where no
-        offset leaves enough of them beside each other."""
+        """The highest correlation of the changes, and the number of steps by which `other` is later there; None if no
+        offset leaves enough overlap."""
         own, others = self.changes, other.changes
-        # A correlation at every offset is a sum over each diagonal of their products.
+        # The correlation at each offset is the sum of one diagonal of the products.
         products = own[::-1] @ others.T
         width = len(self.shown) + len(other.shown)
         sheared = np.zeros((len(own), width), np.float32)
@@ -218,7 +218,7 @@ class _Timeline:
 
 
 def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: float) -> MotionMatch:
-    """What is to be said of two timelines when the second one is `offset` steps later."""
+    """The match of two timelines when the second one is `offset` steps later."""
     start, end = max(0, -offset), min(len(first.shown), len(second.shown) - offset)
     beside = start + np.flatnonzero(first.shown[start:end] & second.shown[start + offset : end + offset])
     own, others = first.shapes[beside], second.shapes[beside + offset]
@@ -245,7 +245,7 @@ def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: floa
 
 
 def _correlate(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Of what changes in the rows of two arrays (N, D), -1 to 1; 0 where nothing does."""
+    """Correlation of the changes in the rows of two arrays (N, D), -1 to 1; 0 if nothing changes."""
     if not len(first):
         return 0.0
     own, others = first - first.mean(axis=0), second - second.mean(axis=0)

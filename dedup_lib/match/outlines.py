@@ -10,31 +10,35 @@ from dedup_lib.match.blocks import BLOCK_SIDE, BLOCKS, STILL_PX, edges, soften
 from dedup_lib.match.laid import LaidFrames
 
 MIN_DIFFERENCE = 10.0
+"""Minimum difference (of 255) of a pixel that differs."""
 
 NOISE_FACTOR = 6.0
-"""A pixel differs by more than this (of 255), and than so many times what the median pixel elsewhere does."""
+"""Such a pixel must also differ by more than this many times the median pixel elsewhere."""
 
 MAX_OVERLAY = 0.14
+"""Maximum share of the frame that an overlay takes: no more than a caption does."""
 
 MAX_CONTINUED_EDGE = 1.3
+"""Maximum ratio, in the clean frame, of the slopes along the outline of an overlay to those around it."""
 
 MIN_EDGE_RATIO = 1.7
+"""Minimum factor by which that ratio is larger in the marked frame."""
 
 MAX_CONTINUED_EDGE_IN_MOTION = 2.1
+"""As `MAX_CONTINUED_EDGE`, if the film around the overlay moves: fewer edges are conclusive then."""
 
 MIN_EDGE_RATIO_IN_MOTION = 1.2
+"""As `MIN_EDGE_RATIO`, if the film around the overlay moves."""
 
 MAX_OUTLINES = 4
-"""An overlay reaches so near to the upper or lower edge, and takes no more of it than a caption does. Along its outline
-the slopes of the clean frame are no more than so many times those around it, and those of the marked one so many
-times larger; in a film that moves around it, fewer edges tell. This is the median of so many stills."""
+"""Maximum number of stills; the median of their ratios decides."""
 
 
 def _is_overlaid(part: NDArray[np.bool_], laid: LaidFrames, *, around_moves: bool) -> bool:
-    """Whether something was laid over one of the videos there: a logo, a caption. Its outline is an edge in that video,
-    and in the other one the frame goes on across it as it does everywhere around.
+    """Whether something, such as a logo or a caption, was laid over one of the videos there. Its outline is an edge in
+    that video. In the other one, the frame continues across the outline as it does everywhere around.
 
-    Of two products or two prices, both videos show the edges.
+    With two different products or prices, both videos show the edges.
     """
     nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MAX_OUTLINES]
     found = [_trace_outline(part, *(stills[index] for stills in laid.stills)) for index in nearest]
@@ -42,7 +46,8 @@ def _is_overlaid(part: NDArray[np.bool_], laid: LaidFrames, *, around_moves: boo
     if not outlines:
         return False
     low, high = np.median(outlines, axis=0)
-    # What both videos were made with stands still where the film around it does; where that moves, little else is left.
+    # What both videos were made with stands still only if the film around it does. If that moves, little but an overlay
+    # is left.
     if around_moves:
         return bool(low <= MAX_CONTINUED_EDGE_IN_MOTION and high >= MIN_EDGE_RATIO_IN_MOTION * low)
     return bool(low <= MAX_CONTINUED_EDGE and high >= MIN_EDGE_RATIO * low)
@@ -51,14 +56,14 @@ def _is_overlaid(part: NDArray[np.bool_], laid: LaidFrames, *, around_moves: boo
 def _trace_outline(
     part: NDArray[np.bool_], first: NDArray[np.uint8], second: NDArray[np.uint8]
 ) -> tuple[float, float] | None:
-    """The slopes along the outline of what differs there, as a share of those around it: in the frame that has less
-    of them, and in the other one. None where the two differ in nothing that has an outline."""
+    """Ratio of the slopes along the outline of the difference to those around it, in both frames, the lower one first.
+    None if the difference has no outline."""
     own, other = (soften(still) for still in (first, second))
     step = STILL_PX // BLOCKS
     around = np.zeros((STILL_PX, STILL_PX), bool)
     for row, column in np.argwhere(part):
         around[row * step : (row + BLOCK_SIDE) * step, column * step : (column + BLOCK_SIDE) * step] = True
-    # Light and contrast of the other one as in this one, by what lies elsewhere.
+    # Give the second still the brightness and contrast of the first, as measured elsewhere.
     elsewhere = ~around if not around.all() else around
     gain = (own[elsewhere].std() + 1) / (other[elsewhere].std() + 1)
     other = (other - other[elsewhere].mean()) * gain + own[elsewhere].mean()

@@ -1,6 +1,6 @@
 """Which of two copies bears a logo, a caption or a clock that the other lacks.
 
-Where something was laid over a frame, what is under it moves in the other copy only.
+Where something was laid over a frame, the covered part moves in the other copy only.
 """
 
 from __future__ import annotations
@@ -12,36 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_PICTURES = 4
+"""Minimum number of frames in which an overlay is found."""
 
 MAX_DIFFERENCE = 8.0
-"""Half of the pixels of two copies, of equal brightness and contrast, differ by no more than this (of 255): otherwise
-they do not lie on one another, and every edge looks like an overlay."""
+"""Maximum median difference (of 255) of the pixels of two copies, after brightness and contrast are equalised. With
+more, the copies are not aligned, and every edge looks like an overlay."""
 
 MIN_MOTION = 8.0
+"""Minimum standard deviation over time (of 255) of a pixel that moves."""
 STANDS_STILL = 0.35
-"""A pixel is covered where its deviation over time is less than this share of what it is in the other copy, which
-deviates by `MIN_MOTION` or more."""
+"""A pixel is covered if its deviation over time is less than this share of that in the other copy, where it moves."""
 
 MIN_CONTRAST = 12.0
-"""An overlay differs so much, on average, from what it covers."""
+"""Minimum average difference (of 255) between an overlay and what it covers."""
 
 MIN_OVERLAY_PX = 24
+"""Minimum number of connected pixels of an overlay, of the 64 × 64 pixels of a tiny_frame."""
 MAX_OPPOSITE_PX = 8
-"""Of the 64 × 64 pixels of a tiny_frame, so many hang together in an overlay, and no more in the other copy."""
+"""Maximum number of connected pixels that look covered in the other copy."""
 
 MIN_FRAME = 0.15
-"""Share of the frame around a video that makes it one inside another picture."""
+"""Minimum share of the frame that lies around an inset video."""
 
 Side = Literal["first", "second", ""]
 
 
 def find_overlay(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Side:
-    """Which of two copies bears an overlay, by tiny_frames (N, 64, 64) of either that are shown at the same times and
-    lie on one another; "" where neither does, both do, or that cannot be told."""
+    """Which of two copies has an overlay; "" if neither or both have one, or if this is unclear. The tiny_frames
+    (N, 64, 64) of both are aligned and shown at the same times."""
     if len(first) < MIN_PICTURES:
         return ""
     own, other = first.astype(np.float32), second.astype(np.float32)
-    # Contrast by how much most pixels move, brightness by most pixels: an overlay is not most of a frame.
+    # Equalise contrast by the median motion and brightness by the median pixel: an overlay is not most of a frame.
     gain = (np.median(own.std(axis=0)) + 1) / (np.median(other.std(axis=0)) + 1)
     other = other * gain + np.median(own.mean(axis=0) - gain * other.mean(axis=0))
     if np.median(np.abs(own - other).mean(axis=0)) > MAX_DIFFERENCE:
@@ -58,10 +60,10 @@ def find_overlay(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Side:
 
 
 def is_inset_frame(frames: NDArray[np.uint8], inside: tuple[float, float, float, float]) -> bool:
-    """Whether what lies around a part of the tiny_frames (N, 64, 64) stands still while that part moves: a video shown
+    """Whether the surroundings of a part of the tiny_frames (N, 64, 64) stand still while that part moves: a video
     beside plots, or within a frame. `inside` is the part, (left, top, right, bottom) as shares of the sides.
 
-    Around a part that another video was cropped to, the same film goes on.
+    If the other video is a crop to that part, the film continues around it and moves there, too.
     """
     side = frames.shape[1]
     left, top, right, bottom = (round(share * side) for share in inside)
@@ -75,6 +77,6 @@ def is_inset_frame(frames: NDArray[np.uint8], inside: tuple[float, float, float,
 
 
 def _largest_patch(mask: NDArray[np.bool_]) -> int:
-    """Pixels of the largest part of a mask that hangs together."""
+    """Number of pixels in the largest connected component of a mask."""
     count, _, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     return int(facts[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0

@@ -1,8 +1,9 @@
 """The part of the frame that differs throughout: another price, product, presenter.
 
-Two copies agree everywhere, but for what was laid over one of them. Two advertisements of one template, and two takes
-of one scene, agree nearly everywhere, and differ in one part of the frame from the first moment to the last: the
-product, the price, the presenter, the hands. So what agrees, however much, is held against the part that does not.
+Two copies agree everywhere except where something was laid over one of them. Two advertisements from one template, or
+two takes of one scene, agree nearly everywhere. But they differ in one part of the frame from the first moment to the
+last: the product, the price, the presenter, the hands. So even strong agreement is checked against the part that
+differs.
 """
 
 from __future__ import annotations
@@ -30,94 +31,107 @@ from dedup_lib.match.laid import LaidFrames
 from dedup_lib.match.outlines import MAX_OVERLAY, _is_overlaid
 
 SHIFTS_PX = (0, -2, 2)
-"""What a block shows may lie so far off in the other still: bars are cut and sizes rounded differently."""
+"""Shifts, in pixels, of a block in the other still that are tried: bars are cut and sizes rounded differently."""
 
 MIN_CONTRAST = 8.0
-"""Standard deviation (of 255) from which a block shows something."""
+"""Minimum standard deviation (of 255) of a block that shows something."""
 
 MIN_CORRELATION = 0.8
+"""Correlation from which a block shows the same in two stills."""
 
 MAX_LOSS = 0.12
+"""If a lower correlation is expected, a block shows the same from this much below it. The expected correlation is the
+lower one of the median over all blocks and the one that noise leaves."""
 
 NOISE_QUANTILE = 0.25
+"""Quantile of the blocks' differences that counts as noise."""
 
 MIN_USUAL = 0.95
-"""A block shows the same in two stills from this correlation on, and where less is to be expected, from so much below
-that: of the median of all blocks, and of the noise that this share of them has at most. What moves is asked only of
-stills in which the median block reaches so much."""
+"""Minimum median correlation of the blocks of two stills in which moving parts are compared."""
 
 DETAIL_PX = 13
+"""Side, in pixels, of the squares for details: a price is smaller than a block. One still is subtracted from the other,
+and the standard deviation (of 255) of the rest in a square is its residue."""
 
 DETAIL_SHIFTS_PX = (0, -1, 1)
+"""Shifts, in pixels, of the other still; the one with the smallest residue counts."""
 
 MIN_DETAIL = 4.0
+"""Minimum residue of a detail that differs. A copy encoded again leaves little, and leaves it everywhere, so the limits
+by `DETAIL_FACTOR` and `DETAIL_SHARE` apply as well."""
 
 USUAL_DETAIL = 0.5
+"""Added to the median residue before it is multiplied by `DETAIL_FACTOR`."""
 
 DETAIL_FACTOR = 11.0
+"""Minimum ratio of the residue of a detail that differs to the median residue."""
 
 DETAIL_SHARE = 0.35
-"""A price is smaller than a block. One still is taken from the other, and what is left in a square of this side, moved
-so far off as leaves least, is measured by its standard deviation (of 255). It is another detail when it reaches this
-much, so many times the median square with this added, and this share of what either still shows there: of a copy
-encoded again little is left, and that everywhere."""
+"""Minimum ratio of the residue of a detail that differs to the larger deviation of the two stills there."""
 
 MAX_DETAILED = 6
+"""Maximum number of stills in which details are compared: those nearest in time."""
 
 MIN_DETAILED = 0.5
-"""A block differs in detail when it does in more than this share of the stills nearest in time, so many at most."""
+"""A block differs in detail if it does in more than this share of these stills."""
 
 MIN_LIT = 64
-"""Light and contrast of a still are known from so many pixels that are neither black nor white."""
+"""Minimum number of pixels, neither black nor white, that give the brightness and contrast of a still."""
 
 MAX_MOTION = 3.0
+"""Maximum deviation over time (of 255) of a block that stands still in both videos."""
 
 SAME_MOMENT_S = 0.02
-"""A block that deviates over time by more than this (of 255) in one of the videos does not stand still, and shows the
-same only in stills of the very same moment."""
+"""Maximum distance in time, in seconds, of stills of the same moment. Only these show the same in a moving block."""
 
 MIN_STILLS = 2
+"""Minimum number of stills in which a block must differ to differ throughout."""
 
 MIN_DIFFERING = 0.4
-"""A block differs throughout when it differs in so many stills, and in more than this share of those in which it can be
-compared: what slides or fades in is not there yet in the first ones."""
+"""A block must also differ in more than this share of the stills in which it can be compared: what slides or fades in
+is not there yet in the first ones."""
 
 MIN_MOTION = 3.0
+"""Minimum deviation over time (of 255) of a block that moves."""
 
 MIN_MOTION_CORRELATION = 0.3
+"""Minimum correlation of a block that moves alike, if it moves in both videos."""
 
 MAX_REST = 0.25
+"""A block moves in one video only if its deviation in the other is less than this share of it."""
 
 ALIKE_MOTION = 0.6
-"""A block in which both videos deviate so much over time moves alike from this correlation on. One that does so in one
-video, and in the other by less than this share of it, needs more."""
+"""Minimum correlation of a block that moves alike, if it moves in one video only."""
 
 MIN_STANDING_BLOCKS = 6
+"""Minimum number of connected blocks of a region that stands still."""
 
 MIN_MOVING_BLOCKS = 8
-"""So many blocks that hang together make a region. Blocks overlap: one that shows something else spoils nine."""
+"""Minimum number of connected blocks of a region that moves. Blocks overlap: one cell that differs spoils nine."""
 
 COVERED_MOTION = 0.5
-"""Where something covers a film, it moves less than this share of what it does in the other copy."""
+"""Maximum motion of a covered part, as a share of its motion in the other copy."""
 
 MARGIN = 0.1
+"""Height of the upper and of the lower margin, as a share of the frame."""
 
 MIN_MOTION_AROUND = 1.0
+"""Minimum deviation over time (of 255) outside a part around which the film moves."""
 
 MIN_LIKENESS = 0.5
-"""Two frames that correlate with less show something else altogether."""
+"""Minimum correlation of two frames that show the same on the whole."""
 
 MAX_FITTED = 16
-"""Of so many frames, spread over all, it is seen how well they lie on one another."""
+"""Maximum number of frames, spread over all, by which the alignment is measured."""
 
 MIN_PICTURES = 4
-"""Of fewer frames it cannot be said how they move."""
+"""Minimum number of frames from which motion is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Region:
-    """A part of the frame that differs throughout, as shares of the frame that both videos show, from its upper
-    left corner. `share` is its area, and `moves` whether it moves."""
+    """A part of the frame that differs throughout, as shares of the frame that both videos show, measured from its
+    upper left corner. `share` is its area, and `moves` says whether it moves."""
 
     left: float
     top: float
@@ -146,7 +160,7 @@ def _place(middle: float, names: tuple[str, str, str]) -> str:
 
 
 def find_difference(laid: LaidFrames) -> Region | None:
-    """The largest part of the frame that differs throughout and is no overlay, None where there is none."""
+    """The largest part of the frame that differs throughout and is not an overlay; None if there is none."""
     shown_together = show_the_same(*laid.tiny_frames)
     motion = _Motion.of(*(one[shown_together] for one in laid.tiny_frames))
     moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), MIN_MOVING_BLOCKS)
@@ -154,7 +168,7 @@ def find_difference(laid: LaidFrames) -> Region | None:
     whole = _differs_standing(laid, motion)
     found += _find_standing(whole, whole, laid, motion)
     if not found:
-        # Of a caption the one finds the line, and the other one single letters: together they have its outline.
+        # In a caption, whole blocks find the line and details find single letters. Together they give its outline.
         found = _find_standing(whole | _differs_in_detail(laid, motion), whole, laid, motion)
     return max(found, key=lambda region: region.share, default=None)
 
@@ -162,11 +176,11 @@ def find_difference(laid: LaidFrames) -> Region | None:
 def _find_standing(
     differs: NDArray[np.bool_], whole: NDArray[np.bool_], laid: LaidFrames, motion: _Motion
 ) -> list[Region]:
-    """Those parts of what stands still and differs that are no overlay; `whole` are the blocks that differ as such."""
+    """The parts that stand still, differ and are not overlays. `whole` are the blocks that differ as a whole."""
     found = []
     for part in _parts(differs, MIN_STANDING_BLOCKS):
         region = _region(part, moves=False)
-        # A film goes on moving under what is laid over it, wherever that lies.
+        # If the whole frame moves, an overlay stands out anywhere, not only at the edge.
         may_be_overlay = (part & whole).mean() <= MAX_OVERLAY and (region.is_at_edge or motion.is_everywhere)
         around_moves = motion.around(part) >= MIN_MOTION_AROUND
         if not (motion.covers(part) or (may_be_overlay and _is_overlaid(part, laid, around_moves=around_moves))):
@@ -175,21 +189,21 @@ def _find_standing(
 
 
 def measure_fit(laid: LaidFrames) -> float:
-    """How well the frames lie on one another, up to 1: the median over all blocks of their correlation, whatever was
-    laid over some of them, and of that the mean over frames."""
+    """How well the frames are aligned, up to 1: the median correlation over all blocks, averaged over frames. The
+    median ignores an overlay on some of the blocks."""
     places = np.unique(np.linspace(0, len(laid.tiny_frames[0]) - 1, MAX_FITTED).round().astype(int))
     pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.tiny_frames), strict=True)
     return float(np.mean([np.median(correlate(own, other)[0]) for own, other in pairs]))
 
 
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Which frames show the same on the whole: where one video was cut otherwise, it moves otherwise too."""
+    """Which frames show the same on the whole. Where one video was cut differently, its motion differs too."""
     alike = _correlate_frames(first, second) >= MIN_LIKENESS
     return alike if alike.any() else np.ones(len(first), bool)
 
 
 def _correlate_frames(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Of each frame of the one with that of the other, float32 (N,)."""
+    """Correlation of each frame of one video with the same frame of the other, float32 (N,)."""
     own, other = (np.asarray(one, np.float32).reshape(len(one), math.prod(one.shape[1:])) for one in (first, second))
     own, other = (one - one.mean(axis=1, keepdims=True) for one in (own, other))
     lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(other, axis=1)
@@ -198,7 +212,7 @@ def _correlate_frames(first: NDArray[np.generic], second: NDArray[np.generic]) -
 
 @dataclass(frozen=True, kw_only=True)
 class _Motion:
-    """How much either video moves in each block, as a standard deviation over time, and how alike they do."""
+    """How much each video moves in each block, as a standard deviation over time, and how similarly they move."""
 
     first: Map
     second: Map
@@ -211,7 +225,7 @@ class _Motion:
         fine = [_deviations(one) for one in (first, second)]
         largest = np.maximum(*(mean_of_blocks((one**2).mean(axis=0)) for one in fine))
         own, other = (_smooth(one) for one in fine)
-        # Sums of a large part of a frame, one less the other, may end a little below 0.
+        # The mean of a block is a difference of large sums, so rounding may make it slightly negative.
         own_energy, other_energy = (np.maximum(mean_of_blocks((one**2).mean(axis=0)), 0) for one in (own, other))
         shared = mean_of_blocks((own * other).mean(axis=0))
         return cls(
@@ -223,11 +237,11 @@ class _Motion:
         )
 
     def differs(self, *, is_simultaneous: bool) -> NDArray[np.bool_]:
-        """The blocks that move in one of the videos, and not alike in the other one."""
+        """The blocks that move in one of the videos, but not alike in the other one."""
         both = np.minimum(self.first, self.second) >= MIN_MOTION
-        # Frames of moments that are nearly the same are alike only nearly.
+        # Frames of nearly the same moment are only roughly similar.
         lowest = MIN_MOTION_CORRELATION if is_simultaneous else 0.0
-        # Less contrast makes all movement less.
+        # Lower contrast reduces all motion.
         ratio = float(np.median(self.first + 1)) / float(np.median(self.second + 1))
         evened = self.second * ratio
         less, more = np.minimum(self.first, evened), np.maximum(self.first, evened)
@@ -241,12 +255,12 @@ class _Motion:
         return bool(np.quantile(np.minimum(self.first, self.second), 0.25) >= MIN_MOTION)
 
     def around(self, part: NDArray[np.bool_]) -> float:
-        """How much both videos move elsewhere."""
+        """How much both videos move outside this part."""
         return float(np.median(np.minimum(self.first, self.second)[~part])) if not part.all() else 0.0
 
     def covers(self, part: NDArray[np.bool_]) -> bool:
-        """Whether one of the videos stands still there, and the other one moves there as both do around it: what was
-        laid over a film hides that it moves."""
+        """Whether one video stands still in this part, while the other one moves there as both do around it: an overlay
+        hides the motion of the film."""
         if part.mean() > MAX_OVERLAY or self.around(part) < MIN_MOTION:
             return False
         less, more = sorted((float(np.median(self.first[part])), float(np.median(self.second[part]))))
@@ -254,14 +268,15 @@ class _Motion:
 
 
 def _deviations(frames: NDArray[np.generic]) -> NDArray[np.float32]:
-    """What differs from the mean over time, in pixels of 1/32 of the side."""
+    """Difference from the mean over time, in pixels of 1/32 of the side."""
     side = frames.shape[1] // BLOCKS
     small = frames.reshape(-1, BLOCKS, side, BLOCKS, side).mean(axis=(2, 4), dtype=np.float32)
     return np.asarray(small - small.mean(axis=0), np.float32)
 
 
 def _smooth(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Blurred a little: an object moves on between frames that two copies show at slightly different times."""
+    """The frames, slightly blurred: an object moves on between frames that two copies show at slightly different
+    times."""
     for axis in (1, 2):
         edges = [(0, 0)] * 3
         edges[axis] = (2, 2)
@@ -273,12 +288,12 @@ def _smooth(frames: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _differs_standing(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
-    """The blocks that show something else in most of the stills in which both videos can be compared there."""
+    """The blocks that differ throughout: in enough of the stills in which both videos can be compared there."""
     shape = motion.first.shape
     asked, agreed, loosely_asked, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
     for *stills, apart_s in zip(*laid.stills, laid.apart_s, strict=True):
         shows, agrees, usual = _compare_stills(*map(soften, stills))
-        # Where most of a frame agrees poorly, its moment is another one, or its encoding too coarse to tell.
+        # If most of a frame agrees poorly, it shows another moment, or its encoding is too coarse to compare.
         is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= MIN_USUAL
         surely = shows & (motion.is_still | (is_same_moment and laid.is_simultaneous))
         loosely = shows & ~surely & (is_same_moment or laid.only_changes)
@@ -296,10 +311,10 @@ def _differs_standing(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
 def _compare_stills(
     first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
-    """The blocks in which both of two stills show something, those in which both show the same, and the median
+    """The blocks in which both stills show something, the blocks in which both show the same, and the median
     correlation of the former."""
     own, other = sharpen_equally(first, second)
-    # Less contrast shows no less.
+    # A still with less contrast shows no less, so equalise it.
     other = other * np.float32((own.std() + 1) / (other.std() + 1))
     own_slopes, other_slopes = slopes(own), slopes(other)
     best: Map | None = None
@@ -308,14 +323,14 @@ def _compare_stills(
         correlation, *variances = correlate(own, moved)
         contrast = np.sqrt(variances[0] * variances[1])
         spread = variances[0] + variances[1] - 2 * correlation * contrast
-        # Other colours leave the edges where they are.
+        # A change of colours leaves the edges in place.
         correlation = np.maximum(correlation, correlate(own_slopes, moved_slopes)[0])
         if best is None:
             shows = np.sqrt(np.stack(variances)).min(axis=0) >= MIN_CONTRAST
             best, rest = correlation, spread
         best, rest = np.maximum(best, correlation), np.minimum(rest, spread)
     assert best is not None
-    # Noise that lies over all of a frame leaves less of a correlation where there is little to be seen.
+    # Noise over the whole frame lowers the correlation more in blocks of low contrast.
     noise = float(np.quantile(rest, NOISE_QUANTILE))
     expected = 1 - noise / (2 * np.maximum(contrast, 1e-3))
     usual = float(np.median(best[shows])) if shows.any() else 1.0
@@ -324,7 +339,7 @@ def _compare_stills(
 
 
 def _differs_in_detail(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
-    """The blocks with something small in them that most of the stills show otherwise."""
+    """The blocks with a small detail that differs in most of the stills."""
     nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MAX_DETAILED]
     asked, differing = (np.zeros(motion.first.shape, int) for _ in range(2))
     for index in nearest:
@@ -337,7 +352,7 @@ def _differs_in_detail(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
 
 
 def _find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The blocks with a square that is left of one still when the other one is taken from it."""
+    """The blocks with a square whose residue is large when one still is subtracted from the other."""
     own, other = _equally_lit(first, second)
     left = np.full(own.shape, np.inf, np.float32)
     for across, down in product(DETAIL_SHIFTS_PX, DETAIL_SHIFTS_PX):
@@ -348,7 +363,7 @@ def _find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> ND
         left > DETAIL_SHARE * (MIN_DETAIL + shown)
     )
     cells = np.asarray(differs.reshape(BLOCKS, STILL_PX // BLOCKS, BLOCKS, -1).any(axis=(1, 3)))
-    # Bars end at the edge, and copies are cut there.
+    # At the edge, bars end and copies are cropped.
     cells[[0, -1]] = cells[:, [0, -1]] = False
     side = BLOCKS - BLOCK_SIDE + 1
     starts = product(range(BLOCK_SIDE), range(BLOCK_SIDE))
@@ -358,14 +373,14 @@ def _find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> ND
 def _equally_lit(
     first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Two stills, one of them with the light and contrast of the other. Where that one was made so bright that it is
-    white, only the darker of the two tells what was there: it is done the way that leaves least."""
+    """Two stills, one of them with the brightness and contrast of the other. If one was brightened until it is white,
+    only the darker one shows what was there. So both directions are tried, and the smaller difference counts."""
     ways = [(_lit_as(first, second), second), (first, _lit_as(second, first))]
     return min(ways, key=lambda way: float(np.median(np.abs(way[0] - way[1])) / (way[0].std() + 1)))
 
 
 def _lit_as(frame: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A frame with the light and contrast of another one, by a line through all pixels but those far off it."""
+    """A frame with the brightness and contrast of another one, by a line through all pixels except outliers."""
     levels, targets = frame[::4, ::4].ravel(), wanted[::4, ::4].ravel()
     near = np.ones(len(levels), bool)
     for _ in range(4):
@@ -387,14 +402,14 @@ def _deviation_around(frame: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _parts(mask: NDArray[np.bool_], fewest: int) -> list[NDArray[np.bool_]]:
-    """The parts of a mask of blocks that hang together, those with so many or more."""
+    """The connected components of a mask of blocks, those with at least `fewest` blocks."""
     count, labels, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     return [labels == part for part in range(1, count) if facts[part, cv2.CC_STAT_AREA] >= fewest]
 
 
 def _region(part: NDArray[np.bool_], *, moves: bool) -> Region:
     down, across = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
-    # The blocks at its edge reach beyond what differs.
+    # The outer blocks of a part reach beyond what differs.
     (left, right), (top, bottom) = (
         ((places[0] + 1) / BLOCKS, (places[-1] + BLOCK_SIDE - 1) / BLOCKS) for places in (across, down)
     )

@@ -1,7 +1,7 @@
 """The score of a pair, 0 to 1: a logistic model of a few measurements.
 
-The weights lie in `score.json`, where benchmarks/fit_score.py writes them, and docs/decisions/015-score.md says from
-which videos and with which figures. Pure.
+benchmarks/fit_score.py writes the weights to `score.json`. docs/decisions/015-score.md gives the videos and the
+figures. Pure.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ TERMS = {
     "differs": "1 where a region differs throughout, else 0",
     "region": "that part's share of the frame",
 }
-"""What the model adds up, each from 0 to 1."""
+"""The inputs of the model, each from 0 to 1."""
 
 AGAINST = ("differs", "region")
-"""More of these makes a score smaller, more of the others larger."""
+"""Terms that lower the score; the others raise it."""
 
 
 @cache
 def load_weights() -> Mapping[str, float]:
-    """The weight of each of the `TERMS`, and `intercept`: what the model starts from."""
+    """The weight of each of the `TERMS`, and `intercept`, the constant of the model."""
     text = resources.files("dedup_lib.match").joinpath("score.json").read_text("utf-8")
     weights: Mapping[str, float] = json.loads(text)
     return weights
 
 
 def compute_score(terms: Mapping[str, float]) -> float:
-    """The score, 0 to 1, of a pair whose `TERMS` have these values: the share of such pairs that are copies, among
-    those that the model was fitted on."""
+    """The score, 0 to 1, of a pair with these values of the `TERMS`: the share of copies among such pairs in the data
+    that the model was fitted to."""
     return 1 / (1 + math.exp(-(load_weights()["intercept"] + sum(list_contributions(terms).values()))))
 
 
 def list_contributions(terms: Mapping[str, float]) -> dict[str, float]:
-    """What each term adds to the logarithm of the odds, from which the score follows."""
+    """What each term adds to the logarithm of the odds; the score follows from their sum."""
     weights = load_weights()
     return {name: weights[name] * terms[name] for name in TERMS}
 
 
 def count_as_share(count: float, *, full: int) -> float:
-    """A count as a number from 0 to 1, which `full` reaches: the first ones say more than the later ones."""
+    """A count as a number from 0 to 1, which it reaches at `full`. The first ones count more than the later ones."""
     return min(1.0, math.log1p(max(0.0, count)) / math.log1p(full))

@@ -10,31 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPEEDS = tuple(2.0 ** (sign * step / 6) for step in range(1, 13) for sign in (1, -1))
-"""How much faster the second video may run, besides as fast: a quarter to four times, in steps of 12 %. The line
-through the matches says it more exactly."""
+"""Speeds to try for the second video, relative to the first, besides 1: a quarter to four times, in steps of 12 %. The
+line through the matches then gives the exact speed."""
 
 EXPLAINED = 0.9
-"""Where both running alike explains this share of the frames that are like any of the other video, no other speed is
-tried."""
+"""Minimum share of the matching frames that the same speed must explain; then no other speed is tried."""
 
 OTHER_SPEED_GAIN = 1.05
-"""Another speed must explain so many times as much, twice or half the speed that times as much again, and so on."""
+"""Minimum factor by which another speed must explain more. Each doubling or halving of the speed adds such a factor."""
 
 OFFSETS_TRIED = 64
-"""Of a long part, which at a speed that is only near does not meet at its ends, offsets are tried in wider steps."""
+"""Number of offset steps over a long part. At a speed that is only approximate, the ends of a long part do not meet, so
+its steps are wider."""
 
 LIKENESS_STEP = 0.125
-"""Matches whose weights differ by less are alike: this is what an encoder makes of one frame."""
+"""Matches whose weights differ by less count as equal: encoding changes one frame by this much."""
 
 FITS = 4
+"""Number of times a line is fitted to the matches near the last line."""
 
 MIN_FITTED = 3
+"""Minimum number of matches for such a fit."""
 
 SIGNIFICANT = 3.0
+"""Minimum difference, in standard errors, for which the speed of the fitted line replaces the known one."""
 
 MAX_CORRECTION = 0.2
-"""So often a line is laid through the matches near the last one, where these are not fewer. It has another speed where
-that lies more than so many standard errors off, and no more than this share."""
+"""Maximum difference for which it does, as a share of the known speed."""
 
 OFFSET_STEP_S = 0.25
 
@@ -43,8 +45,8 @@ OFFSET_TOLERANCE_S = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class FrameMatches:
-    """Every two frames that are alike, (N,): when each is shown, since some moment in the middle; the `voters`, which
-    are the frames of the video with fewer, rising; and how much each match counts."""
+    """All pairs of similar frames, (N,): their times since `middle_s`; the `voters`, rising, which are the frames of
+    the video with fewer frames; and how much each match counts."""
 
     first_s: NDArray[np.float64]
     second_s: NDArray[np.float64]
@@ -72,7 +74,7 @@ class FrameMatches:
         voters, others = np.nonzero(is_near if is_first_voting else is_near.T)
         rows, columns = (voters, others) if is_first_voting else (others, voters)
         first_s, second_s = first_times_s[rows].astype(float), second_times_s[columns].astype(float)
-        # Of a video of a minute, a speed that is only near would move its ends far, seen from its beginning.
+        # Measured from its beginning, an approximate speed would displace the end of a one-minute video far.
         middles_s = [round(float(times_s.mean()) / OFFSET_STEP_S) * OFFSET_STEP_S for times_s in (first_s, second_s)]
         return cls(
             first_s=first_s - middles_s[0],
@@ -89,7 +91,7 @@ class FrameMatches:
         best, offset_s = self._count_votes(speed, step_s=step_s)
         if not self._is_explained(offset_s):
             first_s, second_s = (float(np.ptp(times_s)) for times_s in (self.first_s, self.second_s))
-            # In wider steps more frames find one that is a little more alike, at any speed.
+            # Wider steps let more frames find a slightly more similar one at any speed, so speed 1 may use them too.
             widest_s = max(OFFSET_STEP_S, max(first_s, second_s) / OFFSETS_TRIED)
             best = max(best, self._count_votes(speed, step_s=widest_s)[0])
             for faster in SPEEDS:
@@ -99,22 +101,22 @@ class FrameMatches:
                 gain /= OTHER_SPEED_GAIN ** (1 + abs(math.log2(faster)))
                 if gain > best:
                     best, speed, offset_s, step_s = gain, faster, offset, wider_s
-        # Votes are counted together from both sides of a step.
+        # The votes for a step include those on both sides of it.
         return self._refine(speed, offset_s, within_s=max(2 * OFFSET_TOLERANCE_S, 2 * step_s))
 
     def find_offset(self, speed: float) -> float:
-        """The same, where the speed is known."""
+        """The offset as in `find_line`, for a known speed."""
         return self._since_start(speed, self._count_votes(speed, step_s=OFFSET_STEP_S)[1])
 
     def _since_start(self, speed: float, offset_s: float) -> float:
         return offset_s * min(1.0, speed) + self.middle_s[1] * speed - self.middle_s[0]
 
     def _offsets_s(self, speed: float) -> NDArray[np.float64]:
-        """In seconds of the video that runs slower."""
+        """The offset of each match, in seconds of the slower video."""
         return (self.second_s * speed - self.first_s) / min(1.0, speed)
 
     def _is_explained(self, offset_s: float) -> bool:
-        """Whether frames are as alike there as anywhere."""
+        """Whether frames match at this offset, at the same speed, nearly as well as anywhere."""
         near = np.abs(self._offsets_s(1.0) - offset_s) <= OFFSET_STEP_S / 2
         explained, most = (
             np.maximum.reduceat(weights, np.flatnonzero(np.diff(voters, prepend=-1))).sum()
@@ -123,34 +125,34 @@ class FrameMatches:
         return bool(explained >= EXPLAINED * most)
 
     def _count_votes(self, speed: float, *, step_s: float) -> tuple[float, float]:
-        """How much frames vote for the offset that most of them vote for, and that offset. Each frame has one vote
-        for an offset, however many of the other video are like it: where nothing moves, all are."""
+        """The votes for the offset with the most votes, and that offset. Each frame has one vote for an offset, however
+        many frames of the other video are similar: where nothing moves, all are."""
         steps = np.rint(self._offsets_s(speed) / step_s).astype(np.intp)
         lowest = steps.min()
         steps -= lowest
-        # The matches of a frame lie in the order of their offsets.
+        # The matches of a frame are sorted by offset.
         begins = np.flatnonzero((np.diff(steps, prepend=-1) != 0) | (np.diff(self.voters, prepend=-1) != 0))
         votes = np.bincount(steps[begins], np.maximum.reduceat(self.weights, begins))
         sums = np.convolve(votes, (0.5, 1.0, 0.5))[1:-1]
         return float(sums.max()), float(sums.argmax() + lowest) * step_s
 
     def _refine(self, speed: float, offset_s: float, *, within_s: float) -> tuple[float, float]:
-        """The line through the matches near this one, whose speed stays where they do not clearly say otherwise."""
+        """The line through the matches near this one. Its speed stays unless they clearly show another one."""
         found = speed
         for near_s in np.linspace(within_s, OFFSET_TOLERANCE_S, FITS):
             away_s = np.abs(self._offsets_s(found) - offset_s)
             near = np.flatnonzero(away_s <= near_s)
-            # Of each frame the match that is most alike, and of several the one that says least new.
+            # For each frame the most similar match, and of several equal ones the nearest to the last line.
             near = near[np.lexsort((away_s[near], -self.likeness[near], self.voters[near]))]
             near = near[np.diff(self.voters[near], prepend=-1) != 0]
             if len(near) >= MIN_FITTED:
                 found = self._fit_speed(near, speed)
-            # One of them, so that some match always lies on the line.
+            # The lower median is the offset of a match, so some match always lies on the line.
             offset_s = float(np.sort(self._offsets_s(found)[near])[(len(near) - 1) // 2])
         return found, self._since_start(found, offset_s)
 
     def _fit_speed(self, chosen: NDArray[np.intp], speed: float) -> float:
-        """By least squares, from one match a frame; `speed` where that is not clearly another one."""
+        """Speed by least squares, from one match per frame; `speed` unless the result clearly differs from it."""
         own_s, other_s = self.first_s[chosen], self.second_s[chosen]
         expected = 1 / speed
         if not self.is_first_voting:
@@ -161,7 +163,7 @@ class FrameMatches:
         if spread <= 0:
             return speed
         slope = float(weights @ (own_s * other_s) / spread)
-        # That the other video is looked at in steps is an error too.
+        # The frames of the other video are taken in steps, which is an error too.
         variance = max(float(weights @ (other_s - slope * own_s) ** 2), OFFSET_STEP_S**2 / 12)
         error = math.sqrt(variance / (spread * (len(chosen) - 2)))
         if not SIGNIFICANT * error < abs(slope - expected) <= MAX_CORRECTION * expected:

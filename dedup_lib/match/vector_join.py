@@ -22,16 +22,16 @@ MAX_EXACT_WORK = 6e13
 """Multiplications that two cores do in ten minutes, at 10¹¹ a second: 480,000 videos of 512 numbers."""
 
 MIN_GPU_WORK = 1e12
-"""Ten seconds of that: to import torch takes three."""
+"""Ten seconds of such work: importing torch takes three."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """Pairs of lines of a table that may be alike, each once, `first` < `second`, in order.
+    """Pairs of lines of a table that may be similar, each once, `first` < `second`, in order.
 
-    `nearest` is, of each line, how alike the most alike other one is, as far as it was computed on the way, float32
-    (L,), else NaN. `expanded_queries` counts the vectors whose list of neighbours came back full of matches and was
-    asked for again.
+    `nearest`, float32 (L,), is the highest similarity of each line to another one, as far as it was computed on the
+    way; NaN otherwise. `expanded_queries` counts the vectors that were searched again because their list of neighbours
+    was full of matches.
     """
 
     first: Lines
@@ -41,8 +41,8 @@ class Proposal:
 
 
 class FoundPairs:
-    """Pairs of lines as they are found, and no more than `most` of them; with `each`, only those that are among so many
-    nearest of one of their lines."""
+    """Collects pairs of lines, at most `most`. With `each`, it keeps only pairs that are among the `each` nearest of
+    one of their lines."""
 
     def __init__(self, table: VectorTable, *, floor: float, most: int, each: int | None = None) -> None:
         self._table, self._floor, self._most, self._each = table, floor, most, each
@@ -50,14 +50,14 @@ class FoundPairs:
         self._count = 0
 
     def add(self, ones: Lines, others: Lines) -> None:
-        """Raises SettingError when they become too many."""
+        """Raises SettingError when there are too many pairs."""
         self._found.append(np.minimum(ones, others) * len(self._table) + np.maximum(ones, others))
         self._count += len(ones)
         if self._count > 2 * self._most:
             self.sorted()
 
     def sorted(self) -> tuple[Lines, Lines]:
-        """Each once, in order. Raises SettingError when they are too many."""
+        """Each pair once, in order. Raises SettingError when there are too many."""
         codes = np.unique(np.concatenate([np.zeros(0, np.int64), *self._found]))
         first, second = codes // max(1, len(self._table)), codes % max(1, len(self._table))
         if self._each is not None:
@@ -71,14 +71,14 @@ class FoundPairs:
 def _are_among_nearest(
     first: Lines, second: Lines, similarities: NDArray[np.float64], *, each: int
 ) -> NDArray[np.bool_]:
-    """Whether a pair is among the `each` most alike of one of its lines."""
+    """Whether each pair is among the `each` most similar of one of its lines."""
     own, other = np.concatenate([first, second]), np.concatenate([second, first])
     near = rank_similarities(own, other, np.tile(similarities, 2)) < each
     return near[: len(first)] | near[len(first) :]
 
 
 def rank_similarities(own: Lines, other: Lines, similarities: NDArray[np.float64]) -> NDArray[np.int64]:
-    """How many others are more alike to each `own` line than `other`; of equals those with the earlier lines are."""
+    """How many others are more similar to each `own` line than `other`; among equals, earlier lines come first."""
     order = np.lexsort((other, -similarities, own))
     _, starts, counts = np.unique(own[order], return_index=True, return_counts=True)
     ranks = np.empty(len(order), np.int64)
@@ -87,7 +87,7 @@ def rank_similarities(own: Lines, other: Lines, similarities: NDArray[np.float64
 
 
 def check_pairs(count: int, *, floor: float, most: int) -> None:
-    """Raises SettingError for more pairs than a run can hold."""
+    """Raises SettingError for more than `most` pairs, which is what a run can hold."""
     if count > most:
         raise SettingError(
             "max_pairs",
@@ -98,7 +98,7 @@ def check_pairs(count: int, *, floor: float, most: int) -> None:
 
 
 def choose_search(wanted: str, *, videos: int, width: int) -> tuple[str, str]:
-    """How this many videos of so many numbers are searched, "exact" or "ann", and why. `wanted` is one of these or
+    """How this many videos of `width` numbers each are searched, "exact" or "ann", and why. `wanted` is one of these or
     "auto"."""
     work = videos**2 / 2 * width
     if wanted != "auto":
@@ -109,7 +109,7 @@ def choose_search(wanted: str, *, videos: int, width: int) -> tuple[str, str]:
 
 
 def find_device(*, videos: int, width: int) -> str:
-    """Where so many lines are best compared: a GPU where there is one, if it is worth waking."""
+    """The best device to compare this many lines: a GPU if there is one and the work justifies its start."""
     if videos**2 / 2 * width < MIN_GPU_WORK:
         return "cpu"
     import torch
@@ -118,11 +118,12 @@ def find_device(*, videos: int, width: int) -> str:
 
 
 Found = tuple[NDArray[np.float32], NDArray[np.float32], Lines, Lines]
-"""Of two blocks: the highest product of each line of either, and the places of products that reach what was asked."""
+"""For two blocks: the highest product of each line of each block, and the places of products that reach the lowest
+wanted."""
 
 Multiply = Callable[[Vectors, Vectors, float, "Vectors | None", bool], Found]
-"""Two blocks, the lowest product wanted, what products are divided by, and whether both are the same block, of which
-each pair counts once."""
+"""From two blocks, the lowest wanted product, the divisors of the products, and whether both are the same block. In
+that case each pair counts once."""
 
 
 def join_exactly(
@@ -135,15 +136,17 @@ def join_exactly(
     block_lines: int | None = None,
     begin: Progress = no_progress,
 ) -> Proposal:
-    """All pairs of lines whose similarity is at least `floor`, and a few that lie as near below it as float32 can tell.
+    """All pairs of lines whose similarity is at least `floor`, and a few so close below it that float32 cannot exclude
+    them.
 
-    Half of the products of all lines with all, a block at a time; memory does not grow with the pairs that are not
-    alike. With `each`, only pairs that are among so many nearest of one of their lines. `device` is "cpu" (numpy) or a
-    device of torch. `begin` is told of the blocks. Raises SettingError for more than `max_pairs` pairs.
+    Computes half of the products of all lines with all, one block at a time. Memory does not grow with the pairs that
+    are not similar. With `each`, only pairs that are among the `each` nearest of one of their lines. `device` is "cpu"
+    (numpy) or a device of torch. `begin` reports progress over the blocks. Raises SettingError for more than
+    `max_pairs` pairs.
     """
     step = block_lines or (BLOCK_LINES if device == "cpu" else GPU_BLOCK_LINES)
     low = floor - table.slack
-    # Where each line has all positions its product is divided by their number, and so may the floor be multiplied.
+    # If each line has all positions, all products have one divisor: multiplying the floor by it is cheaper.
     whole = bool((table.counts == table.lines.shape[1]).all())
     scale = float(table.lines.shape[1]) if whole else 1.0
     lines = table.lines.reshape(len(table), table.width)
@@ -176,7 +179,7 @@ def _multiply_numpy(left: Vectors, right: Vectors, low: float, divisors: Vectors
     if same:
         products[np.tril_indices(len(left))] = -np.inf
     of_left, of_right = products.max(axis=1), products.max(axis=0)
-    # Most lines of a block are like none of the other.
+    # Most lines of a block are similar to none of the other block.
     rows = np.flatnonzero(of_left >= low)
     near, far = np.nonzero(products[rows] >= low)
     return of_left, of_right, rows[near], far
@@ -185,7 +188,7 @@ def _multiply_numpy(left: Vectors, right: Vectors, low: float, divisors: Vectors
 def _multiply_torch(device: str) -> Multiply:
     import torch
 
-    # TF32 would keep 10 bits of each number.
+    # TF32 would keep only 10 bits of each number.
     torch.backends.cuda.matmul.allow_tf32 = False
 
     def multiply(left: Vectors, right: Vectors, low: float, divisors: Vectors | None, same: bool) -> Found:

@@ -18,28 +18,28 @@ Lines = NDArray[np.int64]
 """Numbers of lines of a `VectorTable`."""
 
 BLOCK_LINES = 1024
-"""A product of two such blocks, 4 MiB, stays in the processor's cache while it is looked through."""
+"""Lines in a block. The product of two blocks, 4 MiB, stays in the processor's cache while it is searched."""
 
 MAX_IDENTICAL = 100
-"""More videos with the very same vectors than this stand in pairs by the first of them alone: 50,000 addresses of one
+"""If more videos than this have identical vectors, only the first of them appears in pairs: 50,000 addresses of one
 "no longer available" clip would make 1.25 billion pairs that all say the same."""
 
 _NUMBERS_AT_ONCE = 2**22
-"""Of vectors that are taken out of the table to be compared in float64: 32 MiB."""
+"""Numbers that are taken out of the table at once and compared in float64: 32 MiB."""
 
 MAX_STRAY = 2e-3
-"""From the length of 1, of a vector that counts as a unit vector."""
+"""Maximum difference from length 1 of a vector that counts as a unit vector."""
 
 _ROUNDING = 2.0**-24
 """Unit roundoff of float32."""
 
 
 class VectorTable:
-    """The vectors of the videos of a list, in a file of their own that goes with the table.
+    """The vectors of the videos of a list, in a temporary file that is deleted with the table.
 
-    `lines` is float32 (L, P, D), one line for each video: its vector for each of P positions, zeros where it has none
-    (`present`, bool (L, P)). Videos whose vectors are the very same share a line; `rows` says for each line which rows
-    of the list these are, rising.
+    `lines` is float32 (L, P, D). Each line holds the vectors of one video at P positions, with zeros where it has none
+    (`present`, bool (L, P)). Videos with identical vectors share a line. `rows` gives, for each line, the rows of the
+    list that share it, rising.
     """
 
     def __init__(self, lines: NDArray[np.float32], present: NDArray[np.bool_], rows: Sequence[NDArray[np.int64]]):
@@ -50,12 +50,13 @@ class VectorTable:
         self._stray = self._find_stray()
 
     def _find_stray(self) -> float:
-        """How far the lengths of the vectors are from 1 at most. Raises StoreError for what is no unit vector."""
+        """Maximum difference of the lengths of the vectors from 1. Raises StoreError for a vector that is not a unit
+        vector."""
         largest = 0.0
         for start in range(0, len(self), BLOCK_LINES):
             lengths = np.linalg.norm(self.lines[start : start + BLOCK_LINES], axis=2)
             stray = np.where(self.present[start : start + BLOCK_LINES], np.abs(lengths - 1), 0).max(axis=1)
-            # NaN is not below it either.
+            # Written as "not below", so that NaN counts as wrong too.
             wrong = np.flatnonzero(~(stray < MAX_STRAY))
             if len(wrong):
                 row = self.rows[start + wrong[0]][0] + 1
@@ -72,7 +73,7 @@ class VectorTable:
     ) -> VectorTable:
         """The table of these videos, each with its row in the list, written to a nameless file in `folder`.
 
-        Raises RunFolderError when the disk refuses, and StoreError for what is no unit vector.
+        Raises RunFolderError when the file cannot be written, and StoreError for a vector that is not a unit vector.
         """
         line_of: dict[bytes, int] = {}
         present: list[NDArray[np.bool_]] = []
@@ -95,7 +96,7 @@ class VectorTable:
                     rows[known].append(row)
                 file.flush()
                 shape = (len(rows), positions, dimension)
-                # Its pages are the system's to keep or to drop, and a file without a name is gone when we are.
+                # The system may drop pages of the file from memory. A file without a name ends with this process.
                 lines = np.memmap(file, np.float32, mode="r", shape=shape) if rows else np.zeros(shape, np.float32)
         except OSError as error:
             raise RunFolderError(
@@ -111,14 +112,15 @@ class VectorTable:
 
     @property
     def width(self) -> int:
-        """How many numbers a line holds."""
+        """Number of values in a line."""
         return int(np.prod(self.lines.shape[1:]))
 
     def compare(self, first: Lines, second: Lines) -> NDArray[np.float64]:
-        """Similarity of each line of `first` to the same one of `second`: the mean cosine of vectors at the same
-        position, float64 (N,), rounded to `vectors.DECIMALS`. A position that one of them lacks counts as 0.
+        """Similarity of each line of `first` to the corresponding line of `second`: the mean cosine of vectors at the
+        same position, float64 (N,), rounded to `vectors.DECIMALS`. A position that one of them lacks counts as 0.
 
-        Each is computed by itself and in float64: it does not depend on what else is compared, nor on who proposed it.
+        Each similarity is computed by itself and in float64. So it does not depend on which other pairs are compared,
+        nor on who proposed it.
         """
         step = max(1, _NUMBERS_AT_ONCE // max(1, self.width))
         found = np.zeros(len(first))
@@ -132,8 +134,8 @@ class VectorTable:
         return found
 
     def match_frames(self, first: int, second: int) -> float:
-        """How alike two lines are wherever their frames lie: the mean over the vectors of one of the cosine to the
-        nearest of the other, of both ways the larger."""
+        """Similarity of two lines wherever their frames lie: the mean, over the vectors of one, of the cosine to the
+        nearest vector of the other. The larger of both directions counts."""
         own, other = (self.lines[line][self.present[line]] for line in (first, second))
         found = own @ other.T
         return round(float(max(found.max(axis=0).mean(), found.max(axis=1).mean())), DECIMALS)

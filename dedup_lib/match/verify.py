@@ -24,21 +24,23 @@ from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
 from dedup_lib.media.frames import resize_frame
 
 MAX_DISTANCE_BITS = 56
-"""Two frames this near show the same: unlike ones lie at 75 bits and more, most above 100."""
+"""Maximum Hamming distance, in bits, of two frames that show the same. Unlike frames lie at 75 bits and more, most
+above 100."""
 
 MAX_REGISTERED_DISTANCE_BITS = 48
-"""Of frames laid on one another, which are alike by their geometry already, more is asked."""
+"""The same for frames aligned by geometry. It is lower because such frames already have a similar geometry."""
 
 WORTH_COMPARING = 0.8
-"""Another way to lay two videos beside one another counts when it compares at least this share of their frames."""
+"""Another temporal alignment counts if it compares at least this share of the frames that the best one compares."""
 
 MAX_STILLS_BESIDE = 32
-"""Of two long films so many stills are compared, spread over all that they share: what differs does so throughout."""
+"""Maximum number of stills compared in two long films, spread over all that they share: a region that differs does so
+throughout."""
 
 
 @dataclass(frozen=True)
 class Looks:
-    """What is compared of one fingerprint, worked out when it is first asked for."""
+    """The parts of one fingerprint that are compared, each computed on first use."""
 
     fingerprint: Fingerprint
 
@@ -54,22 +56,22 @@ class Looks:
 
 
 def compare_pair(first: Fingerprint, second: Fingerprint, *, durations_s: Sequence[float]) -> Evidence:
-    """What the frames of two videos say, whether or not anything proposed them; `first` stands for row 0 and
-    `second` for row 1."""
+    """The evidence from the frames of two videos, whether or not anything proposed the pair. `first` stands for row 0
+    and `second` for row 1."""
     return compare_looks(with_durations(Evidence(first=0, second=1), durations_s), Looks(first), Looks(second))
 
 
 def with_durations(evidence: Evidence, durations_s: Sequence[float]) -> Evidence:
-    """The same with what the durations of the videos in all rows say."""
+    """The same evidence, completed by `durations_s`, the durations of the videos in all rows."""
     shorter, longer = sorted((durations_s[evidence.first], durations_s[evidence.second]))
     return replace(evidence, duration_ratio=shorter / longer if longer else math.nan, longest_s=longer or math.nan)
 
 
 def compare_looks(proposed: Evidence, first: Looks | None, second: Looks | None) -> Evidence:
-    """What the frames of two videos say, beside what is known; without a fingerprint of both that is all."""
+    """The evidence from the frames of two videos, added to `proposed`; only `proposed` if a fingerprint is missing."""
     if first is None or second is None:
         return proposed
-    # Which one comes first in the list must not decide what is found.
+    # The order in the list must not change the result.
     if is_exchanged := _content(second.fingerprint) < _content(first.fingerprint):
         first, second = second, first
     found = _compare(proposed, first, second)
@@ -82,7 +84,7 @@ def _content(fingerprint: Fingerprint) -> tuple[int, bytes]:
 
 def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
     first, second = one.fingerprint, other.fingerprint
-    # Of most pairs no two frames agree in any orientation, and one look says so.
+    # In most pairs no two frames agree in any orientation, and one comparison of all shows it.
     distances = count_differing_bits(one.hashes.reshape(-1, one.hashes.shape[2]), other.hashes[0])
     has_near = (distances <= MAX_DISTANCE_BITS).reshape(len(one.hashes), -1).any(axis=1)
     found: dict[int, AlignedSegment] = {}
@@ -106,7 +108,7 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
     evidence = replace(
         proposed,
         frames=frames,
-        # Where no frame agrees, movement has nothing to contradict: only one that is alike counts.
+        # Where no frame agrees, motion has nothing to contradict: it counts only if it is alike.
         motion=compare_motion(
             course,
             other.course,
@@ -141,8 +143,8 @@ def _find_inset(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> 
 
 
 def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Region | None:
-    """The part of the frame that differs throughout, where what agrees would decide, in the way to lay the
-    frames on one another that fits best."""
+    """The part of the frame that differs throughout, in the alignment that fits best; None unless the agreement would
+    decide."""
     rule, stretch = evidence.best
     if rule not in DECIDING_CRITERIA or stretch is None:
         return None
@@ -150,10 +152,10 @@ def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint
 
 
 def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Iterator[LaidFrames]:
-    """What both videos show at the same times, in each way to lay the frames on one another and the times beside one
-    another that speaks for them: in a scene that hardly moves, frames agree at any time."""
+    """The frames of both videos in each supported combination of alignment by geometry and alignment in time. One
+    temporal alignment is not enough: in a scene that hardly moves, frames agree at any time."""
     rule, stretch = evidence.best
-    # One that compares fewer frames says less.
+    # A temporal alignment that compares fewer frames says less.
     fewest = WORTH_COMPARING * stretch.compared if stretch is not None else 0
     moving = [
         one.stretch
@@ -195,7 +197,7 @@ def _beside(
     is_simultaneous = bool(abs(stretch.offset_s) <= SAME_MOMENT_S) and not stretch.further
     at_s = stretch.shown_in_second(first.times_s)[places]
     if stretch.is_sparse:
-        # What is shown between frames that are seconds apart is not known.
+        # Nothing is known between frames that are seconds apart.
         is_same = np.abs(second.times_s[other_places] - at_s) <= SAME_MOMENT_S
         is_simultaneous &= bool(is_same.any())
         if is_simultaneous:
@@ -205,7 +207,7 @@ def _beside(
         first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
     )
     if stretch.is_sparse:
-        # Key frames often stand at a cut, and the still of the other video before it.
+        # Key frames often lie at a cut, and the still of the other video may lie before it.
         kept = np.flatnonzero(show_the_same(stills[0][chosen], stills[1][other_chosen]))
         kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MAX_STILLS_BESIDE)).round().astype(int))]
         chosen, other_chosen = chosen[kept], other_chosen[kept]
@@ -215,7 +217,7 @@ def _beside(
         stills=(stills[0][chosen], stills[1][other_chosen]),
         only_changes=only_changes,
         is_simultaneous=is_simultaneous,
-        # Two speeds are known only nearly, and so is what is one moment in both.
+        # A speed other than 1 is known only approximately, and so is the same moment in both videos.
         apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
     )
 
@@ -223,8 +225,8 @@ def _beside(
 def _shown_at(
     at_s: NDArray[np.float32], frames: NDArray[np.uint8], times_s: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """What a video shows at these times, between two frames some of both: copies are not looked at at the same
-    moments."""
+    """What a video shows at these times, interpolated between two frames: the frames of two copies are not from the
+    same moments."""
     after = np.clip(np.searchsorted(times_s, at_s), 1, max(1, len(times_s) - 1)).clip(max=len(times_s) - 1)
     before = np.maximum(after - 1, 0)
     gaps_s = np.maximum(times_s[after] - times_s[before], 1e-6)
@@ -252,9 +254,9 @@ def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *
 
 
 def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Evidence:
-    """The second opinion that finds most, of the second video as it is and of the mirrored first one."""
+    """The stronger second opinion of two: with the first video as it is, and with the first video mirrored."""
     plain = _ask_second(evidence, first, second, mirrored=False)
-    # No two frames lie on one another both ways.
+    # No two frames can be aligned both as they are and mirrored.
     if plain.has_geometric_match:
         return plain
     return max(
@@ -268,7 +270,7 @@ def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Evi
 
 
 def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Evidence:
-    """Lay the frames of two videos on one another, and compare what both show."""
+    """Align the frames of two videos by geometry, and compare what both show."""
     registration = register(first, second, mirrored=mirrored)
     if registration is None:
         return evidence
@@ -299,7 +301,7 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
 
 
 def _is_same(first: Fingerprint, second: Fingerprint) -> bool:
-    """Whether two videos were decoded to the very same frames, whatever file they came in."""
+    """Whether two videos were decoded to identical frames, whatever file they came in."""
     return (
         np.array_equal(first.tiny_frames, second.tiny_frames)
         and np.array_equal(first.times_s, second.times_s)

@@ -1,7 +1,7 @@
 """Candidates from local features: videos that share visual words or coarse shapes.
 
 A visual word is the first bits of a local feature's code. Words that many videos show (a logo, a title card, the
-intro of a channel) count little, those of few videos much: J. Sivic, A. Zisserman, "Video Google", 2003.
+intro of a channel) count little; words of few videos count much (J. Sivic, A. Zisserman, "Video Google", 2003).
 """
 
 from __future__ import annotations
@@ -17,27 +17,30 @@ from dedup_lib.match.motion import extract_motion
 from dedup_lib.records import Progress, no_progress
 
 MIN_WORD_BITS, MAX_WORD_BITS = 16, 32
+"""Length of a word, in bits."""
 POINTS_A_WORD = 16
-"""Larger collections take longer words, so that the videos that share one stay as few."""
+"""Average number of local features per word: larger collections have longer words, so that each word stays as rare."""
 
 CERTAIN_SCORE = 0.15
-"""Unlike videos hardly ever score as much."""
+"""Unlike videos hardly ever reach this score."""
 
 MIN_SCORE = 0.04
-"""Copies hardly ever score less."""
+"""Minimum score of a candidate: copies hardly ever score less."""
 
 MIN_DEVIATIONS = 2.5
-"""So many standard deviations above what a video scores with the bulk of the collection, a score stands out."""
+"""Minimum number of standard deviations by which a score stands out from those with the bulk of the collection."""
 
 MIN_DEVIATION = 0.008
+"""Lower limit of that standard deviation."""
 
 MIN_TO_DAMP = 50
+"""Hubs are damped only among more videos than this."""
 
 FEW_POINTS_A_FRAME = 60
-"""Blurred and tiny frames have so few local features that words hardly find their copies."""
+"""Number of local features per still below which words hardly find copies, as in blurred and tiny frames."""
 
 MIN_SHAPE_COSINE = 0.9
-"""Of the mean coarse shapes of two copies."""
+"""Minimum cosine of the mean coarse shapes of two copies."""
 
 Bag = NDArray[np.uint32]
 """The words of one video, each once, rising."""
@@ -45,13 +48,13 @@ Bag = NDArray[np.uint32]
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """Two videos, by their row in the list (`first` < `second`), that share visual words."""
+    """Two videos that share visual words, by their rows in the list (`first` < `second`)."""
 
     first: int
     second: int
     score: float
-    """Cosine of the two bags of words, or of one and the mirrored other where that is more; 0 where only their coarse
-    shapes are alike."""
+    """Cosine of the two bags of words, or of one and the mirrored other if that is larger; 0 if only their coarse
+    shapes are similar."""
 
 
 def propose_pairs(
@@ -62,18 +65,19 @@ def propose_pairs(
     new_rows: int | None = None,
     begin: Progress = no_progress,
 ) -> list[Candidate]:
-    """For each video the `most` others that share most visual words with it, as it is or mirrored; in order of rows.
+    """For each video, the `most` others that share most visual words with it, as it is or mirrored; in order of rows.
 
-    With `damp_hubs` each word is compared by how few videos show it, and each video's scores by how much it scores with
-    the bulk of the collection, so that one that shares a little with all of them proposes none of them. A video of few
-    local features proposes besides those whose coarse shapes are most like its own. Rows from `new_rows` on are
-    proposed and propose nothing. `begin` is told of the videos whose words are read, and of those that ask.
+    With `damp_hubs`, each word counts by how few videos show it, and each video's scores are compared with its scores
+    for the bulk of the collection. So a video that shares a little with all others proposes none of them. A video with
+    few local features also proposes the videos with the most similar coarse shapes. Rows from `new_rows` on are
+    proposed, but propose nothing. `begin` reports progress over the videos whose words are read, and then over those
+    that propose.
     """
     new_rows = len(fingerprints) if new_rows is None else new_rows
     rows, heads, mirrored_heads = [], [], []
     shapes: dict[int, NDArray[np.float32]] = {}
     poor: list[int] = []
-    # Each fingerprint is looked at once: they may come from a disk.
+    # Each fingerprint is read only once: it may come from a disk.
     progress = begin("reading fingerprints", len(fingerprints))
     for row, one in enumerate(fingerprints):
         progress(1)
@@ -101,7 +105,7 @@ def _mean_shape(fingerprint: Fingerprint) -> NDArray[np.float32]:
 def _propose_by_shapes(
     shapes: dict[int, NDArray[np.float32]], rows: Sequence[int], *, most: int
 ) -> set[tuple[int, int]]:
-    """For each of these rows the `most` others whose mean shapes are most like its own."""
+    """For each of these rows, the `most` others with the most similar mean shapes."""
     known = np.array(list(shapes), int)
     every = np.stack(list(shapes.values())) if shapes else np.zeros((0, 1), np.float32)
     proposed = set()
@@ -126,7 +130,7 @@ def _propose_by_words(
 ) -> dict[tuple[int, int], Candidate]:
     if len(rows) < 2:
         return {}
-    # Of a few videos none is the bulk, and all pairs of them are soon compared.
+    # A few videos have no bulk, and all their pairs are quickly compared.
     if len(rows) <= MIN_TO_DAMP:
         damp_hubs, most = False, len(rows)
     bits = _word_bits(sum(len(one) for one in heads))
@@ -148,7 +152,7 @@ def _propose_by_words(
 
 
 class _WordIndex:
-    """Which videos show a word, and how much that says (an inverted file).
+    """Which videos show each word, and how much the word counts (an inverted file).
 
     How often a video shows a word does not count: a caption is in each of its frames.
     """
@@ -162,14 +166,14 @@ class _WordIndex:
         self._rarity = np.ones(len(self._words))
         if damp_hubs:
             self._rarity = np.log((len(bags) + 1) / (self._spread + 1))
-            # A word in half of the videos says nothing, and comparing by it costs most.
+            # A word in more than half of the videos says nothing, and costs most to compare.
             self._rarity[self._spread > len(bags) // 2] = 0.0
         weights = np.repeat(self._rarity, self._spread)
         self._norms = np.sqrt(np.bincount(self._owners, weights=weights**2, minlength=len(bags)))
         self._weights = weights / np.maximum(self._norms, 1e-9)[self._owners]
 
     def score(self, own: int, bag: Bag) -> NDArray[np.float64]:
-        """Cosine of this bag of one of the videos with that of each; 0 with itself."""
+        """Cosine of this bag of the video `own` with the bag of each video; 0 with itself."""
         at = np.minimum(np.searchsorted(self._words, bag), len(self._words) - 1)
         at = at[(self._words[at] == bag) & (self._rarity[at] > 0)]
         if not len(at):
@@ -181,7 +185,7 @@ class _WordIndex:
             self._owners[entries], weights=self._weights[entries] * np.repeat(mine, lengths), minlength=self._videos
         )
         shared[own] = 0
-        # Of the words of a mirrored video few are known: the others count as much as when it is not.
+        # Few words of a mirrored video are in the index. The missing ones count as they do for the video as it is.
         return np.asarray(shared / max(float(self._norms[own]), float(np.linalg.norm(mine))), np.float64)
 
 
@@ -200,10 +204,10 @@ def _bag(heads: NDArray[np.uint32], bits: int) -> Bag:
 
 
 def _without_bulk(scores: NDArray[np.float64], own: int) -> NDArray[np.float64]:
-    """The scores that stand out from those with the bulk of the collection, the others as 0."""
+    """The scores that stand out from those with the bulk of the collection; the others become 0."""
     middle = spread = 0.0
     count = len(scores) - 1
-    # Where most score nothing, as in every long list, both medians are nothing.
+    # If most scores are 0, as in every long list, both medians are 0.
     if count - np.count_nonzero(scores) <= count // 2:
         others = np.delete(scores, own)
         middle = float(np.median(others))
