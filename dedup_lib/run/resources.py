@@ -58,12 +58,17 @@ class ResourceMonitor:
 
 
 def _take_sample() -> tuple[float, float]:
-    """Resident memory in MiB and CPU seconds so far, of this process and all its descendants."""
+    """Memory in MiB and CPU seconds so far, of this process and all its descendants.
+
+    Worker processes share most of their pages with the process that forked them. On Linux, a shared page counts once
+    (proportional set size); elsewhere each process counts its own resident memory.
+    """
     memory_mib = cpu_s = 0.0
     me = psutil.Process()
     for process in (me, *me.children(recursive=True)):
         with contextlib.suppress(psutil.Error):
-            memory_mib += process.memory_info().rss / 2**20
+            memory = process.memory_full_info()
+            memory_mib += getattr(memory, "pss", memory.rss) / 2**20
             times = process.cpu_times()
             cpu_s += times.user + times.system
     return memory_mib, cpu_s
