@@ -22,8 +22,8 @@ from dedup_lib.records import (
 
 @dataclass(frozen=True, kw_only=True)
 class CleanedList:
-    """The outputs of a run. `final`, `duplicates`, `invalid` and `failed` share out the rows of the list;
-    `featureless` repeats rows of `final` that were kept without being compared."""
+    """The outputs of a run. Each row of the list is in one of `final`, `duplicates`, `invalid` and `failed`.
+    `featureless` repeats rows of `final` that were kept without a comparison."""
 
     final: pd.DataFrame
     duplicates: pd.DataFrame
@@ -32,7 +32,7 @@ class CleanedList:
     featureless: pd.DataFrame
 
     def count_rows(self) -> dict[str, int]:
-        """Rows of the outputs that share out the list."""
+        """Number of rows in each output, without `featureless`."""
         return {
             "final": len(self.final),
             "duplicates": len(self.duplicates),
@@ -42,7 +42,7 @@ class CleanedList:
 
 
 def outcome_of_row(url: str, outcomes: Mapping[str, Outcome]) -> Outcome:
-    """What became of a row: its recorded outcome, or that it was not attempted."""
+    """The recorded outcome of a row, or one that says that it was not attempted."""
     return outcomes.get(url) or Outcome(
         url=url,
         status=Status.PENDING,
@@ -52,13 +52,13 @@ def outcome_of_row(url: str, outcomes: Mapping[str, Outcome]) -> Outcome:
 
 
 def count_statuses(urls: Sequence[str], outcomes: Mapping[str, Outcome]) -> dict[Status, int]:
-    """How many rows ended in each status, for the statuses that occur, in their fixed order."""
+    """Number of rows in each status, for the statuses that occur, in their fixed order."""
     counts = Counter(outcome_of_row(url, outcomes).status for url in urls)
     return {status: counts[status] for status in Status if counts[status]}
 
 
 def list_troubles(urls: Sequence[str], outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
-    """The rows that gave no vector: url, status, reason, retryable."""
+    """The rows without a vector, as columns url, status, reason, retryable."""
     found = (outcome_of_row(url, outcomes) for url in urls)
     rows = [(o.url, str(o.status), o.reason, o.retryable) for o in found if o.status != Status.OK]
     return pd.DataFrame(rows, columns=["url", "status", "reason", "retryable"])
@@ -76,13 +76,14 @@ def clean_list(
     described: Sequence[str] = (),
     existing: Sequence[str] = (),
 ) -> CleanedList:
-    """Share out the rows of a list: copies to `duplicates`, failures to `failed`, and with `auto_clean` what is
-    certainly no video to `invalid`; without it those stay in `final`. Columns and order of the list survive.
+    """Share out the rows of a list: copies to `duplicates`, failures to `failed`, and with `auto_clean` rows that are
+    certainly not videos to `invalid`. Without `auto_clean` those stay in `final`. The columns and the order of the list
+    stay the same.
 
-    `why` says of a kept row and a copy why the first is kept, and `describe` what speaks for a copy of a group being
-    one, by the names of the columns `described`. `existing` are URLs of videos that were there before the list: they
-    stand for the rows behind its own, may be kept in place of one of these, and go to no output. Raises AccountingError
-    when a row would be lost or doubled, or a kept video is in neither `final` nor `existing`.
+    `why` says why a kept row is kept rather than a copy. `describe` gives the evidence for a copy of a group, by the
+    column names `described`. `existing` are URLs of videos that were there before the list. Their rows follow those of
+    the list, they may be kept in place of a row of the list, and they go to no output. Raises AccountingError when a
+    row would be lost or doubled, or when a kept video is in neither `final` nor `existing`.
     """
     urls = frame[url_column].tolist()
     every = [*urls, *existing]
@@ -130,17 +131,17 @@ def clean_list(
 def _with_columns(
     frame: pd.DataFrame, rows: Sequence[int], added: Mapping[str, Sequence[object]], url_column: str
 ) -> pd.DataFrame:
-    """The added columns, then those of the list; its URL column is not repeated under the name `url`."""
+    """The added columns, then those of the list. A URL column that is itself called `url` is not repeated."""
     original = frame.iloc[list(rows)].reset_index(drop=True)
     if url_column == "url":
         original = original.drop(columns=[url_column])
     renamed = {name: free_column_name(frame, name) for name in original.columns if name in added}
-    # As they are: where a count is missing in one row, pandas would make fractions of the others.
+    # As objects: if a count is missing in one row, pandas would turn the others into floats.
     return pd.concat([pd.DataFrame(dict(added), dtype=object), original.rename(columns=renamed)], axis=1)
 
 
 def check_rows(rows: int, cleaned: CleanedList, *, url_column: str, existing: Sequence[str] = ()) -> None:
-    """Raises AccountingError unless the outputs hold `rows` rows together and every kept video is in `final` or one of
+    """Raises AccountingError unless the outputs together hold `rows` rows, and every kept video is in `final` or
     `existing`."""
     counts = cleaned.count_rows()
     if sum(counts.values()) != rows:

@@ -29,17 +29,16 @@ COLUMNS = {
     "duration_ratio": "the shorter duration divided by the longer",
     "next_score": "score of the nearest video outside its group",
 }
-"""What the columns of duplicates.csv and review.csv say of two videos; in review.csv, kept is the one first in the
-list."""
+"""Meaning of the columns of duplicates.csv and review.csv. In review.csv, the first video in the list counts as kept."""
 
 
 def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: MatchThresholds) -> dict[str, object]:
-    """What speaks for two videos being the same, by the names of `COLUMNS` without `next_score`."""
+    """The evidence that two videos are the same, by the names of `COLUMNS` without `next_score`."""
     evidence = compared.about(kept, copy)
     row: dict[str, object] = dict.fromkeys(name for name in COLUMNS if name != "next_score")
     if evidence is None:
         similarity = compared.similarity_of(kept, copy)
-        # Only a person brings together what was never compared.
+        # Only a person joins videos that were never compared.
         is_same = similarity is None or is_match(similarity, rules.min_score)
         return row | {
             "verdict": str(Verdict.DUPLICATE if is_same else Verdict.DIFFERENT),
@@ -80,7 +79,7 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
 
 
 def find_next_score(compared: ComparedPairs, *, row: int, group: Collection[int]) -> float | None:
-    """How near the nearest video outside its group is to one, None where it was compared with none."""
+    """Similarity of a row to the nearest video outside its group; None if it was compared with none."""
     others = compared.neighbours_of.get(compared.shown_by.get(row, row), {})
     return max((similarity for other, similarity in others.items() if other not in group), default=None)
 

@@ -1,7 +1,7 @@
 """What people decided about pairs, kept beside the list so that no run asks twice.
 
-`decisions.csv` grows by a line a decision, and its last line about a pair holds. It is plain CSV: a person may read
-it, mend it, and carry it to another list. Its cells are written and read as those of every table
+Each decision adds a line to `decisions.csv`, and the last line about a pair is valid. The file is plain CSV: a person
+may read it, correct it, and copy it to another list. Its cells are written and read like those of every table
 (`cells.protect_cell`).
 """
 
@@ -33,28 +33,28 @@ COLUMNS = ("first_url", "second_url", "decision", "decided_at")
 
 
 class Decision(StrEnum):
-    """What a person said of two videos."""
+    """What a person said about two videos."""
 
     SAME = "same"
     DIFFERENT = "different"
 
 
 Memory = Mapping[frozenset[str], Decision]
-"""What holds of each pair of URLs that a person decided about."""
+"""The valid decision about each pair of URLs."""
 
 RowPairs = set[tuple[int, int]]
 """Pairs of rows of a list, the first before the second."""
 
 
 def decisions_path(list_path: Path) -> Path:
-    """Where the decisions about a list lie: in its folder."""
+    """Path of the decisions about a list: in the folder of the list."""
     return list_path.with_name(DECISIONS_NAME)
 
 
 def load_decisions(path: Path) -> dict[frozenset[str], Decision]:
-    """What holds of each pair in a file of decisions; nothing where there is no such file.
+    """The valid decision about each pair in a file; empty if there is no such file.
 
-    A last line that was cut off while it was written is no decision. Raises ListError for a file that cannot be
+    A last line that was cut off while it was written does not count. Raises ListError for a file that cannot be read or
     understood.
     """
     try:
@@ -67,10 +67,10 @@ def load_decisions(path: Path) -> dict[frozenset[str], Decision]:
 
 
 class DecisionFile:
-    """The decisions at `path`, to which others may write at the same time.
+    """The decisions in the file at `path`. Others may write to it at the same time.
 
-    `decisions` is what holds since the last decision was made or taken back here. Raises ListError, with the remedy,
-    for a file that cannot be understood or written, and then changes nothing.
+    `decisions` are those that were valid when this object last read or changed the file. Raises ListError, with the
+    remedy, for a file that cannot be understood or written. It then changes nothing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,14 +79,14 @@ class DecisionFile:
         self._made: list[tuple[frozenset[str], bytes]] = []
 
     def decide(self, first_url: str, second_url: str, decision: Decision) -> None:
-        """Add a decision; it is on the disk when this returns."""
+        """Add a decision. It is on the disk when this returns."""
         line = _line(first_url, second_url, decision, datetime.now(UTC).isoformat())
         with _locked(self.path, "a+b") as file:
             file.seek(0)
             data = file.read()
             whole = _without_torn_line(data)
             gap = b"" if whole.endswith(b"\n") else b"\n" if whole else _line(*COLUMNS)
-            # Read before it is written: no decision may make the file unreadable.
+            # Parse before writing: no decision may make the file unreadable.
             decisions = _parse(whole + gap + line, self.path)
             if whole != data:
                 file.truncate(len(whole))
@@ -101,9 +101,9 @@ class DecisionFile:
         self._made.append((frozenset((first_url, second_url)), line))
 
     def undo(self) -> frozenset[str] | None:
-        """Take back the last decision made here: what was known of its pair before holds again.
+        """Undo the last decision made here. An earlier decision about its pair is valid again.
 
-        Gives the pair, or None when there is nothing to take back.
+        Returns the pair, or None when there is nothing to undo.
         """
         if not self._made:
             return None
@@ -117,7 +117,7 @@ class DecisionFile:
                     "cannot be undone here: change it in the file"
                 )
             end = start + len(line)
-            # Lines of others after it keep their places; an empty line says nothing.
+            # Later lines, written by others, must keep their places. So blank it: empty lines are ignored.
             blank = b"\n" * len(line) if end < len(data) else b""
             decisions = _parse(_without_torn_line(data[:start] + blank + data[end:]), self.path)
             if blank:
@@ -132,10 +132,10 @@ class DecisionFile:
 
 
 class TransitiveDecisions:
-    """What a memory says of any two URLs: what was decided, and what follows from that.
+    """What a memory says about any two URLs: the decisions, and what follows from them.
 
-    Two videos that are each the same as a third are the same, and what differs from one differs from the other.
-    `units` are the sets of URLs that are the same, each under its first.
+    Two videos that are each the same as a third one are the same. A video that differs from one of them differs from
+    the other, too. `units` are the sets of URLs that are the same, each under its first URL.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -145,11 +145,11 @@ class TransitiveDecisions:
         self.apart = {(self.unit(a), self.unit(b)) for a, b in list_pairs(memory, Decision.DIFFERENT)}
 
     def unit(self, url: str) -> str:
-        """The first of the URLs that are the same as this one; by itself, if there are none."""
+        """The first of the URLs that are the same as this one; the URL itself if there are none."""
         return self._unit.get(url, url)
 
     def about(self, first_url: str, second_url: str) -> Decision | None:
-        """What holds of two URLs, or None where nothing is known."""
+        """The decision about two URLs, or None if nothing is known."""
         if decided := self._memory.get(frozenset((first_url, second_url))):
             return decided
         first, second = self.unit(first_url), self.unit(second_url)
@@ -164,7 +164,7 @@ def list_pairs(memory: Memory, decision: Decision) -> list[tuple[str, str]]:
 
 
 def describe_decisions(counts: Mapping[str, Any]) -> str:
-    """How many pairs people decided, by decision, in words; empty where they decided none."""
+    """Number of pairs that people decided, by decision, in words; empty if there are none."""
     same, different = (int(counts.get(decision, 0)) for decision in Decision)
     total = same + different
     if not total:
@@ -173,11 +173,11 @@ def describe_decisions(counts: Mapping[str, Any]) -> str:
 
 
 def rows_of_decisions(memory: Memory, urls: Sequence[str | None]) -> tuple[RowPairs, RowPairs]:
-    """The rows of a list that are the same and those that are different, by what was decided and what follows.
+    """The rows of a list that are the same and those that are different, by the decisions and what follows from them.
 
-    A URL stands for all its rows, and may link others although it is not in the list; None is a row that takes no
-    part, such as that of a video which was not read. Raises ListError, naming the URLs, for decisions about videos of
-    the list that contradict each other.
+    A URL stands for all its rows, and may link others even if it is not in the list. None is a row that takes no part,
+    such as a video that was not read. Raises ListError, naming the URLs, if decisions about videos of the list
+    contradict each other.
     """
     conclusions = TransitiveDecisions(memory)
     rows: dict[str, list[int]] = {}
@@ -202,7 +202,7 @@ def rows_of_decisions(memory: Memory, urls: Sequence[str | None]) -> tuple[RowPa
 
 
 def _find_links(memory: Memory, first_url: str, second_url: str) -> list[str]:
-    """The fewest URLs by which two are joined as the same."""
+    """The shortest chain of URLs by which two URLs are the same, without the two."""
     graph = neighbours(list_pairs(memory, Decision.SAME))
     links: dict[str, list[str]] = {first_url: []}
     waiting = deque(links)
@@ -215,16 +215,16 @@ def _find_links(memory: Memory, first_url: str, second_url: str) -> list[str]:
 
 
 def _line(*cells: str) -> bytes:
-    # The csv module quotes a carriage return only where it is part of its own line end.
+    # The csv module quotes a carriage return only if its own line end contains one.
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(map(protect_cell, cells))
     return (text.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "surrogatepass")
 
 
 def _without_torn_line(data: bytes) -> bytes:
-    """The file up to a last line that a crash cut off before its decision was whole.
+    """The file without a last line that a crash cut off before its decision was complete.
 
-    Only what can be the beginning of a line of ours is taken for one; any other is a person's, and is read.
+    Only the beginning of a line of this program counts as cut off. Any other last line is a person's, and is read.
     """
     before, end, last = data.rpartition(b"\n")
     text = last.decode("utf-8", "replace").removeprefix("\ufeff")
@@ -236,7 +236,7 @@ def _without_torn_line(data: bytes) -> bytes:
 
 
 def _parse(data: bytes, path: Path) -> dict[frozenset[str], Decision]:
-    """What holds of each pair, by its last line."""
+    """The valid decision about each pair, from its last line."""
     try:
         text = data.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
@@ -285,11 +285,11 @@ def _parse_line(cells: Sequence[str], place: str) -> tuple[frozenset[str], Decis
 
 @contextmanager
 def _locked(path: Path, mode: Literal["a+b", "r+b"]) -> Iterator[FileIO]:
-    """The file, held against others that write decisions until the block ends."""
+    """The file, locked against other writers of decisions until the block ends."""
     try:
         with path.open(mode, buffering=0) as file:
             if sys.platform != "win32":
-                # Not every network folder knows locks; a line is then still added in one piece.
+                # Some network folders do not support locks. A line is still added in one piece there.
                 with suppress(OSError):
                     fcntl.flock(file, fcntl.LOCK_EX)
             yield file

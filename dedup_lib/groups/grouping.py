@@ -13,7 +13,7 @@ from dedup_lib.groups.scored import is_match, make_pair
 from dedup_lib.records import Group, Pair
 
 Choose = Callable[[Sequence[int]], int]
-"""Rows that are alike, in list order, to the one that is kept."""
+"""From similar rows, in list order, to the one that is kept."""
 
 Node = TypeVar("Node", int, str)
 
@@ -31,23 +31,23 @@ def group_copies(
     different: Collection[tuple[int, int]] = (),
     identical: Sequence[Sequence[int]] = (),
 ) -> list[Group]:
-    """Decide which videos are kept: among videos that hang together by matches, `choose` names one to keep, all that
-    match it are its copies, and so on with those that are left.
+    """Decide which videos are kept. In each connected component of matches, `choose` names one video to keep, and all
+    videos that match it are its copies. This repeats with the videos that are left.
 
-    So every copy matches a kept video, no two kept videos match, and no chain of look-alikes joins unlike ones. A
-    copy that matches several kept videos is listed under the most alike of those that `choose` prefers to it. Groups
-    are numbered from 1 in the order of their kept videos; a video that stands alone makes no group. The default keeps
-    the first in the list.
+    So every copy matches a kept video, no two kept videos match, and no chain of look-alikes joins unlike videos. A
+    copy that matches several kept videos goes to the most similar of those that `choose` prefers to it. Groups are
+    numbered from 1 in the order of their kept videos. A video without copies makes no group. The default keeps the
+    first in the list.
 
-    What a person said outweighs all this. Rows joined by `same`, directly or through others, are one unit: it stands
-    in one group, and matches whatever one of its rows matches. Two rows of `different` never share a group: their
-    units do not match, and of two that match the same kept video the more alike is its copy. A video that is an
-    excerpt of another one that it matches is not kept in its place, whatever `choose` would say.
+    A person's decisions take precedence. Rows joined by `same`, directly or through others, are one unit: it is in one
+    group, and matches whatever one of its rows matches. Two rows of `different` never share a group: their units do not
+    match, and if both match the same kept video, only the more similar one is its copy. An excerpt is not kept in place
+    of a longer video that it matches, whatever `choose` says.
 
-    Of rows with identical vectors, `pairs` holds the first (see `Scored`): all of them go to one group, but for those
-    that a person decided about.
+    Of rows with identical vectors, `pairs` holds only the first (see `Scored`). All these rows go to one group, except
+    those that a person decided about.
 
-    Raises ListError where rows joined by `same` are `different`.
+    Raises ListError if rows joined by `same` are `different`.
     """
     pairs, identical = _show_decided(pairs, identical, {row for pair in (*same, *different) for row in pair})
     crowd_of = {row: alike_rows[0] for alike_rows in identical for row in alike_rows}
@@ -73,7 +73,7 @@ def group_copies(
     uncut = {unit: set(rows) - cut_inside or set(rows) for unit, rows in units.joined.items()}
 
     def choose_among(candidates: set[int]) -> int:
-        """The row to keep of these units: no excerpt, unless each is one of another."""
+        """The row to keep of these units: no excerpt, unless each of them is an excerpt of another."""
         excerpts = {unit for unit in wholes.keys() & candidates if not candidates.isdisjoint(wholes[unit])}
         whole = (candidates - excerpts) or candidates
         rows = whole.difference(uncut).union(*(uncut[unit] for unit in uncut.keys() & whole)) if uncut else whole
@@ -93,12 +93,12 @@ def group_copies(
                     claimed_by[unit] = kept
             left -= members[kept]
     for unit, claimant in sorted(claimed_by.items()):
-        # One that is apart from another stays: it may be why that one is not in this group.
+        # A unit that is different from another one stays: it may be the reason why that one is not in this group.
         if not units.apart_from(unit):
             rivals = {
                 kept for kept in matches[unit].keys() & keepers.keys() if units.of(choose_among({kept, unit})) == kept
             }
-            # Among equals the first to claim it: copies of one video stay together.
+            # Among equals, the first to claim it wins, so that copies of one video stay together.
             best = max(rivals | {claimant}, key=lambda kept: (matches[unit][kept], kept == claimant, -keepers[kept]))
             members[claimant].remove(unit)
             members[best].add(unit)
@@ -122,7 +122,7 @@ def group_copies(
 def _show_decided(
     pairs: Sequence[Pair], identical: Sequence[Sequence[int]], decided: Collection[int]
 ) -> tuple[Sequence[Pair], list[Sequence[int]]]:
-    """Pairs for the rows with identical vectors that a person decided about, and the identical rows without these."""
+    """The pairs, repeated for rows with identical vectors that a person decided about; and the other identical rows."""
     shown: dict[int, list[int]] = {}
     left: list[Sequence[int]] = []
     for alike_rows in identical:
@@ -140,9 +140,9 @@ def _show_decided(
 
 
 class Units:
-    """The rows that a person called the same, each such unit named by its first row; any other row is its own unit.
+    """Units of rows that a person called the same, each named by its first row. Any other row is its own unit.
 
-    Raises ListError where two rows of a unit are called different.
+    Raises ListError if two rows of a unit are called different.
     """
 
     def __init__(self, same: Collection[tuple[int, int]], different: Collection[tuple[int, int]]) -> None:
@@ -163,12 +163,12 @@ class Units:
         return self.joined.get(unit, (unit,))
 
     def apart_from(self, unit: int) -> Collection[int]:
-        """The units that are not the same as this one."""
+        """The units that a person called different from this one."""
         return self._apart.get(unit, ())
 
 
 def neighbours(pairs: Iterable[tuple[Node, Node]]) -> dict[Node, set[Node]]:
-    """Each node of the pairs to those that it stands in a pair with."""
+    """From each node to the nodes that it is paired with."""
     found: dict[Node, set[Node]] = {}
     for first, second in pairs:
         found.setdefault(first, set()).add(second)
@@ -177,7 +177,7 @@ def neighbours(pairs: Iterable[tuple[Node, Node]]) -> dict[Node, set[Node]]:
 
 
 def components(graph: Mapping[Node, Collection[Node]]) -> Iterator[set[Node]]:
-    """The nodes that hang together, directly or through others."""
+    """The connected components of a graph."""
     seen: set[Node] = set()
     for start in sorted(graph):
         if start in seen:

@@ -15,18 +15,18 @@ THERE_BEFORE = "in the collection before"
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What the choice looks at in one video; 0 stands for unknown."""
+    """The properties of one video that the choice uses; 0 means unknown."""
 
     duration_s: float = 0.0
     pixels: int = 0
-    """Width times height of the frame without its bars."""
+    """Width times height of the frame without its bars, in pixels."""
     codec: str = ""
     bits_per_pixel: float = 0.0
-    """Bits of the file for a pixel of the frame and a second of the video."""
+    """Bits of the file per pixel of the frame and second of the video."""
     is_overlaid: bool = False
-    """Whether it is known to bear a logo or the like that a copy of it lacks."""
+    """Whether it is known to show a logo or similar overlay that one of its copies lacks."""
     is_inset: bool = False
-    """Whether it is known to show a copy of it as a part of a larger frame."""
+    """Whether it is known to show one of its copies inside a larger frame."""
     is_https: bool = False
 
     @classmethod
@@ -45,16 +45,16 @@ class Traits:
 
 @dataclass(frozen=True, kw_only=True)
 class Preference:
-    """One step of the choice: the larger value wins, and values within `tolerance_fraction` of it tie with it."""
+    """One criterion of the choice: the largest value wins, and values within `tolerance_fraction` of it tie with it."""
 
     name: str
     value: Callable[[Traits], float]
     tolerance_fraction: float
     within_codec: bool = False
-    """Whether it says something only about videos of one codec."""
+    """Whether it only compares videos of one codec."""
 
     def best_of(self, rows: Sequence[int], traits: Sequence[Traits]) -> list[int]:
-        """The rows that share the best value; all of them where it is not known of each."""
+        """The rows that tie for the best value; all rows if the criterion does not apply or a value is unknown."""
         values = [self.value(traits[row]) for row in rows]
         codecs = {traits[row].codec for row in rows}
         if (self.within_codec and len(codecs) > 1) or (min(values) == 0 and self.tolerance_fraction):
@@ -78,17 +78,17 @@ CRITERIA = (
     Preference(name="without overlay", value=lambda traits: float(not traits.is_overlaid), tolerance_fraction=0.0),
     Preference(name="https", value=lambda traits: float(traits.is_https), tolerance_fraction=0.0),
 )
-"""Of the policy `best`, in order. A difference within the tolerance is what another encoder or container makes of
-the same video, and says nothing."""
+"""The criteria of the policy `best`, in order. A difference within the tolerance says nothing: another encoder or
+container makes it of the same video."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeeperPolicy:
-    """Which of several rows that are alike is kept. `traits` are those of the whole list, row by row.
+    """Chooses which of several similar rows is kept. `traits` are those of the whole list, row by row.
 
-    `first_seen` keeps the first in the list. `best` leaves at each criterion only those that tie for the best, and
-    takes the first in the list of those left: the order of the list matters for true ties only. Rows from `new_rows` on
-    are videos that were there before the list: any of them is kept rather than one of the list.
+    `first_seen` keeps the first in the list. `best` keeps, at each criterion, only the rows that tie for the best. Of
+    the rows that are left it takes the first in the list: the order of the list matters for true ties only. Rows from
+    `new_rows` on are videos that were there before the list. Any of them is kept rather than one of the list.
     """
 
     name: Literal["best", "first_seen"]
@@ -97,11 +97,11 @@ class KeeperPolicy:
 
     @property
     def criteria(self) -> tuple[Preference, ...]:
-        """What is looked at before the place in the list."""
+        """The criteria that come before the place in the list."""
         return CRITERIA if self.name == "best" else ()
 
     def knowing(self, marks: Marks) -> KeeperPolicy:
-        """The same policy, told which rows are no originals."""
+        """The same policy, which also knows the rows that are not originals."""
         traits = [
             replace(one, is_overlaid=row in marks.overlaid, is_inset=row in marks.inset)
             for row, one in enumerate(self.traits)
@@ -119,10 +119,11 @@ class KeeperPolicy:
         return left[0]
 
     def why(self, kept: int, copy: int) -> str:
-        """Name of the first criterion by which the kept row beats the copy.
+        """The name of the first criterion by which the kept row beats the copy.
 
-        Near ties do not add up: of a longer row, one of nearly that length and the copy, the second may be kept
-        although the copy alone would beat it. It is then kept for being the best of all.
+        Ties are not transitive, so the kept row need not beat the copy in a direct comparison. It ties with the best
+        row of the group, and the copy may tie with the kept row but not with the best. The answer is then
+        `BEST_OF_ALL`.
         """
         if self._was_before(kept):
             return THERE_BEFORE

@@ -23,7 +23,7 @@ from dedup_lib.records import Marks, Pair, Progress, no_progress
 
 
 def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], Looks | None]:
-    """The looks of the video in a row; those used last are kept."""
+    """The looks of the video in a row. Recently used ones stay in memory."""
 
     def make(row: int) -> Looks | None:
         fingerprint = fingerprints[row]
@@ -34,9 +34,9 @@ def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], Loo
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedPairs(Scored):
-    """All pairs of a list that some threshold would call the same, and what speaks for every pair that was compared.
+    """All pairs of a list that some threshold would call the same, and the evidence of every compared pair.
 
-    `similarity` of the pairs is their score; of a list compared by cosine alone, which has no `evidence`, it is that
+    The `similarity` of a pair is its score. A list that was compared by cosine alone has no `evidence`; there it is the
     cosine.
     """
 
@@ -44,7 +44,7 @@ class ComparedPairs(Scored):
 
     @cached_property
     def neighbours_of(self) -> Mapping[int, Mapping[int, float]]:
-        """Of each row, how near every other one is that it was compared with."""
+        """For each row, its similarity to every row that it was compared with."""
         compared = (
             [(rows, evidence.score) for rows, evidence in self.evidence.items()]
             if self.evidence
@@ -58,22 +58,22 @@ class ComparedPairs(Scored):
 
     @cached_property
     def shown_by(self) -> Mapping[int, int]:
-        """The row that stands in `pairs` for each row with the same vectors."""
+        """For each row with identical vectors, the row that represents it in `pairs`."""
         return {row: alike_rows[0] for alike_rows in self.identical for row in alike_rows}
 
     def similarity_of(self, first: int, second: int) -> float | None:
-        """How near two rows are, None where they were not compared or are too far from each other."""
+        """Similarity of two rows; None if they were not compared or are too far from each other."""
         one, other = (self.shown_by.get(row, row) for row in (first, second))
         return 1.0 if one == other else self.neighbours_of.get(one, {}).get(other)
 
     @cached_property
     def marks(self) -> Marks:
-        """The rows of which one of their copies shows that they are no original."""
+        """The rows that are not originals, as one of their copies shows."""
         return _find_marks(self.pairs, self.evidence)
 
     @classmethod
     def by_cosine(cls, scored: Scored) -> ComparedPairs:
-        """A list that the encoder's vectors alone decide about."""
+        """The pairs of a list that is decided by the encoder's vectors alone."""
         return cls(
             pairs=scored.pairs,
             nearest=scored.nearest,
@@ -84,7 +84,7 @@ class ComparedPairs(Scored):
         )
 
     def about(self, first: int, second: int) -> Evidence | None:
-        """What is known of two rows, whichever comes first."""
+        """The evidence of two rows, in either order."""
         return self.evidence.get((min(first, second), max(first, second)))
 
 
@@ -105,21 +105,21 @@ def compare_candidates(
     remember: Callable[[Evidence], object] = lambda found: None,
     begin: Progress = no_progress,
 ) -> ComparedPairs:
-    """Compare the frames of every pair that the vectors (`scored`) or visual words propose, and then of every video
-    with those that would be kept of the videos that hang together with it: no copy is missed because too many others
-    were nearer. `cosine_of` gives the `Evidence.cosine` of two rows; `choose_knowing` says which one is kept, given the
-    rows that are no originals.
+    """Compare the frames of every pair that the vectors (`scored`) or visual words propose. Then compare every video
+    with the videos that would be kept in its connected component: so no copy is missed because too many others were
+    nearer. `cosine_of` gives the `Evidence.cosine` of two rows. `choose_knowing` gives the choice of the kept row, from
+    the rows that are not originals.
 
-    Rows from `new_rows` on were there before the list, and are compared with rows of the list only; where one has no
-    fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows without a
-    fingerprint take no part. `rules` are the loosest that will be asked for; with `keeps_excerpts` a video that is
-    contained in another is no copy of it. `recall` gives what the fingerprints of two rows said before, None where they
-    must be compared, and `remember` is told what they say now. `begin` is told of the pairs to be compared in all, as
-    far as they are known.
+    Rows from `new_rows` on were there before the list, and are compared with rows of the list only. If such a row has
+    no fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows
+    without a fingerprint take no part. `rules` are the loosest thresholds that will be used. With `keeps_excerpts`, a
+    video that is contained in another one is not its copy. `recall` gives earlier evidence from the fingerprints of two
+    rows, or None if they must be compared. `remember` receives new evidence. `begin` reports progress over all pairs to
+    compare, as far as they are known.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
     proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
-    # Of identical vectors, each with the first.
+    # Each row with identical vectors is compared with the first of them.
     for alike_rows in scored.identical:
         for first, second in product(alike_rows[:max_candidates], alike_rows):
             if first < second and (new_rows is None or first < new_rows):
@@ -169,8 +169,8 @@ def compare_candidates(
 
 
 def _in_blocks(rows: tuple[int, int]) -> tuple[int, int, int, int]:
-    """What to sort pairs by for videos to be at hand when they are wanted: within a square of the table of all pairs
-    each video is loaded once, and along a row of it once for each pair."""
+    """Sort key of pairs that keeps the videos in memory while they are needed. Within a square of the table of all
+    pairs, each video is loaded once; along a row of the table, once for each pair."""
     first, second = rows
     side = FINGERPRINTS_AT_HAND // 2
     return first // side, second // side, first, second
@@ -185,8 +185,8 @@ def _find_marks(pairs: Iterable[Pair], evidence: Mapping[tuple[int, int], Eviden
 
 
 def _nearest_pairs(pairs: Sequence[Pair], *, most: int) -> list[Pair]:
-    """Those that are among the `most` nearest of one of their videos: a title card that hundreds share makes hundreds
-    of pairs, not all pairs of hundreds."""
+    """The pairs that are among the `most` nearest of one of their videos. A title card that hundreds of videos share
+    then makes hundreds of pairs, not all pairs of hundreds."""
     seen: Counter[int] = Counter()
     near = []
     for pair in sorted(pairs, key=lambda pair: (-pair.similarity, pair)):
@@ -197,7 +197,7 @@ def _nearest_pairs(pairs: Sequence[Pair], *, most: int) -> list[Pair]:
 
 
 def _pairs_with_kept(pairs: Sequence[Pair], threshold: float, choose: Choose) -> set[tuple[int, int]]:
-    """Each video with the others that are kept of those that hang together with it."""
+    """Pairs of each video with the other videos that are kept in its connected component."""
     groups = group_copies(pairs, threshold=threshold, choose=choose)
     kept_of = {row: group.kept for group in groups for row in (group.kept, *group.copies)}
     wanted = set()

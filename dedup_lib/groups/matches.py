@@ -26,38 +26,38 @@ from dedup_lib.records import Group, Pair, Pooling, Recipe, SweepPoint
 
 @dataclass(frozen=True, kw_only=True)
 class SearchDone:
-    """How the vectors were searched for pairs."""
+    """How candidate pairs were found among the vectors."""
 
     method: str
-    """exact or ann."""
+    """The method: exact or ann."""
     why: str
     on: str
-    """The device that compared all with all, or the store whose index proposed."""
+    """The device that compared all vectors with all, or the store whose index proposed pairs."""
     index: str = ""
     audit: Audit | None = None
-    """How much of what is there the index found; None where all were compared with all."""
+    """How many of the existing pairs the index found; None if all vectors were compared with all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """The numbers that a search is made with, the encoder's own in place of those left empty."""
+    """The settings of a search. The encoder's own values replace those left empty."""
 
     store: str
-    """Its address, without any secret."""
+    """Address of the store, without any secret."""
     collection: str
     pooling: Pooling
     recipe: Recipe
     measure: str
-    """What is compared with the threshold: score or cosine."""
+    """The value that is compared with the threshold: score or cosine."""
     threshold: float
     review_from: float
     versions: Literal["review", "remove", "keep"]
     sweep_low: float
     sweep_high: float
     floor: float
-    """From which cosine on vectors propose pairs."""
+    """Minimum cosine at which vectors propose a pair."""
     search: SearchDone | None = None
-    """None before it was done."""
+    """None before the search."""
 
     @property
     def parameter(self) -> str:
@@ -66,7 +66,7 @@ class SearchPlan:
 
     @property
     def rules(self) -> MatchThresholds:
-        """The knobs of a verdict."""
+        """The thresholds of a verdict."""
         return MatchThresholds(
             min_score=self.threshold,
             review_from=self.review_from,
@@ -76,18 +76,19 @@ class SearchPlan:
         )
 
     def sweep(self, steps: int) -> list[float]:
-        """Thresholds of a sweep, the decided one among them, in rising order."""
+        """Thresholds of a sweep, in rising order. The one that decides is among them."""
         step = (self.sweep_high - self.sweep_low) / (steps - 1)
-        # Below its start no pair is known.
+        # No pair is known below the start of the sweep.
         grid = {max(self.sweep_low, round(self.sweep_low + step * index, 4)) for index in range(steps)}
         return sorted(grid | {self.threshold})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matches:
-    """Every pair of a list that was compared, and the policy by which groups are made of the matches among them.
+    """Every compared pair of a list, and the policy that makes groups of the matches among them.
 
-    Rows are places in `urls`, those of the list before those that were there before it (from `new_rows` on).
+    Rows are places in `urls`. The rows of the list come first; from `new_rows` on follow those of videos that were
+    there before the list.
     """
 
     compared: ComparedPairs
@@ -100,42 +101,42 @@ class Matches:
     """Which video of a group is kept."""
     same: AbstractSet[tuple[int, int]] = frozenset()
     different: AbstractSet[tuple[int, int]] = frozenset()
-    """Rows that a person decided about."""
+    """Pairs of rows that a person called the same (`same`) or different (`different`)."""
 
     @cached_property
     def _frame(self) -> pd.DataFrame:
         return tabulate_pairs(self.compared, urls=self.urls, rules=self.plan.rules)
 
     def to_frame(self) -> pd.DataFrame:
-        """A row for every compared pair, the rejected ones included; the columns are `pairs.PAIR_COLUMNS`."""
+        """A row for every compared pair, including rejected ones. The columns are `pairs.PAIR_COLUMNS`."""
         return self._frame.copy()
 
     def find(self, first_url: str, second_url: str) -> dict[str, Any] | None:
-        """The row of two videos, whichever comes first; None where they were not compared (`explain` does it then)."""
+        """The row of two videos, in either order; None if they were not compared (`explain` then compares them)."""
         return find_pair(self._frame, first_url, second_url)
 
     @property
     def nearest(self) -> NDArray[np.float64]:
-        """Of each video of the list that was compared, the score of its nearest other one; NaN where it has none."""
+        """For each compared video of the list, the score of its nearest other video; NaN if it has none."""
         return np.asarray(self.compared.nearest[list(self.compared_rows)], np.float64)
 
     @property
     def by_verdict(self) -> Mapping[str, NDArray[np.float32]]:
-        """The scores of all compared pairs by their verdict."""
+        """The scores of all compared pairs, float32, by verdict."""
         return collect_verdicts(self._frame)
 
     @property
     def decided(self) -> AbstractSet[tuple[int, int]]:
-        """Rows about which a person decided either way."""
+        """Pairs of rows that a person decided about, either way."""
         return self.same | self.different
 
     def scores_of(self, rows: AbstractSet[tuple[int, int]]) -> NDArray[np.float64]:
-        """The scores of those of these pairs of rows that were compared, as of `same` and `different`."""
+        """The scores of these pairs of rows, such as `same` and `different`. Pairs never compared are left out."""
         known = (self.compared.similarity_of(first, second) for first, second in sorted(rows))
         return np.array([score for score in known if score is not None], np.float64)
 
     def group(self, threshold: float | None = None) -> list[Group]:
-        """The groups of copies at a threshold; without one, at the one that decides."""
+        """The groups of copies at a threshold; by default at the one that decides."""
         return group_copies(
             self.compared.pairs,
             threshold=self.plan.threshold if threshold is None else threshold,
@@ -146,7 +147,7 @@ class Matches:
         )
 
     def sweep(self, steps: int) -> list[SweepPoint]:
-        """What each of so many thresholds would decide, the one that decides among them."""
+        """What each threshold of a sweep with `steps` steps would decide. The one that decides is among them."""
         return sweep_thresholds(
             self.compared.pairs,
             num_videos=len(self.compared_rows),
@@ -159,6 +160,6 @@ class Matches:
         )
 
     def borderline(self, count: int) -> list[Pair]:
-        """The `count` pairs just above the threshold, and as many just below it, the surest first."""
+        """The `count` pairs just above the threshold, and as many just below it, the most similar first."""
         above, below = borderline_pairs(self.compared.pairs, threshold=self.plan.threshold, count=count)
         return [*reversed(above), *below]

@@ -1,6 +1,6 @@
 """The table of all compared pairs, `pairs.parquet`: what plots and questions are answered from.
 
-The table lies in the run folder as `pairs.parquet`, for `pandas.read_parquet`.
+The file is in the run folder. `pandas.read_parquet` reads it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ PAIR_COLUMNS = {
     **MEASURED,
     **{f"term_{name}": f"for the score: {meaning}" for name, meaning in TERMS.items()},
 }
-"""What the columns of pairs.parquet say; of two videos, the first counts as the kept one. `score.list_contributions`
-says what each term adds to the score."""
+"""Meaning of the columns of pairs.parquet. The first of two videos counts as the kept one. `score.list_contributions`
+gives what each term adds to the score."""
 
 WORDS = ("verdict", "rule", "differs")
 COUNTS = ("frames_agreeing", "frames_compared", "inliers")
@@ -39,15 +39,14 @@ ROWS_AT_ONCE = 20_000
 
 
 def tabulate_pairs(compared: ComparedPairs, *, urls: Sequence[str], rules: MatchThresholds) -> pd.DataFrame:
-    """All pairs that were compared, whatever was decided, in the order of the list.
+    """All compared pairs, whatever was decided, in the order of the list.
 
-    The columns are `PAIR_COLUMNS`: texts as categories, counts as Int32, other numbers as float32; NA or NaN where
-    something was not measured.
-    `attrs["rules"]` holds the knobs of the verdicts.
+    The columns are `PAIR_COLUMNS`: texts as categories, counts as Int32, other numbers as float32. NA or NaN means not
+    measured. `attrs["rules"]` holds the thresholds of the verdicts.
     """
     rows = [*compared.evidence] if compared.evidence else [(pair.first, pair.second) for pair in compared.pairs]
     rows.sort()
-    # A row as Python's objects takes 2 kB, and as numbers 0.1.
+    # In parts, because a row takes 2 kB as Python objects and 0.1 kB as numbers.
     parts = [
         _as_part([_describe(compared, *pair, rules=rules) for pair in rows[start : start + ROWS_AT_ONCE]])
         for start in range(0, max(1, len(rows)), ROWS_AT_ONCE)
@@ -82,18 +81,18 @@ def _as_part(described: Sequence[Mapping[str, object]]) -> pd.DataFrame:
 
 
 def save_pairs(table: pd.DataFrame, path: Path) -> None:
-    """Save the table of `tabulate_pairs` whole or not at all. Raises RunFolderError when the disk refuses."""
+    """Save the table of `tabulate_pairs`, whole or not at all. Raises RunFolderError if it cannot be written."""
     write_file_atomically(path, table.to_parquet)
 
 
 def collect_verdicts(table: pd.DataFrame) -> dict[str, NDArray[np.float32]]:
-    """The scores of all pairs by their verdict, for a histogram; verdicts that no pair has are left out."""
+    """The scores of all pairs by verdict, for a histogram. Verdicts without pairs are left out."""
     found = table.groupby("verdict", observed=True)["score"]
     return {str(verdict): np.asarray(values, np.float32) for verdict, values in found}
 
 
 def load_pairs(run: RunFolder) -> pd.DataFrame:
-    """The table that `save_pairs` left in a run folder. Raises RunFolderError where there is none that can be read."""
+    """The table that `save_pairs` wrote to a run folder. Raises RunFolderError if it is missing or cannot be read."""
     remedy = "run 06_search_and_clean again: python -m dedup_lib run PROFILE --run NAME --only 06"
     if not run.pairs_path.is_file():
         raise RunFolderError(f"{run.shown(run.pairs_path)} is not there, so no pair is known: {remedy}")
@@ -108,8 +107,7 @@ def load_pairs(run: RunFolder) -> pd.DataFrame:
 
 
 def find_pair(table: pd.DataFrame, first_url: str, second_url: str) -> dict[str, Any] | None:
-    """The row of two videos, whichever comes first, with None for what was not measured; None where they were not
-    compared."""
+    """The row of two videos, in either order, with None for what was not measured; None if they were not compared."""
     for one, other in ((first_url, second_url), (second_url, first_url)):
         found = table[(table["first_url"] == one) & (table["second_url"] == other)]
         if len(found):

@@ -16,13 +16,13 @@ def find_doubtful(
     groups: Sequence[Group],
     decided: Collection[tuple[int, int]] = (),
 ) -> list[tuple[int, int]]:
-    """Pairs of rows for a person to look at, the most uncertain first: criteria that contradict each other, and
-    excerpts that were not removed. Pairs that share a group or were `decided` are left out."""
+    """Pairs of rows for a person to look at: first pairs whose criteria contradict each other, then excerpts that were
+    not removed, each with the most uncertain first. Pairs within a group and `decided` pairs are left out."""
     group_of = {row: group.number for group in groups for row in (group.kept, *group.copies)}
     doubtful = []
     for rows, evidence in compared.evidence.items():
         verdict, _ = evidence.judge(rules)
-        # A row without a group stands for itself.
+        # A row without a group is its own group.
         first, second = (group_of.get(row, -row) for row in rows)
         if verdict not in (Verdict.REVIEW, Verdict.EXCERPT) or rows in decided or first == second:
             continue

@@ -1,6 +1,6 @@
 """The pairs of a list whose vectors are alike, with their similarities.
 
-Similarity is a cosine; a pair at or above the threshold is a match (`is_match`, the only place that says so). Pure.
+Similarity is a cosine. A pair at or above the threshold is a match; only `is_match` decides this. Pure.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dedup_lib.records import Pair
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """All pairs of a list from `floor` up, and how near each video's nearest one is.
+    """All pairs of a list with a similarity of at least `floor`, and the similarity of each video to its nearest one.
 
     `nearest` is float64 (N,), NaN for a video without a vector or without a neighbour. `expanded_queries` counts
-    the vectors whose list of neighbours came back full of matches and was asked for again. `identical` holds
-    the rows, rising, of very many videos with the very same vectors: all their pairs have a similarity of 1, and only
-    the first row stands in `pairs`.
+    the vectors that were searched again because their list of neighbours was full of matches. `identical` holds the
+    rows, rising, of very many videos with identical vectors. All their pairs have a similarity of 1, and only the first
+    row appears in `pairs`.
     """
 
     pairs: tuple[Pair, ...]
@@ -35,22 +35,22 @@ class Scored:
 
     @property
     def similarities(self) -> NDArray[np.float64]:
-        """Of every pair, in the order of `pairs`."""
+        """Similarity of every pair, in the order of `pairs`."""
         return np.array([pair.similarity for pair in self.pairs], dtype=np.float64)
 
 
 def is_match(similarity: float, threshold: float) -> bool:
-    """Whether two videos so alike count as the same."""
+    """Whether two videos with this similarity count as the same."""
     return similarity >= threshold
 
 
 def score_pairs(
     table: VectorTable, proposal: Proposal, *, rows: int, floor: float, max_pairs: int, new_rows: int | None = None
 ) -> Scored:
-    """Compute how alike the proposed pairs are, and give those at `floor` or above as pairs of rows of a list.
+    """Compute the similarity of the proposed pairs, and return those at `floor` or above as pairs of rows of a list.
 
-    Rows that are not in the table have no vector and no pair, and neither have two rows from `new_rows` on, which were
-    compared before. Raises SettingError for more than `max_pairs` pairs.
+    Rows that are not in the table have no vector and no pair. Two rows from `new_rows` on make no pair either, as they
+    were compared before. Raises SettingError for more than `max_pairs` pairs.
     """
     similarities = table.compare(proposal.first, proposal.second)
     found = np.full(len(table), np.nan)
@@ -89,5 +89,5 @@ def score_pairs(
 
 
 def make_pair(one: int, other: int, similarity: float) -> Pair:
-    """The pair of two rows, whichever comes first in the list."""
+    """The pair of two rows, given in either order."""
     return Pair(first=min(one, other), second=max(one, other), similarity=similarity)

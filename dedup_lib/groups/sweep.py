@@ -1,6 +1,7 @@
 """What every threshold of a fine sweep would decide, for the slider of the report.
 
-The overview has no kernel: all that its slider shows is decided here, by what 06_search_and_clean decides with.
+The overview has no kernel. So everything that its slider shows is decided here, by the code that 06_search_and_clean
+decides with.
 """
 
 from __future__ import annotations
@@ -24,17 +25,18 @@ ROUND_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
 MAX_STEPS = 120
 
 NEAREST_BIN = 0.02
-"""Width of the bins of both histograms."""
+"""Width of a bin of both histograms, in units of the score."""
 
 MAX_MEMBERS = 15_000
-"""Copies that are named, over all groups and thresholds: a page has to hold them. Counts are always complete."""
+"""Maximum number of copies that are named, over all groups and thresholds: a page has to hold them. Counts are always
+complete."""
 
 Grouping = dict[int, frozenset[int]]
-"""Kept rows to the rows of their copies."""
+"""From kept rows to the rows of their copies."""
 
 
 def round_thresholds(low: float, high: float, *, threshold: float) -> list[float]:
-    """Thresholds in even steps from `low` to `high`, rising, the decided one among them."""
+    """Thresholds in even steps from `low` to `high`, rising. The one that decides is among them."""
     step = next((step for step in ROUND_STEPS if (high - low) / step <= MAX_STEPS), ROUND_STEPS[-1])
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     even = {round(step * index, 4) for index in range(first, last + 1)}
@@ -56,10 +58,10 @@ def describe_sweep(
     """What each of the `thresholds` (rising, `threshold` among them) would decide, for a JSON file.
 
     `points` and `changes` hold a number for each threshold: the rows kept and removed, and the groups that appear,
-    vanish, or gain and lose copies against the decision at `threshold`. `parts` names the groups of those videos that
-    some threshold separates, nearest to the decision first. Each connected component has its steps: the index of the
-    first threshold at which a step holds, and its groups, each the kept row and copies with similarity and rule.
-    `videos` has key and shown URL of these rows.
+    vanish, or gain and lose copies compared with the decision at `threshold`. `parts` describes the connected
+    components that some threshold separates, nearest to the decision first. Each component has its steps: the index of
+    the first threshold at which a step holds, and its groups, each as the kept row and its copies with similarity and
+    rule. `videos` has the key and the shown URL of these rows.
     """
     decided = bisect.bisect_left(thresholds, threshold)
     regrouped = regroup(
@@ -130,7 +132,8 @@ def _grouping(groups: Sequence[Group]) -> Grouping:
 
 
 def compare_groupings(before: Grouping, after: Grouping) -> Iterator[tuple[str, int]]:
-    """What became of each group, known by the row that it keeps: it appears, vanishes, or changes."""
+    """The change of each group, identified by its kept row: it appears, vanishes, or changes. Unchanged ones are left
+    out."""
     for kept in before.keys() | after.keys():
         if kept not in before:
             yield "appear", kept
@@ -153,10 +156,10 @@ def _count_changes(moving: Sequence[Regrouping], *, decided: int, count: int) ->
 
 
 def count_scores(by_verdict: Mapping[str, NDArray[np.floating[Any]]]) -> dict[str, Any]:
-    """Histograms of the scores of all compared pairs by verdict: shared `edges`, and `counts` for each verdict."""
+    """Histograms of the scores of all compared pairs, one per verdict: shared `edges`, and `counts` by verdict."""
     every = np.concatenate([*by_verdict.values(), np.zeros(1)]).astype(np.float64)
     edges = _edges_from(float(every.min()))
-    # A score that rounding left just above the last edge counts in the last bin.
+    # Rounding may leave a score just above the last edge: it counts in the last bin.
     counts = {name: np.histogram(np.clip(scores, edges[0], edges[-1]), edges)[0] for name, scores in by_verdict.items()}
     return {"edges": edges.tolist(), "counts": {name: count.tolist() for name, count in counts.items()}}
 
@@ -167,7 +170,7 @@ def _edges_from(lowest: float) -> NDArray[np.float64]:
 
 
 def _count_nearest(nearest: NDArray[np.float64], *, num_videos: int) -> dict[str, Any]:
-    """A histogram of how near each video's nearest other one is, and how many videos have none."""
+    """Histogram of each video's similarity to its nearest other one, and the number of videos that have none."""
     known = nearest[np.isfinite(nearest)]
     edges = _edges_from(float(known.min(initial=0.0)))
     counts, _ = np.histogram(np.clip(known, edges[0], 1.0), bins=edges)

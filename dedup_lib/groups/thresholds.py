@@ -13,16 +13,16 @@ from dedup_lib.records import Group, Pair, SweepPoint
 
 @dataclass(frozen=True, kw_only=True)
 class Regrouping:
-    """Videos that hang together, and the groups that they make at every threshold of a sweep.
+    """The groups of one connected component of videos, at every threshold of a sweep.
 
-    `steps` are indexes of thresholds, rising from 0, each with the groups from there up to the next step; these are
-    numbered within the videos that hang together.
+    `steps` are indexes of thresholds, rising from 0, each with the groups from there up to the next step. Groups are
+    numbered within the component.
     """
 
     steps: tuple[tuple[int, tuple[Group, ...]], ...]
 
     def at(self, index: int) -> tuple[Group, ...]:
-        """The groups at one of the thresholds."""
+        """The groups at the threshold with this index."""
         return self.steps[bisect.bisect_right(self.steps, index, key=lambda step: step[0]) - 1][1]
 
 
@@ -35,13 +35,13 @@ def regroup(
     different: Collection[tuple[int, int]] = (),
     identical: Sequence[Sequence[int]] = (),
 ) -> list[Regrouping]:
-    """What `group_copies` decides at each of the `thresholds`, which rise, for each set of videos that hang together
-    at the lowest. Only where a threshold parts or joins some of them is anything decided anew.
+    """What `group_copies` decides at each of the rising `thresholds`, for each connected component at the lowest one.
+    Groups are decided again only where a threshold separates or joins some of the videos.
 
-    Raises ListError where rows joined by `same` are `different`.
+    Raises ListError if rows joined by `same` are `different`.
     """
     Units(same, different)
-    # Of each pair, up to which threshold it is a match.
+    # For each pair, the number of thresholds at which it is a match.
     ends = [bisect.bisect_right(thresholds, pair.similarity) for pair in pairs]
     linked = [(pair.first, pair.second) for pair, end in zip(pairs, ends, strict=True) if end]
     crowded = ((alike_rows[0], row) for alike_rows in identical for row in alike_rows[1:])
@@ -49,7 +49,7 @@ def regroup(
     set_of = {row: place for place, rows in enumerate(sets) for row in rows}
 
     def share_out(rows: Iterable[tuple[int, int]]) -> list[list[int]]:
-        """Of each set, which of these touch it."""
+        """For each component, the indexes of the pairs of rows that touch it."""
         found: list[list[int]] = [[] for _ in sets]
         for index, both in enumerate(rows):
             for place in {set_of[row] for row in both if row in set_of}:
@@ -60,7 +60,7 @@ def regroup(
     regrouped: list[Regrouping] = []
     if not thresholds:
         return regrouped
-    # A pair below all thresholds may lie between two sets, where it changes nothing.
+    # A pair below all thresholds may lie between two components, where it changes nothing.
     for inside, joined, apart, crowding in zip(
         share_out((pair.first, pair.second) for pair in pairs),
         share_out(told_same),
@@ -96,9 +96,9 @@ def sweep_thresholds(
     identical: Sequence[Sequence[int]] = (),
     new_rows: int | None = None,
 ) -> list[SweepPoint]:
-    """What each threshold would decide over the same pairs; `thresholds` rise, `num_videos` is the number of videos
-    compared, `same` and `different` are what a person said, `identical` as in `group_copies`. Rows from
-    `new_rows` on do not count."""
+    """What each of the rising `thresholds` would decide for the same pairs. `num_videos` is the number of compared
+    videos; `same` and `different` are a person's decisions; `identical` as in `group_copies`. Rows from `new_rows` on
+    do not count."""
     regrouped = regroup(
         pairs, thresholds=thresholds, choose=choose, same=same, different=different, identical=identical
     )
@@ -108,7 +108,7 @@ def sweep_thresholds(
 def count_sweep(
     regrouped: Sequence[Regrouping], *, num_videos: int, thresholds: Sequence[float], new_rows: int | None = None
 ) -> list[SweepPoint]:
-    """The same, of what is regrouped already."""
+    """The same for components that are already regrouped."""
     duplicates, groups, largest = ([0] * len(thresholds) for _ in range(3))
     for one in regrouped:
         ends = [start for start, _ in one.steps[1:]] + [len(thresholds)]
@@ -132,19 +132,19 @@ def count_sweep(
 
 
 class Borderline:
-    """Pairs in the order of their similarity, to be asked again and again which lie nearest to a threshold."""
+    """Pairs sorted by similarity, to find those nearest to a threshold again and again."""
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
         self._rising = sorted(pairs, key=lambda pair: (pair.similarity, pair.first, pair.second))
         self._falling = sorted(self._rising, key=lambda pair: (-pair.similarity, pair.first, pair.second))
 
     def at(self, threshold: float, *, count: int) -> tuple[list[Pair], list[Pair]]:
-        """The `count` pairs just above the threshold and those just below it, nearest to it first."""
+        """The `count` pairs at or just above the threshold and the `count` just below it, each nearest to it first."""
         above = bisect.bisect_left(self._rising, True, key=lambda pair: is_match(pair.similarity, threshold))
         below = bisect.bisect_left(self._falling, True, key=lambda pair: not is_match(pair.similarity, threshold))
         return self._rising[above : above + count], self._falling[below : below + count]
 
 
 def borderline_pairs(pairs: Iterable[Pair], *, threshold: float, count: int) -> tuple[list[Pair], list[Pair]]:
-    """The same, asked once."""
+    """The pairs that `Borderline.at` gives, for one threshold."""
     return Borderline(pairs).at(threshold, count=count)
