@@ -29,7 +29,7 @@ COLUMNS = {
     "duration_ratio": "the shorter duration divided by the longer",
     "next_score": "score of the nearest video outside its group",
 }
-"""Meaning of the columns of duplicates.csv and review.csv. In review.csv, the first video in the list counts as kept."""
+"""Meaning of the columns of duplicates.csv and review.csv. In review.csv, the first one in the list counts as kept."""
 
 
 def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: MatchThresholds) -> dict[str, object]:

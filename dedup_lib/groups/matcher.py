@@ -96,7 +96,6 @@ def compare_candidates(
     rules: MatchThresholds,
     keeps_excerpts: bool,
     max_candidates: int,
-    damp_hubs: bool,
     cosine_of: Callable[[int, int], float] = lambda first, second: math.nan,
     choose_knowing: Callable[[Marks], Choose] = lambda marks: min,
     new_rows: int | None = None,
@@ -117,16 +116,14 @@ def compare_candidates(
     rows, or None if they must be compared. `remember` receives new evidence. `begin` reports progress over all pairs to
     compare, as far as they are known.
     """
-    near = _nearest_pairs(scored.pairs, most=max_candidates) if damp_hubs else scored.pairs
+    near = _nearest_pairs(scored.pairs, most=max_candidates)
     proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
     # Each row with identical vectors is compared with the first of them.
     for alike_rows in scored.identical:
         for first, second in product(alike_rows[:max_candidates], alike_rows):
             if first < second and (new_rows is None or first < new_rows):
                 proposed[first, second] = Evidence(first=first, second=second)
-    for candidate in propose_pairs(
-        fingerprints, most=max_candidates, damp_hubs=damp_hubs, new_rows=new_rows, begin=begin
-    ):
+    for candidate in propose_pairs(fingerprints, most=max_candidates, new_rows=new_rows, begin=begin):
         rows = candidate.first, candidate.second
         known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
         proposed[rows] = replace(known, words=candidate.score)
