@@ -31,17 +31,17 @@ _MODEL_FILES = (
         *("pytorch_model.bin", "pytorch_model.bin.index.json"),
     ),
 )
-"""Of each line, one has to be in the folder of a CLIP model."""
+"""Files in the folder of a CLIP model: at least one of each entry."""
 
 _HUB_TIMEOUT_S = 10.0
 
 _PATH_STARTS = ("/", "~", ".")
-"""No id of a model begins so."""
+"""Only a path starts with one of these, never the id of a model."""
 
 
 def check_clip(model: str) -> None:
-    """Raises as `ClipEncoder` would, as far as the files of a model, or whether it can be fetched, tell without
-    loading it: torch takes seconds."""
+    """Raises as `ClipEncoder` would, without loading the model, because torch takes seconds. It only checks the files
+    of the model, or whether the model can be fetched."""
     folder = resolve_path(model)
     cached = folder if folder.is_dir() else _find_cached(model)
     if cached is None:
@@ -59,7 +59,7 @@ def check_clip(model: str) -> None:
 
 
 def _find_cached(model: str) -> Path | None:
-    """The folder in which the hub's library keeps this model, None where it lacks a file of it."""
+    """The folder in which the hub's library keeps this model; None if a file is missing."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -74,7 +74,7 @@ def _find_cached(model: str) -> Path | None:
 
 
 def _ask_hub(model: str, folder: Path) -> None:
-    """Raises EncoderError where the hub cannot be asked for a model, or does not know it."""
+    """Raises EncoderError if the hub cannot be reached, or does not know the model."""
     from huggingface_hub import HfApi
 
     try:
@@ -82,14 +82,14 @@ def _ask_hub(model: str, folder: Path) -> None:
             raise FileNotFoundError(folder)
         HfApi().model_info(model, timeout=_HUB_TIMEOUT_S)
     except Exception as error:
-        # Every version of the library, and of what it fetches by, raises exceptions of its own.
+        # Each version of the library, and of its HTTP client, raises different exceptions.
         raise EncoderError(_explain(model, folder, OSError(str(error)))) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPreparation:
-    """A frame shrunk so that its shorter side is `side_px`, and of that the middle `crop_px` (height, width): what a
-    CLIP image processor does before it scales values, by OpenCV, which takes a fraction of its time."""
+    """Scales a frame so that its shorter side is `side_px`, and cuts out the middle `crop_px` (height, width). A CLIP
+    image processor does the same before it scales values. OpenCV takes a fraction of its time."""
 
     side_px: int
     crop_px: tuple[int, int]
@@ -100,7 +100,7 @@ class ClipPreparation:
         # As transformers rounds it.
         size_px = max(self.side_px, int(width * scale)), max(self.side_px, int(height * scale))
         if math.prod(size_px) > _MAX_RESIZED_PX:
-            # Of a frame like a thread, what is cut off afterwards would take all the memory.
+            # In a long, thin frame, the part that is cut off afterwards would take all the memory.
             frame = cut_middle(frame, (2 * min(height, width), 2 * min(height, width)))
             return self(frame)
         return np.ascontiguousarray(cut_middle(resize_frame(frame, size_px), self.crop_px))
@@ -110,20 +110,20 @@ _MAX_RESIZED_PX = 4096 * 4096
 
 
 class ClipEncoder(Encoder):
-    """The image tower of a CLIP model from transformers, on the GPU where there is one.
+    """The image tower of a CLIP model from transformers, on the GPU if there is one.
 
-    Where the processor multiplies matrices in bfloat16, they are multiplied so, at a quarter of the time; sums, norms
-    and weights stay float32, and vectors agree with those of float32 to a cosine of 0.9999.
+    If the processor supports bfloat16, matrices are multiplied in bfloat16, in a quarter of the time. Sums, norms and
+    weights stay float32, and vectors agree with those of float32 to a cosine of 0.9999.
     """
 
     name = "clip"
     uses_gpu = True
 
     def __init__(self, model: str, *, batch_size: int = 32) -> None:
-        # It and torch take seconds to import and only this class needs them.
+        # transformers and torch take seconds to import, and only this class needs them.
         from transformers import AutoConfig, CLIPImageProcessorPil, CLIPVisionModelWithProjection
 
-        # It reports the text tower, which is left alone, as so many unexpected weights.
+        # transformers reports the unused text tower as unexpected weights.
         logging.getLogger("transformers").setLevel(logging.ERROR)
         self.model = model
         self._batch_size = batch_size
@@ -133,15 +133,15 @@ class ClipEncoder(Encoder):
             processor: Any = CLIPImageProcessorPil.from_pretrained(source)
             config: Any = AutoConfig.from_pretrained(source)
             if config.model_type == "clip":
-                # The width of the vectors stands in the config of the whole model; that of the tower may differ.
+                # The config of the whole model has the width of the vectors. That of the tower may differ.
                 config.vision_config.projection_dim = config.projection_dim
                 config = config.vision_config
             loaded: Any = CLIPVisionModelWithProjection.from_pretrained(source, config=config, output_loading_info=True)
         except Exception as error:
-            # Every kind of damaged file raises an exception of its own.
+            # Each kind of damaged file raises a different exception.
             raise EncoderError(_explain(model, folder, error)) from error
         tower, loading = loaded
-        # Weights that a file lacks are made up at random, those of a model of another kind too.
+        # transformers fills missing weights at random, even if the file is a model of another kind.
         if config.model_type != "clip_vision_model" or loading["missing_keys"]:
             found = f"model_type {config.model_type}, missing weights: {len(loading['missing_keys'])}"
             raise EncoderError(_describe_other_kind(model, found))
@@ -153,21 +153,21 @@ class ClipEncoder(Encoder):
         self._settle()
 
     def _settle(self) -> None:
-        """Take hold of what this machine has."""
+        """Use the devices of this machine."""
         import torch
 
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._is_bfloat16_fast = self._device == "cpu" and _has_bfloat16_products(torch)
-        # A batch is spread over threads that each encode a part of it. Threads that share each product of matrices
-        # wait for one another at every step, and spin while decoders want the cores.
+        # Each thread encodes its own part of a batch. Threads that share each product of matrices wait for one another
+        # at every step, and spin while decoders want the cores.
         self._parts = 1 if self._device == "cuda" else (os.cpu_count() or 1)
         self._threads = ThreadPoolExecutor(self._parts, "encode", torch.set_num_threads, (1,))
         self._tower = self._tower.to(self._device)
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in vars(self).items() if name not in ("_torch", "_threads")}
-        # Weights on a GPU could be read only where there is one.
+        # Pickled weights on a GPU could only be read on a machine with a GPU.
         return state | {"_tower": copy.deepcopy(self._tower).to("cpu")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -189,14 +189,14 @@ class ClipEncoder(Encoder):
 
 
 def _has_bfloat16_products(torch: Any) -> bool:
-    """Whether this processor multiplies bfloat16 matrices in hardware; others are slower at it than in float32."""
-    # Older releases of torch do not say, and stay with float32.
+    """Whether this processor multiplies bfloat16 matrices in hardware. On others, bfloat16 is slower than float32."""
+    # Older releases of torch lack this function; they stay with float32.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def _preparation_of(processor: Any, model: str) -> ClipPreparation:
-    """What the image processor of a model does to the size of a frame. Raises EncoderError for what CLIP does not."""
+    """How the image processor of a model resizes a frame. Raises EncoderError if it does not do what CLIP's does."""
     size, crop = processor.size, processor.crop_size
     side_px = size.get("shortest_edge")
     if not (processor.do_resize and processor.do_center_crop and side_px and crop.get("height") and crop.get("width")):

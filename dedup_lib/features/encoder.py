@@ -1,7 +1,7 @@
 """The protocol of an encoder: frames in, unit vectors out.
 
-An encoder works in two steps. `prepare` makes of one frame the little that is encoded, and runs where the frame was
-decoded, in many processes; `encode_prepared` makes vectors of many at once, and runs in one place.
+An encoder works in two steps. `prepare` reduces one frame to the data that is encoded. It runs where the frame was
+decoded, in many processes. `encode_prepared` turns many prepared frames into vectors at once. It runs in one place.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ from dedup_lib.features.vectors import normalise_rows
 from dedup_lib.records import Frames, Vectors
 
 Prepared = NDArray[np.uint8]
-"""What an encoder needs of one frame."""
+"""The data of one frame that an encoder needs."""
 
 
 class Encoder(ABC):
-    """Turns frames into unit vectors whose inner product says how alike two frames are. Can be pickled."""
+    """Turns frames into unit vectors. The inner product of two vectors is the similarity of their frames. Can be
+    pickled."""
 
     name: str
     model: str
     dimension: int
     uses_gpu = False
-    """Where there is one."""
+    """Whether it uses a GPU if there is one."""
     prepare: Callable[[Frames], Prepared]
-    """Of a frame RGB uint8 (H, W, 3) of any size. Can be pickled."""
+    """Prepares a frame, RGB uint8 (H, W, 3) of any size. Can be pickled."""
 
     def encode_prepared(self, prepared: Sequence[Prepared]) -> Vectors:
         """Vectors float32 (N, D) of N prepared frames."""
@@ -38,7 +39,7 @@ class Encoder(ABC):
 
     @abstractmethod
     def _embed(self, prepared: Sequence[Prepared]) -> NDArray[np.floating]:
-        """Of N prepared frames, one or more, vectors (N, D) of any length."""
+        """Vectors (N, D), of any length, of N prepared frames, one or more."""
 
     def encode_frames(self, frames: Sequence[Frames]) -> Vectors:
         """Vectors float32 (N, D) of N frames, each RGB uint8 (H, W, 3) of any size."""

@@ -16,7 +16,7 @@ from dedup_lib.records import Vectors
 from dedup_lib.settings import check_model
 
 DEFAULT_THRESHOLDS = {"sscd": 0.75, "clip": 0.95, "pdq": 1 - 2 * 31 / 256}
-"""Cosine from which two videos count as the same where cosine decides alone, for each encoder.
+"""Minimum cosine of two videos that count as the same, if the cosine decides alone, for each encoder.
 
 sscd: 0.75, at 90 % precision by its authors (github.com/facebookresearch/sscd-copy-detection). clip: 0.95, the value
 for near-duplicates in github.com/openai/CLIP issue 260 (clip-retrieval uses 0.94, immich 0.99). pdq: at most 31 of 256
@@ -25,25 +25,25 @@ Algorithm", Facebook 2019).
 """
 
 SWEEP_LOWS = {"sscd": 0.25, "clip": 0.8, "pdq": 0.5}
-"""Where a threshold sweep starts unless told: below it, pairs of each encoder are unlike by all experience, and
-none is proposed."""
+"""Default start of a threshold sweep, for each encoder. Below it, pairs are unlike by all experience, and none is
+proposed."""
 
 
 UNLIKE_BELOW = {"sscd": 0.5}
-"""Videos of about the same length whose frames are less alike (`Evidence.cosine`) are not removed unasked, for each
-encoder that can say so. Of 92 pairs of copies on labelled clips the lowest is 0.55, of 14,101 unlike pairs 54 reach it.
-"""
+"""Minimum `Evidence.cosine` of videos of about the same length that are removed without asking a person, for each
+encoder that can show this. On labelled clips, the lowest of 92 pairs of copies is 0.55, and 54 of 14,101 unlike pairs
+reach that."""
 
 ALIKE_FROM = {"sscd": 0.7}
-"""Videos whose frames are so alike are for a person to look at, whatever else was found: of those pairs, 15 of the
-unlike ones."""
+"""Minimum `Evidence.cosine` of videos that a person should look at, whatever else was found. Of the same unlike pairs,
+15 reach it."""
 
 
 def load_encoder(name: str, *, model: str = "", batch_size: int = 32) -> Encoder:
-    """The encoder of that name; `model` says which weights it takes (see `SscdEncoder` and `ClipEncoder`), and
-    its own ones where that is empty.
+    """The encoder of that name. `model` names its weights (see `SscdEncoder` and `ClipEncoder`); if it is empty, the
+    encoder uses its default weights.
 
-    Raises EncoderError when the model cannot be loaded, and SettingError for one that the encoder has no use for.
+    Raises EncoderError if the model cannot be loaded, and SettingError if the encoder has no use for a model.
     """
     check_model(name, model)
     match name:
@@ -58,7 +58,7 @@ def load_encoder(name: str, *, model: str = "", batch_size: int = 32) -> Encoder
 
 
 def check_encoder(name: str, *, model: str = "") -> None:
-    """Raises as `load_encoder` would, as far as that is known without loading the model: torch takes seconds."""
+    """Raises as `load_encoder` would, as far as this is known without loading the model: torch takes seconds."""
     check_model(name, model)
     match name:
         case "sscd":
@@ -68,9 +68,9 @@ def check_encoder(name: str, *, model: str = "") -> None:
 
 
 def save_image_embedding(image_path: Path, npy_path: Path, *, encoder: Encoder) -> Vectors:
-    """Encode one frame file and save its vector, float32 (D,), as .npy. Returns it as (1, D).
+    """Encode one image file and save its vector, float32 (D,), as .npy. Returns it as (1, D).
 
-    Raises ValueError when the file is no frame.
+    Raises ValueError if the file is not an image.
     """
     vectors = encoder.encode_frames([load_picture(image_path)])
     np.save(npy_path, vectors[0])

@@ -17,38 +17,39 @@ from dedup_lib.media.frames import cut_bars, is_flat, resize_frame
 from dedup_lib.records import Frames, Recipe, Scan
 
 VERSION = 6
-"""Raised when a change here changes fingerprints: those of before are then made again."""
+"""Increased when a change here changes fingerprints: earlier fingerprints are then made again."""
 
 TINY_PX = 64
-"""Side of a tiny_frame: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
+"""Side of a tiny_frame in pixels: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
 
 PICTURE_SIDE_PX = 256
-"""Longer side of a still, in which local features are found."""
+"""Longer side, in pixels, of a still in which local features are found."""
 
 POINTS_A_STILL = 150
 MIN_STILLS, MAX_STILLS = 8, 16
 SECONDS_A_STILL = 4.0
 
 MAX_LATER_STILLS = 96
-"""Of what comes after the dense part of a scan."""
+"""Maximum number of stills from after the dense part of a scan."""
 
 STILL_QUALITY = 70
-"""Of JPEG: a price in a still remains readable, and a still takes some 6 kB."""
+"""JPEG quality of stills: a price in a still remains readable, and a still takes some 6 kB."""
 
 MIN_MOTION = 0.02
+"""Difference of a frame from its neighbour, as a share of its contrast, below which it is noise."""
 STILLNESS_STEPS = 2
-"""How still a frame is counts in half octaves of how much it differs from its neighbour, as a share of its contrast;
-less than `MIN_MOTION` of that is noise."""
+"""Number of steps per octave of that difference in which the stillness of a frame is measured."""
 
 DESCRIPTOR_BYTES = 32
-"""The second half of a descriptor is the first half of the mirrored frame's."""
+"""Length of a descriptor. Its second half is the first half of the mirrored frame's descriptor."""
 
 _SIFT_MEAN = 0.08
 """Mean entry of a RootSIFT descriptor over all kinds of frames."""
 
 FINGERPRINTS_AT_HAND = 2_000
+"""Maximum number of fingerprints in memory. That of a one-minute video takes about a megabyte."""
 FRAMES_AT_HAND = 240 * FINGERPRINTS_AT_HAND
-"""Of a video of a minute, one takes about a megabyte; of long films, fewer are kept."""
+"""Maximum number of their frames: fewer fingerprints of long films are kept."""
 
 Made = TypeVar("Made")
 
@@ -60,12 +61,14 @@ _ROW = 16
 class Fingerprint:
     """The frames of one video without its bars and its flat frames.
 
-    `tiny_frames` are grey uint8 (N, 64, 64), each the whole frame squeezed into a square, shown at `times_s`,
-    float32 (N,), which rise; `weights`, float32 (N,), say how many steps of the scan each one stands for: one in its
-    dense part, more after it, where they lie seconds apart. The stillest of them are kept larger, as `stills` of
-    `size_px` (width, height), shown at `still_times_s`, float32 (F,), which rise. These have local features: `points`
-    float32 (P, 2), x and y in pixels of the still; `descriptors` uint8 (P, 32), binary codes whose Hamming distance
-    tells how alike two points look; `frames` int32 (P,), which still each belongs to.
+    `tiny_frames` are grey uint8 (N, 64, 64), each a whole frame squeezed into a square. They are shown at the rising
+    `times_s`, float32 (N,). `weights`, float32 (N,), are the numbers of scan steps that they stand for: one in the
+    dense part of the scan, more after it, where frames are seconds apart.
+
+    The stillest frames are kept larger, as stills of `size_px` (width, height), shown at the rising `still_times_s`,
+    float32 (F,). Stills have local features: `points` float32 (P, 2), x and y in pixels of the still; `descriptors`
+    uint8 (P, 32), binary codes whose Hamming distance is small for points that look alike; `frames` int32 (P,), the
+    still of each point.
     """
 
     times_s: NDArray[np.float32]
@@ -77,7 +80,7 @@ class Fingerprint:
     frames: NDArray[np.int32]
     still_times_s: NDArray[np.float32]
     packed_stills: bytes
-    """The stills as they are stored, unpacked by `unpack_stills`: few are ever looked at."""
+    """The stills as they are stored. `unpack_stills` unpacks them on demand, because few are ever needed."""
 
     def __post_init__(self) -> None:
         frames, points = len(self.times_s), len(self.points)
@@ -100,13 +103,13 @@ class Fingerprint:
 
     @cached_property
     def words_of_frames(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Each visual word (the first 16 bits of a code) with each frame that shows it, once: rising words, frames."""
+        """Visual words (the first 16 bits of a code), rising, and the still of each. A word counts once per still."""
         words = self.descriptors[:, 0].astype(np.int64) << 40 | self.descriptors[:, 1].astype(np.int64) << 32
         both = np.unique(words | self.frames)
         return both >> 32, both & 0xFFFFFFFF
 
     def to_bytes(self) -> bytes:
-        """A fingerprint as it is stored; tiny_frames lose a little to JPEG."""
+        """The fingerprint as it is stored. JPEG changes tiny_frames slightly."""
         count = len(self.tiny_frames)
         sheet = np.zeros((-(-count // _ROW) * _ROW, TINY_PX, TINY_PX), np.uint8)
         sheet[:count] = self.tiny_frames
@@ -129,7 +132,7 @@ class Fingerprint:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Fingerprint:
-        """Raises ValueError for bytes that are none."""
+        """The fingerprint from its stored bytes. Raises ValueError for bytes that are not a fingerprint."""
         try:
             with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 parts = {name: file[name] for name in file.files}
@@ -147,12 +150,13 @@ class Fingerprint:
                 still_times_s=parts["still_times_s"],
                 packed_stills=parts["stills"].tobytes(),
             )
-        except Exception as error:  # Damage shows as an error of zip, of numpy or of OpenCV, and of many kinds.
+        except Exception as error:  # Damaged bytes raise many kinds of errors, from zip, numpy or OpenCV.
             raise ValueError(f"these {len(data)} bytes are no fingerprint: {error}") from None
 
 
 def keep_recent(make: Callable[[int], Made], *, count_frames: Callable[[Made], int]) -> Callable[[int], Made]:
-    """What `make` makes of the fingerprint of a row; what was used last is kept, as far as memory goes."""
+    """A cache of what `make` returns for a row. Results used last are kept, up to `FINGERPRINTS_AT_HAND` and
+    `FRAMES_AT_HAND`."""
     kept: OrderedDict[int, Made] = OrderedDict()
     frames = 0
 
@@ -171,8 +175,8 @@ def keep_recent(make: Callable[[int], Made], *, count_frames: Callable[[Made], i
 
 
 class StoredFingerprints(Sequence["Fingerprint | None"]):
-    """Fingerprints of a list that stay where they are stored until they are asked for: `load` gives the bytes of a row,
-    None where it has none. Some hundreds are kept at hand."""
+    """Fingerprints of a list that are loaded on demand. `load` gives the bytes of a row, or None if it has none.
+    Recently used ones stay in memory (`keep_recent`)."""
 
     def __init__(self, load: Callable[[int], bytes | None], *, rows: int) -> None:
         self._rows = rows
@@ -200,20 +204,20 @@ class StoredFingerprints(Sequence["Fingerprint | None"]):
 def make_fingerprint(
     frames: Sequence[Frames], *, times_s: Sequence[float], weights: Sequence[float] | None = None
 ) -> Fingerprint | None:
-    """The fingerprint of frames, RGB uint8 (H, W, 3), shown at `times_s`, of which each stands for so many steps of a
-    scan as `weights` say (None: for one); None when all of them are flat."""
+    """The fingerprint of frames, RGB uint8 (H, W, 3), shown at `times_s`; None if all of them are flat. `weights` are
+    the numbers of scan steps that the frames stand for (None: one each)."""
     all_stand_for = [1.0] * len(frames) if weights is None else weights
     without_bars = cut_bars(frames)
     usable = [index for index, frame in enumerate(without_bars) if not is_flat(frame)]
     if not usable:
         return None
-    # A video may change its size on the way; most of what it shows has one.
+    # A video may change its size midway. Most of its frames have one size.
     sizes = [frames[index].shape for index in usable]
     size = max(dict.fromkeys(sizes), key=sizes.count)
     kept = [(times_s[index], without_bars[index]) for index in usable if frames[index].shape == size]
     grey = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for _, frame in kept]
     height, width = grey[0].shape
-    # Small frames are enlarged: the detector finds nothing in 50 pixels.
+    # Enlarge small frames: the detector finds nothing in 50 pixels.
     scale = PICTURE_SIDE_PX / max(height, width)
     size_px = max(1, round(width * scale)), max(1, round(height * scale))
     square = (TINY_PX, TINY_PX)
@@ -248,23 +252,23 @@ def pack_stills(stills: Sequence[NDArray[np.uint8]]) -> bytes:
 def _choose_stills(
     tiny_frames: NDArray[np.uint8], times_s: NDArray[np.float32], *, fewest: int, most: int
 ) -> list[int]:
-    """Which frames, rising, to keep large: the stillest ones, well apart, so many at least and at most.
+    """Indexes of the frames to keep as stills, rising: the stillest ones, well apart, between `fewest` and `most`.
 
-    What a frame shows decides, not its place: the same ones are chosen after an intro was put before them or their
-    beginning was cut off. And a still picture is a sharp one.
+    The content of a frame decides, not its place. So the same frames are chosen if an intro was added or the beginning
+    cut off. A still frame is also a sharp one.
     """
     if not len(times_s):
         return []
     span_s = float(times_s[-1] - times_s[0])
     wanted = min(max(round(span_s / SECONDS_A_STILL), fewest), most)
-    # So close that the wanted number fits however they fall.
+    # Close enough for the wanted number to fit, whichever frames are chosen first.
     apart_s = span_s / (2 * wanted)
     frames = tiny_frames.astype(np.float32)
     steps = np.abs(np.diff(frames, axis=0)).mean(axis=(1, 2))
-    # A cut beside it makes no frame less still than a moving one.
+    # The smaller difference counts, so a cut next to a still frame does not make it a moving one.
     motion = np.minimum(np.append(steps, np.inf), np.insert(steps, 0, np.inf)) if len(steps) else np.zeros(1)
     motion = np.minimum(motion, 255.0) / np.maximum(frames.std(axis=(1, 2)), 1.0)
-    # What differs less than an encoder makes it is the same. Where all of it is, regular places are chosen.
+    # Differences below those of an encoder count as none. Among equally still frames, regular places are chosen.
     stillness = np.round(STILLNESS_STEPS * np.log2(motion + MIN_MOTION))
     places_s = times_s[0] + (np.arange(wanted) + 0.5) * span_s / wanted
     off_s = np.abs(times_s[:, None] - places_s[None]).min(axis=1)
@@ -278,7 +282,7 @@ def _choose_stills(
 def _find_points(
     stills: Sequence[NDArray[np.uint8]],
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]:
-    """Local features of these stills: points, descriptors, the still of each."""
+    """Local features of these stills: points, descriptors, and the still of each point."""
     points, descriptors, owners = [], [], []
     for owner, still in enumerate(stills):
         found, vectors = _sift().detectAndCompute(still, None)
@@ -294,7 +298,7 @@ def _find_points(
 
 
 def fingerprint_kind(scan: Scan, recipe: Recipe) -> str:
-    """Name of all settings that change a fingerprint. Those of different kinds are never compared."""
+    """Name of all settings that change a fingerprint. Fingerprints of different kinds are never compared."""
     looked_at = (
         f"every {scan.step_s:g} s to {scan.dense_s:g} s" if scan.step_s else f"{recipe.num_frames} {recipe.frame_span}"
     )
@@ -308,27 +312,27 @@ def _sift() -> cv2.SIFT:
 
 @cache
 def _hyperplanes() -> NDArray[np.float32]:
-    # The legacy generator gives the same numbers for ever.
+    # The legacy generator is guaranteed to give the same numbers in every version.
     return np.random.RandomState(0).normal(size=(128, 128)).astype(np.float32)
 
 
 @cache
 def _mirrored_entries() -> NDArray[np.intp]:
-    """Where each entry of a SIFT descriptor goes when the frame is mirrored: the cells across the orientation and
-    the directions change places."""
+    """New place of each entry of a SIFT descriptor when the frame is mirrored. The cells across the orientation and the
+    directions are reversed."""
     entries = np.arange(128).reshape(4, 4, 8)
     return entries[::-1][:, :, -np.arange(8) % 8].reshape(-1)
 
 
 def encode_descriptors(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """SIFT descriptors (P, 128) to binary codes uint8 (P, 32): on which side of 128 hyperplanes each one and its
-    mirror image lie.
+    """SIFT descriptors (P, 128) as binary codes uint8 (P, 32): the sides of 128 hyperplanes on which each descriptor
+    and its mirror image lie.
 
     RootSIFT: R. Arandjelović, A. Zisserman, "Three things everyone should know to improve object retrieval", 2012;
     codes: M. Charikar, "Similarity estimation techniques from rounding algorithms", 2002.
     """
     root = np.sqrt(vectors / np.maximum(vectors.sum(axis=1, keepdims=True), 1e-6)) - _SIFT_MEAN
-    # In a process of many beside each other, the threads of a matrix product cost more than it.
+    # Many processes run side by side, where the threads of a matrix product cost more than the product.
     sides = [np.einsum("pe,eh->ph", one, _hyperplanes()) > 0 for one in (root, root[:, _mirrored_entries()])]
     return np.packbits(np.concatenate(sides, axis=1), axis=1)
 
@@ -339,7 +343,7 @@ def mirror_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def mirror_points(fingerprint: Fingerprint) -> Fingerprint:
-    """The fingerprint with the local features of the mirrored frames; the frames stay."""
+    """The fingerprint with the local features of the mirrored frames. The frames themselves stay the same."""
     width_px, _ = fingerprint.size_px
     return replace(
         fingerprint,

@@ -20,7 +20,7 @@ def hash_frame(frame: Frames) -> Prepared:
 class PdqEncoder(Encoder):
     """PDQ, a 256-bit perceptual hash (github.com/facebook/ThreatExchange/tree/main/pdq), as a unit vector.
 
-    A set bit is +1/16 and a clear one -1/16, so that cosine = 1 - 2 * hamming / 256.
+    A set bit is +1/16 and a clear bit is -1/16, so that cosine = 1 - 2 * hamming / 256.
     """
 
     name = "pdq"

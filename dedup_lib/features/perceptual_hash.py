@@ -13,7 +13,7 @@ Hashes = NDArray[np.uint8]
 HASH_BITS = 256
 
 ORIENTATIONS = range(8)
-"""As it is, mirrored (1), upside down (2), both (3), and each of these with rows and columns exchanged (4 more)."""
+"""As it is (0), mirrored (1), upside down (2), both (3), and each of these with rows and columns exchanged (4 more)."""
 
 
 def _cosine_transform() -> NDArray[np.float32]:
@@ -25,11 +25,11 @@ def _cosine_transform() -> NDArray[np.float32]:
 _TRANSFORM = _cosine_transform()
 
 _MIRRORED = np.where(np.arange(1, 17) % 2, np.float32(-1), np.float32(1))
-"""A mirrored frame has its odd frequencies with the other sign."""
+"""Signs of the frequencies of a mirrored frame: the odd ones change their sign."""
 
 
 def hash_frames(tiny_frames: NDArray[np.uint8]) -> Hashes:
-    """Which of the lowest 16 × 16 frequencies of each frame, uint8 (N, 64, 64), lie above their median.
+    """Perceptual hashes of frames uint8 (N, 64, 64): which of the lowest 16 × 16 frequencies lie above their median.
 
     PDQ without its scaling: Facebook, "The TMK+PDQF Video-Hashing Algorithm and the PDQ Image-Hashing Algorithm", 2019.
     """
@@ -39,7 +39,7 @@ def hash_frames(tiny_frames: NDArray[np.uint8]) -> Hashes:
 def hash_orientations(tiny_frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The hashes of the frames (N, 64, 64) in each of the `ORIENTATIONS`: (8, N, 32).
 
-    They need one transform, see `turn_frequencies`.
+    All orientations need only one transform, see `turn_frequencies`.
     """
     waves = find_frequencies(tiny_frames)
     hashes = np.empty((len(ORIENTATIONS), len(tiny_frames), HASH_BITS // 8), np.uint8)
@@ -50,8 +50,8 @@ def hash_orientations(tiny_frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def turn_frequencies(waves: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
-    """The lowest frequencies (N, F, F) that the frames have in one of the `ORIENTATIONS`: one whose rows and columns
-    are exchanged has its frequencies exchanged."""
+    """The lowest frequencies (N, F, F) of the frames in one of the `ORIENTATIONS`. If rows and columns of a frame are
+    exchanged, so are those of its frequencies."""
     signs = _MIRRORED[: waves.shape[1]]
     across, down = (signs if orientation & bit else np.ones_like(signs) for bit in (1, 2))
     turned = waves * across * down[:, None]
@@ -79,7 +79,7 @@ def _pack(bits: NDArray[np.bool_]) -> Hashes:
 
 
 def count_differing_bits(first: Hashes, second: Hashes) -> NDArray[np.uint16]:
-    """Hamming distance of every two hashes, (N, 32) and (M, 32): (N, M)."""
+    """Hamming distances (N, M) between hashes (N, 32) and hashes (M, 32)."""
     own, others = (np.ascontiguousarray(hashes).view(np.uint64) for hashes in (first, second))
     distances = np.zeros((len(own), len(others)), np.uint16)
     # Word after word: a sum over an axis of four is several times as slow.

