@@ -32,11 +32,11 @@ proposed."""
 UNLIKE_BELOW = {"sscd": 0.5}
 """Minimum `Evidence.cosine` of videos of about the same length that are removed without asking a person, for each
 encoder that can show this. On labelled clips, the lowest of 92 pairs of copies is 0.55, and 54 of 14,101 unlike pairs
-reach that."""
+reach 0.5."""
 
 ALIKE_FROM = {"sscd": 0.7}
 """Minimum `Evidence.cosine` of videos that a person should look at, whatever else was found. Of the same unlike pairs,
-15 reach it."""
+15 reach 0.7."""
 
 
 def load_encoder(name: str, *, model: str = "", batch_size: int = 32) -> Encoder:

@@ -79,7 +79,7 @@ CRITERIA = (
     Preference(name="https", value=lambda traits: float(traits.is_https), tolerance_fraction=0.0),
 )
 """The criteria of the policy `best`, in order. A difference within the tolerance says nothing: another encoder or
-container makes it of the same video."""
+container causes it in the same video."""
 
 
 @dataclass(frozen=True, kw_only=True)

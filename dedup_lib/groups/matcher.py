@@ -118,7 +118,7 @@ def compare_candidates(
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates)
     proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
-    # Each row with identical vectors is compared with the first of them.
+    # Each row with identical vectors is compared with the first `max_candidates` of them.
     for alike_rows in scored.identical:
         for first, second in product(alike_rows[:max_candidates], alike_rows):
             if first < second and (new_rows is None or first < new_rows):

@@ -28,8 +28,8 @@ NEAREST_BIN = 0.02
 """Width of a bin of both histograms, in units of the score."""
 
 MAX_MEMBERS = 15_000
-"""Maximum number of copies that are named, over all groups and thresholds: a page has to hold them. Counts are always
-complete."""
+"""Maximum number of group members that are named, over all groups and thresholds: a page has to hold them. Counts are
+always complete."""
 
 Grouping = dict[int, frozenset[int]]
 """From kept rows to the rows of their copies."""
