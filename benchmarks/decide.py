@@ -110,7 +110,6 @@ def decide(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
         rules=RULES,
         keeps_excerpts=False,
         max_candidates=MAX_CANDIDATES,
-        damp_hubs=True,
     )
     groups = group_copies(compared.pairs, threshold=RULES.min_score)
     seconds = time.perf_counter() - start_s

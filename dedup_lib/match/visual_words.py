@@ -33,7 +33,7 @@ MIN_DEVIATIONS = 2.5
 MIN_DEVIATION = 0.008
 """Lower limit of that standard deviation."""
 
-MIN_TO_DAMP = 50
+MIN_TO_CORRECT = 50
 """Hubs are damped only among more videos than this."""
 
 FEW_POINTS_A_FRAME = 60
@@ -61,14 +61,14 @@ def propose_pairs(
     fingerprints: Sequence[Fingerprint | None],
     *,
     most: int,
-    damp_hubs: bool = True,
+    correct_hubness: bool = True,
     new_rows: int | None = None,
     begin: Progress = no_progress,
 ) -> list[Candidate]:
     """For each video, the `most` others that share most visual words with it, as it is or mirrored; in order of rows.
 
-    With `damp_hubs`, each word counts by how few videos show it, and each video's scores are compared with its scores
-    for the bulk of the collection. So a video that shares a little with all others proposes none of them. A video with
+    With `correct_hubness`, each word counts by how few videos show it, and each video's scores are compared with its
+    scores for the bulk of the collection. So a video that shares a little with all others proposes none of them. A video with
     few local features also proposes the videos with the most similar coarse shapes. Rows from `new_rows` on are
     proposed, but propose nothing. `begin` reports progress over the videos whose words are read, and then over those
     that propose.
@@ -91,7 +91,9 @@ def propose_pairs(
             heads.append(_heads(one.descriptors))
             mirrored_heads.append(_heads(mirror_descriptors(one.descriptors)))
     asking = sum(row < new_rows for row in rows)
-    found = _propose_by_words(rows, heads, mirrored_heads, asking=asking, most=most, damp_hubs=damp_hubs, begin=begin)
+    found = _propose_by_words(
+        rows, heads, mirrored_heads, asking=asking, most=most, correct_hubness=correct_hubness, begin=begin
+    )
     for first, second in _propose_by_shapes(shapes, poor, most=most) - found.keys():
         found[first, second] = Candidate(first=first, second=second, score=0.0)
     return [found[pair] for pair in sorted(found)]
@@ -125,21 +127,21 @@ def _propose_by_words(
     *,
     asking: int,
     most: int,
-    damp_hubs: bool,
+    correct_hubness: bool,
     begin: Progress,
 ) -> dict[tuple[int, int], Candidate]:
     if len(rows) < 2:
         return {}
     # A few videos have no bulk, and all their pairs are quickly compared.
-    if len(rows) <= MIN_TO_DAMP:
-        damp_hubs, most = False, len(rows)
+    if len(rows) <= MIN_TO_CORRECT:
+        correct_hubness, most = False, len(rows)
     bits = _word_bits(sum(len(one) for one in heads))
-    index = _WordIndex([_bag(one, bits) for one in heads], damp_hubs=damp_hubs)
+    index = _WordIndex([_bag(one, bits) for one in heads], correct_hubness=correct_hubness)
     found: dict[tuple[int, int], Candidate] = {}
     progress = begin("looking for shared visual words", asking)
     for place, (own, mirrored) in enumerate(zip(heads[:asking], mirrored_heads[:asking], strict=True)):
         both = (index.score(place, _bag(one, bits)) for one in (own, mirrored))
-        scores = np.maximum(*(_without_bulk(of, place) if damp_hubs else of for of in both))
+        scores = np.maximum(*(_without_bulk(of, place) if correct_hubness else of for of in both))
         near = np.flatnonzero(scores >= MIN_SCORE)
         progress(1)
         for other in near[np.argsort(-scores[near], kind="stable")[:most]]:
@@ -157,14 +159,14 @@ class _WordIndex:
     How often a video shows a word does not count: a caption is in each of its frames.
     """
 
-    def __init__(self, bags: Sequence[Bag], *, damp_hubs: bool) -> None:
+    def __init__(self, bags: Sequence[Bag], *, correct_hubness: bool) -> None:
         owners = np.repeat(np.arange(len(bags)), [len(bag) for bag in bags])
         words = np.concatenate(bags)
         order = np.argsort(words, kind="stable")
         self._owners, self._videos = owners[order], len(bags)
         self._words, self._starts, self._spread = np.unique(words[order], return_index=True, return_counts=True)
         self._rarity = np.ones(len(self._words))
-        if damp_hubs:
+        if correct_hubness:
             self._rarity = np.log((len(bags) + 1) / (self._spread + 1))
             # A word in more than half of the videos says nothing, and costs most to compare.
             self._rarity[self._spread > len(bags) // 2] = 0.0

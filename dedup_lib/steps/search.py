@@ -132,7 +132,6 @@ def search_list(
                 rules=replace(plan.rules, min_score=plan.sweep_low),
                 keeps_excerpts=settings.excerpts == "keep",
                 max_candidates=MAX_CANDIDATES,
-                damp_hubs=True,
                 cosine_of=cosine_of,
                 choose_knowing=lambda marks: keeper.knowing(marks).choose,
                 new_rows=listed.new_rows,

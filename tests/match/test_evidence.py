@@ -63,7 +63,6 @@ def weigh(
     rules: MatchThresholds = RULES,
     keeps_excerpts: bool = False,
     max_candidates: int = 20,
-    damp_hubs: bool = True,
     choose: Choose = min,
 ) -> ComparedPairs:
     """Every video lasts as long as its frames do."""
@@ -74,7 +73,6 @@ def weigh(
         rules=rules,
         keeps_excerpts=keeps_excerpts,
         max_candidates=max_candidates,
-        damp_hubs=damp_hubs,
         cosine_of=lambda *rows: next(
             (pair.similarity for pair in scored if (pair.first, pair.second) == rows), math.nan
         ),
@@ -329,7 +327,7 @@ def test_unlike_clips_are_different(seed: int, name: str) -> None:
 def test_a_mirrored_part_that_vectors_and_words_propose() -> None:
     part = fingerprint(COPIES["mirrored"](COPIES["crop 10 %"](draw_clip(1))))
     videos = [copy_of(1), copy_of(1), copy_of(1, "mirrored"), part]
-    compared = weigh(videos, scored=[Pair(first=1, second=3, similarity=0.6)], max_candidates=1, damp_hubs=False)
+    compared = weigh(videos, scored=[Pair(first=1, second=3, similarity=0.6)], max_candidates=1)
     found = compared.evidence[1, 3]
     assert found.cosine == 0.6
     assert found.judge(RULES) == (Verdict.DUPLICATE, Criterion.REGISTERED)
@@ -395,7 +393,6 @@ def test_of_two_copies_the_one_with_a_logo_is_known() -> None:
             rules=RULES,
             keeps_excerpts=False,
             max_candidates=20,
-            damp_hubs=True,
             choose_knowing=choose_knowing,
         )
         assert compared.marks.overlaid == overlaid
@@ -546,7 +543,6 @@ def test_many_copies_end_in_one_group() -> None:
         rules=RULES,
         keeps_excerpts=False,
         max_candidates=5,
-        damp_hubs=True,
         begin=begin,
     )
     assert groups_of(compared) == [set(range(40, 100))]

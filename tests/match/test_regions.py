@@ -34,7 +34,6 @@ def compare(first: Fingerprint, second: Fingerprint, *, durations_s: tuple[float
         rules=RULES,
         keeps_excerpts=False,
         max_candidates=20,
-        damp_hubs=True,
     )
 
 

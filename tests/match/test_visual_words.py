@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scenes import COPIES, copy_of, draw_clip, fingerprint, title_card
 
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, mirror_descriptors
-from dedup_lib.match.visual_words import MIN_TO_DAMP, Candidate, propose_pairs
+from dedup_lib.match.visual_words import MIN_TO_CORRECT, Candidate, propose_pairs
 
 SMALL_PX = (144, 80)
 MAX_IDENTICAL = 64
@@ -77,40 +77,40 @@ def test_a_copy_is_proposed_among_many(alike_rows: list[Fingerprint], name: str)
 def test_unlike_videos_are_hardly_proposed(alike_rows: list[Fingerprint]) -> None:
     everything = MAX_IDENTICAL * (MAX_IDENTICAL - 1) / 2
     assert len(propose_pairs(alike_rows, most=5)) < 0.05 * everything
-    assert len(propose_pairs(alike_rows, most=5, damp_hubs=False)) > 2 * len(propose_pairs(alike_rows, most=5))
+    assert len(propose_pairs(alike_rows, most=5, correct_hubness=False)) > 2 * len(propose_pairs(alike_rows, most=5))
 
 
 def test_a_shared_title_card_proposes_little() -> None:
     card = title_card(size_px=SMALL_PX)
-    videos = [fingerprint([card, *short_clip(seed)]) for seed in range(MIN_TO_DAMP)]
+    videos = [fingerprint([card, *short_clip(seed)]) for seed in range(MIN_TO_CORRECT)]
     copy = fingerprint([card, *COPIES["crop 10 %"](short_clip(4))])
     damped = pairs_of(propose_pairs([*videos, copy], most=10))
-    plain = pairs_of(propose_pairs([*videos, copy], most=10, damp_hubs=False))
-    assert (4, MIN_TO_DAMP) in damped
+    plain = pairs_of(propose_pairs([*videos, copy], most=10, correct_hubness=False))
+    assert (4, MIN_TO_CORRECT) in damped
     assert len(damped) < 0.2 * len(plain)
-    assert len(plain) > 4 * MIN_TO_DAMP
+    assert len(plain) > 4 * MIN_TO_CORRECT
 
 
 def first_points(made: Fingerprint, count: int) -> Fingerprint:
     return replace(made, points=made.points[:count], descriptors=made.descriptors[:count], frames=made.frames[:count])
 
 
-@pytest.mark.parametrize("damp_hubs", [False, True])
-def test_a_compilation_is_compared_with_what_it_holds_and_with_nothing_else(damp_hubs: bool) -> None:
+@pytest.mark.parametrize("correct_hubness", [False, True])
+def test_a_compilation_is_compared_with_what_it_holds_and_with_nothing_else(correct_hubness: bool) -> None:
     held, others = [noise(seed) for seed in range(4)], [noise(seed) for seed in range(10, 46)]
     compilation = mixed(*(first_points(one, 150) for one in held))
-    found = propose_pairs([*held, *others, compilation], most=5, damp_hubs=damp_hubs)
+    found = propose_pairs([*held, *others, compilation], most=5, correct_hubness=correct_hubness)
     assert pairs_of(found) == {(row, 40) for row in range(4)}
 
 
-@pytest.mark.parametrize("damp_hubs", [False, True])
+@pytest.mark.parametrize("correct_hubness", [False, True])
 @pytest.mark.parametrize("count", [2, 3, 5])
-def test_small_lists(count: int, damp_hubs: bool) -> None:
+def test_small_lists(count: int, correct_hubness: bool) -> None:
     """Where every video is a copy, what they share is in all of them, and says something all the same."""
     copies = [spoilt(noise(0), seed) for seed in range(count)]
-    found = propose_pairs(copies, most=5, damp_hubs=damp_hubs)
+    found = propose_pairs(copies, most=5, correct_hubness=correct_hubness)
     assert pairs_of(found) == set(combinations(range(count), 2))
-    assert propose_pairs([noise(seed) for seed in range(count)], most=5, damp_hubs=damp_hubs) == []
+    assert propose_pairs([noise(seed) for seed in range(count)], most=5, correct_hubness=correct_hubness) == []
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -181,16 +181,17 @@ def test_candidates_come_in_order_and_once() -> None:
     assert all(first < second for first, second in rows)
 
 
-@given(order=st.permutations(range(26)), damp_hubs=st.booleans())
-def test_the_order_of_the_list_does_not_matter(order: list[int], damp_hubs: bool) -> None:
+@given(order=st.permutations(range(26)), correct_hubness=st.booleans())
+def test_the_order_of_the_list_does_not_matter(order: list[int], correct_hubness: bool) -> None:
     videos: list[Fingerprint | None] = [spoilt(noise(seed // 3), seed, share=0.3) for seed in range(24)]
     videos += [None, replace(noise(0), descriptors=mirror_descriptors(noise(0).descriptors))]
     plain = {
-        frozenset((one.first, one.second)): one.score for one in propose_pairs(videos, most=6, damp_hubs=damp_hubs)
+        frozenset((one.first, one.second)): one.score
+        for one in propose_pairs(videos, most=6, correct_hubness=correct_hubness)
     }
     moved = {
         frozenset((order[one.first], order[one.second])): one.score
-        for one in propose_pairs([videos[row] for row in order], most=6, damp_hubs=damp_hubs)
+        for one in propose_pairs([videos[row] for row in order], most=6, correct_hubness=correct_hubness)
     }
     assert plain.keys() == moved.keys()
     for rows, score in plain.items():
