@@ -68,10 +68,10 @@ def propose_pairs(
     """For each video, the `most` others that share most visual words with it, as it is or mirrored; in order of rows.
 
     With `correct_hubness`, each word counts by how few videos show it, and each video's scores are compared with its
-    scores for the bulk of the collection. So a video that shares a little with all others proposes none of them. A video with
-    few local features also proposes the videos with the most similar coarse shapes. Rows from `new_rows` on are
-    proposed, but propose nothing. `begin` reports progress over the videos whose words are read, and then over those
-    that propose.
+    scores for the bulk of the collection. So a video that shares a little with all others proposes none of them. A
+    video with few local features also proposes the videos with the most similar coarse shapes. Rows from `new_rows` on
+    are proposed, but propose nothing. `begin` reports progress over the videos whose words are read, and then over
+    those that propose.
     """
     new_rows = len(fingerprints) if new_rows is None else new_rows
     rows, heads, mirrored_heads = [], [], []
