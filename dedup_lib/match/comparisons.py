@@ -16,8 +16,20 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dedup_lib.features import fingerprint
-from dedup_lib.match import alignment, evidence, geometry, motion, overlay, regions
+from dedup_lib.features import fingerprint, perceptual_hash
+from dedup_lib.match import (
+    alignment,
+    blocks,
+    evidence,
+    geometry,
+    laid,
+    motion,
+    outlines,
+    overlay,
+    regions,
+    temporal_votes,
+    verify,
+)
 from dedup_lib.match.alignment import AlignedSegment, Part
 from dedup_lib.match.evidence import OF_THE_LIST, Evidence
 from dedup_lib.match.geometry import Registration
@@ -25,7 +37,10 @@ from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.regions import Region
 from dedup_lib.media import frames
 
-MODULES = (alignment, evidence, fingerprint, frames, geometry, motion, overlay, regions)
+MODULES = (
+    *(alignment, blocks, evidence, geometry, laid, motion, outlines, overlay, regions, temporal_votes, verify),
+    *(fingerprint, frames, perceptual_hash),
+)
 """The modules that compare two fingerprints."""
 
 

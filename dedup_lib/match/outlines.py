@@ -34,7 +34,7 @@ MAX_OUTLINES = 4
 """Maximum number of stills; the median of their ratios decides."""
 
 
-def _is_overlaid(part: NDArray[np.bool_], laid: LaidFrames, *, around_moves: bool) -> bool:
+def is_overlaid(part: NDArray[np.bool_], laid: LaidFrames, *, around_moves: bool) -> bool:
     """Whether something, such as a logo or a caption, was laid over one of the videos there. Its outline is an edge in
     that video. In the other one, the frame continues across the outline as it does everywhere around.
 

@@ -28,7 +28,7 @@ from dedup_lib.match.blocks import (
     soften,
 )
 from dedup_lib.match.laid import LaidFrames
-from dedup_lib.match.outlines import MAX_OVERLAY, _is_overlaid
+from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
 
 SHIFTS_PX = (0, -2, 2)
 """Shifts, in pixels, of a block in the other still that are tried: bars are cut and sizes rounded differently."""
@@ -183,7 +183,7 @@ def _find_standing(
         # If the whole frame moves, an overlay stands out anywhere, not only at the edge.
         may_be_overlay = (part & whole).mean() <= MAX_OVERLAY and (region.is_at_edge or motion.is_everywhere)
         around_moves = motion.around(part) >= MIN_MOTION_AROUND
-        if not (motion.covers(part) or (may_be_overlay and _is_overlaid(part, laid, around_moves=around_moves))):
+        if not (motion.covers(part) or (may_be_overlay and is_overlaid(part, laid, around_moves=around_moves))):
             found.append(region)
     return found
 

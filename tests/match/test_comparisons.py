@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,9 @@ import pytest
 from hypothesis import given
 from measured import FOUND, evidence, stretch
 
+from dedup_lib.match import verify
 from dedup_lib.match.alignment import Part
-from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
+from dedup_lib.match.comparisons import MODULES, find_method, pack_evidence, unpack_evidence
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.records import Outcome, Recipe, Status, video_key
 from dedup_lib.run.ledger import Ledger
@@ -56,3 +58,28 @@ def test_a_new_fingerprint_drops_what_was_found_about_its_video(tmp_path: Path) 
 
 def test_the_method_is_a_short_text() -> None:
     assert 20 < len(find_method()) < 80
+
+
+def test_every_module_that_compares_is_part_of_the_method() -> None:
+    """Else what an older version of it found would be taken for what this one finds."""
+    package = Path(verify.__file__).parents[1]
+
+    def imported(path: Path) -> set[Path]:
+        names = [
+            f"{node.module}.{alias.name}"
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dedup_lib.")
+            for alias in node.names
+        ]
+        places = [package.joinpath(*name.split(".")[1:]) for name in names]
+        found = (file for place in places for file in (place.with_suffix(".py"), place.parent.with_suffix(".py")))
+        return {file for file in found if file.is_file()}
+
+    seen, waiting = set(), [Path(str(verify.__file__))]
+    while waiting:
+        path = waiting.pop()
+        if path not in seen and path.parent.name in ("match", "features", "media"):
+            seen.add(path)
+            waiting += imported(path)
+    # The score is made of what is stored, each time anew.
+    assert {Path(str(module.__file__)) for module in MODULES} == seen - {package / "match" / "score.py"}

@@ -162,6 +162,12 @@ def test_no_two_modules_import_each_other() -> None:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=source_id)
+def test_private_names_stay_in_their_module(path: Path) -> None:
+    imported = {name.rpartition(".")[2] for name in imported_names(path) if name.startswith("dedup_lib.")}
+    assert {name for name in imported if name.startswith("_") and not name.startswith("__")} == set()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=source_id)
 def test_modules_are_read_at_one_sitting(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MAX_MODULE_LINES
 
