@@ -71,6 +71,9 @@ def read_number(text: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
+ALL_COVERED = 0.995
+"""A share from here on is all of a video."""
+
 VERDICT_WORDS = {
     Verdict.DUPLICATE: "they count as copies, and one of them is removed",
     Verdict.EXCERPT: "one counts as an excerpt of the other",
@@ -98,7 +101,7 @@ def explain(row: Mapping[Any, object], *, first: str = "the other", second: str 
     numbers = {name: read_number(row.get(name)) for name in ("offset_s", "speed", "kept_coverage", "copy_coverage")}
     offset_s, speed = numbers["offset_s"], numbers["speed"]
     kept, copy = numbers["kept_coverage"], numbers["copy_coverage"]
-    if kept is not None and copy is not None and min(kept, copy) < 0.995:
+    if kept is not None and copy is not None and min(kept, copy) < ALL_COVERED:
         parts.append(f"they share {copy:.0%} of {second} and {kept:.0%} of {first}")
     if offset_s is not None and abs(offset_s) >= OFFSET_WORTH_SAYING_S:
         parts.append(f"{second} shows it {abs(offset_s):.1f} s {'later' if offset_s > 0 else 'earlier'}")
@@ -110,6 +113,28 @@ def explain(row: Mapping[Any, object], *, first: str = "the other", second: str 
 def as_data_uri(picture: bytes, kind: str) -> str:
     """An image as a `data:` URI, so that it needs no file."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedPart:
+    """The part of one video that another one shows too: begin and end in seconds, of `duration_s`."""
+
+    begin_s: float
+    end_s: float
+    duration_s: float
+
+    @property
+    def start(self) -> float:
+        """Where it begins, as a percentage of the video."""
+        return round(100 * self.begin_s / self.duration_s, 1)
+
+    @property
+    def width(self) -> float:
+        """Its length, likewise; wide enough to be seen."""
+        return round(max(0.7, 100 * (self.end_s - self.begin_s) / self.duration_s), 1)
+
+    def __str__(self) -> str:
+        return f"{show_seconds(self.begin_s)} to {show_seconds(self.end_s)} of {show_seconds(self.duration_s)}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +151,8 @@ class Video:
     kept_because: str = ""
     moments: str = ""
     moments_words: str = ""
+    shared: tuple[SharedPart, SharedPart] | None = None
+    """The shared part in the other video and in this one, where that is not all of both."""
 
     @property
     def key(self) -> str:
@@ -265,6 +292,29 @@ class Pictures:
         )
         return as_data_uri(encode_preview(sheet), "webp"), times
 
+    def find_shared(
+        self, first_url: str, second_url: str, row: Mapping[Any, object]
+    ) -> tuple[SharedPart, SharedPart] | None:
+        """The shared part of two videos in both; None where it is nearly all of both, or unknown."""
+        names = ("kept_from_s", "kept_to_s", "offset_s", "kept_coverage", "copy_coverage")
+        numbers = [number for name in names if (number := read_number(row.get(name))) is not None]
+        first, second = self._load_outcome(first_url), self._load_outcome(second_url)
+        if len(numbers) < len(names) or first is None or second is None or not (first.duration_s and second.duration_s):
+            return None
+        begin_s, end_s, offset_s, *coverages = numbers
+        if min(coverages) >= ALL_COVERED:
+            return None
+        other_s = begin_s + offset_s
+        length_s = (end_s - begin_s) / (read_number(row.get("speed")) or 1.0)
+        return (
+            SharedPart(begin_s=begin_s, end_s=min(end_s, first.duration_s), duration_s=first.duration_s),
+            SharedPart(
+                begin_s=max(0.0, other_s),
+                end_s=min(other_s + length_s, second.duration_s),
+                duration_s=second.duration_s,
+            ),
+        )
+
 
 def _draw_row(fingerprint: Fingerprint, times_s: Sequence[float] | np.ndarray) -> Frames:
     """The frames nearest to these times, side by side, grey (H, W)."""
@@ -307,6 +357,7 @@ def draw_groups(ranked: Sequence[tuple[int, pd.DataFrame]], pictures: Pictures, 
                     kept_because=str(row.get("kept_because", "")),
                     moments=moments,
                     moments_words=words,
+                    shared=pictures.find_shared(kept_url, row["url"], row),
                 )
             )
         kept = Video(url=kept_url, facts=pictures.describe(kept_url), picture=pictures.draw_strip(video_key(kept_url)))
@@ -328,5 +379,6 @@ def draw_pair(row: Mapping[Any, object], pictures: Pictures) -> tuple[Video, Vid
             explained=explain(row, first="the first", second="the second"),
             moments=moments,
             moments_words=words,
+            shared=pictures.find_shared(first, second, row),
         ),
     )

@@ -12,16 +12,18 @@ import numpy as np
 import pandas as pd
 import pytest
 from browser import Visit, violations
-from made_run import MadeRun, make_run
+from made_run import RECIPE, MadeRun, make_run
 from pages import open_page
 
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.match.evidence import Criterion
-from dedup_lib.records import Status, video_key
+from dedup_lib.records import Outcome, Status, video_key
 from dedup_lib.report import contact_sheet, overview, sections
 from dedup_lib.report import words as report_words
+from dedup_lib.report.contact_sheet import Pictures
 from dedup_lib.report.overview import write_index
 from dedup_lib.run.folder import RunFolder, thumbnail_path
+from dedup_lib.run.ledger import Ledger
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(1)>"
 ENDING_TEXT = "</script><!--<script>\u2028\u202e]]>"
@@ -480,3 +482,40 @@ def test_no_text_from_outside_runs(visit: Visit, tmp_path: Path) -> None:
         )
     visit.page.wait_for_timeout(100)
     assert visit.page.evaluate("window.ran") is None
+
+
+# The shared part as bars
+
+
+def shared_row(**found: object) -> dict[str, str]:
+    row = {"kept_from_s": 10, "kept_to_s": 20, "offset_s": -10, "speed": 2, "kept_coverage": 0.1, "copy_coverage": 0.5}
+    return {name: "" if value is None else str(value) for name, value in (row | found).items()}
+
+
+@pytest.fixture
+def timed(tmp_path: Path) -> RunFolder:
+    """A run over two videos: of 100 and of 10 seconds, and one whose duration is not known."""
+    run = RunFolder(tmp_path / "run")
+    run.make()
+    with Ledger(run.ledger_path, RECIPE) as ledger:
+        ledger.record(
+            Outcome(url=url, status=Status.OK, duration_s=duration_s)
+            for url, duration_s in (("a", 100.0), ("b", 10.0), ("c", 0.0))
+        )
+    return run
+
+
+def test_the_shared_part_lies_where_the_evidence_says(timed: RunFolder) -> None:
+    with Pictures(timed, recipe=RECIPE) as pictures:
+        shared = pictures.find_shared("a", "b", shared_row())
+        assert shared is not None
+        assert [(part.start, part.width) for part in shared] == [(10.0, 10.0), (0.0, 50.0)]
+        assert [str(part) for part in shared] == ["0:10.0 to 0:20.0 of 1:40", "0:00.0 to 0:05.0 of 0:10.0"]
+        # Never outside of a video, and never too narrow to be seen.
+        late = pictures.find_shared("a", "b", shared_row(kept_from_s=99.9, kept_to_s=130, offset_s=-95))
+        assert late is not None and all(part.start + part.width <= 100.7 for part in late)
+        assert late[0].width == 0.7
+        for row in (shared_row(kept_coverage=1, copy_coverage=1), shared_row(kept_to_s=None), {}):
+            assert pictures.find_shared("a", "b", row) is None
+        assert pictures.find_shared("a", "c", shared_row()) is None
+        assert pictures.find_shared("a", "nowhere", shared_row()) is None
