@@ -25,6 +25,8 @@ os.environ.update(
     # Processes that nobody has asked for take the time of those that are.
     RAY_prestart_worker_first_driver="0",
     RAY_enable_worker_prestart="0",
+    # A process that does not reach the head for a minute is ended by Ray, and this one runs the other tests too.
+    RAY_gcs_rpc_server_reconnect_timeout_s="600",
     # At their usual low priority, they wait for whatever else goes on.
     RAY_worker_niceness="0",
 )
