@@ -8,6 +8,7 @@ there becomes visible, while an `Output` widget swallows it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) ->
         x_label=measure,
         mark=threshold,
     )
+    # For those who do not see the line.
+    chart = replace(chart, words=f"{chart.words}; the threshold at {threshold:.4f}")
     colours = COLOURS | {name: light for name, (light, _) in PAGE_COLOURS.items()}
     return render_template("scores.html", chart=chart, colours=colours)
 

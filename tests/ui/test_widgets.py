@@ -56,6 +56,7 @@ def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
         assert "duplicate: 2" in explorer.histogram.value and "different: 1,001" in explorer.histogram.value
         assert "pairs, log scale" in explorer.histogram.value
         assert f">{threshold:.4g}</text>" in explorer.histogram.value
+        assert f"the threshold at {threshold:.4f}" in explorer.histogram.value
         seen.add(explorer.histogram.value)
     assert len(seen) == len(THRESHOLDS)
 
