@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 # Two processes: each has its own servers, stores and kernels.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 # Options that a target hands on, as in make lab ARGS="--port 9000".
