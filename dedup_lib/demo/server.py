@@ -17,9 +17,6 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, unquote, urlsplit
 
-DEFAULT_PORT = 8765
-"""The port that the demo tries first, so that a second run has the same URLs."""
-
 _HOST = "127.0.0.1"
 _CHUNK_BYTES = 16 * 1024
 _TLS_HANDSHAKE = b"\x16"

@@ -6,7 +6,7 @@ Lengths are pixels of a drawing of `WIDTH` × `HEIGHT`, which the page scales.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -122,6 +122,18 @@ def _y_axis(most: float, *, is_log: bool = False) -> Axis:
     return Axis(low=low, high=max(most, 1.0), start=HEIGHT - BOTTOM, end=TOP, is_log=is_log)
 
 
+def _draw_bars(edges: Sequence[float], counts: Sequence[int], *, x: Axis, y: Axis) -> Iterator[Bar]:
+    for low, high, count in zip(edges, edges[1:], counts, strict=False):
+        top = y.at(count) if count else y.start
+        yield Bar(
+            x=x.at(low),
+            y=top,
+            width=round(max(0.8, x.at(high) - x.at(low) - 0.6), 2),
+            height=round(y.start - top, 2),
+            words=f"{low:g} to {high:g}: {count:,}",
+        )
+
+
 def draw_histogram(
     edges: Sequence[float],
     counts: Sequence[int],
@@ -137,18 +149,6 @@ def draw_histogram(
     the others."""
     is_log = has_dwarfing_bar(np.asarray(counts))
     x, y = _x_axis(edges[0], edges[-1]), _y_axis(max(counts, default=0), is_log=is_log)
-    bars = []
-    for low, high, count in zip(edges, edges[1:], counts, strict=False):
-        top = y.at(count) if count else y.start
-        bars.append(
-            Bar(
-                x=x.at(low),
-                y=top,
-                width=round(max(0.8, x.at(high) - x.at(low) - 0.6), 2),
-                height=round(y.start - top, 2),
-                words=f"{low:g} to {high:g}: {count:,}",
-            )
-        )
     return Chart(
         name=name,
         title=title,
@@ -158,7 +158,7 @@ def draw_histogram(
         x=x,
         y=y,
         meaning=meaning,
-        bars=tuple(bars),
+        bars=tuple(_draw_bars(edges, counts, x=x, y=y)),
         mark=mark,
     )
 
@@ -175,22 +175,14 @@ def draw_verdicts(
     """Draws the bars of every verdict over the same intervals, those of fewer pairs in front. The count axis is
     logarithmic: the rejected pairs are many."""
     order = sorted(counts, key=lambda verdict: -sum(counts[verdict]))
-    drawn = {
-        verdict: draw_histogram(
-            edges, counts[verdict], name=name, title=title, noun="pairs", x_label=x_label, mark=mark
-        )
-        for verdict in order
-    }
     x = _x_axis(edges[0], edges[-1])
     y = _y_axis(max((max(one, default=0) for one in counts.values()), default=0), is_log=True)
-    bars = []
-    for verdict, chart in drawn.items():
-        for bar, count in zip(chart.bars, counts[verdict], strict=True):
-            if count:
-                top = y.at(count)
-                words = f"{verdict}, {bar.words}"
-                height = round(y.start - top, 2)
-                bars.append(replace(bar, y=top, height=height, words=words, meaning=VERDICT_MEANINGS[verdict]))
+    bars = [
+        replace(bar, words=f"{verdict}, {bar.words}", meaning=VERDICT_MEANINGS[verdict])
+        for verdict in order
+        for bar, count in zip(_draw_bars(edges, counts[verdict], x=x, y=y), counts[verdict], strict=True)
+        if count
+    ]
     told = "; ".join(f"{verdict} {sum(counts[verdict]):,}" for verdict in order)
     return Chart(
         name=name,

@@ -51,8 +51,6 @@ def has_dwarfing_bar(counts: NDArray[Any]) -> bool:
     return bool(len(seen) and seen.max() > DWARFING_FACTOR * np.quantile(seen, 0.25, method="lower"))
 
 
-MAX_COLUMNS = 3
-
 SHOWN_DPI = 100
 
 CHART_PIXELS = 1.5

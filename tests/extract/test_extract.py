@@ -38,8 +38,6 @@ from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract import pipeline, scheduler
 from dedup_lib.extract.job_folders import find_jobs, job_dir, load_job
-from dedup_lib.extract.pipeline import extract_videos
-from dedup_lib.extract.sinks import JobSink
 from dedup_lib.extract.worker import read_video
 from dedup_lib.features.encoder import Prepared
 from dedup_lib.features.fingerprint import Fingerprint, fingerprint_kind, make_fingerprint
@@ -137,26 +135,10 @@ def test_an_empty_list_is_done_at_once(tmp_path: Path) -> None:
 def test_progress_counts_every_url_once(server: ClipServer, tmp_path: Path) -> None:
     urls = [server.url(name) for name in WANTED]
     counts: list[int] = []
-    with Ledger(tmp_path / "ledger.sqlite", RECIPE) as ledger:
-        for _ in range(2):
-            extract_videos(
-                urls,
-                rows=range(len(urls)),
-                encoder=PdqEncoder(),
-                recipe=RECIPE,
-                scan=SCAN,
-                sink=JobSink(tmp_path / "jobs", RECIPE),
-                ledger=ledger,
-                limits=LIMITS,
-                workers=2,
-                most_a_host=2,
-                retries=0,
-                batch_size=5,
-                thumbnails_dir=tmp_path / "thumbnails",
-                progress=counts.append,
-            )
-            assert sum(counts) == len(urls)
-            counts.clear()
+    for _ in range(2):
+        run(urls, tmp_path, batch_size=5, progress=counts.append)
+        assert sum(counts) == len(urls)
+        counts.clear()
 
 
 @pytest.mark.parametrize("store", ["", "clips"])
@@ -634,22 +616,9 @@ class Failing(PdqEncoder):
 def test_a_run_that_fails_leaves_no_process_behind(server: ClipServer, tmp_path: Path) -> None:
     import psutil
 
-    with Ledger(tmp_path / "ledger.sqlite", RECIPE) as ledger, pytest.raises(RuntimeError, match="accelerator") as kept:
-        extract_videos(
-            [server.url(name) for name in ("a.mp4", "b.webm", "c.ts", "d.gif")],
-            rows=range(4),
-            encoder=Failing(),
-            recipe=RECIPE,
-            scan=SCAN,
-            sink=JobSink(tmp_path / "jobs", RECIPE),
-            ledger=ledger,
-            limits=LIMITS,
-            workers=2,
-            most_a_host=2,
-            retries=0,
-            batch_size=1,
-            thumbnails_dir=tmp_path / "thumbnails",
-        )
+    urls = [server.url(name) for name in ("a.mp4", "b.webm", "c.ts", "d.gif")]
+    with pytest.raises(RuntimeError, match="accelerator") as kept:
+        run(urls, tmp_path, encoder=Failing(), batch_size=1)
     # A notebook keeps its last exception, and with it every frame it passed through.
     assert kept.value.__traceback__
     helpers = [

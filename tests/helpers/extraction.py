@@ -93,6 +93,7 @@ def run(
     retry_failed: bool = True,
     encoder: Encoder | None = None,
     engine: Literal["local", "ray"] = "local",
+    progress: Callable[[int], object] = lambda count: None,
 ) -> ExtractReport:
     """Extract into job folders below `folder`, or, with `store`, into the collection of that name."""
     go = functools.partial(
@@ -111,6 +112,7 @@ def run(
         overwrite=overwrite,
         retry_failed=retry_failed,
         engine=engine,
+        progress=progress,
     )
     with Ledger(folder / "ledger.sqlite", recipe) as ledger:
         if not store:

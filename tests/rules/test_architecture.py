@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import nbformat
@@ -16,6 +17,7 @@ import papermill
 import pytest
 import reference
 
+import dedup_lib.steps
 from dedup_lib.settings import SETTINGS, parameter_types
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,6 +200,21 @@ def modules_loaded_by(statement: str) -> set[str]:
 def test_importing_the_package_loads_nothing_else() -> None:
     brought = modules_loaded_by("import dedup_lib") - modules_loaded_by("pass")
     assert brought - set(sys.stdlib_module_names) == {"dedup_lib"}
+
+
+@pytest.mark.parametrize("package", [dedup_lib, dedup_lib.steps], ids=lambda package: package.__name__)
+def test_what_a_package_names_is_there(package: ModuleType) -> None:
+    """For the person who imports it, and for the type checker, which reads another list."""
+    named = {name for name in package.__all__ if getattr(package, name) is not None}
+    checked = next(
+        node
+        for node in ast.parse(Path(str(package.__file__)).read_text(encoding="utf-8")).body
+        if isinstance(node, ast.If)
+    )
+    typed = {alias.asname for node in checked.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert named == typed == set(package._HOMES)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        package.nothing  # noqa: B018 - it is asked for on purpose
 
 
 @pytest.mark.parametrize("module", PURE)
