@@ -180,7 +180,7 @@ class Compared:
     choose: Choose = min
     """Chooses which of several copies is kept."""
     thumbnails_dir: Path | None = None
-    """Folder with the strips of frames, None when they are gone."""
+    """Folder with the storyboards, None when they are gone."""
 
     @cached_property
     def groups(self) -> list[Group]:

@@ -184,11 +184,11 @@ def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Genera
         tries = schedule.finish(task, may_pass=result.outcome.retryable, pause_s=result.retry_after_s)
         if tries is None:
             continue
-        if result.strip is not None:
+        if result.storyboard is not None:
             path = thumbnails_dir / f"{result.outcome.key}.jpg"
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(result.strip)
+                path.write_bytes(result.storyboard)
         if source := result.outcome.same_file_as:
             path = thumbnails_dir / f"{video_key(source)}.jpg"
             with writing(path), contextlib.suppress(FileNotFoundError):

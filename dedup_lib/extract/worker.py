@@ -11,9 +11,10 @@ from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract.worker_pool import call_parent
 from dedup_lib.features.encoder import Prepared
 from dedup_lib.features.fingerprint import make_fingerprint
-from dedup_lib.media.frames import draw_strip, encode_picture, prepare_sample, use_one_thread
+from dedup_lib.media.frames import prepare_sample, use_one_thread
 from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.sampling import GrabbedFrames, grab_frames
+from dedup_lib.media.storyboard import Storyboard
 from dedup_lib.media.streams import MediaStream, open_stream
 from dedup_lib.records import Frames, Outcome, Recipe, Sample, Scan, Status, Vectors, utc_now
 from dedup_lib.run.ledger import LedgerView
@@ -22,14 +23,14 @@ from dedup_lib.run.ledger import LedgerView
 @dataclass(frozen=True, kw_only=True)
 class ReadVideo:
     """The result of a worker: the outcome and, for a video with usable frames, the encoder's input and the position of
-    each frame, a strip of frames as JPEG, and the fingerprint."""
+    each frame, the storyboard as JPEG, and the fingerprint."""
 
     outcome: Outcome
     prepared: tuple[Prepared, ...] = ()
     positions: tuple[int, ...] = ()
     vectors: Vectors | None = None
     """Vectors of a video that is already encoded; `prepared` is then empty."""
-    strip: bytes | None = None
+    storyboard: bytes | None = None
     fingerprint: bytes | None = None
     retry_after_s: float | None = None
     """Pause that the server asks for before a retry."""
@@ -170,7 +171,7 @@ def _decode(
         outcome=outcome,
         prepared=tuple(map(prepare, sample.frames)),
         positions=sample.positions,
-        strip=encode_picture(draw_strip(grabbed.frames)),
+        storyboard=_storyboard(grabbed),
         fingerprint=_fingerprint(grabbed) if sample.frames else None,
     )
 
@@ -181,6 +182,12 @@ def _fingerprint(grabbed: GrabbedFrames) -> bytes | None:
         grabbed.scanned, times_s=grabbed.scanned_times_s, weights=grabbed.scanned_weights
     ) or make_fingerprint(grabbed.frames, times_s=grabbed.times_s)
     return fingerprint.to_bytes() if fingerprint is not None else None
+
+
+def _storyboard(grabbed: GrabbedFrames) -> bytes:
+    if grabbed.scanned:
+        return Storyboard.of(grabbed.scanned, times_s=grabbed.scanned_times_s).to_bytes()
+    return Storyboard.of(grabbed.frames, times_s=grabbed.times_s).to_bytes()
 
 
 def _picture_fraction(grabbed: GrabbedFrames, sample: Sample) -> float:

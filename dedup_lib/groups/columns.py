@@ -8,6 +8,10 @@ from collections.abc import Collection
 from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.scored import is_match
 from dedup_lib.match.evidence import Criterion, MatchThresholds, Verdict
+from dedup_lib.match.geometry import Registration
+
+MIN_TURN_DEG = 5
+"""Least turn that is said: a smaller one is within the error of a registration."""
 
 COLUMNS = {
     "verdict": "duplicate; excerpt: the copy is contained in the kept video; review: a person should look at it",
@@ -23,6 +27,7 @@ COLUMNS = {
     "kept_to_s": "where it ends there",
     "geometric_agreement": "share of frames that agree once aligned by their inliers; empty: not checked",
     "inliers": "local features that agree on how one frame lies in the other; empty: not checked",
+    "transform": "how the frame of the copy lies, if it does not lie as that of the kept video: mirrored, turned",
     "motion_correlation": "how alike both videos change in that part, -1 to 1; empty: not checked",
     "differs": "the region that differs throughout: its place and its share of the frame; empty: none",
     "cosine": "how alike frames of both are by the encoder's vectors, -1 to 1; empty: one of them has none",
@@ -75,7 +80,15 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
     if evidence.registration is not None:
         agreement = evidence.registered.agreement if evidence.registered is not None else 0.0
         row |= {"geometric_agreement": round(agreement, 4), "inliers": evidence.registration.points}
+    if evidence.has_geometric_match and evidence.registration is not None:
+        row["transform"] = _describe_transform(evidence.registration) or None
     return row
+
+
+def _describe_transform(registration: Registration) -> str:
+    """How one frame lies in the other, in words; "" for upright."""
+    turned = f"turned by {registration.turn_deg}°" if registration.turn_deg >= MIN_TURN_DEG else ""
+    return " and ".join(filter(None, ("mirrored" if registration.mirrored else "", turned)))
 
 
 def find_next_score(compared: ComparedPairs, *, row: int, group: Collection[int]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -51,6 +52,11 @@ class Registration:
     region: tuple[float, float, float, float]
     first_share: float
     second_share: float
+
+    @property
+    def turn_deg(self) -> int:
+        """The turn of the frame, without its direction, in degrees from 0 to 180."""
+        return round(abs(math.degrees(math.atan2(self.matrix[1, 0], self.matrix[0, 0]))))
 
     def exchanged(self) -> Registration:
         """Where the second frame lies in the first, or in the mirror image of the first if that was aligned. The region

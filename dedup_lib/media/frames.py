@@ -36,8 +36,6 @@ SMEARED_FRACTION = 0.3
 """Up to `MAX_SMEARED_ROWS` rows at the edge of a bar belong to it when their deviation from its colour is less than
 `SMEARED_FRACTION` of the deviation of the frame beyond."""
 
-THUMBNAIL_HEIGHT_PX = 96
-
 
 def is_flat(frame: Frames) -> bool:
     """Whether a frame (H, W, 3) shows only one colour: black, white, a colour card."""
@@ -151,34 +149,13 @@ def resize_frame(frame: Frames, size_px: tuple[int, int]) -> Frames:
     return np.asarray(resized, np.uint8)
 
 
-def draw_strip(frames: Sequence[Frames]) -> Frames:
-    """Draws up to four frames side by side, 96 px high: RGB (96, W, 3)."""
-    # Pages show strips beside each other: with more frames they would be cut off, or too small.
-    step = max(1, math.ceil(len(frames) / 4))
-    shrunk = []
-    for frame in frames[::step]:
-        width_px = max(1, round(frame.shape[1] * THUMBNAIL_HEIGHT_PX / frame.shape[0]))
-        shrunk.append(
-            cv2.resize(
-                frame, (min(width_px, 4 * THUMBNAIL_HEIGHT_PX), THUMBNAIL_HEIGHT_PX), interpolation=cv2.INTER_AREA
-            )
-        )
-    return np.hstack(shrunk).astype(np.uint8, copy=False)
-
-
 def use_one_thread() -> None:
     """Makes OpenCV use only the calling thread: its threads in many worker processes would compete for the cores."""
     cv2.setNumThreads(1)
 
 
-def encode_picture(frame: Frames) -> bytes:
-    """Encodes RGB (H, W, 3) as JPEG."""
-    _, data = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return data.tobytes()
-
-
 def encode_preview(frame: Frames) -> bytes:
-    """Encodes RGB (H, W, 3) or grey (H, W) as WebP, half as large as `encode_picture`: for pages with many frames."""
+    """Encodes RGB (H, W, 3) or grey (H, W) as WebP, half as large as JPEG: for pages with many frames."""
     packed = io.BytesIO()
     # Method 2 takes half the time of the default 4, for a twentieth more bytes. OpenCV cannot change the method.
     Image.fromarray(frame).save(packed, "WEBP", quality=60, method=2)

@@ -20,8 +20,10 @@ import pandas as pd
 from dedup_lib.groups.decisions import describe_decisions
 from dedup_lib.records import Progress, Recipe, Status, no_progress
 from dedup_lib.report import charts
-from dedup_lib.report.contact_sheet import Pictures, Sheet, draw_groups, draw_pair, rank_groups
+from dedup_lib.report.about_run import describe_run, show_date
+from dedup_lib.report.contact_sheet import Sheet, draw_gallery, draw_groups, draw_pair, rank_groups
 from dedup_lib.report.pages import link_pages, mark_outdated, page_templates, render_pages, save_page
+from dedup_lib.report.pictures import Pictures
 from dedup_lib.report.sections import (
     MAX_REVIEWED,
     describe_flow,
@@ -43,6 +45,7 @@ from dedup_lib.report.sections import (
 from dedup_lib.report.words import (
     DECISION_WORDS,
     STATUS_WORDS,
+    count_words,
     describe_no_copies,
     flow_steps,
     join_words,
@@ -62,6 +65,18 @@ MAX_COPIES = 12
 MAX_REASONS = 400
 
 MAX_ROWS_SET_ASIDE = 1_000
+
+MAX_REPEATED = 1_000
+
+MAX_GALLERY = 60
+"""Most kept videos without a copy that are shown."""
+
+
+_LISTS = (
+    *("tiles", "statuses", "reasons", "set_aside", "decision", "review", "sheets", "parts"),
+    *("gallery", "repeated"),
+)
+"""The parts of a page that only a run with a result has."""
 
 
 @cache
@@ -189,6 +204,8 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
         "versions": list(latest.get("versions", {}).items()),
         "pace_words": [words for words, _ in (pace, memory) if words],
         "pace": [chart for _, chart in (pace, memory) if chart is not None],
+        "when": show_date(latest.get("finished", "")),
+        "facts": describe_run(run, summary, stages),
         "stopped": (),
         "progress": (),
         "rows": {},
@@ -203,14 +220,15 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
         "decided_words": "",
         "no_copies": "",
         "is_unaccounted": False,
-        **dict.fromkeys(("tiles", "statuses", "reasons", "set_aside", "decision", "review", "sheets", "parts"), ()),
-        **dict.fromkeys(("hidden_reasons", "hidden_set_aside", "hidden_review"), 0),
-        "group_words": "",
+        **dict.fromkeys(_LISTS, ()),
+        **dict.fromkeys(("hidden_reasons", "hidden_set_aside", "hidden_review", "hidden_repeated"), 0),
+        **dict.fromkeys(("group_words", "gallery_words", "repeated_words"), ""),
     }
     index_path = run.reports_dir / "index.html"
     with Pictures(run, recipe=recipe) as pictures:
         if summary:
             values |= _describe_result(run, summary, pictures, shared=shared, begin=begin)
+            values |= _describe_single(run, summary, stages, pictures)
         else:
             values |= describe_progress(stages, pages=pages)
     save_page(index_path, "index.html", **values)
@@ -284,6 +302,28 @@ def _describe_result(
         "decision": [
             (DECISION_WORDS.get(key, key.replace("_", " ")), value) for key, value in summary["decision"].items()
         ],
+    }
+
+
+def _describe_single(
+    run: RunFolder, summary: Record, stages: Mapping[str, Record], pictures: Pictures
+) -> dict[str, Any]:
+    """The values of the overview about kept videos without a copy, and about repeated URLs."""
+    files = summary.get("files", {})
+    final, copies = (load_rows(run.path / files.get(key, f"{key}.csv")) for key in ("FINAL_RESULT", "duplicates"))
+    column = next((record["url_column"] for record in stages.values() if "url_column" in record), "url")
+    kept = set(copies["duplicate_of"]) if len(copies) else set()
+    single = [url for url in final[column] if url not in kept] if column in final else []
+    repeated = load_rows(run.path / files["text_duplicates"]) if "text_duplicates" in files else pd.DataFrame()
+    all_of_them = count_words(len(single), ("video", "videos"))
+    return {
+        "gallery": draw_gallery(single[:MAX_GALLERY], pictures),
+        "gallery_words": f"{all_of_them}, each from its middle."
+        if len(single) <= MAX_GALLERY
+        else f"The first {MAX_GALLERY} of {all_of_them}, each from its middle; FINAL_RESULT.csv lists all.",
+        "repeated": repeated.head(MAX_REPEATED).to_dict("records"),
+        "repeated_words": f"{count_words(len(repeated), ('row repeats', 'rows repeat'))} a URL that stands above",
+        "hidden_repeated": max(0, len(repeated) - MAX_REPEATED),
     }
 
 

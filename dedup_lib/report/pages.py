@@ -8,7 +8,6 @@ shown without credentials, and no control character reaches a page.
 from __future__ import annotations
 
 import ast
-import base64
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -25,10 +24,11 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
 from dedup_lib.report.comparison import Comparison
+from dedup_lib.report.pictures import load_strip
 from dedup_lib.report.style import COLOURS, DARK_COLOURS, PAGE_COLOURS
 from dedup_lib.report.words import short_url
 from dedup_lib.run.files import write_text_atomically
-from dedup_lib.run.folder import Record, RunFolder, thumbnail_path
+from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.sanitise import printable, sanitise, sanitise_line
 
 MAX_COMPARED = 50
@@ -89,15 +89,6 @@ def save_page(path: Path, template: str, /, **values: object) -> None:
     light, dark = ({name: both[side] for name, both in PAGE_COLOURS.items()} for side in (0, 1))
     palettes = {"light": COLOURS | light, "dark": COLOURS | DARK_COLOURS | dark}
     write_text_atomically(path, render_template(template, palettes=palettes, **values))
-
-
-def load_picture(url: str, *, thumbnails_dir: Path) -> str:
-    """The strip of a video as a `data:` URI; "" when there is none."""
-    try:
-        picture = thumbnail_path(url, thumbnails_dir=thumbnails_dir).read_bytes()
-    except OSError:
-        return ""
-    return "data:image/jpeg;base64," + base64.b64encode(picture).decode("ascii")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -311,8 +302,8 @@ def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFol
             [
                 {
                     "url": url,
-                    "picture": load_picture(url, thumbnails_dir=after.thumbnails_dir)
-                    or load_picture(url, thumbnails_dir=before.thumbnails_dir),
+                    "picture": load_strip(url, thumbnails_dir=after.thumbnails_dir)
+                    or load_strip(url, thumbnails_dir=before.thumbnails_dir),
                 }
                 for url in pair
             ]

@@ -18,7 +18,8 @@ from dedup_lib.lists.tables import load_table
 from dedup_lib.match.evidence import Criterion
 from dedup_lib.records import Recipe, Status
 from dedup_lib.report import charts
-from dedup_lib.report.contact_sheet import Pictures, Sheet, Video, draw_pair
+from dedup_lib.report.contact_sheet import Sheet, Video, draw_pair
+from dedup_lib.report.pictures import Pictures
 from dedup_lib.report.words import FILE_WORDS, LOSS_WORDS, FlowStep, count_words, join_words, short_url, status_meaning
 from dedup_lib.run.failures import Cause, Reading
 from dedup_lib.run.folder import Record, RunFolder

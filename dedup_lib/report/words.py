@@ -128,12 +128,12 @@ STATUS_WORDS = {
 }
 
 DECISION_WORDS = {
-    "threshold": "similarity from which on two videos are copies",
+    "threshold": "value from which two videos are copies",
     "num_frames": "frames per video",
     "frame_span": "where the frames are taken",
-    "schema": "what is compared",
+    "schema": "rows of the collection",
     "largest_group": "videos in the largest group",
-    "measure": "what is compared with the threshold",
+    "measure": "what is held against that value",
     "pairs": "pairs of copies",
     "compared": "pairs whose pictures were compared",
     "review": "pairs that a person should look at",
@@ -166,3 +166,27 @@ def count_words(count: int, words: tuple[str, str]) -> str:
 def join_words(parts: Sequence[str]) -> str:
     """An enumeration: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1]))) if parts else ""
+
+
+def show_seconds(seconds: float) -> str:
+    """A time or a duration as text: 0:05.3, 12:04 or 1:02:03."""
+    if round(seconds, 1) < 60:
+        return f"0:{seconds:04.1f}"
+    whole = round(seconds)
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+
+
+def show_bytes(size: int) -> str:
+    """A file size as text: 640 KB or 1.2 MB."""
+    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3)):,} KB"
+
+
+def describe_duration(seconds: float) -> str:
+    """A duration as text, such as `3 min 20 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"

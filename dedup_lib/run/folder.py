@@ -6,7 +6,9 @@ and the files that it wrote. The next notebook reads that record instead of aski
 
 from __future__ import annotations
 
+import getpass
 import json
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,8 +58,16 @@ def find_run(name: str) -> RunFolder | None:
 
 
 def thumbnail_path(url: str, *, thumbnails_dir: Path) -> Path:
-    """The path of the strip with a video's sampled frames; the file may not exist."""
+    """The path of the storyboard of a video; the file may not exist."""
     return thumbnails_dir / f"{video_key(url)}.jpg"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        # A container may run with a number that has no name.
+        return "somebody"
 
 
 class RunFolder:
@@ -170,6 +180,7 @@ class RunFolder:
             "files": {name: self.shown_in_run(path) for name, path in files.items()},
             "versions": find_versions(),
             "finished": utc_now(),
+            "by": f"{_user()} on {platform.node()}",
             **(details or {}),
         }
         path = self.record_path(settings.stage)

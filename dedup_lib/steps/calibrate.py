@@ -144,7 +144,7 @@ def compare_files(
 ) -> Compared:
     """Extract and search local files as 03 and 06 do.
 
-    With `folder`, the vectors and the strips of frames stay in a subfolder of it, one for each recipe. Files that have
+    With `folder`, the vectors and the storyboards stay in a subfolder of it, one for each recipe. Files that have
     them there are not extracted again. Without `folder` nothing stays. `bar` shows one step after the other.
     """
     urls = [str(path) for path in paths]

@@ -20,8 +20,8 @@ from dedup_lib.match.score import TERMS, list_contributions
 from dedup_lib.match.verify import compare_pair
 from dedup_lib.records import Outcome, Status, video_key
 from dedup_lib.report.comparison import DUPLICATE, KEPT, RunOutcome, load_outcome
-from dedup_lib.report.contact_sheet import VERDICT_WORDS
-from dedup_lib.report.contact_sheet import explain as say_evidence
+from dedup_lib.report.evidence_words import VERDICT_WORDS
+from dedup_lib.report.evidence_words import explain as say_evidence
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import LedgerView
 from dedup_lib.settings import SearchSettings

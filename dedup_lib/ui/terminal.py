@@ -16,6 +16,7 @@ from rich.text import Text
 from dedup_lib.errors import DedupError
 from dedup_lib.records import KEPT_STATUSES, utc_now
 from dedup_lib.report.comparison import Comparison
+from dedup_lib.report.words import describe_duration
 from dedup_lib.run.failures import Cause, Reading, find_main_cause
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
@@ -104,16 +105,6 @@ class RunDisplay:
             if self._seen is not None:
                 return Group(self._spinner, _draw_extraction(self._seen))
         return self._spinner
-
-
-def describe_duration(seconds: float) -> str:
-    """A duration as text, such as `3 min 20 s`."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"
 
 
 def describe_rate(per_s: float) -> str:

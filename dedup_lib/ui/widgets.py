@@ -25,8 +25,10 @@ from dedup_lib.groups.thresholds import Borderline
 from dedup_lib.match.evidence import Verdict
 from dedup_lib.records import Pair, Recipe, SweepPoint
 from dedup_lib.report.charts import draw_verdicts
-from dedup_lib.report.contact_sheet import VERDICT_WORDS, Pictures, draw_pair
-from dedup_lib.report.pages import load_picture, render_template
+from dedup_lib.report.contact_sheet import draw_pair
+from dedup_lib.report.evidence_words import VERDICT_WORDS
+from dedup_lib.report.pages import render_template
+from dedup_lib.report.pictures import Pictures, load_strip
 from dedup_lib.report.style import COLOURS, PAGE_COLOURS
 from dedup_lib.run.folder import RunFolder
 
@@ -88,7 +90,7 @@ def borderline_html(
 
 def _videos_of(pair: Pair, *, urls: Sequence[str], thumbnails_dir: Path) -> list[dict[str, str]]:
     return [
-        {"url": urls[row], "picture": load_picture(urls[row], thumbnails_dir=thumbnails_dir)}
+        {"url": urls[row], "picture": load_strip(urls[row], thumbnails_dir=thumbnails_dir)}
         for row in (pair.first, pair.second)
     ]
 

@@ -42,9 +42,10 @@ from dedup_lib.extract.worker import read_video
 from dedup_lib.features.encoder import Prepared
 from dedup_lib.features.fingerprint import Fingerprint, fingerprint_kind, make_fingerprint
 from dedup_lib.features.pdq import PdqEncoder, hash_frame
-from dedup_lib.media.frames import load_picture, prepare_sample
+from dedup_lib.media.frames import prepare_sample
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.media.ranges import CHUNK_BYTES
+from dedup_lib.media.storyboard import SIDE_PX, Storyboard
 from dedup_lib.records import Frames, Recipe, Scan, Status, video_key
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.store.address import StoreAddress
@@ -110,7 +111,8 @@ def test_thumbnails_of_what_was_read_are_saved(server: ClipServer, tmp_path: Pat
     run(urls, tmp_path)
     names = {file.name for file in (tmp_path / "thumbnails").iterdir()}
     assert names == {f"{video_key(url)}.jpg" for url in urls[:2]}
-    assert load_picture(tmp_path / "thumbnails" / f"{video_key(urls[0])}.jpg").shape == (96, 384, 3)
+    board = Storyboard.load(tmp_path / "thumbnails" / f"{video_key(urls[0])}.jpg")
+    assert board is not None and max(board.frames[0].shape) == SIDE_PX
 
 
 @pytest.mark.parametrize("store", ["", "clips"])

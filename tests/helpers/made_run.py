@@ -21,7 +21,7 @@ from dedup_lib.groups.matches import Matches, SearchPlan
 from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.geometry import Registration
-from dedup_lib.media.frames import encode_picture
+from dedup_lib.media.storyboard import Storyboard
 from dedup_lib.records import Frames, Outcome, Pair, Pooling, Recipe, Status, video_key
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger
@@ -199,7 +199,9 @@ def make_run(
             run.thumbnails_dir.mkdir()
             for row, url in enumerate(urls[:count]):
                 frames = make_frames(row, canvas)
-                (run.thumbnails_dir / f"{video_key(url)}.jpg").write_bytes(encode_picture(np.hstack(frames)))
+                (run.thumbnails_dir / f"{video_key(url)}.jpg").write_bytes(
+                    Storyboard.of(frames, times_s=[float(number) for number in range(len(frames))]).to_bytes()
+                )
                 fingerprints[url] = make_fingerprint(frames).to_bytes()
         ledger.record(outcomes, fingerprints=fingerprints, kind="made")
         ledger.end_extraction()

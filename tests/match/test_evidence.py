@@ -622,11 +622,25 @@ def test_the_row_of_a_copy_tells_all() -> None:
         "kept_to_s": 12.0,
         "geometric_agreement": 0.25,
         "inliers": 50,
+        "transform": None,
         "motion_correlation": None,
         "differs": None,
         "cosine": 0.9123,
         "duration_ratio": 0.6667,
     }
+
+
+@pytest.mark.parametrize(
+    ("degrees", "mirrored", "said"),
+    [(0, False, None), (3, False, None), (-90, False, "turned by 90°"), (180, True, "mirrored and turned by 180°")],
+)
+@pytest.mark.parametrize("pair", [(0, 2), (2, 0)])
+def test_how_a_frame_lies_is_said(degrees: int, mirrored: bool, said: str | None, pair: tuple[int, int]) -> None:
+    turn = cv2.getRotationMatrix2D((128, 72), degrees, 1.0)
+    laid = replace(registration(50, 60), matrix=turn, mirrored=mirrored)
+    found = evidence(stretch(30, 40), registered=stretch(30, 40), registration=laid)
+    row = describe_evidence(hand_made(r02=found), kept=pair[0], copy=pair[1], rules=RULES)
+    assert row["transform"] == said
 
 
 def test_the_copy_may_come_before_the_kept_one() -> None:

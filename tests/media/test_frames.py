@@ -1,4 +1,4 @@
-"""Flat frames, bars, thumbnails: what is done to a picture before it is encoded."""
+"""Flat frames, bars: what is done to a picture before it is encoded."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media import number_frame, read_number
 
 from dedup_lib.features.pdq import PdqEncoder
-from dedup_lib.media.frames import draw_strip, encode_picture, find_bars, is_flat, load_picture, prepare_sample
+from dedup_lib.media.frames import encode_preview, find_bars, is_flat, load_picture, prepare_sample
 from dedup_lib.records import Frames
 
 PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png", "rocket.jpg", "motorcycle_left.png", "hubble_deep_field.jpg")
@@ -193,28 +192,13 @@ def test_frames_of_a_sample_are_pictures_of_their_own() -> None:
     assert kept.flags.c_contiguous and kept.dtype == np.uint8
 
 
-# Thumbnails
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 7, 8, 9, 15, 16, 17, 100])
-def test_a_strip_shows_up_to_four_frames_from_all_of_the_video(count: int) -> None:
-    strip = draw_strip([number_frame(number) for number in range(count)])
-    shown = [read_number(part) for part in np.split(strip, strip.shape[1] // 128, axis=1)]
-    assert strip.shape[0] == 96 and strip.dtype == np.uint8
-    assert len(shown) == len(set(shown)) <= 4 and shown == sorted(shown) and shown[0] == 0
-    assert shown[-1] >= count - max(1, -(-count // 4))
-
-
-def test_a_strip_of_odd_shapes_stays_small() -> None:
-    strip = draw_strip([np.zeros((1, 500, 3), np.uint8), np.zeros((500, 1, 3), np.uint8)])
-    assert strip.shape == (96, 385, 3)
+# Pictures in files
 
 
 def test_a_saved_picture_comes_back_in_its_colours(tmp_path: Path) -> None:
     frame = cv2.GaussianBlur(load_photo("coffee.png"), (0, 0), 3).astype(np.uint8)
-    (tmp_path / "new" / "folder").mkdir(parents=True)
-    (tmp_path / "new" / "folder" / "ü.jpg").write_bytes(encode_picture(frame))
-    loaded = load_picture(tmp_path / "new" / "folder" / "ü.jpg")
+    (tmp_path / "ü.webp").write_bytes(encode_preview(frame))
+    loaded = load_picture(tmp_path / "ü.webp")
     assert loaded.shape == frame.shape and np.abs(loaded.astype(int) - frame).mean() < 4
 
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from browser import Visit, violations
 from made_run import RECIPE, MadeRun, make_run
 from pages import open_page
+from PIL import Image
+from storyboards import save_storyboard
 
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.match.evidence import Criterion
+from dedup_lib.media.storyboard import Storyboard
 from dedup_lib.records import Outcome, Status, video_key
-from dedup_lib.report import contact_sheet, overview, sections
+from dedup_lib.report import contact_sheet, evidence_words, overview, sections
 from dedup_lib.report import words as report_words
-from dedup_lib.report.contact_sheet import Pictures
 from dedup_lib.report.overview import write_index
+from dedup_lib.report.pictures import Pictures, Shot
 from dedup_lib.run.folder import RunFolder, thumbnail_path
 from dedup_lib.run.ledger import Ledger
 
@@ -68,8 +72,7 @@ def write_run(
     ]
     if rows:
         rows[0]["url"] = SCRIPT_URL
-        kept_path = thumbnail_path(rows[0]["duplicate_of"], thumbnails_dir=run_dir / "thumbnails")
-        plt.imsave(kept_path, np.zeros((8, 8, 3), dtype=np.uint8))
+        save_storyboard(rows[0]["duplicate_of"], thumbnails_dir=run_dir / "thumbnails")
     columns = ["url", "duplicate_of", "score", "group"]
     pd.DataFrame(rows, columns=columns).to_csv(run_dir / "duplicates.csv", index=False)
     pd.DataFrame(
@@ -183,7 +186,7 @@ EXPLAINED = [
             "kept_coverage": "0.3",
             "copy_coverage": "1.0",
         },
-        "8 of 8 frames agree at the same moments; they share 100% of the copy and 30% of the other; "
+        "8 of 8 frames agree at the same moments; all of the copy is in the kept video (30% of it); "
         "the copy shows it 12.3 s earlier",
     ),
     (
@@ -193,9 +196,10 @@ EXPLAINED = [
             "speed": "1.25",
             "frames_agreeing": "4",
             "frames_compared": "9",
+            "transform": "turned by 180°",
         },
         "4 of 9 frames agree once one is laid on the other (another crop, a caption, a turn); "
-        "the copy shows it 3.0 s later; it runs 1.25 times as fast",
+        "the copy shows it 3.0 s later; it runs 1.25 times as fast; its frame is turned by 180°",
     ),
     ({"rule": "a person's decision", "frames_agreeing": "1", "frames_compared": "9"}, "a person decided so"),
     ({"rule": HOSTILE_TEXT}, HOSTILE_TEXT),
@@ -205,24 +209,24 @@ EXPLAINED = [
 
 @pytest.mark.parametrize(("row", "words"), EXPLAINED)
 def test_what_speaks_for_a_copy_is_a_sentence(row: dict[str, str], words: str) -> None:
-    assert contact_sheet.explain(row) == words
+    assert evidence_words.explain(row) == words
 
 
 def test_every_rule_has_words() -> None:
-    assert set(contact_sheet.CRITERION_WORDS) == set(Criterion)
+    assert set(evidence_words.CRITERION_WORDS) == set(Criterion)
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(0, "0:00.0"), (5.25, "0:05.2"), (59.99, "1:00"), (61, "1:01"), (3723, "1:02:03")]
 )
 def test_a_length_as_people_read_it(seconds: float, shown: str) -> None:
-    assert contact_sheet.show_seconds(seconds) == shown
+    assert report_words.show_seconds(seconds) == shown
 
 
 def test_groups_come_largest_first_and_copies_nearest_first(tmp_path: Path) -> None:
     rows = [("b", "a", "0.91", "1"), ("d", "c", "0.92", "2"), ("e", "c", "0.99", "2"), ("f", "c", "", "2")]
     copies = pd.DataFrame(rows, columns=["url", "duplicate_of", "score", "group"])
-    pictures = contact_sheet.Pictures(RunFolder(tmp_path), recipe=None)
+    pictures = Pictures(RunFolder(tmp_path), recipe=None)
     sheets = list(contact_sheet.draw_groups(contact_sheet.rank_groups(copies), pictures, most_copies=2))
     assert [(sheet.number, sheet.size, sheet.hidden) for sheet in sheets] == [(2, 4, 1), (1, 2, 0)]
     assert [(copy.url, copy.shown_similarity) for copy in sheets[0].copies] == [("e", "0.9900"), ("d", "0.9200")]
@@ -278,7 +282,7 @@ def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def open_overview(visit: Visit, run_dir: Path) -> None:
-    visit.page.goto((run_dir / "reports" / "index.html").as_uri())
+    visit.page.goto((run_dir / "reports" / "index.html").as_uri() + "#thresholds")
 
 
 def move_to(visit: Visit, index: int) -> None:
@@ -519,3 +523,96 @@ def test_the_shared_part_lies_where_the_evidence_says(timed: RunFolder) -> None:
             assert pictures.find_shared("a", "b", row) is None
         assert pictures.find_shared("a", "c", shared_row()) is None
         assert pictures.find_shared("a", "nowhere", shared_row()) is None
+
+
+# Frames at the same moments
+
+
+def save_film(run: RunFolder, url: str, *, begin_s: float = 0.0, length_s: float = 10.0, speed: float = 1.0) -> None:
+    """Saves the storyboard of a film whose frames are as bright as the second of the original that they show."""
+    run.thumbnails_dir.mkdir(parents=True, exist_ok=True)
+    times_s = [0.5 * number for number in range(int(2 * length_s))]
+    frames = [np.full((90, 160, 3), round(10 * (begin_s + speed * time_s)), np.uint8) for time_s in times_s]
+    board = Storyboard.of(frames, times_s=times_s)
+    thumbnail_path(url, thumbnails_dir=run.thumbnails_dir).write_bytes(board.to_bytes())
+
+
+def seconds_of(shots: tuple[Shot, ...]) -> list[float]:
+    """The seconds of the original that frames show."""
+    pictures = [base64.b64decode(shot.picture.partition(",")[2]) for shot in shots]
+    return [float(np.asarray(Image.open(io.BytesIO(one)).convert("L")).mean()) / 10 for one in pictures]
+
+
+def test_a_whole_copy_is_shown_at_the_moments_of_the_kept_video(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    save_film(run, "kept")
+    save_film(run, "copy", length_s=5.0, speed=2.0)
+    row = shared_row(kept_from_s=0, kept_to_s=10, offset_s=0, speed=2, kept_coverage=1, copy_coverage=1)
+    with Pictures(run, recipe=None) as pictures:
+        kept = pictures.draw_shots("kept")
+        beside, copy = pictures.draw_beside("kept", "copy", row)
+    assert beside == () and len(kept) == len(copy) == 5
+    assert seconds_of(copy) == pytest.approx(seconds_of(kept), abs=0.7)
+    assert [shot.time for shot in kept] == ["0:01.0", "0:03.0", "0:05.0", "0:07.0", "0:09.0"]
+    assert [shot.time for shot in copy] == ["0:00.5", "0:01.5", "0:02.5", "0:03.5", "0:04.5"]
+
+
+def test_an_excerpt_is_shown_beside_the_part_that_it_is_from(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    save_film(run, "kept", length_s=20)
+    save_film(run, "excerpt", begin_s=12, length_s=3)
+    row = shared_row(kept_from_s=12, kept_to_s=15, offset_s=-12, speed=1, kept_coverage=0.15, copy_coverage=1)
+    with Pictures(run, recipe=None) as pictures:
+        beside, excerpt = pictures.draw_beside("kept", "excerpt", row)
+    assert seconds_of(beside) == pytest.approx(seconds_of(excerpt), abs=0.3)
+    assert seconds_of(beside)[0] == pytest.approx(12.5, abs=0.5) and len(beside) == len(excerpt) == 5
+
+
+def test_without_times_or_storyboards_each_video_shows_what_it_has(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    save_film(run, "copy")
+    with Pictures(run, recipe=None) as pictures:
+        assert len(pictures.draw_beside("gone", "copy", shared_row())[1]) == 5
+        assert len(pictures.draw_beside("copy", "copy", {})[1]) == 5
+        assert pictures.draw_beside("copy", "gone", shared_row()) == ((), ())
+        assert pictures.draw_shots("gone") == ()
+
+
+@pytest.fixture
+def report(tmp_path: Path, visit: Visit) -> Visit:
+    """The report of a run over three groups and six single videos, open in a browser."""
+    made = make_run(tmp_path / "run", sizes=[2, 2, 3, *[1] * 6], failed=2, threshold=0.3)
+    table = pd.read_csv(made.run.path / "ads.csv", dtype=str)
+    table.loc[2, "title"] = "Penumbra at noon"
+    table.to_csv(made.run.path / "ads.csv", index=False)
+    visit.page.goto(write_index(made.run.path).as_uri())
+    return visit
+
+
+def test_a_click_enlarges_the_frames_of_one_moment(report: Visit) -> None:
+    page = report.page
+    group = page.locator("article.sheet").first
+    group.locator(".shots img").nth(2).click()
+    dialog = page.locator("#enlarged")
+    assert dialog.is_visible() and dialog.get_by_role("status").inner_text() == "moment 3 of 4"
+    shown_together = group.locator(f".shots[data-set={group.locator('.shots').first.get_attribute('data-set')}]")
+    assert dialog.locator("img").count() == shown_together.count()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert dialog.get_by_role("status").inner_text() == "moment 4 of 4"
+    page.keyboard.press("Escape")
+    assert not dialog.is_visible()
+    group.locator(".shots").first.focus()
+    page.keyboard.press("Enter")
+    assert dialog.is_visible() and dialog.get_by_role("status").inner_text() == "moment 1 of 4"
+    dialog.get_by_role("button", name="Close").click()
+    assert not dialog.is_visible()
+
+
+def test_the_columns_of_the_list_are_shown_and_found(report: Visit) -> None:
+    page = report.page
+    assert page.locator("article.sheet .caption").first.inner_text().startswith("Film ")
+    page.get_by_placeholder("a title").fill("penumbra")
+    assert page.locator("#sheets > .sheet:visible").count() == 1
+    assert page.locator(".gallery li").count() == 6
+    assert page.locator("#single").inner_text().startswith("Kept videos without a copy\n\n6 videos")

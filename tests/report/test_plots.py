@@ -17,6 +17,7 @@ from IPython.utils.capture import capture_output
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
+from storyboards import save_storyboard
 
 from dedup_lib.evaluate.metrics import CurvePoint, VariantScore
 from dedup_lib.match.evidence import Verdict
@@ -49,15 +50,11 @@ def texts(figure: Figure) -> str:
     return "\n".join(text.get_text() for text in figure.findobj(Text) if isinstance(text, Text) and text.get_visible())
 
 
-def save_strip(url: str, *, thumbnails_dir: Path, frames: int = 1) -> None:
-    plt.imsave(thumbnail_path(url, thumbnails_dir=thumbnails_dir), np.full((96, 170 * frames, 3), 128, dtype=np.uint8))
-
-
 @pytest.fixture
 def urls(tmp_path: Path) -> list[str]:
     urls = [f"https://example.com/{name}.mp4" for name in "abcdef"]
     for url in urls[:4]:
-        save_strip(url, thumbnails_dir=tmp_path)
+        save_storyboard(url, thumbnails_dir=tmp_path)
     thumbnail_path(urls[4], thumbnails_dir=tmp_path).write_bytes(b"no picture at all")
     return urls
 
@@ -222,7 +219,7 @@ def test_pairs_show_both_strips_and_the_verdict(urls: list[str], tmp_path: Path)
 
 
 def test_wide_strips_are_stacked(urls: list[str], tmp_path: Path) -> None:
-    save_strip(urls[0], thumbnails_dir=tmp_path, frames=8)
+    save_storyboard(urls[0], thumbnails_dir=tmp_path, frames=8)
     pair = [Pair(first=0, second=1, similarity=0.9)]
     figure = plots.figure_pairs(pair, urls=urls, thumbnails_dir=tmp_path, threshold=0.9, title="")
     draw(figure)

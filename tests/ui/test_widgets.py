@@ -4,15 +4,15 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from storyboards import save_storyboard
 
 from dedup_lib.groups.decisions import Decision, DecisionFile, load_decisions
 from dedup_lib.groups.sweep import count_scores
 from dedup_lib.groups.thresholds import sweep_thresholds
 from dedup_lib.records import Pair, SweepPoint
-from dedup_lib.run.folder import RunFolder, thumbnail_path
+from dedup_lib.run.folder import RunFolder
 from dedup_lib.ui.widgets import ReviewQueue, ThresholdExplorer, nearest_index, scores_html
 
 THRESHOLDS = [0.8, 0.85, 0.9, 0.95]
@@ -81,11 +81,11 @@ def test_borderline_pairs_stand_on_their_side_of_the_threshold(tmp_path: Path) -
 
 
 def test_text_from_outside_is_escaped_and_pictures_are_embedded(tmp_path: Path) -> None:
-    plt.imsave(thumbnail_path(URLS[0], thumbnails_dir=tmp_path), np.zeros((8, 8, 3), dtype=np.uint8))
+    save_storyboard(URLS[0], thumbnails_dir=tmp_path)
     html = explore(tmp_path).borderline.value
     assert "<b>" not in html
     assert 'href="javascript' not in html
-    assert 'src="data:image/jpeg;base64,' in html
+    assert 'src="data:image/webp;base64,' in html
     assert "no picture" in html
 
 
@@ -270,12 +270,12 @@ def test_a_disk_error_is_told_and_does_not_advance(tmp_path: Path, button: str) 
 def test_a_question_shows_frames_and_evidence_and_escapes_what_is_foreign(tmp_path: Path) -> None:
     thumbnails_dir = RunFolder(tmp_path).thumbnails_dir
     thumbnails_dir.mkdir()
-    plt.imsave(thumbnail_path(URLS[0], thumbnails_dir=thumbnails_dir), np.zeros((8, 8, 3), dtype=np.uint8))
+    save_storyboard(URLS[0], thumbnails_dir=thumbnails_dir)
     queue = review(tmp_path, pairs=[PAIRS[1], PAIRS[0]])
     html = queue.question.value
     assert html.count('src="data:image/webp;base64,') == html.count("no picture") == 1
     assert "<strong>0.9200</strong>: 8 of 9 frames agree, but local features or movement do not; " in html
-    assert "they share 100% of the second and 50% of the first." in html
+    assert "all of the second is in the first (50% of it)." in html
     assert "Without an answer it is undecided, and both are kept." in html
     assert '>first coverage</th><td style="text-align: left">0.5</td>' in html
     assert "cosine" not in html

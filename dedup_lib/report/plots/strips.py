@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,8 +15,10 @@ from numpy.typing import NDArray
 
 from dedup_lib.evaluate.metrics import Rows
 from dedup_lib.groups.scored import is_match
+from dedup_lib.media.storyboard import Storyboard
 from dedup_lib.records import Group, Pair
 from dedup_lib.report.figures import drawable, new_figure, say_empty
+from dedup_lib.report.pictures import draw_strip
 from dedup_lib.report.style import COLOURS, INK, PALE, STYLE
 from dedup_lib.report.words import short_url
 from dedup_lib.run.folder import thumbnail_path
@@ -26,15 +27,6 @@ STRIP_HEIGHT_IN = 0.95
 
 WIDE_ASPECT = 4.0
 """Strips wider than this many times their height are stacked instead of set side by side."""
-
-
-def load_strip(url: str, *, thumbnails_dir: Path) -> NDArray[Any] | None:
-    """The picture of a video's sampled frames, or None where there is none that can be read."""
-    try:
-        strip: NDArray[Any] = plt.imread(thumbnail_path(url, thumbnails_dir=thumbnails_dir))
-    except (OSError, ValueError):
-        return None
-    return strip
 
 
 def plot_strip(strip: NDArray[Any] | None, *, caption: str, colour: str, ax: Axes) -> Axes:
@@ -49,7 +41,7 @@ def plot_strip(strip: NDArray[Any] | None, *, caption: str, colour: str, ax: Axe
         ax.set_box_aspect(9 / 16)
         ax.text(0.5, 0.5, "no picture", ha="center", va="center", fontsize=9.5, color=INK, transform=ax.transAxes)
     else:
-        ax.imshow(strip, cmap="gray")
+        ax.imshow(strip)
     return ax
 
 
@@ -76,7 +68,8 @@ def figure_strips(
             figure.suptitle(drawable(title), x=0.01, ha="left", fontweight="bold", fontsize=12, parse_math=False)
             say_empty(nothing, ax=axes[0, 0])
             return figure
-        strips = {url: load_strip(url, thumbnails_dir=thumbnails_dir) for row in rows for url, _ in row.videos}
+        boards = {url: thumbnail_path(url, thumbnails_dir=thumbnails_dir) for row in rows for url, _ in row.videos}
+        strips = {url: draw_strip(Storyboard.load(path)) for url, path in boards.items()}
         widest = max((strip.shape[1] / strip.shape[0] for strip in strips.values() if strip is not None), default=1.8)
         most_columns = 1 if widest > WIDE_ASPECT else 2 if widest > WIDE_ASPECT / 2 else 4
         columns = min(most_columns, max(len(row.videos) for row in rows))

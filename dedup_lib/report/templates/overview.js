@@ -113,6 +113,50 @@
     update();
   }
 
+  // Enlarging: the frames of one moment in all rows of a set, side by side.
+
+  const dialog = document.getElementById("enlarged");
+
+  function enlarge(rows, moment) {
+    const last = Math.max(...rows.map((row) => row.children.length)) - 1;
+    const at = Math.min(last, Math.max(0, moment));
+    const figures = rows.filter((row) => row.children[at]).map((row) => {
+      const image = row.children[at];
+      const words = `${row.dataset.label}, at ${image.dataset.time}`;
+      return make("figure", {}, make("img", { src: image.src, alt: words }), make("figcaption", {}, words));
+    });
+    dialog.querySelector(".frames").replaceChildren(...figures);
+    dialog.querySelector("[role=status]").textContent = `moment ${at + 1} of ${last + 1}`;
+    dialog.step = (by) => enlarge(rows, at + by);
+    if (!dialog.open) dialog.showModal();
+  }
+
+  if (dialog) {
+    addEventListener("click", (event) => {
+      const row = event.target.closest(".shots");
+      if (!row) return;
+      const rows = all(".shots", row.closest("article")).filter((other) => other.dataset.set === row.dataset.set);
+      enlarge(rows, event.target === row ? 0 : [...row.children].indexOf(event.target));
+    });
+    for (const button of all("[data-step]", dialog)) button.addEventListener("click", () => dialog.step(Number(button.dataset.step)));
+    dialog.querySelector("[data-close]").addEventListener("click", () => dialog.close());
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+    dialog.addEventListener("keydown", (event) => {
+      const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+      if (by) dialog.step(by);
+    });
+  }
+
+  // A link to something folded away opens it.
+
+  function unfold() {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const folded = target && target.closest("details");
+    if (folded) folded.open = true;
+  }
+  addEventListener("hashchange", unfold);
+  unfold();
+
   // What is folded away is printed too.
 
   let opened = [];
@@ -155,16 +199,16 @@
     const decided = sweep.thresholds.indexOf(sweep.threshold);
     const slider = document.getElementById("threshold");
     const list = document.getElementById("changes");
-    const pictures = new Map(all("img[data-key]").map((image) => [image.dataset.key, image.src]));
+    const pictures = new Map(all("[data-key]").map((shots) => [shots.dataset.key, all("img", shots).slice(0, 4).map((image) => image.src)]));
     const sheets = new Map(all(".sheet[data-kept]").map((sheet) => [sheet.dataset.kept, sheet]));
     const parts = sweep.parts.filter((part) => part.length > 1);
     let marked = [];
 
     function showVideo(row, role, words) {
       const [key, url] = sweep.videos[row];
-      const source = pictures.get(key) || sweep.pictures[row];
-      const image = source
-        ? make("img", { class: "frames", src: source, alt: `Sampled frames of ${url}` })
+      const sources = pictures.get(key) ?? (sweep.pictures[row] ? [sweep.pictures[row]] : []);
+      const image = sources.length
+        ? make("div", { class: "strip" }, ...sources.map((src) => make("img", { src, alt: "" })))
         : make("span", { class: "nopicture" }, "no picture");
       const badge = make("span", { class: "badge" }, make("span", { class: `dot ${role[1]}` }), role[0]);
       const text = make("div", {}, make("p", {}, badge, make("bdi", {}, url)), make("p", { class: "soft" }, words));

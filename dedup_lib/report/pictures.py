@@ -1,0 +1,235 @@
+"""Frames and facts of the videos of a run, for pages and widgets."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dedup_lib.errors import RunFolderError
+from dedup_lib.media.frames import encode_preview, resize_frame
+from dedup_lib.media.storyboard import Storyboard
+from dedup_lib.records import Frames, Outcome, Recipe, video_key
+from dedup_lib.report.captions import Captions
+from dedup_lib.report.evidence_words import ALL_COVERED, read_number
+from dedup_lib.report.words import show_bytes, show_seconds
+from dedup_lib.run.folder import RunFolder, thumbnail_path
+from dedup_lib.run.ledger import LedgerView
+from dedup_lib.sanitise import sanitise_line
+
+MOMENTS = 5
+"""Number of moments at which the frames of videos are shown one below the other."""
+
+STRIP_FRAMES = 4
+STRIP_HEIGHT_PX = 72
+
+WHOLE_SHARE = 0.85
+"""A copy that shows at least this share of the kept video is shown at the moments of the kept video."""
+
+
+def as_data_uri(picture: bytes, kind: str) -> str:
+    """An image as a `data:` URI, so that it needs no file."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def draw_strip(board: Storyboard | None) -> Frames | None:
+    """Up to four frames of a video side by side, RGB uint8 (72, W, 3); None without a storyboard."""
+    if board is None:
+        return None
+    height, width = board.frames[0].shape[:2]
+    size_px = max(1, round(width * STRIP_HEIGHT_PX / height)), STRIP_HEIGHT_PX
+    return np.hstack([resize_frame(board.frames[index], size_px) for index in board.spread(STRIP_FRAMES)])
+
+
+def load_strip(url: str, *, thumbnails_dir: Path) -> str:
+    """Up to four frames of a video side by side as a `data:` URI; "" when they cannot be read."""
+    return _strip_of(thumbnail_path(url, thumbnails_dir=thumbnails_dir))
+
+
+def _strip_of(path: Path) -> str:
+    strip = draw_strip(Storyboard.load(path))
+    return as_data_uri(encode_preview(strip), "webp") if strip is not None else ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shot:
+    """One frame of a video: a `data:` URI, its time in words, and its size in pixels."""
+
+    picture: str
+    time: str
+    width_px: int
+    height_px: int
+
+
+Shots = tuple[Shot, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedPart:
+    """The part of one video that another one shows too: begin and end in seconds, of `duration_s`."""
+
+    begin_s: float
+    end_s: float
+    duration_s: float
+
+    @property
+    def start(self) -> float:
+        """Where it begins, as a percentage of the video."""
+        return round(100 * self.begin_s / self.duration_s, 1)
+
+    @property
+    def width(self) -> float:
+        """Its length, likewise; wide enough to be seen."""
+        return round(max(0.7, 100 * (self.end_s - self.begin_s) / self.duration_s), 1)
+
+    def __str__(self) -> str:
+        return f"{show_seconds(self.begin_s)} to {show_seconds(self.end_s)} of {show_seconds(self.duration_s)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Timeline:
+    """Which times of two videos belong together: the part that both show in the first one, and how to get from there
+    to the second."""
+
+    begin_s: float
+    end_s: float
+    offset_s: float
+    speed: float
+
+    @classmethod
+    def of(cls, row: Mapping[Any, object]) -> _Timeline | None:
+        """The times in a row of evidence; None when it has none."""
+        numbers = [read_number(row.get(name)) for name in ("kept_from_s", "kept_to_s", "offset_s")]
+        known = [number for number in numbers if number is not None]
+        if len(known) < len(numbers):
+            return None
+        begin_s, end_s, offset_s = known
+        return cls(begin_s=begin_s, end_s=end_s, offset_s=offset_s, speed=read_number(row.get("speed")) or 1.0)
+
+    @property
+    def moments_s(self) -> list[float]:
+        """Times in the first video, evenly over the shared part."""
+        length_s = self.end_s - self.begin_s
+        return [self.begin_s + (number + 0.5) / MOMENTS * length_s for number in range(MOMENTS)]
+
+    def in_second(self, time_s: float) -> float:
+        """The time at which the second video shows what the first one shows at `time_s`."""
+        return self.begin_s + self.offset_s + (time_s - self.begin_s) / self.speed
+
+
+class Pictures:
+    """Frames, captions and facts of the videos in a run folder: from storyboards, the list and the ledger.
+
+    Use it as a context manager, any number of times; it closes the ledger on exit. With a missing or damaged ledger,
+    the pages have no facts."""
+
+    def __init__(self, run: RunFolder, *, recipe: Recipe | None) -> None:
+        self._run = run
+        self._recipe = recipe
+        self.captions = Captions(run)
+        self.load_board = lru_cache(maxsize=64)(self._load_board)
+
+    @cached_property
+    def _ledger(self) -> LedgerView | None:
+        if not self._run.ledger_path.exists():
+            return None
+        try:
+            return LedgerView(self._run.ledger_path)
+        except RunFolderError:
+            return None
+
+    def __enter__(self) -> Pictures:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ledger = self.__dict__.pop("_ledger", None)
+        if ledger is not None:
+            ledger.close()
+
+    def _load_board(self, url: str) -> Storyboard | None:
+        return Storyboard.load(thumbnail_path(url, thumbnails_dir=self._run.thumbnails_dir))
+
+    def draw_strip(self, key: str) -> str:
+        """Up to four frames of the video with this key, as `load_strip`."""
+        return _strip_of(self._run.thumbnails_dir / f"{key}.jpg")
+
+    def draw_shots(self, url: str, *, count: int = MOMENTS) -> Shots:
+        """Frames of a video, evenly over all of it; none when they cannot be read."""
+        board = self.load_board(url)
+        return _draw_frames(board, board.spread(count)) if board is not None else ()
+
+    def draw_beside(self, url: str, other_url: str, row: Mapping[Any, object]) -> tuple[Shots, Shots]:
+        """Frames of two videos at the same moments: those of the first, and those of the other one. `row` has the
+        evidence; the first video counts as kept there.
+
+        The first ones are empty when they are those of `draw_shots`: the other video shows nearly all of the first
+        one."""
+        board, other = self.load_board(url), self.load_board(other_url)
+        timeline, share = _Timeline.of(row), read_number(row.get("kept_coverage"))
+        if board is None or other is None or timeline is None or share is None:
+            return (), self.draw_shots(other_url)
+        is_whole = share >= WHOLE_SHARE
+        indexes = board.spread(MOMENTS) if is_whole else list(dict.fromkeys(map(board.nearest, timeline.moments_s)))
+        others = [other.nearest(timeline.in_second(board.times_s[index])) for index in indexes]
+        return () if is_whole else _draw_frames(board, indexes), _draw_frames(other, others)
+
+    def describe(self, url: str) -> str:
+        """Frame size, duration, codec and file size of a video, as far as known."""
+        found = self._load_outcome(url)
+        if found is None:
+            return ""
+        facts = (
+            f"{found.width_px} × {found.height_px}" if found.width_px else "",
+            show_seconds(found.duration_s) if found.duration_s else "",
+            found.codec,
+            show_bytes(found.size_bytes) if found.size_bytes else "",
+        )
+        return " · ".join(sanitise_line(fact) for fact in facts if fact)
+
+    def _load_outcome(self, url: str) -> Outcome | None:
+        if self._ledger is None or self._recipe is None:
+            return None
+        try:
+            return self._ledger.load_outcome(self._recipe.key, video_key(url))
+        except RunFolderError:
+            return None
+
+    def find_shared(
+        self, first_url: str, second_url: str, row: Mapping[Any, object]
+    ) -> tuple[SharedPart, SharedPart] | None:
+        """The shared part of two videos in both; None where it is nearly all of both, or unknown."""
+        names = ("kept_from_s", "kept_to_s", "offset_s", "kept_coverage", "copy_coverage")
+        numbers = [number for name in names if (number := read_number(row.get(name))) is not None]
+        first, second = self._load_outcome(first_url), self._load_outcome(second_url)
+        if len(numbers) < len(names) or first is None or second is None or not (first.duration_s and second.duration_s):
+            return None
+        begin_s, end_s, offset_s, *coverages = numbers
+        if min(coverages) >= ALL_COVERED:
+            return None
+        other_s = begin_s + offset_s
+        length_s = (end_s - begin_s) / (read_number(row.get("speed")) or 1.0)
+        return (
+            SharedPart(begin_s=begin_s, end_s=min(end_s, first.duration_s), duration_s=first.duration_s),
+            SharedPart(
+                begin_s=max(0.0, other_s),
+                end_s=min(other_s + length_s, second.duration_s),
+                duration_s=second.duration_s,
+            ),
+        )
+
+
+def _draw_frames(board: Storyboard, indexes: Sequence[int]) -> Shots:
+    return tuple(
+        Shot(
+            picture=as_data_uri(encode_preview(board.frames[index]), "webp"),
+            time=show_seconds(board.times_s[index]),
+            width_px=board.frames[index].shape[1],
+            height_px=board.frames[index].shape[0],
+        )
+        for index in indexes
+    )
