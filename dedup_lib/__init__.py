@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from dedup_lib.settings import ExtractSettings as ExtractSettings
     from dedup_lib.settings import SearchSettings as SearchSettings
     from dedup_lib.settings import UploadSettings as UploadSettings
-    from dedup_lib.ui.widgets import ReviewQueue as ReviewQueue
-    from dedup_lib.ui.widgets import ThresholdExplorer as ThresholdExplorer
+    from dedup_lib.ui.explorer import ThresholdExplorer as ThresholdExplorer
+    from dedup_lib.ui.queue import ReviewQueue as ReviewQueue
 
 __version__ = "0.1.0"
 
@@ -65,8 +65,8 @@ _HOMES = {
     "plots": "report.plots",
     "overview": "report.overview",
     "steps": "steps",
-    "ReviewQueue": "ui.widgets",
-    "ThresholdExplorer": "ui.widgets",
+    "ReviewQueue": "ui.queue",
+    "ThresholdExplorer": "ui.explorer",
 }
 """Which module each of them lies in; three are modules themselves."""
 

@@ -14,6 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from io import FileIO
@@ -37,13 +38,39 @@ class Decision(StrEnum):
 
     SAME = "same"
     DIFFERENT = "different"
+    VERSION = "version"
+    """The same film, with another price, language or product; the setting `versions` says what becomes of both."""
+    KEEP_FIRST = "keep first"
+    """The same; the first of the two is kept."""
+    KEEP_SECOND = "keep second"
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the two show the same video, whichever is kept."""
+        return self in (Decision.SAME, Decision.KEEP_FIRST, Decision.KEEP_SECOND)
+
+    @property
+    def reversed(self) -> Decision:
+        """The decision about the same two videos in the other order."""
+        other = {Decision.KEEP_FIRST: Decision.KEEP_SECOND, Decision.KEEP_SECOND: Decision.KEEP_FIRST}
+        return other.get(self, self)
 
 
 Memory = Mapping[frozenset[str], Decision]
-"""The valid decision about each pair of URLs."""
+"""The valid decision about each pair of URLs. The first URL of a pair is the one that sorts first."""
 
 RowPairs = set[tuple[int, int]]
 """Pairs of rows of a list, the first before the second."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowDecisions:
+    """What people decided about pairs of rows of a list, and what follows from it."""
+
+    same: RowPairs
+    different: RowPairs
+    kept: RowPairs
+    """Pairs of which the first row is to be kept rather than the second; here the first need not come first."""
 
 
 def decisions_path(list_path: Path) -> Path:
@@ -135,14 +162,16 @@ class TransitiveDecisions:
     """What a memory says about any two URLs: the decisions, and what follows from them.
 
     Two videos that are each the same as a third one are the same. A video that differs from one of them differs from
-    the other, too. `units` are the sets of URLs that are the same, each under its first URL.
+    the other, too. `units` are the sets of URLs that are the same, each under its first URL. Versions of one film
+    count as different, unless `are_versions_same`.
     """
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, *, are_versions_same: bool = False) -> None:
         self._memory = memory
-        self.units = {min(urls): urls for urls in components(neighbours(list_pairs(memory, Decision.SAME)))}
+        same, different = split_pairs(memory, are_versions_same=are_versions_same)
+        self.units = {min(urls): urls for urls in components(neighbours(same))}
         self._unit = {url: unit for unit, urls in self.units.items() for url in urls}
-        self.apart = {(self.unit(a), self.unit(b)) for a, b in list_pairs(memory, Decision.DIFFERENT)}
+        self.apart = {(self.unit(a), self.unit(b)) for a, b in different}
 
     def unit(self, url: str) -> str:
         """The first of the URLs that are the same as this one; the URL itself if there are none."""
@@ -163,33 +192,52 @@ def list_pairs(memory: Memory, decision: Decision) -> list[tuple[str, str]]:
     return sorted((min(pair), max(pair)) for pair, said in memory.items() if said is decision)
 
 
+def split_pairs(
+    memory: Memory, *, are_versions_same: bool = False
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The pairs that count as the same, and those that count as different, each sorted."""
+    sides: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+    for pair, said in memory.items():
+        is_same = said.is_same or (said is Decision.VERSION and are_versions_same)
+        sides[is_same].append((min(pair), max(pair)))
+    return sorted(sides[True]), sorted(sides[False])
+
+
 def describe_decisions(counts: Mapping[str, Any]) -> str:
     """Number of pairs that people decided, by decision, in words; empty if there are none."""
-    same, different = (int(counts.get(decision, 0)) for decision in Decision)
-    total = same + different
+    said = {decision: int(counts.get(decision, 0)) for decision in Decision}
+    total = sum(said.values())
     if not total:
         return ""
-    return f"{total:,} {'pair' if total == 1 else 'pairs'} decided by people ({same:,} same, {different:,} different)"
+    numbers = {
+        "same": sum(count for decision, count in said.items() if decision.is_same),
+        "different": said[Decision.DIFFERENT],
+        "versions": said[Decision.VERSION],
+    }
+    words = ", ".join(f"{count:,} {name}" for name, count in numbers.items() if count or name != "versions")
+    return f"{total:,} {'pair' if total == 1 else 'pairs'} decided by people ({words})"
 
 
-def rows_of_decisions(memory: Memory, urls: Sequence[str | None]) -> tuple[RowPairs, RowPairs]:
-    """The rows of a list that are the same and those that are different, by the decisions and what follows from them.
+def rows_of_decisions(memory: Memory, urls: Sequence[str | None], *, are_versions_same: bool = False) -> RowDecisions:
+    """The decisions about rows of a list, and what follows from them.
 
     A URL stands for all its rows, and may link others even if it is not in the list. None is a row that takes no part,
     such as a video that was not read. Raises ListError, naming the URLs, if decisions about videos of the list
     contradict each other.
     """
-    conclusions = TransitiveDecisions(memory)
+    conclusions = TransitiveDecisions(memory, are_versions_same=are_versions_same)
     rows: dict[str, list[int]] = {}
     for row, url in enumerate(urls):
         if url is not None:
             rows.setdefault(conclusions.unit(url), []).append(row)
-    for first_url, second_url in list_pairs(memory, Decision.DIFFERENT):
+    same_urls, different_urls = split_pairs(memory, are_versions_same=are_versions_same)
+    for first_url, second_url in different_urls:
         unit = conclusions.unit(first_url)
         if unit == conclusions.unit(second_url) and len(rows.get(unit, ())) > 1:
+            links = ", ".join(_find_links(same_urls, first_url, second_url))
             raise ListError(
                 f"{DECISIONS_NAME} contradicts itself: it calls {first_url} and {second_url} different, but also the "
-                f"same by way of {', '.join(_find_links(memory, first_url, second_url))}. Change one of these decisions"
+                f"same by way of {links}. Change one of these decisions"
             )
     same = {pair for unit in conclusions.units for pair in combinations(rows.get(unit, ()), 2)}
     different = {
@@ -198,12 +246,23 @@ def rows_of_decisions(memory: Memory, urls: Sequence[str | None]) -> tuple[RowPa
         if first != second
         for pair in product(rows.get(first, ()), rows.get(second, ()))
     }
-    return same, different
+    return RowDecisions(same=same, different=different, kept=_rows_to_keep(memory, urls))
 
 
-def _find_links(memory: Memory, first_url: str, second_url: str) -> list[str]:
+def _rows_to_keep(memory: Memory, urls: Sequence[str | None]) -> RowPairs:
+    """Each row that a person wants to keep, with each row that it is kept in place of."""
+    rows: dict[str, list[int]] = {}
+    for row, url in enumerate(urls):
+        if url is not None:
+            rows.setdefault(url, []).append(row)
+    chosen = list_pairs(memory, Decision.KEEP_FIRST)
+    chosen += [(second, first) for first, second in list_pairs(memory, Decision.KEEP_SECOND)]
+    return {pair for kept, other in chosen for pair in product(rows.get(kept, ()), rows.get(other, ()))}
+
+
+def _find_links(same_urls: Sequence[tuple[str, str]], first_url: str, second_url: str) -> list[str]:
     """The shortest chain of URLs by which two URLs are the same, without the two."""
-    graph = neighbours(list_pairs(memory, Decision.SAME))
+    graph = neighbours(same_urls)
     links: dict[str, list[str]] = {first_url: []}
     waiting = deque(links)
     while second_url not in links:
@@ -277,10 +336,12 @@ def _parse_line(cells: Sequence[str], place: str) -> tuple[frozenset[str], Decis
         )
     first_url, second_url, decision = map(bare_cell, cells[:3])
     if decision not in set(Decision):
-        raise ListError(f"{place} has the decision {decision!r}: write same or different")
+        *others, last = Decision
+        raise ListError(f"{place} has the decision {decision!r}: write {', '.join(others)} or {last}")
     if not first_url or not second_url or first_url == second_url:
         raise ListError(f"{place} names {first_url!r} and {second_url!r}: name two different URLs, or delete the line")
-    return frozenset((first_url, second_url)), Decision(decision)
+    said = Decision(decision)
+    return frozenset((first_url, second_url)), said if first_url < second_url else said.reversed
 
 
 @contextmanager

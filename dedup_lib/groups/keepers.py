@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -11,6 +12,7 @@ from dedup_lib.records import Marks, Outcome
 FIRST_IN_LIST = "first in the list"
 BEST_OF_ALL = "best of its group"
 THERE_BEFORE = "in the collection before"
+CHOSEN = "a person chose it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +90,15 @@ class KeeperPolicy:
 
     `first_seen` keeps the first in the list. `best` keeps, at each criterion, only the rows that tie for the best. Of
     the rows that are left it takes the first in the list: the order of the list matters for true ties only. Rows from
-    `new_rows` on are videos that were there before the list. Any of them is kept rather than one of the list.
+    `new_rows` on are videos that were there before the list. Any of them is kept rather than one of the list. What a
+    person chose comes before the criteria.
     """
 
     name: Literal["best", "first_seen"]
     traits: Sequence[Traits]
     new_rows: int | None = None
+    chosen: AbstractSet[tuple[int, int]] = frozenset()
+    """Pairs of rows of which a person wants to keep the first."""
 
     @property
     def criteria(self) -> tuple[Preference, ...]:
@@ -114,6 +119,9 @@ class KeeperPolicy:
     def choose(self, rows: Sequence[int]) -> int:
         """The row to keep."""
         left = sorted(row for row in rows if self._was_before(row)) or sorted(rows)
+        outdone = {other for kept, other in self.chosen if kept in left}
+        # People may choose in a circle; then their choices say nothing.
+        left = [row for row in left if row not in outdone] or left
         for criterion in self.criteria:
             left = criterion.best_of(left, self.traits)
         return left[0]
@@ -127,6 +135,8 @@ class KeeperPolicy:
         """
         if self._was_before(kept):
             return THERE_BEFORE
+        if (kept, copy) in self.chosen:
+            return CHOSEN
         for criterion in self.criteria:
             left = criterion.best_of([kept, copy], self.traits)
             if len(left) == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,6 +81,18 @@ class ComparedPairs(Scored):
             expanded_queries=scored.expanded_queries,
             identical=scored.identical,
             evidence={},
+        )
+
+    def without_excerpts(self, pairs: Collection[tuple[int, int]]) -> ComparedPairs:
+        """The same, but of these pairs of rows, in either order, no video counts as an excerpt of the other."""
+        plain = {(min(rows), max(rows)) for rows in pairs}
+        return replace(
+            self,
+            pairs=tuple(
+                replace(pair, excerpt="") if (pair.first, pair.second) in plain else pair for pair in self.pairs
+            )
+            if plain
+            else self.pairs,
         )
 
     def about(self, first: int, second: int) -> Evidence | None:

@@ -60,6 +60,12 @@ class Storyboard:
             times_s=tuple(round(float(times_s[index]), 3) for index in kept),
         )
 
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height of a frame."""
+        height, width = self.frames[0].shape[:2]
+        return width, height
+
     def nearest(self, time_s: float) -> int:
         """The index of the frame shown nearest to a time."""
         after = min(bisect_left(self.times_s, time_s), len(self.times_s) - 1)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from dedup_lib.groups.decisions import describe_decisions
+from dedup_lib.groups.decisions import Decision, describe_decisions
 from dedup_lib.records import Progress, Recipe, Status, no_progress
 from dedup_lib.report import charts
 from dedup_lib.report.about_run import describe_run, show_date
@@ -43,6 +43,7 @@ from dedup_lib.report.sections import (
     share_out_pages,
 )
 from dedup_lib.report.words import (
+    DECIDED_MEANINGS,
     DECISION_WORDS,
     STATUS_WORDS,
     count_words,
@@ -217,6 +218,7 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
         "disagreements": find_disagreements(run, summary=summary, stages=stages) if summary else [],
         "decided": (),
         "hidden_decided": 0,
+        "decided_meanings": {},
         "decided_words": "",
         "no_copies": "",
         "is_unaccounted": False,
@@ -282,8 +284,9 @@ def _describe_result(
         else "",
         "review": review,
         "decided": decided,
+        "decided_meanings": DECIDED_MEANINGS,
         "decided_words": describe_decisions(decisions),
-        "hidden_decided": decisions.get("same", 0) + decisions.get("different", 0) - len(decided),
+        "hidden_decided": sum(int(decisions.get(kind, 0)) for kind in Decision) - len(decided),
         "hidden_review": max(0, len(doubtful) - MAX_REVIEWED),
         "reasons": reasons[:MAX_REASONS],
         "hidden_reasons": max(0, len(reasons) - MAX_REASONS),

@@ -13,7 +13,7 @@ import numpy as np
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.media.frames import encode_preview, resize_frame
-from dedup_lib.media.storyboard import Storyboard
+from dedup_lib.media.storyboard import MIN_STEP_S, Storyboard
 from dedup_lib.records import Frames, Outcome, Recipe, video_key
 from dedup_lib.report.captions import Captions
 from dedup_lib.report.evidence_words import ALL_COVERED, read_number
@@ -117,6 +117,10 @@ class _Timeline:
         length_s = self.end_s - self.begin_s
         return [self.begin_s + (number + 0.5) / MOMENTS * length_s for number in range(MOMENTS)]
 
+    def in_first(self, time_s: float) -> float:
+        """The time at which the first video shows what the second one shows at `time_s`."""
+        return self.begin_s + (time_s - self.begin_s - self.offset_s) * self.speed
+
     def in_second(self, time_s: float) -> float:
         """The time at which the second video shows what the first one shows at `time_s`."""
         return self.begin_s + self.offset_s + (time_s - self.begin_s) / self.speed
@@ -153,6 +157,32 @@ class Pictures:
 
     def _load_board(self, url: str) -> Storyboard | None:
         return Storyboard.load(thumbnail_path(url, thumbnails_dir=self._run.thumbnails_dir))
+
+    def load_sheet(self, url: str) -> str:
+        """The file of a storyboard as a `data:` URI; "" when it cannot be read."""
+        try:
+            data = thumbnail_path(url, thumbnails_dir=self._run.thumbnails_dir).read_bytes()
+        except OSError:
+            return ""
+        return as_data_uri(data, "jpeg")
+
+    def pair_moments(
+        self, url: str, other_url: str, row: Mapping[Any, object]
+    ) -> tuple[list[tuple[int | None, int | None]], int]:
+        """The frames of two videos that belong together, by their indexes in the storyboards, in the order of time;
+        None where one of the two shows nothing. Also the place of the first moment that both show. `row` has the
+        evidence; without times in it, both begin together."""
+        board, other = self.load_board(url), self.load_board(other_url)
+        timeline = _Timeline.of(row) or _Timeline(begin_s=0.0, end_s=0.0, offset_s=0.0, speed=1.0)
+        times_s = board.times_s if board is not None else ()
+        others_s = [timeline.in_first(time_s) for time_s in other.times_s] if other is not None else []
+        moments: list[tuple[int | None, int | None]] = []
+        for time_s in sorted({*times_s, *others_s}):
+            moment = _index_near(times_s, time_s), _index_near(others_s, time_s)
+            if moment not in moments[-1:]:
+                moments.append(moment)
+        start = next((place for place, moment in enumerate(moments) if None not in moment), 0)
+        return moments, start
 
     def draw_strip(self, key: str) -> str:
         """Up to four frames of the video with this key, as `load_strip`."""
@@ -221,6 +251,15 @@ class Pictures:
                 duration_s=second.duration_s,
             ),
         )
+
+
+def _index_near(times_s: Sequence[float], time_s: float) -> int | None:
+    """The index of the time nearest to another one; None when none is as near as two frames are to each other."""
+    if not times_s:
+        return None
+    distances = np.abs(np.asarray(times_s) - time_s)
+    apart_s = (times_s[-1] - times_s[0]) / max(1, len(times_s) - 1)
+    return int(distances.argmin()) if distances.min() <= max(MIN_STEP_S, 0.75 * apart_s) else None
 
 
 def _draw_frames(board: Storyboard, indexes: Sequence[int]) -> Shots:

@@ -127,6 +127,15 @@ STATUS_WORDS = {
     Status.PENDING: "not read yet: outside start and end, or the run stopped before it",
 }
 
+DECIDED_MEANINGS = {
+    "same": "they count as one video",
+    "different": "they count as two videos",
+    "version": "they are versions of one film",
+    "keep first": "they count as one video, and the first is kept",
+    "keep second": "they count as one video, and the second is kept",
+}
+"""What follows from each decision of a person about two videos."""
+
 DECISION_WORDS = {
     "threshold": "value from which two videos are copies",
     "num_frames": "frames per video",

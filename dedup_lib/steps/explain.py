@@ -113,7 +113,7 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
     why = f"{say_evidence(row, first='the first', second='the second')}; so {VERDICT_WORDS[verdict]}"
     decided = load_decisions(find_decisions(run, listed, settings=settings)).get(frozenset((one, other)))
     if decided is not None:
-        said = "the same" if decided is Decision.SAME else "different"
+        said = "the same" if decided.is_same else "versions of one film" if decided is Decision.VERSION else "different"
         why += f"; a person said that they are {said}, which outweighs this"
     return tell(verdict, why, origin, row)
 

@@ -12,7 +12,7 @@ from dedup_lib.groups.columns import COLUMNS, describe_evidence
 from dedup_lib.groups.decisions import (
     Decision,
     DecisionFile,
-    RowPairs,
+    RowDecisions,
     decisions_path,
     list_pairs,
     load_decisions,
@@ -47,14 +47,15 @@ def open_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSet
     return DecisionFile(find_decisions(run, listed, settings=settings))
 
 
-def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> tuple[RowPairs, RowPairs]:
-    """The pairs of rows that a person called the same, and the pairs that a person called different.
+def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> RowDecisions:
+    """What people decided about pairs of rows.
 
     Raises ListError for a file that cannot be understood or contradicts itself.
     """
     found = (outcome_of_row(url, listed.outcomes) for url in listed.urls)
     urls = [outcome.url if outcome.status in KEPT_STATUSES else None for outcome in found]
-    return rows_of_decisions(load_decisions(find_decisions(run, listed, settings=settings)), urls)
+    memory = load_decisions(find_decisions(run, listed, settings=settings))
+    return rows_of_decisions(memory, urls, are_versions_same=settings.versions == "remove")
 
 
 def list_decided(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> list[tuple[Decision, str, str]]:

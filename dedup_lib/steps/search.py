@@ -50,16 +50,17 @@ def find_matches(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
     """
     keeper = KeeperPolicy(name=settings.keep, traits=listed.traits, new_rows=listed.new_rows)
     compared, plan = search_list(run, listed, settings=settings, keeper=keeper, bar=bar)
-    same, different = load_row_decisions(run, listed, settings=settings)
+    decided = load_row_decisions(run, listed, settings=settings)
     return Matches(
-        compared=compared,
+        # A person may keep an excerpt rather than the longer video.
+        compared=compared.without_excerpts(decided.kept),
         plan=plan,
         urls=listed.urls,
         compared_rows=listed.compared_rows,
         new_rows=listed.new_rows,
-        keeper=keeper.knowing(compared.marks),
-        same=same,
-        different=different,
+        keeper=replace(keeper.knowing(compared.marks), chosen=decided.kept),
+        same=decided.same,
+        different=decided.different,
     )
 
 

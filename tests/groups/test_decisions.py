@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from dedup_lib.groups.decisions import (
     Decision,
     DecisionFile,
     Memory,
+    RowDecisions,
     TransitiveDecisions,
     decisions_path,
+    describe_decisions,
     load_decisions,
     rows_of_decisions,
 )
@@ -31,13 +34,18 @@ from dedup_lib.groups.grouping import group_copies
 from dedup_lib.lists.tables import load_list, save_table
 from dedup_lib.records import Outcome, Pair, Status
 
-SAME, DIFFERENT = Decision.SAME, Decision.DIFFERENT
+SAME, DIFFERENT, VERSION = Decision.SAME, Decision.DIFFERENT, Decision.VERSION
+KEEP_FIRST, KEEP_SECOND = Decision.KEEP_FIRST, Decision.KEEP_SECOND
+NOTHING = RowDecisions(same=set(), different=set(), kept=set())
 HEADER = ",".join(COLUMNS)
 A, B, C, D = (f"https://h/{name}.mp4" for name in "abcd")
 
 
 def memory(*decisions: tuple[str, str, Decision]) -> dict[frozenset[str], Decision]:
-    return {frozenset((first, second)): decision for first, second, decision in decisions}
+    return {
+        frozenset((first, second)): decision if first < second else decision.reversed
+        for first, second, decision in decisions
+    }
 
 
 @pytest.fixture
@@ -75,8 +83,8 @@ def test_what_spreadsheets_make_of_it_is_read(path: Path) -> None:
     [
         (f"url,title\n{A},x\n", 1, "url,title", HEADER),
         ("notes without an end", 1, "notes without an end", HEADER),
-        (f"{HEADER}\n\n{A},{B},smae,\n", 3, "'smae'", "same or different"),
-        (f"{HEADER}\n{A},{B},smae", 2, "'smae'", "same or different"),
+        (f"{HEADER}\n\n{A},{B},smae,\n", 3, "'smae'", "same, different"),
+        (f"{HEADER}\n{A},{B},smae", 2, "'smae'", "same, different"),
         (f"{HEADER}\n{A},{B}\n", 2, "2 cells", "quotes"),
         (f"{HEADER}\nhttps://h/a,b,{B},same,\n", 2, "5 cells", "quotes"),
         (f"{HEADER}\n{A},{A},same,\n", 2, repr(A), "two different URLs"),
@@ -284,23 +292,54 @@ def test_two_processes_at_once_keep_each_others_lines_whole(path: Path) -> None:
 
 def test_rows_of_urls_that_occur_more_than_once_or_not_at_all() -> None:
     said = memory((A, B, SAME), (D, A, DIFFERENT), (C, "https://h/elsewhere", SAME))
-    same, different = rows_of_decisions(said, [B, D, None, A, C, B])
-    assert same == {(0, 3), (0, 5), (3, 5)}
-    assert different == {(0, 1), (1, 3), (1, 5)}
-    assert rows_of_decisions(said, []) == rows_of_decisions({}, [A, B, A]) == (set(), set())
+    decided = rows_of_decisions(said, [B, D, None, A, C, B])
+    assert decided.same == {(0, 3), (0, 5), (3, 5)}
+    assert decided.different == {(0, 1), (1, 3), (1, 5)}
+    assert rows_of_decisions(said, []) == rows_of_decisions({}, [A, B, A]) == NOTHING
 
 
 def test_a_video_that_is_not_in_the_list_still_joins_others() -> None:
     said = memory((A, B, SAME), (B, C, SAME), (B, D, DIFFERENT))
-    assert rows_of_decisions(said, [A, C, D]) == ({(0, 1)}, {(0, 2), (1, 2)})
-    assert rows_of_decisions(said, [A, None, C]) == ({(0, 2)}, set())
+    assert rows_of_decisions(said, [A, C, D]) == replace(NOTHING, same={(0, 1)}, different={(0, 2), (1, 2)})
+    assert rows_of_decisions(said, [A, None, C]) == replace(NOTHING, same={(0, 2)})
+
+
+def test_which_of_two_is_kept_follows_the_order_of_the_line(path: Path) -> None:
+    file = DecisionFile(path)
+    file.decide(B, A, KEEP_FIRST)
+    file.decide(C, D, KEEP_SECOND)
+    assert f"{B},{A},keep first," in path.read_text(encoding="utf-8")
+    decided = rows_of_decisions(load_decisions(path), [A, B, C, D, B])
+    assert decided.same == {(0, 1), (0, 4), (1, 4), (2, 3)} and not decided.different
+    assert decided.kept == {(1, 0), (4, 0), (3, 2)}
+    assert file.decisions == memory((A, B, KEEP_SECOND), (C, D, KEEP_SECOND))
+
+
+def test_versions_count_as_the_setting_says() -> None:
+    said = memory((A, B, VERSION), (B, C, SAME))
+    assert rows_of_decisions(said, [A, B, C]).different == {(0, 1), (0, 2)}
+    assert rows_of_decisions(said, [A, B, C], are_versions_same=True).same == {(0, 1), (0, 2), (1, 2)}
+    assert TransitiveDecisions(said).about(A, B) is VERSION, "it is answered, and not asked again"
+
+
+@pytest.mark.parametrize("decision", Decision)
+def test_a_decision_cut_off_in_the_middle_does_not_count(path: Path, decision: Decision) -> None:
+    path.write_text(f"{HEADER}\n{A},{B},same,\n{C},{D},{decision[:-1]}")
+    assert load_decisions(path) == memory((A, B, SAME))
+
+
+def test_what_people_decided_is_told_in_words() -> None:
+    assert describe_decisions({}) == ""
+    assert describe_decisions({"same": 1, "different": 0}) == "1 pair decided by people (1 same, 0 different)"
+    counts = {"same": 1, "keep first": 2, "different": 3, "version": 1}
+    assert describe_decisions(counts) == "7 pairs decided by people (3 same, 3 different, 1 versions)"
 
 
 def test_contradictions_name_the_urls() -> None:
     said = memory((A, B, SAME), (B, C, SAME), (C, D, SAME), (D, A, DIFFERENT))
     with pytest.raises(ListError, match=f"calls {A} and {D} different, but also the same by way of {B}, {C}. Change"):
         rows_of_decisions(said, [D, B])
-    assert rows_of_decisions(said, [B]) == (set(), set()), "nothing of this list hangs on it"
+    assert rows_of_decisions(said, [B]) == NOTHING, "nothing of this list hangs on it"
 
 
 def test_conclusions() -> None:
@@ -320,7 +359,8 @@ def memories(draw: st.DrawFn) -> Memory:
 
 @given(said=memories(), listed=st.lists(st.sampled_from("0123456"), max_size=9))
 def test_rows_say_what_the_conclusions_say(said: Memory, listed: list[str]) -> None:
-    same, different = rows_of_decisions(said, listed)
+    decided = rows_of_decisions(said, listed)
+    same, different = decided.same, decided.different
     known = TransitiveDecisions(said)
     for i, j in combinations(range(len(listed)), 2):
         if listed[i] != listed[j]:
@@ -337,9 +377,9 @@ def test_from_a_decision_to_an_empty_cell_of_the_duplicates(tmp_path: Path) -> N
     file.decide(A, B, DIFFERENT)
     frame = load_list(listed)
     found = frame["url"].tolist()
-    same, different = rows_of_decisions(load_decisions(decisions_path(listed)), found)
+    decided = rows_of_decisions(load_decisions(decisions_path(listed)), found)
     pairs = [Pair(first=0, second=1, similarity=0.99), Pair(first=0, second=2, similarity=0.97)]
-    groups = group_copies(pairs, threshold=0.9, same=same, different=different)
+    groups = group_copies(pairs, threshold=0.9, same=decided.same, different=decided.different)
     cleaned = clean_list(
         frame,
         url_column="url",

@@ -88,7 +88,7 @@ def kept(page: Page) -> int:
 
 def move_the_slider_and_answer(page: Page, project: Project) -> None:
     """What a person does in 06, and that it shows."""
-    slider = page.get_by_role("slider")
+    slider = page.locator(".widget-slider").get_by_role("slider")
     counts = page.get_by_text("compared videos kept")
     expect(counts).to_contain_text("At 0.5000")
     assert kept(page) == 2
@@ -99,13 +99,28 @@ def move_the_slider_and_answer(page: Page, project: Project) -> None:
         assert kept(page) == left, threshold
         expect(page.get_by_role("img", name=f"the threshold at {threshold}")).to_be_visible()
     before = project.decisions
-    expect(page.get_by_text(re.compile(r"^0 of \d+ decided$"))).to_be_visible()
-    expect(page.get_by_role("img", name="Frames of the first above those of the second")).to_be_visible()
-    expect(page.get_by_text(re.compile(r"\d+ of \d+ frames agree at the same moments"))).to_be_visible()
-    page.get_by_role("button", name="Different").click()
-    expect(page.get_by_text(re.compile(r"^1 of \d+ decided$"))).to_be_visible()
+    queue = page.get_by_role("group", name="Review queue")
+    progress = queue.get_by_role("status")
+    expect(progress).to_have_text(re.compile(r"^0 of \d+ decided$"))
+    for side in ("First", "Second"):
+        expect(queue.get_by_role("img", name=re.compile(rf"^{side} at 0:0"))).to_be_visible()
+    expect(queue.get_by_text(re.compile(r"\d+ of \d+ frames agree at the same moments"))).to_be_visible()
+    # The slider moves through both videos, and arrow keys move it wherever the focus is in the queue.
+    moment = queue.get_by_role("slider", name="moment in both videos")
+    shown = moment.get_attribute("aria-valuetext")
+    queue.focus()
+    page.keyboard.press("ArrowRight")
+    expect(moment).not_to_have_attribute("aria-valuetext", shown or "")
+    page.keyboard.press("d")
+    expect(progress).to_have_text(re.compile(r"^1 of \d+ decided$"))
     assert len(project.decisions) == len(before) + 1
     assert list(project.decisions.values())[-1] == Decision.DIFFERENT
+    page.keyboard.press("u")
+    expect(progress).to_have_text(re.compile(r"^0 of \d+ decided$"))
+    assert project.decisions == before
+    queue.get_by_role("button", name="Same, keep second").click()
+    expect(progress).to_have_text(re.compile(r"^1 of \d+ decided$"))
+    assert list(project.decisions.values())[-1].is_same
 
 
 def test_06_in_jupyterlab(project: Project, browser: Browser) -> None:
@@ -141,7 +156,7 @@ def test_the_app(project: Project, browser: Browser) -> None:
         expect(page.get_by_text(re.compile(r"^4 rows in, 2 videos kept\."))).to_be_visible()
         assert (project.run / "kept by the app.csv").exists()
         headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
-        assert headings == ["Try other thresholds", "The groups", "Ask a person", "The clean list", "What came out"]
+        assert headings == ["Ask a person", "Try other thresholds", "The groups", "The clean list", "What came out"]
         assert page.locator(".jp-InputArea-editor, .highlight").count() == 0, "no code is shown"
         expect(page.get_by_role("slider", name="threshold")).to_be_visible()
         expect(page.get_by_role("img", name="Where every row went: rows; rows in the list 4;")).to_be_visible()

@@ -1,0 +1,152 @@
+"""The threshold slider of 06.
+
+It only shows; the decision stays a parameter. Plain functions compute the values; the widget only lays them out.
+Callbacks write into `.value` of widgets, because an error there becomes visible, while an `Output` widget swallows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import ipywidgets as widgets
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.groups.matches import Matches
+from dedup_lib.groups.sweep import count_scores
+from dedup_lib.groups.thresholds import Borderline
+from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.report.charts import draw_verdicts
+from dedup_lib.report.pages import render_template
+from dedup_lib.report.pictures import load_strip
+from dedup_lib.report.style import COLOURS, PAGE_COLOURS
+
+BORDERLINE_COUNT = 3
+
+
+def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
+    """The index of the value in `thresholds` that is nearest to `threshold`; the first one of equals."""
+    return int(np.argmin(np.abs(np.asarray(thresholds, dtype=np.float64) - threshold)))
+
+
+def counts_html(point: SweepPoint | None, *, threshold: float, parameter: str) -> str:
+    """The result that a threshold would give, and the line that sets `parameter` to it."""
+    return render_template("counts.html", point=point, threshold=f"{threshold:.7g}", parameter=parameter)
+
+
+def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) -> str:
+    """Draws every compared pair by verdict, with a line at the threshold: the chart of the report, in the colours of a
+    light page. `scores` are those of `count_scores`."""
+    chart = draw_verdicts(
+        scores["edges"],
+        scores["counts"],
+        name="scores",
+        title="Every compared pair, by verdict",
+        x_label=measure,
+        mark=threshold,
+    )
+    # For those who do not see the line.
+    chart = replace(chart, words=f"{chart.words}; the threshold at {threshold:.4f}")
+    colours = COLOURS | {name: light for name, (light, _) in PAGE_COLOURS.items()}
+    return render_template("scores.html", chart=chart, colours=colours)
+
+
+def borderline_html(
+    borderline: Borderline,
+    *,
+    threshold: float,
+    urls: Sequence[str],
+    thumbnails_dir: Path,
+    count: int = BORDERLINE_COUNT,
+) -> str:
+    """Shows the `count` pairs nearest to the threshold on either side, with the frames of both videos."""
+    above, below = borderline.at(threshold, count=count)
+    parts = [
+        {
+            "title": title,
+            "pairs": [
+                {
+                    "similarity": f"{pair.similarity:.4f}",
+                    "videos": _videos_of(pair, urls=urls, thumbnails_dir=thumbnails_dir),
+                }
+                for pair in side
+            ],
+        }
+        for title, side in (("Just matching", above), ("Just not matching", below))
+    ]
+    return render_template("borderline.html", parts=parts)
+
+
+def _videos_of(pair: Pair, *, urls: Sequence[str], thumbnails_dir: Path) -> list[dict[str, str]]:
+    return [
+        {"url": urls[row], "picture": load_strip(urls[row], thumbnails_dir=thumbnails_dir)}
+        for row in (pair.first, pair.second)
+    ]
+
+
+class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """A slider over the thresholds of a sweep, with the counts, the histogram and the borderline pairs at each.
+
+    It starts at the point nearest to the decided `threshold`, which is the value of the setting `parameter`. Counts and
+    orders are computed in advance, so that a move takes no longer with more videos. `slider`, `counts`, `histogram` and
+    `borderline` are the widgets; setting `slider.value` to a threshold of the sweep updates the others. Without points
+    or pairs, only `counts` is shown, and says so.
+    """
+
+    def __init__(
+        self,
+        points: Sequence[SweepPoint],
+        *,
+        by_verdict: Mapping[str, NDArray[np.floating[Any]]],
+        threshold: float,
+        parameter: str,
+        measure: str,
+        pairs: Sequence[Pair],
+        urls: Sequence[str],
+        thumbnails_dir: Path,
+    ) -> None:
+        self._points = {point.threshold: point for point in points}
+        self._parameter = parameter
+        self._thresholds = sorted(self._points) or [threshold]
+        self._scores = count_scores(by_verdict)
+        self._measure = measure
+        self._borderline = Borderline(pairs)
+        self._urls = urls
+        self._thumbnails_dir = thumbnails_dir
+        self.slider = widgets.SelectionSlider(
+            options=[(f"{value:.4f}", value) for value in self._thresholds],
+            index=nearest_index(self._thresholds, threshold=threshold),
+            description="threshold",
+            disabled=not (points and pairs),
+            layout=widgets.Layout(width="40em", max_width="100%"),
+        )
+        self.counts, self.histogram, self.borderline = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self._show(self.slider.value)
+        self.slider.observe(lambda change: self._show(change["new"]), names="value")
+        shown = [self.slider, self.counts, self.histogram, self.borderline]
+        super().__init__([self.counts] if self.slider.disabled else shown)
+
+    @classmethod
+    def of(cls, matches: Matches, points: Sequence[SweepPoint], *, thumbnails_dir: Path) -> ThresholdExplorer:
+        """The slider over the sweep of what a list holds."""
+        return cls(
+            points,
+            by_verdict=matches.by_verdict,
+            threshold=matches.plan.threshold,
+            parameter=matches.plan.parameter,
+            measure=matches.plan.measure,
+            pairs=matches.compared.pairs,
+            urls=matches.urls,
+            thumbnails_dir=thumbnails_dir,
+        )
+
+    def _show(self, threshold: float) -> None:
+        point = None if self.slider.disabled else self._points[threshold]
+        self.counts.value = counts_html(point, threshold=threshold, parameter=self._parameter)
+        self.histogram.value = scores_html(self._scores, threshold=threshold, measure=self._measure)
+        self.borderline.value = borderline_html(
+            self._borderline, threshold=threshold, urls=self._urls, thumbnails_dir=self._thumbnails_dir
+        )

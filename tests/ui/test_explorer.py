@@ -1,0 +1,127 @@
+"""The threshold slider of 06."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from storyboards import save_storyboard
+
+from dedup_lib.groups.sweep import count_scores
+from dedup_lib.groups.thresholds import sweep_thresholds
+from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.ui.explorer import ThresholdExplorer, nearest_index, scores_html
+
+THRESHOLDS = [0.8, 0.85, 0.9, 0.95]
+PAIRS = [
+    Pair(first=0, second=1, similarity=0.97),
+    Pair(first=0, second=2, similarity=0.92),
+    Pair(first=2, second=3, similarity=0.83),
+]
+URLS = ["https://example.com/a.mp4", "javascript:alert(1)", "https://example.com/<b>", "https://example.com/d.mp4"]
+
+
+def explore(thumbnails_dir: Path, *, urls: list[str] = URLS, threshold: float = 0.91) -> ThresholdExplorer:
+    return ThresholdExplorer(
+        sweep_thresholds(PAIRS, num_videos=4, thresholds=THRESHOLDS),
+        by_verdict={"duplicate": np.array([0.97, 0.92]), "different": np.array([0.83, *[0.01] * 1000])},
+        threshold=threshold,
+        parameter="min_score",
+        measure="score",
+        pairs=PAIRS,
+        urls=urls,
+        thumbnails_dir=thumbnails_dir,
+    )
+
+
+def test_starts_at_the_point_nearest_to_the_decision(tmp_path: Path) -> None:
+    explorer = explore(tmp_path)
+    assert explorer.slider.value == 0.9
+    assert list(explorer.children) == [explorer.slider, explorer.counts, explorer.histogram, explorer.borderline]
+    assert ">min_score: 0.9</pre>" in explorer.counts.value
+
+
+def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
+    explorer = explore(tmp_path)
+    points = {point.threshold: point for point in sweep_thresholds(PAIRS, num_videos=4, thresholds=THRESHOLDS)}
+    seen = set()
+    for threshold in THRESHOLDS:
+        explorer.slider.value = threshold
+        assert f"<strong>{points[threshold].kept}</strong> of the" in explorer.counts.value
+        assert f"min_score: {threshold:g}" in explorer.counts.value
+        # The rejected pairs are drawn too, and told in the legend.
+        assert "duplicate: 2" in explorer.histogram.value and "different: 1,001" in explorer.histogram.value
+        assert "pairs, log scale" in explorer.histogram.value
+        assert f">{threshold:.4g}</text>" in explorer.histogram.value
+        assert f"the threshold at {threshold:.4f}" in explorer.histogram.value
+        seen.add(explorer.histogram.value)
+    assert len(seen) == len(THRESHOLDS)
+
+
+def test_bars_hold_the_pairs_of_their_interval() -> None:
+    scores = count_scores({"duplicate": np.array([0.97, 0.979, 1.0]), "review": np.array([0.0, 0.019])})
+    html = scores_html(scores, threshold=0.5, measure="score")
+    titles = re.findall(r"<title>([^<]+)</title>", html)
+    assert titles == ["duplicate, 0.96 to 0.98: 2", "duplicate, 1 to 1.02: 1", "review, 0 to 0.02: 2"]
+    assert "duplicate 3; review 2" in html, "for those who do not see it"
+    assert count_scores({"different": np.array([-0.31])})["edges"][0] == -0.32
+    assert "<rect" not in scores_html(count_scores({}), threshold=0.5, measure="cosine")
+
+
+def test_borderline_pairs_stand_on_their_side_of_the_threshold(tmp_path: Path) -> None:
+    explorer = explore(tmp_path)
+    above, below = explorer.borderline.value.split("Just not matching")
+    assert above.index("0.9200") < above.index("0.9700")
+    assert "0.8300" in below
+    explorer.slider.value = 0.8
+    assert "None." in explorer.borderline.value.split("Just not matching")[1]
+
+
+def test_text_from_outside_is_escaped_and_pictures_are_embedded(tmp_path: Path) -> None:
+    save_storyboard(URLS[0], thumbnails_dir=tmp_path)
+    html = explore(tmp_path).borderline.value
+    assert "<b>" not in html
+    assert 'href="javascript' not in html
+    assert 'src="data:image/webp;base64,' in html
+    assert "no picture" in html
+
+
+def test_widgets_show_neither_credentials_nor_control_characters(tmp_path: Path) -> None:
+    urls = ["https://user:secret@h/a", "\x1b[31m\u202e", "HTTPS://token@h/b", "ftp://u:secret@h/"]
+    html = explore(tmp_path, urls=urls).borderline.value
+    assert not [hidden for hidden in ("secret", "token", "\x1b", "\u202e") if hidden in html]
+    assert re.search(r'<a href="https://h/a" rel="noreferrer noopener" [^>]* target="_blank"', html)
+    assert "\\x1b[31m\\u202e" in html
+
+
+def test_an_error_while_moving_surfaces(tmp_path: Path) -> None:
+    urls = list(URLS)
+    explorer = explore(tmp_path, urls=urls)
+    urls.clear()
+    with pytest.raises(IndexError):
+        explorer.slider.value = 0.8
+
+
+@pytest.mark.parametrize("points", [[], sweep_thresholds([], num_videos=4, thresholds=THRESHOLDS)])
+def test_without_points_or_pairs_it_says_so(tmp_path: Path, points: list[SweepPoint]) -> None:
+    explorer = ThresholdExplorer(
+        points,
+        by_verdict={},
+        threshold=0.95,
+        parameter="cosine_thresh",
+        measure="cosine",
+        pairs=[],
+        urls=[],
+        thumbnails_dir=tmp_path,
+    )
+    assert explorer.slider.disabled
+    assert explorer.slider.value == 0.95
+    assert list(explorer.children) == [explorer.counts]
+    assert "There is no threshold to try" in explorer.counts.value
+
+
+@pytest.mark.parametrize(("threshold", "index"), [(-1.0, 0), (0.8, 0), (0.876, 2), (1.0, 3)])
+def test_nearest_index(threshold: float, index: int) -> None:
+    assert nearest_index(THRESHOLDS, threshold=threshold) == index
