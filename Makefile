@@ -26,7 +26,7 @@ demo: $(VENV)/runtime.stamp ## clean a generated list of videos, offline, and sh
 	@$(BIN)/python -m dedup_lib demo $(ARGS)
 
 lab: $(VENV)/runtime.stamp ## open JupyterLab at the start page of the notebooks [ARGS="--port 9000"]
-	@$(BIN)/jupyter-lab --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(NO_BROWSER) $(ARGS)
+	@$(BIN)/jupyter-lab --LabApp.news_url=None --LabApp.default_url=/lab/tree/notebooks/00_start.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(NO_BROWSER) $(ARGS)
 
 app: $(if $(RUN),$(VENV)/runtime.stamp) ## serve 06 of a run as an app, for people without JupyterLab: make app RUN=name [ARGS="--port 9000"]
 	@test -n "$(RUN)" || { echo 'RUN is missing: name a run in outputs/, as in make app RUN=demo' >&2; exit 2; }

@@ -13,18 +13,19 @@ if TYPE_CHECKING:
     from dedup_lib.features.encoders import load_encoder as load_encoder
     from dedup_lib.groups.matches import Matches as Matches
     from dedup_lib.groups.pairs import load_pairs as load_pairs
-    from dedup_lib.lists.tables import describe_record as describe_record
     from dedup_lib.lists.tables import find_url_column as find_url_column
     from dedup_lib.lists.tables import load_list as load_list
     from dedup_lib.lists.tables import read_list as read_list
     from dedup_lib.lists.tables import save_table as save_table
-    from dedup_lib.lists.tables import shown_table as shown_table
     from dedup_lib.match.evidence import MatchThresholds as MatchThresholds
     from dedup_lib.match.evidence import Verdict as Verdict
     from dedup_lib.match.verify import compare_pair as compare_pair
     from dedup_lib.records import Status as Status
     from dedup_lib.report import overview as overview
     from dedup_lib.report import plots as plots
+    from dedup_lib.report.pictures import load_strips as load_strips
+    from dedup_lib.report.tables import describe_record as describe_record
+    from dedup_lib.report.tables import shown_table as shown_table
     from dedup_lib.run.folder import RunFolder as RunFolder
     from dedup_lib.settings import CalibrateSettings as CalibrateSettings
     from dedup_lib.settings import CleanJobsSettings as CleanJobsSettings
@@ -50,12 +51,12 @@ _HOMES = {
     "UploadSettings": "settings",
     "RunFolder": "run.folder",
     "Status": "records",
-    "describe_record": "lists.tables",
+    "describe_record": "report.tables",
     "find_url_column": "lists.tables",
     "load_list": "lists.tables",
     "read_list": "lists.tables",
     "save_table": "lists.tables",
-    "shown_table": "lists.tables",
+    "shown_table": "report.tables",
     "load_encoder": "features.encoders",
     "MatchThresholds": "match.evidence",
     "Verdict": "match.evidence",
@@ -65,6 +66,7 @@ _HOMES = {
     "plots": "report.plots",
     "overview": "report.overview",
     "steps": "steps",
+    "load_strips": "report.pictures",
     "ReviewQueue": "ui.queue",
     "ThresholdExplorer": "ui.explorer",
 }
@@ -92,6 +94,7 @@ __all__ = [
     "load_encoder",
     "load_list",
     "load_pairs",
+    "load_strips",
     "overview",
     "plots",
     "read_list",

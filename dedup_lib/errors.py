@@ -36,6 +36,10 @@ class DedupError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(sanitise(message))
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the message, which says what to do, and not the way through the code to it."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class SettingError(DedupError):
     """A parameter has a value that cannot work."""

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, is_dataclass
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import pandas as pd
 
@@ -31,7 +29,6 @@ from dedup_lib.lists.dialects import (
 from dedup_lib.lists.markup import split_urls
 from dedup_lib.lists.urls import decode_url, find_text_copies, has_scheme, is_web_url, url_for_request
 from dedup_lib.run.files import writing
-from dedup_lib.sanitise import sanitise
 
 REPORT_COLUMNS = ("url", "duplicate_of", "rule", "row", "first_row")
 """First columns of the report on text copies; the list's other columns follow."""
@@ -345,50 +342,3 @@ def split_text_copies(
     is_first = pd.Series(True, index=range(len(frame)))
     is_first.iloc[rows] = False
     return frame[is_first.to_numpy()].reset_index(drop=True), report
-
-
-MAX_SHOWN_CHARACTERS = 200
-"""Most characters of a cell that a notebook shows."""
-
-
-class ShownTable(pd.DataFrame):
-    """A table for a notebook. The keyboard can scroll it, and it has a name for screen readers.
-
-    Cells are aligned to the left, because URLs are read from there; notebooks would align them to the right. Cells are
-    cut off late, because a URL ends with the name of its file."""
-
-    def _repr_html_(self) -> str | None:
-        with pd.option_context("display.max_colwidth", MAX_SHOWN_CHARACTERS):
-            table = super()._repr_html_()  # type: ignore[misc]  # the stubs of pandas lack it
-        if table is None:
-            return None
-        for cell in ("th", "td"):
-            table = table.replace(f"<{cell}>", f'<{cell} style="text-align: left">')
-        rows = f"{len(self):,} {'row' if len(self) == 1 else 'rows'}"
-        name = escape(f"Table of {', '.join(map(str, self.columns))}: {rows}")
-        frame = f'class="scroll" role="region" aria-label="{name}" tabindex="0" style="overflow-x: auto"'
-        return f"<div {frame}>{table}</div>"
-
-
-def shown_table(frame: pd.DataFrame) -> ShownTable:
-    """A table that is safe to show: without control characters and credentials of URLs (see `sanitise.sanitise`)."""
-    return ShownTable(frame.map(_shown).rename(columns=_shown))
-
-
-def _shown(cell: object) -> object:
-    return sanitise(cell) if isinstance(cell, str) else cell
-
-
-def describe_record(record: object) -> ShownTable:
-    """A frozen record as a table with one row per field; fields of inner records get names like `recipe.encoder`."""
-    rows = list(_fields_of(record, prefix=""))
-    return ShownTable({"value": [value for _, value in rows]}, index=[name for name, _ in rows], dtype=object)
-
-
-def _fields_of(record: object, *, prefix: str) -> Iterator[tuple[str, str]]:
-    for field in fields(cast(Any, record)):
-        value = getattr(record, field.name)
-        if is_dataclass(value):
-            yield from _fields_of(value, prefix=f"{prefix}{field.name}.")
-        elif value not in ("", None):
-            yield f"{prefix}{field.name}", str(value)

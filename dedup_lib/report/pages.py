@@ -155,6 +155,11 @@ def without_colours(text: str) -> str:
     return sanitise(plain)
 
 
+def without_bars(text: str) -> str:
+    """The text without the lines of progress bars, which begin with a carriage return."""
+    return "\n".join(line for line in text.split("\n") if "\r" not in line)
+
+
 def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
     """The outputs that a page without scripts can show: no progress bars, and a note in place of widgets.
 
@@ -177,7 +182,9 @@ def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
         elif output.output_type == "error":
             output.traceback = [without_colours(line) for line in output.traceback]
         else:
-            output.text = without_colours(output.text)
+            output.text = without_colours(without_bars(output.text))
+            if not output.text:
+                continue
         kept.append(output)
     if has_widget:
         kept.append(html_output(INTERACTIVE_NOTE))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -49,6 +49,11 @@ def draw_strip(board: Storyboard | None) -> Frames | None:
 def load_strip(url: str, *, thumbnails_dir: Path) -> str:
     """Up to four frames of a video side by side as a `data:` URI; "" when they cannot be read."""
     return _strip_of(thumbnail_path(url, thumbnails_dir=thumbnails_dir))
+
+
+def load_strips(urls: Iterable[str], *, thumbnails_dir: Path) -> dict[str, str]:
+    """The strips of videos by URL, as `load_strip`."""
+    return {url: load_strip(url, thumbnails_dir=thumbnails_dir) for url in dict.fromkeys(urls)}
 
 
 def _strip_of(path: Path) -> str:

@@ -10,6 +10,7 @@ import getpass
 import json
 import platform
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.lock import RunLock
 from dedup_lib.run.paths import expand_home, find_project_root, is_there, resolve_path
 from dedup_lib.run.versions import find_versions
+from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import NotebookSettings
 
 Record = dict[str, Any]
@@ -90,6 +92,12 @@ class RunFolder:
 
     def __repr__(self) -> str:
         return f"RunFolder({self.shown(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows, so that nobody works on another run than they think."""
+        state = "" if is_run(self.path) else ", a new folder"
+        name, place = (escape(sanitise_line(text)) for text in (self.path.name, self.shown(self.path)))
+        return f"<p><strong>This is the run {name}</strong>, in {place}{state}.</p>"
 
     @property
     def ledger_path(self) -> Path:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dedup_lib.steps.bar import open_bar as open_bar
     from dedup_lib.steps.bar import progress_on as progress_on
     from dedup_lib.steps.collections import manage_collections as manage_collections
     from dedup_lib.steps.existing import add_existing as add_existing
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from dedup_lib.steps.upload import upload_jobs as upload_jobs
 
 _HOMES = {
+    "open_bar": "bar",
     "ListSource": "inputs",
     "find_first_list": "inputs",
     "find_list": "inputs",
@@ -77,6 +79,7 @@ __all__ = [
     "load_extracted_list",
     "make_recipe",
     "manage_collections",
+    "open_bar",
     "open_decisions",
     "progress_on",
     "save_compared_pairs",

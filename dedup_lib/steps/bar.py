@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
+
+from tqdm import tqdm
 
 from dedup_lib.records import Progress, no_progress
 
@@ -21,6 +24,13 @@ class Bar(Protocol):
 
     def set_description(self, desc: str | None = None, refresh: bool | None = True) -> object:
         """Set the words that say what is counted."""
+
+
+def open_bar(*, total: int | None = None, desc: str | None = None, unit: str = "", disable: bool = False) -> tqdm[Any]:
+    """A progress bar for a notebook, with rate and time left; `unit` is the plural of what it counts.
+
+    It goes to the plain output: JupyterLab shows what goes to stderr on red, like an error."""
+    return tqdm(total=total, desc=desc, unit=f" {unit}" if unit else "", disable=disable, file=sys.stdout)
 
 
 def progress_on(bar: Bar | None) -> Progress:

@@ -26,7 +26,6 @@ from dedup_lib.lists.tables import (
     load_table,
     read_list,
     save_table,
-    shown_table,
     split_text_copies,
 )
 
@@ -638,23 +637,6 @@ def test_a_file_name_that_is_too_long_is_refused_with_a_remedy(tmp_path: Path) -
     (tmp_path / "file").write_text("")
     with pytest.raises(RunFolderError, match="make the place writable"):
         save_table(table({"url": ["x"]}), tmp_path / "file" / "a.csv")
-
-
-def test_a_table_is_shown_without_what_must_not_be() -> None:
-    frame = pd.DataFrame({"url\x1b": ["https://user:secret@h/a", "\x1b[2J"], "n": [1, 2]})
-    assert rows_of(shown_table(frame)) == [["url\\x1b", "n"], ["https://h/a", 1], ["\\x1b[2J", 2]]
-    assert frame["url\x1b"][0] == "https://user:secret@h/a"
-    assert list(shown_table(table({"a": []})).columns) == ["a"]
-
-
-def test_a_shown_table_can_be_scrolled_by_a_keyboard_and_has_a_name() -> None:
-    html = str(shown_table(table({'u"<': ["1"], "n": ["<b>"]}))._repr_html_())
-    assert 'role="region" aria-label="Table of u&quot;&lt;, n: 1 row" tabindex="0"' in html
-    assert "<b>" not in html
-    assert ": 0 rows" in str(shown_table(table({"a": []}))._repr_html_())
-    assert "<th" in html and "<th>" not in html and '<td style="text-align: left">1</td>' in html
-    url = f"https://cdn.example.com/{'folder/' * 20}film.mp4"
-    assert f">{url}</td>" in str(shown_table(table({"url": [url]}))._repr_html_())
 
 
 def test_quoted_line_ends_do_not_outvote_the_delimiter(tmp_path: Path) -> None:

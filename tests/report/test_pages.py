@@ -40,6 +40,8 @@ def rendered(tmp_path: Path) -> Page:
             "hidden_code()",
             outputs=[
                 new_output("stream", name="stderr", text="\r 10% PROGRESS"),
+                new_output("stream", name="stdout", text="\r 10% PROGRESS\r100% PROGRESS\nsaid besides\n"),
+                new_output("stream", name="stdout", text="\r 20% PROGRESS\n"),
                 new_output("stream", name="stdout", text=f"\x1b[31m36 rows\x1b[0m {HOSTILE_TEXT}"),
             ],
         ),
@@ -83,6 +85,7 @@ def test_page_hides_code_prompts_progress_and_widget_state(rendered: Page) -> No
         assert hidden not in everything
     assert "PLAINTEXT" not in everything
     assert rendered.text.count("it opens in JupyterLab") == 1
+    assert "said besides" in rendered.text, "what is printed beside a bar stays"
 
 
 def test_page_shows_hostile_text_as_text(rendered: Page) -> None:

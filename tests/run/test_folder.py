@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import platform
 import re
 from pathlib import Path
 
@@ -142,6 +143,7 @@ def test_what_a_stage_leaves_is_read_by_the_next(project: Path) -> None:
     record = run.read_record("04_clean_jobs")
     assert record is not None
     assert before <= record.pop("finished") <= utc_now()
+    assert record.pop("by").endswith(f" on {platform.node()}")
     assert record == {
         "stage": "04_clean_jobs",
         "settings": {"run_dir": "outputs/x", "jobs_dir": "jobs", "dry_run": False},
@@ -155,6 +157,15 @@ def test_what_a_stage_leaves_is_read_by_the_next(project: Path) -> None:
     assert run.recorded_path(record, "output_csv") == run.path / "ünï.csv"
     run.write_record(SETTINGS, counts={"rows": 4}, files={})
     assert json.loads(path.read_text(encoding="utf-8"))["counts"] == {"rows": 4}
+
+
+def test_a_notebook_says_which_run_it_works_on(project: Path) -> None:
+    run = RunFolder("outputs/<b>x")
+    assert run._repr_html_().endswith(
+        "<strong>This is the run &lt;b&gt;x</strong>, in outputs/&lt;b&gt;x, a new folder.</p>"
+    )
+    run.write_record(SETTINGS, counts={}, files={})
+    assert run._repr_html_().endswith("in outputs/&lt;b&gt;x.</p>")
 
 
 def test_a_record_says_which_versions_were_at_work() -> None:
