@@ -55,6 +55,8 @@ class Status(StrEnum):
     DECODE_ERROR = "decode_error"
     DECODE_CRASH = "decode_crash"
     BLOCKED_ADDRESS = "blocked_address"
+    LIVE = "live"
+    ENCRYPTED = "encrypted"
     PENDING = "pending"
     """Not attempted yet: the row is outside `start`..`end`, or the run stopped before it."""
 

@@ -13,9 +13,10 @@ from dedup_lib.features.encoder import Prepared
 from dedup_lib.features.fingerprint import make_fingerprint
 from dedup_lib.media.frames import prepare_sample, use_one_thread
 from dedup_lib.media.limits import Deadline, FetchLimits
+from dedup_lib.media.opening import open_video
 from dedup_lib.media.sampling import GrabbedFrames, grab_frames
 from dedup_lib.media.storyboard import Storyboard
-from dedup_lib.media.streams import MediaStream, open_stream
+from dedup_lib.media.streams import MediaStream
 from dedup_lib.records import Frames, Outcome, Recipe, Sample, Scan, Status, Vectors, utc_now
 from dedup_lib.run.ledger import LedgerView
 
@@ -108,7 +109,7 @@ def read_video(
     stream = None
     try:
         deadline = Deadline(limits.timeout_s)
-        stream = open_stream(url, limits=limits, deadline=deadline)
+        stream = open_video(url, limits=limits, deadline=deadline)
         same = known.find(url, stream) if known is not None else None
         read = same or _decode(url, stream, recipe=recipe, scan=scan, deadline=deadline, prepare=prepare)
     except VideoTrouble as trouble:

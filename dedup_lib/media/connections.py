@@ -6,6 +6,7 @@ import base64
 import http.client
 import io
 import ssl
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -162,41 +163,59 @@ class _TlsPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _TlsConnection
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Target:
+    """What a URL asks for, and of which server."""
+
+    url: str
+    scheme: str
+    host: str
+    port: int
+    path: str
+    """Path and query, as the request spells them."""
+    headers: dict[str, str]
+
+    @property
+    def server(self) -> str:
+        """Scheme, host and port."""
+        return f"{self.scheme}://{self.host}:{self.port}"
+
+
 class Source:
     """One URL at one checked address, for any number of requests. Proxies that the environment names are not used."""
 
     def __init__(self, url: str, *, limits: FetchLimits, deadline: Deadline, fetched: Meter) -> None:
         """Raises VideoTrouble when the URL gives no valid request, or when the address rules forbid its host."""
-        try:
-            self.url = url_for_request(url)
-            parts = urlsplit(self.url)
-            port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
-        except ValueError as error:
-            raise VideoTrouble(Status.INVALID_URL, str(error)) from None
         self.has_connected = False
-        self.target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         self._deadline = deadline
         self._fetched = fetched
         self._has_answered = False
-        scheme, host = parts.scheme.lower(), parts.hostname or ""
-        self._server = f"{scheme}://{host}:{port}"
-        self._place = (scheme, host)
-        shown_host = f"[{host}]" if ":" in host else host
-        self._headers = {
-            "Host": shown_host if parts.port is None else f"{shown_host}:{port}",
-            "User-Agent": f"dedup-lib/{__version__}",
-            "Accept": "*/*",
-            "Accept-Encoding": "identity",
-        }
-        if parts.username is not None:
-            credentials = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
-            self._headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode("ascii")
+        self._target = target = _target_of(url)
         self._pools = [
-            _TlsPool(address, port, server_hostname=host, assert_hostname=host, source=self)
-            if scheme == "https"
-            else _PlainPool(address, port, source=self)
-            for address in find_addresses(scheme, host, port, limits=limits)
+            _TlsPool(address, target.port, server_hostname=target.host, assert_hostname=target.host, source=self)
+            if target.scheme == "https"
+            else _PlainPool(address, target.port, source=self)
+            for address in find_addresses(target.scheme, target.host, target.port, limits=limits)
         ]
+
+    @property
+    def url(self) -> str:
+        """The URL as it is asked for."""
+        return self._target.url
+
+    @property
+    def target(self) -> str:
+        """Path and query of the URL."""
+        return self._target.path
+
+    def turn_to(self, url: str) -> bool:
+        """Makes the next requests ask for another URL of the same server, by the same connections. Returns False, and
+        changes nothing, when it is of another server. Raises VideoTrouble when the URL gives no valid request."""
+        target = _target_of(url)
+        if target.server != self._target.server:
+            return False
+        self._target = target
+        return True
 
     def ask(self, headers: dict[str, str], *, connect_s: float) -> Answer:
         """Sends one request. Raises VideoTrouble.
@@ -212,7 +231,7 @@ class Source:
                 response = self._pools[0].urlopen(
                     "GET",
                     self.target,
-                    headers=self._headers | headers,
+                    headers=self._target.headers | headers,
                     retries=False,
                     redirect=False,
                     preload_content=False,
@@ -220,10 +239,10 @@ class Source:
                     timeout=urllib3.Timeout(connect=min(left_s, connect_s), read=left_s),
                 )
                 self._has_answered = True
-                return Answer(response, server=self._server, deadline=self._deadline, fetched=self._fetched)
+                return Answer(response, server=self._target.server, deadline=self._deadline, fetched=self._fetched)
             except (ConnectTimeoutError, NewConnectionError) as error:
                 if len(self._pools) == 1:
-                    raise _trouble_of(error, hint_at_proxy(*self._place)) from None
+                    raise _trouble_of(error, hint_at_proxy(self._target.scheme, self._target.host)) from None
                 self._pools.pop(0).close()
             except (HTTPError, OSError) as error:
                 if not (isinstance(error, ProtocolError) and self._has_answered and is_first_try):
@@ -233,6 +252,34 @@ class Source:
     def close(self) -> None:
         for pool in self._pools:
             pool.close()
+
+
+def _target_of(url: str) -> _Target:
+    try:
+        asked = url_for_request(url)
+        parts = urlsplit(asked)
+        port = parts.port or (443 if parts.scheme.lower() == "https" else 80)
+    except ValueError as error:
+        raise VideoTrouble(Status.INVALID_URL, str(error)) from None
+    host = parts.hostname or ""
+    shown_host = f"[{host}]" if ":" in host else host
+    headers = {
+        "Host": shown_host if parts.port is None else f"{shown_host}:{port}",
+        "User-Agent": f"dedup-lib/{__version__}",
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+    }
+    if parts.username is not None:
+        credentials = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
+        headers["Authorization"] = "Basic " + base64.b64encode(credentials).decode("ascii")
+    return _Target(
+        url=asked,
+        scheme=parts.scheme.lower(),
+        host=host,
+        port=port,
+        path=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+        headers=headers,
+    )
 
 
 def _trouble_of(error: Exception, hint: str = "") -> VideoTrouble:

@@ -15,20 +15,17 @@ from av.video.stream import VideoStream
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.limits import Deadline
+from dedup_lib.media.reels import Reel
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.timestamps import Clock, ShownOrder, Span
 from dedup_lib.media.tracks import (
     MAX_PIXELS,
-    choose_film,
-    count_pictures,
     end_of_segment,
-    find_films,
+    end_tolerance_s,
     has_times,
     is_matroska,
     is_mp4,
-    open_container,
     own_duration_s,
-    start_s,
     told_duration_s,
 )
 from dedup_lib.records import Status
@@ -60,13 +57,6 @@ _HEAD_BYTES = 4096
 _CUES = b"\x1cS\xbbk"
 """The ID of a Matroska index (RFC 9559, 5.1.5); a file with an index names this ID near its beginning."""
 
-_END_TOLERANCE_FRACTION = 0.1
-
-
-def end_tolerance_s(target_s: float) -> float:
-    """Seconds by which a film may end before its stated end, and by which its last frame may be earlier."""
-    return max(0.5, target_s * _END_TOLERANCE_FRACTION)
-
 
 class Film:
     """One stream as an open container, its video stream, and the position in it.
@@ -84,10 +74,7 @@ class Film:
         """Whether packets may be missing at the end."""
         self._stream = stream
         self._deadline = deadline
-        self._demuxer = demuxer
-        self._container: InputContainer | None = None
-        self._index: int | None = None
-        self._is_at_start = False
+        self._reel = Reel(stream, deadline, demuxer=demuxer)
         self._last_start_s = 0.0
         """When the last frame appears."""
         self._has_lost = self._had_lost = False
@@ -101,7 +88,7 @@ class Film:
     @property
     def has_opened(self) -> bool:
         """Whether the content has a known format."""
-        return self._container is not None
+        return self._reel.has_opened
 
     def open(self) -> None:
         """Opens the container; call this before any other method."""
@@ -111,57 +98,28 @@ class Film:
             raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
 
     def close(self) -> None:
-        if self._container is not None:
-            self._container.close()
+        self._reel.close()
 
     @property
     def has_times(self) -> bool:
         """Whether the times come from the file, and not from an assumed frame rate."""
-        assert self._container is not None
         return has_times(self._container)
 
     @property
     def codec(self) -> str:
         return self._video.codec_context.codec.canonical_name
 
+    @property
+    def _video(self) -> VideoStream:
+        return self._reel.video
+
+    @property
+    def _container(self) -> InputContainer:
+        return self._reel.container
+
     def _rewind(self) -> None:
-        """Goes to the start by opening the file anew: some formats cannot seek, and others do not find their start."""
         self._target_s = -math.inf
-        if self._is_at_start:
-            return
-        self._open()
-        if self._index is None:
-            self._index = self._choose()
-        assert self._container is not None
-        self._video = next(video for video in self._container.streams.video if video.index == self._index)
-        width_px, height_px = self._video.codec_context.width, self._video.codec_context.height
-        if width_px * height_px > MAX_PIXELS:
-            raise VideoTrouble(
-                Status.TOO_LARGE, f"pictures of {width_px} × {height_px} px are larger than 8192 × 8192 px"
-            )
-        self._video.thread_type = "NONE"
-        self._video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        # A float, because fractions are too slow for every packet.
-        self._tick_s = float(self._video.time_base or 0)
-        self._start_s = start_s(self._video)
-        self._interval_s = 1 / float(self._video.guessed_rate or 25)
-        self._is_at_start = True
-
-    def _open(self) -> InputContainer:
-        self.close()
-        self._stream.seek(0)
-        self._container = open_container(self._stream, self._demuxer)
-        return self._container
-
-    def _choose(self) -> int:
-        """Returns the index of the stream that is the film; leaves the container as newly opened."""
-        assert self._container is not None
-        films = find_films(self._container)
-        if len(films) == 1:
-            return films[0].index
-        chosen = choose_film(films, count_pictures(self._container, films, self._stream, self._deadline)).index
-        self._open()
-        return chosen
+        self._reel.rewind()
 
     def _holds_one_picture(self) -> bool:
         if self._video.frames > 1:
@@ -193,7 +151,7 @@ class Film:
     def decode_after_seek(self, target_s: float) -> Iterator[Timed] | None:
         """Returns the frames from a key frame at or before `target_s`; None when seeking finds no key frame."""
         for early_s in (0.0, _SEEK_EARLIER_S):
-            if target_s < early_s or not self._seek(target_s - early_s):
+            if target_s < early_s or not self._reel.seek(target_s - early_s):
                 break
             frames = self._decode()
             first = next(frames, None)
@@ -204,15 +162,13 @@ class Film:
     def find_key_frame(self, target_s: float) -> Timed | None:
         """Returns the key frame at or before `target_s`, or soon after it when the format seeks to any frame; None when
         seeking finds none. Decodes nothing else."""
-        if not self._seek(target_s):
+        if not self._reel.seek(target_s):
             return None
-        assert self._container is not None
         decoder = self._video.codec_context
         decoder.skip_frame = "DEFAULT"
-        for packet in self._container.demux(self._video):
-            self._deadline.remaining_s()
+        for packet in self._reel.packets():
             stamp = packet.dts if packet.pts is None else packet.pts
-            if not packet.size or stamp is None or stamp * self._tick_s - self._start_s > target_s + _SEEK_EARLIER_S:
+            if not packet.size or stamp is None or self._time_of(stamp) > target_s + _SEEK_EARLIER_S:
                 return None
             if not packet.is_keyframe:
                 continue
@@ -226,25 +182,17 @@ class Film:
             frame = frames[0] if frames else None
             if not isinstance(frame, VideoFrame) or frame.is_corrupt or frame.width * frame.height > MAX_PIXELS:
                 return None
-            return frame, stamp * self._tick_s - self._start_s
+            return frame, self._time_of(stamp)
         return None
 
     def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
         """Whether a key frame lies between the two times; assumed when the file has no full index."""
-        entries = self._video.index_entries
-        if self._video.time_base is None or not len(entries):
-            return True
-        target = round((target_s + self._start_s) / self._video.time_base)
-        if entries[len(entries) - 1].timestamp < target:
-            return True
-        found = entries.search_timestamp(target, backward=True)
-        return found >= 0 and float(entries[found].timestamp * self._video.time_base) - self._start_s > here_s
+        return self._reel.is_seeking_shorter(here_s, target_s)
 
     def hurry_to(self, target_s: float) -> None:
         """Lets the decoder skip frames that no other frame needs, up to the one shown at `target_s`."""
-        rates = [float(rate) for rate in (self._video.guessed_rate, self._video.average_rate) if rate]
         # Each frame of a slide show may be shown for long, so none is skipped.
-        self._target_s = target_s if rates and min(rates) >= _RATE_TO_SKIP else -math.inf
+        self._target_s = target_s if self._reel.rates and min(self._reel.rates) >= _RATE_TO_SKIP else -math.inf
 
     def stays_until_s(self, time_s: float, next_s: float | None) -> float:
         """Until when the frame shown at `time_s` surely stays. `next_s` is the time of the next frame, None after the
@@ -263,7 +211,8 @@ class Film:
     def expected_s(self, *, to_be_passed_s: float) -> float:
         """Duration of the film as far as it can be known without reading it through, 0 when it cannot. The end of a
         film no longer than `to_be_passed_s` is not searched for: that film will be read through anyway."""
-        assert self._container is not None
+        if self._reel.stated_s:
+            return self._reel.stated_s
         container_s = self._container_s()
         # A fragmented file may state the length of its first fragment only: the container knows better.
         if len(self._container.streams) == 1:
@@ -277,25 +226,23 @@ class Film:
         """Duration stated for the video stream, 0 when none is stated."""
         told_s = told_duration_s(self._video)
         # A tag may be a leftover of another film.
-        return told_s if self.own_duration_s() or told_s <= self._container_s() + self._interval_s else 0.0
+        return told_s if self.own_duration_s() or told_s <= self._container_s() + self._reel.interval_s else 0.0
 
     def _container_s(self) -> float:
         """Duration that the container states for all its streams, 0 when it states none."""
-        assert self._container is not None
         stated_s = self._container.duration / av.time_base if self._container.duration else 0.0
         # These formats count from zero even when the first frame comes later.
         counts_from_zero = is_matroska(self._container) or self._container.format.name == "flv"
-        return stated_s - self._start_s if counts_from_zero and stated_s > self._start_s else stated_s
+        return stated_s - self._reel.start_s if counts_from_zero and stated_s > self._reel.start_s else stated_s
 
     def _find_end_s(self) -> float:
         """When the last frame ends, found by reading the last part of a file with an index; 0 when not found."""
-        assert self._container is not None
         # Without an index or without range requests, the whole file would be read.
         if not self._stream.comes_in_parts or _CUES not in self._head:
             return 0.0
-        if not self._seek(self._container_s()):
+        if not self._reel.seek(self._container_s()):
             return 0.0
-        first_byte, span = self._stream.tell(), Span(self._tick_s)
+        first_byte, span = self._stream.tell(), Span(self._reel.tick_s)
         try:
             for packet in self._container.demux():
                 self._deadline.remaining_s()
@@ -306,7 +253,7 @@ class Film:
         except (av.InvalidDataError, av.EOFError):
             if self._stream.trouble:
                 raise self._stream.trouble from None
-        return 0.0 if span.last is None else span.end * self._tick_s - self._start_s
+        return 0.0 if span.last is None else self._time_of(span.end)
 
     def measure_s(self) -> float:
         """When the last frame ends, found by reading the file through without decoding."""
@@ -318,7 +265,7 @@ class Film:
     def _decode(self) -> Iterator[Timed]:
         """Yields the frames from here on, each with its seconds since the first frame."""
         self._has_lost = False
-        clock = Clock(self._interval_s)
+        clock = Clock(self._reel.interval_s)
         order = ShownOrder(self._video)
         ahead: deque[av.Packet[VideoStream]] = deque()
         packets = self._packets()
@@ -343,7 +290,7 @@ class Film:
                     continue
                 stamp = order.next_stamp()
                 stamp_s = frame.time if stamp is None else float(stamp * (self._video.time_base or 0))
-                time_s = clock.tell(None if stamp_s is None else stamp_s - self._start_s)
+                time_s = clock.tell(None if stamp_s is None else stamp_s - self._reel.start_s)
                 # The decoder makes up a corrupt frame, often in plain grey.
                 if frame.is_corrupt or frame.width * frame.height > MAX_PIXELS:
                     self._has_lost = True
@@ -377,17 +324,17 @@ class Film:
                 break
         return False
 
-    def _time_s(self, stamp: int | None) -> float | None:
+    def _time_of(self, stamp: int) -> float:
         """Seconds since the first frame."""
-        return None if stamp is None else stamp * self._tick_s - self._start_s
+        return stamp * self._reel.tick_s - self._reel.start_s
+
+    def _time_s(self, stamp: int | None) -> float | None:
+        return None if stamp is None else self._time_of(stamp)
 
     def _packets(self) -> Iterator[av.Packet[VideoStream]]:
-        assert self._container is not None
-        self._is_at_start = False
-        span = Span(self._tick_s)
-        packets = self._container.demux(self._video)
+        span = Span(self._reel.tick_s)
+        packets = self._reel.packets()
         while True:
-            self._deadline.remaining_s()
             try:
                 packet = next(packets, None)
             except (av.InvalidDataError, av.EOFError) as error:
@@ -404,21 +351,21 @@ class Film:
 
     def _end(self, span: Span, *, is_broken: bool) -> None:
         """Notes what the packets tell once the end is reached."""
-        assert self._container is not None
         if span.is_empty:
             # A seek that found no packet tells nothing.
             return
         self.is_cut = is_broken or not span.holds_all_of(self._video)
+        interval_s = self._reel.interval_s
         if span.last is None:
-            self.ended_s, self._last_start_s = span.untimed * self._interval_s, (span.untimed - 1) * self._interval_s
+            self.ended_s, self._last_start_s = span.untimed * interval_s, (span.untimed - 1) * interval_s
             return
-        last_start_s = span.last * self._tick_s - self._start_s
-        ended_s = span.end * self._tick_s - self._start_s + (self._interval_s if span.is_open else 0.0)
+        last_start_s = self._time_of(span.last)
+        ended_s = self._time_of(span.end) + (interval_s if span.is_open else 0.0)
         stated_s = min(self.own_duration_s(), self._container_s())
         if is_mp4(self._container) and not self.is_cut and stated_s > last_start_s:
             # The last packet in decoding order says how long the last frame stays; often it holds another frame.
             # An edit list may end the last frame earlier.
-            ended_s = min(stated_s, max(ended_s, span.decoded * self._tick_s))
+            ended_s = min(stated_s, max(ended_s, span.decoded * self._reel.tick_s))
         elif is_matroska(self._container) and not is_broken and self._is_whole_segment():
             # Packets only state how long a frame usually stays.
             ended_s = max(ended_s, self._told_s() or (self._container_s() if len(self._container.streams) == 1 else 0))
@@ -427,20 +374,3 @@ class Film:
     def _is_whole_segment(self) -> bool:
         end = end_of_segment(self._head)
         return end is not None and end <= (self._stream.size_bytes or 0)
-
-    def _seek(self, seek_s: float) -> bool:
-        """Goes to a key frame at or before `seek_s`; returns False when that is not possible."""
-        assert self._container is not None
-        if self._video.time_base is None:
-            return False
-        self._is_at_start = False
-        try:
-            self._container.seek(
-                round((seek_s + self._start_s) / self._video.time_base), stream=self._video, backward=True
-            )
-        except (av.FFmpegError, OverflowError):
-            if self._stream.trouble:
-                raise self._stream.trouble from None
-            return False
-        self._video.codec_context.flush_buffers()
-        return True

@@ -17,6 +17,9 @@ from PIL import Image
 
 from dedup_lib.records import Frames, Sample
 
+FRAME_SIDE_PX = 512
+"""Longer side in pixels to which frames are shrunk during conversion; no encoder here sees more detail."""
+
 FLAT_DEVIATION = 4.0
 """A frame whose brightness and colours deviate by less than this (of 255) shows one flat colour."""
 

@@ -45,7 +45,7 @@ GUESS_PATIENCE_S = 5.0
 
 _CACHED_CHUNKS = 64
 
-_MAX_CHUNKS_AT_ONCE = 8
+MAX_CHUNKS_AT_ONCE = 8
 
 _MAX_PIECES = 64
 """Most answers that are joined to fill one range."""
@@ -111,6 +111,24 @@ class Route:
             self._source.close()
             self._source = self._open(self._url)
 
+    @property
+    def url(self) -> str:
+        """Where the last request led to."""
+        return self._source.url
+
+    @property
+    def may_leave_tls(self) -> bool:
+        """Whether https may lead to http: when the list did not ask for https."""
+        return self._scheme_is_guessed
+
+    def turn_to(self, url: str) -> None:
+        """Makes the next request begin at the URL of another file of the same video. The limits, the counts and the
+        cookies stay; so do the connections when it is on the same server. Raises VideoTrouble."""
+        self._url, self._was_redirected, self._returns = url, False, 0
+        if not self._source.turn_to(url):
+            self._source.close()
+            self._source = self._open(url)
+
     def close(self) -> None:
         self._source.close()
 
@@ -142,7 +160,7 @@ class Ranges:
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
         self._chunks_at_once = 1
         self._next_index = 0
-        self._fetch_chunks(0, 1, start.data)
+        self._fetch_chunks(0, math.ceil(len(start.data) / CHUNK_BYTES), start.data)
 
     def read_at(self, position: int, size: int) -> bytes:
         """Up to `size` bytes from `position` on; fewer only at the end. Raises VideoTrouble and NoRanges."""
@@ -159,9 +177,7 @@ class Ranges:
 
     def _chunk(self, index: int) -> bytes:
         if index not in self._chunks:
-            self._chunks_at_once = (
-                min(self._chunks_at_once * 2, _MAX_CHUNKS_AT_ONCE) if index == self._next_index else 1
-            )
+            self._chunks_at_once = min(self._chunks_at_once * 2, MAX_CHUNKS_AT_ONCE) if index == self._next_index else 1
             self._fetch_chunks(index, self._chunks_at_once)
         self._chunks.move_to_end(index)
         return self._chunks[index]
@@ -296,9 +312,15 @@ def _redirected(url: str, location: str, *, may_leave_tls: bool) -> str:
     except ValueError:
         shown = without_credentials(location)[:60]
         raise VideoTrouble(Status.HTTP_ERROR, f"redirects to {shown!r}, which is not a URL") from None
+    check_link(url, target, may_leave_tls=may_leave_tls, leads="redirects")
+    return target
+
+
+def check_link(url: str, target: str, *, may_leave_tls: bool, leads: str) -> None:
+    """Raises VideoTrouble when `url` may not lead to `target`, which must be a web URL and stay with https. `leads` is
+    the verb, for the reason."""
     if not is_web_url(target):
         scheme = target.split(":", 1)[0][:20]
-        raise VideoTrouble(Status.BLOCKED_ADDRESS, f"redirects to {scheme}:, and only http and https are followed")
+        raise VideoTrouble(Status.BLOCKED_ADDRESS, f"{leads} to {scheme}:, and only http and https are followed")
     if not may_leave_tls and url.lower().startswith("https:") and target.lower().startswith("http:"):
-        raise VideoTrouble(Status.BLOCKED_ADDRESS, "redirects from https to http, which is not followed")
-    return target
+        raise VideoTrouble(Status.BLOCKED_ADDRESS, f"{leads} from https to http, which is not followed")

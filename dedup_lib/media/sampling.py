@@ -19,14 +19,13 @@ from av.video.frame import VideoFrame
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.animations import Animation
-from dedup_lib.media.films import Film, Timed, end_tolerance_s
+from dedup_lib.media.films import Film, Timed
+from dedup_lib.media.frames import FRAME_SIDE_PX
 from dedup_lib.media.limits import Deadline
 from dedup_lib.media.sniff import HEAD_BYTES, Content, is_media, tell_content
 from dedup_lib.media.streams import MediaStream
+from dedup_lib.media.tracks import end_tolerance_s
 from dedup_lib.records import Frames, Scan, Status
-
-FRAME_SIDE_PX = 512
-"""Longer side in pixels to which frames are shrunk during conversion; no encoder here sees more detail."""
 
 SCAN_SIDE_PX = 256
 """Longer side in pixels to which frames of a scan are shrunk."""

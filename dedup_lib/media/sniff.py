@@ -30,8 +30,9 @@ _PICTURE_MAGIC = (
 )
 _ICON_MAGIC = b"\x00\x00\x01\x00"
 """A film whose first box is 256 bytes long begins with the same bytes."""
+_MATROSKA_MAGIC = b"\x1aE\xdf\xa3"
 _MEDIA_MAGIC = (
-    b"\x1aE\xdf\xa3",  # Matroska, WebM
+    _MATROSKA_MAGIC,
     b"OggS",
     b"FLV\x01",
     b"GIF87a",
@@ -51,6 +52,16 @@ _MOVING_BRANDS = frozenset({b"avis", b"hevc", b"hevx", b"msf1"})
 _UNLIKE_TEXT = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """The marker that ends compressed data (ITU-T T.81, B.1.1.2): no stuffed byte, restart or fill byte."""
+
+
+_MANIFEST = re.compile(rb"<(?:[A-Za-z_][\w.-]*:)?MPD[\s>]")
+
+
+class PlaylistKind(Enum):
+    """A format of playlists whose film can be read."""
+
+    HLS = "hls"
+    DASH = "dash"
 
 
 class Content(Enum):
@@ -82,8 +93,27 @@ def is_media(head: bytes) -> bool:
         head.startswith((*_MEDIA_MAGIC, _JPEG_MAGIC, _PNG_MAGIC))
         or head[4:8] in _BOXES
         or (head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WEBP"))
-        or (len(head) > 376 and head[0] == head[188] == head[376] == 0x47)
+        or _is_transport_stream(head)
     )
+
+
+def tell_playlist(head: bytes) -> PlaylistKind | None:
+    """Returns which playlist a file is by its beginning, None for anything else."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    if text.startswith(b"#EXTM3U"):
+        return PlaylistKind.HLS
+    is_manifest = text.startswith((b"<?xml", b"<!--")) or _MANIFEST.match(text)
+    return PlaylistKind.DASH if is_manifest and _MANIFEST.search(text) else None
+
+
+def is_segment(head: bytes) -> bool:
+    """Whether a file begins as a segment of a playlist may: like MPEG-TS, MP4, WebM, or sound alone (AAC, MP3)."""
+    is_sound = head.startswith(b"ID3") or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")
+    return head[4:8] in _BOXES or head.startswith(_MATROSKA_MAGIC) or _is_transport_stream(head) or is_sound
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    return len(head) > 376 and head[0] == head[188] == head[376] == 0x47
 
 
 def _tell(head: bytes, stream: MediaStream) -> Content:

@@ -159,7 +159,8 @@ class WebStream(MediaStream):
 
     def __init__(self, route: Route, opened: Ranges | Whole) -> None:
         super().__init__(opened.size_bytes)
-        self._route = route
+        self.route = route
+        """The way to this file."""
         self._ranges = opened if isinstance(opened, Ranges) else None
         self._whole = opened if isinstance(opened, Whole) else None
         self._unchecked = dict[int, str]()
@@ -167,7 +168,7 @@ class WebStream(MediaStream):
 
     @property
     def fetched_bytes(self) -> int:
-        return self._route.fetched.counted_bytes
+        return self.route.fetched.counted_bytes
 
     @property
     def comes_in_parts(self) -> bool:
@@ -207,11 +208,11 @@ class WebStream(MediaStream):
 
     def _open_whole(self, ranges: Ranges, answer: Answer | None) -> Whole:
         """Opens the same file from the start, when the server gives no further parts."""
-        whole = ask_whole(self._route, answer)
+        whole = ask_whole(self.route, answer)
         if answer is not None and whole.size_bytes not in (None, ranges.size_bytes):
             # Some addresses expire after a while and then answer with a web page.
             whole.close()
-            whole = ask_whole(self._route, None)
+            whole = ask_whole(self.route, None)
         if whole.size_bytes not in (None, ranges.size_bytes):
             whole.close()
             raise file_changed()
@@ -228,11 +229,16 @@ class WebStream(MediaStream):
                     raise file_changed()
                 del self._unchecked[index]
 
+    def release(self) -> Route:
+        """Closes this file, and returns its route, by which another file of the same video can be read."""
+        if self._whole is not None:
+            self._whole.close()
+        super().close()
+        return self.route
+
     def close(self) -> None:
         if not self.closed:
-            if self._whole is not None:
-                self._whole.close()
-            self._route.close()
+            self.release().close()
         super().close()
 
 
@@ -288,17 +294,24 @@ def _open_web(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStre
         ) from None
 
 
+def open_next(route: Route, url: str, *, first_bytes: int = CHUNK_BYTES) -> WebStream:
+    """Opens another file of the same video, by the route of the one before. `first_bytes`, a multiple of `CHUNK_BYTES`,
+    is how much of it is requested at first. Raises VideoTrouble; the route stays open."""
+    route.turn_to(url)
+    return WebStream(route, _find_file(route, first_bytes))
+
+
 def _open_route(route: Route) -> WebStream:
     with contextlib.ExitStack() as until_open:
         until_open.callback(route.close)
-        stream = WebStream(route, _find_file(route))
+        stream = WebStream(route, _find_file(route, CHUNK_BYTES))
         until_open.pop_all()
         return stream
 
 
-def _find_file(route: Route) -> Ranges | Whole:
+def _find_file(route: Route, first_bytes: int) -> Ranges | Whole:
     """The file by range requests if its server answers them, otherwise from the start. Raises VideoTrouble."""
-    answer = route.ask((0, CHUNK_BYTES - 1))
+    answer = route.ask((0, first_bytes - 1))
     if is_whole(answer):
         return ask_whole(route, answer)
     with answer:
@@ -306,7 +319,7 @@ def _find_file(route: Route) -> Ranges | Whole:
             raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
         if not may_be_about_range(answer):
             raise refusal(answer)
-        start = read_part(answer, 0, CHUNK_BYTES - 1)
+        start = read_part(answer, 0, first_bytes - 1)
     whole = None
     if start is not None and start.size_bytes is not None:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import cast
 
 import av
@@ -38,15 +40,26 @@ _CONTAINERS = (
     "mpjpeg,mxf,nut,obu,ogg,rm,vc1,webm,wtv,yuv4mpegpipe,aac,flac,mp3,wav,amr"
 )
 """Demuxers that read only the stream they are given. Playlists (hls, dash, concat, sdp) are left out: they open further
-addresses or files. Audio formats are included, so that they get the status no_video_stream."""
+addresses or files. `opening` follows those of HLS and DASH itself. Audio formats are included, so that they get the
+status no_video_stream."""
+
+_END_TOLERANCE_FRACTION = 0.1
 
 _SPAN = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
-def open_container(stream: MediaStream, demuxer: str | None) -> InputContainer:
-    """Opens a stream with the named demuxer, or with the one that FFmpeg chooses. Raises the exceptions of PyAV."""
+def end_tolerance_s(target_s: float) -> float:
+    """Seconds by which a film may end before its stated end, and by which its last frame may be earlier."""
+    return max(0.5, target_s * _END_TOLERANCE_FRACTION)
+
+
+def open_container(
+    stream: MediaStream, demuxer: str | None, options: Mapping[str, str] = MappingProxyType({})
+) -> InputContainer:
+    """Opens a stream with the named demuxer, or with the one that FFmpeg chooses, and with further options of FFmpeg.
+    Raises the exceptions of PyAV."""
     # FFmpeg may only read from this stream, not by a protocol of its own.
-    options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
+    options = {**options, "format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
     return av.open(stream, mode="r", format=demuxer, metadata_errors="replace", container_options=options)
 
 

@@ -114,7 +114,7 @@ STATUS_WORDS = {
     Status.FEATURELESS: "read, but every frame is one flat colour: it cannot be compared, and is kept",
     Status.IMAGE: "an image, not a video",
     Status.HTML: "a web page, not a video",
-    Status.NOT_VIDEO: "not in a known video format, a playlist, or an empty file",
+    Status.NOT_VIDEO: "not in a known video format, a list of files, or an empty file",
     Status.NO_VIDEO_STREAM: "sound only",
     Status.INVALID_URL: "an empty cell, or not a URL that can be fetched",
     Status.UNREACHABLE: "the host does not exist, or refuses or drops the connection",
@@ -123,7 +123,9 @@ STATUS_WORDS = {
     Status.TOO_LARGE: "more than max_bytes, or pictures too large or too many to decode",
     Status.DECODE_ERROR: "damaged, cut off or encrypted",
     Status.DECODE_CRASH: "the file crashed its decoder",
-    Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed, or redirects from https to http",
+    Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed, or from https to http",
+    Status.LIVE: "a live stream, which has no end yet",
+    Status.ENCRYPTED: "a playlist whose film is encrypted",
     Status.PENDING: "not read yet: outside start and end, or the run stopped before it",
 }
 

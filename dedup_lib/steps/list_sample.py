@@ -19,7 +19,7 @@ from dedup_lib.evaluate.threshold import half_of
 from dedup_lib.evaluate.variants import Source, explain_clips
 from dedup_lib.lists.urls import is_web_url
 from dedup_lib.media.limits import Deadline, FetchLimits
-from dedup_lib.media.streams import open_stream
+from dedup_lib.media.opening import open_video
 from dedup_lib.records import video_key
 
 _READ_BYTES = 1024 * 1024
@@ -124,8 +124,9 @@ def _fetch(url: str, *, folder: Path, limits: FetchLimits) -> Path | str:
     if is_web_url(url) and path.exists():
         return path
     try:
-        with closing(open_stream(url, limits=limits, deadline=Deadline(limits.timeout_s))) as stream:
+        with closing(open_video(url, limits=limits, deadline=Deadline(limits.timeout_s))) as stream:
             if is_web_url(url):
+                # Of a playlist, the segments up to where another recording begins: joined, they are a file.
                 _save(iter(partial(stream.read, _READ_BYTES), b""), path)
     except VideoTrouble as trouble:
         return str(trouble)

@@ -30,7 +30,7 @@ from dedup_lib.features.encoders import (
     save_image_embedding,
 )
 from dedup_lib.features.vectors import is_unit
-from dedup_lib.media.sampling import FRAME_SIDE_PX
+from dedup_lib.media.frames import FRAME_SIDE_PX
 from dedup_lib.records import Frames
 
 

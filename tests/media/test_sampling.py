@@ -21,8 +21,9 @@ from PIL import Image
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media import animations, sampling
+from dedup_lib.media.frames import FRAME_SIDE_PX
 from dedup_lib.media.limits import Deadline, FetchLimits
-from dedup_lib.media.sampling import FRAME_SIDE_PX, SCAN_SIDE_PX, GrabbedFrames, grab_frames
+from dedup_lib.media.sampling import SCAN_SIDE_PX, GrabbedFrames, grab_frames
 from dedup_lib.media.streams import open_stream
 from dedup_lib.records import Scan, Status
 

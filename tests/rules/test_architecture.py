@@ -34,6 +34,7 @@ OWNERS: dict[str, set[str]] = {
     "av": {"media", "demo", "evaluate.variants"},
     "click": {"cli"},
     "cv2": {"media.frames", "features.fingerprint", "match", "evaluate", "demo"},
+    "defusedxml": {"media.dash"},
     "dotenv": {"store"},
     "faiss": set(),
     "grpc": {"store"},

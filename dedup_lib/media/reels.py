@@ -1,0 +1,194 @@
+"""A stream as open containers: the packets of its film, on one time line, from its start or from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from dedup_lib.errors import VideoTrouble
+from dedup_lib.media.limits import Deadline
+from dedup_lib.media.segments import SegmentedStream
+from dedup_lib.media.streams import MediaStream
+from dedup_lib.media.tracks import (
+    MAX_PIXELS,
+    choose_film,
+    count_pictures,
+    find_films,
+    open_container,
+    start_s,
+)
+from dedup_lib.records import Status
+
+_AT_ONCE = {"analyzeduration": "1"}
+"""Options to open a container without reading ahead: what the first one has told of the film holds for the next."""
+
+_MAX_DRIFT = 0.25
+"""Largest share by which the durations of a playlist may be wrong. Some are rounded, and some are only those that were
+asked for."""
+
+
+class Reel:
+    """A stream as an open container, its video stream, and the position in it.
+
+    The segments of a playlist are a container for each run, and a new one after each seek. The time stamps of their
+    packets are changed so that they all count from the start of the first run.
+    """
+
+    def __init__(self, stream: MediaStream, deadline: Deadline, *, demuxer: str | None) -> None:
+        self.video: VideoStream
+        self.tick_s = self.start_s = self.interval_s = 0.0
+        """Seconds: the unit of the time stamps, the time stamp of the first frame, and how long a frame stays by the
+        rate that the file states."""
+        self.rates: list[float] = []
+        """Frames per second, as far as the file tells."""
+        self._stream = stream
+        self._segments = stream if isinstance(stream, SegmentedStream) else None
+        self._deadline = deadline
+        self._demuxer = demuxer
+        self._container: InputContainer | None = None
+        self._index: int | None = None
+        self._time_base = Fraction(0)
+        self._shift = 0
+        """Ticks to add to the time stamps of the open container."""
+        self._is_at_start = False
+
+    @property
+    def has_opened(self) -> bool:
+        """Whether the content has a known format."""
+        return self._container is not None
+
+    @property
+    def container(self) -> InputContainer:
+        assert self._container is not None
+        return self._container
+
+    @property
+    def stated_s(self) -> float:
+        """Duration that a playlist states, 0 without a playlist."""
+        return self._segments.duration_s if self._segments is not None else 0.0
+
+    def rewind(self) -> None:
+        """Goes to the start by opening the file anew: some formats cannot seek, and others do not find their start."""
+        if self._is_at_start:
+            return
+        if self._segments is not None:
+            self._segments.begin_at(0.0)
+        self._open()
+        if self._index is None:
+            self._index = self._choose()
+        self._take(self._index)
+        # A float, because fractions are too slow for every packet.
+        self.tick_s = float(self.video.time_base or 0)
+        self.start_s = start_s(self.video)
+        self.interval_s = 1 / float(self.video.guessed_rate or 25)
+        self.rates = [float(rate) for rate in (self.video.guessed_rate, self.video.average_rate) if rate]
+        self._time_base, self._shift = self.video.time_base or Fraction(0), 0
+        self._is_at_start = True
+
+    def close(self) -> None:
+        if self._container is not None:
+            self._container.close()
+
+    def _open(self) -> None:
+        self.close()
+        self._stream.seek(0)
+        self._container = open_container(self._stream, self._demuxer)
+
+    def _choose(self) -> int:
+        """Returns the index of the stream that is the film; leaves the container as newly opened."""
+        films = find_films(self.container)
+        if len(films) == 1:
+            return films[0].index
+        chosen = choose_film(films, count_pictures(self.container, films, self._stream, self._deadline)).index
+        self._open()
+        return chosen
+
+    def _take(self, index: int) -> None:
+        """Takes the video stream with this index, or, where another run has none, its first one."""
+        films = self.container.streams.video
+        if not films:
+            raise VideoTrouble(Status.DECODE_ERROR, "a part of the film has no video stream")
+        self.video = next((film for film in films if film.index == index), films[0])
+        width_px, height_px = self.video.codec_context.width, self.video.codec_context.height
+        if width_px * height_px > MAX_PIXELS:
+            raise VideoTrouble(
+                Status.TOO_LARGE, f"pictures of {width_px} × {height_px} px are larger than 8192 × 8192 px"
+            )
+        self.video.thread_type = "NONE"
+        self.video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+
+    def packets(self) -> Iterator[av.Packet[VideoStream]]:
+        """Yields the packets of the film from here on. Raises VideoTrouble and the exceptions of PyAV."""
+        self._is_at_start = False
+        while True:
+            for packet in self.container.demux(self.video):
+                self._deadline.remaining_s()
+                yield self._shifted(packet)
+            at_s = self._segments.begin_next_run() if self._segments is not None else None
+            if at_s is None:
+                return
+            # The container stays open, because packets of it may wait to be decoded.
+            self._open_at(at_s, closes=False)
+
+    def _shifted(self, packet: av.Packet[VideoStream]) -> av.Packet[VideoStream]:
+        if self._segments is None:
+            return packet
+        if packet.time_base != self._time_base and packet.time_base:
+            scale = packet.time_base / self._time_base
+            packet.duration = round((packet.duration or 0) * scale)
+            packet.pts = None if packet.pts is None else round(packet.pts * scale)
+            packet.dts = None if packet.dts is None else round(packet.dts * scale)
+            packet.time_base = self._time_base
+        if self._shift:
+            packet.pts = None if packet.pts is None else packet.pts + self._shift
+            packet.dts = None if packet.dts is None else packet.dts + self._shift
+        return packet
+
+    def seek(self, seek_s: float) -> bool:
+        """Goes to a key frame at or before `seek_s`; returns False when that is not possible."""
+        if self.video.time_base is None:
+            return False
+        self._is_at_start = False
+        try:
+            if self._segments is not None:
+                self._open_at(self._segments.begin_at(seek_s))
+            else:
+                seek_to = round((seek_s + self.start_s) / self.video.time_base)
+                self.container.seek(seek_to, stream=self.video, backward=True)
+        except (av.FFmpegError, OverflowError):
+            if self._stream.trouble:
+                raise self._stream.trouble from None
+            return False
+        self.video.codec_context.flush_buffers()
+        return True
+
+    def _open_at(self, at_s: float, *, closes: bool = True) -> None:
+        """Opens the segments anew, from one that begins at `at_s` by the playlist; `closes` the container before."""
+        assert self._segments is not None and self._index is not None
+        opened = open_container(self._stream, self._demuxer, _AT_ONCE)
+        if closes:
+            self.close()
+        self._container = opened
+        self._take(self._index)
+        here_s = start_s(self.video) - self.start_s
+        # Time stamps are more exact than a playlist. But they hold only in their run, those of MPEG-TS begin again at 0
+        # after a day, and some writers let every segment begin at 0.
+        may_be_right = abs(here_s - at_s) <= max(1.0, _MAX_DRIFT * at_s)
+        self._shift = 0 if self._segments.continues_first_run and may_be_right else round((at_s - here_s) / self.tick_s)
+
+    def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
+        """Whether a key frame lies between the two times; assumed when the file has no full index."""
+        if self._segments is not None:
+            return self._segments.start_of(target_s) > here_s
+        entries = self.video.index_entries
+        if self.video.time_base is None or not len(entries):
+            return True
+        target = round((target_s + self.start_s) / self.video.time_base)
+        if entries[len(entries) - 1].timestamp < target:
+            return True
+        found = entries.search_timestamp(target, backward=True)
+        return found >= 0 and float(entries[found].timestamp * self.video.time_base) - self.start_s > here_s
