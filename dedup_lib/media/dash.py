@@ -89,7 +89,7 @@ def _add_period(film: Assembly, period: Element, base: Base, duration_s: float |
             if not _is_film(adaptations, one):
                 others += 1
                 continue
-            if next(_children(adaptations, "ContentProtection"), next(_children(one, "ContentProtection"), None)):
+            if any(True for of in (adaptations, one) for _ in _children(of, "ContentProtection")):
                 protected += 1
                 continue
             if len(renditions) >= MAX_RENDITIONS:

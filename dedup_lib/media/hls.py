@@ -23,7 +23,7 @@ from dedup_lib.media.playlists import (
 from dedup_lib.records import Status
 
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
-_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+)")
+_DURATION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+)\s*(?:,.*)?")
 _BYTE_RANGE = re.compile(r"([0-9]{1,18})(?:@([0-9]{1,18}))?")
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,12}")
@@ -98,7 +98,7 @@ class _Reader:
             tag, _, value = line.partition(":")
             match tag:
                 case "#EXTINF":
-                    found = _DURATION.match(value.lstrip())
+                    found = _DURATION.fullmatch(value)
                     if found is None:
                         raise damaged(f"the duration of a segment is {value[:40]!r}")
                     self._duration_s = float(found[1])

@@ -14,9 +14,6 @@ from dedup_lib.media.sniff import HEAD_BYTES, PlaylistKind, is_segment, tell_pla
 from dedup_lib.media.streams import MediaStream, WebStream, open_next, open_stream
 from dedup_lib.records import Status
 
-_MAX_LEVELS = 2
-"""A list of renditions, and the segments of one (RFC 8216, 2). A list of lists has no film."""
-
 
 def open_video(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStream:
     """Opens a web URL or the path of a local file for reading; follows an HLS or DASH playlist to its film.
@@ -40,18 +37,24 @@ def open_video(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStr
 
 def _follow(stream: WebStream, kind: PlaylistKind) -> MediaStream:
     """The film of a playlist, as a stream in the place of this one. After an error, this one may still be open."""
-    for _ in range(_MAX_LEVELS):
-        text = stream.read(MAX_PLAYLIST_BYTES + 1)
-        if len(text) > MAX_PLAYLIST_BYTES:
-            raise VideoTrouble(Status.TOO_LARGE, f"the playlist has more than {MAX_PLAYLIST_BYTES:,} bytes")
-        base = Base(url=stream.route.url, may_leave_tls=stream.route.may_leave_tls)
-        found = read_dash(text, base) if kind is PlaylistKind.DASH else read_hls(text.decode("utf-8", "replace"), base)
-        if isinstance(found, Playlist) and not found.file_url:
-            return _checked(SegmentedStream(stream.release(), found))
-        stream = open_next(stream.release(), found.file_url if isinstance(found, Playlist) else found)
-        if isinstance(found, Playlist):
-            return _checked(stream)
-    raise damaged("it leads to a list of renditions once more")
+    found = _read(stream, kind)
+    if isinstance(found, str):
+        # A list of renditions leads to the segments of one of them (RFC 8216, 2).
+        stream = open_next(stream.release(), found)
+        found = _read(stream, kind)
+    if isinstance(found, str):
+        raise damaged("it leads from one list of renditions to another")
+    if found.file_url:
+        return _checked(open_next(stream.release(), found.file_url))
+    return _checked(SegmentedStream(stream.release(), found))
+
+
+def _read(stream: WebStream, kind: PlaylistKind) -> str | Playlist:
+    text = stream.read(MAX_PLAYLIST_BYTES + 1)
+    if len(text) > MAX_PLAYLIST_BYTES:
+        raise VideoTrouble(Status.TOO_LARGE, f"the playlist has more than {MAX_PLAYLIST_BYTES:,} bytes")
+    base = Base(url=stream.route.url, may_leave_tls=stream.route.may_leave_tls)
+    return read_dash(text, base) if kind is PlaylistKind.DASH else read_hls(text.decode("utf-8", "replace"), base)
 
 
 def _checked(film: SegmentedStream | WebStream) -> MediaStream:

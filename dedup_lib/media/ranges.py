@@ -148,8 +148,9 @@ class Ranges:
     requests, and a file that is sampled needs few bytes.
     """
 
-    def __init__(self, route: Route, answer: Answer, start: Held, size_bytes: int) -> None:
-        """`start` holds the bytes of the first answer. Raises VideoTrouble and NoRanges."""
+    def __init__(self, route: Route, answer: Answer, start: Held, size_bytes: int, *, first: int = 0) -> None:
+        """`start` holds the bytes of the first answer, from the byte `first` on, a multiple of `CHUNK_BYTES`. Raises
+        VideoTrouble and NoRanges."""
         self.size_bytes = size_bytes
         self.marks: dict[int, str] = {}
         """Hashes of the fetched chunks, by chunk number."""
@@ -160,7 +161,7 @@ class Ranges:
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
         self._chunks_at_once = 1
         self._next_index = 0
-        self._fetch_chunks(0, math.ceil(len(start.data) / CHUNK_BYTES), start.data)
+        self._fetch_chunks(first // CHUNK_BYTES, math.ceil(len(start.data) / CHUNK_BYTES), start.data)
 
     def read_at(self, position: int, size: int) -> bytes:
         """Up to `size` bytes from `position` on; fewer only at the end. Raises VideoTrouble and NoRanges."""

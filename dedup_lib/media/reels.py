@@ -26,10 +26,6 @@ from dedup_lib.records import Status
 _AT_ONCE = {"analyzeduration": "1"}
 """Options to open a container without reading ahead: what the first one has told of the film holds for the next."""
 
-_MAX_DRIFT = 0.25
-"""Largest share by which the durations of a playlist may be wrong. Some are rounded, and some are only those that were
-asked for."""
-
 
 class Reel:
     """A stream as an open container, its video stream, and the position in it.
@@ -175,9 +171,10 @@ class Reel:
         self._container = opened
         self._take(self._index)
         here_s = start_s(self.video) - self.start_s
-        # Time stamps are more exact than a playlist. But they hold only in their run, those of MPEG-TS begin again at 0
-        # after a day, and some writers let every segment begin at 0.
-        may_be_right = abs(here_s - at_s) <= max(1.0, _MAX_DRIFT * at_s)
+        # Time stamps are more exact than a playlist, whose durations may be rounded, or only those that were asked for.
+        # But they hold only in their run, those of MPEG-TS begin again at 0 after a day, and some writers let every
+        # segment begin at 0.
+        may_be_right = at_s / 2 - 0.5 <= here_s <= at_s * 2 + 0.5
         self._shift = 0 if self._segments.continues_first_run and may_be_right else round((at_s - here_s) / self.tick_s)
 
     def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.playlists import Piece, Playlist
-from dedup_lib.media.ranges import CHUNK_BYTES, MAX_CHUNKS_AT_ONCE, Route
+from dedup_lib.media.ranges import CHUNK_BYTES, MAX_CHUNKS_AT_ONCE, Route, file_changed
 from dedup_lib.media.streams import MediaStream, WebStream, open_next
 from dedup_lib.records import INVALID_STATUSES, Status
 
-_MAX_HELD_BYTES = 4 * 1024 * 1024
-_MAX_ALL_HELD_BYTES = 16 * 1024 * 1024
-"""Most bytes kept of the beginning of one piece, and of all pieces. A sampler comes back to what it has read."""
+_MAX_HELD_BYTES = 256 * 1024
+_MAX_ALL_HELD_BYTES = 24 * 1024 * 1024
+"""Most bytes kept of the beginning of one piece, and of all pieces. A sampler takes the key frame at the beginning of
+every segment first, and comes back for what follows it."""
 
 
 @dataclass
@@ -25,6 +26,8 @@ class _Held:
 
     data: bytearray = field(default_factory=bytearray)
     is_complete: bool = False
+    file_bytes: int | None = None
+    """Size of its file, None while unknown."""
 
 
 class SegmentedStream(MediaStream):
@@ -123,44 +126,43 @@ class SegmentedStream(MediaStream):
         wanted = CHUNK_BYTES if is_kept else size
         if piece.size_bytes is not None:
             wanted = min(wanted, piece.size_bytes - offset)
-        data = self._fetch(index, piece, offset, wanted)
+        try:
+            data = self._fetch(index, piece.url, held, piece.first + offset, wanted)
+        except VideoTrouble as trouble:
+            raise self._trouble_at(index, trouble) from None
+        if piece.size_bytes is not None and len(data) < wanted:
+            cut = VideoTrouble(Status.DECODE_ERROR, "its file ends before the byte range that the playlist names")
+            raise self._trouble_at(index, cut)
         if is_kept:
             held.data += data
-            held.is_complete = len(data) < wanted or len(held.data) == piece.size_bytes
+            end = piece.size_bytes if piece.size_bytes is not None else held.file_bytes
+            held.is_complete = len(data) < wanted or len(held.data) == end
             while sum(len(one.data) for one in self._held.values()) > _MAX_ALL_HELD_BYTES:
                 self._held.popitem(last=False)
         return data[:size]
 
-    def _fetch(self, index: int, piece: Piece, offset: int, size: int) -> bytes:
-        try:
-            file = self._open(piece.url, reads_on=index > self._first)
-            file.seek(piece.first + offset)
-            data = file.read(size)
-        except VideoTrouble as trouble:
-            raise self._trouble_at(index, trouble) from None
-        if piece.size_bytes is not None and len(data) < size:
-            cut = VideoTrouble(Status.DECODE_ERROR, "its file ends before the byte range that the playlist names")
-            raise self._trouble_at(index, cut)
-        return data
-
-    def _open(self, url: str, *, reads_on: bool) -> WebStream:
-        """The file with this URL. A segment that follows another one is probably read whole, so more of it is requested
-        at first."""
+    def _fetch(self, index: int, url: str, held: _Held, position: int, size: int) -> bytes:
         if self._file is None or self._file_url != url:
             if self._file is not None:
                 self._file.release()
                 self._file = None
-            chunks = MAX_CHUNKS_AT_ONCE if reads_on else 1
-            self._file = open_next(self._route, url, first_bytes=chunks * CHUNK_BYTES)
+            # A segment that follows another one is probably read whole.
+            chunks = MAX_CHUNKS_AT_ONCE if index > self._first else 1
+            start = position // CHUNK_BYTES * CHUNK_BYTES
+            self._file = open_next(self._route, url, first=start, count=chunks * CHUNK_BYTES)
             self._file_url = url
-        return self._file
+            if held.file_bytes not in (None, self._file.size_bytes):
+                raise file_changed()
+            held.file_bytes = self._file.size_bytes
+        self._file.seek(position)
+        return self._file.read(size)
 
     def _trouble_at(self, index: int, trouble: VideoTrouble) -> VideoTrouble:
-        """The same trouble with the number of its segment. That a segment is certainly no video says nothing about the
-        whole, which may be one."""
+        """The same trouble, said of a segment. That a segment is certainly no video says nothing about the whole, which
+        may be one. The reason has no number, so that the failures of many films count as one cause."""
         return VideoTrouble(
             Status.DECODE_ERROR if trouble.status in INVALID_STATUSES else trouble.status,
-            f"segment {index + 1:,} of {len(self._segments):,}: {trouble.reason}",
+            f"{'a later' if index else 'the first'} segment of the playlist: {trouble.reason}",
             retryable=trouble.retryable,
             retry_after_s=trouble.retry_after_s,
             refused_by=trouble.refused_by,

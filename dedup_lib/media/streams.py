@@ -294,24 +294,24 @@ def _open_web(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStre
         ) from None
 
 
-def open_next(route: Route, url: str, *, first_bytes: int = CHUNK_BYTES) -> WebStream:
-    """Opens another file of the same video, by the route of the one before. `first_bytes`, a multiple of `CHUNK_BYTES`,
-    is how much of it is requested at first. Raises VideoTrouble; the route stays open."""
+def open_next(route: Route, url: str, *, first: int = 0, count: int = CHUNK_BYTES) -> WebStream:
+    """Opens another file of the same video, by the route of the one before. At first, `count` bytes from the byte
+    `first` on are requested, both multiples of `CHUNK_BYTES`. Raises VideoTrouble; the route stays open."""
     route.turn_to(url)
-    return WebStream(route, _find_file(route, first_bytes))
+    return WebStream(route, _find_file(route, first, count))
 
 
 def _open_route(route: Route) -> WebStream:
     with contextlib.ExitStack() as until_open:
         until_open.callback(route.close)
-        stream = WebStream(route, _find_file(route, CHUNK_BYTES))
+        stream = WebStream(route, _find_file(route, 0, CHUNK_BYTES))
         until_open.pop_all()
         return stream
 
 
-def _find_file(route: Route, first_bytes: int) -> Ranges | Whole:
+def _find_file(route: Route, first: int, count: int) -> Ranges | Whole:
     """The file by range requests if its server answers them, otherwise from the start. Raises VideoTrouble."""
-    answer = route.ask((0, first_bytes - 1))
+    answer = route.ask((first, first + count - 1))
     if is_whole(answer):
         return ask_whole(route, answer)
     with answer:
@@ -319,11 +319,11 @@ def _find_file(route: Route, first_bytes: int) -> Ranges | Whole:
             raise VideoTrouble(Status.NOT_VIDEO, "the file is empty")
         if not may_be_about_range(answer):
             raise refusal(answer)
-        start = read_part(answer, 0, first_bytes - 1)
+        start = read_part(answer, first, first + count - 1)
     whole = None
     if start is not None and start.size_bytes is not None:
         try:
-            return Ranges(route, answer, start, start.size_bytes)
+            return Ranges(route, answer, start, start.size_bytes, first=first)
         except NoRanges as found:
             whole = found.whole
     return ask_whole(route, whole)

@@ -153,29 +153,29 @@ def test_no_more_frames_are_decoded_than_bounded(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "status"),
     [
-        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{path}\n#EXT-X-ENDLIST\n",
-        "\n#EXTM3U\n#EXTINF:3,\n{url}\n",
-        "#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{path}\n#EXT-X-ENDLIST\n",
-        "ffconcat version 1.0\nfile '{path}'\n",
-        "# a remark\nffconcat version 1.0\nfile '{url}'\n",
-        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
-        "[playlist]\nFile1={url}\nNumberOfEntries=1\n",
-        "<?xml version='1.0'?><MPD><Period><AdaptationSet><Representation><BaseURL>{url}</BaseURL></Representation>"
-        "</AdaptationSet></Period></MPD>",
-        "<MPD><BaseURL>file://{path}</BaseURL></MPD>",
-        "RTSPtext\nrtsp://127.0.0.1/x\n",
-        "[Reference]\nRef1={url}\n",
+        ("#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\n{path}\n#EXT-X-ENDLIST\n", Status.HTTP_ERROR),
+        ("\n#EXTM3U\n#EXTINF:3,\n{url}\n", Status.NOT_VIDEO),
+        ("#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:3,\nfile://{path}\n#EXT-X-ENDLIST\n", Status.BLOCKED_ADDRESS),
+        ("ffconcat version 1.0\nfile '{path}'\n", Status.NOT_VIDEO),
+        ("# a remark\nffconcat version 1.0\nfile '{url}'\n", Status.NOT_VIDEO),
+        ("v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n", Status.NOT_VIDEO),
+        ("[playlist]\nFile1={url}\nNumberOfEntries=1\n", Status.NOT_VIDEO),
+        ("<smil><body><video src='{url}'/></body></smil>", Status.NOT_VIDEO),
+        ("<?xml version='1.0'?><asx><ref href='{url}'/></asx>", Status.NOT_VIDEO),
+        ("<MPD><BaseURL>file://{path}</BaseURL></MPD>", Status.BLOCKED_ADDRESS),
+        ("RTSPtext\nrtsp://127.0.0.1/x\n", Status.NOT_VIDEO),
+        ("[Reference]\nRef1={url}\n", Status.NOT_VIDEO),
     ],
 )
-def test_a_playlist_opens_nothing_else(tmp_path: Path, text: str) -> None:
+def test_a_playlist_opens_nothing_else(tmp_path: Path, text: str, status: Status) -> None:
     (tmp_path / "clip.ts").write_bytes(clip("clip.ts"))
     with ClipServer(tmp_path) as server:
         for name in ("list.mp4", "list.m3u8", "list.ffconcat", "list.sdp", "list.mpd"):
             (tmp_path / name).write_text(text.format(path=tmp_path / "clip.ts", url=server.url("clip.ts")))
-            for url in (server.url(name), str(tmp_path / name)):
-                assert read(url).status == Status.NOT_VIDEO
+            assert read(server.url(name)).status == status
+            assert read(str(tmp_path / name)).status == Status.NOT_VIDEO
         assert "/clip.ts" not in server.requests
 
 
