@@ -36,6 +36,7 @@ _DURATION = re.compile(
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,18}")
 _BYTE_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _PLACE = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0([0-9]{1,2})d)?)?\$")
+_MAX_TEXT = 2_000
 _TRICK_MODE = "http://dashif.org/guidelines/trickmode"
 """Marks pictures for fast winding: few, and not in the time of the film."""
 
@@ -190,6 +191,8 @@ class _Source:
 
     def _fill(self, template: str, **numbers: int) -> str:
         """The link that a template makes (5.3.9.4.4)."""
+        if max(map(len, (template, *self._values.values()))) > _MAX_TEXT:
+            raise damaged(f"a template, or what is to be put in, has more than {_MAX_TEXT:,} characters")
 
         def value(place: re.Match[str]) -> str:
             name, width = place[1], int(place[2] or 1)

@@ -22,7 +22,7 @@ from dedup_lib.media.playlists import (
 )
 from dedup_lib.records import Status
 
-_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
+_ATTRIBUTE = re.compile(r'([A-Z0-9-]{1,40})=("[^"]*"|[^",]*)')
 _DURATION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+)\s*(?:,.*)?")
 _BYTE_RANGE = re.compile(r"([0-9]{1,18})(?:@([0-9]{1,18}))?")
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")

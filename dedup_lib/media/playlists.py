@@ -20,6 +20,9 @@ MAX_PLAYLIST_BYTES = 4 * 1024 * 1024
 MAX_SEGMENTS = 50_000
 """A day of film in segments of two seconds has 43,200."""
 
+MAX_URL_CHARACTERS = 50_000_000
+"""Most characters in the URLs of all segments: a short template, or a long base, would make gigabytes of them."""
+
 MAX_RENDITIONS = 1_000
 MAX_DURATION_S = 7 * 24 * 3600.0
 
@@ -106,6 +109,7 @@ class Assembly:
         self._segments: list[Segment] = []
         self._at_s = 0.0
         self._run = -1
+        self._characters = 0
 
     def begin_run(self) -> None:
         """Makes the next segment begin a run."""
@@ -123,6 +127,11 @@ class Assembly:
         """Adds a segment behind the others. Raises VideoTrouble when there are too many."""
         if len(self._segments) >= MAX_SEGMENTS:
             raise VideoTrouble(Status.TOO_LARGE, f"the playlist has more than {MAX_SEGMENTS:,} segments")
+        self._characters += len(piece.url)
+        if self._characters > MAX_URL_CHARACTERS:
+            raise VideoTrouble(
+                Status.TOO_LARGE, f"the URLs of the playlist have more than {MAX_URL_CHARACTERS:,} characters"
+            )
         if self._run < 0:
             self.begin_run()
         self._segments.append(Segment(piece=piece, beginning=beginning, start_s=self._at_s, run=self._run))

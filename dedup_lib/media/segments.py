@@ -48,6 +48,7 @@ class SegmentedStream(MediaStream):
         self._file: WebStream | None = None
         self._file_url = ""
         self._held: OrderedDict[Piece, _Held] = OrderedDict()
+        self._held_bytes = 0
         self._first = 0
         self._begin(0)
 
@@ -135,10 +136,11 @@ class SegmentedStream(MediaStream):
             raise self._trouble_at(index, cut)
         if is_kept:
             held.data += data
+            self._held_bytes += len(data)
             end = piece.size_bytes if piece.size_bytes is not None else held.file_bytes
             held.is_complete = len(data) < wanted or len(held.data) == end
-            while sum(len(one.data) for one in self._held.values()) > _MAX_ALL_HELD_BYTES:
-                self._held.popitem(last=False)
+            while self._held_bytes > _MAX_ALL_HELD_BYTES:
+                self._held_bytes -= len(self._held.popitem(last=False)[1].data)
         return data[:size]
 
     def _fetch(self, index: int, url: str, held: _Held, position: int, size: int) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from dedup_lib.media.opening import open_video
 from dedup_lib.media.playlists import MAX_PLAYLIST_BYTES, MAX_SEGMENTS, Base, Piece, Playlist
 from dedup_lib.media.sampling import GrabbedFrames, grab_frames
 from dedup_lib.records import Outcome, Scan, Status
+from dedup_lib.steps.list_sample import fetch_sample
 
 LIMITS = FetchLimits(timeout_s=30, max_bytes=50_000_000, allow_private_addresses=True, allow_local_paths=True)
 
@@ -546,11 +548,16 @@ def test_a_playlist_is_no_way_to_a_private_address(
 @pytest.mark.parametrize(
     ("answer", "status", "words", "retryable"),
     [
-        (reply("404 Not Found"), Status.HTTP_ERROR, "a later segment of the playlist: HTTP 404", False),
-        (reply("503 Service Unavailable", Retry_After="7"), Status.HTTP_ERROR, "a later segment of the playlist: HTTP 503", True),
+        (reply("404 Not Found"), Status.HTTP_ERROR, "HTTP 404", False),
+        (
+            reply("503 Service Unavailable", Retry_After="7"),
+            Status.HTTP_ERROR,
+            "HTTP 503",
+            True,
+        ),
         (reply("200 OK", b""), None, "", False),
         (reply("200 OK", b"<html><body>gone</body></html>"), None, "", False),
-        (b"", Status.UNREACHABLE, "a later segment of the playlist: the server breaks off", True),
+        (b"", Status.UNREACHABLE, "the server breaks off", True),
     ],
     ids=["404", "503", "empty", "web page", "hangs up"],
 )
@@ -569,7 +576,7 @@ def test_a_segment_in_the_middle_is_gone(
         assert found.outcome.status == Status.OK, found.outcome.reason
         return
     assert (found.outcome.status, found.outcome.retryable) == (status, retryable)
-    assert found.outcome.reason.startswith(words)
+    assert found.outcome.reason.startswith(f"a later segment of the playlist: {words}")
     assert found.retry_after_s == (7 if b"Retry-After" in answer else None)
 
 
@@ -628,6 +635,34 @@ def test_the_number_of_segments_is_bounded(films: Path, text: str) -> None:
         outcome = outcome_of(server.url("/list"))
         assert {request.path for request in server.requests} == {"/list"}
     assert outcome.status == Status.TOO_LARGE and f"{MAX_SEGMENTS:,} segments" in outcome.reason
+
+
+def many(media: str, *, before: str = "", name: str = "v") -> str:
+    """A manifest whose template `media` makes fifty thousand links."""
+    times = "<SegmentTimeline><S d='1' r='49999'/></SegmentTimeline>"
+    text = manifest(f"{before}<SegmentTemplate media='{media}$Number$'>{times}</SegmentTemplate>")
+    return text.replace('id="v"', f'id="{name}"')
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        (many("a" * 1_900), Status.TOO_LARGE),
+        (many("", before=f"<BaseURL>{'a' * 60_000}/</BaseURL>"), Status.TOO_LARGE),
+        (many("a" * 3_000_000), Status.DECODE_ERROR),
+        (many("$RepresentationID$" * 100, name="v" * 3_000_000), Status.DECODE_ERROR),
+        (master(("A" * 4_000_000, "a.m3u8")), Status.HTTP_ERROR),
+        (media_list("a.ts", tags="#EXT-X-KEY:" + "A" * 3_000_000), Status.ENCRYPTED),
+        (media_list("a.ts").replace(":2,", ":" + " " * 3_000_000), Status.DECODE_ERROR),
+    ],
+    ids=["template", "base", "long template", "long name", "attributes", "key", "duration"],
+)
+def test_a_small_text_makes_no_gigabytes_and_no_minutes(text: str, status: Status) -> None:
+    started_s = time.process_time()
+    with FaultServer(serve_files({"/list": text.encode()})) as server:
+        outcome = outcome_of(server.url("/list"))
+    assert outcome.status == status, outcome.reason
+    assert time.process_time() - started_s < 5
 
 
 def test_the_number_of_renditions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -738,6 +773,16 @@ def test_the_song_of_a_playlist_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "song.m3u8").write_text(media_list("a.aac", duration_s=1))
     with ClipServer(tmp_path) as server:
         assert outcome_of(server.url("song.m3u8")).status == Status.NO_VIDEO_STREAM
+
+
+@pytest.mark.parametrize("name", ["ts.m3u8", "timeline.mpd"])
+def test_a_sample_for_calibration_is_saved_as_one_file(films: Path, tmp_path: Path, name: str) -> None:
+    with ClipServer(films) as server:
+        url = server.url(f"{name}/{name}")
+        sample = fetch_sample([url], folder=tmp_path, limits=LIMITS, workers=1)
+        assert not sample.failures
+        file = read(str(sample.paths[url]))
+        assert file.fingerprint == read(server.url("film.mp4")).fingerprint
 
 
 # Text
