@@ -152,7 +152,7 @@ class Film:
         """Returns the frames from a key frame at or before `target_s`; None when seeking finds no key frame."""
         for early_s in (0.0, _SEEK_EARLIER_S):
             if target_s < early_s or not self._reel.seek(target_s - early_s):
-                break
+                continue
             frames = self._decode()
             first = next(frames, None)
             if first is not None and first[1] <= target_s:
@@ -205,8 +205,8 @@ class Film:
         return max(time_s, self.ended_s or 0.0) if is_last and not self._has_lost else time_s
 
     def own_duration_s(self) -> float:
-        """Duration that the header of the video stream states, 0 when it states none."""
-        return own_duration_s(self._video)
+        """Duration that the header of the video stream states, 0 when it states none, or only that of a segment."""
+        return 0.0 if self._reel.stated_s else own_duration_s(self._video)
 
     def expected_s(self, *, to_be_passed_s: float) -> float:
         """Duration of the film as far as it can be known without reading it through, 0 when it cannot. The end of a

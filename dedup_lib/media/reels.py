@@ -11,6 +11,7 @@ from av.video.stream import VideoStream
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.limits import Deadline
+from dedup_lib.media.ranges import file_changed
 from dedup_lib.media.segments import SegmentedStream
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.tracks import (
@@ -76,7 +77,8 @@ class Reel:
         self._open()
         if self._index is None:
             self._index = self._choose()
-        self._take(self._index)
+        if not self._take(self.container, self._index):
+            raise file_changed()
         # A float, because fractions are too slow for every packet.
         self.tick_s = float(self.video.time_base or 0)
         self.start_s = start_s(self.video)
@@ -103,11 +105,13 @@ class Reel:
         self._open()
         return chosen
 
-    def _take(self, index: int) -> None:
-        """Takes the video stream with this index, or, where another run has none, its first one."""
-        films = self.container.streams.video
+    def _take(self, container: InputContainer, index: int) -> bool:
+        """Takes the video stream with this index, or, where another run has none, its first one. Returns False when
+        there is no video, as in segments with the end of the sound."""
+        # The type stub does not know that a stream without a decoder has no context.
+        films = [film for film in container.streams.video if film.codec_context is not None]
         if not films:
-            raise VideoTrouble(Status.DECODE_ERROR, "a part of the film has no video stream")
+            return False
         self.video = next((film for film in films if film.index == index), films[0])
         width_px, height_px = self.video.codec_context.width, self.video.codec_context.height
         if width_px * height_px > MAX_PIXELS:
@@ -116,6 +120,7 @@ class Reel:
             )
         self.video.thread_type = "NONE"
         self.video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        return True
 
     def packets(self) -> Iterator[av.Packet[VideoStream]]:
         """Yields the packets of the film from here on. Raises VideoTrouble and the exceptions of PyAV."""
@@ -124,11 +129,18 @@ class Reel:
             for packet in self.container.demux(self.video):
                 self._deadline.remaining_s()
                 yield self._shifted(packet)
-            at_s = self._segments.begin_next_run() if self._segments is not None else None
-            if at_s is None:
+            if not self._open_next_run():
                 return
-            # The container stays open, because packets of it may wait to be decoded.
-            self._open_at(at_s, closes=False)
+
+    def _open_next_run(self) -> bool:
+        """Opens the next run that has a film; returns False at the end."""
+        at_s = self._segments.begin_next_run() if self._segments is not None else None
+        while at_s is not None and self._segments is not None:
+            # The container before stays open, because packets of it may wait to be decoded.
+            if self._open_at(at_s, closes=False):
+                return True
+            at_s = self._segments.begin_next_run()
+        return False
 
     def _shifted(self, packet: av.Packet[VideoStream]) -> av.Packet[VideoStream]:
         if self._segments is None:
@@ -151,7 +163,8 @@ class Reel:
         self._is_at_start = False
         try:
             if self._segments is not None:
-                self._open_at(self._segments.begin_at(seek_s))
+                if not self._open_at(self._segments.begin_at(seek_s)):
+                    return False
             else:
                 seek_to = round((seek_s + self.start_s) / self.video.time_base)
                 self.container.seek(seek_to, stream=self.video, backward=True)
@@ -162,20 +175,25 @@ class Reel:
         self.video.codec_context.flush_buffers()
         return True
 
-    def _open_at(self, at_s: float, *, closes: bool = True) -> None:
-        """Opens the segments anew, from one that begins at `at_s` by the playlist; `closes` the container before."""
+    def _open_at(self, at_s: float, *, closes: bool = True) -> bool:
+        """Opens the segments anew, from one that begins at `at_s` by the playlist; `closes` the container before.
+        Returns False when there is no film."""
         assert self._segments is not None and self._index is not None
         opened = open_container(self._stream, self._demuxer, _AT_ONCE)
+        if not self._take(opened, self._index):
+            opened.close()
+            return False
         if closes:
             self.close()
         self._container = opened
-        self._take(self._index)
         here_s = start_s(self.video) - self.start_s
         # Time stamps are more exact than a playlist, whose durations may be rounded, or only those that were asked for.
         # But they hold only in their run, those of MPEG-TS begin again at 0 after a day, and some writers let every
         # segment begin at 0.
         may_be_right = at_s / 2 - 0.5 <= here_s <= at_s * 2 + 0.5
-        self._shift = 0 if self._segments.continues_first_run and may_be_right else round((at_s - here_s) / self.tick_s)
+        is_exact = self._segments.continues_first_run and may_be_right
+        self._shift = 0 if is_exact else round((at_s - here_s) / self.tick_s)
+        return True
 
     def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
         """Whether a key frame lies between the two times; assumed when the file has no full index."""

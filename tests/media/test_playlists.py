@@ -394,6 +394,30 @@ def test_segments_that_all_begin_at_zero_stand_in_their_order(tmp_path: Path) ->
     assert np.allclose(numbers(grabbed), [10, 30, 50, 70, 90, 110], atol=2)
 
 
+@pytest.mark.parametrize("kind", ["ts.m3u8", "fmp4.m3u8"])
+@pytest.mark.parametrize("factor", [0.5, 2])
+def test_a_playlist_may_be_wrong_about_its_duration(films: Path, kind: str, factor: float) -> None:
+    text = (films / kind / kind).read_text()
+    text = re.sub(r"(?<=INF:)[0-9.]+", lambda found: f"{float(found[0]) * factor:.3f}", text)
+    with one_playlist(films, "wrong.m3u8", text, kind=kind) as (url, server):
+        for scan in (None, SCAN):
+            grabbed, file = grab(url, scan=scan), grab(server.url("film.mp4"), scan=scan)
+            if factor > 1:
+                # It ends before the last frame that is looked for, and is then measured.
+                assert grabbed.facts.duration_s == pytest.approx(25, abs=0.01)
+                assert numbers(grabbed) == numbers(file)
+
+
+def test_sound_may_go_on_behind_the_last_frame(films: Path, tmp_path: Path) -> None:
+    """A seek to a segment without frames finds those before it."""
+    save_clip(tmp_path / "a.m3u8", count=100, key_every=20, sound=True, sound_s=14, file_format="hls", options=_HLS)
+    with ClipServer(tmp_path) as server:
+        grabbed = grab(server.url("a.m3u8"))
+        assert numbers(grabbed)[-1] > 85 and grabbed.facts.duration_s <= 14
+        scanned = grab(server.url("a.m3u8"), scan=Scan(step_s=0.25, dense_s=3))
+        assert scanned.scanned_times_s[-1] > 8
+
+
 # Refused
 
 
