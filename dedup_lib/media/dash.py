@@ -48,7 +48,7 @@ def read_dash(text: bytes, base: Base) -> Playlist:
     Raises VideoTrouble for what is live, encrypted, damaged or no DASH.
     """
     try:
-        root: Element = fromstring(text, forbid_dtd=True)
+        root: Element = fromstring(text.strip(), forbid_dtd=True)
     except DefusedXmlException:
         raise damaged("it declares entities or a document type, which are not read") from None
     except (ParseError, ValueError, LookupError) as error:

@@ -35,7 +35,7 @@ def read_hls(text: str, base: Base) -> str | Playlist:
 
     Raises VideoTrouble for what is live, encrypted, damaged or no HLS.
     """
-    lines = [line.strip() for line in text.lstrip("\ufeff \t\r\n").splitlines()]
+    lines = [line.strip() for line in text.lstrip("\ufeff \t\r\n").split("\n")]
     if not lines or not lines[0].startswith("#EXTM3U"):
         raise damaged("it does not begin with #EXTM3U")
     tags = {line.partition(":")[0] for line in lines}

@@ -24,7 +24,7 @@ from dedup_lib.media.tracks import (
 )
 from dedup_lib.records import Status
 
-_AT_ONCE = {"analyzeduration": "1"}
+_AT_ONCE = {"analyzeduration": "1", "probesize": "65536"}
 """Options to open a container without reading ahead: what the first one has told of the film holds for the next."""
 
 
@@ -49,8 +49,12 @@ class Reel:
         self._container: InputContainer | None = None
         self._index: int | None = None
         self._time_base = Fraction(0)
+        self._parameters: bytes | None = None
+        """What the decoder must know before any frame (in H.264, the parameter sets)."""
         self._shift = 0
         """Ticks to add to the time stamps of the open container."""
+        self._begins_s: float | None = None
+        """When it begins by the playlist; None when `_shift` is known."""
         self._is_at_start = False
 
     @property
@@ -84,7 +88,8 @@ class Reel:
         self.start_s = start_s(self.video)
         self.interval_s = 1 / float(self.video.guessed_rate or 25)
         self.rates = [float(rate) for rate in (self.video.guessed_rate, self.video.average_rate) if rate]
-        self._time_base, self._shift = self.video.time_base or Fraction(0), 0
+        self._time_base, self._shift, self._begins_s = self.video.time_base or Fraction(0), 0, None
+        self._parameters = self.video.codec_context.extradata
         self._is_at_start = True
 
     def close(self) -> None:
@@ -151,10 +156,25 @@ class Reel:
             packet.pts = None if packet.pts is None else round(packet.pts * scale)
             packet.dts = None if packet.dts is None else round(packet.dts * scale)
             packet.time_base = self._time_base
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if self._begins_s is not None and stamp is not None:
+            self._shift = self._find_shift(stamp * self.tick_s - self.start_s, self._begins_s)
+            self._begins_s = None
         if self._shift:
             packet.pts = None if packet.pts is None else packet.pts + self._shift
             packet.dts = None if packet.dts is None else packet.dts + self._shift
         return packet
+
+    def _find_shift(self, here_s: float, told_s: float) -> int:
+        """The ticks by which time stamps are wrong, when the first frame is at `here_s` by them, and at `told_s` by the
+        playlist."""
+        assert self._segments is not None
+        # Time stamps are more exact than a playlist, whose durations may be rounded, or only those that were asked for.
+        # But they hold only in their run, those of MPEG-TS begin again at 0 after a day, and some writers let every
+        # segment begin at 0.
+        may_be_right = told_s / 2 - 0.5 <= here_s <= told_s * 2 + 0.5
+        is_exact = self._segments.continues_first_run and may_be_right
+        return 0 if is_exact else round((told_s - here_s) / self.tick_s)
 
     def seek(self, seek_s: float) -> bool:
         """Goes to a key frame at or before `seek_s`; returns False when that is not possible."""
@@ -186,13 +206,10 @@ class Reel:
         if closes:
             self.close()
         self._container = opened
-        here_s = start_s(self.video) - self.start_s
-        # Time stamps are more exact than a playlist, whose durations may be rounded, or only those that were asked for.
-        # But they hold only in their run, those of MPEG-TS begin again at 0 after a day, and some writers let every
-        # segment begin at 0.
-        may_be_right = at_s / 2 - 0.5 <= here_s <= at_s * 2 + 0.5
-        is_exact = self._segments.continues_first_run and may_be_right
-        self._shift = 0 if is_exact else round((at_s - here_s) / self.tick_s)
+        if self._segments.continues_first_run and not self.video.codec_context.extradata:
+            # Some writers put them before the first frame only.
+            self.video.codec_context.extradata = self._parameters
+        self._begins_s = at_s
         return True
 
     def is_seeking_shorter(self, here_s: float, target_s: float) -> bool:
