@@ -38,6 +38,7 @@ from dedup_lib.report.sections import (
     list_files,
     load_json,
     load_rows,
+    load_stages,
     outcome_tiles,
     reason_table,
     share_out_pages,
@@ -175,7 +176,7 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
     """
     run = RunFolder(run_dir)
     summary = load_json(run.path / "summary.json")
-    stages = {path.stem: load_json(path) for path in sorted((run.path / "stages").glob("*.json"))}
+    stages = load_stages(run)
     for old in run.reports_dir.glob("groups-*.html"):
         old.unlink(missing_ok=True)
     pages = [

@@ -172,6 +172,11 @@ def load_json(path: Path) -> Record:
     return record
 
 
+def load_stages(run: RunFolder) -> dict[str, Record]:
+    """The stage records of a run by notebook, in their order."""
+    return {path.stem: load_json(path) for path in sorted((run.path / "stages").glob("*.json"))}
+
+
 def describe_flow(flow: Sequence[FlowStep]) -> str:
     """The chart of the flow in words, for screen readers."""
     return "Rows of the list: " + ", ".join(f"{step.words} {step.shown}" for step in flow)
