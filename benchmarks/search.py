@@ -325,7 +325,9 @@ def deliver(old_path: Path, new_path: Path, folder: Path) -> dict[str, Any]:
 
     read_s, rows = timed(lambda: sum(len(block) for block in stream()))
     table = make_table(new_path, folder)
-    near_s, near = timed(lambda: find_near(table, stream(), floor=FLOOR, known=set(), max_pairs=MAX_PAIRS))
+    near_s, near = timed(
+        lambda: find_near(table, stream(), floor=FLOOR, is_wanted=lambda key: True, max_pairs=MAX_PAIRS)
+    )
     return {"old": rows, "new": len(table), "stream_s": read_s, "near_s": near_s, "near": len(near)}
 
 

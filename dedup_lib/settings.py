@@ -256,6 +256,7 @@ class DedupeUrlsSettings(NotebookSettings):
     report_csv: str = ""
     ignore_path_case: bool = False
     drop_query_parameters: list[str] = field(default_factory=list)
+    existing_runs: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -349,8 +350,6 @@ class SearchSettings(NotebookSettings):
     def check(self) -> None:
         if self.sweep_low is not None and self.sweep_high is not None and self.sweep_low >= self.sweep_high:
             raise SettingError("sweep_low", self.sweep_low, f"it must be below sweep_high = {self.sweep_high}")
-        if self.existing_runs and not self.against_existing:
-            raise SettingError("existing_runs", self.existing_runs, "it has no effect without against_existing: true")
         IndexTuning.parse(self.ann)
 
 

@@ -41,6 +41,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "report_csv": "",
         "ignore_path_case": False,
         "drop_query_parameters": ["token"],
+        "existing_runs": ["outputs/ads"],
     },
     "03_extract": {
         "run_dir": "outputs/x",

@@ -107,10 +107,11 @@ In the environment or in `.env`. Neither is a parameter, so neither gets into a 
 COLUMN_WORDS = {
     "<list>.duplicates.csv": {
         "url": "the URL of this row",
-        "duplicate_of": "the URL above that it repeats, as spelled there",
+        "duplicate_of": "the URL that it repeats, as spelled in its row above or in the earlier list",
         "rule": "how the two spellings differ",
         "row": "number of this row in your list, from 1",
-        "first_row": "number of the row with that URL",
+        "first_row": "number of the row with that URL; empty where an earlier run has read it",
+        "read_by": "the earlier run that has read it, of those in `existing_runs`; empty for a repeat within the list",
     },
     "duplicates.csv": {
         "url": "the copy",

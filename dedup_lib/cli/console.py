@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from dedup_lib.lists.cells import describe_guarded
-from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.folder import RunFolder, name_run
 from dedup_lib.sanitise import sanitise
-from dedup_lib.ui.terminal import draw_causes
+from dedup_lib.ui.terminal import describe_news, draw_causes, list_next_steps, list_outcomes
 
 console = Console(soft_wrap=True, highlight=False)
 
@@ -35,8 +35,10 @@ def show_table(rows: Sequence[Mapping[Any, Any]]) -> None:
     console.print(table)
 
 
-def show_outcome(folder: RunFolder) -> None:
-    """Print the outcome of a run: the rows of each output, its file, and the causes of rows without a video."""
+def show_outcome(folder: RunFolder, *, command: str = "") -> None:
+    """Print the outcome of a run: the rows of each output, its file, why rows gave no video, and what to do next.
+
+    `command` runs it again; without one, nothing suggests that."""
     # This imports pandas, which --help does not need.
     from dedup_lib.groups.decisions import describe_decisions
 
@@ -47,17 +49,13 @@ def show_outcome(folder: RunFolder) -> None:
         table.add_column("outcome")
         table.add_column("rows", justify="right")
         table.add_column("file", overflow="fold")
-        for words, name, file in (
-            ("videos kept", "final", "FINAL_RESULT"),
-            ("repeated URLs", "text_duplicates", "text_duplicates"),
-            ("copies of kept videos", "duplicates", "duplicates"),
-            ("not videos", "invalid", "invalid_urls"),
-            ("could not be read", "failed", "failed_urls"),
-        ):
+        for words, rows, file in list_outcomes(summary):
             path = summary["files"].get(file, "")
             place = shown(folder.shown(folder.path / path)) if path else ""
-            table.add_row(words, f"{summary['rows'][name]:,}", place)
+            table.add_row(words, f"{rows:,}", place)
         console.print(table)
+        if news := describe_news(summary):
+            console.print(shown(news))
         if vectors := (folder.read_record("06_search_and_clean") or {}).get("vectors"):
             console.print(f"vectors: {shown(vectors)}")
         if decided := describe_decisions(summary.get("decisions", {})):
@@ -71,3 +69,6 @@ def show_outcome(folder: RunFolder) -> None:
     index = folder.reports_dir / "index.html"
     if index.exists():
         console.print(f"report: {shown(folder.shown(index))}")
+    if summary_path.exists():
+        for step in list_next_steps(summary, run_name=name_run(folder), command=command):
+            console.print(f"[bold]next:[/] {shown(step)}")

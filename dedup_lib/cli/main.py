@@ -96,10 +96,24 @@ def _port_option(default: int) -> Callable[[Callable[..., None]], Callable[..., 
 @click.argument("profile")
 @_work_in_option
 @_set_option
+@click.option(
+    "--against",
+    multiple=True,
+    metavar="RUN",
+    help="Set aside what this earlier run has read; a pattern such as 'week*' names several; repeat it for more.",
+)
 @click.option("--from", "first", default="", metavar="NN", help="Start at this notebook, such as 03.")
 @click.option("--only", default="", metavar="NN", help="Run only this notebook.")
 @click.option("--no-report", is_flag=True, help="Do not write the report.")
-def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, only: str, no_report: bool) -> None:
+def run(
+    profile: str,
+    run_name: str,
+    overrides: tuple[str, ...],
+    against: tuple[str, ...],
+    first: str,
+    only: str,
+    no_report: bool,
+) -> None:
     """Run the notebooks of a flow on a list.
 
     PROFILE is the name of a profile in params/ (demo, direct, batch, first_frame, server, zilliz) or the path of a YAML
@@ -113,6 +127,7 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads
     python -m dedup_lib run batch --set input_csv=ads.csv --set vectors=average
+    python -m dedup_lib run direct --set input_csv=week.csv --run week48 --against ads --against 'week*'
     python -m dedup_lib run direct --run ads --only 06 --set min_score=0.8
     """
     # These import papermill and nbconvert, which --help does not need.
@@ -120,14 +135,16 @@ def run(profile: str, run_name: str, overrides: tuple[str, ...], first: str, onl
     from dedup_lib.flow.profiles import apply_overrides, load_profile, parse_overrides
 
     values = apply_overrides(load_profile(profile), parse_overrides(overrides))
-    plan = plan_run(values, run_name=run_name, first=first, only=only)
+    plan = plan_run(values, run_name=run_name, against=against, first=first, only=only)
+    # Without 03_extract, nothing would be read again.
+    again = _given_command() if "03_extract" in plan.notebooks else ""
     try:
         _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
     except FailedRowsError:
         # The outputs are complete, so there is an outcome to show.
-        show_outcome(plan.run)
+        show_outcome(plan.run, command=again)
         raise
-    show_outcome(plan.run)
+    show_outcome(plan.run, command=again)
 
 
 def _execute(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dedup_lib.errors import SettingError
+from dedup_lib.flow.earlier import choose_earlier
 from dedup_lib.run.folder import RunFolder, named_run_dir
 from dedup_lib.run.paths import find_inputs, is_same_place, resolve_path
 from dedup_lib.settings import FLOWS, SETTINGS, NotebookSettings, parameter_types, refuse_unknown
@@ -26,11 +27,14 @@ class RunPlan:
     """What a person should know before the run starts."""
 
 
-def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "", only: str = "") -> RunPlan:
+def plan_run(
+    profile: Mapping[str, Any], *, run_name: str = "", against: Sequence[str] = (), first: str = "", only: str = ""
+) -> RunPlan:
     """Choose the notebooks and check all their parameters before any work.
 
-    `first` and `only` are notebook numbers such as `03`. Raises SettingError for a parameter that no notebook of the
-    flow has, and for a value that a parameter does not allow.
+    `against` names earlier runs (see `choose_earlier`); they are added to `existing_runs`. `first` and `only` are
+    notebook numbers such as `03`. Raises what `choose_earlier` raises, and SettingError for a parameter that no
+    notebook of the flow has, and for a value that a parameter does not allow.
     """
     values = dict(profile)
     if run_name:
@@ -40,7 +44,7 @@ def plan_run(profile: Mapping[str, Any], *, run_name: str = "", first: str = "",
         raise SettingError("mode", mode, f"it must be one of {', '.join(FLOWS)}")
     flow = FLOWS[mode]
     refuse_unknown(values, flow, where=f"no notebook of the {mode} flow")
-    return _plan(values, _choose(flow, first=first, only=only))
+    return _plan(values, _choose(flow, first=first, only=only), against=against)
 
 
 def plan_notebook(stage: str, profile: Mapping[str, Any], *, run_name: str = "") -> RunPlan:
@@ -55,10 +59,16 @@ def plan_notebook(stage: str, profile: Mapping[str, Any], *, run_name: str = "")
     return _plan(values, (stage,))
 
 
-def _plan(values: dict[str, Any], notebooks: tuple[str, ...]) -> RunPlan:
+def _plan(values: dict[str, Any], notebooks: tuple[str, ...], *, against: Sequence[str] = ()) -> RunPlan:
     if not str(values.get("run_dir") or "").strip():
         raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
     notes = _settle_list(values)
+    if against:
+        earlier, said = choose_earlier(RunFolder(values["run_dir"]), against)
+        given = values.get("existing_runs", [])
+        # What is no list is refused below.
+        values["existing_runs"] = list(dict.fromkeys([*given, *earlier])) if isinstance(given, list) else given
+        notes = (*notes, *said)
     parameters = {
         stage: {name: values[name] for name in parameter_types(SETTINGS[stage]) if name in values}
         for stage in notebooks

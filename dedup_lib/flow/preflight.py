@@ -21,6 +21,7 @@ from dedup_lib.settings import (
     SearchSettings,
     UploadSettings,
 )
+from dedup_lib.steps.existing import find_earlier, find_earlier_store
 from dedup_lib.steps.extract import find_place
 from dedup_lib.steps.extracted_list import find_filled_store
 from dedup_lib.steps.inputs import ListSource, find_first_list, find_list
@@ -31,7 +32,8 @@ from dedup_lib.store.store import Store
 def check_start(plan: RunPlan) -> None:
     """Raises early what the notebooks of a plan would raise later.
 
-    These are ListError for a list, or decisions about it, that cannot be read; RunFolderError where no list is known;
+    These are ListError for a list, or decisions about it, that cannot be read; RunFolderError where no list is known,
+    or an earlier run to compare with has read nothing;
     EncoderError for a model that cannot be loaded; and SettingError and StoreError for a store that is not named or
     does not answer.
     """
@@ -43,6 +45,9 @@ def check_start(plan: RunPlan) -> None:
     source = _check_list(plan)
     _check_work_before(plan)
     for settings in plan.settings.values():
+        if isinstance(settings, SearchSettings):
+            for folder in find_earlier(plan.run, settings.existing_runs):
+                find_earlier_store(folder, settings)
         if isinstance(settings, ExtractSettings | CalibrateSettings):
             check_encoder(settings.encoder, model=settings.model)
         if isinstance(settings, SearchSettings) and (settings.decisions_csv or source is not None):
@@ -67,7 +72,7 @@ def _check_list(plan: RunPlan) -> ListSource | None:
         return None
     if first.input_csv and not source.path.exists():
         raise ListError(_describe_missing(first.input_csv, source.path))
-    find_url_column(load_list(source.path), url_column=source.url_column)
+    find_url_column(load_list(source.path, is_ours=source.is_ours), url_column=source.url_column)
     return source
 
 

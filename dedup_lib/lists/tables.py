@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from dedup_lib.lists.markup import split_urls
 from dedup_lib.lists.urls import decode_url, find_text_copies, has_scheme, is_web_url, url_for_request
 from dedup_lib.run.files import writing
 
-REPORT_COLUMNS = ("url", "duplicate_of", "rule", "row", "first_row")
+REPORT_COLUMNS = ("url", "duplicate_of", "rule", "row", "first_row", "read_by")
 """First columns of the report on text copies; the list's other columns follow."""
 
 # A cheap count of these finds the cells that may hold several URLs.
@@ -57,16 +57,17 @@ class ReadList:
         return f"{self.dialect}{left_out}"
 
 
-def read_list(path: Path) -> ReadList:
+def read_list(path: Path, *, is_ours: bool = False) -> ReadList:
     """Reads the CSV at `path` as a table of text, with its dialect.
 
     Reads UTF-8 and UTF-16, gzip, any line end, and everything that `dialects.split_text` knows. Columns without a name
     are called `column_1`, …; without a header, the column with the URLs is called `url`. Repeated column names get
-    `_2`, …. Cells are read by `cells.bare_cell`.
+    `_2`, …. Cells are read by `cells.bare_cell`. With `is_ours`, `save_table` wrote the file: it has a header, and may
+    have no rows.
 
     Raises ListError, with the remedy, for a file that cannot be read without guessing or losing a row.
     """
-    split = _split_file(path)
+    split = _split_file(path, is_ours=is_ours)
     frame = pd.DataFrame(split.rows, columns=_column_names(split.header or [""] * split.width), dtype="str")
     links = [] if split.header else _link_columns(frame)
     return ReadList(
@@ -76,9 +77,9 @@ def read_list(path: Path) -> ReadList:
     )
 
 
-def load_list(path: Path) -> pd.DataFrame:
+def load_list(path: Path, *, is_ours: bool = False) -> pd.DataFrame:
     """The table of `read_list`."""
-    return read_list(path).table
+    return read_list(path, is_ours=is_ours).table
 
 
 def load_table(path: Path) -> pd.DataFrame:
@@ -138,11 +139,12 @@ def find_url_column(frame: pd.DataFrame, *, url_column: str = "") -> str:
     in at least half of its filled cells.
 
     Raises ListError when no column or several columns fit, when a cell holds several URLs, and when no cell holds a URL
-    that can be fetched or the path of an existing file.
+    that can be fetched or the path of an existing file. A list without rows has none to refuse.
     """
     found = _choose_url_column(frame, url_column)
     _refuse_several_urls(frame, found)
-    _require_url(frame, found)
+    if len(frame):
+        _require_url(frame, found)
     return found
 
 
@@ -312,27 +314,41 @@ def split_text_copies(
     frame: pd.DataFrame,
     *,
     url_column: str,
+    before: Mapping[str, str] | None = None,
     ignore_path_case: bool = False,
     drop_query_parameters: Collection[str] = (),
     progress: Callable[[int], object] = lambda count: None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Returns the rows whose URL occurs in no earlier row, and a report with one row for each other row.
 
-    The report has the columns `REPORT_COLUMNS` (`row` and `first_row` count the rows of the list from 1, int64), then
+    `before` are URLs that precede the list, each with the name of the run that read it. A row that equals one of them
+    has this name in `read_by`, and no `first_row`.
+
+    The report has the columns `REPORT_COLUMNS` (`row` and `first_row` count the rows of the list from 1), then
     the list's other columns. `urls.find_text_copies` defines a copy. Calls `progress` with the number of rows newly
     done.
     """
     urls = frame[url_column].tolist()
+    earlier = list(before or {})
     copies = find_text_copies(
-        urls, ignore_path_case=ignore_path_case, drop_query_parameters=drop_query_parameters, progress=progress
+        urls,
+        before=earlier,
+        ignore_path_case=ignore_path_case,
+        drop_query_parameters=drop_query_parameters,
+        progress=progress,
     )
+    firsts = [(urls if copy.first_row >= 0 else earlier)[copy.first_row] for copy in copies]
     rows = [copy.row for copy in copies]
     columns = {
         "url": pd.Series([urls[copy.row] for copy in copies], dtype="str"),
-        "duplicate_of": pd.Series([urls[copy.first_row] for copy in copies], dtype="str"),
+        "duplicate_of": pd.Series(firsts, dtype="str"),
         "rule": pd.Series([copy.rule for copy in copies], dtype="str"),
         "row": pd.Series([copy.row + 1 for copy in copies], dtype="int64"),
-        "first_row": pd.Series([copy.first_row + 1 for copy in copies], dtype="int64"),
+        "first_row": pd.Series([copy.first_row + 1 if copy.first_row >= 0 else None for copy in copies], dtype="Int64"),
+        "read_by": pd.Series(
+            [(before or {})[first] if copy.first_row < 0 else "" for first, copy in zip(firsts, copies, strict=True)],
+            dtype="str",
+        ),
     }
     report = pd.DataFrame({name: columns[name] for name in REPORT_COLUMNS})
     copied = frame.iloc[rows].reset_index(drop=True)

@@ -342,11 +342,15 @@ def _lower(match: re.Match[str]) -> str:
 def find_text_copies(
     urls: Sequence[str],
     *,
+    before: Sequence[str] = (),
     ignore_path_case: bool = False,
     drop_query_parameters: Collection[str] = (),
     progress: Callable[[int], object] = lambda count: None,
 ) -> list[TextCopy]:
     """Finds every row whose URL equals that of an earlier row, with the first such row. Empty cells equal nothing.
+
+    `before` are URLs that precede the list. A row that equals one of them has a negative `first_row`: its index in
+    `before`, counted from the end.
 
     A URL without a scheme (`//host/path`) may mean http or https. It equals the https URL when the list has that one,
     else the http URL; the https and the http URL never equal each other.
@@ -357,11 +361,12 @@ def find_text_copies(
     def normalise(url: str) -> NormalisedUrl:
         return normalise_url(url, ignore_path_case=ignore_path_case, drop_query_parameters=drop_query_parameters)
 
-    complete = {normalise(url).key for url in urls if has_scheme(url)} if not all(map(has_scheme, urls)) else set()
+    every = [*before, *urls]
+    complete = {normalise(url).key for url in every if has_scheme(url)} if not all(map(has_scheme, every)) else set()
     seen: dict[str, tuple[int, tuple[str, ...]]] = {}
     copies = []
-    for row, url in enumerate(urls):
-        progress(1)
+    for row, url in enumerate(every, start=-len(before)):
+        progress(int(row >= 0))
         if not url.strip():
             continue
         normalised = normalise(url)
@@ -369,10 +374,10 @@ def find_text_copies(
         if not has_scheme(url) and key not in complete and (by_http := normalise(f"http:{url}").key) in complete:
             key = by_http
         first_row, first_rules = seen.setdefault(key, (row, normalised.rules))
-        if first_row == row:
+        if first_row == row or row < 0:
             continue
         rules = {*first_rules, *normalised.rules}
-        same = url == urls[first_row]
+        same = url == every[first_row + len(before)]
         copies.append(
             TextCopy(row, first_row, "identical text" if same else ", ".join(rule for rule in RULES if rule in rules))
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from itertools import chain
 
@@ -14,10 +14,12 @@ from dedup_lib.records import StoredRows, Vectors
 
 
 def find_near(
-    table: VectorTable, stored: Iterable[StoredRows], *, floor: float, known: Collection[str], max_pairs: int
+    table: VectorTable, stored: Iterable[StoredRows], *, floor: float, is_wanted: Callable[[str], bool], max_pairs: int
 ) -> list[str]:
-    """URLs of stored videos whose similarity to a video of the table is at least `floor` or just below it. Videos whose
-    keys are `known` are left out. Memory holds the table and one block of stored videos.
+    """URLs of stored videos whose similarity to a video of the table is at least `floor` or just below it.
+
+    `is_wanted` says by the key of a stored video whether it counts. Memory holds the table and one block of stored
+    videos.
 
     Raises SettingError when they make more than `max_pairs` pairs.
     """
@@ -25,7 +27,7 @@ def find_near(
     lines = table.lines.reshape(len(table), table.width)
     near: list[str] = []
     pairs = 0
-    for urls, block, counts in _whole_videos(stored, table.lines.shape[1], known):
+    for urls, block, counts in _whole_videos(stored, table.lines.shape[1], is_wanted):
         alike = np.zeros(len(urls), bool)
         for start in range(0, len(table), BLOCK_LINES):
             products = lines[start : start + BLOCK_LINES] @ block.T
@@ -40,7 +42,7 @@ def find_near(
 
 
 def _whole_videos(
-    stored: Iterable[StoredRows], positions: int, known: Collection[str]
+    stored: Iterable[StoredRows], positions: int, is_wanted: Callable[[str], bool]
 ) -> Iterator[tuple[list[str], Vectors, Lines]]:
     """URLs of videos, their lines (N, positions * dimension) and the number of positions of each."""
     held: StoredRows | None = None
@@ -58,7 +60,7 @@ def _whole_videos(
             continue
         place: dict[str, int] = {}
         for video in whole.videos:
-            if video not in known:
+            if is_wanted(video):
                 place.setdefault(video, len(place))
         taken = [index for index, video in enumerate(whole.videos) if video in place]
         lines = np.zeros((len(place), positions, whole.vectors.shape[1]), np.float32)

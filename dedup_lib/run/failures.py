@@ -47,15 +47,19 @@ class Reading:
     not_videos: int
     pending: int
     """Rows not tried yet."""
+    known: int = 0
+    """Rows that were not tried, because an earlier run has read their URL."""
 
     @classmethod
-    def of(cls, outcomes: Iterable[Outcome]) -> Reading:
-        """Counts `outcomes`, one for each row."""
+    def of(cls, outcomes: Iterable[Outcome], *, known: int = 0) -> Reading:
+        """Counts `outcomes`, one for each row that is not `known`."""
         found = Counter(outcome.status for outcome in outcomes)
         failed = sum(found[status] for status in FAILED_STATUSES - {Status.PENDING})
         read = sum(found[status] for status in KEPT_STATUSES)
         pending = found[Status.PENDING]
-        return cls(read=read, failed=failed, not_videos=found.total() - read - failed - pending, pending=pending)
+        return cls(
+            read=read, failed=failed, not_videos=found.total() - read - failed - pending, pending=pending, known=known
+        )
 
     @property
     def tried(self) -> int:
@@ -63,15 +67,15 @@ class Reading:
 
     @property
     def failed_share(self) -> float:
-        """Failed rows as a share of the tried rows; 1 when no tried row gave a video."""
+        """Failed rows as a share of the tried rows; 1 when no row is a video."""
         if not self.tried:
             return 0.0
-        return self.failed / self.tried if self.read else 1.0
+        return self.failed / self.tried if self.read or self.known else 1.0
 
     @property
     def is_poor(self) -> bool:
         """Whether most of the rows gave no video."""
-        return self.read * 2 < self.tried
+        return (self.read + self.known) * 2 < self.tried + self.known
 
     @property
     def headline(self) -> str:
@@ -129,9 +133,9 @@ def _without_host(reason: str, url: str) -> str:
 
 
 def find_main_cause(reading: Reading, causes: Iterable[Cause]) -> Cause | None:
-    """The cause of more than half of the tried rows; None when there is no such cause."""
+    """The cause of more than half of the tried and known rows; None when there is no such cause."""
     for cause in causes:
-        if cause.status != Status.PENDING and cause.rows * 2 > reading.tried:
+        if cause.status != Status.PENDING and cause.rows * 2 > reading.tried + reading.known:
             return cause
     return None
 

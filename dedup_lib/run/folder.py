@@ -18,7 +18,7 @@ from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.records import utc_now, video_key
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.lock import RunLock
-from dedup_lib.run.paths import expand_home, find_project_root, is_there, resolve_path
+from dedup_lib.run.paths import expand_home, find_project_root, is_same_place, is_there, resolve_path
 from dedup_lib.run.versions import find_versions
 from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import NotebookSettings
@@ -57,6 +57,11 @@ def find_run(name: str) -> RunFolder | None:
     found = [path for path in places if is_there(path) and path.is_dir()]
     found.sort(key=is_run, reverse=True)
     return RunFolder(found[0]) if found else None
+
+
+def name_run(run: RunFolder) -> str:
+    """What to type for a run where a command asks for one: its name in outputs/, or its path."""
+    return run.path.name if is_same_place(run.path.parent, resolve_path("outputs")) else str(run.path)
 
 
 def thumbnail_path(url: str, *, thumbnails_dir: Path) -> Path:

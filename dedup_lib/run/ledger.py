@@ -355,6 +355,14 @@ class LedgerView(_Reader):
         found = {status: Tally(urls=urls, fetched_bytes=fetched) for status, urls, fetched in rows}
         return {status: found[status] for status in Status if status in found}
 
+    def list_kept(self) -> list[str]:
+        """Every URL whose video was read, by any recipe, in the order of their keys."""
+        kept = sorted(KEPT_STATUSES)
+        condition = f"status IN ({', '.join('?' * len(kept))})"
+        with _explained(self.path):
+            rows = self._database.execute(f"SELECT DISTINCT url FROM outcomes WHERE {condition} ORDER BY key", kept)
+            return [url for (url,) in rows]
+
     def list_troubles(self, recipe: str) -> list[tuple[str, Status, str]]:
         """URL, status and reason of every URL without frames."""
         kept = sorted(KEPT_STATUSES)

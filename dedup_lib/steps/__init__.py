@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from dedup_lib.steps.bar import progress_on as progress_on
     from dedup_lib.steps.collections import manage_collections as manage_collections
     from dedup_lib.steps.existing import add_existing as add_existing
+    from dedup_lib.steps.existing import load_known_urls as load_known_urls
     from dedup_lib.steps.extract import choose_resources as choose_resources
     from dedup_lib.steps.extract import extract_list as extract_list
     from dedup_lib.steps.extract import find_place as find_place
@@ -47,6 +48,7 @@ _HOMES = {
     "load_extracted_list": "extracted_list",
     "progress_on": "bar",
     "add_existing": "existing",
+    "load_known_urls": "existing",
     "find_matches": "search",
     "list_doubtful": "review",
     "list_questions": "review",
@@ -77,6 +79,7 @@ __all__ = [
     "list_doubtful",
     "list_questions",
     "load_extracted_list",
+    "load_known_urls",
     "make_recipe",
     "manage_collections",
     "open_bar",

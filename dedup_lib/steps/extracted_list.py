@@ -21,6 +21,15 @@ from dedup_lib.store.store import Store, missing_collection
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredVideos:
+    """Videos whose vectors lie in the collection of another run."""
+
+    address: StoreAddress
+    collection: str
+    urls: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractedList:
     """A list with the outcome of each of its URLs."""
 
@@ -40,6 +49,8 @@ class ExtractedList:
     the list. `outcomes` holds what is known of them."""
     ledgers: tuple[Path, ...] = ()
     """Ledgers of earlier runs, with the fingerprints of `existing`."""
+    stored: tuple[StoredVideos, ...] = ()
+    """Where the vectors of `existing` are, unless they are in the collection of this run."""
 
     @property
     def new_rows(self) -> int:
@@ -113,13 +124,14 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
     recipe = Recipe(**record["recipe"])
     with Ledger(run.ledger_path, recipe) as ledger:
         outcomes = ledger.load()
-    read = read_list(run.recorded_path(record, "input_csv"))
+    path, list_csv = run.recorded_path(record, "input_csv"), Path(record["list"]["csv"])
+    read = read_list(path, is_ours=path != list_csv)
     return ExtractedList(
         frame=read.table,
         dialect=read.dialect,
         url_column=record["url_column"],
         outcomes=outcomes,
-        list_csv=Path(record["list"]["csv"]),
+        list_csv=list_csv,
         list_rows=record["list"]["rows"],
         text_duplicates=record["list"]["text_duplicates"],
         recipe=recipe,

@@ -39,6 +39,11 @@ class ListSource:
     """Number of rows that 02_dedupe_urls removed before this stage."""
 
     @property
+    def is_ours(self) -> bool:
+        """Whether an earlier notebook wrote the file. Where all URLs of a list were read before, it has no rows."""
+        return self.path != self.list_csv
+
+    @property
     def stem(self) -> str:
         """Name of the list without its extensions. Output files are named after it."""
         return list_stem(self.list_csv)

@@ -22,7 +22,7 @@ from dedup_lib.groups.scored import is_match
 from dedup_lib.groups.sweep import count_scores, describe_sweep, round_thresholds
 from dedup_lib.lists.tables import count_guarded, load_table, save_table
 from dedup_lib.match.evidence import Criterion, Verdict
-from dedup_lib.records import Group, video_key
+from dedup_lib.records import FAILED_STATUSES, Group, video_key
 from dedup_lib.run.failures import Reading, check_failures, find_causes
 from dedup_lib.run.files import digest_file, write_text_atomically
 from dedup_lib.run.folder import RunFolder
@@ -146,13 +146,14 @@ def write_summary(
         )
     compared, plan = matches.compared, matches.plan
     decided = list_decided(run, listed, settings=settings)
+    known = _count_known(run, listed)
     summary = {
         "version": __version__,
         "list": listed.name,
         "flow": [*_find_stages(run), SearchSettings.stage],
         "rows": rows,
         "statuses": {str(status): count for status, count in listed.statuses.items()},
-        "reading": asdict(Reading.of(listed.own_outcomes)),
+        "reading": asdict(Reading.of(listed.own_outcomes, known=known)),
         "causes": [asdict(cause) for cause in find_causes(listed.own_outcomes)],
         "featureless": len(cleaned.featureless),
         "guarded_cells": _count_guarded(cleaned, files),
@@ -175,7 +176,10 @@ def write_summary(
             "review": len(review),
             "expanded_queries": compared.expanded_queries,
         },
+        "retryable": sum(outcome.retryable for outcome in listed.own_outcomes if outcome.status in FAILED_STATUSES),
         "existing": {
+            "runs": [Path(name).name for name in settings.existing_runs],
+            "urls": known,
             "compared": len(listed.existing),
             "repeated": int(cleaned.duplicates["duplicate_of"].isin(listed.existing).sum()),
         },
@@ -197,11 +201,19 @@ def write_summary(
     return summary
 
 
-def check_reading(listed: ExtractedList, *, settings: SearchSettings) -> None:
+def _count_known(run: RunFolder, listed: ExtractedList) -> int:
+    """Number of rows that 02_dedupe_urls set aside because an earlier run has read their URL."""
+    deduped = run.read_record(DedupeUrlsSettings.stage)
+    is_own = deduped is not None and deduped["list"]["text_duplicates"] == listed.text_duplicates
+    return int(deduped["counts"].get("known", 0)) if deduped is not None and is_own else 0
+
+
+def check_reading(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> None:
     """The last check of a run, after all files are written. Raises FailedRowsError where the share of rows that could
     not be read is above `fail_above`."""
     outcomes = listed.own_outcomes
-    check_failures(Reading.of(outcomes), find_causes(outcomes), fail_above=settings.fail_above)
+    reading = Reading.of(outcomes, known=_count_known(run, listed))
+    check_failures(reading, find_causes(outcomes), fail_above=settings.fail_above)
 
 
 def _count_guarded(cleaned: CleanedList, files: Mapping[str, Path]) -> int:

@@ -26,6 +26,7 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger, LedgerView
 from dedup_lib.settings import MAX_TOP_K, IndexTuning, SearchSettings
 from dedup_lib.steps.bar import Bar, progress_on
+from dedup_lib.steps.existing import copy_strips
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.outputs import find_outputs
 from dedup_lib.steps.review import load_row_decisions
@@ -51,6 +52,8 @@ def find_matches(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
     keeper = KeeperPolicy(name=settings.keep, traits=listed.traits, new_rows=listed.new_rows)
     compared, plan = search_list(run, listed, settings=settings, keeper=keeper, bar=bar)
     decided = load_row_decisions(run, listed, settings=settings)
+    shown = {row for pair in compared.pairs for row in (pair.first, pair.second) if row >= listed.new_rows}
+    copy_strips(run, listed, [listed.urls[row] for row in shown])
     return Matches(
         # A person may keep an excerpt rather than the longer video.
         compared=compared.without_excerpts(decided.kept),
@@ -203,6 +206,13 @@ def _propose(
     method, why = choose_search(settings.search, videos=len(table), width=table.width)
     # Frames are compared only for pairs that are among this number of nearest candidates of one of the two videos.
     each = MAX_CANDIDATES if settings.decide == "evidence" else None
+    if method == "ann" and listed.stored:
+        raise SettingError(
+            "search",
+            settings.search,
+            "the vectors of existing_runs are in other stores, and the index of a store knows only its own: set "
+            "search: exact",
+        )
     if method == "exact":
         device = find_device(videos=len(table), width=table.width)
         proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, each=each, device=device, begin=begin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dedup_lib.errors import SettingError, StoreError
 from dedup_lib.features.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
@@ -14,19 +14,20 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.store.collection import READ_ROWS, Collection
+from dedup_lib.store.store import Store
 
 
 def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedList, *, begin: Progress) -> VectorTable:
-    """The vectors of the list, read from the store once. Raises StoreError where some are missing."""
+    """The vectors of the list, read from each store once. Raises StoreError where some are missing."""
     rows: dict[str, list[int]] = {}
     for row, url in enumerate(listed.urls):
         if outcome_of_row(url, listed.outcomes).status == Status.OK:
             rows.setdefault(url, []).append(row)
-    wanted = list(rows)
+    elsewhere = {url for stored in listed.stored for url in stored.urls}
     missing: list[str] = []
+    progress = begin("reading vectors", len(rows))
 
-    def load() -> Iterator[tuple[int, VideoVectors]]:
-        progress = begin("reading vectors", len(wanted))
+    def load_from(collection: Collection, wanted: Sequence[str]) -> Iterator[tuple[int, VideoVectors]]:
         for start in range(0, len(wanted), READ_ROWS):
             urls = wanted[start : start + READ_ROWS]
             progress(len(urls))
@@ -35,6 +36,12 @@ def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedL
             for url, vectors in stored.items():
                 for row in rows[url]:
                     yield row, vectors
+
+    def load() -> Iterator[tuple[int, VideoVectors]]:
+        yield from load_from(collection, [url for url in rows if url not in elsewhere])
+        for stored in listed.stored:
+            with Store(stored.address) as store:
+                yield from load_from(store.open_collection(stored.collection), stored.urls)
 
     positions = collection.recipe.num_frames if collection.holds_frames else 1
     table = VectorTable.collect(load(), positions=positions, dimension=collection.facts.dimension, folder=run.path)

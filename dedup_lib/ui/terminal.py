@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -259,12 +261,80 @@ def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
         warning = (
             f"warning: {main.rows:,} of {reading.tried:,} rows gave no video for one reason, {sanitise_line(str(main))}"
         )
-        if main.remedy:
-            warning += f". If you trust the list, run it again with --set {main.remedy}"
         parts.append(_fold(warning, style="yellow"))
     elif reading.is_poor:
         parts.append(_fold(f"warning: {reading.headline}", style="yellow"))
     return Group(*parts)
+
+
+def list_outcomes(summary: Mapping[str, Any]) -> list[tuple[str, int, str]]:
+    """The outcome of a run as lines of a table: words, rows, and the key of the file in the summary."""
+    rows, known = summary["rows"], count_known(summary)
+    lines = [("videos kept", rows["final"], "FINAL_RESULT")]
+    lines.append(("repeated URLs", rows["text_duplicates"] - (known.urls if known else 0), "text_duplicates"))
+    lines.append(("copies of kept videos", rows["duplicates"] - (known.copies if known else 0), "duplicates"))
+    if known is not None:
+        lines.append(("already known, by their URL", known.urls, "text_duplicates"))
+        lines.append(("already known, by their frames", known.copies, "duplicates"))
+    return [
+        *lines,
+        ("not videos", rows["invalid"], "invalid_urls"),
+        ("could not be read", rows["failed"], "failed_urls"),
+    ]
+
+
+@dataclass(frozen=True)
+class Known:
+    """Rows of a list that are set aside because earlier runs, or the collection, have the video."""
+
+    urls: int
+    copies: int
+    runs: tuple[str, ...]
+
+
+def count_known(summary: Mapping[str, Any]) -> Known | None:
+    """What a list repeats of earlier ones, from the summary of a run; None where it was compared with itself only."""
+    existing = summary.get("existing", {})
+    known = Known(existing.get("urls", 0), existing.get("repeated", 0), tuple(existing.get("runs", ())))
+    return known if known.runs or existing.get("compared") else None
+
+
+def describe_news(summary: Mapping[str, Any]) -> str:
+    """One line: how much of the list is new, repeated in it, and already known; empty without earlier videos."""
+    known = count_known(summary)
+    if known is None:
+        return ""
+    rows = summary["rows"]
+    already = known.urls + known.copies
+    repeated = rows["text_duplicates"] + rows["duplicates"] - already
+    against = f"compared with {', '.join(known.runs) or 'the collection'}"
+    return f"{against}: {rows['final']:,} new, {repeated:,} repeated in the list, {already:,} already known"
+
+
+def list_next_steps(summary: Mapping[str, Any], *, run_name: str, command: str = "") -> list[str]:
+    """What a person may do after a run, one line each. `command` is what to type to run it again; "" when it cannot be
+    repeated."""
+    steps = []
+    if doubtful := summary.get("decision", {}).get("review", 0):
+        pairs = "1 pair waits" if doubtful == 1 else f"{doubtful:,} pairs wait"
+        steps.append(f"{pairs} for you to decide: python -m dedup_lib app {shlex.quote(run_name)}")
+    causes = [Cause(**cause) for cause in summary.get("causes", ())]
+    remedies = dict.fromkeys(cause.remedy for cause in causes if cause.remedy)
+    if command and remedies:
+        rows = sum(cause.rows for cause in causes if cause.remedy)
+        settings = " ".join(f"--set {remedy}" for remedy in remedies)
+        steps.append(f"{_count_rows(rows)} refused by a setting; if you trust the list: {command} {settings}")
+    pending = summary.get("reading", {}).get("pending", 0)
+    again = summary.get("retryable", 0) - pending
+    if command and again > 0:
+        steps.append(f"{_count_rows(again)} not read for a reason that may pass; to try again: {command}")
+    if pending:
+        steps.append(f"{_count_rows(pending)} not tried yet: run again without start and end")
+    return steps
+
+
+def _count_rows(rows: int) -> str:
+    return "1 row was" if rows == 1 else f"{rows:,} rows were"
 
 
 def draw_comparison(comparison: Comparison) -> RenderableType:

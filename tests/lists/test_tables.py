@@ -710,9 +710,21 @@ def test_text_copies_are_split_off_with_their_reasons() -> None:
     unique, report = split_text_copies(frame, url_column="link")
     pd.testing.assert_frame_equal(unique, frame.iloc[[0, 1, 3, 4]].reset_index(drop=True))
     assert rows_of(report) == [
-        ["url", "duplicate_of", "rule", "row", "first_row", "title", "row_2", "url_2"],
-        ["HTTP://h/a/", "http://h/a", "scheme case, trailing slash", 3, 1, "three", "r3", "z"],
-        ["http://h/a", "http://h/a", "identical text", 6, 1, "six", "r6", "z"],
+        ["url", "duplicate_of", "rule", "row", "first_row", "read_by", "title", "row_2", "url_2"],
+        ["HTTP://h/a/", "http://h/a", "scheme case, trailing slash", 3, 1, "", "three", "r3", "z"],
+        ["http://h/a", "http://h/a", "identical text", 6, 1, "", "six", "r6", "z"],
+    ]
+
+
+def test_what_an_earlier_run_has_read_is_set_aside_with_its_name() -> None:
+    frame = table({"url": ["http://h/new", "HTTP://h/old", "http://h/new/", "http://h/old", "//h/old", ""]})
+    unique, report = split_text_copies(frame, url_column="url", before={"http://h/old": "week 47", "http://x": "ads"})
+    assert unique["url"].tolist() == ["http://h/new", ""]
+    assert report.astype(object).where(report.notna(), "").to_numpy().tolist() == [
+        ["HTTP://h/old", "http://h/old", "scheme case", 2, "", "week 47"],
+        ["http://h/new/", "http://h/new", "trailing slash", 3, 1, ""],
+        ["http://h/old", "http://h/old", "identical text", 4, "", "week 47"],
+        ["//h/old", "http://h/old", "no scheme", 5, "", "week 47"],
     ]
 
 

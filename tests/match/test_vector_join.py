@@ -435,7 +435,11 @@ def test_old_videos_that_are_alike_are_found_however_they_are_streamed(
             )
 
     known = {v.key for v in list(stored.values())[:1]}
-    found = find_near(table, stream(), floor=floor, known=known, max_pairs=MOST)
+
+    def is_wanted(key: str) -> bool:
+        return key not in known
+
+    found = find_near(table, stream(), floor=floor, is_wanted=is_wanted, max_pairs=MOST)
     assert len(found) == len(set(found))
     new = [v for v in [*videos, video("https://h/three", np.eye(3, 4))] if v is not None]
     near = {v.url: max(similarity(one, v) for one in new) for v in stored.values() if v.key not in known}
@@ -443,7 +447,7 @@ def test_old_videos_that_are_alike_are_found_however_they_are_streamed(
     assert set(found) <= {url for url, value in near.items() if value >= floor - 1e-5}
     if len(found) > 1:
         with pytest.raises(SettingError, match="max_pairs = 1 "):
-            find_near(table, stream(), floor=floor, known=known, max_pairs=1)
+            find_near(table, stream(), floor=floor, is_wanted=is_wanted, max_pairs=1)
 
 
 # By size

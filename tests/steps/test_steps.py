@@ -554,7 +554,7 @@ def test_a_new_list_is_compared_with_what_the_collection_holds(run: RunFolder) -
     assert set(duplicates["duplicate_of"]) == {"https://old/1"}
     assert set(duplicates["kept_because"]) == {"in the collection before"}
     assert (summary["rows"]["input"], summary["rows"]["final"], summary["rows"]["duplicates"]) == (6, 2, 2)
-    assert summary["existing"] == {"compared": 1, "repeated": 2}
+    assert summary["existing"] == {"runs": [], "urls": 0, "compared": 1, "repeated": 2}
     assert summary["statuses"] == {"ok": 4, "timeout": 1, "pending": 1}
     DecisionFile(run.path.parent / "decisions.csv").decide(URLS[1], "https://old/1", Decision.DIFFERENT)
     _, duplicates, _, summary = search_both(run)
@@ -578,7 +578,7 @@ def test_old_videos_are_told_by_the_pictures_of_the_runs_that_read_them(run: Run
     found = dict(zip(duplicates["url"], duplicates["duplicate_of"], strict=True))
     assert found == {URLS[0]: here, URLS[1]: before, URLS[3]: URLS[3], URLS[4]: before}
     assert set(duplicates["rule"]) <= {"identical frames", "frames agree"}
-    assert summary["existing"] == {"compared": 4, "repeated": 4}
+    assert summary["existing"] == {"runs": ["earlier"], "urls": 0, "compared": 4, "repeated": 4}
     assert list(zip(review["first_url"], review["second_url"], review["rule"], strict=True)) == [
         (URLS[0], lost, "cosine")
     ]

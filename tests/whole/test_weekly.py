@@ -1,0 +1,118 @@
+"""A list against earlier runs, as a nightly batch gives it: by the command line's own plan, over the demo's clips."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dedup_lib.demo.clips import make_clips, write_list
+from dedup_lib.demo.server import ClipServer
+from dedup_lib.errors import RunFolderError, SettingError
+from dedup_lib.flow.execute import execute_plan
+from dedup_lib.flow.plan import RunPlan, plan_run
+from dedup_lib.flow.preflight import check_start
+from dedup_lib.flow.profiles import load_profile
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A project of its own with the demo's list, whose clips are served; its outputs go nowhere else."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("notebooks", "params"):
+        (root / name).symlink_to(ROOT / name)
+    manifest = make_clips(root / "clips")
+    with ClipServer(manifest.folder) as server, pytest.MonkeyPatch.context() as patch:
+        write_list(root / "videos.csv", base_url=server.base_url)
+        patch.chdir(root)
+        patch.setenv("MILVUS_URI", "")
+        yield root
+
+
+def make_list(root: Path, name: str, part: slice) -> None:
+    with (root / "videos.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    with (root / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows[part]])
+
+
+def plan(name: str, against: Sequence[str] = (), **changed: Any) -> RunPlan:
+    profile = load_profile("demo") | {"input_csv": f"{name}.csv"} | changed
+    return plan_run(profile, run_name=name, against=against)
+
+
+def run(name: str, against: Sequence[str] = (), **changed: Any) -> dict[str, Any]:
+    planned = plan(name, against, **changed)
+    check_start(planned)
+    execute_plan(planned, report=False)
+    summary: dict[str, Any] = json.loads((planned.run.path / "summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def load_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def archive(project: Path) -> Path:
+    """The first rows of the list, read; the run that later lists are held against."""
+    make_list(project, "archive", slice(0, 18))
+    run("archive")
+    return project / "outputs" / "archive"
+
+
+def test_each_week_is_held_against_all_before_it(project: Path, archive: Path) -> None:
+    for name, part in (("week1", slice(12, 28)), ("week2", slice(20, None))):
+        make_list(project, name, part)
+    assert plan("week1", ["week*"]).notes == ("--against week*: no earlier run with a result fits yet",)
+    first = run("week1", ["archive", "week*"])
+    assert first["existing"] == {"runs": ["archive"], "urls": 6, "compared": 13, "repeated": 3}
+    assert first["rows"] == {"input": 16, "text_duplicates": 6, "final": 4, "duplicates": 3, "invalid": 2, "failed": 1}
+    outputs = project / "outputs"
+    known = load_rows(outputs / "week1" / "week1.duplicates.csv")
+    assert {(row["read_by"], row["first_row"]) for row in known} == {("archive", "")}
+    read = {row["video_url"] for row in load_rows(archive / "archive.unique.csv")}
+    copies = load_rows(outputs / "week1" / "duplicates.csv")
+    assert {row["duplicate_of"] for row in known + copies} <= read
+    assert len(list((outputs / "week1" / "thumbnails").iterdir())) > first["reading"]["read"], "with those of the old"
+    second = run("week2", ["archive", "week*"])
+    assert second["existing"]["runs"] == ["archive", "week1"]
+    before = {path.name: path.read_bytes() for path in (outputs / "week1").glob("*.csv")}
+    again = run("week1", ["archive", "week*"])
+    assert again == first, "week2 came later, and does not count"
+    assert {path.name: path.read_bytes() for path in (outputs / "week1").glob("*.csv")} == before
+    with pytest.raises(SettingError, match="it was itself compared with this run"):
+        plan("week1", ["week2"])
+
+
+@pytest.mark.parametrize("mode", ["direct", "batch"])
+def test_a_week_without_anything_new_is_a_run_like_any_other(project: Path, archive: Path, mode: str) -> None:
+    name = f"known_{mode}"
+    make_list(project, name, slice(0, 3))
+    summary = run(name, ["archive"], mode=mode)
+    assert summary["rows"] == {"input": 3, "text_duplicates": 3, "final": 0, "duplicates": 0, "invalid": 0, "failed": 0}
+    assert summary["reading"]["known"] == summary["existing"]["urls"] == 3
+    assert load_rows(project / "outputs" / name / "FINAL_RESULT.csv") == []
+
+
+def test_what_no_list_can_be_held_against_is_refused(project: Path, archive: Path) -> None:
+    make_list(project, "mine", slice(0, 2))
+    with pytest.raises(SettingError, match=r"there is no such run folder; did you mean archive\?"):
+        plan("mine", ["archiv"])
+    with pytest.raises(SettingError, match="it is this run itself"):
+        plan("archive", ["archive"])
+    (project / "outputs" / "begun" / "stages").mkdir(parents=True)
+    with pytest.raises(SettingError, match="it has no result yet"):
+        plan("mine", ["begun"])
+    planned = plan("mine", ["archive"])
+    assert planned.parameters["06_search_and_clean"]["existing_runs"] == ["outputs/archive"]
+    with plan("archive").run.locked("06_search_and_clean"), pytest.raises(RunFolderError, match="is at work"):
+        plan("mine", ["arch*"])
+    assert not (project / "outputs" / "mine").exists()
