@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
+from dedup_lib.cli.completion import complete_run
 from dedup_lib.cli.console import console, show_table, shown
-from dedup_lib.run.folder import RunFolder, named_run_dir
+from dedup_lib.errors import SettingError
+from dedup_lib.run.folder import RunFolder, list_runs, named_run_dir
 from dedup_lib.sanitise import sanitise
 
 
@@ -26,6 +28,7 @@ def _manage(action: str, run_name: str, **given: object) -> None:
     # These import pymilvus and the encoders, which --help does not need.
     from dedup_lib.settings import CollectionsSettings
     from dedup_lib.steps.collections import manage_collections
+    from dedup_lib.store.address import StoreAddress
 
     unused = {
         "collection": "",
@@ -38,7 +41,11 @@ def _manage(action: str, run_name: str, **given: object) -> None:
     chosen = {"run_dir": named_run_dir(run_name), "action": action, "store": "auto", "frame_span": "spread"}
     values = {**chosen, **unused, **given}
     settings = CollectionsSettings.of(values)
-    found = manage_collections(RunFolder(settings.run_dir), settings).to_dict("records")
+    run = RunFolder(settings.run_dir)
+    if action != "create" and not run.path.is_dir() and StoreAddress.find(run).is_local:
+        held = f"there is no such run folder; outputs/ holds {', '.join(list_runs()) or 'no run yet'}"
+        raise SettingError("--run", run_name, f"{held}. For a server, name it in MILVUS_URI")
+    found = manage_collections(run, settings).to_dict("records")
     if found:
         show_table(found)
     else:
@@ -57,6 +64,7 @@ _run_option = click.option(
     default="demo",
     show_default=True,
     metavar="NAME",
+    shell_complete=complete_run,
     help="The run in outputs/ whose Milvus Lite file to use; ignored where MILVUS_URI names a server.",
 )
 

@@ -17,7 +17,9 @@ from tqdm import tqdm
 
 from dedup_lib import __version__
 from dedup_lib.cli.collections import collections
+from dedup_lib.cli.completion import complete_profile, complete_run
 from dedup_lib.cli.console import complaints, console, show_outcome, show_table, shown
+from dedup_lib.cli.runs import runs
 from dedup_lib.errors import DedupError, FailedRowsError, SettingError
 from dedup_lib.run.folder import RunFolder, find_run, list_runs
 from dedup_lib.run.paths import find_project_root, is_same_place
@@ -67,14 +69,21 @@ def commands() -> None:
     python -m dedup_lib explain ads URL_A URL_B                         see why two videos were joined, or not
     python -m dedup_lib calibrate direct --run ads                      find the threshold that suits your videos
     python -m dedup_lib report ads                                      rebuild the pages of a run
+    python -m dedup_lib runs list                                       see all runs, and remove old ones
     python -m dedup_lib collections list --run ads                      look into the vector store
     """
 
 
 commands.add_command(collections)
+commands.add_command(runs)
 
 _work_in_option = click.option(
-    "--run", "run_name", default="", metavar="NAME", help="Work in outputs/NAME instead of the profile's run_dir."
+    "--run",
+    "run_name",
+    default="",
+    metavar="NAME",
+    shell_complete=complete_run,
+    help="Work in outputs/NAME instead of the profile's run_dir.",
 )
 
 _set_option = click.option(
@@ -93,13 +102,14 @@ def _port_option(default: int) -> Callable[[Callable[..., None]], Callable[..., 
 
 
 @commands.command()
-@click.argument("profile")
+@click.argument("profile", shell_complete=complete_profile)
 @_work_in_option
 @_set_option
 @click.option(
     "--against",
     multiple=True,
     metavar="RUN",
+    shell_complete=complete_run,
     help="Set aside what this earlier run has read; a pattern such as 'week*' names several; repeat it for more.",
 )
 @click.option("--from", "first", default="", metavar="NN", help="Start at this notebook, such as 03.")
@@ -183,7 +193,7 @@ def _given_command() -> str:
 
 
 @commands.command(short_help="Propose a threshold, measured on a sample.")
-@click.argument("profile")
+@click.argument("profile", shell_complete=complete_profile)
 @_work_in_option
 @_set_option
 def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
@@ -215,7 +225,7 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
 
 
 @commands.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=complete_run)
 def report(run_name: str) -> None:
     """Rebuild the pages of a run from its executed notebooks and its outputs.
 
@@ -239,7 +249,7 @@ def report(run_name: str) -> None:
 
 
 @commands.command(short_help="Look and decide in a browser, without code.")
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=complete_run)
 @_port_option(8866)
 @click.option(
     "--address",
@@ -285,8 +295,8 @@ def _find_run(run_name: str, argument: str = "RUN") -> RunFolder:
 
 
 @commands.command(short_help="Show what changed between two runs.")
-@click.argument("first", metavar="RUN_A")
-@click.argument("second", metavar="RUN_B")
+@click.argument("first", metavar="RUN_A", shell_complete=complete_run)
+@click.argument("second", metavar="RUN_B", shell_complete=complete_run)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs; write no page.")
 def compare(first: str, second: str, as_json: bool) -> None:
     """Show what changed between two finished runs: outputs, groups, kept videos, statuses, settings.
@@ -320,7 +330,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
 
 
 @commands.command(short_help="Show why two videos were joined, or not.")
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=complete_run)
 @click.argument("first", metavar="URL_A")
 @click.argument("second", metavar="URL_B")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
@@ -364,7 +374,7 @@ def explain(run_name: str, first: str, second: str, as_json: bool) -> None:
 
 
 @commands.command(short_help="Show how far a run is and what failed.")
-@click.argument("run_name", metavar="RUN")
+@click.argument("run_name", metavar="RUN", shell_complete=complete_run)
 @click.option("--watch", is_flag=True, help="Keep showing it until the run ends.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
 def status(run_name: str, watch: bool, as_json: bool) -> None:

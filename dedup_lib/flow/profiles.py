@@ -44,14 +44,21 @@ def load_profile(profile: str) -> dict[str, Any]:
 def _describe_missing_profile(profile: str, path: Path) -> str:
     params_dir = find_project_root() / "params"
     names = sorted(file.stem for file in params_dir.glob("*.yaml"))
+    if not names:
+        return (
+            f"{find_project_root()} is not inside a project folder, which has notebooks/ and params/: cd to one first"
+        )
     known = f"he profiles in params/ are {', '.join(names)}"
     if "://" in profile:
-        remedy = "a list is downloaded first, and then given as in run direct --set input_csv=LIST.csv"
+        remedy = "a list is downloaded first, and then given as in run direct --set input_csv=LIST.csv --run NAME"
         return f"it is an address, not a profile; {remedy}. T{known}"
     is_file = any(found.is_file() for found in find_inputs(profile))
     if is_file or Path(profile).suffix not in ("", ".", ".yaml", ".yml"):
         given = shlex.quote(f"input_csv={profile}")
-        return f"it is no profile; a list is given beside one, as in run direct --set {given}. T{known}"
+        run_name = shlex.quote(Path(profile.removesuffix(".gz")).stem)
+        return (
+            f"it is no profile; a list is given beside one, as in run direct --set {given} --run {run_name}. T{known}"
+        )
     missing = path.name if path.parent == params_dir else path
     near = difflib.get_close_matches(Path(profile).stem, names, n=1)
     return f"there is no file {missing}; " + (f"did you mean {near[0]}? T{known}" if near else f"t{known}")

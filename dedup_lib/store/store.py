@@ -25,6 +25,12 @@ def missing_collection(name: str, address: StoreAddress) -> StoreError:
     )
 
 
+def check_name(name: str) -> None:
+    """Raises StoreError for a name that no collection may have."""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
+        raise StoreError(f"collection = {name!r} cannot be used: use letters, digits and _ only, and no digit first")
+
+
 class Store:
     """One connection. Use it as a context manager: Milvus Lite keeps its file locked until it is closed."""
 
@@ -144,10 +150,7 @@ class Store:
             self._client.milvus.drop_collection(name, timeout=self._client.timeout_s)
 
     def _check_new_name(self, name: str) -> None:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,254}", name):
-            raise StoreError(
-                f"collection = {name!r} cannot be used: use letters, digits and _ only, and no digit first"
-            )
+        check_name(name)
         if self.has_collection(name):
             raise StoreError(
                 f"the collection {name!r} already exists in {self.address}: drop it first, or choose another name"

@@ -111,7 +111,9 @@ def test_help_and_errors_load_nothing_heavy() -> None:
         (("calibrate", "direct", "--set", "sample_size=1"), "error: sample_size = 1 cannot be used"),
         (("run", "direct", "--only", "04"), "error: --only = '04' cannot be used"),
         (("run", "direct", "--from", "9"), "error: --from = '9' cannot be used"),
-        (("collections", "drop", "nosuch", "--yes"), "error: there is no collection 'nosuch'"),
+        (("collections", "drop", "nosuch", "--yes"), "error: --run = 'demo' cannot be used: there is no such run"),
+        (("collections", "list", "--run", "nosuch"), "outputs/ holds no run yet. For a server, name it in MILVUS_URI"),
+        (("runs", "remove", "nosuch"), "error: NAME = 'nosuch' cannot be used: there is no such run folder"),
         (("collections", "create", "1a"), "error: collection = '1a' cannot be used"),
         (("collections", "create", "a", "--num-frames", "0"), "error: num_frames = 0 cannot be used"),
         (
@@ -126,6 +128,7 @@ def test_an_error_is_one_line_and_code_1(say: Say, arguments: tuple[str, ...], m
     assert message in said.err
     assert len(said.err.splitlines()) == 1, said.err
     assert said.out == ""
+    assert not Path("outputs").exists(), "what is refused leaves no folder"
 
 
 @pytest.mark.parametrize(
@@ -138,6 +141,7 @@ def test_an_error_is_one_line_and_code_1(say: Say, arguments: tuple[str, ...], m
         ("collections", "create", "a", "--schema", "other"),
         ("collections", "create", "a", "--num-frames", "many"),
         ("report",),
+        ("runs", "remove"),
         ("demo", "--port", "x"),
         ("app", "x", "--port", "99999"),
     ],
@@ -171,10 +175,9 @@ def test_looking_after_collections(say: Say, project: Path) -> None:
         lines = [[cell.strip() for cell in line.split("│")] for line in said.out.splitlines() if "│" in line]
         return [line for line in lines if line[1]]
 
+    (made,) = cells("create", "ads", "--schema", "aggregated", "--num-frames", "5")
     (pinged,) = cells("ping")
     assert "Milvus Lite, milvus.db" in pinged
-    assert cells("list") == []
-    (made,) = cells("create", "ads", "--schema", "aggregated", "--num-frames", "5")
     assert made[1:4] == ["ads", "0", "aggregated"]
     assert cells("list") == [made]
     assert cells("rename", "ads", "clips") == [[*made[:1], "clips", *made[2:]]]
@@ -232,9 +235,13 @@ def test_a_run_is_named_and_leads_nowhere_else(say: Say, project: Path, command:
         ("collections", "rename", "\x1b[2J", "\x9b2J"),
         ("collections", "copy", "\x1b[2J", "\x9b2J"),
         ("collections", "create", "x", "--encoder", "\x9b2J"),
+        ("collections", "list", "--run", "a\x9b2J"),
+        ("runs", "remove", "\x9b2J"),
+        ("run", "direct", "--against", "\x9b2J"),
     ],
 )
-def test_nothing_that_is_said_is_obeyed_by_a_terminal(say: Say, arguments: tuple[str, ...]) -> None:
+def test_nothing_that_is_said_is_obeyed_by_a_terminal(say: Say, project: Path, arguments: tuple[str, ...]) -> None:
+    (project / "outputs" / "demo").mkdir(parents=True)
     said = say(*arguments)
     assert said.code in (1, 2)
     assert "\\x" in said.err

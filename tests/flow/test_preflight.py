@@ -50,8 +50,11 @@ LIST_BESIDE = "a list is given beside one, as in run direct --set "
         (("server", *ADS, "--set", "mode=batch"), "write the line MILVUS_URI="),
         (("server", *ADS, "--from", "03"), "MILVUS_URI names no server"),
         (("dirct", *ADS), "there is no file dirct.yaml; did you mean direct? The profiles in params/ are batch, demo"),
-        (("ads.csv",), f"it is no profile; {LIST_BESIDE}input_csv=ads.csv. The profiles in params/ are batch"),
-        (("my ads.tsv.gz",), f"it is no profile; {LIST_BESIDE}'input_csv=my ads.tsv.gz'. The profiles"),
+        (
+            ("ads.csv",),
+            f"it is no profile; {LIST_BESIDE}input_csv=ads.csv --run ads. The profiles in params/ are batch",
+        ),
+        (("my ads.tsv.gz",), f"it is no profile; {LIST_BESIDE}'input_csv=my ads.tsv.gz' --run 'my ads'. The profiles"),
         (("https://h/ads.csv",), "it is an address, not a profile; a list is downloaded first"),
         (("https://h/ads.yaml",), "it is an address, not a profile; a list is downloaded first"),
         (("params/dirct.yaml", *ADS), "dirct.yaml; did you mean direct? The profiles in params/ are batch"),

@@ -988,11 +988,13 @@ def manage(run: RunFolder, action: Any, **changes: Any) -> pd.DataFrame:
 
 def test_looking_after_collections(run: RunFolder) -> None:
     columns = ["collection", "rows", "schema", "dimension", "recipe", "sample"]
-    (pinged,) = manage(run, "ping").to_dict("records")
-    assert (pinged["store"], pinged["answers"]) == ("Milvus Lite, milvus.db", "yes")
-    assert pinged["version"]
     empty = manage(run, "list")
     assert (list(empty.columns), len(empty)) == (columns, 0)
+    with pytest.raises(StoreError, match="outputs/mine has no store yet"):
+        manage(run, "ping")
+    with pytest.raises(StoreError, match="no collection 'b'"):
+        manage(run, "drop", collection="b")
+    assert not run.lite_path.exists(), "looking creates nothing"
 
     made = manage(run, "create", collection="b", schema="aggregated", num_frames=5)
     recipe = replace(RECIPE, num_frames=5)
@@ -1006,6 +1008,9 @@ def test_looking_after_collections(run: RunFolder) -> None:
             "sample": "",
         }
     ]
+    (pinged,) = manage(run, "ping").to_dict("records")
+    assert (pinged["store"], pinged["answers"]) == ("Milvus Lite, milvus.db", "yes")
+    assert pinged["version"]
     with pytest.raises(StoreError, match="'b' already exists"):
         manage(run, "create", collection="b")
     fill(run, [copy_of("https://h/a")])

@@ -1,0 +1,19 @@
+"""What a shell completes: names of profiles and of runs."""
+
+from __future__ import annotations
+
+import click
+
+from dedup_lib.run.folder import list_runs
+from dedup_lib.run.paths import find_project_root
+
+
+def complete_run(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """The runs in outputs/ whose names begin so."""
+    return [name for name in list_runs() if name.startswith(begun)]
+
+
+def complete_profile(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """The profiles in params/ whose names begin so."""
+    names = sorted(path.stem for path in (find_project_root() / "params").glob("*.yaml"))
+    return [name for name in names if name.startswith(begun)]
