@@ -25,7 +25,7 @@ def choose_earlier(run: RunFolder, named: Sequence[str]) -> tuple[list[str], lis
     chosen: dict[str, None] = {}
     notes = []
     for name in named:
-        is_pattern = any(sign in name for sign in "*?[")
+        is_pattern = name not in known and any(sign in name for sign in "*?[")
         fitting = [other for other in known if fnmatchcase(other, name)] if is_pattern else [name]
         if not is_pattern and name not in known:
             near = difflib.get_close_matches(name, known, n=1)
@@ -33,7 +33,9 @@ def choose_earlier(run: RunFolder, named: Sequence[str]) -> tuple[list[str], lis
             raise SettingError("--against", name, f"there is no such run folder{meant}")
         taken = 0
         for other in fitting:
-            trouble = _find_trouble(run, RunFolder(named_run_dir(other)))
+            folder = RunFolder(named_run_dir(other))
+            _refuse_work(run, folder)
+            trouble = _find_trouble(run, folder)
             if trouble and not is_pattern:
                 raise SettingError("--against", name, trouble)
             if not trouble:
@@ -41,14 +43,16 @@ def choose_earlier(run: RunFolder, named: Sequence[str]) -> tuple[list[str], lis
                 taken += 1
         if is_pattern and not taken:
             notes.append(f"--against {name}: no earlier run with a result fits yet")
-    for folder in map(RunFolder, chosen):
-        if is_held(folder.lock_path):
-            raise RunFolderError(
-                f"the run {folder.path.name}, with which this one is compared, is at work "
-                f"({read_holder(folder.lock_path) or 'its process has not written its name'}): start again when it has "
-                "ended"
-            )
     return list(chosen), notes
+
+
+def _refuse_work(run: RunFolder, other: RunFolder) -> None:
+    """Raises RunFolderError where another run is at work: what it will read is not known yet."""
+    if not is_same_place(run.path, other.path) and is_held(other.lock_path):
+        raise RunFolderError(
+            f"the run {other.path.name}, which --against names, is at work "
+            f"({read_holder(other.lock_path) or 'its process has not written its name'}): start again when it has ended"
+        )
 
 
 def _find_trouble(run: RunFolder, other: RunFolder) -> str:

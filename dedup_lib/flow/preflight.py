@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from dedup_lib.errors import ListError, RunFolderError
+from dedup_lib.errors import ListError, RunFolderError, SettingError
 from dedup_lib.features.encoders import check_encoder
 from dedup_lib.flow.plan import RunPlan
 from dedup_lib.groups.decisions import decisions_path, load_decisions
@@ -46,8 +46,7 @@ def check_start(plan: RunPlan) -> None:
     _check_work_before(plan)
     for settings in plan.settings.values():
         if isinstance(settings, SearchSettings):
-            for folder in find_earlier(plan.run, settings.existing_runs):
-                find_earlier_store(folder, settings)
+            _check_earlier(plan, settings)
         if isinstance(settings, ExtractSettings | CalibrateSettings):
             check_encoder(settings.encoder, model=settings.model)
         if isinstance(settings, SearchSettings) and (settings.decisions_csv or source is not None):
@@ -74,6 +73,23 @@ def _check_list(plan: RunPlan) -> ListSource | None:
         raise ListError(_describe_missing(first.input_csv, source.path))
     find_url_column(load_list(source.path, is_ours=source.is_ours), url_column=source.url_column)
     return source
+
+
+def _check_earlier(plan: RunPlan, settings: SearchSettings) -> None:
+    """Check that the vectors of earlier runs are there, and will be comparable with those of this run."""
+    own = plan.settings.get(ExtractSettings.stage)
+    for name, folder in zip(settings.existing_runs, find_earlier(plan.run, settings.existing_runs), strict=True):
+        find_earlier_store(folder, settings)
+        recipe = (folder.read_record(ExtractSettings.stage) or {}).get("recipe", {})
+        for parameter in ("encoder", "num_frames", "frame_span"):
+            wanted, used = getattr(own, parameter, None), recipe.get(parameter)
+            if wanted is not None and used is not None and used != wanted:
+                raise SettingError(
+                    "existing_runs",
+                    name,
+                    f"its videos were read with {parameter} = {used!r}, and this run reads with {wanted!r}: use one "
+                    "profile for both",
+                )
 
 
 def _check_work_before(plan: RunPlan) -> None:

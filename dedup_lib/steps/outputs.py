@@ -25,7 +25,7 @@ from dedup_lib.match.evidence import Criterion, Verdict
 from dedup_lib.records import FAILED_STATUSES, Group, video_key
 from dedup_lib.run.failures import Reading, check_failures, find_causes
 from dedup_lib.run.files import digest_file, write_text_atomically
-from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import FLOWS, DedupeUrlsSettings, ExtractSettings, SearchSettings
 from dedup_lib.steps.extracted_list import ExtractedList
@@ -116,9 +116,7 @@ def save_outputs(
     with run.locked(settings.stage):
         for name, path in files.items():
             save_table(tables[name], path, dialect=listed.dialect)
-    deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
-    # The report of 02 counts only where it is about the same list.
-    if deduped is not None and extracted is not None and deduped["list"] == extracted["list"]:
+    if (deduped := _find_deduped(run)) is not None:
         files["text_duplicates"] = run.recorded_path(deduped, "text_duplicates")
     return files
 
@@ -146,7 +144,7 @@ def write_summary(
         )
     compared, plan = matches.compared, matches.plan
     decided = list_decided(run, listed, settings=settings)
-    known = _count_known(run, listed)
+    known = _count_known(run)
     summary = {
         "version": __version__,
         "list": listed.name,
@@ -201,18 +199,24 @@ def write_summary(
     return summary
 
 
-def _count_known(run: RunFolder, listed: ExtractedList) -> int:
+def _count_known(run: RunFolder) -> int:
     """Number of rows that 02_dedupe_urls set aside because an earlier run has read their URL."""
-    deduped = run.read_record(DedupeUrlsSettings.stage)
-    is_own = deduped is not None and deduped["list"]["text_duplicates"] == listed.text_duplicates
-    return int(deduped["counts"].get("known", 0)) if deduped is not None and is_own else 0
+    deduped = _find_deduped(run)
+    return int(deduped["counts"].get("known", 0)) if deduped is not None else 0
+
+
+def _find_deduped(run: RunFolder) -> Record | None:
+    """The record of 02_dedupe_urls; None unless it is about the list that 03_extract read."""
+    deduped, extracted = run.read_record(DedupeUrlsSettings.stage), run.read_record(ExtractSettings.stage)
+    is_same = deduped is not None and extracted is not None and deduped["list"] == extracted["list"]
+    return deduped if is_same else None
 
 
 def check_reading(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> None:
     """The last check of a run, after all files are written. Raises FailedRowsError where the share of rows that could
     not be read is above `fail_above`."""
     outcomes = listed.own_outcomes
-    reading = Reading.of(outcomes, known=_count_known(run, listed))
+    reading = Reading.of(outcomes, known=_count_known(run))
     check_failures(reading, find_causes(outcomes), fail_above=settings.fail_above)
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -285,6 +286,43 @@ def test_the_status_of_a_run_that_never_started(say: Say, project: Path) -> None
     assert (missing.code, missing.out) == (1, "")
     assert "outputs/ holds no run yet" in missing.err
     assert not (project / "outputs" / "nosuch").exists()
+
+
+def test_what_to_do_next_and_what_was_known(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunFolder("outputs/week 48")
+    run.make()
+    rows = {"input": 60, "final": 12, "text_duplicates": 41, "duplicates": 4, "invalid": 0, "failed": 3}
+    causes = [
+        {"status": "blocked_address", "reason": "private", "rows": 2, "refused_by": "allow_private_addresses=false"},
+        {"status": "timeout", "reason": "nothing came", "rows": 1, "refused_by": ""},
+    ]
+    summary: dict[str, Any] = {"list": "ads.csv", "rows": rows, "files": {}, "causes": causes, "retryable": 3}
+    summary |= {"reading": {"read": 16, "failed": 3, "not_videos": 0, "pending": 2, "known": 40}}
+    summary |= {"existing": {"runs": ["ads"], "urls": 40, "compared": 9, "repeated": 3}, "decision": {"review": 1}}
+    (run.path / "summary.json").write_text(json.dumps(summary))
+    show_outcome(run, command="python -m dedup_lib run direct")
+    shown = capsys.readouterr().out
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]][:2] for line in shown.splitlines() if "│" in line]
+    assert [[name, int(count)] for name, count in cells] == [
+        ["videos kept", 12],
+        ["repeated URLs", 1],
+        ["copies of kept videos", 1],
+        ["already known, by their URL", 40],
+        ["already known, by their frames", 3],
+        ["not videos", 0],
+        ["could not be read", 3],
+    ]
+    assert sum(int(count) for _, count in cells) == rows["input"]
+    assert "compared with ads: 12 new, 2 repeated in the list, 43 already known\n" in shown
+    assert [line.removeprefix("next: ") for line in shown.splitlines() if line.startswith("next: ")] == [
+        "1 pair waits for you to decide: python -m dedup_lib app 'week 48'",
+        "2 rows were refused by a setting; if you trust the list: python -m dedup_lib run direct --set "
+        "allow_private_addresses=true",
+        "1 row was not read for a reason that may pass; to try again: python -m dedup_lib run direct",
+        "2 rows were not tried yet: run again without start and end",
+    ]
+    show_outcome(run)
+    assert "to try again" not in capsys.readouterr().out, "where nothing can be repeated"
 
 
 def test_what_a_run_came_to(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -113,6 +113,13 @@ def test_what_no_list_can_be_held_against_is_refused(project: Path, archive: Pat
         plan("mine", ["begun"])
     planned = plan("mine", ["archive"])
     assert planned.parameters["06_search_and_clean"]["existing_runs"] == ["outputs/archive"]
-    with plan("archive").run.locked("06_search_and_clean"), pytest.raises(RunFolderError, match="is at work"):
-        plan("mine", ["arch*"])
+    for at_work, named in (("archive", "archive"), ("archive", "arch*"), ("first time", "first*")):
+        (project / "outputs" / at_work).mkdir(exist_ok=True)
+        with plan(at_work).run.locked("03_extract"), pytest.raises(RunFolderError, match="is at work"):
+            plan("mine", [named])
+    (project / "outputs" / "[1]").mkdir()
+    (project / "outputs" / "[1]" / "stages").symlink_to(archive / "stages")
+    assert plan("mine", ["[1]"]).parameters["02_dedupe_urls"]["existing_runs"] == ["outputs/[1]"], "a name, no pattern"
+    with pytest.raises(SettingError, match=r"read with num_frames = 8, and this run reads with 4: use one profile"):
+        check_start(plan("mine", ["archive"], num_frames=4))
     assert not (project / "outputs" / "mine").exists()
