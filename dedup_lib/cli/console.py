@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dedup_lib.errors import SettingError
 from dedup_lib.lists.cells import describe_guarded
-from dedup_lib.run.folder import RunFolder, name_run
+from dedup_lib.run.folder import RunFolder, find_run, list_runs, name_run
 from dedup_lib.sanitise import sanitise
 from dedup_lib.ui.terminal import describe_news, draw_causes, list_next_steps, list_outcomes
 
@@ -72,3 +73,12 @@ def show_outcome(folder: RunFolder, *, command: str = "") -> None:
     if summary_path.exists():
         for step in list_next_steps(summary, run_name=name_run(folder), command=command):
             console.print(f"[bold]next:[/] {shown(step)}")
+
+
+def require_run(run_name: str, argument: str = "RUN") -> RunFolder:
+    """A run folder, by its name in outputs/ or by its path. A missing folder is not created."""
+    found = find_run(run_name)
+    if found is None:
+        known = ", ".join(list_runs()) or "no run yet"
+        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known}")
+    return found

@@ -18,14 +18,20 @@ from tqdm import tqdm
 from dedup_lib import __version__
 from dedup_lib.cli.collections import collections
 from dedup_lib.cli.completion import complete_profile, complete_run
-from dedup_lib.cli.console import complaints, console, show_outcome, show_table, shown
+from dedup_lib.cli.console import complaints, console, require_run, show_outcome, show_table, shown
+from dedup_lib.cli.reports import report, share
 from dedup_lib.cli.runs import runs
 from dedup_lib.errors import DedupError, FailedRowsError, SettingError
-from dedup_lib.run.folder import RunFolder, find_run, list_runs
 from dedup_lib.run.paths import find_project_root, is_same_place
 from dedup_lib.run.status import State, read_progress
 from dedup_lib.sanitise import sanitise
-from dedup_lib.ui.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
+from dedup_lib.ui.terminal import (
+    RunDisplay,
+    describe_next_step,
+    describe_progress,
+    draw_comparison,
+    draw_progress,
+)
 
 if TYPE_CHECKING:
     from dedup_lib.flow.execute import NotebookDone
@@ -65,6 +71,7 @@ def commands() -> None:
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads    clean your own list
     python -m dedup_lib status ads --watch                              follow a run from another terminal
     python -m dedup_lib app ads                                         look and decide in a browser
+    python -m dedup_lib share ads                                       pack the report and the CSVs for a mail
     python -m dedup_lib compare ads strict                              see what changed between two runs
     python -m dedup_lib explain ads URL_A URL_B                         see why two videos were joined, or not
     python -m dedup_lib calibrate direct --run ads                      find the threshold that suits your videos
@@ -76,6 +83,8 @@ def commands() -> None:
 
 commands.add_command(collections)
 commands.add_command(runs)
+commands.add_command(report)
+commands.add_command(share)
 
 _work_in_option = click.option(
     "--run",
@@ -224,30 +233,6 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     console.print(f"report: {shown(plan.run.shown(plan.run.reports_dir / f'{stage}.html'))}")
 
 
-@commands.command()
-@click.argument("run_name", metavar="RUN", shell_complete=complete_run)
-def report(run_name: str) -> None:
-    """Rebuild the pages of a run from its executed notebooks and its outputs.
-
-    RUN is the name of a run in outputs/, or the path of a run folder.
-
-    \b
-    python -m dedup_lib report ads
-    """
-    from dedup_lib.report.overview import write_index
-    from dedup_lib.report.pages import find_executed, render_pages
-    from dedup_lib.steps.bar import progress_on
-
-    folder = _find_run(run_name)
-    with tqdm(unit="", leave=False, disable=not console.is_terminal) as bar:
-        begin = progress_on(bar)
-        render_pages(
-            folder, is_all=True, progress=begin("rendering the pages of notebooks", len(find_executed(folder)))
-        )
-        index_path = write_index(folder.path, begin=begin)
-    console.print(f"report: {shown(folder.shown(index_path))}")
-
-
 @commands.command(short_help="Look and decide in a browser, without code.")
 @click.argument("run_name", metavar="RUN", shell_complete=complete_run)
 @_port_option(8866)
@@ -277,21 +262,12 @@ def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
         if not no_browser and _has_browser():
             click.launch(url)
 
-    serve_app(_find_run(run_name), port=port, address=address, on_ready=tell)
+    serve_app(require_run(run_name), port=port, address=address, on_ready=tell)
 
 
 def _has_browser() -> bool:
     """Whether a browser can be opened here. On a server, the search for one fills the terminal with complaints."""
     return sys.platform != "linux" or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")))
-
-
-def _find_run(run_name: str, argument: str = "RUN") -> RunFolder:
-    """A run folder, by its name in outputs/ or by its path. A missing folder is not created."""
-    found = find_run(run_name)
-    if found is None:
-        known = ", ".join(list_runs()) or "no run yet"
-        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known}")
-    return found
 
 
 @commands.command(short_help="Show what changed between two runs.")
@@ -313,7 +289,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
     from dedup_lib.report.comparison import compare_runs, load_outcome
     from dedup_lib.report.pages import write_comparison
 
-    before, after = _find_run(first, "RUN_A"), _find_run(second, "RUN_B")
+    before, after = require_run(first, "RUN_A"), require_run(second, "RUN_B")
     if is_same_place(before.path, after.path):
         raise SettingError("RUN_B", second, "it is the same run as RUN_A; name two different runs")
     with tqdm(total=2, desc="reading outputs", unit=" runs", leave=False, disable=not console.is_terminal) as bar:
@@ -349,7 +325,7 @@ def explain(run_name: str, first: str, second: str, as_json: bool) -> None:
     from dedup_lib.match.score import TERMS
     from dedup_lib.steps.explain import explain_pair
 
-    explained = explain_pair(_find_run(run_name), first, second)
+    explained = explain_pair(require_run(run_name), first, second)
     if as_json:
         click.echo(explained.to_json())
         return
@@ -389,7 +365,7 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
     python -m dedup_lib status ads --watch
     python -m dedup_lib status ads --json | jq .extraction
     """
-    folder = _find_run(run_name)
+    folder = require_run(run_name)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         line_before = ""
         while (progress := read_progress(folder)).state == State.RUNNING and watch:

@@ -208,8 +208,8 @@ def _look_through(
     return {*near, *held}
 
 
-def copy_strips(run: RunFolder, listed: ExtractedList, urls: Iterable[str]) -> None:
-    """Copy the strips of frames of earlier runs' videos into this run, for its pages and its app."""
+def copy_storyboards(run: RunFolder, listed: ExtractedList, urls: Iterable[str]) -> None:
+    """Copy the storyboards of earlier runs' videos into this run, for its pages and its app."""
     with writing(run.thumbnails_dir):
         for url in urls:
             target = thumbnail_path(url, thumbnails_dir=run.thumbnails_dir)

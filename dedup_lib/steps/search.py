@@ -26,7 +26,7 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger, LedgerView
 from dedup_lib.settings import MAX_TOP_K, IndexTuning, SearchSettings
 from dedup_lib.steps.bar import Bar, progress_on
-from dedup_lib.steps.existing import copy_strips
+from dedup_lib.steps.existing import copy_storyboards
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.outputs import find_outputs
 from dedup_lib.steps.review import load_row_decisions
@@ -53,7 +53,7 @@ def find_matches(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
     compared, plan = search_list(run, listed, settings=settings, keeper=keeper, bar=bar)
     decided = load_row_decisions(run, listed, settings=settings)
     shown = {row for pair in compared.pairs for row in (pair.first, pair.second) if row >= listed.new_rows}
-    copy_strips(run, listed, [listed.urls[row] for row in shown])
+    copy_storyboards(run, listed, [listed.urls[row] for row in shown])
     return Matches(
         # A person may keep an excerpt rather than the longer video.
         compared=compared.without_excerpts(decided.kept),

@@ -7,9 +7,11 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from click.testing import CliRunner
 from made_run import make_run
 from pages import open_page
 
+from dedup_lib.cli.main import commands
 from dedup_lib.errors import RunFolderError
 from dedup_lib.report.overview import write_index
 from dedup_lib.report.share import START_PAGE, share_run
@@ -53,3 +55,8 @@ def test_a_place_that_cannot_be_written_keeps_the_old_file(run: RunFolder, tmp_p
     with pytest.raises(RunFolderError, match=r"mail\.zip"):
         share_run(run, tmp_path / "mail.zip")
     assert [path.name for path in tmp_path.glob("*.part")] == []
+
+
+def test_the_command_writes_the_zip_where_one_says(run: RunFolder, tmp_path: Path) -> None:
+    result = CliRunner().invoke(commands, ["share", str(run.path), "--to", str(tmp_path / "to.zip")])
+    assert result.exit_code == 0 and zipfile.is_zipfile(tmp_path / "to.zip")
