@@ -12,9 +12,10 @@ from rich.table import Table
 
 from dedup_lib.errors import SettingError
 from dedup_lib.lists.cells import describe_guarded
+from dedup_lib.report.words import describe_news
 from dedup_lib.run.folder import RunFolder, find_run, list_runs, name_run
 from dedup_lib.sanitise import sanitise
-from dedup_lib.ui.terminal import describe_news, draw_causes, list_next_steps, list_outcomes
+from dedup_lib.ui.terminal import draw_causes, list_next_steps, list_outcomes
 
 console = Console(soft_wrap=True, highlight=False)
 

@@ -48,6 +48,7 @@ from dedup_lib.report.words import (
     DECISION_WORDS,
     STATUS_WORDS,
     count_words,
+    describe_news,
     describe_no_copies,
     flow_steps,
     join_words,
@@ -225,7 +226,7 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
         "is_unaccounted": False,
         **dict.fromkeys(_LISTS, ()),
         **dict.fromkeys(("hidden_reasons", "hidden_set_aside", "hidden_review", "hidden_repeated"), 0),
-        **dict.fromkeys(("group_words", "gallery_words", "repeated_words"), ""),
+        **dict.fromkeys(("news", "group_words", "gallery_words", "repeated_words"), ""),
     }
     index_path = run.reports_dir / "index.html"
     with Pictures(run, recipe=recipe) as pictures:
@@ -269,6 +270,7 @@ def _describe_result(
     return {
         "headline": headline,
         "subline": subline,
+        "news": describe_news(summary),
         "rows": rows,
         "tiles": outcome_tiles(rows),
         "flows": [charts.draw_flow(flow, is_upright=upright) for upright in (False, True)] if rows["input"] else [],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Status
 from dedup_lib.sanitise import sanitise_line
@@ -201,3 +202,31 @@ def describe_duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"
+
+
+@dataclass(frozen=True)
+class Known:
+    """Rows of a list that are set aside because earlier runs, or the collection, have the video."""
+
+    urls: int
+    copies: int
+    runs: tuple[str, ...]
+
+
+def count_known(summary: Mapping[str, Any]) -> Known | None:
+    """What a list repeats of earlier ones, from the summary of a run; None where it was compared with itself only."""
+    existing = summary.get("existing", {})
+    known = Known(existing.get("urls", 0), existing.get("repeated", 0), tuple(existing.get("runs", ())))
+    return known if known.runs or existing.get("compared") else None
+
+
+def describe_news(summary: Mapping[str, Any]) -> str:
+    """One line: how much of the list is new, repeated in it, and already known; empty without earlier videos."""
+    known = count_known(summary)
+    if known is None:
+        return ""
+    rows = summary["rows"]
+    already = known.urls + known.copies
+    repeated = rows["text_duplicates"] + rows["duplicates"] - already
+    against = f"compared with {', '.join(known.runs) or 'the collection'}"
+    return f"{against}: {rows['final']:,} new, {repeated:,} repeated in the list, {already:,} already known"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -18,7 +17,7 @@ from rich.text import Text
 from dedup_lib.errors import DedupError
 from dedup_lib.records import KEPT_STATUSES, utc_now
 from dedup_lib.report.comparison import Comparison
-from dedup_lib.report.words import describe_duration
+from dedup_lib.report.words import count_known, describe_duration
 from dedup_lib.run.failures import Cause, Reading, find_main_cause
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
@@ -281,34 +280,6 @@ def list_outcomes(summary: Mapping[str, Any]) -> list[tuple[str, int, str]]:
         ("not videos", rows["invalid"], "invalid_urls"),
         ("could not be read", rows["failed"], "failed_urls"),
     ]
-
-
-@dataclass(frozen=True)
-class Known:
-    """Rows of a list that are set aside because earlier runs, or the collection, have the video."""
-
-    urls: int
-    copies: int
-    runs: tuple[str, ...]
-
-
-def count_known(summary: Mapping[str, Any]) -> Known | None:
-    """What a list repeats of earlier ones, from the summary of a run; None where it was compared with itself only."""
-    existing = summary.get("existing", {})
-    known = Known(existing.get("urls", 0), existing.get("repeated", 0), tuple(existing.get("runs", ())))
-    return known if known.runs or existing.get("compared") else None
-
-
-def describe_news(summary: Mapping[str, Any]) -> str:
-    """One line: how much of the list is new, repeated in it, and already known; empty without earlier videos."""
-    known = count_known(summary)
-    if known is None:
-        return ""
-    rows = summary["rows"]
-    already = known.urls + known.copies
-    repeated = rows["text_duplicates"] + rows["duplicates"] - already
-    against = f"compared with {', '.join(known.runs) or 'the collection'}"
-    return f"{against}: {rows['final']:,} new, {repeated:,} repeated in the list, {already:,} already known"
 
 
 def list_next_steps(summary: Mapping[str, Any], *, run_name: str, command: str = "") -> list[str]:

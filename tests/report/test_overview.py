@@ -616,3 +616,17 @@ def test_the_columns_of_the_list_are_shown_and_found(report: Visit) -> None:
     assert page.locator("#sheets > .sheet:visible").count() == 1
     assert page.locator(".gallery li").count() == 6
     assert page.locator("#single").inner_text().startswith("Kept videos without a copy\n\n6 videos")
+
+
+def test_a_list_that_was_held_against_earlier_ones_says_what_is_new(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", sizes=[2, 1], has_pictures=False, threshold=0.01)
+    path = made.run.path / "summary.json"
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    assert "already known" not in open_page(write_index(made.run.path)).text
+    summary["existing"] = {"compared": 9, "repeated": 0, "urls": 1, "runs": ["Week 47"]}
+    summary["rows"]["text_duplicates"] = 3
+    path.write_text(json.dumps(summary), encoding="utf-8")
+    said = " ".join(open_page(write_index(made.run.path)).text.split())
+    final, copies = summary["rows"]["final"], summary["rows"]["duplicates"]
+    repeated = 2 + copies
+    assert f"Compared with Week 47: {final} new, {repeated} repeated in the list, 1 already known." in said
