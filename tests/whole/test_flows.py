@@ -425,7 +425,7 @@ def test_no_link_of_a_page_is_dead(flow: Path) -> None:
         for _, attrs in open_page(page).tags:
             for name in ("href", "src"):
                 target, _, part = attrs.get(name, "").partition("#")
-                if target.startswith(("data:", "http:", "https:")):
+                if target.lower().startswith(("data:", "http:", "https:")):
                     continue
                 there = page.parent / unquote(target) if target else page
                 assert there.exists(), f"{page.name}: {target}"
