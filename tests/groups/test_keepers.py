@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup_lib.groups.grouping import group_copies
-from dedup_lib.groups.keepers import BEST_OF_ALL, FIRST_IN_LIST, KeeperPolicy, Traits
+from dedup_lib.groups.keepers import BEST_OF_ALL, CHOSEN, FIRST_IN_LIST, KeeperPolicy, Traits
+from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.records import Marks, Outcome, Pair, Status
 
 PLAIN = Traits(duration_s=30.0, pixels=640 * 360, codec="h264", bits_per_pixel=2.0)
@@ -89,6 +92,27 @@ def test_first_seen_looks_at_nothing_else() -> None:
     policy = KeeperPolicy(name="first_seen", traits=[Traits(), PLAIN])
     assert policy.choose([1, 0]) == 0
     assert policy.why(0, 1) == FIRST_IN_LIST
+
+
+def test_what_a_person_chose_comes_before_the_criteria() -> None:
+    policy = replace(best(Traits(duration_s=9), Traits(duration_s=30), Traits(duration_s=30)), chosen={(0, 1), (0, 2)})
+    assert policy.choose([0, 1, 2]) == 0 and policy.why(0, 2) == CHOSEN
+    # Of videos that nobody compared, the criteria decide as before.
+    assert policy.choose([1, 2]) == 1 and policy.why(1, 2) == FIRST_IN_LIST
+    circle = replace(policy, chosen={(0, 1), (1, 2), (2, 0)})
+    assert circle.choose([0, 1, 2]) == 1, "a circle says nothing, and the criteria decide"
+    assert circle.choose([0, 1]) == 0 and circle.choose([2, 0]) == 2
+
+
+@pytest.mark.parametrize("chosen", [(0, 1), (1, 0)])
+def test_a_person_may_keep_an_excerpt(chosen: tuple[int, int]) -> None:
+    pair = Pair(first=0, second=1, similarity=0.9, excerpt="first")
+    compared = ComparedPairs(pairs=(pair,), nearest=np.full(2, 0.9), floor=0.1, expanded_queries=0, evidence={})
+    policy = replace(best(Traits(duration_s=9), Traits(duration_s=30)), chosen={chosen})
+    told = compared.without_excerpts(policy.chosen)
+    (group,) = group_copies(told.pairs, threshold=0.5, choose=policy.choose, same={(0, 1)})
+    assert group.kept == chosen[0]
+    assert compared.without_excerpts(()) is compared
 
 
 def test_near_ties_do_not_add_up() -> None:
