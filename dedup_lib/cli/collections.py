@@ -10,7 +10,7 @@ from tqdm import tqdm
 from dedup_lib.cli.completion import complete_run
 from dedup_lib.cli.console import console, show_table, shown
 from dedup_lib.errors import SettingError
-from dedup_lib.run.folder import RunFolder, list_runs, named_run_dir
+from dedup_lib.run.folder import RunFolder, describe_known_runs, named_run_dir
 from dedup_lib.sanitise import sanitise
 
 
@@ -43,8 +43,10 @@ def _manage(action: str, run_name: str, **given: object) -> None:
     settings = CollectionsSettings.of(values)
     run = RunFolder(settings.run_dir)
     if action != "create" and not run.path.is_dir() and StoreAddress.find(run).is_local:
-        held = f"there is no such run folder; outputs/ holds {', '.join(list_runs()) or 'no run yet'}"
-        raise SettingError("--run", run_name, f"{held}. For a server, name it in MILVUS_URI")
+        known = describe_known_runs()
+        raise SettingError(
+            "--run", run_name, f"there is no such run folder; {known}. For a server, name it in MILVUS_URI"
+        )
     found = manage_collections(run, settings).to_dict("records")
     if found:
         show_table(found)

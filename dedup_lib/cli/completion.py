@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from dedup_lib.run.folder import list_runs
-from dedup_lib.run.paths import find_project_root
+from dedup_lib.run.paths import list_profiles
 
 
 def complete_run(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
@@ -15,5 +15,4 @@ def complete_run(context: click.Context, parameter: click.Parameter, begun: str)
 
 def complete_profile(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     """The profiles in params/ whose names begin so."""
-    names = sorted(path.stem for path in (find_project_root() / "params").glob("*.yaml"))
-    return [name for name in names if name.startswith(begun)]
+    return [name for name in list_profiles() if name.startswith(begun)]

@@ -13,7 +13,7 @@ from rich.table import Table
 from dedup_lib.errors import SettingError
 from dedup_lib.lists.cells import describe_guarded
 from dedup_lib.report.words import describe_news
-from dedup_lib.run.folder import RunFolder, find_run, list_runs, name_run
+from dedup_lib.run.folder import RunFolder, describe_known_runs, find_run, name_run
 from dedup_lib.sanitise import sanitise
 from dedup_lib.ui.terminal import draw_causes, list_next_steps, list_outcomes
 
@@ -80,6 +80,5 @@ def require_run(run_name: str, argument: str = "RUN") -> RunFolder:
     """A run folder, by its name in outputs/ or by its path. A missing folder is not created."""
     found = find_run(run_name)
     if found is None:
-        known = ", ".join(list_runs()) or "no run yet"
-        raise SettingError(argument, run_name, f"there is no such run folder; outputs/ holds {known}")
+        raise SettingError(argument, run_name, f"there is no such run folder; {describe_known_runs()}")
     return found

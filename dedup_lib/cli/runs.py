@@ -7,6 +7,7 @@ from rich.table import Table
 
 from dedup_lib.cli.completion import complete_run
 from dedup_lib.cli.console import complaints, console, shown
+from dedup_lib.run.folder import describe_known_runs
 from dedup_lib.run.inventory import (
     describe_runs,
     find_dependents,
@@ -45,7 +46,7 @@ def list_(as_json: bool) -> None:
             click.echo(run.to_json())
         return
     if not found:
-        console.print("outputs/ holds no run yet")
+        console.print(describe_known_runs())
         return
     table = Table()
     for name in ("run", "worked last (UTC)", "rows", "kept", "size", "state"):

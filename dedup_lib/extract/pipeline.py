@@ -29,8 +29,9 @@ from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool, count_worke
 from dedup_lib.features.encoder import Encoder
 from dedup_lib.features.fingerprint import fingerprint_kind
 from dedup_lib.media.limits import FetchLimits
-from dedup_lib.records import Outcome, Recipe, Scan, Status, Vectors, VideoVectors, video_key
+from dedup_lib.records import Outcome, Recipe, Scan, Status, Vectors, VideoVectors
 from dedup_lib.run.files import writing
+from dedup_lib.run.folder import thumbnail_path
 from dedup_lib.run.ledger import Ledger
 
 Pool = WorkerPool["tuple[int, str]", "ReadVideo"] | ClusterPool["tuple[int, str]", "ReadVideo"]
@@ -184,15 +185,14 @@ def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Genera
         tries = schedule.finish(task, may_pass=result.outcome.retryable, pause_s=result.retry_after_s)
         if tries is None:
             continue
+        path = thumbnail_path(result.outcome.url, thumbnails_dir=thumbnails_dir)
         if result.storyboard is not None:
-            path = thumbnails_dir / f"{result.outcome.key}.jpg"
             with writing(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(result.storyboard)
         if source := result.outcome.same_file_as:
-            path = thumbnails_dir / f"{video_key(source)}.jpg"
             with writing(path), contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(path, thumbnails_dir / f"{result.outcome.key}.jpg")
+                shutil.copyfile(thumbnail_path(source, thumbnails_dir=thumbnails_dir), path)
         yield row, replace(result, tries=tries)
 
 

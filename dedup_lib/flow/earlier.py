@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from dedup_lib.errors import RunFolderError, SettingError
-from dedup_lib.run.folder import RunFolder, list_runs, named_run_dir
+from dedup_lib.run.folder import RunFolder, list_runs, named_run_dir, suggest_run
 from dedup_lib.run.lock import is_held, read_holder
 from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import SearchSettings
@@ -28,9 +27,7 @@ def choose_earlier(run: RunFolder, named: Sequence[str]) -> tuple[list[str], lis
         is_pattern = name not in known and any(sign in name for sign in "*?[")
         fitting = [other for other in known if fnmatchcase(other, name)] if is_pattern else [name]
         if not is_pattern and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f"; did you mean {near[0]}?" if near else f"; outputs/ holds {', '.join(known) or 'no run yet'}"
-            raise SettingError("--against", name, f"there is no such run folder{meant}")
+            raise SettingError("--against", name, f"there is no such run folder; {suggest_run(name)}")
         taken = 0
         for other in fitting:
             folder = RunFolder(named_run_dir(other))

@@ -10,7 +10,7 @@ from dedup_lib.features.encoders import check_encoder
 from dedup_lib.flow.plan import RunPlan
 from dedup_lib.groups.decisions import decisions_path, load_decisions
 from dedup_lib.lists.tables import find_url_column, load_list
-from dedup_lib.run.folder import list_runs
+from dedup_lib.run.folder import describe_known_runs
 from dedup_lib.run.paths import expand_home, resolve_path
 from dedup_lib.settings import (
     CalibrateSettings,
@@ -99,8 +99,8 @@ def _check_work_before(plan: RunPlan) -> None:
         find_filled_store(plan.run, first.collection)
     if isinstance(first, CleanJobsSettings | UploadSettings) and not plan.run.path.is_dir():
         raise RunFolderError(
-            f"there is no run folder {plan.run.shown(plan.run.path)} with job folders to work on; outputs/ holds "
-            f"{', '.join(list_runs()) or 'no run yet'}"
+            f"there is no run folder {plan.run.shown(plan.run.path)} with job folders to work on; "
+            f"{describe_known_runs()}"
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from dedup_lib.errors import SettingError
-from dedup_lib.run.paths import find_inputs, find_project_root, resolve_path
+from dedup_lib.run.paths import find_inputs, find_project_root, list_profiles, resolve_path
 from dedup_lib.settings import SETTINGS, parameter_types
 
 _TEXTS = frozenset(name for cls in SETTINGS.values() for name, hint in parameter_types(cls).items() if hint is str)
@@ -43,7 +43,7 @@ def load_profile(profile: str) -> dict[str, Any]:
 
 def _describe_missing_profile(profile: str, path: Path) -> str:
     params_dir = find_project_root() / "params"
-    names = sorted(file.stem for file in params_dir.glob("*.yaml"))
+    names = list_profiles()
     if not names:
         return (
             f"{find_project_root()} is not inside a project folder, which has notebooks/ and params/: cd to one first"

@@ -163,15 +163,15 @@ class TransitiveDecisions:
 
     Two videos that are each the same as a third one are the same. A video that differs from one of them differs from
     the other, too. `units` are the sets of URLs that are the same, each under its first URL. Versions of one film
-    count as different, unless `are_versions_same`.
+    count as different, unless `are_versions_same`. `same` and `different` are the pairs that were decided, each sorted.
     """
 
     def __init__(self, memory: Memory, *, are_versions_same: bool = False) -> None:
         self._memory = memory
-        same, different = split_pairs(memory, are_versions_same=are_versions_same)
-        self.units = {min(urls): urls for urls in components(neighbours(same))}
+        self.same, self.different = _split_pairs(memory, are_versions_same=are_versions_same)
+        self.units = {min(urls): urls for urls in components(neighbours(self.same))}
         self._unit = {url: unit for unit, urls in self.units.items() for url in urls}
-        self.apart = {(self.unit(a), self.unit(b)) for a, b in different}
+        self.apart = {(self.unit(a), self.unit(b)) for a, b in self.different}
 
     def unit(self, url: str) -> str:
         """The first of the URLs that are the same as this one; the URL itself if there are none."""
@@ -192,9 +192,7 @@ def list_pairs(memory: Memory, decision: Decision) -> list[tuple[str, str]]:
     return sorted((min(pair), max(pair)) for pair, said in memory.items() if said is decision)
 
 
-def split_pairs(
-    memory: Memory, *, are_versions_same: bool = False
-) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _split_pairs(memory: Memory, *, are_versions_same: bool) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """The pairs that count as the same, and those that count as different, each sorted."""
     sides: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
     for pair, said in memory.items():
@@ -230,11 +228,10 @@ def rows_of_decisions(memory: Memory, urls: Sequence[str | None], *, are_version
     for row, url in enumerate(urls):
         if url is not None:
             rows.setdefault(conclusions.unit(url), []).append(row)
-    same_urls, different_urls = split_pairs(memory, are_versions_same=are_versions_same)
-    for first_url, second_url in different_urls:
+    for first_url, second_url in conclusions.different:
         unit = conclusions.unit(first_url)
         if unit == conclusions.unit(second_url) and len(rows.get(unit, ())) > 1:
-            links = ", ".join(_find_links(same_urls, first_url, second_url))
+            links = ", ".join(_find_links(conclusions.same, first_url, second_url))
             raise ListError(
                 f"{DECISIONS_NAME} contradicts itself: it calls {first_url} and {second_url} different, but also the "
                 f"same by way of {links}. Change one of these decisions"

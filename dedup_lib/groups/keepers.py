@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from dedup_lib.records import Marks, Outcome
@@ -113,15 +114,24 @@ class KeeperPolicy:
         ]
         return replace(self, traits=traits)
 
+    @cached_property
+    def _preferred_to(self) -> Mapping[int, AbstractSet[int]]:
+        """For a row, the rows that a person wants to keep rather than it."""
+        preferred: dict[int, set[int]] = {}
+        for kept, other in self.chosen:
+            preferred.setdefault(other, set()).add(kept)
+        return preferred
+
     def _was_before(self, row: int) -> bool:
         return self.new_rows is not None and row >= self.new_rows
 
     def choose(self, rows: Sequence[int]) -> int:
         """The row to keep."""
         left = sorted(row for row in rows if self._was_before(row)) or sorted(rows)
-        outdone = {other for kept, other in self.chosen if kept in left}
-        # People may choose in a circle; then their choices say nothing.
-        left = [row for row in left if row not in outdone] or left
+        if self.chosen:
+            # People may choose in a circle; then their choices say nothing.
+            among = set(left)
+            left = [row for row in left if among.isdisjoint(self._preferred_to.get(row, ()))] or left
         for criterion in self.criteria:
             left = criterion.best_of(left, self.traits)
         return left[0]

@@ -86,14 +86,11 @@ class ComparedPairs(Scored):
     def without_excerpts(self, pairs: Collection[tuple[int, int]]) -> ComparedPairs:
         """The same, but of these pairs of rows, in either order, no video counts as an excerpt of the other."""
         plain = {(min(rows), max(rows)) for rows in pairs}
-        return replace(
-            self,
-            pairs=tuple(
-                replace(pair, excerpt="") if (pair.first, pair.second) in plain else pair for pair in self.pairs
-            )
-            if plain
-            else self.pairs,
-        )
+        if not plain:
+            # What this object has computed stays.
+            return self
+        changed = (replace(pair, excerpt="") if (pair.first, pair.second) in plain else pair for pair in self.pairs)
+        return replace(self, pairs=tuple(changed))
 
     def about(self, first: int, second: int) -> Evidence | None:
         """The evidence of two rows, in either order."""

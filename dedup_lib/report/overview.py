@@ -231,8 +231,9 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
     index_path = run.reports_dir / "index.html"
     with Pictures(run, recipe=recipe) as pictures:
         if summary:
-            values |= _describe_result(run, summary, pictures, shared=shared, begin=begin)
-            values |= _describe_single(run, summary, stages, pictures)
+            copies = _load_output(run, summary, "duplicates")
+            values |= _describe_result(run, summary, pictures, copies=copies, shared=shared, begin=begin)
+            values |= _describe_single(run, summary, stages, pictures, copies=copies)
         else:
             values |= describe_progress(stages, pages=pages)
     save_page(index_path, "index.html", **values)
@@ -240,20 +241,29 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
     return index_path
 
 
+def _load_output(run: RunFolder, summary: Record, key: str) -> pd.DataFrame:
+    return load_rows(run.path / summary.get("files", {}).get(key, f"{key}.csv"))
+
+
 def _describe_result(
-    run: RunFolder, summary: Record, pictures: Pictures, *, shared: Mapping[str, Any], begin: Progress
+    run: RunFolder,
+    summary: Record,
+    pictures: Pictures,
+    *,
+    copies: pd.DataFrame,
+    shared: Mapping[str, Any],
+    begin: Progress,
 ) -> dict[str, Any]:
     """The values of the overview for a run with a result. Also writes the further pages of groups."""
-
-    def load_output(key: str) -> pd.DataFrame:
-        return load_rows(run.path / summary.get("files", {}).get(key, f"{key}.csv"))
 
     rows = summary["rows"]
     flow = flow_steps(rows)
     is_unaccounted = any(step.name == "unaccounted" for step in flow)
     headline, subline = describe_rows(rows, is_unaccounted=is_unaccounted)
-    copies, doubtful = load_output("duplicates"), load_output("review")
-    set_aside = pd.concat([load_output("failed_urls"), load_output("invalid_urls")], ignore_index=True)
+    doubtful = _load_output(run, summary, "review")
+    set_aside = pd.concat(
+        [_load_output(run, summary, key) for key in ("failed_urls", "invalid_urls")], ignore_index=True
+    )
     ranked = rank_groups(copies)
     first, parts = _write_groups(run, ranked[:MAX_GROUPS], pictures, shared=shared, begin=begin)
     review = [draw_pair(row, pictures) for row in doubtful.head(MAX_REVIEWED).to_dict("records")]
@@ -312,15 +322,14 @@ def _describe_result(
 
 
 def _describe_single(
-    run: RunFolder, summary: Record, stages: Mapping[str, Record], pictures: Pictures
+    run: RunFolder, summary: Record, stages: Mapping[str, Record], pictures: Pictures, *, copies: pd.DataFrame
 ) -> dict[str, Any]:
     """The values of the overview about kept videos without a copy, and about repeated URLs."""
-    files = summary.get("files", {})
-    final, copies = (load_rows(run.path / files.get(key, f"{key}.csv")) for key in ("FINAL_RESULT", "duplicates"))
+    final = _load_output(run, summary, "FINAL_RESULT")
     column = next((record["url_column"] for record in stages.values() if "url_column" in record), "url")
     kept = set(copies["duplicate_of"]) if len(copies) else set()
     single = [url for url in final[column] if url not in kept] if column in final else []
-    repeated = load_rows(run.path / files["text_duplicates"]) if "text_duplicates" in files else pd.DataFrame()
+    repeated = _load_output(run, summary, "text_duplicates")
     all_of_them = count_words(len(single), ("video", "videos"))
     return {
         "gallery": draw_gallery(single[:MAX_GALLERY], pictures),

@@ -238,23 +238,22 @@ class Pictures:
         self, first_url: str, second_url: str, row: Mapping[Any, object]
     ) -> tuple[SharedPart, SharedPart] | None:
         """The shared part of two videos in both; None where it is nearly all of both, or unknown."""
-        names = ("kept_from_s", "kept_to_s", "offset_s", "kept_coverage", "copy_coverage")
-        numbers = [number for name in names if (number := read_number(row.get(name))) is not None]
+        timeline = _Timeline.of(row)
+        coverages = [read_number(row.get(name)) for name in ("kept_coverage", "copy_coverage")]
+        known = [coverage for coverage in coverages if coverage is not None]
+        if timeline is None or len(known) < len(coverages) or min(known) >= ALL_COVERED:
+            return None
         first, second = self._load_outcome(first_url), self._load_outcome(second_url)
-        if len(numbers) < len(names) or first is None or second is None or not (first.duration_s and second.duration_s):
+        if first is None or second is None or not (first.duration_s and second.duration_s):
             return None
-        begin_s, end_s, offset_s, *coverages = numbers
-        if min(coverages) >= ALL_COVERED:
-            return None
-        other_s = begin_s + offset_s
-        length_s = (end_s - begin_s) / (read_number(row.get("speed")) or 1.0)
+        begin_s, end_s = (timeline.in_second(time_s) for time_s in (timeline.begin_s, timeline.end_s))
         return (
-            SharedPart(begin_s=begin_s, end_s=min(end_s, first.duration_s), duration_s=first.duration_s),
             SharedPart(
-                begin_s=max(0.0, other_s),
-                end_s=min(other_s + length_s, second.duration_s),
-                duration_s=second.duration_s,
+                begin_s=timeline.begin_s,
+                end_s=min(timeline.end_s, first.duration_s),
+                duration_s=first.duration_s,
             ),
+            SharedPart(begin_s=max(0.0, begin_s), end_s=min(end_s, second.duration_s), duration_s=second.duration_s),
         )
 
 

@@ -6,6 +6,7 @@ and the files that it wrote. The next notebook reads that record instead of aski
 
 from __future__ import annotations
 
+import difflib
 import getpass
 import json
 import platform
@@ -48,6 +49,17 @@ def is_run(path: Path) -> bool:
 def list_runs() -> list[str]:
     """Names of the runs in outputs/."""
     return sorted(path.name for path in resolve_path("outputs").glob("*/") if is_run(path))
+
+
+def describe_known_runs() -> str:
+    """Which runs there are, for messages about one that is not there."""
+    return f"outputs/ holds {', '.join(list_runs()) or 'no run yet'}"
+
+
+def suggest_run(name: str) -> str:
+    """The run that a wrong name may mean, or else which runs there are, for messages."""
+    near = difflib.get_close_matches(name, list_runs(), n=1)
+    return f"did you mean {near[0]}?" if near else describe_known_runs()
 
 
 def find_run(name: str) -> RunFolder | None:

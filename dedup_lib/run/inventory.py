@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Collection
@@ -12,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dedup_lib.errors import DedupError, RunFolderError, SettingError
-from dedup_lib.run.folder import RunFolder, is_run, list_runs
+from dedup_lib.run.folder import RunFolder, is_run, list_runs, suggest_run
 from dedup_lib.run.lock import is_held, read_holder
 from dedup_lib.run.paths import is_there, resolve_path
 from dedup_lib.run.status import read_progress
@@ -96,9 +95,7 @@ def find_removable(name: str) -> RunFolder:
     if path.is_symlink():
         raise SettingError("NAME", name, "it is a link, and links are not followed: remove the link itself with rm")
     if not is_there(path):
-        near = difflib.get_close_matches(name, list_runs(), n=1)
-        meant = f"did you mean {near[0]}?" if near else f"outputs/ holds {', '.join(list_runs()) or 'no run yet'}"
-        raise SettingError("NAME", name, f"there is no such run folder; {meant}")
+        raise SettingError("NAME", name, f"there is no such run folder; {suggest_run(name)}")
     if not path.is_dir() or not is_run(path):
         raise SettingError("NAME", name, "no run has worked there, so it is left alone")
     run = RunFolder(path)

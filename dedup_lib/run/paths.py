@@ -21,6 +21,11 @@ def find_project_root(start: Path | None = None) -> Path:
     return here
 
 
+def list_profiles() -> list[str]:
+    """Names of the profiles in params/."""
+    return sorted(path.stem for path in (find_project_root() / "params").glob("*.yaml"))
+
+
 def expand_home(path: str | Path) -> Path:
     """`path` with the home folder in place of a leading `~`. Keeps a name such as `~draft.csv`, which names no user."""
     # Path.expanduser raises RuntimeError for such a name.

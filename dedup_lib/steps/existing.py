@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,10 +109,11 @@ def add_existing(
         table = load_vector_table(run, collection, listed, begin=begin)
     ledgers = [run.ledger_path] if settings.against_existing else []
     ledgers += [folder.ledger_path for folder in earlier]
-    before, with_words = _load_before(ledgers, plan.recipe, own)
+    outcomes = {path: _load_read(path, plan.recipe) for path in ledgers if path.is_file()}
+    before, with_words = _find_before(outcomes, own)
     if settings.decide == "cosine" or len(with_words) > MAX_BY_WORDS:
         with_words = set()
-    read = [set(_load_read(folder.ledger_path, plan.recipe)) for folder in earlier]
+    read = [set(outcomes[folder.ledger_path]) for folder in earlier]
     everything = _Pool(address, settings.collection, None)
     existing: set[str] = set()
     stored: list[StoredVideos] = []
@@ -227,16 +228,17 @@ def _load_read(path: Path, recipe: Recipe) -> dict[str, Outcome]:
     return {url: outcome for url, outcome in outcomes.items() if outcome.status == Status.OK}
 
 
-def _load_before(ledgers: Sequence[Path], recipe: Recipe, own: AbstractSet[str]) -> tuple[dict[str, Outcome], set[str]]:
-    """The outcomes of videos that are not in the list, and the URLs of those that have fingerprints."""
+def _find_before(
+    outcomes: Mapping[Path, Mapping[str, Outcome]], own: AbstractSet[str]
+) -> tuple[dict[str, Outcome], set[str]]:
+    """The outcomes of videos that are not in the list, and the URLs of those that have fingerprints. `outcomes` are
+    those of each ledger; of several about one video, the first counts."""
     before: dict[str, Outcome] = {}
     printed: set[str] = set()
-    for path in ledgers:
-        if not path.is_file():
-            continue
+    for path, read in outcomes.items():
         with LedgerView(path) as view:
             kinds = view.load_kinds()
-        found = {url: outcome for url, outcome in _load_read(path, recipe).items() if url not in own}
+        found = {url: outcome for url, outcome in read.items() if url not in own}
         before = found | before
         printed |= {url for url in found if video_key(url) in kinds}
     return before, printed

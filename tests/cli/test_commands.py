@@ -6,18 +6,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
+from command_line import Say
 
 from dedup_lib import __version__
 from dedup_lib.cli.console import show_outcome
-from dedup_lib.cli.main import commands, main
+from dedup_lib.cli.main import commands
 from dedup_lib.run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,31 +31,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MILVUS_URI", "")
     return tmp_path
-
-
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Say = Callable[..., Said]
-
-
-@pytest.fixture
-def say(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["dedup_lib", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    return run
 
 
 def walk(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

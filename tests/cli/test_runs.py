@@ -6,27 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from command_line import Said, Say
 from made_run import make_run
 
-from dedup_lib.cli.main import main
 from dedup_lib.run.folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@dataclass
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-Say = Callable[..., Said]
 
 
 @pytest.fixture
@@ -38,21 +26,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MILVUS_URI", "")
     return tmp_path
-
-
-@pytest.fixture
-def say(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Say:
-    def run(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["dedup_lib", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
-
-    return run
 
 
 def make(project: Path, name: str, *, failed: int = 1) -> Path:

@@ -22,8 +22,8 @@ from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.geometry import Registration
 from dedup_lib.media.storyboard import Storyboard
-from dedup_lib.records import Frames, Outcome, Pair, Pooling, Recipe, Status, video_key
-from dedup_lib.run.folder import RunFolder
+from dedup_lib.records import Frames, Outcome, Pair, Pooling, Recipe, Status
+from dedup_lib.run.folder import RunFolder, thumbnail_path
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.settings import SETTINGS, ExtractSettings, NotebookSettings, SearchSettings
 
@@ -199,7 +199,7 @@ def make_run(
             run.thumbnails_dir.mkdir()
             for row, url in enumerate(urls[:count]):
                 frames = make_frames(row, canvas)
-                (run.thumbnails_dir / f"{video_key(url)}.jpg").write_bytes(
+                thumbnail_path(url, thumbnails_dir=run.thumbnails_dir).write_bytes(
                     Storyboard.of(frames, times_s=[float(number) for number in range(len(frames))]).to_bytes()
                 )
                 fingerprints[url] = make_fingerprint(frames).to_bytes()
