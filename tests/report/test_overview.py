@@ -609,6 +609,16 @@ def test_a_click_enlarges_the_frames_of_one_moment(report: Visit) -> None:
     assert not dialog.is_visible()
 
 
+def test_frames_are_printed_and_buttons_are_not(report: Visit) -> None:
+    page = report.page
+    shown = page.locator(".shots img").count()
+    assert shown and page.locator(".shots img:visible").count() == shown
+    page.emulate_media(media="print")
+    assert page.locator(".shots img:visible").count() == shown
+    assert page.locator(".gallery img:visible").count() == 6
+    assert page.locator("button:visible").count() == page.locator(".shots").count()
+
+
 def test_the_columns_of_the_list_are_shown_and_found(report: Visit) -> None:
     page = report.page
     assert page.locator("article.sheet .caption").first.inner_text().startswith("Film ")
