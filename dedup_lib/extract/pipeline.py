@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -25,7 +26,7 @@ from dedup_lib.extract.ray_pool import ClusterPool
 from dedup_lib.extract.scheduler import Schedule
 from dedup_lib.extract.sinks import Extracted, Sink
 from dedup_lib.extract.worker import KnownFiles, ReadVideo, ask_for_alike, look_up_alike, read_video
-from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool, count_workers
+from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool, release_memory
 from dedup_lib.features.encoder import Encoder
 from dedup_lib.features.fingerprint import fingerprint_kind
 from dedup_lib.media.limits import FetchLimits
@@ -39,8 +40,8 @@ Pool = WorkerPool["tuple[int, str]", "ReadVideo"] | ClusterPool["tuple[int, str]
 KILL_AFTER_S = 5.0
 """Seconds after a video's deadline when its worker is killed, because its decoder hangs."""
 
-READ_AHEAD = 64
-"""Most videos that wait for the encoder."""
+BATCHES_AHEAD = 2
+"""Batches of frames that may wait for the encoder: a frame takes a quarter of a megabyte."""
 
 ENCODE_AFTER_S = 1.0
 """Seconds without a further video after which the waiting videos are encoded."""
@@ -91,7 +92,7 @@ def extract_videos(
 
     At most `most_a_host` videos are fetched from one host at a time. A temporary failure is retried up to `retries`
     times, with back-off. `progress` is called with the number of videos newly done. `workers` processes (None: as many
-    as the cores need) fetch and decode on this machine. With `engine` ray, they run on each node of the cluster that
+    as keep the cores busy) fetch and decode on this machine. With `engine` ray, they run on each node of the cluster that
     RAY_ADDRESS names, and the nodes also encode.
 
     Raises RunFolderError for an error of the disk, and ClusterError for an error of the cluster.
@@ -127,6 +128,7 @@ def extract_videos(
         ledger.record(
             (video.outcome for video in videos), fingerprints=prints, kind=kind, stored=stored, attempts=tries
         )
+        release_memory()
 
     ledger.forget_contents(earlier.keys() - known.keys())
     look_up = functools.partial(look_up_alike, ledger_path=ledger.path.absolute(), recipe=recipe.key, kind=kind)
@@ -145,15 +147,16 @@ def extract_videos(
     else:
         pool = WorkerPool(
             functools.partial(work, known=KnownFiles(look_up)),
-            workers=workers or count_workers(),
+            workers=workers,
             timeout_s=kill_after_s,
         )
     schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
+    most_ahead = math.ceil(BATCHES_AHEAD * batch_size / recipe.num_frames)
     # The contexts close in the opposite order, so that encoded videos are saved even after a failure.
     with (
         BatchWriter(save) as saver,
         pool,
-        Prefetcher(_read_videos(pool, schedule, thumbnails_dir), most=READ_AHEAD, stop=pool.stop) as read,
+        Prefetcher(_read_videos(pool, schedule, thumbnails_dir), most=most_ahead, stop=pool.stop) as read,
     ):
         for videos in _encode_batches(read, encoder, batch_size):
             saver.add(videos)

@@ -7,6 +7,9 @@ task.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import functools
+import math
 import multiprocessing
 import os
 import signal
@@ -21,14 +24,23 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from typing import Any, Generic, TypeVar
 
+import psutil
+
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 """Bytes of data that a worker process may hold. An 8K video takes a tenth of that; larger requests for memory fail, so
 that the machine does not run out of memory."""
 
 WORKERS_A_CORE = 8
 MAX_WORKERS = 64
-"""A pool has `WORKERS_A_CORE` processes for each core, `MAX_WORKERS` at most: with answers after 0.2 s, a video waits
+"""A pool has at most `WORKERS_A_CORE` processes for each core, and `MAX_WORKERS`: with answers after 0.2 s, a video waits
 for its server six times as long as it keeps a core busy."""
+
+FIRST_WORKERS_A_CORE = 2
+"""Processes for each core that a pool starts with when it chooses their number. Further ones start while cores idle:
+each takes memory, and more than the cores need bring nothing."""
+
+_MIN_IDLE_CORES = 0.2
+_MEASURE_EVERY_S = 0.5
 
 _LOOK_EVERY_S = 0.2
 """Seconds between checks whether a waiting task may start, and whether to stop."""
@@ -70,7 +82,7 @@ class _Worker(Generic[Task]):
 
 
 def count_workers(cores: int | None = None) -> int:
-    """The number of processes that keep `cores` cores (None: those of this machine) busy with videos from a network."""
+    """The largest number of processes that `cores` cores (None: those of this machine) need for videos from a network."""
     return min(MAX_WORKERS, WORKERS_A_CORE * (cores or os.cpu_count() or 1))
 
 
@@ -81,8 +93,42 @@ def call_parent(question: Any) -> Any:
     return _to_parent.recv()
 
 
+@functools.cache
+def _find_trim() -> Callable[[int], int] | None:
+    """`malloc_trim` of glibc; None elsewhere."""
+    try:
+        return ctypes.CDLL("libc.so.6").malloc_trim
+    except (OSError, AttributeError):
+        return None
+
+
+def release_memory() -> None:
+    """Gives freed memory back to the system. glibc would keep the memory of the largest video, and of every thread."""
+    if trim := _find_trim():
+        trim(0)
+
+
+class _IdleCores:
+    """How many cores have had nothing to do since the last look."""
+
+    def __init__(self) -> None:
+        self._at_s = time.monotonic()
+        self._before = psutil.cpu_times()
+
+    def measure(self) -> float:
+        """Mean number of idle cores since the last look, 0 if that was less than `_MEASURE_EVERY_S` ago."""
+        now_s = time.monotonic()
+        if now_s < self._at_s + _MEASURE_EVERY_S:
+            return 0.0
+        now = psutil.cpu_times()
+        idle_s = sum(getattr(now, name, 0.0) - getattr(self._before, name, 0.0) for name in ("idle", "iowait"))
+        elapsed_s, self._at_s, self._before = now_s - self._at_s, now_s, now
+        return idle_s / elapsed_s
+
+
 class WorkerPool(Generic[Task, Result]):
-    """A fixed number of processes that run `work`, a picklable function, on one task at a time each.
+    """Processes that run `work`, a picklable function, on one task at a time each: `workers` of them, or (None) as many
+    as keep the cores busy, `count_workers` at most.
 
     A process whose task takes longer than `timeout_s` seconds is killed. A process may also die because an earlier task
     damaged its memory. So a task fails only with the death of a fresh process; otherwise it is given to a fresh one.
@@ -94,7 +140,7 @@ class WorkerPool(Generic[Task, Result]):
         self,
         work: Callable[[Task], Result],
         *,
-        workers: int,
+        workers: int | None,
         timeout_s: float,
         answer: Callable[[Any], object] | None = None,
     ) -> None:
@@ -103,7 +149,9 @@ class WorkerPool(Generic[Task, Result]):
         self._timeout_s = timeout_s
         self._context = _choose_context()
         self._workers: list[_Worker[Task]] = []
-        self._count = workers
+        self._count = workers or min(count_workers(), FIRST_WORKERS_A_CORE * (os.cpu_count() or 1))
+        self._max_count = workers or count_workers()
+        self._idle_cores = _IdleCores()
         self._is_stopping = threading.Event()
 
     def __enter__(self) -> WorkerPool[Task, Result]:
@@ -161,6 +209,7 @@ class WorkerPool(Generic[Task, Result]):
     def _hand_out(self, waiting: Iterator[Task | None]) -> bool:
         """Gives each idle process a task; returns whether no task is left."""
         idle = [worker for worker in self._workers if worker.task is None]
+        self._grow()
         while idle or len(self._workers) < self._count:
             try:
                 task = next(waiting)
@@ -176,6 +225,12 @@ class WorkerPool(Generic[Task, Result]):
                 self._remove(worker)
                 self._give(task, self._start())
         return False
+
+    def _grow(self) -> None:
+        """Allows as many more processes as cores are idle, when all processes have a task."""
+        if self._count < self._max_count and sum(worker.task is not None for worker in self._workers) == self._count:
+            idle = self._idle_cores.measure()
+            self._count = min(self._max_count, self._count + (math.ceil(idle) if idle >= _MIN_IDLE_CORES else 0))
 
     def _give(self, task: Task, worker: _Worker[Task]) -> None:
         worker.pipe.send(task)
@@ -249,6 +304,7 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
             pipe.send(work(task))
         except Exception as error:
             pipe.send(WorkerFailure(f"it failed unexpectedly: {type(error).__name__}: {error}", timed_out=False))
+        release_memory()
 
 
 def _silence() -> None:

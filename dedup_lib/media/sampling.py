@@ -16,6 +16,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.animations import Animation
@@ -144,6 +145,7 @@ class _Scan:
         self.taken: list[_Taken] = []
         self.dense_s = scan.dense_s
         self._step_s = scan.step_s
+        self._shrink = _Shrinker(SCAN_SIDE_PX)
         self._later: list[_Taken] = []
         self._ends_s = 0.0
 
@@ -193,7 +195,7 @@ class _Scan:
             # Seeking may find the same key frame again.
             if found is not None and self.dense_s < found[1] < self._ends_s and found[1] not in known_s:
                 insort(known_s, found[1])
-                self._later.append(_take_small(*found))
+                self._later.append(self._take(*found))
 
     def _take_between(self, pictures: Pictures, targets_s: Sequence[float], has_time: Callable[[], bool]) -> None:
         frames = pictures.decode_after_seek(targets_s[0])
@@ -209,7 +211,7 @@ class _Scan:
                 return
             # A frame that stays on screen is taken only once.
             if shown[1] > self.dense_s and all(one.time_s != shown[1] for one in self._later):
-                self._later.append(_take_small(*shown))
+                self._later.append(self._take(*shown))
 
     @property
     def all_taken(self) -> list[_Taken]:
@@ -235,7 +237,7 @@ class _Scan:
                 self._stay(*before, self._step(stays_until_s(before[1], time_s)))
             # The first frame at or after the time of a step is taken for it.
             if time_s <= self.dense_s and (not self.taken or self._step(time_s) > self._step(self.taken[-1].time_s)):
-                self.taken.append(_take_small(frame, time_s))
+                self.taken.append(self._take(frame, time_s))
             before = frame, time_s
             yield before
         if before is not None:
@@ -250,15 +252,14 @@ class _Scan:
         last = self.taken[-1]
         steps = range(self._step(last.time_s) + 1, min(end, self._step(self.dense_s) + 1))
         if steps:
-            again = last.rgb if last.time_s == time_s else _to_rgb(frame, SCAN_SIDE_PX)
+            again = last.rgb if last.time_s == time_s else self._shrink(frame)
             self.taken.extend(_Taken(again, step * self._step_s) for step in steps)
+
+    def _take(self, frame: VideoFrame, time_s: float) -> _Taken:
+        return _Taken(self._shrink(frame), time_s)
 
     def _step(self, time_s: float) -> int:
         return math.floor(time_s / self._step_s + 1e-3)
-
-
-def _take_small(frame: VideoFrame, time_s: float) -> _Taken:
-    return _Taken(_to_rgb(frame, SCAN_SIDE_PX), time_s)
 
 
 def _coarse_first(count: int) -> list[int]:
@@ -274,6 +275,7 @@ class FrameSampler:
         self._scan = scan
         self._deadline = deadline
         self._shown_px = (0, 0)
+        self._shrink = _Shrinker(FRAME_SIDE_PX)
 
     def grab(self, num_frames: int, frame_span: str) -> GrabbedFrames:
         pictures, scan = self._pictures, self._scan
@@ -336,7 +338,7 @@ class FrameSampler:
         if self._shown_px == (0, 0):
             self._shown_px = _as_shown(frame)
         # Converted at once, because large decoded frames take a hundred times the memory.
-        return _Taken(_to_rgb(frame, FRAME_SIDE_PX), time_s)
+        return _Taken(self._shrink(frame), time_s)
 
     def _spread(self, num_frames: int, expected_s: float) -> list[_Taken]:
         pictures = self._pictures
@@ -412,13 +414,24 @@ def _as_shown(frame: VideoFrame) -> tuple[int, int]:
     return (frame.height, frame.width) if frame.rotation % 180 else (frame.width, frame.height)
 
 
-def _to_rgb(frame: VideoFrame, side_px: int) -> Frames:
-    """Converts a frame to RGB uint8 (H, W, 3), shrunk to a longer side of `side_px` and rotated as the file says."""
-    scale = min(1.0, side_px / max(frame.width, frame.height))
-    rgb = frame.to_ndarray(
-        width=max(1, round(frame.width * scale)),
-        height=max(1, round(frame.height * scale)),
-        format="rgb24",
-        interpolation="AREA",
-    )
-    return np.ascontiguousarray(np.rot90(rgb, k=round(frame.rotation / 90) % 4)).astype(np.uint8, copy=False)
+class _Shrinker:
+    """Converts the frames of a video to RGB uint8 (H, W, 3), shrunk to a longer side of `side_px` and rotated as the
+    file says."""
+
+    def __init__(self, side_px: int) -> None:
+        self._side_px = side_px
+        # A frame's own method would set up the conversion anew for each frame, which takes a millisecond.
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> Frames:
+        scale = min(1.0, self._side_px / max(frame.width, frame.height))
+        shrunk = self._reformatter.reformat(
+            frame,
+            width=max(1, round(frame.width * scale)),
+            height=max(1, round(frame.height * scale)),
+            format="rgb24",
+            interpolation="AREA",
+            threads=1,
+        )
+        rgb = shrunk.to_ndarray()
+        return np.ascontiguousarray(np.rot90(rgb, k=round(frame.rotation / 90) % 4)).astype(np.uint8, copy=False)
