@@ -92,8 +92,8 @@ def extract_videos(
 
     At most `most_a_host` videos are fetched from one host at a time. A temporary failure is retried up to `retries`
     times, with back-off. `progress` is called with the number of videos newly done. `workers` processes (None: as many
-    as keep the cores busy) fetch and decode on this machine. With `engine` ray, they run on each node of the cluster that
-    RAY_ADDRESS names, and the nodes also encode.
+    as keep the cores busy) fetch and decode on this machine. With `engine` ray, they run on each node of the cluster
+    that RAY_ADDRESS names, and the nodes also encode.
 
     Raises RunFolderError for an error of the disk, and ClusterError for an error of the cluster.
     """

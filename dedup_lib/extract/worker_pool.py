@@ -32,8 +32,8 @@ that the machine does not run out of memory."""
 
 WORKERS_A_CORE = 8
 MAX_WORKERS = 64
-"""A pool has at most `WORKERS_A_CORE` processes for each core, and `MAX_WORKERS`: with answers after 0.2 s, a video waits
-for its server six times as long as it keeps a core busy."""
+"""A pool has at most `WORKERS_A_CORE` processes for each core, and `MAX_WORKERS`: with answers after 0.2 s, a video
+waits for its server six times as long as it keeps a core busy."""
 
 FIRST_WORKERS_A_CORE = 2
 """Processes for each core that a pool starts with when it chooses their number. Further ones start while cores idle:
@@ -82,7 +82,8 @@ class _Worker(Generic[Task]):
 
 
 def count_workers(cores: int | None = None) -> int:
-    """The largest number of processes that `cores` cores (None: those of this machine) need for videos from a network."""
+    """The largest number of processes that `cores` cores (None: those of this machine) need for videos from the
+    network."""
     return min(MAX_WORKERS, WORKERS_A_CORE * (cores or os.cpu_count() or 1))
 
 

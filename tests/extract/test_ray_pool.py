@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -201,7 +202,11 @@ def test_nodes_that_come_and_go_lose_nothing(
     monkeypatch.setattr(ray_pool, "MAX_LOSSES", 3)
     reader = Reader(tmp_path)
     monkeypatch.setattr(pipeline, "read_video", reader)
-    with ClipServer(media) as server, warnings.catch_warnings(record=True, action="always") as warned:
+    with (
+        ClipServer(media) as server,
+        warnings.catch_warnings(record=True, action="always") as warned,
+        contextlib.ExitStack() as joined,
+    ):
         urls = [f"{server.url(name)}?{number}" for number in range(20) for name in ("a.mp4", "page.mp4")]
         urls += [f"{url}held" for url in urls[:6:2]]
         felling = server.url("fell.mp4")
@@ -217,10 +222,11 @@ def test_nodes_that_come_and_go_lose_nothing(
         for worker in nodes.find_workers():
             worker.kill()
         other = nodes.add_node(packages={"av": "17.0.0"})
+        # A node that stays would be refused by every later test.
+        joined.callback(nodes.remove_node, other)
         wait_until(lambda: bool(warned))
         (tmp_path / "let go").touch()
-        runner.join(120)
-    nodes.remove_node(other)
+        runner.join(300)
     (report,) = reports
     assert [report.outcomes[url].status for url in urls] == [*[Status.OK, Status.HTML] * 20, *[Status.OK] * 3]
     lost = report.outcomes[felling]

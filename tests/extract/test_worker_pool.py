@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import namedtuple
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
+from dedup_lib.extract import worker_pool
 from dedup_lib.extract.worker_pool import MEMORY_LIMIT_BYTES, WorkerFailure, WorkerPool
+
+KEPT: list[bytes] = []
 
 
 def act(task: tuple[str, Any]) -> Any:
@@ -42,6 +46,13 @@ def act(task: tuple[str, Any]) -> Any:
             return "woke"
         case "closure":
             return lambda: argument
+        case "rest":
+            time.sleep(argument)
+            return os.getpid()
+        case "litter":
+            # What is kept between blocks holds the heap in its place.
+            blocks = [(os.urandom(60_000), KEPT.append(os.urandom(1000))) for _ in range(argument)]
+            return os.getpid(), sum(len(block) for block, _ in blocks)
         case "talk":
             os.write(1, b"noise")
             os.write(2, b"noise")
@@ -106,6 +117,28 @@ def test_one_process_serves_many_tasks_and_the_pool_may_run_again() -> None:
         again = {pid for _, pid in pool.run([("pid", None)] * 20)}
     assert 1 <= len(first) <= 2 and again <= first | again and len(first | again) <= 2
     assert os.getpid() not in first
+
+
+@pytest.mark.parametrize("share", [1.0, 0.0])
+def test_a_pool_that_chooses_its_size_grows_while_cores_are_idle(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seen by a machine that does nothing else, and by one that is busy elsewhere."""
+    cores = 2
+    start_s = time.monotonic()
+    times = namedtuple("times", "user idle")
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(worker_pool, "_MEASURE_EVERY_S", 0.05)
+    monkeypatch.setattr(psutil, "cpu_times", lambda: times(0.0, share * cores * (time.monotonic() - start_s)))
+    with WorkerPool(act, workers=None, timeout_s=60) as pool:
+        pids = {pid for _, pid in pool.run([("rest", 0.5)] * 60)}
+    first, largest = worker_pool.FIRST_WORKERS_A_CORE * cores, worker_pool.count_workers(cores)
+    assert len(pids) == (largest if share else first)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only glibc is asked to release memory")
+def test_a_process_keeps_no_memory_of_earlier_tasks() -> None:
+    with WorkerPool(act, workers=1, timeout_s=60) as pool:
+        ((_, (pid, used)),) = pool.run([("litter", 4000)])
+        wait_until(lambda: psutil.Process(pid).memory_info().rss < used / 2)
 
 
 @pytest.mark.parametrize(
