@@ -42,6 +42,9 @@ each takes memory, and more than the cores need bring nothing."""
 _MIN_IDLE_CORES = 0.2
 _MEASURE_EVERY_S = 0.5
 
+START_WITHIN_S = 120.0
+"""Seconds within which a new process must be ready. On a busy machine, its imports alone take several."""
+
 _LOOK_EVERY_S = 0.2
 """Seconds between checks whether a waiting task may start, and whether to stop."""
 
@@ -71,12 +74,18 @@ class ParentCall:
     content: Any
 
 
+@dataclass(frozen=True)
+class _Ready:
+    """Sent once by a new worker process, when it begins its first task."""
+
+
 @dataclass(eq=False)
 class _Worker(Generic[Task]):
     process: BaseProcess
     pipe: Connection
     task: Task | None = None
     kill_at_s: float = 0.0
+    is_ready: bool = False
     is_fresh: bool = True
     """Whether its current task is its first."""
 
@@ -131,10 +140,10 @@ class WorkerPool(Generic[Task, Result]):
     """Processes that run `work`, a picklable function, on one task at a time each: `workers` of them, or (None) as many
     as keep the cores busy, `count_workers` at most.
 
-    A process whose task takes longer than `timeout_s` seconds is killed. A process may also die because an earlier task
-    damaged its memory. So a task fails only with the death of a fresh process; otherwise it is given to a fresh one.
-    `answer` replies to the questions that `work` asks by `call_parent`. Use it as a context manager, from one thread at
-    a time.
+    A process whose task takes longer than `timeout_s` seconds is killed; its own start does not count. A process may
+    also die because an earlier task damaged its memory. So a task fails only with the death of a fresh process;
+    otherwise it is given to a fresh one. `answer` replies to the questions that `work` asks by `call_parent`. Use it as
+    a context manager, from one thread at a time.
     """
 
     def __init__(
@@ -190,6 +199,10 @@ class WorkerPool(Generic[Task, Result]):
                 assert task is not None
                 if worker.pipe in ready:
                     result = self._collect(worker)
+                    if isinstance(result, _Ready):
+                        worker.is_ready = True
+                        worker.kill_at_s = now_s + self._timeout_s
+                        continue
                     if isinstance(result, ParentCall):
                         self._reply(worker, result)
                         continue
@@ -197,9 +210,12 @@ class WorkerPool(Generic[Task, Result]):
                         self._give(task, self._start())
                         continue
                 elif now_s >= worker.kill_at_s:
-                    result = WorkerFailure(
-                        f"not finished within {self._timeout_s:g} s, so its process was ended", timed_out=True
+                    missed = (
+                        f"not finished within {self._timeout_s:g} s, so its process was ended"
+                        if worker.is_ready
+                        else f"its process was not ready within {START_WITHIN_S:g} s"
                     )
+                    result = WorkerFailure(missed, timed_out=True)
                     self._remove(worker)
                 else:
                     continue
@@ -236,11 +252,11 @@ class WorkerPool(Generic[Task, Result]):
     def _give(self, task: Task, worker: _Worker[Task]) -> None:
         worker.pipe.send(task)
         worker.task = task
-        worker.kill_at_s = time.monotonic() + self._timeout_s
+        worker.kill_at_s = time.monotonic() + (self._timeout_s if worker.is_ready else START_WITHIN_S)
 
-    def _collect(self, worker: _Worker[Task]) -> Result | WorkerFailure | ParentCall:
+    def _collect(self, worker: _Worker[Task]) -> Result | WorkerFailure | ParentCall | _Ready:
         try:
-            result: Result | WorkerFailure | ParentCall = worker.pipe.recv()
+            result: Result | WorkerFailure | ParentCall | _Ready = worker.pipe.recv()
         except Exception:
             # The answer is cut off or garbage: a process with damaged memory may send anything.
             connection.wait([worker.process.sentinel], 1)
@@ -296,6 +312,7 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
     _silence()
     _limit_memory()
     threading.Thread(target=_follow_parent, daemon=True).start()
+    pipe.send(_Ready())
     while True:
         try:
             task = pipe.recv()

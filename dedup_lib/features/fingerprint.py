@@ -6,7 +6,7 @@ import io
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from typing import TypeVar, overload
 
 import cv2
@@ -46,8 +46,8 @@ DESCRIPTOR_BYTES = 32
 _SIFT_MEAN = 0.08
 """Mean entry of a RootSIFT descriptor over all kinds of frames."""
 
-FINGERPRINTS_AT_HAND = 2_000
-"""Maximum number of fingerprints in memory. That of a one-minute video takes about a megabyte."""
+FINGERPRINTS_AT_HAND = 400
+"""Maximum number of fingerprints in the memory of a process. That of a one-minute video takes about a megabyte."""
 FRAMES_AT_HAND = 240 * FINGERPRINTS_AT_HAND
 """Maximum number of their frames: fewer fingerprints of long films are kept."""
 
@@ -176,15 +176,20 @@ def keep_recent(make: Callable[[int], Made], *, count_frames: Callable[[Made], i
 
 class StoredFingerprints(Sequence["Fingerprint | None"]):
     """Fingerprints of a list that are loaded on demand. `load` gives the bytes of a row, or None if it has none.
-    Recently used ones stay in memory (`keep_recent`)."""
+    Recently used ones stay in memory (`keep_recent`). Can be pickled if `load` can."""
 
     def __init__(self, load: Callable[[int], bytes | None], *, rows: int) -> None:
         self._rows = rows
+        self._load_bytes = load
+        self._load = keep_recent(
+            self._load_fingerprint, count_frames=lambda one: len(one.times_s) if one is not None else 0
+        )
 
-        def load_fingerprint(row: int) -> Fingerprint | None:
-            return Fingerprint.from_bytes(data) if (data := load(row)) is not None else None
+    def __reduce__(self) -> tuple[Callable[..., StoredFingerprints], tuple[object, ...]]:
+        return partial(StoredFingerprints, rows=self._rows), (self._load_bytes,)
 
-        self._load = keep_recent(load_fingerprint, count_frames=lambda one: len(one.times_s) if one is not None else 0)
+    def _load_fingerprint(self, row: int) -> Fingerprint | None:
+        return Fingerprint.from_bytes(data) if (data := self._load_bytes(row)) is not None else None
 
     def __len__(self) -> int:
         return self._rows

@@ -12,24 +12,15 @@ from itertools import product
 
 import numpy as np
 
-from dedup_lib.features.fingerprint import FINGERPRINTS_AT_HAND, Fingerprint, keep_recent
+from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.grouping import Choose, components, group_copies, neighbours
 from dedup_lib.groups.scored import Scored
 from dedup_lib.match.evidence import OF_THE_LIST, Evidence, MatchThresholds, Verdict
 from dedup_lib.match.overlay import Side
-from dedup_lib.match.verify import Looks, compare_looks, with_durations
+from dedup_lib.match.pair_comparer import PairComparer
+from dedup_lib.match.verify import with_durations
 from dedup_lib.match.visual_words import propose_pairs
 from dedup_lib.records import Marks, Pair, Progress, no_progress
-
-
-def _looks_of(fingerprints: Sequence[Fingerprint | None]) -> Callable[[int], Looks | None]:
-    """The looks of the video in a row. Recently used ones stay in memory."""
-
-    def make(row: int) -> Looks | None:
-        fingerprint = fingerprints[row]
-        return Looks(fingerprint) if fingerprint is not None else None
-
-    return keep_recent(make, count_frames=lambda one: len(one.fingerprint.times_s) if one is not None else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +102,7 @@ def compare_candidates(
     strict_cosine: float = 1.0,
     recall: Callable[[int, int], Evidence | None] = lambda first, second: None,
     remember: Callable[[Evidence], object] = lambda found: None,
+    workers: int = 1,
     begin: Progress = no_progress,
 ) -> ComparedPairs:
     """Compare the frames of every pair that the vectors (`scored`) or visual words propose. Then compare every video
@@ -122,8 +114,8 @@ def compare_candidates(
     no fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows
     without a fingerprint take no part. `rules` are the loosest thresholds that will be used. With `keeps_excerpts`, a
     video that is contained in another one is not its copy. `recall` gives earlier evidence from the fingerprints of two
-    rows, or None if they must be compared. `remember` receives new evidence. `begin` reports progress over all pairs to
-    compare, as far as they are known.
+    rows, or None if they must be compared. `remember` receives new evidence. `workers` is the number of processes that
+    compare (see `PairComparer`). `begin` reports progress over all pairs to compare, as far as they are known.
     """
     near = _nearest_pairs(scored.pairs, most=max_candidates)
     proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
@@ -136,30 +128,39 @@ def compare_candidates(
         rows = candidate.first, candidate.second
         known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
         proposed[rows] = replace(known, words=candidate.score)
-    looks_of = _looks_of(fingerprints)
+    comparer = PairComparer(fingerprints, workers=workers)
     evidence: dict[tuple[int, int], Evidence] = {}
     pairs: list[Pair] = []
     nearest = np.full(len(fingerprints), np.nan)
     while proposed:
         progress = begin("comparing pairs", len(evidence) + len(proposed))
-        for rows in sorted(proposed, key=_in_blocks):
-            known = with_durations(replace(proposed[rows], cosine=cosine_of(*rows)), durations_s)
-            before = recall(*rows)
-            if before is None:
-                found = compare_looks(known, *map(looks_of, rows))
-                remember(found)
+        proposed = {
+            rows: with_durations(replace(pair, cosine=cosine_of(*rows)), durations_s)
+            for rows, pair in sorted(proposed.items())
+        }
+        # Their order does not depend on which are compared first.
+        evidence |= proposed
+        unknown = []
+        for rows, known in proposed.items():
+            if (before := recall(*rows)) is None:
+                unknown.append(known)
             else:
-                found = replace(before, **{name: getattr(known, name) for name in OF_THE_LIST})
+                evidence[rows] = replace(before, **{name: getattr(known, name) for name in OF_THE_LIST})
+                progress(1)
+        for found in comparer.compare(unknown):
+            remember(found)
+            evidence[found.first, found.second] = found
+            progress(1)
+        for rows in proposed:
+            found = evidence[rows]
             if new_rows is not None and rows[1] >= new_rows and fingerprints[rows[1]] is None:
-                found = replace(found, is_unseen=found.cosine >= strict_cosine)
-            evidence[rows] = found
+                found = evidence[rows] = replace(found, is_unseen=found.cosine >= strict_cosine)
             verdict, _ = found.judge(rules)
             for row in rows:
                 nearest[row] = np.fmax(nearest[row], found.score)
             if verdict == Verdict.DUPLICATE or (verdict == Verdict.EXCERPT and not keeps_excerpts):
                 excerpt = found.excerpt if verdict == Verdict.EXCERPT else ""
                 pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.score_under(rules), excerpt=excerpt))
-            progress(1)
         choose = choose_knowing(_find_marks(pairs, evidence))
         missing = _pairs_with_kept(pairs, rules.min_score, choose) - evidence.keys()
         proposed = {
@@ -172,14 +173,6 @@ def compare_candidates(
         expanded_queries=scored.expanded_queries,
         evidence=evidence,
     )
-
-
-def _in_blocks(rows: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Sort key of pairs that keeps the videos in memory while they are needed. Within a square of the table of all
-    pairs, each video is loaded once; along a row of the table, once for each pair."""
-    first, second = rows
-    side = FINGERPRINTS_AT_HAND // 2
-    return first // side, second // side, first, second
 
 
 def _find_marks(pairs: Iterable[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> Marks:

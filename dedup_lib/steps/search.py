@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
 
 from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.features.encoders import DEFAULT_THRESHOLDS
@@ -113,20 +115,15 @@ def search_list(
 
     with ExitStack() as stack:
         own = stack.enter_context(Ledger(run.ledger_path, plan.recipe))
-        kind = _check_fingerprints(run, own, listed.find_read())
-        earlier = [stack.enter_context(LedgerView(path)) for path in listed.ledgers]
-        read = set(listed.find_read())
+        load = _FingerprintLoader(
+            ledgers=(run.ledger_path, *listed.ledgers),
+            kind=_check_fingerprints(run, own, listed.find_read()),
+            urls=tuple(listed.urls),
+            read=frozenset(listed.find_read()),
+            new_rows=listed.new_rows,
+        )
+        stack.callback(load.close)
         urls = listed.urls
-
-        def load(row: int) -> bytes | None:
-            url = urls[row]
-            if row < listed.new_rows:
-                # A video that fails now may have a fingerprint from an earlier, successful attempt.
-                found = [own.load_fingerprints([url])] if url in read else []
-            else:
-                found = [ledger.load_fingerprints([url]) for ledger in ([] if url in read else [own]) + earlier]
-            return next((one[url][1] for one in found if url in one and one[url][0] == kind), None)
-
         comparisons = Comparisons(own, urls[: listed.new_rows])
         try:
             compared = compare_candidates(
@@ -142,6 +139,7 @@ def search_list(
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
                 recall=comparisons.recall,
                 remember=comparisons.remember,
+                workers=os.cpu_count() or 1,
                 begin=begin,
             )
             comparisons.save()
@@ -150,6 +148,42 @@ def search_list(
                 f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, then {FINGERPRINT_REMEDY}"
             ) from None
     return compared, plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class _FingerprintLoader:
+    """Loads the fingerprint of a row from the ledgers of this run and of earlier ones. A process that it is sent to
+    opens the ledgers itself."""
+
+    ledgers: tuple[Path, ...]
+    """The ledger of this run comes first."""
+    kind: str
+    urls: tuple[str, ...]
+    read: frozenset[str]
+    """The URLs that this run has read."""
+    new_rows: int
+    """Rows from here on were there before the list."""
+
+    @cached_property
+    def _views(self) -> list[LedgerView]:
+        return [LedgerView(path) for path in self.ledgers]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_views"}
+
+    def close(self) -> None:
+        for view in vars(self).get("_views", ()):
+            view.close()
+
+    def __call__(self, row: int) -> bytes | None:
+        url = self.urls[row]
+        own, *earlier = self._views
+        if row < self.new_rows:
+            # A video that fails now may have a fingerprint from an earlier, successful attempt.
+            found = [own.load_fingerprints([url])] if url in self.read else []
+        else:
+            found = [view.load_fingerprints([url]) for view in ([] if url in self.read else [own]) + earlier]
+        return next((one[url][1] for one in found if url in one and one[url][0] == self.kind), None)
 
 
 class Comparisons:

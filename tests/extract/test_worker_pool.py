@@ -67,6 +67,20 @@ def act(task: tuple[str, Any]) -> Any:
     return None
 
 
+class SlowToStart:
+    """Work whose process takes its time, as on a machine that is busy."""
+
+    def __init__(self, pause_s: float) -> None:
+        self.pause_s = pause_s
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        time.sleep(self.pause_s)
+
+    def __call__(self, task: int) -> int:
+        return task * 2
+
+
 def run(*tasks: tuple[str, Any], workers: int = 1, timeout_s: float = 30) -> list[Any]:
     with WorkerPool(act, workers=workers, timeout_s=timeout_s) as pool:
         return [result for _, result in pool.run(tasks)]
@@ -168,6 +182,16 @@ def test_many_crashes_in_a_row() -> None:
 
 def test_a_task_is_not_blamed_for_what_an_earlier_one_did_to_its_process() -> None:
     assert run(("later", None), ("nap", 0.8), ("double", 1)) == ["fine", "woke", 2]
+
+
+def test_the_start_of_a_process_is_not_part_of_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    with WorkerPool(SlowToStart(2.0), workers=1, timeout_s=1.0) as pool:
+        assert list(pool.run([1, 2])) == [(1, 2), (2, 4)]
+    monkeypatch.setattr(worker_pool, "START_WITHIN_S", 0.5)
+    with WorkerPool(SlowToStart(60.0), workers=1, timeout_s=1.0) as pool:
+        ((_, failed),) = pool.run([1])
+    assert isinstance(failed, WorkerFailure) and failed.timed_out
+    assert failed.reason == "its process was not ready within 0.5 s"
 
 
 def test_a_task_that_hangs_is_ended() -> None:
