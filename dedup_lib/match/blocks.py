@@ -69,10 +69,11 @@ def mean_of_blocks(frame: NDArray[np.float32]) -> Map:
     """The mean of each block of a frame (H, W)."""
     sums = cv2.integral(frame, sdepth=cv2.CV_64F)
     step = len(frame) // BLOCKS
-    starts = np.arange(BLOCKS - BLOCK_SIDE + 1) * step
-    ends = starts + BLOCK_SIDE * step
-    inside = sums[np.ix_(ends, ends)] - sums[np.ix_(starts, ends)] - sums[np.ix_(ends, starts)]
-    return np.asarray((inside + sums[np.ix_(starts, starts)]) / (BLOCK_SIDE * step) ** 2, np.float32)
+    # The sums up to the corners of the cells.
+    corners = sums[::step, ::step][: BLOCKS + 1, : BLOCKS + 1]
+    starts, ends = slice(None, -BLOCK_SIDE), slice(BLOCK_SIDE, None)
+    inside = corners[ends, ends] - corners[starts, ends] - corners[ends, starts] + corners[starts, starts]
+    return np.asarray(inside / (BLOCK_SIDE * step) ** 2, np.float32)
 
 
 def edges(frame: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
