@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from dedup_lib.cli.completion import complete_run
 from dedup_lib.cli.console import console, require_run, shown
-from dedup_lib.ui.terminal import describe_bytes
+from dedup_lib.report.words import describe_bytes
 
 
 @click.command()

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from dedup_lib.cli.completion import complete_run
 from dedup_lib.cli.console import complaints, console, shown
+from dedup_lib.report.words import describe_bytes
 from dedup_lib.run.folder import describe_known_runs
 from dedup_lib.run.inventory import (
     describe_runs,
@@ -17,7 +18,6 @@ from dedup_lib.run.inventory import (
     remove_run,
 )
 from dedup_lib.sanitise import sanitise
-from dedup_lib.ui.terminal import describe_bytes
 
 
 @click.group(short_help="List old runs, and remove them.")

@@ -17,7 +17,7 @@ from dedup_lib.media.storyboard import MIN_STEP_S, Storyboard
 from dedup_lib.records import Frames, Outcome, Recipe, video_key
 from dedup_lib.report.captions import Captions
 from dedup_lib.report.evidence_words import ALL_COVERED, read_number
-from dedup_lib.report.words import show_bytes, show_seconds
+from dedup_lib.report.words import describe_bytes, show_seconds
 from dedup_lib.run.folder import RunFolder, thumbnail_path
 from dedup_lib.run.ledger import LedgerView
 from dedup_lib.sanitise import sanitise_line
@@ -222,7 +222,7 @@ class Pictures:
             f"{found.width_px} × {found.height_px}" if found.width_px else "",
             show_seconds(found.duration_s) if found.duration_s else "",
             found.codec,
-            show_bytes(found.size_bytes) if found.size_bytes else "",
+            describe_bytes(found.size_bytes) if found.size_bytes else "",
         )
         return " · ".join(sanitise_line(fact) for fact in facts if fact)
 

@@ -189,9 +189,14 @@ def show_seconds(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
-def show_bytes(size: int) -> str:
-    """A file size as text: 640 KB or 1.2 MB."""
-    return f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{max(1, round(size / 1e3)):,} KB"
+def describe_bytes(count: int) -> str:
+    """A size as text, such as `640 kB` or `1.2 GB`; 1 kB is 1,000 bytes."""
+    size = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:,.1f} TB"
 
 
 def describe_duration(seconds: float) -> str:

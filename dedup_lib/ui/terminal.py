@@ -17,7 +17,7 @@ from rich.text import Text
 from dedup_lib.errors import DedupError
 from dedup_lib.records import KEPT_STATUSES, utc_now
 from dedup_lib.report.comparison import Comparison
-from dedup_lib.report.words import count_known, describe_duration
+from dedup_lib.report.words import count_known, describe_bytes, describe_duration
 from dedup_lib.run.failures import Cause, Reading, find_main_cause
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
@@ -114,16 +114,6 @@ def describe_rate(per_s: float) -> str:
         if per_s * factor >= 1:
             return f"{per_s * factor:,.1f} videos/{unit}"
     return f"{per_s * 3600:,.1f} videos/h"
-
-
-def describe_bytes(count: int) -> str:
-    """A size as text, such as `1.2 GB`; 1 kB is 1,000 bytes."""
-    size = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"
 
 
 def describe_extraction(extraction: ExtractionProgress) -> str:

@@ -51,7 +51,7 @@ OWNERS: dict[str, set[str]] = {
     "onnxruntime": {"features.sscd"},
     "papermill": {"flow"},
     "pdqhash": {"media.frames", "features.pdq"},
-    "psutil": {"run.resources"},
+    "psutil": {"run.resources", "extract.worker_pool"},
     "pymilvus": {"store"},
     "ray": {"extract"},
     "rich": {"ui", "demo", "cli"},

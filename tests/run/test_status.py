@@ -15,14 +15,13 @@ import pytest
 from rich.console import Console
 
 from dedup_lib.records import Outcome, Recipe, Status
-from dedup_lib.report.words import describe_duration
+from dedup_lib.report.words import describe_bytes, describe_duration
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.run.status import Done, ExtractionWatch, Frequent, RunProgress, State, read_progress
 from dedup_lib.settings import SETTINGS, CleanJobsSettings, NotebookSettings
 from dedup_lib.ui.terminal import (
     RunDisplay,
-    describe_bytes,
     describe_next_step,
     describe_progress,
     describe_rate,

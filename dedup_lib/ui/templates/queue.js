@@ -22,7 +22,9 @@ function make(tag, attributes = {}, ...children) {
 
 function sayTime(seconds) {
   const tenths = Math.round(Math.max(0, seconds) * 10);
-  return `${Math.floor(tenths / 600)}:${((tenths % 600) / 10).toFixed(1).padStart(4, "0")}`;
+  const minutes = Math.floor(tenths / 600);
+  const rest = ((tenths % 600) / 10).toFixed(1).padStart(4, "0");
+  return minutes < 60 ? `${minutes}:${rest}` : `${Math.floor(minutes / 60)}:${String(minutes % 60).padStart(2, "0")}:${rest}`;
 }
 
 // One video: its frames from a sheet, or the film itself.
