@@ -126,6 +126,9 @@
       return make("figure", {}, make("img", { src: image.src, alt: words }), make("figcaption", {}, words));
     });
     dialog.querySelector(".frames").replaceChildren(...figures);
+    const legend = dialog.querySelector(".legend");
+    legend.textContent = rows.map((row) => row.dataset.legend).find(Boolean) ?? "";
+    legend.hidden = !legend.textContent;
     dialog.querySelector("[role=status]").textContent = `moment ${at + 1} of ${last + 1}`;
     dialog.step = (by) => enlarge(rows, at + by);
     if (!dialog.open) dialog.showModal();
