@@ -62,6 +62,7 @@ OWNERS: dict[str, set[str]] = {
     "transformers": {"features.clip"},
     "urllib3": {"media.connections"},
     "voila": {"ui.app"},
+    "yt_dlp": {"media.page_resolver"},
     "yaml": {"flow.profiles", "steps.calibrate", "steps.chosen"},
 }
 
