@@ -265,10 +265,11 @@ def _describe_result(
         [_load_output(run, summary, key) for key in ("failed_urls", "invalid_urls")], ignore_index=True
     )
     ranked = rank_groups(copies)
-    first, parts = _write_groups(run, ranked[:MAX_GROUPS], pictures, shared=shared, begin=begin)
     review = [draw_pair(row, pictures) for row in doubtful.head(MAX_REVIEWED).to_dict("records")]
     decisions = summary.get("decisions", {})
     decided = draw_decided(run, summary, pictures)
+    taken = sum(video.weight for pair in (*review, *decided) for video in pair)
+    first, parts = _write_groups(run, ranked[:MAX_GROUPS], pictures, taken=taken, shared=shared, begin=begin)
     reasons = reason_table(set_aside)
     existing = summary.get("existing", {}).get("compared", 0)
     compared = summary["statuses"].get(Status.OK, 0)
@@ -353,16 +354,17 @@ def _write_groups(
     ranked: Sequence[tuple[int, pd.DataFrame]],
     pictures: Pictures,
     *,
+    taken: int,
     shared: Mapping[str, Any],
     begin: Progress,
 ) -> tuple[list[Sheet], list[dict[str, Any]]]:
-    """Writes the further pages of groups. Returns the sheets of the first page and, when there are further pages, a row
-    for each group."""
+    """Writes the further pages of groups. `taken` is the weight of the other images of the overview. Returns the sheets
+    of the first page and, when there are further pages, a row for each group."""
     first: list[Sheet] = []
     listed: list[dict[str, Any]] = []
     number = 1
     drawn = _tell(begin("drawing groups of copies", len(ranked)), draw_groups(ranked, pictures, most_copies=MAX_COPIES))
-    for number, sheets in enumerate(share_out_pages(drawn), start=1):
+    for number, sheets in enumerate(share_out_pages(drawn, taken=taken), start=1):
         href = f"groups-{number}.html" if number > 1 else ""
         if number == 1:
             first = sheets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -404,6 +405,22 @@ def test_colours_can_be_chosen_and_are_kept(visit: Visit, made: MadeRun) -> None
         assert not button.is_visible()
         visit.page.emulate_media(media="screen")
         button.click()
+
+
+def test_pairs_to_review_leave_less_room_for_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sections, "PAGE_CHARACTERS", 400_000)
+    made = make_run(tmp_path / "run", sizes=[2] * 30 + [1] * 30, threshold=0.3)
+    page = write_index(made.run.path).read_text(encoding="utf-8")
+    groups, pairs = (
+        sum(map(len, re.findall(r"data:image[^\"]+", "".join(re.findall(pattern, page, re.DOTALL)))))
+        for pattern in (
+            r'<article class="sheet[^"]*" id="group.*?</article>',
+            r'<article class="sheet[^"]* pair.*?</article>',
+        )
+    )
+    assert pairs > 300_000 and groups > 0
+    assert groups + pairs <= 400_000
+    assert (made.run.path / "reports" / "groups-2.html").exists()
 
 
 def test_a_run_of_thousands_of_groups_is_shared_out(
