@@ -45,18 +45,21 @@ def as_data_uri(picture: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
-def draw_strip(board: Storyboard | None) -> Frames | None:
-    """Up to four frames of a video side by side, RGB uint8 (72, W, 3); None without a storyboard."""
+def draw_strip(board: Storyboard | None, *, rows: int = 1) -> Frames | None:
+    """Up to four frames of a video side by side, RGB uint8 (72, W, 3), or as many `rows` of four below each other as
+    the video fills; None without a storyboard."""
     if board is None:
         return None
     height, width = board.frames[0].shape[:2]
     size_px = max(1, round(width * STRIP_HEIGHT_PX / height)), STRIP_HEIGHT_PX
-    return np.hstack([resize_frame(board.frames[index], size_px) for index in board.spread(STRIP_FRAMES)])
+    full_rows = min(rows, max(1, len(board.frames) // STRIP_FRAMES))
+    shown = [resize_frame(board.frames[index], size_px) for index in board.spread(full_rows * STRIP_FRAMES)]
+    return np.vstack([np.hstack(shown[start : start + STRIP_FRAMES]) for start in range(0, len(shown), STRIP_FRAMES)])
 
 
-def load_strip(url: str, *, thumbnails_dir: Path) -> str:
-    """Up to four frames of a video side by side as a `data:` URI; "" when they cannot be read."""
-    return _strip_of(thumbnail_path(url, thumbnails_dir=thumbnails_dir))
+def load_strip(url: str, *, thumbnails_dir: Path, rows: int = 1) -> str:
+    """Frames of a video as `draw_strip` draws them, as a `data:` URI; "" when they cannot be read."""
+    return _strip_of(thumbnail_path(url, thumbnails_dir=thumbnails_dir), rows=rows)
 
 
 def load_strips(urls: Iterable[str], *, thumbnails_dir: Path) -> dict[str, str]:
@@ -64,8 +67,8 @@ def load_strips(urls: Iterable[str], *, thumbnails_dir: Path) -> dict[str, str]:
     return {url: load_strip(url, thumbnails_dir=thumbnails_dir) for url in dict.fromkeys(urls)}
 
 
-def _strip_of(path: Path) -> str:
-    strip = draw_strip(Storyboard.load(path))
+def _strip_of(path: Path, *, rows: int = 1) -> str:
+    strip = draw_strip(Storyboard.load(path), rows=rows)
     return as_data_uri(encode_preview(strip), "webp") if strip is not None else ""
 
 
