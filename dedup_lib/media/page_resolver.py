@@ -70,7 +70,18 @@ _REFUSED_EVENTS = frozenset(
     {
         *("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.bind"),
         *("subprocess.Popen", "os.system", "os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.spawn"),
-        *("webbrowser.open", "sqlite3.connect"),
+        *(
+            "os.remove",
+            "os.rename",
+            "os.mkdir",
+            "os.rmdir",
+            "os.link",
+            "os.symlink",
+            "os.truncate",
+            "os.chmod",
+            "os.chown",
+        ),
+        *("webbrowser.open", "sqlite3.connect", "ctypes.dlopen"),
     }
 )
 """What the code for a site may not do (docs.python.org, "Audit events table")."""

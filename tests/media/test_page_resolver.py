@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from extraction import run
@@ -270,8 +272,10 @@ def connect_in_a_thread() -> None:
         lambda folder: socket.create_connection((PUBLIC, 80), timeout=0.1),
         lambda folder: connect_in_a_thread(),
         lambda folder: (folder / "cache.json").write_text("{}"),
+        lambda folder: (folder / "cache").mkdir(),
+        lambda folder: ctypes.CDLL(None),
     ],
-    ids=["a program", "a shell", "a connection", "a connection of a thread", "a file"],
+    ids=["a program", "a shell", "a connection", "a connection of a thread", "a file", "a folder", "a library"],
 )
 def test_the_code_for_a_site_is_confined(
     clip: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, misdeed: Callable[[Path], object]
@@ -287,6 +291,41 @@ def test_the_code_for_a_site_is_confined(
     assert not list(tmp_path.iterdir())
     # Only there, and only then.
     (tmp_path / "mine.txt").write_text("anybody else may")
+
+
+def test_the_code_for_a_site_may_ask_its_server_anything(clip: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a body, headers and cookies, through a redirect; its secrets stay with the server that they are for."""
+
+    def extract(self: Any, url: str) -> dict[str, Any]:
+        headers = {"Authorization": "Bearer secret", "Content-Type": "application/json"}
+        told = self._download_json(f"{url}/api", "film", data=b'{"film": 1}', headers=headers)
+        formats = [
+            {"url": f"{url}/none.mp3", "vcodec": "none", "format_id": "sound"},
+            {"url": f"{url}/large.mp4", "width": 1920, "height": 1080, "format_id": "large"},
+            {"url": f"{url}{told['path']}", "width": 640, "height": 360, "format_id": "enough"},
+            {"url": f"{url}/small.mp4", "width": 320, "height": 180, "format_id": "small"},
+        ]
+        return {"id": "film", "title": "A film", "formats": formats, "http_headers": {"Cookie": "stolen=1"}}
+
+    def pages(request: Request) -> bytes:
+        match request.path:
+            case "/api":
+                return reply("303 See Other", Location="/told.json", Set_Cookie="visit=1")
+            case "/told.json":
+                return reply("200 OK", b'{"path": "/clip.mp4?token=1"}', Content_Type="application/json")
+        return page()
+
+    monkeypatch.setattr("yt_dlp.extractor.generic.GenericIE._real_extract", extract)
+    with site(clip, pages) as server:
+        assert read_duration_s(server.url("")) == pytest.approx(3.0, abs=0.2)
+        first, second, film = (
+            next(request for request in server.requests if request.path == path)
+            for path in ("/api", "/told.json", "/clip.mp4?token=1")
+        )
+    assert (first.headers["authorization"], first.headers["content-length"]) == ("Bearer secret", "11")
+    assert second.headers["cookie"] == "visit=1"
+    assert not {"authorization", "content-length"} & second.headers.keys()
+    assert not {"authorization", "cookie"} & film.headers.keys()
 
 
 def test_neither_configuration_nor_plugins_nor_a_cache_are_used(
