@@ -21,6 +21,7 @@ from dedup_lib.groups.decisions import Decision, describe_decisions
 from dedup_lib.records import Progress, Recipe, Status, no_progress
 from dedup_lib.report import charts
 from dedup_lib.report.about_run import describe_run, show_date
+from dedup_lib.report.compared import list_compared
 from dedup_lib.report.contact_sheet import Sheet, draw_gallery, draw_groups, draw_pair, rank_groups
 from dedup_lib.report.pages import link_pages, mark_outdated, page_templates, render_pages, save_page
 from dedup_lib.report.pictures import Pictures
@@ -34,6 +35,7 @@ from dedup_lib.report.sections import (
     draw_decided,
     draw_memory,
     draw_pace,
+    embed_json,
     embed_sweep,
     list_files,
     load_json,
@@ -216,6 +218,8 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
         "flow_words": "",
         "sweep": None,
         "sweep_json": "",
+        "compared_json": "",
+        "hidden_compared": 0,
         "trouble": None,
         "disagreements": find_disagreements(run, summary=summary, stages=stages) if summary else [],
         "decided": (),
@@ -276,6 +280,7 @@ def _describe_result(
     is_compared = compared > 0 and compared + existing > 1
     sweep = load_json(run.sweep_path) if is_compared else {}
     described = describe_sweep(sweep) if sweep else None
+    asked = list_compared(run) if is_compared else {}
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
     on_page |= {video.key for pair in (*review, *decided) for video in pair}
     return {
@@ -296,6 +301,8 @@ def _describe_result(
         "sweep_json": embed_sweep(sweep, final=rows["final"], shown=on_page, pictures=pictures)
         if described and described["has_copies"]
         else "",
+        "compared_json": embed_json(asked) if asked else "",
+        "hidden_compared": asked.get("hidden", 0),
         "review": review,
         "decided": decided,
         "decided_meanings": DECIDED_MEANINGS,
