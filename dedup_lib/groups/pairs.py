@@ -33,7 +33,7 @@ PAIR_COLUMNS = {
 """Meaning of the columns of pairs.parquet. The first of two videos counts as the kept one. `score.list_contributions`
 gives what each term adds to the score."""
 
-WORDS = ("verdict", "rule", "transform", "differs")
+WORDS = ("verdict", "rule", "transform", "differs", "differs_in_kept", "differs_in_copy")
 COUNTS = ("frames_agreeing", "frames_compared", "inliers")
 ROWS_AT_ONCE = 20_000
 

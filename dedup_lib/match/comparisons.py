@@ -92,11 +92,15 @@ def _make_registration(known: Mapping[str, Any]) -> Registration:
     return Registration(**{**known, "matrix": np.array(known["matrix"], np.float64), "region": tuple(known["region"])})
 
 
+def _make_region(known: Mapping[str, Any]) -> Region:
+    return Region(**{**known, "in_first": tuple(known["in_first"]), "in_second": tuple(known["in_second"])})
+
+
 _PARTS: Mapping[str, Callable[[Any], Any]] = {
     "frames": _make_segment,
     "registered": _make_segment,
     "registration": _make_registration,
     "motion": _make_motion,
     "registered_motion": _make_motion,
-    "difference": lambda known: Region(**known),
+    "difference": _make_region,
 }

@@ -400,6 +400,7 @@ class Evidence:
             motion=self.motion.exchanged() if self.motion is not None else None,
             registered_motion=self.registered_motion.exchanged() if self.registered_motion is not None else None,
             overlay=_OTHER_SIDE[self.overlay],
+            difference=self.difference.exchanged() if self.difference is not None else None,
             inset=_OTHER_SIDE[self.inset],
         )
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import TINY_PX, Fingerprint, mirror_points
+from dedup_lib.match.laid import Maps
 
 MAX_DISTANCE_BITS = 80
 """Maximum Hamming distance of two matching points, of the 256 bits of their codes."""
@@ -210,6 +211,20 @@ def find_overlap(first: Fingerprint, second: Fingerprint, registration: Registra
     if (high - low).min() < MIN_REGION_PX:
         return registration
     return replace(registration, region=(float(low[0]), float(low[1]), float(high[0]), float(high[1])))
+
+
+def find_maps(first: Fingerprint, second: Fingerprint, registration: Registration) -> Maps:
+    """The maps from the frames that `warp_stills` cuts out to those of the two fingerprints, as `LaidFrames.maps`."""
+    left, top, right, bottom = registration.region
+    to_second = np.array([[right - left, 0, left], [0, bottom - top, top], [0, 0, 1]])
+    to_first = np.linalg.inv(np.vstack([registration.matrix, [0, 0, 1]])) @ to_second
+    if registration.mirrored:
+        to_first = np.array([[-1, 0, first.size_px[0]], [0, 1, 0], [0, 0, 1]]) @ to_first
+    own, other = (
+        np.asarray(one[:2] / np.array(video.size_px)[:, None], np.float64)
+        for one, video in ((to_first, first), (to_second, second))
+    )
+    return own, other
 
 
 def warp_tiny_frames(

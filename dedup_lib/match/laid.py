@@ -7,14 +7,32 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Map = NDArray[np.float64]
+"""An affine map of points of a frame, float64 (2, 3)."""
+Maps = tuple[Map, Map]
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom of a part of a frame, as shares of it."""
+
+UNMOVED: Map = np.eye(2, 3)
+
+
+def map_box(box: Box, matrix: Map) -> Box:
+    """The upright box around a box that is mapped, as far as it lies in the frame there."""
+    left, top, right, bottom = box
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]]) @ matrix[:, :2].T + matrix[:, 2]
+    low, high = corners.min(axis=0).clip(0, 1).round(4), corners.max(axis=0).clip(0, 1).round(4)
+    return float(low[0]), float(low[1]), float(high[0]), float(high[1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class LaidFrames:
     """Aligned frames of two videos, shown at the same times: `tiny_frames` grey (N, 64, 64) and `stills` grey uint8
-    (K, 256, 256), of the first video and of the second."""
+    (K, 256, 256), of the first video and of the second. `maps` lead from these frames to those of the two fingerprints:
+    float64 (2, 3) each, both ends as shares of the frame."""
 
     tiny_frames: tuple[NDArray[np.generic], NDArray[np.generic]]
     stills: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+    maps: Maps
     only_changes: bool
     """Whether only motion supports the pair. Moving parts must then show the same, too."""
     is_simultaneous: bool

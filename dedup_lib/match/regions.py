@@ -9,7 +9,7 @@ differs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import cv2
@@ -27,7 +27,7 @@ from dedup_lib.match.blocks import (
     slopes,
     soften,
 )
-from dedup_lib.match.laid import LaidFrames
+from dedup_lib.match.laid import Box, LaidFrames, map_box
 from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
 
 SHIFTS_PX = (0, -2, 2)
@@ -131,13 +131,20 @@ MIN_PICTURES = 4
 @dataclass(frozen=True, kw_only=True)
 class Region:
     """A part of the frame that differs throughout, as shares of the frame that both videos show, measured from its
-    upper left corner. `share` is its area, and `moves` says whether it moves."""
+    upper left corner. `share` is its area, and `moves` says whether it moves. `in_first` and `in_second` are the boxes
+    around it in the frames of the two fingerprints, which have no bars."""
 
     left: float
     top: float
     right: float
     bottom: float
     moves: bool
+    in_first: Box
+    in_second: Box
+
+    def exchanged(self) -> Region:
+        """The same region with the roles of the two videos exchanged."""
+        return replace(self, in_first=self.in_second, in_second=self.in_first)
 
     @property
     def share(self) -> float:
@@ -164,7 +171,7 @@ def find_difference(laid: LaidFrames) -> Region | None:
     shown_together = show_the_same(*laid.tiny_frames)
     motion = _Motion.of(*(one[shown_together] for one in laid.tiny_frames))
     moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), MIN_MOVING_BLOCKS)
-    found = [_region(part, moves=True) for part in moving if not motion.covers(part)]
+    found = [_region(part, laid, moves=True) for part in moving if not motion.covers(part)]
     whole = _differs_standing(laid, motion)
     found += _find_standing(whole, whole, laid, motion)
     if not found:
@@ -179,7 +186,7 @@ def _find_standing(
     """The parts that stand still, differ and are not overlays. `whole` are the blocks that differ as a whole."""
     found = []
     for part in _parts(differs, MIN_STANDING_BLOCKS):
-        region = _region(part, moves=False)
+        region = _region(part, laid, moves=False)
         # If the whole frame moves, an overlay stands out anywhere, not only at the edge.
         may_be_overlay = (part & whole).mean() <= MAX_OVERLAY and (region.is_at_edge or motion.is_everywhere)
         around_moves = motion.around(part) >= MIN_MOTION_AROUND
@@ -407,10 +414,14 @@ def _parts(mask: NDArray[np.bool_], fewest: int) -> list[NDArray[np.bool_]]:
     return [labels == part for part in range(1, count) if facts[part, cv2.CC_STAT_AREA] >= fewest]
 
 
-def _region(part: NDArray[np.bool_], *, moves: bool) -> Region:
+def _region(part: NDArray[np.bool_], laid: LaidFrames, *, moves: bool) -> Region:
     down, across = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
     # The outer blocks of a part reach beyond what differs.
     (left, right), (top, bottom) = (
         ((places[0] + 1) / BLOCKS, (places[-1] + BLOCK_SIDE - 1) / BLOCKS) for places in (across, down)
     )
-    return Region(left=float(left), top=float(top), right=float(right), bottom=float(bottom), moves=moves)
+    box = float(left), float(top), float(right), float(bottom)
+    in_first, in_second = (map_box(box, one) for one in laid.maps)
+    return Region(
+        left=box[0], top=box[1], right=box[2], bottom=box[3], moves=moves, in_first=in_first, in_second=in_second
+    )

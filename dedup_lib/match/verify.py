@@ -11,12 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import Fingerprint
-from dedup_lib.features.perceptual_hash import count_differing_bits, hash_frames, hash_orientations, turn_frames
+from dedup_lib.features.perceptual_hash import (
+    count_differing_bits,
+    find_turn,
+    hash_frames,
+    hash_orientations,
+    turn_frames,
+)
 from dedup_lib.match.alignment import AlignedSegment, align
 from dedup_lib.match.blocks import STILL_PX
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
-from dedup_lib.match.geometry import find_overlap, register, warp_stills, warp_tiny_frames
-from dedup_lib.match.laid import LaidFrames
+from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_stills, warp_tiny_frames
+from dedup_lib.match.laid import UNMOVED, LaidFrames, Maps
 from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
 from dedup_lib.match.overlay import Side, find_overlay, is_inset_frame
 from dedup_lib.match.regions import SAME_MOMENT_S, Region, find_difference, measure_fit, show_the_same
@@ -167,8 +173,10 @@ def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, ori
     if rule not in (Criterion.REGISTERED, Criterion.REGISTERED_MOTION):
         own, stills = turn_frames(first.tiny_frames, orientation), turn_frames(first.unpack_stills(), orientation)
         squares = _as_squares(stills), _as_squares(second.unpack_stills())
+        maps = find_turn(orientation), UNMOVED
         for one in stretches:
-            yield _beside(one, first, second, (own, second.tiny_frames), squares, only_changes=only_changes)
+            both = own, second.tiny_frames
+            yield _beside(one, first, second, both, squares, maps=maps, only_changes=only_changes)
     known = evidence.registration
     ways = [known] if known is not None else (register(first, second, mirrored=way) for way in (False, True))
     for registration in ways:
@@ -177,8 +185,9 @@ def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, ori
         overlap = find_overlap(first, second, registration)
         tiny_frames = warp_tiny_frames(first, second, overlap)
         squares = warp_stills(first, second, overlap, side_px=STILL_PX)
+        maps = find_maps(first, second, overlap)
         for one in stretches:
-            yield _beside(one, first, second, tiny_frames, squares, only_changes=only_changes)
+            yield _beside(one, first, second, tiny_frames, squares, maps=maps, only_changes=only_changes)
 
 
 _Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -191,6 +200,7 @@ def _beside(
     tiny_frames: _Both,
     stills: _Both,
     *,
+    maps: Maps,
     only_changes: bool,
 ) -> LaidFrames:
     places, other_places = stretch.frame_correspondences(first.times_s, second.times_s)
@@ -215,6 +225,7 @@ def _beside(
     return LaidFrames(
         tiny_frames=(tiny_frames[0][places], _shown_at(at_s, tiny_frames[1], second.times_s)),
         stills=(stills[0][chosen], stills[1][other_chosen]),
+        maps=maps,
         only_changes=only_changes,
         is_simultaneous=is_simultaneous,
         # A speed other than 1 is known only approximately, and so is the same moment in both videos.

@@ -65,6 +65,10 @@ class Answer:
         """All header fields of this name."""
         return list(self._response.headers.getlist(name))
 
+    def all_fields(self) -> dict[str, str]:
+        """All header fields; several of one name are joined by commas."""
+        return dict(self._response.headers.items())
+
     def read_some(self, most: int = _READ_BYTES) -> bytes:
         """Returns the bytes of the body that have arrived, at most `most`; b"" at the end. Raises VideoTrouble.
 
@@ -217,7 +221,9 @@ class Source:
         self._target = target
         return True
 
-    def ask(self, headers: dict[str, str], *, connect_s: float) -> Answer:
+    def ask(
+        self, headers: dict[str, str], *, connect_s: float, method: str = "GET", body: bytes | None = None
+    ) -> Answer:
         """Sends one request. Raises VideoTrouble.
 
         Each address of the host has `connect_s` seconds to connect; the next address is tried only when that fails. The
@@ -229,8 +235,9 @@ class Source:
             try:
                 left_s = min(SOCKET_TIMEOUT_S, self._deadline.remaining_s())
                 response = self._pools[0].urlopen(
-                    "GET",
+                    method,
                     self.target,
+                    body=body,
                     headers=self._target.headers | headers,
                     retries=False,
                     redirect=False,

@@ -152,6 +152,21 @@ def resize_frame(frame: Frames, size_px: tuple[int, int]) -> Frames:
     return np.asarray(resized, np.uint8)
 
 
+def draw_outline(frame: Frames, box: tuple[float, float, float, float]) -> Frames:
+    """A frame, RGB (H, W, 3), with a white line, black on both sides, around a box: left, top, right and bottom as
+    shares of the frame."""
+    height, width = frame.shape[:2]
+    left, top, right, bottom = (round(share * side) for share, side in zip(box, (width, height) * 2, strict=True))
+    outlined = frame.copy()
+    # From the outer side to the inner one. Two pixels of white remain readable where the frame is enlarged or shrunk.
+    for inset, colour in ((-2, 0), (-1, 255), (0, 255), (1, 0)):
+        rows = [row for row in (top + inset, bottom - 1 - inset) if 0 <= row < height]
+        columns = [column for column in (left + inset, right - 1 - inset) if 0 <= column < width]
+        outlined[rows, max(0, left + inset) : max(0, right - inset)] = colour
+        outlined[max(0, top + inset) : max(0, bottom - inset), columns] = colour
+    return outlined
+
+
 def use_one_thread() -> None:
     """Makes OpenCV use only the calling thread: its threads in many worker processes would compete for the cores."""
     cv2.setNumThreads(1)

@@ -13,12 +13,14 @@ from dedup_lib.settings import CalibrateSettings, ExtractSettings
 @dataclass(frozen=True, kw_only=True)
 class FetchLimits:
     """The limits for one video: seconds from its first request on, and bytes fetched (not the size of the file). Also
-    says whether addresses in private networks and files of this machine are allowed."""
+    says whether addresses in private networks and files of this machine are allowed, and whether a web page is followed
+    to its video."""
 
     timeout_s: float
     max_bytes: int
     allow_private_addresses: bool = False
     allow_local_paths: bool = False
+    resolve_pages: bool = False
 
     @classmethod
     def of(cls, settings: ExtractSettings | CalibrateSettings) -> FetchLimits:
@@ -28,6 +30,7 @@ class FetchLimits:
             max_bytes=settings.max_bytes,
             allow_private_addresses=settings.allow_private_addresses,
             allow_local_paths=settings.allow_local_paths,
+            resolve_pages=isinstance(settings, ExtractSettings) and settings.resolve_pages,
         )
 
     def spell(self, name: str) -> str:

@@ -3,28 +3,50 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 
-from dedup_lib.errors import VideoTrouble
+from dedup_lib.errors import SettingError, VideoTrouble
 from dedup_lib.media.dash import read_dash
 from dedup_lib.media.hls import read_hls
 from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.playlists import MAX_PLAYLIST_BYTES, Base, Playlist, damaged
+from dedup_lib.media.ranges import check_link
 from dedup_lib.media.segments import SegmentedStream
-from dedup_lib.media.sniff import HEAD_BYTES, PlaylistKind, is_segment, tell_playlist
+from dedup_lib.media.sniff import HEAD_BYTES, PlaylistKind, is_page, is_segment, tell_playlist
 from dedup_lib.media.streams import MediaStream, WebStream, open_next, open_stream
 from dedup_lib.records import Status
+from dedup_lib.settings import ExtractSettings
+
+
+def check_resolver(settings: ExtractSettings) -> None:
+    """Raises SettingError where web pages are to be followed, and the package that does it is not installed."""
+    if settings.resolve_pages and importlib.util.find_spec("yt_dlp") is None:
+        raise SettingError(
+            "resolve_pages",
+            True,
+            "it needs the package yt-dlp, which is not installed: .venv/bin/pip install -r requirements-pages.txt "
+            "-c constraints.txt",
+        )
 
 
 def open_video(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStream:
-    """Opens a web URL or the path of a local file for reading; follows an HLS or DASH playlist to its film.
+    """Opens a web URL or the path of a local file for reading; follows a web page to its video, where `limits` say so,
+    and an HLS or DASH playlist to its film.
 
     Raises VideoTrouble with the status that the video gets.
     """
     stream = open_stream(url, limits=limits, deadline=deadline)
     with contextlib.ExitStack() as until_open:
         until_open.callback(stream.close)
-        kind = tell_playlist(stream.read(HEAD_BYTES))
+        head = stream.read(HEAD_BYTES)
         stream.seek(0)
+        if isinstance(stream, WebStream) and is_page(head):
+            until_open.callback(stream.route.close)
+            stream = _resolve(stream)
+            until_open.callback(stream.close)
+            head = stream.read(HEAD_BYTES)
+            stream.seek(0)
+        kind = tell_playlist(head)
         if kind is not None:
             if not isinstance(stream, WebStream):
                 raise VideoTrouble(Status.NOT_VIDEO, "a playlist is read from a web server only, not from a file")
@@ -33,6 +55,25 @@ def open_video(url: str, *, limits: FetchLimits, deadline: Deadline) -> MediaStr
             stream = _follow(stream, kind)
         until_open.pop_all()
         return stream
+
+
+def _resolve(page: WebStream) -> WebStream:
+    """The video of a web page, as a stream in the place of this one. After an error, this one may still be open."""
+    route = page.route
+    if not route.limits.resolve_pages:
+        raise VideoTrouble(
+            Status.HTML,
+            "the URL gives a web page, not a video (resolve_pages would look for its video)",
+            refused_by=route.limits.spell("resolve_pages"),
+        )
+    # yt-dlp is no requirement of what else happens here.
+    from dedup_lib.media.page_resolver import resolve_page
+
+    page.release()
+    found = resolve_page(route.url, limits=route.limits, deadline=route.deadline, fetched=route.fetched)
+    check_link(route.url, found.url, may_leave_tls=route.may_leave_tls, leads="the web page leads")
+    route.send_always(found.headers)
+    return open_next(route, found.url)
 
 
 def _follow(stream: WebStream, kind: PlaylistKind) -> MediaStream:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import math
 import re
 import tempfile
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import IO
 from urllib.parse import urljoin
 
@@ -68,6 +70,7 @@ class Route:
         self._scheme_is_guessed = scheme_is_guessed
         self._was_redirected = False
         self._returns = 0
+        self._headers: dict[str, str] = {}
         self._cookies = Cookies()
         self._source = self._open(url)
 
@@ -83,16 +86,18 @@ class Route:
             is_guess = self._scheme_is_guessed and not self.has_connected
             try:
                 answer = place.ask(
-                    headers | self._cookies.header_for(place.url), connect_s=GUESS_PATIENCE_S if is_guess else math.inf
+                    self._headers | headers | self._cookies.header_for(place.url),
+                    connect_s=GUESS_PATIENCE_S if is_guess else math.inf,
                 )
             finally:
                 self.has_connected = self.has_connected or place.has_connected
             self._cookies.keep(place.url, answer.fields("Set-Cookie"))
-            location = answer.field("Location")
-            if answer.status not in (301, 302, 303, 307, 308) or not location:
-                return answer
-            answer.close()
-            target = _redirected(place.url, location, may_leave_tls=self._scheme_is_guessed)
+            with contextlib.ExitStack() as until_known:
+                until_known.callback(answer.close)
+                target = find_redirect(place.url, answer, may_leave_tls=self._scheme_is_guessed)
+                if not target:
+                    until_known.pop_all()
+                    return answer
             place.close()
             self._was_redirected = True
             self._source = self._open(target)
@@ -120,6 +125,15 @@ class Route:
     def may_leave_tls(self) -> bool:
         """Whether https may lead to http: when the list did not ask for https."""
         return self._scheme_is_guessed
+
+    @property
+    def deadline(self) -> Deadline:
+        """When reading the video ends."""
+        return self._deadline
+
+    def send_always(self, headers: Mapping[str, str]) -> None:
+        """Sends these headers with every further request."""
+        self._headers = dict(headers)
 
     def turn_to(self, url: str) -> None:
         """Makes the next request begin at the URL of another file of the same video. The limits, the counts and the
@@ -303,8 +317,12 @@ def ask_whole(route: Route, answer: Answer | None) -> Whole:
         raise
 
 
-def _redirected(url: str, location: str, *, may_leave_tls: bool) -> str:
-    """The address that a redirect leads to, checked like a URL of a list."""
+def find_redirect(url: str, answer: Answer, *, may_leave_tls: bool) -> str:
+    """The address that an answer redirects to, checked like a URL of a list; "" when it does not redirect. Raises
+    VideoTrouble."""
+    location = answer.field("Location")
+    if answer.status not in (301, 302, 303, 307, 308) or not location:
+        return ""
     try:
         # http.client reads header fields as Latin-1: this restores the bytes that the server sent.
         target = urljoin(url, re.sub("[\x80-\xff]", lambda match: f"%{ord(match[0]):02X}", location))

@@ -106,6 +106,14 @@ def tell_playlist(head: bytes) -> PlaylistKind | None:
     return PlaylistKind.DASH if is_manifest and _MANIFEST.search(text) else None
 
 
+def is_page(head: bytes) -> bool:
+    """Whether a file begins like a web page."""
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    begins = text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text[:1024]
+    # The title in a film's header may contain such words, but a film also holds bytes that no text has.
+    return begins and not _UNLIKE_TEXT.search(head[:1024])
+
+
 def is_segment(head: bytes) -> bool:
     """Whether a file begins as a segment of a playlist may: like MPEG-TS, MP4, WebM, or sound alone (AAC, MP3)."""
     is_sound = head.startswith(b"ID3") or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")
@@ -138,15 +146,14 @@ def _tell(head: bytes, stream: MediaStream) -> Content:
         or (brands and head[8:12] in _STILL_BRANDS)
     ):
         raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
-    # The title in a film's header may contain such words, but a film also holds bytes that no text has.
+    if is_page(head):
+        raise VideoTrouble(Status.HTML, "the URL gives a web page, not a video")
     if not _UNLIKE_TEXT.search(head[:1024]):
         _refuse_text(head.lstrip(b"\xef\xbb\xbf \t\r\n").lower())
     return Content.FILM
 
 
 def _refuse_text(text: bytes) -> None:
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")) or b"<html" in text[:1024]:
-        raise VideoTrouble(Status.HTML, "the URL gives a web page, not a video")
     if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text):
         raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
     if text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<?xml", b"<mpd", b"<smil")):

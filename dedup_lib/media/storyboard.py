@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dedup_lib.media.frames import resize_frame
+from dedup_lib.media.frames import MAX_FRAMES_FOR_BARS, find_bars, is_flat, resize_frame
 from dedup_lib.records import Frames
 
 SIDE_PX = 208
@@ -65,6 +66,13 @@ class Storyboard:
         """Width and height of a frame."""
         height, width = self.frames[0].shape[:2]
         return width, height
+
+    def find_picture(self) -> tuple[float, float, float, float]:
+        """The part of the frame within the bars: left, top, right and bottom as shares of the frame."""
+        width, height = self.size_px
+        shown = [frame for frame in self.frames if not is_flat(frame)]
+        top, bottom, left, right = find_bars(shown[:: math.ceil(len(shown) / MAX_FRAMES_FOR_BARS) or 1])
+        return left / width, top / height, 1 - right / width, 1 - bottom / height
 
     def nearest(self, time_s: float) -> int:
         """The index of the frame shown nearest to a time."""

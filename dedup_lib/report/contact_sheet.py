@@ -10,7 +10,7 @@ import pandas as pd
 
 from dedup_lib.match.evidence import Verdict
 from dedup_lib.records import video_key
-from dedup_lib.report.evidence_words import explain, read_number
+from dedup_lib.report.evidence_words import OUTLINE_WORDS, explain, read_number
 from dedup_lib.report.pictures import Pictures, SharedPart, Shots
 
 
@@ -33,6 +33,8 @@ class Video:
     kept_because: str = ""
     shared: tuple[SharedPart, SharedPart] | None = None
     """The shared part in the other video and in this one, where that is not all of both."""
+    legend: str = ""
+    """What is outlined in the frames, in words; "" where nothing is."""
 
     @property
     def key(self) -> str:
@@ -128,6 +130,7 @@ def draw_gallery(urls: Sequence[str], pictures: Pictures) -> list[Video]:
 def _draw_beside(row: Mapping[Any, object], pictures: Pictures, *, urls: tuple[str, str], **values: Any) -> Video:
     """The second of two videos, with the evidence of the pair in a row of a CSV."""
     beside, shots = pictures.draw_beside(*urls, row)
+    is_outlined = any(pictures.find_outlines(*urls, row))
     return Video.of(
         urls[1],
         pictures,
@@ -135,6 +138,7 @@ def _draw_beside(row: Mapping[Any, object], pictures: Pictures, *, urls: tuple[s
         shots=shots,
         similarity=read_number(row.get("score")),
         shared=pictures.find_shared(*urls, row),
+        legend=OUTLINE_WORDS if is_outlined else "",
         **values,
     )
 

@@ -38,6 +38,8 @@ def read_number(text: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
+OUTLINE_WORDS = "White outline: the region that differs throughout."
+
 ALL_COVERED = 0.995
 """A share from here on is all of a video."""
 

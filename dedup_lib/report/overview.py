@@ -21,6 +21,7 @@ from dedup_lib.groups.decisions import Decision, describe_decisions
 from dedup_lib.records import Progress, Recipe, Status, no_progress
 from dedup_lib.report import charts
 from dedup_lib.report.about_run import describe_run, show_date
+from dedup_lib.report.compared import list_compared
 from dedup_lib.report.contact_sheet import Sheet, draw_gallery, draw_groups, draw_pair, rank_groups
 from dedup_lib.report.pages import link_pages, mark_outdated, page_templates, render_pages, save_page
 from dedup_lib.report.pictures import Pictures
@@ -34,6 +35,7 @@ from dedup_lib.report.sections import (
     draw_decided,
     draw_memory,
     draw_pace,
+    embed_json,
     embed_sweep,
     list_files,
     load_json,
@@ -216,6 +218,8 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
         "flow_words": "",
         "sweep": None,
         "sweep_json": "",
+        "compared_json": "",
+        "hidden_compared": 0,
         "trouble": None,
         "disagreements": find_disagreements(run, summary=summary, stages=stages) if summary else [],
         "decided": (),
@@ -265,16 +269,18 @@ def _describe_result(
         [_load_output(run, summary, key) for key in ("failed_urls", "invalid_urls")], ignore_index=True
     )
     ranked = rank_groups(copies)
-    first, parts = _write_groups(run, ranked[:MAX_GROUPS], pictures, shared=shared, begin=begin)
     review = [draw_pair(row, pictures) for row in doubtful.head(MAX_REVIEWED).to_dict("records")]
     decisions = summary.get("decisions", {})
     decided = draw_decided(run, summary, pictures)
+    taken = sum(video.weight for pair in (*review, *decided) for video in pair)
+    first, parts = _write_groups(run, ranked[:MAX_GROUPS], pictures, taken=taken, shared=shared, begin=begin)
     reasons = reason_table(set_aside)
     existing = summary.get("existing", {}).get("compared", 0)
     compared = summary["statuses"].get(Status.OK, 0)
     is_compared = compared > 0 and compared + existing > 1
     sweep = load_json(run.sweep_path) if is_compared else {}
     described = describe_sweep(sweep) if sweep else None
+    asked = list_compared(run) if is_compared else {}
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
     on_page |= {video.key for pair in (*review, *decided) for video in pair}
     return {
@@ -295,6 +301,8 @@ def _describe_result(
         "sweep_json": embed_sweep(sweep, final=rows["final"], shown=on_page, pictures=pictures)
         if described and described["has_copies"]
         else "",
+        "compared_json": embed_json(asked) if asked else "",
+        "hidden_compared": asked.get("hidden", 0),
         "review": review,
         "decided": decided,
         "decided_meanings": DECIDED_MEANINGS,
@@ -353,16 +361,17 @@ def _write_groups(
     ranked: Sequence[tuple[int, pd.DataFrame]],
     pictures: Pictures,
     *,
+    taken: int,
     shared: Mapping[str, Any],
     begin: Progress,
 ) -> tuple[list[Sheet], list[dict[str, Any]]]:
-    """Writes the further pages of groups. Returns the sheets of the first page and, when there are further pages, a row
-    for each group."""
+    """Writes the further pages of groups. `taken` is the weight of the other images of the overview. Returns the sheets
+    of the first page and, when there are further pages, a row for each group."""
     first: list[Sheet] = []
     listed: list[dict[str, Any]] = []
     number = 1
     drawn = _tell(begin("drawing groups of copies", len(ranked)), draw_groups(ranked, pictures, most_copies=MAX_COPIES))
-    for number, sheets in enumerate(share_out_pages(drawn), start=1):
+    for number, sheets in enumerate(share_out_pages(drawn, taken=taken), start=1):
         href = f"groups-{number}.html" if number > 1 else ""
         if number == 1:
             first = sheets

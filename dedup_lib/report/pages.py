@@ -23,6 +23,7 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from dedup_lib.report.captions import Captions
 from dedup_lib.report.comparison import Comparison
 from dedup_lib.report.pictures import load_strip
 from dedup_lib.report.style import COLOURS, DARK_COLOURS, PAGE_COLOURS
@@ -33,6 +34,9 @@ from dedup_lib.sanitise import printable, sanitise, sanitise_line
 
 MAX_COMPARED = 50
 """Most pairs and videos of each kind on the page of a comparison."""
+
+STRIP_ROWS = 2
+"""Rows of four frames of each video there."""
 
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 SHOWN_MIMES = {"text/html", "text/markdown", "text/plain", "image/svg+xml", "image/png", "image/jpeg"}
@@ -302,20 +306,19 @@ def mark_outdated(run: RunFolder, *names: str, words: str) -> None:
 
 def write_comparison(comparison: Comparison, *, before: RunFolder, after: RunFolder) -> Path:
     """Writes a page about the changes from one run to another, among the pages of the second run, with frames of the
-    pairs that only one run joined; returns its path."""
+    pairs that only one run joined, and what the list says about them; returns its path."""
+    captions = Captions(after), Captions(before)
 
-    def show_pairs(pairs: Sequence[tuple[str, str]]) -> list[list[dict[str, str]]]:
-        return [
-            [
-                {
-                    "url": url,
-                    "picture": load_strip(url, thumbnails_dir=after.thumbnails_dir)
-                    or load_strip(url, thumbnails_dir=before.thumbnails_dir),
-                }
-                for url in pair
-            ]
-            for pair in pairs[:MAX_COMPARED]
-        ]
+    def show_video(url: str) -> dict[str, object]:
+        strips = (load_strip(url, thumbnails_dir=run.thumbnails_dir, rows=STRIP_ROWS) for run in (after, before))
+        return {
+            "url": url,
+            "picture": next(filter(None, strips), ""),
+            "caption": next(filter(None, (known.about(url) for known in captions)), ()),
+        }
+
+    def show_pairs(pairs: Sequence[tuple[str, str]]) -> list[list[dict[str, object]]]:
+        return [[show_video(url) for url in pair] for pair in pairs[:MAX_COMPARED]]
 
     path = after.reports_dir / f"compared_with_{before.path.name}.html"
     save_page(

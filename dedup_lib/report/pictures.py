@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.media.frames import encode_preview, resize_frame
+from dedup_lib.match.laid import Box
+from dedup_lib.media.frames import draw_outline, encode_preview, resize_frame
 from dedup_lib.media.storyboard import MIN_STEP_S, Storyboard
 from dedup_lib.records import Frames, Outcome, Recipe, video_key
 from dedup_lib.report.captions import Captions
@@ -31,24 +32,34 @@ STRIP_HEIGHT_PX = 72
 WHOLE_SHARE = 0.85
 """A copy that shows at least this share of the kept video is shown at the moments of the kept video."""
 
+OUTLINE_MARGIN = 0.03
+"""Distance of an outline from what it is around, as a share of the frame, so that the line hides nothing of it."""
+
+BARS_TOLERANCE = 0.06
+"""Largest difference between the share of the frame without bars, as 03_extract measured it, and as the storyboard
+shows it: with a larger one, a place in the frame is not known."""
+
 
 def as_data_uri(picture: bytes, kind: str) -> str:
     """An image as a `data:` URI, so that it needs no file."""
     return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
 
 
-def draw_strip(board: Storyboard | None) -> Frames | None:
-    """Up to four frames of a video side by side, RGB uint8 (72, W, 3); None without a storyboard."""
+def draw_strip(board: Storyboard | None, *, rows: int = 1) -> Frames | None:
+    """Up to four frames of a video side by side, RGB uint8 (72, W, 3), or as many `rows` of four below each other as
+    the video fills; None without a storyboard."""
     if board is None:
         return None
     height, width = board.frames[0].shape[:2]
     size_px = max(1, round(width * STRIP_HEIGHT_PX / height)), STRIP_HEIGHT_PX
-    return np.hstack([resize_frame(board.frames[index], size_px) for index in board.spread(STRIP_FRAMES)])
+    full_rows = min(rows, max(1, len(board.frames) // STRIP_FRAMES))
+    shown = [resize_frame(board.frames[index], size_px) for index in board.spread(full_rows * STRIP_FRAMES)]
+    return np.vstack([np.hstack(shown[start : start + STRIP_FRAMES]) for start in range(0, len(shown), STRIP_FRAMES)])
 
 
-def load_strip(url: str, *, thumbnails_dir: Path) -> str:
-    """Up to four frames of a video side by side as a `data:` URI; "" when they cannot be read."""
-    return _strip_of(thumbnail_path(url, thumbnails_dir=thumbnails_dir))
+def load_strip(url: str, *, thumbnails_dir: Path, rows: int = 1) -> str:
+    """Frames of a video as `draw_strip` draws them, as a `data:` URI; "" when they cannot be read."""
+    return _strip_of(thumbnail_path(url, thumbnails_dir=thumbnails_dir), rows=rows)
 
 
 def load_strips(urls: Iterable[str], *, thumbnails_dir: Path) -> dict[str, str]:
@@ -56,8 +67,8 @@ def load_strips(urls: Iterable[str], *, thumbnails_dir: Path) -> dict[str, str]:
     return {url: load_strip(url, thumbnails_dir=thumbnails_dir) for url in dict.fromkeys(urls)}
 
 
-def _strip_of(path: Path) -> str:
-    strip = draw_strip(Storyboard.load(path))
+def _strip_of(path: Path, *, rows: int = 1) -> str:
+    strip = draw_strip(Storyboard.load(path), rows=rows)
     return as_data_uri(encode_preview(strip), "webp") if strip is not None else ""
 
 
@@ -198,12 +209,43 @@ class Pictures:
         board = self.load_board(url)
         return _draw_frames(board, board.spread(count)) if board is not None else ()
 
+    def find_outlines(self, url: str, other_url: str, row: Mapping[Any, object]) -> tuple[Box | None, Box | None]:
+        """The boxes around the region that differs, in the frames of the storyboards of two videos: left, top, right
+        and bottom as shares of the frame. None where nothing differs, or where it is not known how much of the frame is
+        bars. `row` has the evidence."""
+        return (
+            self._find_outline(url, row.get("differs_in_kept")),
+            self._find_outline(other_url, row.get("differs_in_copy")),
+        )
+
+    def _find_outline(self, url: str, text: object) -> Box | None:
+        shares = [read_number(word) for word in str(text or "").split()]
+        board = self.load_board(url)
+        if board is None or len(shares) != 4 or None in shares:
+            return None
+        # Fingerprints have no bars, storyboards have.
+        inner = board.find_picture()
+        found = self._load_outcome(url)
+        share = (inner[2] - inner[0]) * (inner[3] - inner[1])
+        if found is not None and abs(found.picture_fraction - share) > BARS_TOLERANCE:
+            return None
+        left, top, right, bottom = (
+            inner[side % 2] + number * (inner[side % 2 + 2] - inner[side % 2])
+            for side, number in enumerate(number for number in shares if number is not None)
+        )
+        return (
+            max(inner[0], left - OUTLINE_MARGIN),
+            max(inner[1], top - OUTLINE_MARGIN),
+            min(inner[2], right + OUTLINE_MARGIN),
+            min(inner[3], bottom + OUTLINE_MARGIN),
+        )
+
     def draw_beside(self, url: str, other_url: str, row: Mapping[Any, object]) -> tuple[Shots, Shots]:
         """Frames of two videos at the same moments: those of the first, and those of the other one. `row` has the
-        evidence; the first video counts as kept there.
+        evidence; the first video counts as kept there. A region that differs is outlined.
 
         The first ones are empty when they are those of `draw_shots`: the other video shows nearly all of the first
-        one."""
+        one, and no region differs."""
         board, other = self.load_board(url), self.load_board(other_url)
         timeline, share = _Timeline.of(row), read_number(row.get("kept_coverage"))
         if board is None or other is None or timeline is None or share is None:
@@ -211,7 +253,12 @@ class Pictures:
         is_whole = share >= WHOLE_SHARE
         indexes = board.spread(MOMENTS) if is_whole else list(dict.fromkeys(map(board.nearest, timeline.moments_s)))
         others = [other.nearest(timeline.in_second(board.times_s[index])) for index in indexes]
-        return () if is_whole else _draw_frames(board, indexes), _draw_frames(other, others)
+        outline, other_outline = self.find_outlines(url, other_url, row)
+        is_plain = is_whole and outline is None
+        return (
+            () if is_plain else _draw_frames(board, indexes, outline=outline),
+            _draw_frames(other, others, outline=other_outline),
+        )
 
     def describe(self, url: str) -> str:
         """Frame size, duration, codec and file size of a video, as far as known."""
@@ -266,10 +313,13 @@ def _index_near(times_s: Sequence[float], time_s: float) -> int | None:
     return int(distances.argmin()) if distances.min() <= max(MIN_STEP_S, 0.75 * apart_s) else None
 
 
-def _draw_frames(board: Storyboard, indexes: Sequence[int]) -> Shots:
+def _draw_frames(board: Storyboard, indexes: Sequence[int], *, outline: Box | None = None) -> Shots:
+    frames = {index: board.frames[index] for index in indexes}
+    if outline is not None:
+        frames = {index: draw_outline(frame, outline) for index, frame in frames.items()}
     return tuple(
         Shot(
-            picture=as_data_uri(encode_preview(board.frames[index]), "webp"),
+            picture=as_data_uri(encode_preview(frames[index]), "webp"),
             time=show_seconds(board.times_s[index]),
             width_px=board.frames[index].shape[1],
             height_px=board.frames[index].shape[0],

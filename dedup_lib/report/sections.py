@@ -329,10 +329,11 @@ def embed_sweep(sweep: Record, *, final: int, shown: set[str], pictures: Picture
     return embed_json(whole)
 
 
-def share_out_pages(sheets: Iterator[Sheet]) -> Iterator[list[Sheet]]:
-    """Divides sheets into pages that are small enough to mail; yields at least one page, which may be empty."""
+def share_out_pages(sheets: Iterator[Sheet], *, taken: int) -> Iterator[list[Sheet]]:
+    """Divides sheets into pages that are small enough to mail; yields at least one page, which may be empty. The other
+    images of the first page have `taken` characters."""
     page: list[Sheet] = []
-    weight = 0
+    weight = taken
     for sheet in sheets:
         if page and (len(page) == PAGE_GROUPS or weight + sheet.weight > PAGE_CHARACTERS):
             yield page

@@ -12,6 +12,7 @@ from dedup_lib.extract.pipeline import ExtractReport, extract_videos
 from dedup_lib.extract.sinks import CollectionSink, JobSink
 from dedup_lib.features.encoder import Encoder
 from dedup_lib.media.limits import FetchLimits
+from dedup_lib.media.opening import check_resolver
 from dedup_lib.records import Pooling, Recipe, Scan
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.ledger import Ledger
@@ -84,8 +85,9 @@ def extract_list(
     """Extract rows `start` to `end` of the list, directly into the store or into job folders.
 
     Raises RunFolderError when another process works on the run folder, or when the disk takes no more. Raises
-    ClusterError when the cluster cannot do the work.
+    ClusterError when the cluster cannot do the work, and SettingError when `resolve_pages` lacks its package.
     """
+    check_resolver(settings)
     recipe = make_recipe(settings, encoder)
     rows = range(len(urls))[settings.start : settings.end]
     with run.locked(settings.stage), Ledger(run.ledger_path, recipe) as ledger, ResourceMonitor() as monitor:

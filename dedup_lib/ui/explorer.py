@@ -1,6 +1,7 @@
 """The threshold slider of 06.
 
-It only shows; the decision stays a parameter. Plain functions compute the values; the widget only lays them out.
+It only shows; the decision stays a parameter. A button keeps the value in a profile, which a later run takes. Plain
+functions compute the values; the widget only lays them out.
 Callbacks write into `.value` of widgets, because an error there becomes visible, while an `Output` widget swallows it.
 """
 
@@ -15,6 +16,7 @@ import ipywidgets as widgets
 import numpy as np
 from numpy.typing import NDArray
 
+from dedup_lib.errors import DedupError
 from dedup_lib.groups.matches import Matches
 from dedup_lib.groups.sweep import count_scores
 from dedup_lib.groups.thresholds import Borderline
@@ -23,6 +25,9 @@ from dedup_lib.report.charts import draw_verdicts
 from dedup_lib.report.pages import render_template
 from dedup_lib.report.pictures import load_strip
 from dedup_lib.report.style import COLOURS, PAGE_COLOURS
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.settings import SearchSettings
+from dedup_lib.steps.chosen import save_chosen
 
 BORDERLINE_COUNT = 3
 
@@ -32,9 +37,9 @@ def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
     return int(np.argmin(np.abs(np.asarray(thresholds, dtype=np.float64) - threshold)))
 
 
-def counts_html(point: SweepPoint | None, *, threshold: float, parameter: str) -> str:
-    """The result that a threshold would give, and the line that sets `parameter` to it."""
-    return render_template("counts.html", point=point, threshold=f"{threshold:.7g}", parameter=parameter)
+def counts_html(point: SweepPoint | None) -> str:
+    """The result that a threshold would give."""
+    return render_template("counts.html", point=point)
 
 
 def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) -> str:
@@ -92,8 +97,9 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
 
     It starts at the point nearest to the decided `threshold`, which is the value of the setting `parameter`. Counts and
     orders are computed in advance, so that a move takes no longer with more videos. `slider`, `counts`, `histogram` and
-    `borderline` are the widgets; setting `slider.value` to a threshold of the sweep updates the others. Without points
-    or pairs, only `counts` is shown, and says so.
+    `borderline` are the widgets; setting `slider.value` to a threshold of the sweep updates the others. `keep` is the
+    button that saves the value in a profile of `run`, beside its `settings`, and `kept` says where it is and what to
+    type, or why it was not saved. Without points or pairs, only `counts` is shown, and says so.
     """
 
     def __init__(
@@ -106,7 +112,8 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
         measure: str,
         pairs: Sequence[Pair],
         urls: Sequence[str],
-        thumbnails_dir: Path,
+        run: RunFolder,
+        settings: SearchSettings,
     ) -> None:
         self._points = {point.threshold: point for point in points}
         self._parameter = parameter
@@ -115,7 +122,8 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
         self._measure = measure
         self._borderline = Borderline(pairs)
         self._urls = urls
-        self._thumbnails_dir = thumbnails_dir
+        self._run = run
+        self._settings = settings
         self.slider = widgets.SelectionSlider(
             options=[(f"{value:.4f}", value) for value in self._thresholds],
             index=nearest_index(self._thresholds, threshold=threshold),
@@ -123,15 +131,25 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
             disabled=not (points and pairs),
             layout=widgets.Layout(width="40em", max_width="100%"),
         )
-        self.counts, self.histogram, self.borderline = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        self.keep = widgets.Button(layout=widgets.Layout(width="auto"))
+        self.counts, self.kept, self.histogram, self.borderline = (widgets.HTML() for _ in range(4))
         self._show(self.slider.value)
         self.slider.observe(lambda change: self._show(change["new"]), names="value")
-        shown = [self.slider, self.counts, self.histogram, self.borderline]
+        self.keep.on_click(lambda button: self._save())
+        shown = [
+            widgets.HBox([self.slider, self.keep], layout=widgets.Layout(flex_flow="row wrap")),
+            self.counts,
+            self.kept,
+            self.histogram,
+            self.borderline,
+        ]
         super().__init__([self.counts] if self.slider.disabled else shown)
 
     @classmethod
-    def of(cls, matches: Matches, points: Sequence[SweepPoint], *, thumbnails_dir: Path) -> ThresholdExplorer:
-        """The slider over the sweep of what a list holds."""
+    def of(
+        cls, matches: Matches, points: Sequence[SweepPoint], *, run: RunFolder, settings: SearchSettings
+    ) -> ThresholdExplorer:
+        """The slider over the sweep of what a list holds, for a run with these settings."""
         return cls(
             points,
             by_verdict=matches.by_verdict,
@@ -140,13 +158,25 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
             measure=matches.plan.measure,
             pairs=matches.compared.pairs,
             urls=matches.urls,
-            thumbnails_dir=thumbnails_dir,
+            run=run,
+            settings=settings,
         )
 
     def _show(self, threshold: float) -> None:
         point = None if self.slider.disabled else self._points[threshold]
-        self.counts.value = counts_html(point, threshold=threshold, parameter=self._parameter)
+        self.keep.description = f"Decide by {self._parameter} {threshold:.7g}"
+        self.counts.value = counts_html(point)
         self.histogram.value = scores_html(self._scores, threshold=threshold, measure=self._measure)
         self.borderline.value = borderline_html(
-            self._borderline, threshold=threshold, urls=self._urls, thumbnails_dir=self._thumbnails_dir
+            self._borderline, threshold=threshold, urls=self._urls, thumbnails_dir=self._run.thumbnails_dir
         )
+
+    def _save(self) -> None:
+        try:
+            chosen = save_chosen(
+                self._run, self._settings, parameter=self._parameter, threshold=float(self.slider.value)
+            )
+        except DedupError as error:
+            self.kept.value = render_template("kept.html", error=str(error))
+        else:
+            self.kept.value = render_template("kept.html", chosen=chosen, error="")

@@ -18,8 +18,9 @@ import traitlets
 from dedup_lib.errors import DedupError
 from dedup_lib.groups.decisions import Decision, DecisionFile, TransitiveDecisions
 from dedup_lib.match.evidence import Verdict
+from dedup_lib.match.laid import Box
 from dedup_lib.records import Recipe
-from dedup_lib.report.evidence_words import VERDICT_WORDS, explain, read_number
+from dedup_lib.report.evidence_words import OUTLINE_WORDS, VERDICT_WORDS, explain, read_number
 from dedup_lib.report.pages import is_web_url
 from dedup_lib.report.pictures import Pictures
 from dedup_lib.report.words import describe_duration, short_url
@@ -154,7 +155,8 @@ def describe_question(question: Mapping[str, object], pictures: Pictures) -> dic
     that belong together, the evidence in words, the consequence without an answer, and every measure."""
     urls = _urls_of(question)
     with pictures:
-        videos = [_describe_video(url, pictures) for url in urls]
+        outlines = pictures.find_outlines(*urls, question)
+        videos = [_describe_video(url, pictures, outline=outlines[side]) for side, url in enumerate(urls)]
         moments, start = pictures.pair_moments(*urls, question)
     score = read_number(question.get("score"))
     return {
@@ -162,6 +164,7 @@ def describe_question(question: Mapping[str, object], pictures: Pictures) -> dic
         "second": videos[1],
         "moments": moments,
         "start": start,
+        "legend": OUTLINE_WORDS if any(outlines) else "",
         "speed": read_number(question.get("speed")) or 1.0,
         "score": "" if score is None else f"{score:.4f}",
         "explained": explain(question, first="the first", second="the second"),
@@ -174,7 +177,7 @@ def describe_question(question: Mapping[str, object], pictures: Pictures) -> dic
     }
 
 
-def _describe_video(url: str, pictures: Pictures) -> dict[str, object]:
+def _describe_video(url: str, pictures: Pictures, *, outline: Box | None) -> dict[str, object]:
     board = pictures.load_board(url)
     bare = sanitise_line(url)
     return {
@@ -186,6 +189,7 @@ def _describe_video(url: str, pictures: Pictures) -> dict[str, object]:
         "sheet": pictures.load_sheet(url) if board is not None else "",
         "frame_px": board.size_px if board is not None else (16, 9),
         "times_s": board.times_s if board is not None else (),
+        "outline": outline,
     }
 
 

@@ -62,7 +62,8 @@ def evidence(frames: AlignedSegment | None = None, **found: object) -> Evidence:
 
 def place(left: float, top: float) -> Region:
     """From there to the lower right corner."""
-    return Region(left=left, top=top, right=1.0, bottom=1.0, moves=False)
+    box = left, top, 1.0, 1.0
+    return Region(left=left, top=top, right=1.0, bottom=1.0, moves=False, in_first=box, in_second=box)
 
 
 SHARE = st.floats(0, 1)

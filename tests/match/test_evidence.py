@@ -625,6 +625,8 @@ def test_the_row_of_a_copy_tells_all() -> None:
         "transform": None,
         "motion_correlation": None,
         "differs": None,
+        "differs_in_kept": None,
+        "differs_in_copy": None,
         "cosine": 0.9123,
         "duration_ratio": 0.6667,
     }

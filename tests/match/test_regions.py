@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from scenes import STEP_S, add_grain, draw_canvas, draw_clip, draw_take, each, fingerprint
 
-from dedup_lib.evaluate.edits import add_caption, add_logo
+from dedup_lib.evaluate.edits import add_bars, add_caption, add_logo, crop
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.columns import describe_evidence
 from dedup_lib.groups.matcher import compare_candidates
@@ -91,6 +92,38 @@ def test_another_price_goes_to_review_and_its_place_is_named(moves: str) -> None
     row = describe_evidence(compared, kept=0, copy=1, rules=RULES)
     assert str(row["differs"]).startswith("middle right, ")
     assert str(row["rule"]) == str(Criterion.DIFFERS)
+
+
+PRICE_AT = (202 / 256, 72 / 144)
+
+
+@pytest.mark.parametrize(
+    ("change", "price_at"),
+    [
+        (lambda frame: frame, PRICE_AT),
+        (lambda frame: frame[:, ::-1], (1 - PRICE_AT[0], PRICE_AT[1])),
+        (lambda frame: frame[::-1], (PRICE_AT[0], 1 - PRICE_AT[1])),
+        (np.rot90, (PRICE_AT[1], 1 - PRICE_AT[0])),
+        (lambda frame: np.rot90(frame, 3), (1 - PRICE_AT[1], PRICE_AT[0])),
+        # Bars are cut off before anything is compared.
+        (partial(add_bars, height=0.2), PRICE_AT),
+        (partial(crop, fraction=0.1), tuple((share - 0.05) / 0.9 for share in PRICE_AT)),
+    ],
+    ids=["as it is", "mirrored", "upside down", "turned left", "turned right", "with bars", "cropped"],
+)
+def test_the_region_is_known_in_the_frames_of_both_videos(
+    change: Callable[[Frames], Any], price_at: tuple[float, float]
+) -> None:
+    own, other = (add_grain(draw_ad(1, "stripes", price=price), seed=0) for price in ("9.99", "24.50"))
+    videos = fingerprint(own), fingerprint(each(change, other))
+    for order in ((0, 1), (1, 0)):
+        compared = compare(*(videos[place] for place in order))
+        assert found_of(compared).judge(RULES) == (Verdict.REVIEW, Criterion.DIFFERS)
+        row = describe_evidence(compared, kept=order[0], copy=order[1], rules=RULES)
+        for column, (across, down) in (("differs_in_kept", PRICE_AT), ("differs_in_copy", price_at)):
+            left, top, right, bottom = map(float, str(row[column]).split())
+            assert left < across < right and top < down < bottom, (order, column, row[column])
+            assert (right - left) * (bottom - top) < 0.25, (order, column, row[column])
 
 
 @pytest.mark.parametrize(

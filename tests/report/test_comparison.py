@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pages import open_page
 from rich.console import Console
+from storyboards import save_storyboard
 
 from dedup_lib.errors import ListError, RunFolderError, SettingError
 from dedup_lib.lists.tables import save_table
@@ -262,3 +263,21 @@ def test_the_page_shows_what_changed(runs: tuple[RunFolder, RunFolder], visit: V
         *("no", "picture", "example.com/a.mp4", "no", "picture", "example.com/c.mp4")
     ]
     assert violations(visit.page) == []
+
+
+def test_the_page_shows_what_the_list_says_and_eight_frames(runs: tuple[RunFolder, RunFolder], visit: Visit) -> None:
+    before, after = runs
+    titles = ["Up and away", "By the sea", "Up again"]
+    table = pd.DataFrame({"link": URLS[:3], "title": titles, "brand": ["Tarnwick", "Tarnwick", "Nordlys"]})
+    save_table(table, after.path / "ads.csv")
+    record_path = after.record_path("03_extract")
+    record_path.write_text(json.dumps(json.loads(record_path.read_text()) | {"files": {"input_csv": "ads.csv"}}))
+    # Whichever of the two runs has its frames, and however few they are.
+    for run, url, count in ((after, URLS[0], 12), (before, URLS[2], 3)):
+        run.thumbnails_dir.mkdir()
+        save_storyboard(url, thumbnails_dir=run.thumbnails_dir, frames=count)
+    visit.page.goto(write_comparison(compare_runs(*map(load_outcome, runs)), before=before, after=after).as_uri())
+    row = visit.page.get_by_role("table").nth(2).get_by_role("row").nth(1)
+    assert "Up and away · Tarnwick" in row.inner_text() and "Up again · Nordlys" in row.inner_text()
+    sizes = [image.evaluate("image => [image.naturalWidth, image.naturalHeight]") for image in row.locator("img").all()]
+    assert sizes == [[4 * 128, 2 * 72], [3 * 128, 72]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from pages import open_page
 from PIL import Image
 from storyboards import save_storyboard
 
+from dedup_lib import steps
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.match.evidence import Criterion
 from dedup_lib.media.storyboard import Storyboard
@@ -406,6 +408,22 @@ def test_colours_can_be_chosen_and_are_kept(visit: Visit, made: MadeRun) -> None
         button.click()
 
 
+def test_pairs_to_review_leave_less_room_for_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sections, "PAGE_CHARACTERS", 400_000)
+    made = make_run(tmp_path / "run", sizes=[2] * 30 + [1] * 30, threshold=0.3)
+    page = write_index(made.run.path).read_text(encoding="utf-8")
+    groups, pairs = (
+        sum(map(len, re.findall(r"data:image[^\"]+", "".join(re.findall(pattern, page, re.DOTALL)))))
+        for pattern in (
+            r'<article class="sheet[^"]*" id="group.*?</article>',
+            r'<article class="sheet[^"]* pair.*?</article>',
+        )
+    )
+    assert pairs > 300_000 and groups > 0
+    assert groups + pairs <= 400_000
+    assert (made.run.path / "reports" / "groups-2.html").exists()
+
+
 def test_a_run_of_thousands_of_groups_is_shared_out(
     visit: Visit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -640,3 +658,38 @@ def test_a_list_that_was_held_against_earlier_ones_says_what_is_new(tmp_path: Pa
     final, copies = summary["rows"]["final"], summary["rows"]["duplicates"]
     repeated = 2 + copies
     assert f"Compared with Week 47: {final} new, {repeated} repeated in the list, 1 already known." in said
+
+
+def test_two_urls_are_told_why_they_were_joined_or_not(tmp_path: Path, visit: Visit) -> None:
+    made = make_run(tmp_path / "run", sizes=[2, 1, 1, 1], has_pictures=False, threshold=0.3)
+    steps.save_compared_pairs(made.run, made.matches)
+    visit.page.goto(write_index(made.run.path).as_uri())
+    section = visit.page.locator("#why")
+    first, second = section.get_by_role("searchbox").all()
+    said = section.get_by_role("status")
+    urls = made.listed.urls
+    pair = made.matches.find(urls[0], urls[1])
+    assert pair is not None
+    # Whole URLs, in any order, with or without their scheme; or as much as only one of them has.
+    for one, other in ((urls[0], urls[1]), (urls[1].removeprefix("https://"), urls[0]), ("/00000/", " /00001/ ")):
+        first.fill(one)
+        second.fill(other)
+        assert said.inner_text().startswith(f"{pair['score']:.4f}: {pair['frames_agreeing']} of 40 frames agree")
+        assert "00000/a-film-with-a-name.mp4, the second https://cdn1" in said.inner_text()
+    for one, other, answer in (
+        ("/00000/", "", ""),
+        ("/00000/", "/00000/", "Both are the same video."),
+        ("/00000/", "spots", "videos fit the second: give more of its URL."),
+        ("nowhere", "/00001/", "No compared pair has a video that fits the first"),
+        ("/00000/", "/00003/", "These two were not compared, because nothing proposed them; the command explain"),
+    ):
+        first.fill(one)
+        second.fill(other)
+        assert answer in said.inner_text() if answer else said.inner_text() == ""
+    assert violations(visit.page) == []
+
+
+def test_without_pairs_nobody_is_asked_for_two_urls(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "run", sizes=[2, 1], has_pictures=False, threshold=0.3)
+    made.run.pairs_path.unlink(missing_ok=True)
+    assert 'id="why"' not in write_index(made.run.path).read_text(encoding="utf-8")

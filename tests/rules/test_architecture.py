@@ -62,7 +62,8 @@ OWNERS: dict[str, set[str]] = {
     "transformers": {"features.clip"},
     "urllib3": {"media.connections"},
     "voila": {"ui.app"},
-    "yaml": {"flow.profiles", "steps.calibrate"},
+    "yt_dlp": {"media.page_resolver"},
+    "yaml": {"flow.profiles", "steps.calibrate", "steps.chosen"},
 }
 
 # Importing one of these loads no heavy package, and importing the package itself loads nothing but Python's own.

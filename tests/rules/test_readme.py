@@ -35,6 +35,7 @@ STORE = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
 EVIDENCE = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
 SCRIPTS = (ROOT / "docs" / "scripts.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+FIRST_LIST = (ROOT / "docs" / "first_list.md").read_text(encoding="utf-8")
 START = (ROOT / "notebooks" / "00_start.ipynb").read_text(encoding="utf-8").replace("\\n", "\n")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 PARAMETERS = {name for cls in SETTINGS.values() for name in parameter_types(cls)}
@@ -55,7 +56,7 @@ def test_make_targets_exist() -> None:
     assert {"demo", "test", "lab", "app"} <= named <= targets
 
 
-COMMANDS = re.findall(r"python -m dedup_lib ([^`\n\"]+)", README + GUIDE + SCRIPTS + START + STORE)
+COMMANDS = re.findall(r"python -m dedup_lib ([^`\n\"]+)", README + GUIDE + FIRST_LIST + SCRIPTS + START + STORE)
 
 
 @pytest.mark.parametrize("line", sorted(set(COMMANDS)))

@@ -107,7 +107,8 @@ def test_opencv_without_display_libraries(tmp_path: Path) -> None:
     wheels.mkdir()
     shutil.copy(ROOT / "tools" / "setup_venv.py", project / "tools")
     (project / "requirements.txt").write_text("opencv-python>=1,<2\n", encoding="utf-8")
-    (project / "requirements-ray.txt").write_text("# what dev needs too\n", encoding="utf-8")
+    for name in ("requirements-ray.txt", "requirements-pages.txt"):
+        (project / name).write_text("# what dev needs too\n", encoding="utf-8")
     (project / "requirements-dev.txt").write_text("-r requirements.txt\n-r requirements-ray.txt\n", encoding="utf-8")
     (project / "requirements-weights.txt").write_text("# none\n", encoding="utf-8")
     (project / "constraints.txt").write_text("opencv-python==1.0\n", encoding="utf-8")
@@ -138,7 +139,8 @@ def test_opencv_without_display_libraries(tmp_path: Path) -> None:
 
 # --- the lists of packages
 
-REQUIREMENT_FILES = ("requirements.txt", "requirements-ray.txt", "requirements-dev.txt")
+NEEDED_TO_RUN = ("requirements.txt", "requirements-ray.txt", "requirements-pages.txt")
+REQUIREMENT_FILES = (*NEEDED_TO_RUN, "requirements-dev.txt")
 
 
 @pytest.mark.parametrize("name", REQUIREMENT_FILES)
@@ -179,7 +181,7 @@ def test_every_imported_package_is_a_requirement() -> None:
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 imported.add(node.module.partition(".")[0])
     distributions = packages_distributions()
-    listed = read_requirements("requirements.txt").keys() | read_requirements("requirements-ray.txt").keys()
+    listed = {name for file in NEEDED_TO_RUN for name in read_requirements(file)}
     for package in sorted(imported - set(sys.stdlib_module_names) - {"dedup_lib"}):
         owners = {canonicalize_name(name).removesuffix("-headless") for name in distributions.get(package, [package])}
         assert owners & listed, f"dedup_lib imports {package}, which no requirements file lists"

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from storyboards import save_storyboard
 
+from dedup_lib.flow.plan import plan_run
+from dedup_lib.flow.profiles import load_profile
 from dedup_lib.groups.sweep import count_scores
 from dedup_lib.groups.thresholds import sweep_thresholds
 from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.settings import DecodeSettings, ExtractSettings, NotebookSettings, SearchSettings, UploadSettings
 from dedup_lib.ui.explorer import ThresholdExplorer, nearest_index, scores_html
 
 THRESHOLDS = [0.8, 0.85, 0.9, 0.95]
@@ -23,7 +28,9 @@ PAIRS = [
 URLS = ["https://example.com/a.mp4", "javascript:alert(1)", "https://example.com/<b>", "https://example.com/d.mp4"]
 
 
-def explore(thumbnails_dir: Path, *, urls: list[str] = URLS, threshold: float = 0.91) -> ThresholdExplorer:
+def explore(
+    run_dir: Path, *, urls: list[str] = URLS, threshold: float = 0.91, settings: SearchSettings | None = None
+) -> ThresholdExplorer:
     return ThresholdExplorer(
         sweep_thresholds(PAIRS, num_videos=4, thresholds=THRESHOLDS),
         by_verdict={"duplicate": np.array([0.97, 0.92]), "different": np.array([0.83, *[0.01] * 1000])},
@@ -32,15 +39,19 @@ def explore(thumbnails_dir: Path, *, urls: list[str] = URLS, threshold: float = 
         measure="score",
         pairs=PAIRS,
         urls=urls,
-        thumbnails_dir=thumbnails_dir,
+        run=RunFolder(run_dir),
+        settings=settings or SearchSettings(run_dir=str(run_dir)),
     )
 
 
 def test_starts_at_the_point_nearest_to_the_decision(tmp_path: Path) -> None:
     explorer = explore(tmp_path)
     assert explorer.slider.value == 0.9
-    assert list(explorer.children) == [explorer.slider, explorer.counts, explorer.histogram, explorer.borderline]
-    assert ">min_score: 0.9</pre>" in explorer.counts.value
+    moved, *shown = explorer.children
+    assert list(moved.children) == [explorer.slider, explorer.keep]
+    assert shown == [explorer.counts, explorer.kept, explorer.histogram, explorer.borderline]
+    assert explorer.keep.description == "Decide by min_score 0.9"
+    assert explorer.kept.value == ""
 
 
 def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
@@ -50,7 +61,7 @@ def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
     for threshold in THRESHOLDS:
         explorer.slider.value = threshold
         assert f"<strong>{points[threshold].kept}</strong> of the" in explorer.counts.value
-        assert f"min_score: {threshold:g}" in explorer.counts.value
+        assert explorer.keep.description == f"Decide by min_score {threshold:g}"
         # The rejected pairs are drawn too, and told in the legend.
         assert "duplicate: 2" in explorer.histogram.value and "different: 1,001" in explorer.histogram.value
         assert "pairs, log scale" in explorer.histogram.value
@@ -80,7 +91,8 @@ def test_borderline_pairs_stand_on_their_side_of_the_threshold(tmp_path: Path) -
 
 
 def test_text_from_outside_is_escaped_and_pictures_are_embedded(tmp_path: Path) -> None:
-    save_storyboard(URLS[0], thumbnails_dir=tmp_path)
+    RunFolder(tmp_path).thumbnails_dir.mkdir()
+    save_storyboard(URLS[0], thumbnails_dir=RunFolder(tmp_path).thumbnails_dir)
     html = explore(tmp_path).borderline.value
     assert "<b>" not in html
     assert 'href="javascript' not in html
@@ -104,6 +116,100 @@ def test_an_error_while_moving_surfaces(tmp_path: Path) -> None:
         explorer.slider.value = 0.8
 
 
+# The button
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("notebooks", "params"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_with_records(*settings: NotebookSettings) -> RunFolder:
+    run = RunFolder("outputs/ads")
+    for one in settings:
+        run.write_record(one, counts={}, files={})
+    return run
+
+
+OF_ADS = {"run_dir": "outputs/ads"}
+
+
+def test_the_button_keeps_the_value_in_a_profile_that_repeats_the_run(project: Path) -> None:
+    extract = ExtractSettings(**OF_ADS, input_csv="ads.csv", encoder="pdq", num_frames=3, overwrite=True, end=100)
+    settings = SearchSettings(**OF_ADS, versions="keep", min_score=0.4)
+    run = run_with_records(DecodeSettings(**OF_ADS, input_csv="ads.csv"), extract)
+    explorer = explore(run.path, settings=settings)
+    explorer.slider.value = 0.85
+    explorer.keep.click()
+    profile = load_profile("outputs/ads/chosen.yaml")
+    # Without what says what one call does, above all that a collection is emptied.
+    assert profile == {
+        **OF_ADS,
+        "input_csv": "ads.csv",
+        "num_frames": 3,
+        "encoder": "pdq",
+        "min_score": 0.85,
+        "versions": "keep",
+    }
+    assert "<strong>min_score: 0.85</strong> is in outputs/ads/chosen.yaml. " in explorer.kept.value
+    assert ">python -m dedup_lib run outputs/ads/chosen.yaml --only 06</pre>" in explorer.kept.value
+    planned = plan_run(profile, only="06")
+    assert planned.settings == {"06_search_and_clean": replace(settings, min_score=0.85)}
+    assert planned.run.path == run.path
+
+
+def test_another_choice_takes_the_place_of_the_first(project: Path) -> None:
+    run = run_with_records()
+    explorer = explore(run.path, settings=SearchSettings(**OF_ADS))
+    for threshold, said in ((0.8, "chosen.yaml. "), (0.95, "chosen.yaml, in place of min_score: 0.8. ")):
+        explorer.slider.value = threshold
+        explorer.keep.click()
+        assert said in explorer.kept.value
+        assert load_profile("outputs/ads/chosen.yaml")["min_score"] == threshold
+    explorer.keep.click()
+    assert "in place of" not in explorer.kept.value
+
+
+@pytest.mark.parametrize("change", ["# mine\n", "versions: keep\n", "- broken: [\n"])
+def test_what_a_person_changed_is_left_as_it_is(project: Path, change: str) -> None:
+    run = run_with_records()
+    explorer = explore(run.path, settings=SearchSettings(**OF_ADS))
+    explorer.keep.click()
+    path = run.path / "chosen.yaml"
+    path.write_text(path.read_text() + change)
+    before = path.read_bytes()
+    explorer.slider.value = 0.8
+    explorer.keep.click()
+    assert path.read_bytes() == before
+    assert "Not saved:" in explorer.kept.value
+    assert "outputs/ads/chosen.yaml was changed by hand" in explorer.kept.value
+    assert "put min_score: 0.8 into it yourself" in explorer.kept.value
+    path.unlink()
+    explorer.keep.click()
+    assert "<strong>min_score: 0.8</strong> is in" in explorer.kept.value
+
+
+def test_a_choice_that_cannot_be_written_is_told(project: Path) -> None:
+    (project / "outputs").write_text("a file in the place of the folder")
+    explorer = explore(project / "outputs" / "ads", settings=SearchSettings(**OF_ADS))
+    explorer.keep.click()
+    assert "Not saved:" in explorer.kept.value and "cannot write" in explorer.kept.value
+
+
+def test_a_run_of_the_batch_flow_keeps_its_mode(project: Path) -> None:
+    run = run_with_records(
+        ExtractSettings(**OF_ADS, mode="batch"), UploadSettings(**OF_ADS, vectors="average", overwrite=True)
+    )
+    explorer = explore(run.path, settings=SearchSettings(**OF_ADS))
+    explorer.keep.click()
+    profile = load_profile("outputs/ads/chosen.yaml")
+    assert profile == {**OF_ADS, "mode": "batch", "vectors": "average", "min_score": 0.9}
+    assert plan_run(profile).notebooks[-1] == "06_search_and_clean"
+
+
 @pytest.mark.parametrize("points", [[], sweep_thresholds([], num_videos=4, thresholds=THRESHOLDS)])
 def test_without_points_or_pairs_it_says_so(tmp_path: Path, points: list[SweepPoint]) -> None:
     explorer = ThresholdExplorer(
@@ -114,7 +220,8 @@ def test_without_points_or_pairs_it_says_so(tmp_path: Path, points: list[SweepPo
         measure="cosine",
         pairs=[],
         urls=[],
-        thumbnails_dir=tmp_path,
+        run=RunFolder(tmp_path),
+        settings=SearchSettings(run_dir=str(tmp_path)),
     )
     assert explorer.slider.disabled
     assert explorer.slider.value == 0.95

@@ -20,6 +20,7 @@ from media import save_clip
 from playwright.sync_api import Browser, Page, expect
 from scenes import SIZE_PX, STEP_S, draw_clip
 
+from dedup_lib.flow.profiles import load_profile
 from dedup_lib.groups.decisions import Decision, load_decisions
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -98,6 +99,7 @@ def move_the_slider_and_answer(page: Page, project: Project) -> None:
         expect(counts).to_contain_text(f"At {threshold}")
         assert kept(page) == left, threshold
         expect(page.get_by_role("img", name=f"the threshold at {threshold}")).to_be_visible()
+    keep_the_value(page, project)
     before = project.decisions
     queue = page.get_by_role("group", name="Review queue")
     progress = queue.get_by_role("status")
@@ -123,6 +125,17 @@ def move_the_slider_and_answer(page: Page, project: Project) -> None:
     assert list(project.decisions.values())[-1].is_same
 
 
+def keep_the_value(page: Page, project: Project) -> None:
+    """The button keeps the value of the slider, and says what to type; that is then what decides."""
+    page.get_by_role("button", name="Decide by min_score 0.03").click()
+    expect(page.get_by_text("is in outputs/demo/chosen.yaml")).to_contain_text("min_score: 0.03")
+    command = page.get_by_text("python -m dedup_lib run outputs/demo/chosen.yaml --only 06")
+    expect(command).to_be_visible()
+    profile = load_profile(str(project.run / "chosen.yaml"))
+    assert profile["min_score"] == 0.03
+    assert profile["input_csv"].endswith("list.csv") and profile["allow_private_addresses"] is True
+
+
 def test_06_in_jupyterlab(project: Project, browser: Browser) -> None:
     (project.run / "FINAL_RESULT.csv").unlink()
     with jupyterlab(project.root, project.environment) as address, window(browser) as visit:
@@ -143,7 +156,8 @@ def test_the_app(project: Project, browser: Browser) -> None:
     record = json.loads(record_path.read_text())
     record["settings"]["unique_csv"] = "kept by the app.csv"
     record_path.write_text(json.dumps(record))
-    (project.root / "decisions.csv").unlink(missing_ok=True)
+    for left in (project.root / "decisions.csv", project.run / "chosen.yaml"):
+        left.unlink(missing_ok=True)
     words = ["dedup_lib", "app", "demo", "--port", str(find_free_port()), "--no-browser"]
     says = r"app: (http://127\.0\.0\.1:\d+/\?token=\w+)"
     with (

@@ -126,6 +126,9 @@
       return make("figure", {}, make("img", { src: image.src, alt: words }), make("figcaption", {}, words));
     });
     dialog.querySelector(".frames").replaceChildren(...figures);
+    const legend = dialog.querySelector(".legend");
+    legend.textContent = rows.map((row) => row.dataset.legend).find(Boolean) ?? "";
+    legend.hidden = !legend.textContent;
     dialog.querySelector("[role=status]").textContent = `moment ${at + 1} of ${last + 1}`;
     dialog.step = (by) => enlarge(rows, at + by);
     if (!dialog.open) dialog.showModal();
@@ -308,6 +311,46 @@
     slider.value = String(decided);
     show(decided);
   }
+
+  // Two videos: why they were joined, or not.
+
+  function answerWhy(section, { urls, pairs, hidden }) {
+    const bare = (text) => text.trim().toLowerCase().replace(/^https?:\/\//, "").replace(/^[^/]*@/, "");
+    const names = urls.map(bare);
+    const inputs = all("[data-side]", section);
+    const found = new Map(pairs.map(([first, second, ...answer]) => [`${first} ${second}`, [first, second, ...answer]]));
+
+    function findVideo(text) {
+      const exact = names.indexOf(bare(text));
+      if (exact >= 0) return [exact];
+      return names.flatMap((name, place) => (name.includes(bare(text)) ? [place] : []));
+    }
+
+    function answer() {
+      const [one, other] = inputs.map((input) => input.value.trim());
+      if (!one || !other) return [];
+      const sides = [one, other].map(findVideo);
+      const unclear = sides.findIndex((fitting) => fitting.length !== 1);
+      if (unclear >= 0) {
+        const count = sides[unclear].length;
+        const which = ["first", "second"][unclear];
+        return [count ? `${number.format(count)} videos fit the ${which}: give more of its URL.` : `No compared pair has a video that fits the ${which}: nothing proposed one, or it was not read.`];
+      }
+      const [[first], [second]] = sides;
+      if (first === second) return ["Both are the same video."];
+      const pair = found.get(`${first} ${second}`) ?? found.get(`${second} ${first}`);
+      if (!pair) return [`These two were not compared, because nothing proposed them${hidden ? ", or their score is too low for this page" : ""}; the command explain compares them.`];
+      const [left, right, score, words] = pair;
+      const about = make("span", { class: "soft" }, " The first is ", make("bdi", {}, urls[left]), ", the second ", make("bdi", {}, urls[right]), ".");
+      return [...(score === null ? [] : [make("strong", {}, score.toFixed(4)), ": "]), words, about];
+    }
+
+    for (const input of inputs) input.addEventListener("input", () => section.querySelector("[role=status]").replaceChildren(...answer()));
+    section.hidden = false;
+  }
+
+  const compared = document.getElementById("compared");
+  if (compared) answerWhy(document.getElementById("why"), JSON.parse(compared.textContent));
 
   const data = document.getElementById("sweep");
   if (data) startSlider(JSON.parse(data.textContent));

@@ -77,10 +77,21 @@ class Screen {
       const columns = Math.floor(this.sheet.naturalWidth / width);
       const [row, column] = [Math.floor(this.frame / columns), this.frame % columns];
       context.drawImage(this.sheet, column * width, row * height, width, height, 0, 0, width, height);
+      this.outline(context, width, height);
     }
     const words = this.video.sheet ? (isThere ? sayTime(this.video.times_s[this.frame]) : "not in this part") : "no picture";
     this.time.textContent = words;
     this.canvas.setAttribute("aria-label", `${this.name} at ${words}`);
+  }
+
+  // Around the region that differs, a white line with black on both sides.
+  outline(context, width, height) {
+    if (!this.video.outline) return;
+    const [left, top, right, bottom] = this.video.outline;
+    for (const [colour, line] of [["#000", 4], ["#fff", 2]]) {
+      Object.assign(context, { strokeStyle: colour, lineWidth: line });
+      context.strokeRect(left * width, top * height, (right - left) * width, (bottom - top) * height);
+    }
   }
 
   // Plays the film from a time on; `fail` is told when the browser cannot.
@@ -113,6 +124,7 @@ function render({ model, el }) {
   const play = make("button", { type: "button", title: "Play both videos from here, as far as this browser can (p)" }, "Play");
   const scrub = make("div", { class: "scrub" }, slider, play);
   const said = make("p", { class: "said" });
+  const legend = make("p", { class: "soft" });
   const soFar = make("p", { class: "soft" });
   const buttons = new Map(BUTTONS.map(([word, words, key, title]) => [
     word,
@@ -120,7 +132,7 @@ function render({ model, el }) {
   ]));
   const message = make("p", { role: "alert" });
   const measures = make("details", {}, make("summary", {}, "Every measure"), make("dl"));
-  const asked = make("div", {}, both, scrub, said, soFar);
+  const asked = make("div", {}, both, legend, scrub, said, soFar);
   const nothing = make("p");
   root.append(progress, nothing, asked, make("div", { class: "answers" }, ...buttons.values()), message, measures);
   el.append(root);
@@ -174,6 +186,8 @@ function render({ model, el }) {
     play.hidden = !(question.first.href && question.second.href);
     said.replaceChildren(...(question.score ? [make("strong", {}, question.score), ": "] : []), `${question.explained}.`);
     soFar.textContent = question.so_far;
+    legend.textContent = question.legend;
+    legend.hidden = !question.legend;
     const rows = question.measures.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]);
     measures.querySelector("dl").replaceChildren(...rows);
     scrubTo(question.start);
