@@ -11,14 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.media.soundtrack import RATE_HZ
+from dedup_lib.records import SOUND_RATE_HZ, Samples
 
 HOP_S = 0.125
-"""Seconds between two sub-fingerprints. The paper has one every 11.6 ms, to find songs by three seconds; here the frames
-have found where two videos belong together."""
+"""Seconds between two sub-fingerprints. The paper has one every 11.6 ms, to find a song by three seconds of it; here
+the frames have found where two videos belong together."""
 
 WINDOW_S = 0.375
-"""Seconds of sound that a sub-fingerprint looks at."""
+"""Seconds of sound whose energy is measured at once."""
+
+STEP_HOPS = 2
+"""Hops from one energy to that which it is compared with. The paper takes one; two are less sensitive to sound that
+begins between two hops."""
 
 BANDS = 33
 LOWEST_HZ, HIGHEST_HZ = 300.0, 2000.0
@@ -32,8 +36,9 @@ SILENT_DB = -70
 class Sound:
     """Sub-fingerprints every `HOP_S` seconds from the first frame of a video on.
 
-    `bits` uint32 (M,): bit m is whether the difference of the energies of bands m and m + 1 grows. `levels_db` int8
-    (M,): the energy of all bands in decibels below full scale, at least `SILENT_DB`.
+    `bits` uint32 (M,): bit m is whether the energy of band m has grown against that of band m + 1 in the last
+    `STEP_HOPS`; 0 in the first ones. `levels_db` int8 (M,): the energy of all bands in decibels below full scale, at
+    least `SILENT_DB`.
     """
 
     bits: NDArray[np.uint32]
@@ -57,10 +62,10 @@ class Sound:
         return cls(bits=bits.astype(np.uint32), levels_db=packed[:, 4].astype(np.int8))
 
 
-def fingerprint_sound(samples: NDArray[np.float32]) -> Sound | None:
-    """The fingerprint of sound, float32 (N,) at `RATE_HZ` with full scale 1; None where nothing is heard."""
-    hop, window = round(HOP_S * RATE_HZ), round(WINDOW_S * RATE_HZ)
-    if len(samples) < window + hop:
+def fingerprint_sound(samples: Samples) -> Sound | None:
+    """The fingerprint of sound at `SOUND_RATE_HZ`; None where nothing is heard."""
+    hop, window = round(HOP_S * SOUND_RATE_HZ), round(WINDOW_S * SOUND_RATE_HZ)
+    if len(samples) < window + STEP_HOPS * hop:
         return None
     frames = np.lib.stride_tricks.sliding_window_view(samples, window)[::hop]
     shape = np.hanning(window).astype(np.float32)
@@ -71,9 +76,10 @@ def fingerprint_sound(samples: NDArray[np.float32]) -> Sound | None:
     levels_db = 10 * np.log10(np.maximum(energy.sum(axis=1), 1e-12))
     if levels_db.max() <= SILENT_DB:
         return None
-    grows = np.diff(np.diff(energy, axis=1), axis=0) < 0
+    apart = np.diff(energy, axis=1)
+    grows = apart[STEP_HOPS:] < apart[:-STEP_HOPS]
     codes = np.packbits(grows, axis=1, bitorder="little").view("<u4")[:, 0]
     return Sound(
-        bits=np.append(np.uint32(0), codes.astype(np.uint32)),
+        bits=np.append(np.zeros(STEP_HOPS, np.uint32), codes.astype(np.uint32)),
         levels_db=np.clip(np.round(levels_db), SILENT_DB, 0).astype(np.int8),
     )

@@ -30,6 +30,7 @@ COLUMNS = {
     "transform": "how the frame of the copy lies, if it does not lie as that of the kept video: mirrored, turned",
     "motion_correlation": "how alike both videos change in that part, -1 to 1; empty: not checked",
     "differs": "the region that differs throughout: its place and its share of the frame; empty: none",
+    "sound_correlation": "how alike both sound in that part, 0 as by chance, 1 the same; empty: not compared",
     "cosine": "how alike frames of both are by the encoder's vectors, -1 to 1; empty: one of them has none",
     "duration_ratio": "the shorter duration divided by the longer",
     "next_score": "score of the nearest video outside its group",
@@ -56,6 +57,7 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
         "rule": str(rule),
         "score": evidence.score_under(rules),
         "differs": str(evidence.difference) if evidence.difference is not None else None,
+        "sound_correlation": round(evidence.sound.correlation, 4) if evidence.sound is not None else None,
         "cosine": _known(evidence.cosine),
         "duration_ratio": _known(evidence.duration_ratio),
     }

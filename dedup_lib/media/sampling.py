@@ -16,7 +16,6 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.animations import Animation
@@ -27,7 +26,7 @@ from dedup_lib.media.sniff import HEAD_BYTES, Content, is_media, tell_content
 from dedup_lib.media.soundtrack import Soundtrack
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.tracks import end_tolerance_s
-from dedup_lib.records import Frames, Scan, Status
+from dedup_lib.records import Frames, Samples, Scan, Status
 
 SCAN_SIDE_PX = 256
 """Longer side in pixels to which frames of a scan are shrunk."""
@@ -76,7 +75,7 @@ class GrabbedFrames:
     scanned_times_s: tuple[float, ...] = ()
     scanned_weights: tuple[float, ...] = ()
     """How many steps of the scan each frame stands for: one in the dense part, two or more after it."""
-    sound: NDArray[np.float32] | None = None
+    sound: Samples | None = None
     """What is heard in the dense part of the scan (`Soundtrack.take`); None without a scan."""
 
 

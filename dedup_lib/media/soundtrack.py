@@ -12,11 +12,8 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
-from numpy.typing import NDArray
 
-RATE_HZ = 6000
-"""Samples per second of what is heard: enough for the bands in which sound is compared. From the usual rates, FFmpeg
-reaches it in a few steps; from an odd one, the setup alone takes as long as decoding ten seconds."""
+from dedup_lib.records import SOUND_RATE_HZ, Samples
 
 MAX_HEARD_S = 60.0
 """Most seconds of sound that are decoded: the dense part of a scan."""
@@ -54,7 +51,7 @@ class Soundtrack:
 
     def __init__(self, *, ends_s: float) -> None:
         self._ends_s = min(ends_s, MAX_HEARD_S)
-        self._heard = np.zeros(math.ceil(self._ends_s * RATE_HZ), np.float32)
+        self._heard = np.zeros(math.ceil(self._ends_s * SOUND_RATE_HZ), np.float32)
         self._place = self._end = 0
         """Where the next sample belongs in `_heard`, and behind the last one."""
         self._packets = self._stretches = 0
@@ -81,9 +78,9 @@ class Soundtrack:
             # Hostile sound may cause any exception, and must not fail its film.
             self._is_over = True
 
-    def take(self) -> NDArray[np.float32]:
-        """What was heard, float32 (N,) from the first frame of the film on, at `RATE_HZ`; where nothing was heard, 0.
-        Empty without sound."""
+    def take(self) -> Samples:
+        """What was heard, from the first frame of the film on, at `SOUND_RATE_HZ`; 0 where nothing was heard. Empty
+        without sound."""
         try:
             self._end_stretch()
         except Exception:
@@ -93,7 +90,7 @@ class Soundtrack:
 
     def _add(self, frame: AudioFrame, start_s: float) -> None:
         rate, channels = frame.sample_rate, frame.layout.nb_channels
-        if rate < RATE_HZ or rate * channels > MAX_SAMPLES_A_SECOND:
+        if rate < SOUND_RATE_HZ or rate * channels > MAX_SAMPLES_A_SECOND:
             return
         time_s = self._next_s if frame.time is None else frame.time - start_s
         lasts_s = frame.samples / rate
@@ -104,7 +101,7 @@ class Soundtrack:
             self._end_stretch()
             self._stretches += 1
             self._format, self._next_s = own, time_s
-            self._place = round(time_s * RATE_HZ)
+            self._place = round(time_s * SOUND_RATE_HZ)
         # Time stamps that stand still must not go on for ever.
         if time_s >= self._ends_s or self._decoded_s > 2 * self._ends_s or self._stretches > MAX_STRETCHES:
             self._is_over = True
@@ -137,4 +134,4 @@ class Soundtrack:
 
 
 def _make_resampler() -> AudioResampler:
-    return AudioResampler(format="flt", layout="mono", rate=RATE_HZ)
+    return AudioResampler(format="flt", layout="mono", rate=SOUND_RATE_HZ)
