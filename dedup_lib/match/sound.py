@@ -58,8 +58,9 @@ def compare_sound(first: Sound | None, second: Sound | None, segment: AlignedSeg
     hops = np.arange(len(own))
     shown_s = segment.shown_in_second((hops * HOP_S).astype(np.float32))
     inside = np.flatnonzero(np.isfinite(shown_s))
-    least_s = max(MIN_SHORT_S, min(MIN_S, MIN_SHARE * len(inside) * HOP_S))
     there = np.round(shown_s[inside] / HOP_S).astype(int)
+    shared_s = float(((there >= 0) & (there < len(others))).sum() * HOP_S)
+    least_s = max(MIN_SHORT_S, min(MIN_S, MIN_SHARE * shared_s))
     found = []
     for shift in range(-MAX_SHIFT_HOPS, MAX_SHIFT_HOPS + 1):
         at = there + shift
