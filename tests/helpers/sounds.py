@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -70,23 +71,21 @@ def save_film(
     layout: str = "stereo",
     frame_rate: int = 4,
 ) -> Path:
-    """Frames and their sound, (N,) in all channels or (channels, N), in one file, packets of both in turn."""
+    """Frames and their sound, (N,) in all channels or (channels, N), in one file."""
     height, width = frames[0].shape[:2]
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream("libx264", rate=frame_rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1
         voice: Any = container.add_stream(codec, rate=rate_hz, layout=layout) if samples is not None else None
-        packets = [
-            packet
-            for frame in frames
-            for packet in stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-        ] + stream.encode()
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
         if samples is not None:
             voice.codec_context.bit_rate = bit_rate
             channels = np.broadcast_to(samples, (voice.codec_context.layout.nb_channels, samples.shape[-1]))
             whole = av.AudioFrame.from_ndarray(np.ascontiguousarray(channels, np.float32), "fltp", layout)
-            whole.sample_rate = rate_hz
+            whole.sample_rate, whole.pts, whole.time_base = rate_hz, 0, Fraction(1, rate_hz)
             resampler = av.AudioResampler(
                 format=voice.codec_context.format,
                 layout=layout,
@@ -94,8 +93,6 @@ def save_film(
                 frame_size=voice.codec_context.frame_size or 1024,
             )
             for part in (*resampler.resample(whole), *resampler.resample(None)):
-                packets += voice.encode(part)
-            packets += voice.encode()
-        for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
-            container.mux(packet)
+                container.mux(voice.encode(part))
+            container.mux(voice.encode())
     return path
