@@ -1,8 +1,8 @@
 """The nouns of the project as small frozen records.
 
 Conventions that hold everywhere: frames are RGB uint8 of shape (N, H, W, 3); vectors are float32 of
-shape (N, D) and unit length; similarity is the cosine of two unit vectors, higher is more alike; time
-is in seconds.
+shape (N, D) and unit length; similarity is the cosine of two unit vectors, higher is more alike; sound
+is mono, float32 of shape (N,) with full scale 1; time is in seconds.
 """
 
 from __future__ import annotations
@@ -23,6 +23,11 @@ from dedup_lib.sanitise import sanitise_line
 
 Frames = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
+Samples = NDArray[np.float32]
+
+SOUND_RATE_HZ = 6000
+"""Samples of sound per second: enough for the bands in which it is compared. From the usual rates, FFmpeg reaches it in
+a few steps; from an odd one, the setup alone takes as long as decoding ten seconds."""
 
 Progress = Callable[[str, int], Callable[[int], object]]
 """A function that is called when a step of long work begins, with the words for the step and its number of items. It

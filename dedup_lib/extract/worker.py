@@ -11,6 +11,7 @@ from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract.worker_pool import call_parent
 from dedup_lib.features.encoder import Prepared
 from dedup_lib.features.fingerprint import make_fingerprint
+from dedup_lib.features.sound import fingerprint_sound
 from dedup_lib.media.frames import prepare_sample, use_one_thread
 from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.opening import open_video
@@ -182,7 +183,10 @@ def _fingerprint(grabbed: GrabbedFrames) -> bytes | None:
     fingerprint = make_fingerprint(
         grabbed.scanned, times_s=grabbed.scanned_times_s, weights=grabbed.scanned_weights
     ) or make_fingerprint(grabbed.frames, times_s=grabbed.times_s)
-    return fingerprint.to_bytes() if fingerprint is not None else None
+    if fingerprint is None:
+        return None
+    sound = fingerprint_sound(grabbed.sound) if grabbed.sound is not None else None
+    return replace(fingerprint, sound=sound).to_bytes()
 
 
 def _storyboard(grabbed: GrabbedFrames) -> bytes:

@@ -7,17 +7,20 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
-from typing import TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dedup_lib.features.sound import Sound
 from dedup_lib.media.frames import cut_bars, is_flat, resize_frame
 from dedup_lib.records import Frames, Recipe, Scan
 
 VERSION = 6
-"""Increased when a change here changes fingerprints: earlier fingerprints are then made again."""
+"""Increased when a change here changes fingerprints: earlier fingerprints are then made again. Fingerprints of before
+sound was heard have the same version and no `sound`: all else of them is the same, and reading every video again would
+cost more than it tells."""
 
 TINY_PX = 64
 """Side of a tiny_frame in pixels: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
@@ -81,6 +84,8 @@ class Fingerprint:
     still_times_s: NDArray[np.float32]
     packed_stills: bytes
     """The stills as they are stored. `unpack_stills` unpacks them on demand, because few are ever needed."""
+    sound: Sound | None = None
+    """The sound of the dense part of the scan; None if it has none, or if it is not known."""
 
     def __post_init__(self) -> None:
         frames, points = len(self.times_s), len(self.points)
@@ -115,19 +120,21 @@ class Fingerprint:
         sheet[:count] = self.tiny_frames
         rows = sheet.reshape(-1, _ROW, TINY_PX, TINY_PX).transpose(0, 2, 1, 3)
         _, sheet = cv2.imencode(".jpg", rows.reshape(-1, _ROW * TINY_PX), [cv2.IMWRITE_JPEG_QUALITY, 80])
+        parts: dict[str, Any] = {
+            "times_s": self.times_s,
+            "weights": self.weights,
+            "sheet": sheet,
+            "size_px": np.array(self.size_px, np.int32),
+            "points": np.round(self.points * 64).astype(np.uint16),
+            "descriptors": self.descriptors,
+            "frames": self.frames.astype(np.uint8),
+            "still_times_s": self.still_times_s,
+            "stills": np.frombuffer(self.packed_stills, np.uint8),
+        }
+        if self.sound is not None:
+            parts["sound"] = self.sound.pack()
         file = io.BytesIO()
-        np.savez(
-            file,
-            times_s=self.times_s,
-            weights=self.weights,
-            sheet=sheet,
-            size_px=np.array(self.size_px, np.int32),
-            points=np.round(self.points * 64).astype(np.uint16),
-            descriptors=self.descriptors,
-            frames=self.frames.astype(np.uint8),
-            still_times_s=self.still_times_s,
-            stills=np.frombuffer(self.packed_stills, np.uint8),
-        )
+        np.savez(file, **parts)
         return file.getvalue()
 
     @classmethod
@@ -149,6 +156,7 @@ class Fingerprint:
                 frames=parts["frames"].astype(np.int32),
                 still_times_s=parts["still_times_s"],
                 packed_stills=parts["stills"].tobytes(),
+                sound=Sound.unpack(parts["sound"]) if "sound" in parts else None,
             )
         except Exception as error:  # Damaged bytes raise many kinds of errors, from zip, numpy or OpenCV.
             raise ValueError(f"these {len(data)} bytes are no fingerprint: {error}") from None

@@ -34,6 +34,7 @@ COLUMNS = {
     "differs_in_kept": "where that region lies in the frame of the kept video, without bars: left, top, right and "
     "bottom, as shares of the frame",
     "differs_in_copy": "where it lies in the frame of the copy",
+    "sound_correlation": "how alike both sound in that part, 0 as by chance, 1 the same; empty: not compared",
     "cosine": "how alike frames of both are by the encoder's vectors, -1 to 1; empty: one of them has none",
     "duration_ratio": "the shorter duration divided by the longer",
     "next_score": "score of the nearest video outside its group",
@@ -59,6 +60,7 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
         "verdict": str(verdict),
         "rule": str(rule),
         "score": evidence.score_under(rules),
+        "sound_correlation": round(evidence.sound.correlation, 4) if evidence.sound is not None else None,
         "cosine": _known(evidence.cosine),
         "duration_ratio": _known(evidence.duration_ratio),
     }

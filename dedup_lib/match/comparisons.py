@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from dedup_lib.features import fingerprint, perceptual_hash
+from dedup_lib.features import sound as sound_fingerprint
 from dedup_lib.match import (
     alignment,
     blocks,
@@ -27,6 +28,7 @@ from dedup_lib.match import (
     outlines,
     overlay,
     regions,
+    sound,
     temporal_votes,
     verify,
 )
@@ -35,11 +37,12 @@ from dedup_lib.match.evidence import OF_THE_LIST, Evidence
 from dedup_lib.match.geometry import Registration
 from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.regions import Region
+from dedup_lib.match.sound import SoundMatch
 from dedup_lib.media import frames
 
 MODULES = (
-    *(alignment, blocks, evidence, geometry, laid, motion, outlines, overlay, regions, temporal_votes, verify),
-    *(fingerprint, frames, perceptual_hash),
+    *(alignment, blocks, evidence, geometry, laid, motion, outlines, overlay, regions, sound, temporal_votes),
+    *(verify, fingerprint, frames, perceptual_hash, sound_fingerprint),
 )
 """The modules that compare two fingerprints."""
 
@@ -103,4 +106,5 @@ _PARTS: Mapping[str, Callable[[Any], Any]] = {
     "motion": _make_motion,
     "registered_motion": _make_motion,
     "difference": _make_region,
+    "sound": lambda known: SoundMatch(**known),
 }

@@ -17,6 +17,7 @@ from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.overlay import Side
 from dedup_lib.match.regions import Region
 from dedup_lib.match.score import AGAINST, compute_score, count_as_share
+from dedup_lib.match.sound import SoundMatch
 
 MIN_AGREEING = 3
 """Minimum number of agreeing frames for a proof."""
@@ -104,6 +105,7 @@ class Criterion(StrEnum):
     SHORT = "only a part is shared"
     UNCONFIRMED = "frames agree, inliers or motion do not"
     DIFFERS = "a region differs throughout"
+    SOUND = "the sound differs"
     UNLIKE = "frames are unlike by the encoder"
     ALIKE = "frames are alike by the encoder, but do not agree in time"
     WEAK = "too few frames agree"
@@ -130,8 +132,8 @@ class MatchThresholds:
     review_from: float
     """Minimum score from which a person should look, up to `min_score`."""
     versions: Literal["review", "remove", "keep"] = "review"
-    """Two videos that are the same except for a part of the frame that differs throughout: a person should look
-    ("review"), they are the same ("remove"), or they are different ("keep")."""
+    """Two videos that are the same except for a part of the frame that differs throughout, or for their sound: a person
+    should look ("review"), they are the same ("remove"), or they are different ("keep")."""
     unlike_below: float = -1.0
     """A person should look at duplicates whose `cosine` is below this."""
     alike_from: float = math.inf
@@ -162,6 +164,8 @@ class Evidence:
     """Which of the two shows a logo or similar overlay that the other lacks; "" if unknown."""
     difference: Region | None = None
     """The part of the frame that differs throughout, however much agrees."""
+    sound: SoundMatch | None = None
+    """How alike both sound where their frames agree; None if not compared, as where one of them is silent."""
     inset: Side = ""
     """Which of the two shows the other inside a larger frame that stands still around it."""
     is_exact: bool = False
@@ -331,6 +335,11 @@ class Evidence:
             and self.is_whole
         )
 
+    @property
+    def is_version(self) -> bool:
+        """Whether a part of the frame or the sound differs throughout, however much agrees."""
+        return self.difference is not None or (self.sound is not None and self.sound.is_other)
+
     @cached_property
     def terms(self) -> Mapping[str, float]:
         """The inputs of the score, by the names of `score.TERMS`."""
@@ -348,34 +357,38 @@ class Evidence:
             "scenes": count_as_share(max((one.scenes for one in seen), default=1) - 1, full=FULL_SCENES),
             "coverage": self.common_shares[1],
             "motion": max(0.0, *moved, 0.0),
-            "differs": float(self.difference is not None),
+            "differs": float(self.is_version),
             "region": self.difference.share if self.difference is not None else 0.0,
         }
 
     @cached_property
     def score(self) -> float:
         """Confidence that the two are the same video, 0 to 1."""
+        return self._compute_score(self.terms)
+
+    def _compute_score(self, terms: Mapping[str, float]) -> float:
         rule, stretch = self.best
         if stretch is None:
             return 0.0
-        return 1.0 if rule == Criterion.EXACT and self.is_proven else round(compute_score(self.terms), 7)
+        is_same = rule == Criterion.EXACT and self.is_proven and not terms["differs"]
+        return 1.0 if is_same else round(compute_score(terms), 7)
 
     def score_under(self, rules: MatchThresholds) -> float:
-        """The score; a part of the frame that differs does not lower it if `rules` ignore such parts."""
-        if self.difference is None or rules.versions != "remove":
+        """The score; what makes two videos versions of one film does not lower it if `rules` ignore it."""
+        if not self.is_version or rules.versions != "remove":
             return self.score
-        return round(compute_score({**self.terms, **dict.fromkeys(AGAINST, 0.0)}), 7)
+        return self._compute_score({**self.terms, **dict.fromkeys(AGAINST, 0.0)})
 
     def judge(self, rules: MatchThresholds) -> tuple[Verdict, Criterion]:
         """The verdict under `rules`, and what decided."""
         if self.is_unseen:
             return Verdict.REVIEW, Criterion.COSINE
         rule, _ = self.best
-        if self.difference is not None and self.is_proven:
+        if self.is_version and self.is_proven:
+            rule = Criterion.DIFFERS if self.difference is not None else Criterion.SOUND
             if rules.versions != "remove":
-                return (Verdict.REVIEW if rules.versions == "review" else Verdict.DIFFERENT), Criterion.DIFFERS
-            rule = Criterion.DIFFERS
-        may_join = self.difference is None or rules.versions == "remove"
+                return (Verdict.REVIEW if rules.versions == "review" else Verdict.DIFFERENT), rule
+        may_join = not self.is_version or rules.versions == "remove"
         if may_join and self.is_whole and self.score_under(rules) >= rules.min_score:
             is_duplicate = self.common_shares[0] >= MIN_COMMON_SHARE
             # Excerpts are exempt: the frames of a far longer video may lie elsewhere.

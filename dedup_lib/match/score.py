@@ -18,7 +18,7 @@ TERMS = {
     "scenes": "how many scenes the frames that agree show: 0 for one, 1 for six and more",
     "coverage": "the larger share of the two videos that both show",
     "motion": "how alike both change, 0 to 1; 0 where nothing moves",
-    "differs": "1 where a region differs throughout, else 0",
+    "differs": "1 where a region or the sound differs throughout, else 0",
     "region": "that part's share of the frame",
 }
 """The inputs of the model, each from 0 to 1."""

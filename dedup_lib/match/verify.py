@@ -1,4 +1,4 @@
-"""Compares two fingerprints: alignment, motion, geometric verification, differing region."""
+"""Compares two fingerprints: alignment, motion, geometric verification, differing region, sound."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from dedup_lib.match.laid import UNMOVED, LaidFrames, Maps
 from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
 from dedup_lib.match.overlay import Side, find_overlay, is_inset_frame
 from dedup_lib.match.regions import SAME_MOMENT_S, Region, find_difference, measure_fit, show_the_same
+from dedup_lib.match.sound import SoundMatch, compare_sound
 from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
 from dedup_lib.media.frames import resize_frame
 
@@ -130,8 +131,17 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
         evidence,
         overlay=_find_overlay(evidence, first, second, is_turned=bool(best)),
         difference=_find_difference(evidence, first, second, orientation=best),
+        sound=_compare_sound(evidence, first, second),
         inset=_find_inset(evidence, first, second),
     )
+
+
+def _compare_sound(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> SoundMatch | None:
+    """How alike both sound; None unless the agreement of their frames would decide."""
+    rule, stretch = evidence.best
+    if stretch is None or not (rule == Criterion.EXACT or rule in DECIDING_CRITERIA):
+        return None
+    return compare_sound(first.sound, second.sound, stretch)
 
 
 def _find_inset(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Side:

@@ -12,6 +12,7 @@ from PIL import Image
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.films import MAX_DECODED_FRAMES, Timed
 from dedup_lib.media.limits import Deadline
+from dedup_lib.media.soundtrack import Soundtrack
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.tracks import MAX_PIXELS
 from dedup_lib.records import Status
@@ -57,8 +58,8 @@ class Animation:
     def close(self) -> None:
         self._content = b""
 
-    def decode(self, *, fast: bool = False) -> Iterator[Timed]:
-        """Yields the frames from the start on; `fast` changes nothing."""
+    def decode(self, *, fast: bool = False, soundtrack: Soundtrack | None = None) -> Iterator[Timed]:
+        """Yields the frames from the start on; `fast` changes nothing, and there is no sound."""
         with Image.open(io.BytesIO(self._content), formats=["WEBP"]) as picture:
             for number, time_s in enumerate(self._starts_s):
                 self._deadline.remaining_s()

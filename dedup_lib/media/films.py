@@ -16,6 +16,7 @@ from av.video.stream import VideoStream
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.limits import Deadline
 from dedup_lib.media.reels import Reel
+from dedup_lib.media.soundtrack import Soundtrack
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.timestamps import Clock, ShownOrder, Span
 from dedup_lib.media.tracks import (
@@ -117,9 +118,9 @@ class Film:
     def _container(self) -> InputContainer:
         return self._reel.container
 
-    def _rewind(self) -> None:
+    def _rewind(self, soundtrack: Soundtrack | None = None) -> None:
         self._target_s = -math.inf
-        self._reel.rewind()
+        self._reel.rewind(soundtrack)
 
     def _holds_one_picture(self) -> bool:
         if self._video.frames > 1:
@@ -132,9 +133,10 @@ class Film:
         self._rewind()
         return pictures == 1
 
-    def decode(self, *, fast: bool = False) -> Iterator[Timed]:
-        """Yields the frames from the start on. With `fast`, blocks may stay visible; small frames do not show them."""
-        self._rewind()
+    def decode(self, *, fast: bool = False, soundtrack: Soundtrack | None = None) -> Iterator[Timed]:
+        """Yields the frames from the start on, while `soundtrack` hears the sound. With `fast`, blocks may stay
+        visible; small frames do not show them."""
+        self._rewind(soundtrack)
         if fast:
             self._video.codec_context.options |= {"skip_loop_filter": "all"}
         return self._decode()

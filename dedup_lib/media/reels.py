@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import cast
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -13,6 +15,7 @@ from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.limits import Deadline
 from dedup_lib.media.ranges import file_changed
 from dedup_lib.media.segments import SegmentedStream
+from dedup_lib.media.soundtrack import Soundtrack, find_sound
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.tracks import (
     MAX_PIXELS,
@@ -56,6 +59,7 @@ class Reel:
         self._begins_s: float | None = None
         """When it begins by the playlist; None when `_shift` is known."""
         self._is_at_start = False
+        self._soundtrack: Soundtrack | None = None
 
     @property
     def has_opened(self) -> bool:
@@ -72,8 +76,11 @@ class Reel:
         """Duration that a playlist states, 0 without a playlist."""
         return self._segments.duration_s if self._segments is not None else 0.0
 
-    def rewind(self) -> None:
-        """Goes to the start by opening the file anew: some formats cannot seek, and others do not find their start."""
+    def rewind(self, soundtrack: Soundtrack | None = None) -> None:
+        """Goes to the start by opening the file anew: some formats cannot seek, and others do not find their start.
+        From there on, `soundtrack` hears the sound beside the film: of a playlist, that in the segments of its first
+        run."""
+        self._soundtrack = soundtrack
         if self._is_at_start:
             return
         if self._segments is not None:
@@ -130,12 +137,20 @@ class Reel:
     def packets(self) -> Iterator[av.Packet[VideoStream]]:
         """Yields the packets of the film from here on. Raises VideoTrouble and the exceptions of PyAV."""
         self._is_at_start = False
+        soundtrack = self._soundtrack
+        sound = find_sound(self.container) if soundtrack is not None else None
         while True:
-            for packet in self.container.demux(self.video):
+            # What is not asked for is read all the same, and dropped by PyAV.
+            for packet in self.container.demux([self.video, *([sound] if sound is not None else [])]):
                 self._deadline.remaining_s()
-                yield self._shifted(packet)
+                if soundtrack is not None and packet.stream == sound:
+                    soundtrack.hear(cast("av.Packet[AudioStream]", packet), start_s=self.start_s)
+                else:
+                    yield self._shifted(cast("av.Packet[VideoStream]", packet))
             if not self._open_next_run():
                 return
+            # The time stamps of another run count from elsewhere.
+            sound = None
 
     def _open_next_run(self) -> bool:
         """Opens the next run that has a film; returns False at the end."""
@@ -180,7 +195,7 @@ class Reel:
         """Goes to a key frame at or before `seek_s`; returns False when that is not possible."""
         if self.video.time_base is None:
             return False
-        self._is_at_start = False
+        self._is_at_start, self._soundtrack = False, None
         try:
             if self._segments is not None:
                 if not self._open_at(self._segments.begin_at(seek_s)):

@@ -24,9 +24,10 @@ from dedup_lib.media.films import Film, Timed
 from dedup_lib.media.frames import FRAME_SIDE_PX
 from dedup_lib.media.limits import Deadline
 from dedup_lib.media.sniff import HEAD_BYTES, Content, is_media, tell_content
+from dedup_lib.media.soundtrack import Soundtrack
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.tracks import end_tolerance_s
-from dedup_lib.records import Frames, Scan, Status
+from dedup_lib.records import Frames, Samples, Scan, Status
 
 SCAN_SIDE_PX = 256
 """Longer side in pixels to which frames of a scan are shrunk."""
@@ -75,6 +76,8 @@ class GrabbedFrames:
     scanned_times_s: tuple[float, ...] = ()
     scanned_weights: tuple[float, ...] = ()
     """How many steps of the scan each frame stands for: one in the dense part, two or more after it."""
+    sound: Samples | None = None
+    """What is heard in the dense part of the scan (`Soundtrack.take`); None without a scan."""
 
 
 def grab_frames(
@@ -91,9 +94,9 @@ def grab_frames(
     (i + ½)/n of the duration; when the file states a wrong duration, the real one counts. A video with fewer frames
     gives some frames several times, so that a position means the same in every copy of the video.
 
-    A `scan` also takes the frame shown at every step of its dense part; a video no longer than that is decoded once for
-    both. After the dense part, it takes a frame every few seconds, from key frames and the frames soon after them, as
-    far as the time for this video allows.
+    A `scan` also takes the frame shown at every step of its dense part, and hears its sound on the way; a video no
+    longer than that is decoded once for all. After the dense part, it takes a frame every few seconds, from key frames
+    and the frames soon after them, as far as the time for this video allows.
 
     Raises VideoTrouble with the status that the video gets.
     """
@@ -144,6 +147,7 @@ class _Scan:
     def __init__(self, scan: Scan) -> None:
         self.taken: list[_Taken] = []
         self.dense_s = scan.dense_s
+        self.soundtrack = Soundtrack(ends_s=scan.dense_s)
         self._step_s = scan.step_s
         self._shrink = _Shrinker(SCAN_SIDE_PX)
         self._later: list[_Taken] = []
@@ -227,10 +231,16 @@ class _Scan:
         spans = [(after_s - before_s) / self._step_s for before_s, after_s in pairwise(edges_s)] if times_s else []
         return [1.0] * len(self.taken) + [max(MIN_LATER_WEIGHT, span) for span in spans]
 
-    def watch(self, frames: Iterator[Timed], stays_until_s: Callable[[float, float | None], float]) -> Iterator[Timed]:
-        """Passes on the frames of a video, from its start on. `stays_until_s` takes the time of a frame and the time of
-        the next one (None after the last), and returns when the frame disappears."""
+    def watch(self, pictures: Pictures, *, fast: bool) -> Iterator[Timed]:
+        """Passes on the frames of a video, from its start on."""
         self.taken.clear()
+        self.soundtrack = Soundtrack(ends_s=self.dense_s)
+        frames = pictures.decode(fast=fast, soundtrack=self.soundtrack)
+        return self._watch(frames, pictures.stays_until_s)
+
+    def _watch(self, frames: Iterator[Timed], stays_until_s: Callable[[float, float | None], float]) -> Iterator[Timed]:
+        """`stays_until_s` takes the time of a frame and the time of the next one (None after the last), and returns
+        when the frame disappears."""
         before: Timed | None = None
         for frame, time_s in frames:
             if before is not None:
@@ -284,7 +294,7 @@ class FrameSampler:
         if not taken:
             raise VideoTrouble(Status.DECODE_ERROR, f"no frame can be decoded{pictures.last_error}")
         if scan is not None and not scan.taken:
-            self._finish(scan.watch(pictures.decode(fast=True), pictures.stays_until_s))
+            self._finish(scan.watch(pictures, fast=True))
         width_px, height_px = self._shown_px
         duration_s = expected_s if pictures.ended_s is None else pictures.ended_s
         if scan is not None:
@@ -302,6 +312,7 @@ class FrameSampler:
             scanned=tuple(one.rgb for one in scan.all_taken) if scan is not None else (),
             scanned_times_s=tuple(one.time_s for one in scan.all_taken) if scan is not None else (),
             scanned_weights=tuple(scan.weights) if scan is not None else (),
+            sound=scan.soundtrack.take() if scan is not None else None,
         )
 
     def _scan_on(self, scan: _Scan, duration_s: float) -> None:
@@ -331,8 +342,7 @@ class FrameSampler:
 
     def _watched(self) -> Iterator[Timed]:
         """The frames from the start on; the scan watches them pass."""
-        frames = self._pictures.decode()
-        return frames if self._scan is None else self._scan.watch(frames, self._pictures.stays_until_s)
+        return self._pictures.decode() if self._scan is None else self._scan.watch(self._pictures, fast=False)
 
     def _take(self, frame: VideoFrame, time_s: float) -> _Taken:
         if self._shown_px == (0, 0):

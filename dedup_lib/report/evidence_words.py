@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from dedup_lib.match.evidence import Criterion, Verdict
+from dedup_lib.match.sound import MAX_OTHER
+
+SAME_SOUND = 0.5
+"""Correlation from which the sound is called the same: copies encoded again at low bitrates are above it."""
 
 OFFSET_WORTH_SAYING_S = 0.25
 
@@ -20,6 +24,7 @@ CRITERION_WORDS = {
     Criterion.SHORT: "only a part is shared: {share} frames agree there",
     Criterion.UNCONFIRMED: "{share} frames agree, but local features or movement do not",
     Criterion.DIFFERS: "{share} frames agree, but a region differs throughout",
+    Criterion.SOUND: "{share} frames agree, but the sound differs",
     Criterion.UNLIKE: "{share} frames agree, but the encoder finds the frames unlike",
     Criterion.ALIKE: "the encoder finds the frames alike, but their pictures do not prove it",
     Criterion.WEAK: "too few frames agree: {share}",
@@ -78,7 +83,16 @@ def explain(row: Mapping[Any, object], *, first: str = "the kept video", second:
         parts.append(f"it runs {speed:.2f} times as fast")
     if row.get("transform"):
         parts.append(f"its frame is {row['transform']}")
+    sound = read_number(row.get("sound_correlation"))
+    if sound is not None and rule != Criterion.SOUND:
+        parts.append(_say_sound(sound))
     return "; ".join(parts)
+
+
+def _say_sound(correlation: float) -> str:
+    if correlation <= MAX_OTHER:
+        return "the sound differs"
+    return "the sound is the same" if correlation >= SAME_SOUND else "the sound agrees in part"
 
 
 def _say_shares(kept: float, copy: float, *, first: str, second: str) -> str:

@@ -13,6 +13,7 @@ from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.geometry import Registration
 from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.regions import Region
+from dedup_lib.match.sound import SoundMatch
 
 
 def stretch(agreeing: int = 40, compared: int = 40, *, first: float = 1.0, second: float = 1.0) -> AlignedSegment:
@@ -96,4 +97,5 @@ FOUND = st.builds(
     is_exact=st.booleans(),
     min_frames=st.integers(1, 60),
     difference=st.none() | st.builds(place, SHARE, SHARE),
+    sound=st.none() | st.builds(SoundMatch, correlation=st.floats(-1, 1), compared_s=st.floats(3, 60)),
 )
