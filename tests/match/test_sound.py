@@ -47,7 +47,7 @@ def compare(first: Samples, second: Samples, **along: float) -> SoundMatch | Non
 
 def add_noise(samples: Samples, share: float) -> Samples:
     noise = np.random.default_rng(0).normal(0, share * samples.std(), len(samples))
-    return (samples + noise).astype(np.float32)
+    return np.asarray(samples + noise, np.float32)
 
 
 def at(samples: Samples, start_s: float) -> Samples:
@@ -56,7 +56,7 @@ def at(samples: Samples, start_s: float) -> Samples:
 
 def lay_over(samples: Samples, other: Samples) -> Samples:
     """Both as loud as each other."""
-    return samples + other * samples.std() / other.std()
+    return np.asarray(samples + other * samples.std() / other.std(), np.float32)
 
 
 VOICE_OVER = speak(7, lasts_s=LASTS_S, rate_hz=SOUND_RATE_HZ)
@@ -68,7 +68,7 @@ CHANGED: dict[str, Callable[[Samples], Samples]] = {
     "20 dB quieter": lambda samples: samples * np.float32(0.1),
     "overdriven": lambda samples: np.clip(4 * samples, -0.3, 0.3),
     "with noise": lambda samples: add_noise(samples, 0.5),
-    "without its upper half": lambda samples: np.convolve(samples, np.ones(4) / 4, "same"),
+    "without its upper half": lambda samples: np.convolve(samples, np.full(4, 0.25, np.float32), "same"),
     "late by 0.2 s": lambda samples: np.append(np.zeros(1200), samples),
     "late by 2 s": lambda samples: np.append(np.zeros(12_000), samples),
     "under a voice": lambda samples: lay_over(samples, VOICE_OVER),
@@ -128,7 +128,7 @@ def test_the_measure_keeps_its_range_and_both_orders_agree(seed: int, lengths: t
     same = round(shared * min(lengths))
     other[:same] = one[:same]
     prints = [Sound(bits=bits, levels_db=np.full(len(bits), -20, np.int8)) for bits in (one, other)]
-    found, exchanged = (compare_sound(*both, segment(lasts_s=20)) for both in (prints, prints[::-1]))
+    found, exchanged = (compare_sound(mine, others, segment(lasts_s=20)) for mine, others in (prints, prints[::-1]))
     assert found is not None and exchanged is not None
     assert -1 <= found.correlation <= 1
     assert found.correlation == pytest.approx(exchanged.correlation)
