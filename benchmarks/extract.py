@@ -44,6 +44,7 @@ from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Pooling, Recipe, Scan, Status, VideoVectors
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.ledger import Ledger
+from dedup_lib.settings import ExtractSettings
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store
 
@@ -51,6 +52,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAX_CLIP_BYTES = 12_000_000
 MAX_FRAME_SIDE_PX = 1920
 LIMITS = FetchLimits(timeout_s=60.0, max_bytes=10**9, allow_private_addresses=True, allow_local_paths=True)
+MOST_A_HOST = 64
+"""All videos are on one host, which must not hold them up."""
 NO_SCAN = Scan(step_s=0.0)
 DIMENSIONS = {"clip": 512, "pdq": 256}
 
@@ -176,7 +179,7 @@ def _plain_pdq(picture: np.ndarray) -> np.ndarray:
 
 
 def read_as_here(
-    urls: Sequence[str], *, encoder: str, model: str, frames: int, scan: Scan, workers: int, folder: Path
+    urls: Sequence[str], *, encoder: str, model: str, frames: int, scan: Scan, workers: int | None, folder: Path
 ) -> Callable[[], int]:
     """Read the videos as 03_extract does. Returns a function, as `read_plainly` does."""
     loaded = load_encoder(encoder, model=model)
@@ -188,16 +191,12 @@ def read_as_here(
         report = extract_videos(
             urls,
             rows=range(len(urls)),
+            settings=ExtractSettings(**vars(LIMITS), workers=workers, most_a_host=MOST_A_HOST, retries=0),
             encoder=loaded,
             recipe=recipe,
             scan=scan,
             sink=sink,
             ledger=ledger,
-            limits=LIMITS,
-            workers=workers,
-            most_a_host=workers,
-            retries=0,
-            batch_size=32,
             thumbnails_dir=folder / "thumbnails",
         )
         return sum(outcome.status == Status.OK for outcome in report.outcomes.values())
@@ -352,7 +351,7 @@ def find_clips(folder: Path) -> list[Path]:
 
 
 def compare(
-    site: Site, *, port: int, encoder: str, model: str, frames: int, scan: Scan, rounds: int, workers: int
+    site: Site, *, port: int, encoder: str, model: str, frames: int, scan: Scan, rounds: int, workers: int | None
 ) -> dict[str, Any]:
     """Run both ways on the same clips. Returns the costs and their ratios."""
     clips = len(site.paths)
@@ -388,7 +387,12 @@ def compare(
     "--rounds", default=6, show_default=True, type=click.IntRange(1), help="Times that extraction reads every clip."
 )
 @click.option("--latency", "latency_s", default=0.2, show_default=True, help="Seconds before each answer.")
-@click.option("--workers", default=24, show_default=True, help="Videos at a time.")
+@click.option(
+    "--workers",
+    default=None,
+    type=click.IntRange(1),
+    help="Videos at a time [default: as the cores need].",
+)
 @click.option("--encoder", "encoders", multiple=True, default=("clip", "pdq"), show_default=True)
 @click.option("--frames", "counts", multiple=True, type=click.Choice(["1", "3"]), default=("1", "3"), show_default=True)
 @click.option(
@@ -398,7 +402,7 @@ def main(
     clips_dir: Path,
     rounds: int,
     latency_s: float,
-    workers: int,
+    workers: int | None,
     encoders: Sequence[str],
     counts: Sequence[str],
     results_dir: Path,

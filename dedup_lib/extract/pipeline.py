@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ from dedup_lib.records import Outcome, Recipe, Scan, Status, Vectors, VideoVecto
 from dedup_lib.run.files import writing
 from dedup_lib.run.folder import thumbnail_path
 from dedup_lib.run.ledger import Ledger
+from dedup_lib.settings import ExtractSettings
 
 Pool = WorkerPool["tuple[int, str]", "ReadVideo"] | ClusterPool["tuple[int, str]", "ReadVideo"]
 
@@ -68,48 +68,42 @@ def extract_videos(
     urls: Sequence[str],
     *,
     rows: Sequence[int],
+    settings: ExtractSettings,
     encoder: Encoder,
     recipe: Recipe,
     scan: Scan,
     sink: Sink,
     ledger: Ledger,
-    limits: FetchLimits,
-    workers: int | None,
-    most_a_host: int,
-    retries: int,
-    batch_size: int,
     thumbnails_dir: Path,
-    engine: Literal["local", "ray"] = "local",
-    overwrite: bool = False,
-    retry_failed: bool = True,
     progress: Callable[[int], object] = lambda count: None,
 ) -> ExtractReport:
     """Brings every URL to a final outcome: its vectors go to `sink`, its outcome to `ledger`.
 
     `rows` are the rows of the URLs in the list; a URL that occurs again is done once. Outcomes of earlier runs are
     kept, with three exceptions: a setting that refused the video has another value now; with `retry_failed`, the
-    failure may be temporary; with `overwrite`, all are done again.
+    failure may be temporary; with `overwrite`, all are done again. `progress` is called with the number of videos newly
+    done.
 
     At most `most_a_host` videos are fetched from one host at a time. A temporary failure is retried up to `retries`
-    times, with back-off. `progress` is called with the number of videos newly done. `workers` processes (None: as many
-    as keep the cores busy) fetch and decode on this machine. With `engine` ray, they run on each node of the cluster
-    that RAY_ADDRESS names, and the nodes also encode.
+    times, with back-off. `workers` processes (None: as many as keep the cores busy) fetch and decode on this machine.
+    With `engine: ray`, they run on each node of the cluster that RAY_ADDRESS names, and the nodes also encode.
 
     Raises RunFolderError for an error of the disk, and ClusterError for an error of the cluster.
     """
     row_of: dict[str, int] = {}
     for row, url in zip(rows, urls, strict=True):
         row_of.setdefault(url, row)
+    limits = FetchLimits.of(settings)
     earlier = ledger.load()
     kind = fingerprint_kind(scan, recipe)
-    known = {} if overwrite else sink.find_saved(earlier, row_of)
+    known = {} if settings.overwrite else sink.find_saved(earlier, row_of)
     kinds = ledger.load_kinds()
     known = {url: o for url, o in known.items() if o.status != Status.OK or kinds.get(o.key) == kind}
     report = ExtractReport(
         outcomes={
             url: outcome
             for url, outcome in known.items()
-            if not (outcome.retryable and retry_failed) and not _may_pass_now(outcome, limits)
+            if not (outcome.retryable and settings.retry_failed) and not _may_pass_now(outcome, limits)
         }
     )
     ledger.record(outcome for url, outcome in report.outcomes.items() if earlier.get(url) != outcome)
@@ -135,30 +129,30 @@ def extract_videos(
     work = functools.partial(read_video, recipe=recipe, scan=scan, limits=limits, prepare=encoder.prepare)
     kill_after_s = limits.timeout_s + KILL_AFTER_S
     pool: Pool
-    if engine == "ray" and tasks:
+    if settings.engine == "ray" and tasks:
         pool = ClusterPool(
             functools.partial(work, known=KnownFiles(ask_for_alike)),
-            make_finish=functools.partial(EncodingAtOnce, encoder, batch_size),
+            make_finish=functools.partial(EncodingAtOnce, encoder, settings.batch_size),
             answer=look_up,
-            workers=workers,
+            workers=settings.workers,
             timeout_s=kill_after_s,
             uses_gpu=encoder.uses_gpu,
         )
     else:
         pool = WorkerPool(
             functools.partial(work, known=KnownFiles(look_up)),
-            workers=workers,
+            workers=settings.workers,
             timeout_s=kill_after_s,
         )
-    schedule = Schedule(tasks, most_a_host=most_a_host, retries=retries)
-    most_ahead = math.ceil(BATCHES_AHEAD * batch_size / recipe.num_frames)
+    schedule = Schedule(tasks, most_a_host=settings.most_a_host, retries=settings.retries)
+    most_ahead = math.ceil(BATCHES_AHEAD * settings.batch_size / recipe.num_frames)
     # The contexts close in the opposite order, so that encoded videos are saved even after a failure.
     with (
         BatchWriter(save) as saver,
         pool,
         Prefetcher(_read_videos(pool, schedule, thumbnails_dir), most=most_ahead, stop=pool.stop) as read,
     ):
-        for videos in _encode_batches(read, encoder, batch_size):
+        for videos in _encode_batches(read, encoder, settings.batch_size):
             saver.add(videos)
             report.outcomes.update((video.outcome.url, video.outcome) for video in videos)
             report.finished_s.extend([time.monotonic() - start_s] * len(videos))

@@ -11,7 +11,6 @@ from dedup_lib.errors import RunFolderError
 from dedup_lib.extract.pipeline import ExtractReport, extract_videos
 from dedup_lib.extract.sinks import CollectionSink, JobSink
 from dedup_lib.features.encoder import Encoder
-from dedup_lib.media.limits import FetchLimits
 from dedup_lib.media.opening import check_resolver
 from dedup_lib.records import Pooling, Recipe, Scan
 from dedup_lib.run.folder import Record, RunFolder
@@ -96,20 +95,13 @@ def extract_list(
             return extract_videos(
                 [urls[row] for row in rows],
                 rows=rows,
+                settings=settings,
                 encoder=encoder,
                 recipe=recipe,
                 scan=Scan(step_s=settings.scan_step_s),
                 sink=sink,
                 ledger=ledger,
-                limits=FetchLimits.of(settings),
-                engine=settings.engine,
-                workers=settings.workers,
-                most_a_host=settings.most_a_host,
-                retries=settings.retries,
-                retry_failed=settings.retry_failed,
-                batch_size=settings.batch_size,
                 thumbnails_dir=run.thumbnails_dir,
-                overwrite=settings.overwrite,
                 progress=progress,
             )
 

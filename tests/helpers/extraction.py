@@ -22,6 +22,7 @@ from dedup_lib.features.pdq import PdqEncoder
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Scan, Status
 from dedup_lib.run.ledger import Ledger
+from dedup_lib.settings import ExtractSettings
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store
 
@@ -96,22 +97,25 @@ def run(
     progress: Callable[[int], object] = lambda count: None,
 ) -> ExtractReport:
     """Extract into job folders below `folder`, or, with `store`, into the collection of that name."""
-    go = functools.partial(
-        extract_videos,
-        urls,
-        rows=range(len(urls)) if rows is None else rows,
-        encoder=encoder or PdqEncoder(),
-        recipe=recipe,
-        scan=scan,
-        limits=limits,
+    settings = ExtractSettings(
+        **vars(limits),
         workers=workers,
         most_a_host=workers,
         retries=retries,
         batch_size=batch_size,
-        thumbnails_dir=folder / "thumbnails",
         overwrite=overwrite,
         retry_failed=retry_failed,
         engine=engine,
+    )
+    go = functools.partial(
+        extract_videos,
+        urls,
+        rows=range(len(urls)) if rows is None else rows,
+        settings=settings,
+        encoder=encoder or PdqEncoder(),
+        recipe=recipe,
+        scan=scan,
+        thumbnails_dir=folder / "thumbnails",
         progress=progress,
     )
     with Ledger(folder / "ledger.sqlite", recipe) as ledger:

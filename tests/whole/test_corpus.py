@@ -19,9 +19,9 @@ from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.scored import score_pairs
 from dedup_lib.match.vector_join import join_exactly
 from dedup_lib.match.vector_table import VectorTable
-from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Recipe, Scan, Status, VideoVectors
 from dedup_lib.run.ledger import Ledger
+from dedup_lib.settings import ExtractSettings
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 
@@ -53,16 +53,14 @@ def corpus(corpus_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Corpus
         report = extract_videos(
             urls,
             rows=range(len(urls)),
+            settings=ExtractSettings(
+                timeout_s=120, max_bytes=10**9, allow_local_paths=True, workers=2, most_a_host=2, retries=0
+            ),
             encoder=PdqEncoder(),
             recipe=RECIPE,
             scan=Scan(step_s=0),
             sink=JobSink(folder / "jobs", RECIPE),
             ledger=ledger,
-            limits=FetchLimits(timeout_s=120, max_bytes=10**9, allow_local_paths=True),
-            workers=2,
-            most_a_host=2,
-            retries=0,
-            batch_size=32,
             thumbnails_dir=folder / "thumbnails",
         )
     jobs = (job.vectors for job in load_jobs(folder / "jobs"))
