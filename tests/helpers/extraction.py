@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -97,6 +98,8 @@ def run(
     progress: Callable[[int], object] = lambda count: None,
 ) -> ExtractReport:
     """Extract into job folders below `folder`, or, with `store`, into the collection of that name."""
+    # The nodes of a cluster cannot read files of this machine.
+    limits = replace(limits, allow_local_paths=limits.allow_local_paths and engine == "local")
     settings = ExtractSettings(
         **vars(limits),
         workers=workers,
