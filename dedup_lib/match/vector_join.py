@@ -6,6 +6,7 @@ The block product is how k nearest neighbours are found by brute force in FAISS 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,11 +19,15 @@ from dedup_lib.records import Progress, Vectors, no_progress
 
 GPU_BLOCK_LINES = 16_384
 
-MAX_EXACT_WORK = 6e13
-"""Multiplications that two cores do in ten minutes, at 10¹¹ a second: 480,000 videos of 512 numbers."""
+MAX_EXACT_S = 1800.0
+"""Seconds that comparing all with all may take for `search: auto` to choose it."""
 
-MIN_GPU_WORK = 1e12
-"""Ten seconds of such work: importing torch takes three."""
+WORK_OF_A_CORE, WORK_OF_A_GPU = 4e10, 2e13
+"""Multiplications a second, of a core as measured, and of a data centre's GPU as its data sheet lets expect
+(docs/decisions/011-search.md)."""
+
+MIN_S_FOR_GPU = 10.0
+"""Seconds on the cores from which it is worth looking for a GPU: importing torch takes three."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,24 +102,43 @@ def check_pairs(count: int, *, floor: float, most: int) -> None:
         )
 
 
-def choose_search(wanted: str, *, videos: int, width: int) -> tuple[str, str]:
-    """How this many videos of `width` numbers each are searched, "exact" or "ann", and why. `wanted` is one of these or
-    "auto"."""
-    work = videos**2 / 2 * width
+@dataclass(frozen=True)
+class SearchChoice:
+    """How vectors are searched."""
+
+    method: str
+    """The method: exact or ann."""
+    device: str
+    """The device of torch that an exact search uses, or "cpu" for numpy."""
+    why: str
+
+
+def choose_search(wanted: str, *, videos: int, width: int) -> SearchChoice:
+    """How this many videos of `width` numbers each are searched. `wanted` is "exact", "ann", or "auto": exact as long
+    as the best device needs no more than `MAX_EXACT_S` for it."""
+    work, cores = videos**2 / 2 * width, os.cpu_count() or 1
+    seconds, device, name = work / (WORK_OF_A_CORE * cores), "cpu", f"{cores} cores"
+    if seconds >= MIN_S_FOR_GPU and wanted != "ann" and _has_gpu():
+        seconds, device, name = work / WORK_OF_A_GPU, "cuda", "the GPU"
+    takes = f"all with all takes about {_spell(seconds)} on {name}"
     if wanted != "auto":
-        return wanted, f"as asked ({work:.1e} multiplications)"
-    if work <= MAX_EXACT_WORK:
-        return "exact", f"{work:.1e} multiplications, at most {MAX_EXACT_WORK:.0e}"
-    return "ann", f"{work:.1e} multiplications, above {MAX_EXACT_WORK:.0e}"
+        return SearchChoice(wanted, device, f"as asked; {takes}")
+    if seconds <= MAX_EXACT_S:
+        return SearchChoice("exact", device, takes)
+    return SearchChoice("ann", device, f"{takes}, more than {_spell(MAX_EXACT_S)}")
 
 
-def find_device(*, videos: int, width: int) -> str:
-    """The best device to compare this many lines: a GPU if there is one and the work justifies its start."""
-    if videos**2 / 2 * width < MIN_GPU_WORK:
-        return "cpu"
+def _has_gpu() -> bool:
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.cuda.is_available()
+
+
+def _spell(seconds: float) -> str:
+    for unit, length_s in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length_s:
+            return f"{seconds / length_s:,.0f} {unit}"
+    return f"{max(1, seconds):.0f} s"
 
 
 Found = tuple[NDArray[np.float32], NDArray[np.float32], Lines, Lines]

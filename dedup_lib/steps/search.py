@@ -21,7 +21,7 @@ from dedup_lib.groups.scored import score_pairs
 from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.index_search import audit_proposal, join_by_search
-from dedup_lib.match.vector_join import Proposal, choose_search, find_device, join_exactly
+from dedup_lib.match.vector_join import Proposal, choose_search, join_exactly
 from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Progress, video_key
 from dedup_lib.run.folder import RunFolder
@@ -237,20 +237,21 @@ def _propose(
 
     Raises SettingError when the index found less than `min_recall` of the pairs in its audit.
     """
-    method, why = choose_search(settings.search, videos=len(table), width=table.width)
+    choice = choose_search(settings.search, videos=len(table), width=table.width)
     # Frames are compared only for pairs that are among this number of nearest candidates of one of the two videos.
     each = MAX_CANDIDATES if settings.decide == "evidence" else None
-    if method == "ann" and listed.stored:
+    if choice.method == "ann" and listed.stored:
         raise SettingError(
             "search",
             settings.search,
             "the vectors of existing_runs are in other stores, and the index of a store knows only its own: set "
             "search: exact",
         )
-    if method == "exact":
-        device = find_device(videos=len(table), width=table.width)
-        proposal = join_exactly(table, floor=floor, max_pairs=settings.max_pairs, each=each, device=device, begin=begin)
-        return proposal, SearchDone(method=method, why=why, on=device)
+    if choice.method == "exact":
+        proposal = join_exactly(
+            table, floor=floor, max_pairs=settings.max_pairs, each=each, device=choice.device, begin=begin
+        )
+        return proposal, SearchDone(method=choice.method, why=choice.why, on=choice.device)
     tuning = IndexTuning.parse(settings.ann)
     collection.ensure_index(tuning.index, tuning.build)
     urls = listed.urls
@@ -282,7 +283,7 @@ def _propose(
             f"({audit.recall:.1%}), and min_recall asks for {tuning.min_recall:.1%}. Raise nprobe (of HNSW: ef) in "
             "ann, or set search: exact",
         )
-    return proposal, SearchDone(method=method, why=why, on=store, index=tuning.index, audit=audit)
+    return proposal, SearchDone(method=choice.method, why=choice.why, on=store, index=tuning.index, audit=audit)
 
 
 def _check_fingerprints(run: RunFolder, ledger: Ledger, urls: Sequence[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -10,6 +11,7 @@ from tempfile import gettempdir
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +21,7 @@ from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.scored import Scored, score_pairs
 from dedup_lib.match.index_search import Search, audit_proposal, join_by_search
 from dedup_lib.match.known_videos import find_near
-from dedup_lib.match.vector_join import choose_search, join_exactly
+from dedup_lib.match.vector_join import SearchChoice, choose_search, join_exactly
 from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Hit, Pair, StoredRows, Vectors, VideoVectors
 
@@ -453,8 +455,26 @@ def test_old_videos_that_are_alike_are_found_however_they_are_streamed(
 # By size
 
 
-def test_size_decides_and_says_so() -> None:
-    assert choose_search("auto", videos=90_000, width=512) == ("exact", "2.1e+12 multiplications, at most 6e+13")
-    assert choose_search("auto", videos=10_000_000, width=512) == ("ann", "2.6e+16 multiplications, above 6e+13")
-    assert choose_search("exact", videos=10_000_000, width=512) == ("exact", "as asked (2.6e+16 multiplications)")
-    assert choose_search("ann", videos=2, width=512)[0] == "ann"
+@pytest.mark.parametrize(
+    ("wanted", "videos", "has_gpu", "found"),
+    [
+        ("auto", 2, True, ("exact", "cpu", "all with all takes about 1 s on 2 cores")),
+        ("auto", 90_000, False, ("exact", "cpu", "all with all takes about 26 s on 2 cores")),
+        ("auto", 90_000, True, ("exact", "cuda", "all with all takes about 1 s on the GPU")),
+        (
+            "auto",
+            10_000_000,
+            False,
+            ("ann", "cpu", "all with all takes about 89 hours on 2 cores, more than 30 minutes"),
+        ),
+        ("auto", 10_000_000, True, ("exact", "cuda", "all with all takes about 21 minutes on the GPU")),
+        ("exact", 10_000_000, False, ("exact", "cpu", "as asked; all with all takes about 89 hours on 2 cores")),
+        ("ann", 2, True, ("ann", "cpu", "as asked; all with all takes about 1 s on 2 cores")),
+    ],
+)
+def test_the_seconds_on_the_best_device_decide(
+    wanted: str, videos: int, has_gpu: bool, found: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    assert choose_search(wanted, videos=videos, width=512) == SearchChoice(*found)
