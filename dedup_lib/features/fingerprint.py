@@ -49,10 +49,11 @@ DESCRIPTOR_BYTES = 32
 _SIFT_MEAN = 0.08
 """Mean entry of a RootSIFT descriptor over all kinds of frames."""
 
-FINGERPRINTS_AT_HAND = 400
-"""Maximum number of fingerprints in the memory of a process. That of a one-minute video takes about a megabyte."""
-FRAMES_AT_HAND = 240 * FINGERPRINTS_AT_HAND
-"""Maximum number of their frames: fewer fingerprints of long films are kept."""
+FINGERPRINTS_AT_HAND = 600
+"""Maximum number of fingerprints in the memory of a process."""
+FRAMES_AT_HAND = 96_000
+"""Maximum number of their frames, of 8 kB each: those of 400 one-minute videos. Fewer fingerprints of long films are
+kept."""
 
 Made = TypeVar("Made")
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
-from dedup_lib.features.fingerprint import FINGERPRINTS_AT_HAND, Fingerprint, keep_recent
+from dedup_lib.features.fingerprint import Fingerprint, keep_recent
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.verify import Looks, compare_looks
 from dedup_lib.media.frames import use_one_thread
 
-PAIRS_AT_ONCE = 32
-"""Number of pairs that a process is given at a time."""
+PAIRS_AT_ONCE = 256
+"""Maximum number of pairs that a process is given at a time."""
+
+SQUARE_ROWS = 200
+"""Pairs are compared in squares of the table of all pairs, with this number of rows along each side: the fingerprints
+of a square stay in memory. Along a row of the table, each would be loaded for each pair."""
 
 MIN_PAIRS_FOR_PROCESSES = 300
 """Number of pairs from which several processes are faster than one: they take some seconds to start."""
 
-MAX_TASK_S = 600.0
+MAX_TASK_S = 1800.0
 """Maximum seconds for `PAIRS_AT_ONCE` pairs. Two long films take about a second."""
 
 
@@ -33,12 +38,17 @@ class PairComparer:
 
     def compare(self, pairs: Sequence[Evidence]) -> Iterator[Evidence]:
         """Adds to each of these what the fingerprints of both rows say. Yields them in any order."""
-        ordered = sorted(pairs, key=_in_blocks)
+        ordered = sorted(pairs, key=lambda pair: (*_find_square(pair), pair.first, pair.second))
         if self._workers == 1 or len(pairs) < MIN_PAIRS_FOR_PROCESSES:
             for pair in ordered:
                 yield from self._work([pair])
             return
-        tasks = [ordered[start : start + PAIRS_AT_ONCE] for start in range(0, len(ordered), PAIRS_AT_ONCE)]
+        squares = [list(square) for _, square in groupby(ordered, key=_find_square)]
+        tasks = [
+            square[start : start + PAIRS_AT_ONCE]
+            for square in squares
+            for start in range(0, len(square), PAIRS_AT_ONCE)
+        ]
         work = _WorkAlone(self._work)
         with WorkerPool(work, workers=min(self._workers, len(tasks)), timeout_s=MAX_TASK_S) as pool:
             for task, found in pool.run(tasks):
@@ -79,8 +89,5 @@ class _WorkAlone:
         return self._work(pairs)
 
 
-def _in_blocks(pair: Evidence) -> tuple[int, int, int, int]:
-    """Sort key of pairs that keeps the videos in memory while they are needed. Within a square of the table of all
-    pairs, each video is loaded once; along a row of the table, once for each pair."""
-    side = FINGERPRINTS_AT_HAND // 2
-    return pair.first // side, pair.second // side, pair.first, pair.second
+def _find_square(pair: Evidence) -> tuple[int, int]:
+    return pair.first // SQUARE_ROWS, pair.second // SQUARE_ROWS

@@ -51,6 +51,7 @@ def compare(load: Shelf, *, workers: int) -> Sequence[Evidence]:
 def _few_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pair_comparer, "MIN_PAIRS_FOR_PROCESSES", 5)
     monkeypatch.setattr(pair_comparer, "PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr(pair_comparer, "SQUARE_ROWS", 2)
 
 
 def test_several_processes_find_what_one_finds() -> None:
