@@ -11,7 +11,7 @@ from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.verify import Looks, compare_looks
 from dedup_lib.media.frames import use_one_thread
 
-PAIRS_AT_ONCE = 256
+PAIRS_AT_ONCE = 128
 """Maximum number of pairs that a process is given at a time."""
 
 SQUARE_ROWS = 200
