@@ -272,7 +272,7 @@ def make_all_variants(
     *,
     names: Sequence[str],
     work_dir: Path,
-    workers: int,
+    workers: int | None,
     progress: Callable[[int], object] = lambda count: None,
 ) -> list[dict[str, Path]]:
     """Calls `make_variants` for several clips in parallel; returns the results in their order. Calls `progress` with 1
@@ -306,7 +306,7 @@ def _duration_s(path: Path) -> float:
         return float((container.duration or 0) / av.time_base)
 
 
-def explain_clips(paths: Sequence[Path], *, workers: int) -> list[str]:
+def explain_clips(paths: Sequence[Path], *, workers: int | None) -> list[str]:
     """For each clip, why no variants can be made of it, or "": it cannot be decoded, or shows one flat colour."""
     done = _side_by_side(_explain_clip, paths, workers=workers, progress=lambda count: None)
     return [reason for _, reason in done]
@@ -321,7 +321,7 @@ def _explain_clip(path: Path) -> str:
 
 
 def _side_by_side(
-    work: Callable[[Task], Done], tasks: Sequence[Task], *, workers: int, progress: Callable[[int], object]
+    work: Callable[[Task], Done], tasks: Sequence[Task], *, workers: int | None, progress: Callable[[int], object]
 ) -> list[tuple[Task, Done | str]]:
     """Returns each task with its result, or with the reason why it has none, in the order of the tasks.
 
@@ -329,7 +329,7 @@ def _side_by_side(
     """
     numbered = partial(_do_numbered, work)
     done: dict[int, Done | str] = {}
-    with WorkerPool(numbered, workers=min(workers, max(1, len(tasks))), timeout_s=MAX_S_PER_CLIP) as pool:
+    with WorkerPool(numbered, workers=workers, timeout_s=MAX_S_PER_CLIP) as pool:
         for (number, _), result in pool.run(enumerate(tasks)):
             done[number] = result.reason if isinstance(result, WorkerFailure) else result
             progress(1)

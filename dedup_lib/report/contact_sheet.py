@@ -129,8 +129,8 @@ def draw_gallery(urls: Sequence[str], pictures: Pictures) -> list[Video]:
 
 def _draw_beside(row: Mapping[Any, object], pictures: Pictures, *, urls: tuple[str, str], **values: Any) -> Video:
     """The second of two videos, with the evidence of the pair in a row of a CSV."""
-    beside, shots = pictures.draw_beside(*urls, row)
-    is_outlined = any(pictures.find_outlines(*urls, row))
+    outlines = pictures.find_outlines(*urls, row)
+    beside, shots = pictures.draw_beside(*urls, row, outlines=outlines)
     return Video.of(
         urls[1],
         pictures,
@@ -138,7 +138,7 @@ def _draw_beside(row: Mapping[Any, object], pictures: Pictures, *, urls: tuple[s
         shots=shots,
         similarity=read_number(row.get("score")),
         shared=pictures.find_shared(*urls, row),
-        legend=OUTLINE_WORDS if is_outlined else "",
+        legend=OUTLINE_WORDS if any(outlines) else "",
         **values,
     )
 

@@ -240,12 +240,19 @@ class Pictures:
             min(inner[3], bottom + OUTLINE_MARGIN),
         )
 
-    def draw_beside(self, url: str, other_url: str, row: Mapping[Any, object]) -> tuple[Shots, Shots]:
+    def draw_beside(
+        self,
+        url: str,
+        other_url: str,
+        row: Mapping[Any, object],
+        *,
+        outlines: tuple[Box | None, Box | None] = (None, None),
+    ) -> tuple[Shots, Shots]:
         """Frames of two videos at the same moments: those of the first, and those of the other one. `row` has the
-        evidence; the first video counts as kept there. A region that differs is outlined.
+        evidence; the first video counts as kept there. `outlines` are drawn in the frames (see `find_outlines`).
 
         The first ones are empty when they are those of `draw_shots`: the other video shows nearly all of the first
-        one, and no region differs."""
+        one, and no outline is drawn."""
         board, other = self.load_board(url), self.load_board(other_url)
         timeline, share = _Timeline.of(row), read_number(row.get("kept_coverage"))
         if board is None or other is None or timeline is None or share is None:
@@ -253,11 +260,10 @@ class Pictures:
         is_whole = share >= WHOLE_SHARE
         indexes = board.spread(MOMENTS) if is_whole else list(dict.fromkeys(map(board.nearest, timeline.moments_s)))
         others = [other.nearest(timeline.in_second(board.times_s[index])) for index in indexes]
-        outline, other_outline = self.find_outlines(url, other_url, row)
-        is_plain = is_whole and outline is None
+        is_plain = is_whole and outlines[0] is None
         return (
-            () if is_plain else _draw_frames(board, indexes, outline=outline),
-            _draw_frames(other, others, outline=other_outline),
+            () if is_plain else _draw_frames(board, indexes, outline=outlines[0]),
+            _draw_frames(other, others, outline=outlines[1]),
         )
 
     def describe(self, url: str) -> str:

@@ -109,7 +109,7 @@ class Profile:
         """The plainest settings with the same encoder: one vector of the first frame, and one threshold."""
         return replace(self, num_frames=1, frame_span="first", decide="cosine", threshold=None)
 
-    def extract_settings(self, *, run_dir: str, workers: int) -> ExtractSettings:
+    def extract_settings(self, *, run_dir: str, workers: int | None) -> ExtractSettings:
         """The settings of 03_extract. What a profile does not say keeps its default."""
         # `ExtractSettings` checks each value and says what is wrong with it.
         values: dict[str, Any] = {
@@ -138,7 +138,7 @@ def compare_files(
     paths: Sequence[Path],
     *,
     profile: Profile,
-    workers: int,
+    workers: int | None,
     folder: Path | None = None,
     bar: Bar | None = None,
 ) -> Compared:
@@ -240,7 +240,7 @@ def make_labelled_variants(
     *,
     kinds: Sequence[str],
     work_dir: Path,
-    workers: int,
+    workers: int | None,
     progress: Advance = lambda count: None,
 ) -> VariantFiles:
     """Make variants of each kind of every clip, with labels. Variants that are in `work_dir` are not made again."""

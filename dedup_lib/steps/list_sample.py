@@ -17,6 +17,7 @@ import pandas as pd
 from dedup_lib.errors import ListError, RunFolderError, SettingError, VideoTrouble
 from dedup_lib.evaluate.threshold import half_of
 from dedup_lib.evaluate.variants import Source, explain_clips
+from dedup_lib.extract.worker_pool import count_workers
 from dedup_lib.lists.urls import is_web_url
 from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.opening import open_video
@@ -93,7 +94,12 @@ class ListSample:
 
 
 def fetch_sample(
-    urls: Sequence[str], *, folder: Path, limits: FetchLimits, workers: int, progress: Advance = lambda count: None
+    urls: Sequence[str],
+    *,
+    folder: Path,
+    limits: FetchLimits,
+    workers: int | None,
+    progress: Advance = lambda count: None,
 ) -> ListSample:
     """Save complete videos into a folder. `limits` apply to each video.
 
@@ -102,7 +108,7 @@ def fetch_sample(
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(max_workers=workers) as pool:
+        with ThreadPoolExecutor(max_workers=workers or count_workers()) as pool:
             fetched = []
             for one in pool.map(partial(_fetch, folder=folder, limits=limits), urls):
                 fetched.append(one)
@@ -149,7 +155,7 @@ def _save(parts: Iterator[bytes], path: Path) -> None:
         scratch.unlink(missing_ok=True)
 
 
-def check_sample(sample: ListSample, *, workers: int) -> ListSample:
+def check_sample(sample: ListSample, *, workers: int | None = None) -> ListSample:
     """The sample without files that cannot be decoded, that show one flat colour, or that equal an earlier file."""
     failures = dict(sample.failures)
     first_of: dict[bytes, str] = {}

@@ -113,13 +113,14 @@ def search_list(
         lines = line_of.get(first), line_of.get(second)
         return math.nan if lines[0] is None or lines[1] is None else table.match_frames(lines[0], lines[1])
 
+    read = listed.find_read()
     with ExitStack() as stack:
         own = stack.enter_context(Ledger(run.ledger_path, plan.recipe))
         load = _FingerprintLoader(
             ledgers=(run.ledger_path, *listed.ledgers),
-            kind=_check_fingerprints(run, own, listed.find_read()),
+            kind=_check_fingerprints(run, own, read),
             urls=tuple(listed.urls),
-            read=frozenset(listed.find_read()),
+            read=frozenset(read),
             new_rows=listed.new_rows,
         )
         stack.callback(load.close)

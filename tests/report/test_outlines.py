@@ -12,6 +12,7 @@ import pytest
 from browser import Visit
 from made_run import RECIPE, make_run
 from PIL import Image
+from playwright.sync_api import expect
 
 from dedup_lib.groups.decisions import DecisionFile
 from dedup_lib.match.laid import Box
@@ -96,8 +97,8 @@ def shown(shot: Shot) -> Frames:
 
 def test_frames_of_both_videos_bear_the_outline(run: RunFolder) -> None:
     with Pictures(run, recipe=RECIPE) as pictures:
-        both = pictures.draw_beside(PLAIN, BARRED, ROW)
-        bare = pictures.draw_beside(PLAIN, BARRED, ROW | {"differs_in_kept": "", "differs_in_copy": ""})
+        both = pictures.draw_beside(PLAIN, BARRED, ROW, outlines=pictures.find_outlines(PLAIN, BARRED, ROW))
+        bare = pictures.draw_beside(PLAIN, BARRED, ROW)
     assert [len(shots) for shots in both] == [5, 5] and [len(shots) for shots in bare] == [0, 5]
     # The longer side has 208 pixels.
     for shots, row in ((both[0], round((0.5 + OUTLINE_MARGIN) * 104)), (both[1], round((0.5 + OUTLINE_MARGIN) * 208))):
@@ -138,10 +139,11 @@ def test_the_report_outlines_the_region_and_the_dialog_says_so_too(tmp_path: Pat
     doubtful.to_csv(path, index=False)
     visit.page.goto(write_index(made.run.path).as_uri())
     pair = visit.page.locator("article.pair").first
-    assert pair.locator(".legend").inner_text() == "White outline: the region that differs throughout."
+    expect(pair.locator(".legend")).to_have_text("White outline: the region that differs throughout.")
     pair.locator(".shots img").first.click()
     dialog = visit.page.locator("#enlarged")
-    assert dialog.locator(".legend").inner_text() == "White outline: the region that differs throughout."
+    expect(dialog.locator(".legend")).to_have_text("White outline: the region that differs throughout.")
     visit.page.keyboard.press("Escape")
     visit.page.locator("#sheets .shots img").first.click()
-    assert dialog.is_visible() and not dialog.locator(".legend").is_visible()
+    expect(dialog).to_be_visible()
+    expect(dialog.locator(".legend")).to_be_hidden()

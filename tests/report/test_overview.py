@@ -17,6 +17,7 @@ from browser import Visit, violations
 from made_run import RECIPE, MadeRun, make_run
 from pages import open_page
 from PIL import Image
+from playwright.sync_api import expect
 from storyboards import save_storyboard
 
 from dedup_lib import steps
@@ -319,7 +320,7 @@ def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
             for name in expected
         }
         assert shown == expected, threshold
-        assert visit.page.locator("#at").inner_text() == f"{threshold:g}"
+        expect(visit.page.locator("#at")).to_have_text(f"{threshold:g}")
         fates = {
             "vanish": len(before.keys() - after.keys()),
             "appear": len(after.keys() - before.keys()),
@@ -337,8 +338,8 @@ def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
     shown_verdicts = {title.partition(",")[0] for title in titles}
     assert "review" in shown_verdicts or not made.compared.evidence, "rejected pairs are drawn too"
     visit.page.get_by_role("button", name="Back to 0.3").click()
-    assert "that the run used" in visit.page.locator("#said").inner_text()
-    assert visit.page.locator("#changes article").count() == 0
+    expect(visit.page.locator("#said")).to_contain_text("that the run used")
+    expect(visit.page.locator("#changes article")).to_have_count(0)
 
 
 def test_the_slider_moves_by_keys_and_draws_its_line(visit: Visit, made: MadeRun) -> None:
@@ -346,7 +347,7 @@ def test_the_slider_moves_by_keys_and_draws_its_line(visit: Visit, made: MadeRun
     slider, mark = visit.page.get_by_label("Try another threshold"), visit.page.locator("#chart-pairs .mark")
     before = mark.get_attribute("transform")
     slider.press("ArrowRight")
-    assert slider.get_attribute("aria-valuetext") == "0.31"
+    expect(slider).to_have_attribute("aria-valuetext", "0.31")
     assert mark.get_attribute("transform") != before
     assert mark.text_content() == "0.31"
     decided = visit.page.locator("#chart-pairs .decided").get_attribute("x1")
@@ -361,16 +362,16 @@ def test_tables_sort_and_groups_are_found(visit: Visit, made: MadeRun) -> None:
     column = "table => [...table.tBodies[0].rows].map(row => Number(row.cells[1].textContent))"
     for direction in ("ascending", "descending"):
         heading.get_by_role("button").click()
-        assert heading.get_attribute("aria-sort") == direction
+        expect(heading).to_have_attribute("aria-sort", direction)
         counts = table.evaluate(column)
         assert counts == sorted(counts, reverse=direction == "descending") and len(set(counts)) > 1
     url = next(group for group in made.matches.group(0.3)).kept
     visit.page.locator("#copies input[type=search]").fill(made.listed.urls[url].split("/")[4])
-    assert visit.page.locator("#sheets .sheet:visible").count() == 1
+    expect(visit.page.locator("#sheets .sheet:visible")).to_have_count(1)
     visit.page.locator("#copies input[type=search]").fill("nothing is called so")
-    assert visit.page.locator("#sheets .sheet:visible").count() == 0
+    expect(visit.page.locator("#sheets .sheet:visible")).to_have_count(0)
     visit.page.locator("#reading input[type=search]").first.fill("404")
-    assert visit.page.locator("#reading table").nth(1).locator("tbody tr:visible").count() == 1
+    expect(visit.page.locator("#reading table").nth(1).locator("tbody tr:visible")).to_have_count(1)
 
 
 @pytest.mark.parametrize("made", ["score"], indirect=True)
@@ -395,15 +396,15 @@ def test_colours_can_be_chosen_and_are_kept(visit: Visit, made: MadeRun) -> None
     button = visit.page.get_by_role("button", name="Colours")
     button.click()
     button.click()
-    assert button.inner_text() == "Colours: dark"
+    expect(button).to_have_text("Colours: dark")
     assert visit.page.evaluate(look) != light
     visit.page.reload()
-    assert button.inner_text() == "Colours: dark"
+    expect(button).to_have_text("Colours: dark")
     for theme in ("dark", "automatic"):
-        assert button.inner_text() == f"Colours: {theme}"
+        expect(button).to_have_text(f"Colours: {theme}")
         visit.page.emulate_media(media="print", color_scheme="dark")
         assert visit.page.evaluate(look) == "rgb(255, 255, 255)", "paper is white"
-        assert not button.is_visible()
+        expect(button).to_be_hidden()
         visit.page.emulate_media(media="screen")
         button.click()
 
@@ -441,11 +442,11 @@ def test_a_run_of_thousands_of_groups_is_shared_out(
     open_overview(visit, made.run.path)
     visit.page.get_by_text("All groups with pictures").click()
     rows = visit.page.locator("#copies table tbody tr")
-    assert rows.count() == groups
+    expect(rows).to_have_count(groups)
     last = rows.last.get_by_role("link")
     number = last.inner_text()
     last.click()
-    assert visit.page.locator(f"#group-{number}").is_visible()
+    expect(visit.page.locator(f"#group-{number}")).to_be_visible()
     visit.page.get_by_role("link", name="Overview of the run").click()
     write_index(made.run.path)
     assert sorted(path.name for path in (made.run.path / "reports").iterdir()) == pages
@@ -473,7 +474,7 @@ def test_a_run_without_copies_or_without_videos(
         assert words in page.text
     assert "list has a copy" not in page.text
     open_overview(visit, made.run.path)
-    assert visit.page.locator("#threshold").count() == 0
+    expect(visit.page.locator("#threshold")).to_have_count(0)
     titles = visit.page.locator("figure figcaption, figure h3").all_inner_texts()
     assert not [title for title in titles if "threshold" in title or "neighbour" in title]
     assert violations(visit.page) == []
@@ -494,7 +495,7 @@ def test_no_text_from_outside_runs(visit: Visit, tmp_path: Path) -> None:
     for index in range(0, 86, 5):
         move_to(visit, index)
         assert HOSTILE_TEXT[:8] in (visit.page.locator("main").text_content() or "")
-    assert visit.page.locator("script").count() == 3
+    expect(visit.page.locator("script")).to_have_count(3)
     assert visit.page.locator("img[onerror], img:not([src^='data:'])").count() == 0
     # The policy stops what might slip in all the same.
     visit.expected.append("Content Security Policy")
@@ -612,19 +613,21 @@ def test_a_click_enlarges_the_frames_of_one_moment(report: Visit) -> None:
     group = page.locator("article.sheet").first
     group.locator(".shots img").nth(2).click()
     dialog = page.locator("#enlarged")
-    assert dialog.is_visible() and dialog.get_by_role("status").inner_text() == "moment 3 of 4"
+    expect(dialog).to_be_visible()
+    expect(dialog.get_by_role("status")).to_have_text("moment 3 of 4")
     shown_together = group.locator(f".shots[data-set={group.locator('.shots').first.get_attribute('data-set')}]")
-    assert dialog.locator("img").count() == shown_together.count()
+    expect(dialog.locator("img")).to_have_count(shown_together.count())
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    assert dialog.get_by_role("status").inner_text() == "moment 4 of 4"
+    expect(dialog.get_by_role("status")).to_have_text("moment 4 of 4")
     page.keyboard.press("Escape")
-    assert not dialog.is_visible()
+    expect(dialog).to_be_hidden()
     group.locator(".shots").first.focus()
     page.keyboard.press("Enter")
-    assert dialog.is_visible() and dialog.get_by_role("status").inner_text() == "moment 1 of 4"
+    expect(dialog).to_be_visible()
+    expect(dialog.get_by_role("status")).to_have_text("moment 1 of 4")
     dialog.get_by_role("button", name="Close").click()
-    assert not dialog.is_visible()
+    expect(dialog).to_be_hidden()
 
 
 def test_frames_are_printed_and_buttons_are_not(report: Visit) -> None:
@@ -632,17 +635,17 @@ def test_frames_are_printed_and_buttons_are_not(report: Visit) -> None:
     shown = page.locator(".shots img").count()
     assert shown and page.locator(".shots img:visible").count() == shown
     page.emulate_media(media="print")
-    assert page.locator(".shots img:visible").count() == shown
-    assert page.locator(".gallery img:visible").count() == 6
-    assert page.locator("button:visible").count() == page.locator(".shots").count()
+    expect(page.locator(".shots img:visible")).to_have_count(shown)
+    expect(page.locator(".gallery img:visible")).to_have_count(6)
+    expect(page.locator("button:visible")).to_have_count(page.locator(".shots").count())
 
 
 def test_the_columns_of_the_list_are_shown_and_found(report: Visit) -> None:
     page = report.page
     assert page.locator("article.sheet .caption").first.inner_text().startswith("Film ")
     page.get_by_placeholder("a title").fill("penumbra")
-    assert page.locator("#sheets > .sheet:visible").count() == 1
-    assert page.locator(".gallery li").count() == 6
+    expect(page.locator("#sheets > .sheet:visible")).to_have_count(1)
+    expect(page.locator(".gallery li")).to_have_count(6)
     assert page.locator("#single").inner_text().startswith("Kept videos without a copy\n\n6 videos")
 
 
@@ -674,8 +677,8 @@ def test_two_urls_are_told_why_they_were_joined_or_not(tmp_path: Path, visit: Vi
     for one, other in ((urls[0], urls[1]), (urls[1].removeprefix("https://"), urls[0]), ("/00000/", " /00001/ ")):
         first.fill(one)
         second.fill(other)
-        assert said.inner_text().startswith(f"{pair['score']:.4f}: {pair['frames_agreeing']} of 40 frames agree")
-        assert "00000/a-film-with-a-name.mp4, the second https://cdn1" in said.inner_text()
+        expect(said).to_contain_text(f"{pair['score']:.4f}: {pair['frames_agreeing']} of 40 frames agree")
+        expect(said).to_contain_text("00000/a-film-with-a-name.mp4, the second https://cdn1")
     for one, other, answer in (
         ("/00000/", "", ""),
         ("/00000/", "/00000/", "Both are the same video."),
@@ -685,7 +688,7 @@ def test_two_urls_are_told_why_they_were_joined_or_not(tmp_path: Path, visit: Vi
     ):
         first.fill(one)
         second.fill(other)
-        assert answer in said.inner_text() if answer else said.inner_text() == ""
+        expect(said).to_contain_text(answer) if answer else expect(said).to_have_text("")
     assert violations(visit.page) == []
 
 

@@ -78,7 +78,6 @@ def window(browser: Browser) -> Iterator[Visit]:
     # So high that nothing is left out because nobody sees it.
     with open_visit(browser, viewport={"width": 1200, "height": 6000}) as visit:
         visit.page.set_default_timeout(TIMEOUT_MS)
-        expect.set_options(timeout=TIMEOUT_MS)
         yield visit
 
 
@@ -171,9 +170,9 @@ def test_the_app(project: Project, browser: Browser) -> None:
         assert (project.run / "kept by the app.csv").exists()
         headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
         assert headings == ["Ask a person", "Try other thresholds", "The groups", "The clean list", "What came out"]
-        assert page.locator(".jp-InputArea-editor, .highlight").count() == 0, "no code is shown"
+        expect(page.locator(".jp-InputArea-editor, .highlight"), "no code is shown").to_have_count(0)
         expect(page.get_by_role("slider", name="threshold")).to_be_visible()
         expect(page.get_by_role("img", name="Where every row went: rows; rows in the list 4;")).to_be_visible()
         move_the_slider_and_answer(page, project)
-        assert page.get_by_role("slider", name="threshold").get_attribute("aria-valuetext") == "0.0300"
+        expect(page.get_by_role("slider", name="threshold")).to_have_attribute("aria-valuetext", "0.0300")
         assert violations(page) == []
