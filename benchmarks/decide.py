@@ -25,7 +25,7 @@ from rich.table import Table
 
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint
 from dedup_lib.groups.grouping import group_copies
-from dedup_lib.groups.matcher import compare_candidates
+from dedup_lib.groups.matcher import FingerprintedList, compare_candidates
 from dedup_lib.groups.scored import Scored
 from dedup_lib.match.evidence import MatchThresholds
 from dedup_lib.records import Frames
@@ -104,9 +104,10 @@ def decide(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
     """Decide about one list. Returns its seconds, pairs and copies."""
     start_s = time.perf_counter()
     compared = compare_candidates(
-        fingerprints,
+        FingerprintedList(
+            fingerprints=fingerprints, durations_s=[float(one.times_s[-1]) + STEP_S for one in fingerprints]
+        ),
         scored=Scored(pairs=(), nearest=np.zeros(0), floor=0.0, expanded_queries=0),
-        durations_s=[float(one.times_s[-1]) + STEP_S for one in fingerprints],
         rules=RULES,
         keeps_excerpts=False,
         max_candidates=MAX_CANDIDATES,

@@ -13,7 +13,6 @@ the CPU-seconds that all cores offer during the run.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import multiprocessing
 import os
@@ -33,14 +32,13 @@ import numpy as np
 import psutil
 from rich.console import Console
 from rich.table import Table
+from site_of_clips import LIMITS, NO_SCAN, Site, count_sent, find_clips, serving
 
 from dedup_lib.extract.pipeline import extract_videos
 from dedup_lib.extract.sinks import CollectionSink
 from dedup_lib.extract.worker import read_video
 from dedup_lib.features.encoder import Encoder
 from dedup_lib.features.encoders import load_encoder
-from dedup_lib.features.pdq import hash_frame
-from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Pooling, Recipe, Scan, Status, VideoVectors
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.ledger import Ledger
@@ -49,80 +47,11 @@ from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
-MAX_CLIP_BYTES = 12_000_000
-MAX_FRAME_SIDE_PX = 1920
-LIMITS = FetchLimits(timeout_s=60.0, max_bytes=10**9, allow_private_addresses=True, allow_local_paths=True)
 MOST_A_HOST = 64
 """All videos are on one host, which must not hold them up."""
-NO_SCAN = Scan(step_s=0.0)
 DIMENSIONS = {"clip": 512, "pdq": 256}
 
 console = Console(highlight=False)
-
-
-# --- the server
-
-
-@dataclass(frozen=True)
-class Site:
-    """Clips on a server: `/n.mp4` is file n modulo the number of files, with a unique end."""
-
-    paths: tuple[Path, ...]
-    latency_s: float
-
-
-async def _serve(site: Site, pipe: Connection) -> None:
-    sent = 0
-    files = [path.read_bytes() for path in site.paths]
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        try:
-            while request := await reader.readuntil(b"\r\n\r\n"):
-                lines = request.decode("latin-1").split("\r\n")
-                target, headers = lines[0].split()[1], [line.lower() for line in lines[1:]]
-                if target == "/sent":
-                    body = str(sent).encode()
-                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-                    await writer.drain()
-                    continue
-                await asyncio.sleep(site.latency_s)
-                number = int(target[1:].partition(".")[0])
-                whole = files[number % len(site.paths)]
-                # Each answer has a unique length and end, so that no URL counts as the file of another.
-                body = whole + bytes(number // len(site.paths)) + f"{number:08d}".encode()
-                ranges = [line.partition("bytes=")[2] for line in headers if line.startswith("range:")]
-                first, last = 0, len(body) - 1
-                if ranges:
-                    begin, _, end = ranges[0].partition("-")
-                    first, last = int(begin), min(int(end or last), last)
-                status = "206 Partial Content" if ranges else "200 OK"
-                head = (
-                    f"HTTP/1.1 {status}\r\nContent-Type: video/mp4\r\nAccept-Ranges: bytes\r\n"
-                    f"Content-Length: {last + 1 - first}\r\nContent-Range: bytes {first}-{last}/{len(body)}\r\n\r\n"
-                )
-                writer.write(head.encode("latin-1"))
-                for start in range(first, last + 1, 65536):
-                    part = body[start : min(start + 65536, last + 1)]
-                    writer.write(part)
-                    await writer.drain()
-                    sent += len(part)
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    for sock in server.sockets:
-        # Bytes in the send buffer of a broken connection were not fetched, so the buffer (SO_SNDBUF) is small.
-        sock.setsockopt(1, 7, 65536)
-    pipe.send(server.sockets[0].getsockname()[1])
-    async with server:
-        await server.serve_forever()
-
-
-def _run_server(site: Site, pipe: Connection) -> None:
-    asyncio.run(_serve(site, pipe))
 
 
 # --- the two ways
@@ -285,7 +214,7 @@ def _memory_of(processes: Sequence[psutil.Process]) -> int:
 
 def measure(load: Callable[..., Callable[[], int]], *, port: int, **options: Any) -> Cost:
     """Run one of the two ways in a separate process and return its cost."""
-    before = fetched(port)
+    before = count_sent(port)
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_measured, args=(load, options, theirs))
     process.start()
@@ -296,17 +225,9 @@ def measure(load: Callable[..., Callable[[], int]], *, port: int, **options: Any
         videos=videos,
         wall_s=round(wall_s, 2),
         cpu_s=round(cpu_s, 2),
-        fetched_bytes=fetched(port) - before,
+        fetched_bytes=count_sent(port) - before,
         peak_memory_bytes=peak,
     )
-
-
-def fetched(port: int) -> int:
-    """Number of bytes of clips that the server has sent so far."""
-    import urllib.request
-
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/sent") as answer:
-        return int(answer.read())
 
 
 def measure_alone(paths: Sequence[Path], *, encoder: str, model: str, frames: int, scan: Scan) -> tuple[float, float]:
@@ -337,25 +258,12 @@ def save_random_clip(folder: Path) -> Path:
     return folder
 
 
-def find_clips(folder: Path) -> list[Path]:
-    """The MP4 files of a folder that can be read without trouble, up to full HD."""
-    recipe = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
-    read = partial(read_video, recipe=recipe, scan=NO_SCAN, limits=LIMITS, prepare=hash_frame)
-
-    def is_fit(path: Path) -> bool:
-        outcome = read((0, str(path))).outcome
-        return outcome.status == Status.OK and max(outcome.width_px, outcome.height_px) <= MAX_FRAME_SIDE_PX
-
-    candidates = sorted(path for path in folder.rglob("*.mp4") if path.stat().st_size <= MAX_CLIP_BYTES)
-    return [path for path in candidates if is_fit(path)]
-
-
 def compare(
     site: Site, *, port: int, encoder: str, model: str, frames: int, scan: Scan, rounds: int, workers: int | None
 ) -> dict[str, Any]:
     """Run both ways on the same clips. Returns the costs and their ratios."""
     clips = len(site.paths)
-    urls = [f"http://127.0.0.1:{port}/{number}.mp4" for number in range(rounds * clips)]
+    urls = site.list_urls(rounds * clips, port=port)
     common = {"encoder": encoder, "model": model, "frames": frames}
     plain = measure(read_plainly, port=port, urls=urls[:clips], **common)
     here = measure(read_as_here, port=port, urls=urls, scan=scan, workers=workers, **common)
@@ -409,32 +317,24 @@ def main(
 ) -> None:
     """Compare extraction with the plain way, on clips from a server with latency."""
     site = Site(paths=tuple(find_clips(clips_dir)), latency_s=latency_s)
-    ours, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=_run_server, args=(site, theirs), daemon=True)
-    server.start()
-    port = ours.recv()
     rows = []
-    try:
-        with tempfile.TemporaryDirectory(prefix="clip-") as folder:
-            model = str(save_random_clip(Path(folder))) if "clip" in encoders else ""
-            for encoder in encoders:
-                for frames in map(int, counts):
-                    rows.append(
-                        compare(
-                            site,
-                            port=port,
-                            encoder=encoder,
-                            model=model if encoder == "clip" else "",
-                            frames=frames,
-                            scan=NO_SCAN,
-                            rounds=rounds,
-                            workers=workers,
-                        )
+    with serving(site) as port, tempfile.TemporaryDirectory(prefix="clip-") as folder:
+        model = str(save_random_clip(Path(folder))) if "clip" in encoders else ""
+        for encoder in encoders:
+            for frames in map(int, counts):
+                rows.append(
+                    compare(
+                        site,
+                        port=port,
+                        encoder=encoder,
+                        model=model if encoder == "clip" else "",
+                        frames=frames,
+                        scan=NO_SCAN,
+                        rounds=rounds,
+                        workers=workers,
                     )
-                    console.print_json(data=rows[-1])
-    finally:
-        server.kill()
-        server.join()
+                )
+                console.print_json(data=rows[-1])
     table = Table(
         title=f"{len(site.paths)} clips, read once and {rounds} times, {latency_s:g} s a request", title_justify="left"
     )

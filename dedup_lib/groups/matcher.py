@@ -9,6 +9,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
+from typing import Protocol
 
 import numpy as np
 
@@ -88,35 +89,52 @@ class ComparedPairs(Scored):
         return self.evidence.get((min(first, second), max(first, second)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class FingerprintedList:
+    """The videos of a list, by row, as they are compared."""
+
+    fingerprints: Sequence[Fingerprint | None]
+    """A row without one takes no part, unless it was there before the list."""
+    durations_s: Sequence[float]
+    new_rows: int | None = None
+    """Rows from this one on were there before the list, and are compared with rows of the list only. None: no row."""
+    cosine_of: Callable[[int, int], float] = lambda first, second: math.nan
+    """The `Evidence.cosine` of two rows."""
+
+
+class EvidenceCache(Protocol):
+    """Evidence from the fingerprints of two rows that an earlier comparison found."""
+
+    def recall(self, first: int, second: int) -> Evidence | None:
+        """The evidence of two rows; None if they must be compared."""
+
+    def remember(self, found: Evidence) -> None:
+        """Receives new evidence."""
+
+
 def compare_candidates(
-    fingerprints: Sequence[Fingerprint | None],
+    listed: FingerprintedList,
     *,
     scored: Scored,
-    durations_s: Sequence[float],
     rules: MatchThresholds,
     keeps_excerpts: bool,
     max_candidates: int,
-    cosine_of: Callable[[int, int], float] = lambda first, second: math.nan,
     choose_knowing: Callable[[Marks], Choose] = lambda marks: min,
-    new_rows: int | None = None,
     strict_cosine: float = 1.0,
-    recall: Callable[[int, int], Evidence | None] = lambda first, second: None,
-    remember: Callable[[Evidence], object] = lambda found: None,
+    cache: EvidenceCache | None = None,
     workers: int = 1,
     begin: Progress = no_progress,
 ) -> ComparedPairs:
     """Compare the frames of every pair that the vectors (`scored`) or visual words propose. Then compare every video
     with the videos that would be kept in its connected component: so no copy is missed because too many others were
-    nearer. `cosine_of` gives the `Evidence.cosine` of two rows. `choose_knowing` gives the choice of the kept row, from
-    the rows that are not originals.
+    nearer. `choose_knowing` gives the choice of the kept row, from the rows that are not originals.
 
-    Rows from `new_rows` on were there before the list, and are compared with rows of the list only. If such a row has
-    no fingerprint, a person is asked about the videos whose cosine to it is at least `strict_cosine`. Other rows
-    without a fingerprint take no part. `rules` are the loosest thresholds that will be used. With `keeps_excerpts`, a
-    video that is contained in another one is not its copy. `recall` gives earlier evidence from the fingerprints of two
-    rows, or None if they must be compared. `remember` receives new evidence. `workers` is the number of processes that
-    compare (see `PairComparer`). `begin` reports progress over all pairs to compare, as far as they are known.
+    `rules` are the loosest thresholds that will be used. With `keeps_excerpts`, a video that is contained in another
+    one is not its copy. If a row from before the list has no fingerprint, a person is asked about the videos whose
+    cosine to it is at least `strict_cosine`. `workers` is the number of processes that compare (see `PairComparer`).
+    `begin` reports progress over all pairs to compare, as far as they are known.
     """
+    fingerprints, new_rows = listed.fingerprints, listed.new_rows
     near = _nearest_pairs(scored.pairs, most=max_candidates)
     proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
     # Each row with identical vectors is compared with the first `max_candidates` of them.
@@ -135,20 +153,21 @@ def compare_candidates(
     while proposed:
         progress = begin("comparing pairs", len(evidence) + len(proposed))
         proposed = {
-            rows: with_durations(replace(pair, cosine=cosine_of(*rows)), durations_s)
+            rows: with_durations(replace(pair, cosine=listed.cosine_of(*rows)), listed.durations_s)
             for rows, pair in sorted(proposed.items())
         }
         # Their order does not depend on which are compared first.
         evidence |= proposed
         unknown = []
         for rows, known in proposed.items():
-            if (before := recall(*rows)) is None:
+            if (before := cache.recall(*rows) if cache is not None else None) is None:
                 unknown.append(known)
             else:
                 evidence[rows] = replace(before, **{name: getattr(known, name) for name in OF_THE_LIST})
                 progress(1)
         for found in comparer.compare(unknown):
-            remember(found)
+            if cache is not None:
+                cache.remember(found)
             evidence[found.first, found.second] = found
             progress(1)
         for rows in proposed:

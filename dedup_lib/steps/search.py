@@ -15,7 +15,7 @@ from dedup_lib.features.encoders import DEFAULT_THRESHOLDS
 from dedup_lib.features.fingerprint import StoredFingerprints
 from dedup_lib.groups.clean import outcome_of_row
 from dedup_lib.groups.keepers import FIRST_SEEN, KeeperPolicy
-from dedup_lib.groups.matcher import ComparedPairs, compare_candidates
+from dedup_lib.groups.matcher import ComparedPairs, FingerprintedList, compare_candidates
 from dedup_lib.groups.matches import Matches, SearchDone, SearchPlan
 from dedup_lib.groups.scored import score_pairs
 from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
@@ -128,18 +128,19 @@ def search_list(
         comparisons = Comparisons(own, urls[: listed.new_rows])
         try:
             compared = compare_candidates(
-                StoredFingerprints(load, rows=len(urls)),
+                FingerprintedList(
+                    fingerprints=StoredFingerprints(load, rows=len(urls)),
+                    durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
+                    new_rows=listed.new_rows,
+                    cosine_of=cosine_of,
+                ),
                 scored=scored,
-                durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
                 rules=replace(plan.rules, min_score=plan.sweep_low),
                 keeps_excerpts=settings.excerpts == "keep",
                 max_candidates=MAX_CANDIDATES,
-                cosine_of=cosine_of,
                 choose_knowing=lambda marks: keeper.knowing(marks).choose,
-                new_rows=listed.new_rows,
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
-                recall=comparisons.recall,
-                remember=comparisons.remember,
+                cache=comparisons,
                 workers=os.cpu_count() or 1,
                 begin=begin,
             )

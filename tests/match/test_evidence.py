@@ -25,7 +25,7 @@ from dedup_lib.evaluate.edits import add_logo, crop
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, pack_stills
 from dedup_lib.groups.columns import COLUMNS, describe_evidence, find_next_score
 from dedup_lib.groups.grouping import Choose, group_copies
-from dedup_lib.groups.matcher import ComparedPairs, compare_candidates
+from dedup_lib.groups.matcher import ComparedPairs, FingerprintedList, compare_candidates
 from dedup_lib.groups.review import find_doubtful
 from dedup_lib.groups.scored import Scored
 from dedup_lib.match.evidence import (
@@ -67,15 +67,17 @@ def weigh(
 ) -> ComparedPairs:
     """Every video lasts as long as its frames do."""
     return compare_candidates(
-        fingerprints,
+        FingerprintedList(
+            fingerprints=fingerprints,
+            durations_s=[0.0 if one is None else float(one.times_s[-1]) + STEP_S for one in fingerprints],
+            cosine_of=lambda *rows: next(
+                (pair.similarity for pair in scored if (pair.first, pair.second) == rows), math.nan
+            ),
+        ),
         scored=replace(NONE_SCORED, pairs=tuple(scored)),
-        durations_s=[0.0 if one is None else float(one.times_s[-1]) + STEP_S for one in fingerprints],
         rules=rules,
         keeps_excerpts=keeps_excerpts,
         max_candidates=max_candidates,
-        cosine_of=lambda *rows: next(
-            (pair.similarity for pair in scored if (pair.first, pair.second) == rows), math.nan
-        ),
         choose_knowing=lambda marks: choose,
     )
 
@@ -387,9 +389,8 @@ def test_of_two_copies_the_one_with_a_logo_is_known() -> None:
             return min
 
         compared = compare_candidates(
-            rows,
+            FingerprintedList(fingerprints=rows, durations_s=[10.0] * 3),
             scored=NONE_SCORED,
-            durations_s=[10.0] * 3,
             rules=RULES,
             keeps_excerpts=False,
             max_candidates=20,
@@ -537,9 +538,10 @@ def test_many_copies_end_in_one_group() -> None:
         return done.append if step == "comparing pairs" else lambda count: None
 
     compared = compare_candidates(
-        [*others[:40], *copies, *others[40:]],
+        FingerprintedList(
+            fingerprints=[*others[:40], *copies, *others[40:]], durations_s=[4.0] * (len(copies) + len(others))
+        ),
         scored=NONE_SCORED,
-        durations_s=[4.0] * (len(copies) + len(others)),
         rules=RULES,
         keeps_excerpts=False,
         max_candidates=5,

@@ -14,7 +14,7 @@ from scenes import STEP_S, add_grain, draw_canvas, draw_clip, draw_take, each, f
 from dedup_lib.evaluate.edits import add_bars, add_caption, add_logo, crop
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.columns import describe_evidence
-from dedup_lib.groups.matcher import compare_candidates
+from dedup_lib.groups.matcher import FingerprintedList, compare_candidates
 from dedup_lib.groups.review import find_doubtful
 from dedup_lib.groups.scored import Scored
 from dedup_lib.match.evidence import Criterion, Evidence, MatchThresholds, Verdict
@@ -29,9 +29,8 @@ def compare(first: Fingerprint, second: Fingerprint, *, durations_s: tuple[float
     """Two videos that something proposed, as 06 weighs them."""
     pairs = (Pair(first=0, second=1, similarity=0.9),)
     return compare_candidates(
-        [first, second],
+        FingerprintedList(fingerprints=[first, second], durations_s=durations_s),
         scored=Scored(pairs=pairs, nearest=np.ones(2), floor=0.5, expanded_queries=0),
-        durations_s=durations_s,
         rules=RULES,
         keeps_excerpts=False,
         max_candidates=20,

@@ -18,7 +18,7 @@ from dedup_lib.extract.worker import ReadVideo, read_video
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.features.sound import Sound
 from dedup_lib.groups.columns import describe_evidence
-from dedup_lib.groups.matcher import ComparedPairs, compare_candidates
+from dedup_lib.groups.matcher import ComparedPairs, FingerprintedList, compare_candidates
 from dedup_lib.groups.review import find_doubtful
 from dedup_lib.groups.scored import Scored
 from dedup_lib.match.evidence import Criterion, MatchThresholds, Verdict
@@ -209,9 +209,8 @@ def test_sound_without_end_is_heard_in_part(tmp_path: Path, monkeypatch: pytest.
 def compare(*paths: Path) -> ComparedPairs:
     scored = Scored(pairs=(), nearest=np.full(len(paths), np.nan), floor=0.5, expanded_queries=0, identical=())
     return compare_candidates(
-        [fingerprint_of(path) for path in paths],
+        FingerprintedList(fingerprints=[fingerprint_of(path) for path in paths], durations_s=[LASTS_S] * len(paths)),
         scored=scored,
-        durations_s=[LASTS_S] * len(paths),
         rules=RULES,
         keeps_excerpts=False,
         max_candidates=10,
