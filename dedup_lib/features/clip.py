@@ -112,8 +112,8 @@ _MAX_RESIZED_PX = 4096 * 4096
 class ClipEncoder(Encoder):
     """The image tower of a CLIP model from transformers, on the GPU if there is one.
 
-    If the processor supports bfloat16, matrices are multiplied in bfloat16, in a quarter of the time. Sums, norms and
-    weights stay float32, and vectors agree with those of float32 to a cosine of 0.9999.
+    If the device supports bfloat16, matrices are multiplied in bfloat16, in a quarter of the time on a processor. Sums,
+    norms and weights stay float32, and vectors agree with those of float32 to a cosine of 0.9999.
     """
 
     name = "clip"
@@ -148,8 +148,9 @@ class ClipEncoder(Encoder):
         self._tower = tower.eval()
         self.dimension = int(tower.config.projection_dim)
         self.prepare = _preparation_of(processor, model)
-        mean, deviation = (np.array(values, np.float32) for values in (processor.image_mean, processor.image_std))
-        self._scale, self._shift = 1 / (255 * deviation), -mean / deviation
+        self._mean, self._deviation = (
+            np.array(values, np.float32) for values in (processor.image_mean, processor.image_std)
+        )
         self._settle()
 
     def _settle(self) -> None:
@@ -158,15 +159,18 @@ class ClipEncoder(Encoder):
 
         self._torch = torch
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._is_bfloat16_fast = self._device == "cpu" and _has_bfloat16_products(torch)
+        self._is_bfloat16_fast = _has_bfloat16_products(torch, self._device)
         # Each thread encodes its own part of a batch. Threads that share each product of matrices wait for one another
         # at every step, and spin while decoders want the cores.
         self._parts = 1 if self._device == "cuda" else (os.cpu_count() or 1)
         self._threads = ThreadPoolExecutor(self._parts, "encode", torch.set_num_threads, (1,))
         self._tower = self._tower.to(self._device)
+        self._scale = torch.from_numpy(1 / (255 * self._deviation)).to(self._device)
+        self._shift = torch.from_numpy(-self._mean / self._deviation).to(self._device)
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in vars(self).items() if name not in ("_torch", "_threads")}
+        made_here = ("_torch", "_threads", "_scale", "_shift")
+        state = {name: value for name, value in vars(self).items() if name not in made_here}
         # Pickled weights on a GPU could only be read on a machine with a GPU.
         return state | {"_tower": copy.deepcopy(self._tower).to("cpu")}
 
@@ -180,16 +184,19 @@ class ClipEncoder(Encoder):
         return np.concatenate(list(self._threads.map(self._embed_part, parts)))
 
     def _embed_part(self, prepared: Sequence[Prepared]) -> Vectors:
-        batch = np.stack(prepared).astype(np.float32)
-        pixels = np.ascontiguousarray((batch * self._scale + self._shift).transpose(0, 3, 1, 2))
-        bfloat16 = self._torch.autocast("cpu", dtype=self._torch.bfloat16, enabled=self._is_bfloat16_fast)
+        bfloat16 = self._torch.autocast(self._device, dtype=self._torch.bfloat16, enabled=self._is_bfloat16_fast)
         with self._torch.inference_mode(), bfloat16:
-            embedded = self._tower(pixel_values=self._torch.from_numpy(pixels).to(self._device))
+            # Bytes go to the device and become numbers there: a quarter of what float32 would need.
+            frames = self._torch.from_numpy(np.stack(prepared)).to(self._device)
+            pixels = (frames.float() * self._scale + self._shift).permute(0, 3, 1, 2).contiguous()
+            embedded = self._tower(pixel_values=pixels)
         return np.asarray(embedded.image_embeds.float().cpu().numpy())
 
 
-def _has_bfloat16_products(torch: Any) -> bool:
-    """Whether this processor multiplies bfloat16 matrices in hardware. On others, bfloat16 is slower than float32."""
+def _has_bfloat16_products(torch: Any, device: str) -> bool:
+    """Whether this device multiplies bfloat16 matrices in hardware. On others, bfloat16 is slower than float32."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # Older releases of torch lack this function; they stay with float32.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -7,8 +7,8 @@ The block product is how k nearest neighbours are found by brute force in FAISS 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +35,8 @@ class Proposal:
     """Pairs of lines of a table that may be similar, each once, `first` < `second`, in order.
 
     `nearest`, float32 (L,), is the highest similarity of each line to another one, as far as it was computed on the
-    way; NaN otherwise. `expanded_queries` counts the vectors that were searched again because their list of neighbours
-    was full of matches.
+    way and as the device rounds it; NaN otherwise. `expanded_queries` counts the vectors that were searched again
+    because their list of neighbours was full of matches.
     """
 
     first: Lines
@@ -145,9 +145,11 @@ Found = tuple[NDArray[np.float32], NDArray[np.float32], Lines, Lines]
 """For two blocks: the highest product of each line of each block, and the places of products that reach the lowest
 wanted."""
 
-Multiply = Callable[[Vectors, Vectors, float, "Vectors | None", bool], Found]
-"""From two blocks, the lowest wanted product, the divisors of the products, and whether both are the same block. In
-that case each pair counts once."""
+TF32_ROUNDING = 2.0**-11
+"""Unit roundoff of TensorFloat-32, to which a GPU rounds the numbers of a product. It adds products up in float32."""
+
+RESERVED_BYTES = 4 * 2**30
+"""Memory of a GPU that blocks of the table leave free, for products and what is made of them."""
 
 
 def join_exactly(
@@ -169,23 +171,23 @@ def join_exactly(
     `max_pairs` pairs.
     """
     step = block_lines or (BLOCK_LINES if device == "cpu" else GPU_BLOCK_LINES)
-    low = floor - table.slack
+    # Rounding both of two unit vectors with a unit roundoff u changes their product by at most 2u + u².
+    low = floor - table.slack - (2.1 * TF32_ROUNDING if device == "cuda" else 0)
     # If each line has all positions, all products have one divisor: multiplying the floor by it is cheaper.
     whole = bool((table.counts == table.lines.shape[1]).all())
     scale = float(table.lines.shape[1]) if whole else 1.0
     lines = table.lines.reshape(len(table), table.width)
-    multiply = _multiply_numpy if device == "cpu" else _multiply_torch(device)
+    made = _NumpyBlocks(lines, step) if device == "cpu" else _TorchBlocks(lines, step, device)
     nearest = np.full(len(table), -np.inf, np.float32)
     pairs = FoundPairs(table, floor=floor, most=max_pairs, each=each)
     blocks = -(-len(table) // step)
     progress = begin("searching: blocks of vectors", blocks * (blocks + 1) // 2)
     for top in range(0, len(table), step):
-        left, ones = np.ascontiguousarray(lines[top : top + step]), table.counts[top : top + step]
+        ones = table.counts[top : top + step]
         for start in range(top, len(table), step):
-            right, others = lines[start : start + step], table.counts[start : start + step]
+            others = table.counts[start : start + step]
             divisors = None if whole else np.maximum(ones[:, None], others[None, :]).astype(np.float32)
-            found = multiply(left, right, low * scale, divisors, start == top)
-            of_left, of_right, near, far = found
+            of_left, of_right, near, far = made.multiply(top, start, low * scale, divisors)
             np.maximum(nearest[top : top + step], of_left, out=nearest[top : top + step])
             np.maximum(nearest[start : start + step], of_right, out=nearest[start : start + step])
             if len(near):
@@ -196,34 +198,61 @@ def join_exactly(
     return Proposal(first=first, second=second, nearest=nearest / np.float32(scale))
 
 
-def _multiply_numpy(left: Vectors, right: Vectors, low: float, divisors: Vectors | None, same: bool) -> Found:
-    products = left @ right.T
-    if divisors is not None:
-        products /= divisors
-    if same:
-        products[np.tril_indices(len(left))] = -np.inf
-    of_left, of_right = products.max(axis=1), products.max(axis=0)
-    # Most lines of a block are similar to none of the other block.
-    rows = np.flatnonzero(of_left >= low)
-    near, far = np.nonzero(products[rows] >= low)
-    return of_left, of_right, rows[near], far
+class _NumpyBlocks:
+    """Products of blocks of `step` lines, on the processor."""
 
+    def __init__(self, lines: Vectors, step: int) -> None:
+        self._lines, self._step = lines, step
+        self._left = -1, lines
 
-def _multiply_torch(device: str) -> Multiply:
-    import torch
-
-    # TF32 would keep only 10 bits of each number.
-    torch.backends.cuda.matmul.allow_tf32 = False
-
-    def multiply(left: Vectors, right: Vectors, low: float, divisors: Vectors | None, same: bool) -> Found:
-        ones, others = (torch.from_numpy(np.array(block)).to(device) for block in (left, right))
-        products = ones @ others.T
+    def multiply(self, top: int, start: int, low: float, divisors: Vectors | None) -> Found:
+        """Multiplies the blocks that begin at the lines `top` and `start`. The products are divided by `divisors`, and
+        those of at least `low` are found. Within one block, each pair counts once."""
+        if self._left[0] != top:
+            self._left = top, np.ascontiguousarray(self._lines[top : top + self._step])
+        products = self._left[1] @ self._lines[start : start + self._step].T
         if divisors is not None:
-            products /= torch.from_numpy(divisors).to(device)
-        if same:
+            products /= divisors
+        if start == top:
+            products[np.tril_indices(len(products))] = -np.inf
+        of_left, of_right = products.max(axis=1), products.max(axis=0)
+        # Most lines of a block are similar to none of the other block.
+        rows = np.flatnonzero(of_left >= low)
+        near, far = np.nonzero(products[rows] >= low)
+        return of_left, of_right, rows[near], far
+
+
+class _TorchBlocks:
+    """The same on a device of torch. Blocks stay there as long as it has room."""
+
+    def __init__(self, lines: Vectors, step: int, device: str) -> None:
+        import torch
+
+        self._torch, self._device = torch, device
+        self._lines, self._step = lines, step
+        free = torch.cuda.mem_get_info()[0] - RESERVED_BYTES if device == "cuda" else 0
+        self._room = max(1, free // (step * lines.shape[1] * lines.itemsize))
+        self._resident: dict[int, Any] = {}
+        self._left: tuple[int, Any] = (-1, None)
+        torch.backends.cuda.matmul.allow_tf32 = True
+
+    def multiply(self, top: int, start: int, low: float, divisors: Vectors | None) -> Found:
+        """See `_NumpyBlocks.multiply`."""
+        torch = self._torch
+        if self._left[0] != top:
+            self._left = top, self._load(top)
+        products = self._left[1] @ self._load(start).T
+        if divisors is not None:
+            products /= torch.from_numpy(divisors).to(self._device)
+        if start == top:
             products.masked_fill_(torch.ones_like(products, dtype=torch.bool).tril_(), -torch.inf)
         near, far = torch.nonzero(products >= low, as_tuple=True)
         of_left, of_right = products.amax(1), products.amax(0)
         return of_left.cpu().numpy(), of_right.cpu().numpy(), near.cpu().numpy(), far.cpu().numpy()
 
-    return multiply
+    def _load(self, start: int) -> Any:
+        if (block := self._resident.get(start)) is None:
+            block = self._torch.from_numpy(np.array(self._lines[start : start + self._step])).to(self._device)
+            if len(self._resident) < self._room:
+                self._resident[start] = block
+        return block

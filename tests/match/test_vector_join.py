@@ -21,7 +21,7 @@ from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.scored import Scored, score_pairs
 from dedup_lib.match.index_search import Search, audit_proposal, join_by_search
 from dedup_lib.match.known_videos import find_near
-from dedup_lib.match.vector_join import SearchChoice, choose_search, join_exactly
+from dedup_lib.match.vector_join import TF32_ROUNDING, SearchChoice, choose_search, join_exactly
 from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Hit, Pair, StoredRows, Vectors, VideoVectors
 
@@ -478,3 +478,18 @@ def test_the_seconds_on_the_best_device_decide(
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert choose_search(wanted, videos=videos, width=512) == SearchChoice(*found)
+
+
+def as_tf32(vectors: Vectors) -> Vectors:
+    """The numbers as a GPU rounds them to 11 bits, to the nearest, and to the even one between two."""
+    bits = vectors.view(np.uint32)
+    rounded = (bits + 0xFFF + ((bits >> 13) & 1)) & np.uint32(0xFFFFE000)
+    return rounded.astype(np.uint32).view(np.float32)
+
+
+@pytest.mark.parametrize("width", [2, 64, 512])
+def test_rounding_on_a_gpu_hides_no_pair(width: int) -> None:
+    vectors = normalise_rows(np.random.default_rng(width).standard_normal((400, width))).astype(np.float32)
+    assert 0.9 * TF32_ROUNDING < np.abs(as_tf32(vectors) / vectors - 1).max() <= TF32_ROUNDING
+    exact, rounded = (every.astype(np.float64) @ every.T.astype(np.float64) for every in (vectors, as_tf32(vectors)))
+    assert 0 < np.abs(rounded - exact).max() <= 2.1 * TF32_ROUNDING
