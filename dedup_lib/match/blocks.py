@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import product
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -51,9 +54,13 @@ def sharpen_equally(
     return frames[0], frames[1]
 
 
-def correlate(first: NDArray[np.float32], second: NDArray[np.float32]) -> tuple[Map, Map, Map]:
-    """Correlation of two frames in each block, and the variance of each frame there."""
-    (mean, variance), (other_mean, other_variance) = mean_and_variance(first), mean_and_variance(second)
+def correlate(
+    first: NDArray[np.float32], second: NDArray[np.float32], *, of_first: tuple[Map, Map] | None = None
+) -> tuple[Map, Map, Map]:
+    """Correlation of two frames in each block, and the variance of each frame there. `of_first` is the mean and
+    variance of the first one, if known."""
+    mean, variance = of_first or mean_and_variance(first)
+    other_mean, other_variance = mean_and_variance(second)
     covariance = mean_of_blocks(first * second) - mean * other_mean
     correlation = covariance / np.sqrt(np.maximum(variance * other_variance, 1e-3))
     return np.asarray(correlation, np.float32), variance, other_variance
@@ -67,13 +74,18 @@ def mean_and_variance(frame: NDArray[np.float32]) -> tuple[Map, Map]:
 
 def mean_of_blocks(frame: NDArray[np.float32]) -> Map:
     """The mean of each block of a frame (H, W)."""
-    sums = cv2.integral(frame, sdepth=cv2.CV_64F)
-    step = len(frame) // BLOCKS
-    # The sums up to the corners of the cells.
-    corners = sums[::step, ::step][: BLOCKS + 1, : BLOCKS + 1]
-    starts, ends = slice(None, -BLOCK_SIDE), slice(BLOCK_SIDE, None)
-    inside = corners[ends, ends] - corners[starts, ends] - corners[ends, starts] + corners[starts, starts]
-    return np.asarray(inside / (BLOCK_SIDE * step) ** 2, np.float32)
+    cells = cv2.resize(frame, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
+    around = BLOCK_SIDE // 2
+    return np.asarray(cv2.blur(cells, (BLOCK_SIDE, BLOCK_SIDE))[around:-around, around:-around], np.float32)
+
+
+def shift(frame: NDArray[np.float32], shifts_px: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+    """The frame shifted by each of these distances, across and down. What leaves it at one side returns at the
+    other."""
+    most = max(map(abs, shifts_px))
+    wider = np.asarray(cv2.copyMakeBorder(frame, most, most, most, most, cv2.BORDER_WRAP), np.float32)
+    for across, down in product(shifts_px, shifts_px):
+        yield wider[most - down : most - down + len(frame), most - across : most - across + frame.shape[1]]
 
 
 def edges(frame: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
@@ -84,4 +96,4 @@ def edges(frame: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
 def slopes(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much each pixel differs from its neighbours."""
     slopes = [cv2.Sobel(frame, cv2.CV_32F, across, 1 - across, ksize=3) for across in (0, 1)]
-    return np.asarray(np.hypot(*slopes) / 8, np.float32)
+    return np.asarray(cv2.magnitude(*slopes) / 8, np.float32)

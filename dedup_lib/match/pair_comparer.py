@@ -1,7 +1,8 @@
-"""Compares many pairs of a list: in this process if they are few, otherwise in several."""
+"""Compares many pairs of a list: in this process if that is quick, otherwise in several."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
@@ -11,25 +12,32 @@ from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.verify import Looks, compare_looks
 from dedup_lib.media.frames import use_one_thread
 
-PAIRS_AT_ONCE = 128
+MAX_PAIRS_AT_ONCE = 128
 """Maximum number of pairs that a process is given at a time."""
+
+TASK_S = 4.0
+"""Seconds that a process should need for what it is given at a time, so that all end at about the same time."""
 
 SQUARE_ROWS = 200
 """Pairs are compared in squares of the table of all pairs, with this number of rows along each side: the fingerprints
 of a square stay in memory. Along a row of the table, each would be loaded for each pair."""
 
-MIN_PAIRS_FOR_PROCESSES = 300
-"""Number of pairs from which several processes are faster than one: they take some seconds to start."""
+MEASURED_S = 1.0
+"""Seconds of comparing in this process that show how long the rest would take. Two copies take thirty times as long as
+two unlike videos."""
+
+MIN_S_FOR_PROCESSES = 6.0
+"""Seconds that this process would need for the rest, from which several are faster: they take some seconds to start."""
 
 MAX_TASK_S = 1800.0
-"""Maximum seconds for `PAIRS_AT_ONCE` pairs. Two long films take about a second."""
+"""Maximum seconds for `MAX_PAIRS_AT_ONCE` pairs. Two long films take about a second."""
 
 
 class PairComparer:
     """Compares pairs of videos by their fingerprints, which are looked up by row.
 
-    With more than one of `workers`, many pairs are compared in that number of processes. `fingerprints` must then be
-    picklable, and each process looks up its own.
+    With more than one of `workers`, pairs that would take long are compared in that number of processes. `fingerprints`
+    must then be picklable, and each process looks up its own.
     """
 
     def __init__(self, fingerprints: Sequence[Fingerprint | None], *, workers: int = 1) -> None:
@@ -39,18 +47,21 @@ class PairComparer:
     def compare(self, pairs: Sequence[Evidence]) -> Iterator[Evidence]:
         """Adds to each of these what the fingerprints of both rows say. Yields them in any order."""
         ordered = sorted(pairs, key=lambda pair: (*_find_square(pair), pair.first, pair.second))
-        if self._workers == 1 or len(pairs) < MIN_PAIRS_FOR_PROCESSES:
-            for pair in ordered:
-                yield from self._work([pair])
-            return
+        start_s = time.monotonic()
+        for number, pair in enumerate(ordered):
+            taken_s = time.monotonic() - start_s
+            if self._workers > 1 and number and taken_s > MEASURED_S:
+                pair_s = taken_s / number
+                if pair_s * (len(ordered) - number) > MIN_S_FOR_PROCESSES:
+                    yield from self._compare_side_by_side(ordered[number:], pair_s=pair_s)
+                    return
+            yield from self._work([pair])
+
+    def _compare_side_by_side(self, ordered: Sequence[Evidence], *, pair_s: float) -> Iterator[Evidence]:
+        size = min(MAX_PAIRS_AT_ONCE, max(1, round(TASK_S / pair_s)))
         squares = [list(square) for _, square in groupby(ordered, key=_find_square)]
-        tasks = [
-            square[start : start + PAIRS_AT_ONCE]
-            for square in squares
-            for start in range(0, len(square), PAIRS_AT_ONCE)
-        ]
-        work = _WorkAlone(self._work)
-        with WorkerPool(work, workers=min(self._workers, len(tasks)), timeout_s=MAX_TASK_S) as pool:
+        tasks = [square[start : start + size] for square in squares for start in range(0, len(square), size)]
+        with WorkerPool(_WorkAlone(self._work), workers=self._workers, timeout_s=MAX_TASK_S) as pool:
             for task, found in pool.run(tasks):
                 # An error that is raised again in this process has its own type.
                 yield from self._work(task) if isinstance(found, WorkerFailure) else found

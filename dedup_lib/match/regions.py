@@ -9,6 +9,7 @@ differs.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -22,8 +23,10 @@ from dedup_lib.match.blocks import (
     STILL_PX,
     Map,
     correlate,
+    mean_and_variance,
     mean_of_blocks,
     sharpen_equally,
+    shift,
     slopes,
     soften,
 )
@@ -172,11 +175,12 @@ def find_difference(laid: LaidFrames) -> Region | None:
     motion = _Motion.of(*(one[shown_together] for one in laid.tiny_frames))
     moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), MIN_MOVING_BLOCKS)
     found = [_region(part, laid, moves=True) for part in moving if not motion.covers(part)]
-    whole = _differs_standing(laid, motion)
+    stills = [sharpen_equally(soften(first), soften(second)) for first, second in zip(*laid.stills, strict=True)]
+    whole = _differs_standing(stills, laid, motion)
     found += _find_standing(whole, whole, laid, motion)
     if not found:
         # In a caption, whole blocks find the line and details find single letters. Together they give its outline.
-        found = _find_standing(whole | _differs_in_detail(laid, motion), whole, laid, motion)
+        found = _find_standing(whole | _differs_in_detail(stills, laid, motion), whole, laid, motion)
     return max(found, key=lambda region: region.share, default=None)
 
 
@@ -200,7 +204,8 @@ def measure_fit(laid: LaidFrames) -> float:
     median ignores an overlay on some of the blocks."""
     places = np.unique(np.linspace(0, len(laid.tiny_frames[0]) - 1, MAX_FITTED).round().astype(int))
     pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.tiny_frames), strict=True)
-    return float(np.mean([np.median(correlate(own, other)[0]) for own, other in pairs]))
+    correlations = np.array([correlate(own, other)[0].ravel() for own, other in pairs])
+    return float(np.median(correlations, axis=1).mean())
 
 
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -294,12 +299,16 @@ def _smooth(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     return frames
 
 
-def _differs_standing(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
+_Stills = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
+"""The stills of two videos, softened and equally sharp."""
+
+
+def _differs_standing(stills: _Stills, laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
     """The blocks that differ throughout: in enough of the stills in which both videos can be compared there."""
     shape = motion.first.shape
     asked, agreed, loosely_asked, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
-    for *stills, apart_s in zip(*laid.stills, laid.apart_s, strict=True):
-        shows, agrees, usual = _compare_stills(*map(soften, stills))
+    for both, apart_s in zip(stills, laid.apart_s, strict=True):
+        shows, agrees, usual = _compare_stills(*both)
         # If most of a frame agrees poorly, it shows another moment, or its encoding is too coarse to compare.
         is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= MIN_USUAL
         surely = shows & (motion.is_still | (is_same_moment and laid.is_simultaneous))
@@ -316,26 +325,28 @@ def _differs_standing(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
 
 
 def _compare_stills(
-    first: NDArray[np.float32], second: NDArray[np.float32]
+    own: NDArray[np.float32], other: NDArray[np.float32]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], float]:
     """The blocks in which both stills show something, the blocks in which both show the same, and the median
-    correlation of the former."""
-    own, other = sharpen_equally(first, second)
+    correlation of the former, or a lower one that reaches `MIN_USUAL`."""
     # A still with less contrast shows no less, so equalise it.
     other = other * np.float32((own.std() + 1) / (other.std() + 1))
     own_slopes, other_slopes = slopes(own), slopes(other)
+    of_own, of_own_slopes = mean_and_variance(own), mean_and_variance(own_slopes)
     best: Map | None = None
-    for across, down in product(SHIFTS_PX, SHIFTS_PX):
-        moved, moved_slopes = (np.roll(one, (down, across), axis=(0, 1)) for one in (other, other_slopes))
-        correlation, *variances = correlate(own, moved)
+    for moved, moved_slopes in zip(shift(other, SHIFTS_PX), shift(other_slopes, SHIFTS_PX), strict=True):
+        correlation, *variances = correlate(own, moved, of_first=of_own)
         contrast = np.sqrt(variances[0] * variances[1])
         spread = variances[0] + variances[1] - 2 * correlation * contrast
         # A change of colours leaves the edges in place.
-        correlation = np.maximum(correlation, correlate(own_slopes, moved_slopes)[0])
+        correlation = np.maximum(correlation, correlate(own_slopes, moved_slopes, of_first=of_own_slopes)[0])
         if best is None:
             shows = np.sqrt(np.stack(variances)).min(axis=0) >= MIN_CONTRAST
             best, rest = correlation, spread
         best, rest = np.maximum(best, correlation), np.minimum(rest, spread)
+        # Further shifts only raise the correlations, which are high enough already, as in most copies.
+        if bool((best[shows] >= MIN_CORRELATION).all()) and (not shows.any() or np.median(best[shows]) >= MIN_USUAL):
+            return shows, shows, float(np.median(best[shows])) if shows.any() else 1.0
     assert best is not None
     # Noise over the whole frame lowers the correlation more in blocks of low contrast.
     noise = float(np.quantile(rest, NOISE_QUANTILE))
@@ -345,16 +356,15 @@ def _compare_stills(
     return shows, best >= wanted, usual
 
 
-def _differs_in_detail(laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
+def _differs_in_detail(stills: _Stills, laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
     """The blocks with a small detail that differs in most of the stills."""
     nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MAX_DETAILED]
     asked, differing = (np.zeros(motion.first.shape, int) for _ in range(2))
     for index in nearest:
-        own, other = sharpen_equally(*(soften(stills[index]) for stills in laid.stills))
         is_same_moment = laid.is_simultaneous and abs(laid.apart_s[index]) <= SAME_MOMENT_S
         comparable = motion.is_still | is_same_moment
         asked += comparable
-        differing += comparable & _find_details(own, other)
+        differing += comparable & _find_details(*stills[index])
     return np.asarray((differing >= min(MIN_STILLS, len(nearest))) & (differing > MIN_DETAILED * asked))
 
 
@@ -362,8 +372,11 @@ def _find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> ND
     """The blocks with a square whose residue is large when one still is subtracted from the other."""
     own, other = _equally_lit(first, second)
     left = np.full(own.shape, np.inf, np.float32)
-    for across, down in product(DETAIL_SHIFTS_PX, DETAIL_SHIFTS_PX):
-        left = np.minimum(left, _deviation_around(own - np.roll(other, (down, across), axis=(0, 1))))
+    for moved in shift(other, DETAIL_SHIFTS_PX):
+        left = np.minimum(left, _deviation_around(own - moved))
+        # Further shifts only lower the residues, which are low enough already, as in most copies.
+        if left.max() <= max(MIN_DETAIL, DETAIL_FACTOR * USUAL_DETAIL):
+            return np.zeros((BLOCKS - BLOCK_SIDE + 1,) * 2, bool)
     shown = np.maximum(_deviation_around(own), _deviation_around(other))
     usual = float(np.median(left))
     differs = (left > max(MIN_DETAIL, DETAIL_FACTOR * (USUAL_DETAIL + usual))) & (

@@ -21,7 +21,7 @@ from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.run.lock import read_holder
 
-CLIPS = 12
+CLIPS = 6
 MORE = ("--no-report", "--set", "encoder=pdq", "--set", "num_frames=3")
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 
@@ -97,7 +97,7 @@ def test_a_run_that_is_killed_with_all_its_processes_ends_as_one_left_in_peace(
     folder = tmp_path / "killed"
     words = command(list_csv, folder, *MORE, flow=flow)
     before = len(server.requests)
-    goal = before + chance.randrange(20, 50)
+    goal = before + chance.randrange(10, 25)
     moments: dict[str, Callable[[], bool]] = {
         "03": lambda: len(server.requests) >= goal and bool(load_outcomes(folder)),
         # While the store is filled, and while the lists are written.
