@@ -17,7 +17,7 @@ import nbformat
 
 from dedup_lib.cli.main import commands
 from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Status
-from dedup_lib.report.pages import merge_parameters
+from dedup_lib.report.notebook_pages import merge_parameters
 from dedup_lib.report.words import FILE_WORDS, STATUS_WORDS
 from dedup_lib.settings import SETTINGS, describe_type, parameter_types
 

@@ -12,7 +12,6 @@ from tqdm import tqdm
 from dedup_lib.errors import FailedRowsError, NotebookError
 from dedup_lib.flow.plan import RunPlan
 from dedup_lib.report.overview import write_index
-from dedup_lib.report.pages import render_notebook
 from dedup_lib.run.files import write_text_atomically, writing
 from dedup_lib.run.paths import find_project_root
 from dedup_lib.sanitise import sanitise
@@ -76,10 +75,11 @@ class _Listener:
 def _execute(
     plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ...], on_progress: Callable[[str], object]
 ) -> NotebookDone:
-    # These imports take over a second; the other commands do not need them.
+    # These imports take seconds; the other commands do not need them.
     import papermill
 
     from dedup_lib.flow.kernel import LoggedKernelManager
+    from dedup_lib.report.notebook_pages import render_notebook
 
     source = find_project_root() / "notebooks" / f"{name}.ipynb"
     executed = plan.run.notebooks_dir / f"{name}.ipynb"

@@ -23,7 +23,7 @@ from dedup_lib.report import charts
 from dedup_lib.report.about_run import describe_run, show_date
 from dedup_lib.report.compared import list_compared
 from dedup_lib.report.contact_sheet import Sheet, draw_gallery, draw_groups, draw_pair, rank_groups
-from dedup_lib.report.pages import link_pages, mark_outdated, page_templates, render_pages, save_page
+from dedup_lib.report.pages import link_pages, mark_outdated, page_templates, save_page
 from dedup_lib.report.pictures import Pictures
 from dedup_lib.report.sections import (
     MAX_REVIEWED,
@@ -142,6 +142,9 @@ def write_again(run: RunFolder, *, begin: Progress = no_progress) -> None:
         is_by_itself = lock.is_own
     # No lock is needed: every page is written completely or not at all. The app may have several visitors at once.
     if is_by_itself:
+        # This import takes seconds.
+        from dedup_lib.report.notebook_pages import render_pages
+
         render_pages(run, is_all=False)
         write_index(run.path, begin=begin)
 

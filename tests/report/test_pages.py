@@ -12,7 +12,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from pages import Page, open_page
 
-from dedup_lib.report import pages
+from dedup_lib.report import notebook_pages, pages
 
 HOSTILE_TEXT = "<script>alert(1)</script><img src=https://evil.example/x.png onerror=alert(1)>"
 SCRIPT_URL = "javascript:alert(document.domain)"
@@ -54,7 +54,9 @@ def rendered(tmp_path: Path) -> Page:
         new_code_cell(
             "explorer",
             outputs=[
-                new_output("display_data", data={pages.WIDGET_VIEW: {"model_id": "abc"}, "text/plain": "VBox()"}),
+                new_output(
+                    "display_data", data={notebook_pages.WIDGET_VIEW: {"model_id": "abc"}, "text/plain": "VBox()"}
+                ),
                 new_output("display_data", data={"application/javascript": "fetch('https://evil.example')"}),
             ],
         ),
@@ -74,7 +76,7 @@ def rendered(tmp_path: Path) -> Page:
     executed_path = tmp_path / "06.ipynb"
     nbformat.write(new_notebook(cells=cells, metadata={"widgets": state}), executed_path)
     html_path = tmp_path / "reports" / "06.html"
-    pages.render_notebook(executed_path, html_path, title=f"Search {HOSTILE_TEXT}")
+    notebook_pages.render_notebook(executed_path, html_path, title=f"Search {HOSTILE_TEXT}")
     assert [path.name for path in html_path.parent.iterdir()] == ["06.html"], "no scratch file stays"
     return open_page(html_path)
 
@@ -111,7 +113,7 @@ def test_pages_lead_to_those_that_are_there(tmp_path: Path) -> None:
     source = "# One\n\n[start](00_start.ipynb), [two](02_two.ipynb), [three](./03_three.ipynb#top), [web](https://a.b/x.ipynb)"
     path, folder = tmp_path / "one.ipynb", tmp_path / "reports"
     nbformat.write(new_notebook(cells=[new_markdown_cell(source)]), path)
-    pages.render_notebook(path, folder / "01_one.html", title="One")
+    notebook_pages.render_notebook(path, folder / "01_one.html", title="One")
     (folder / "index.html").write_text("<!DOCTYPE html>")
     back, start, web = "index.html", "index.html", "https://a.b/x.ipynb"
 
@@ -136,7 +138,7 @@ def test_lone_surrogates_do_not_stop_a_page(tmp_path: Path) -> None:
     notebook = new_notebook(cells=[new_markdown_cell("# Odd \\ud800")])
     path = tmp_path / "odd.ipynb"
     path.write_text(nbformat.writes(notebook).replace("\\\\ud800", "\\ud800"), encoding="utf-8")
-    pages.render_notebook(path, tmp_path / "odd.html", title="Odd")
+    notebook_pages.render_notebook(path, tmp_path / "odd.html", title="Odd")
     assert "Odd \\ud800" in open_page(tmp_path / "odd.html").text
 
 

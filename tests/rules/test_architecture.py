@@ -47,7 +47,7 @@ OWNERS: dict[str, set[str]] = {
     "matplotlib": {"report"},
     "milvus_lite": {"store"},
     "multiprocessing": {"extract.worker_pool"},
-    "nbconvert": {"report.pages"},
+    "nbconvert": {"report.notebook_pages"},
     "onnxruntime": {"features.sscd"},
     "papermill": {"flow"},
     "pdqhash": {"media.frames", "features.pdq"},
