@@ -124,7 +124,7 @@ def static_outputs(outputs: Sequence[NotebookNode]) -> list[NotebookNode]:
             output.traceback = [without_colours(line) for line in output.traceback]
         else:
             output.text = without_colours(without_bars(output.text))
-            if not output.text:
+            if not output.text.strip():
                 continue
         kept.append(output)
     if has_widget:

@@ -41,7 +41,7 @@ def rendered(tmp_path: Path) -> Page:
             outputs=[
                 new_output("stream", name="stderr", text="\r 10% PROGRESS"),
                 new_output("stream", name="stdout", text="\r 10% PROGRESS\r100% PROGRESS\nsaid besides\n"),
-                new_output("stream", name="stdout", text="\r 20% PROGRESS\n"),
+                new_output("stream", name="stdout", text="\r 20% PROGRESS\n\n"),
                 new_output("stream", name="stdout", text=f"\x1b[31m36 rows\x1b[0m {HOSTILE_TEXT}"),
             ],
         ),
@@ -88,6 +88,8 @@ def test_page_hides_code_prompts_progress_and_widget_state(rendered: Page) -> No
     assert "PLAINTEXT" not in everything
     assert rendered.text.count("it opens in JupyterLab") == 1
     assert "said besides" in rendered.text, "what is printed beside a bar stays"
+    boxes = [attrs for _, attrs in rendered.tags if "output_stdout" in (attrs.get("class") or "")]
+    assert len(boxes) == 2, "a bar leaves no empty box"
 
 
 def test_page_shows_hostile_text_as_text(rendered: Page) -> None:
