@@ -94,7 +94,8 @@ def clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_clip(tmp_path_factory.mktemp("models") / "tiny clip")
 
 
-@pytest.fixture(scope="session")
+# Even without work it takes a fifth of a core, so it does not stay for the tests of other modules.
+@pytest.fixture(scope="module")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     """A real Milvus server; where none can be started, the test is skipped."""
     from milvus_for_tests import MilvusServer, load_tool
