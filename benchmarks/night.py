@@ -5,7 +5,7 @@
 A server in a separate process serves real clips under as many addresses as the list has rows, from many hosts, with
 latency, slow hosts, hosts that never answer, and files that are gone, cut off or no video. The run is that of the
 command line, up to 03_extract. After half of the time all its processes are killed, as by a power cut, and the same
-command goes on; at the end it is interrupted. The benchmark prints and saves the pace, the outcomes, the retries, the
+command goes on; at the end it is ended. The benchmark prints and saves the pace, the outcomes, the retries, the
 memory over time and the disk, and what they come to for the whole list. The server works on the same cores.
 """
 
@@ -78,7 +78,8 @@ def rehearse(urls: Sequence[str], *, run: RunFolder, folder: Path, minutes: floa
             if part == 0:
                 os.killpg(process.pid, signal.SIGKILL)
             else:
-                process.send_signal(signal.SIGINT)
+                # A program that was started in the background may be deaf to SIGINT.
+                process.terminate()
                 process.wait(STOP_WITHIN_S)
     return moments
 
