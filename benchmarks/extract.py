@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 from rich.console import Console
 from rich.table import Table
-from site_of_clips import LIMITS, NO_SCAN, Site, count_sent, find_clips, serving
+from site_of_clips import LIMITS, NO_SCAN, Site, clips_option, count_sent, find_clips, serving
 
 from dedup_lib.extract.pipeline import extract_videos
 from dedup_lib.extract.sinks import CollectionSink
@@ -283,14 +283,7 @@ def compare(
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--clips",
-    "clips_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="VIDEO_CORPUS_DIR",
-    required=True,
-    help="Folder with MP4 files [default: $VIDEO_CORPUS_DIR].",
-)
+@clips_option
 @click.option(
     "--rounds", default=6, show_default=True, type=click.IntRange(1), help="Times that extraction reads every clip."
 )

@@ -27,7 +27,7 @@ from typing import Any
 
 import click
 from load import EXTRACTION, ROOT, Sample, console, take_sample
-from site_of_clips import SHARES, Site, count_sent, find_clips, serving
+from site_of_clips import SHARES, Site, clips_option, count_sent, find_clips, serving
 
 from dedup_lib.records import KEPT_STATUSES
 from dedup_lib.run.files import write_text_atomically
@@ -143,14 +143,7 @@ def summarise(moments: Sequence[Moment], *, run: RunFolder, rows: int, sent_byte
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option(
-    "--clips",
-    "clips_dir",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    envvar="VIDEO_CORPUS_DIR",
-    required=True,
-    help="Folder with MP4 files [default: $VIDEO_CORPUS_DIR].",
-)
+@clips_option
 @click.option("--rows", default=90_000, show_default=True, type=click.IntRange(1), help="Rows of the list.")
 @click.option("--minutes", default=60.0, show_default=True, type=click.FloatRange(4), help="Time that the run gets.")
 @click.option("--latency", "latency_s", default=0.2, show_default=True, help="Median seconds before each answer.")

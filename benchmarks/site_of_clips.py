@@ -15,6 +15,8 @@ from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import click
+
 from dedup_lib.extract.worker import read_video
 from dedup_lib.features.pdq import hash_frame
 from dedup_lib.media.limits import FetchLimits
@@ -26,6 +28,16 @@ LIMITS = FetchLimits(timeout_s=60.0, max_bytes=10**9, allow_private_addresses=Tr
 NO_SCAN = Scan(step_s=0.0)
 SLOW_BYTES_A_S = 100_000
 SEND_BUFFER_BYTES = 65536
+
+
+clips_option = click.option(
+    "--clips",
+    "clips_dir",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    envvar="VIDEO_CORPUS_DIR",
+    required=True,
+    help="Folder with MP4 files [default: $VIDEO_CORPUS_DIR].",
+)
 
 
 class Fault(StrEnum):
