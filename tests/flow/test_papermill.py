@@ -54,7 +54,7 @@ def test_a_name_in_the_parameters_cell_that_no_notebook_knows(tmp_path: Path) ->
 
 def test_the_line_that_is_recommended_says_nothing_of_unknown_parameters(tmp_path: Path) -> None:
     (line,) = re.findall(
-        r"`papermill notebooks/(\w+)\.ipynb out\.ipynb ([^`]+)`", (ROOT / "README.md").read_text("utf-8")
+        r"`papermill notebooks/(\w+)\.ipynb out\.ipynb ([^`]+)`", (ROOT / "docs" / "outputs.md").read_text("utf-8")
     )
     (tmp_path / "ads.csv").write_text("url\nhttp://127.0.0.1:9/a.mp4\n")
     words = [str(tmp_path / "run") if word == "outputs/ads" else word for word in line[1].split()]

@@ -34,6 +34,7 @@ LEDGER = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
 STORE = (ROOT / "docs" / "store.md").read_text(encoding="utf-8")
 EVIDENCE = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
 SCRIPTS = (ROOT / "docs" / "scripts.md").read_text(encoding="utf-8")
+OUTPUTS = (ROOT / "docs" / "outputs.md").read_text(encoding="utf-8")
 GUIDE = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
 FIRST_LIST = (ROOT / "docs" / "first_list.md").read_text(encoding="utf-8")
 START = (ROOT / "notebooks" / "00_start.ipynb").read_text(encoding="utf-8").replace("\\n", "\n")
@@ -85,23 +86,23 @@ def test_profiles_are_listed() -> None:
 
 
 def test_notebooks_are_listed() -> None:
-    listed = [row[0].strip("`") for row in table_below("The notebooks")]
+    listed = [row[0].strip("`") for row in table_below("The notebooks", text=OUTPUTS)]
     assert listed == sorted(SETTINGS)
 
 
 def test_notebooks_ask_the_question_that_is_listed() -> None:
-    for name, question, _ in table_below("The notebooks"):
+    for name, question, _ in table_below("The notebooks", text=OUTPUTS):
         text = (ROOT / "notebooks" / f"{name.strip('`')}.ipynb").read_text(encoding="utf-8")
         assert f"**{question.removesuffix(' (batch flow)')}**" in text, name
 
 
 def test_columns_of_the_text_duplicates_are_listed() -> None:
-    (row,) = (row for row in table_below("What comes out") if row[0] == "`<list>.duplicates.csv`")
+    (row,) = (row for row in table_below("What comes out", text=OUTPUTS) if row[0] == "`<list>.duplicates.csv`")
     assert re.findall(r"`(\w+)`", row[2]) == list(REPORT_COLUMNS)
 
 
 def test_columns_of_the_duplicates_are_listed() -> None:
-    (row,) = (row for row in table_below("What comes out") if row[0] == "`duplicates.csv`")
+    (row,) = (row for row in table_below("What comes out", text=OUTPUTS) if row[0] == "`duplicates.csv`")
     listed = re.findall(r"`(\w+)`", row[2])
     groups = [Group(number=1, kept=0, copies=(1,), similarities=(1.0,))]
     urls = ["a", "b"]
@@ -125,7 +126,7 @@ def test_the_reference_is_current() -> None:
 
 
 def test_the_reference_explains_the_columns_that_are_listed() -> None:
-    listed = {row[0].strip("`"): re.findall(r"`(\w+)`", row[2]) for row in table_below("What comes out")}
+    listed = {row[0].strip("`"): re.findall(r"`(\w+)`", row[2]) for row in table_below("What comes out", text=OUTPUTS)}
     for name, words in reference.COLUMN_WORDS.items():
         assert list(words) == listed[name], name
 
