@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from milvus_for_tests import MilvusServer
 
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
@@ -123,3 +124,20 @@ def test_what_no_list_can_be_held_against_is_refused(project: Path, archive: Pat
     with pytest.raises(SettingError, match=r"read with num_frames = 8, and this run reads with 4: use one profile"):
         check_start(plan("mine", ["archive"], num_frames=4))
     assert not (project / "outputs" / "mine").exists()
+
+
+def test_a_list_on_a_server_is_held_against_another_there(
+    project: Path, milvus_server: MilvusServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run has a collection of its own. A copy of what the earlier one holds is found by its vectors and frames."""
+    monkeypatch.setenv("MILVUS_URI", milvus_server.address.uri)
+    monkeypatch.setenv("MILVUS_TOKEN", milvus_server.address.token)
+    for name, part in (("before", slice(0, 18)), ("after", slice(12, 28))):
+        make_list(project, name, part)
+    run("before", store="server", collection="before")
+    found = run("after", ["before"], store="server", collection="after")
+    assert found["existing"] == {"runs": ["before"], "urls": 6, "compared": 13, "repeated": 3}
+    copies = load_rows(project / "outputs" / "after" / "duplicates.csv")
+    read = {row["video_url"] for row in load_rows(project / "outputs" / "before" / "before.unique.csv")}
+    assert len(copies) == 3 and {row["duplicate_of"] for row in copies} <= read
+    assert not (project / "outputs" / "after" / "milvus.db").exists(), "nothing went into a file"
