@@ -16,13 +16,16 @@ from dedup_lib.sanitise import sanitise
 MAX_SHOWN_CHARACTERS = 200
 """Most characters of a cell that a notebook shows."""
 
+MAX_UNBROKEN = 32
+"""Most characters of a cell that stays on one line: an id, a date, a number."""
+
 
 class ShownTable(pd.DataFrame):
     """A table for a notebook. The keyboard can scroll it, and it has a name for screen readers.
 
     Cells are aligned to the left, because URLs are read from there; notebooks would align them to the right. Cells are
-    cut off late, because a URL ends with the name of its file. Only URLs are broken over lines: an id stays whole.
-    `pictures` are images as `data:` URIs by the text of a cell; each is shown above its cell."""
+    cut off late, because a URL ends with the name of its file. URLs and long texts are broken over lines; an id stays
+    whole. `pictures` are images as `data:` URIs by the text of a cell; each is shown above its cell."""
 
     _metadata: ClassVar[list[str]] = ["pictures"]
     pictures: Mapping[str, str] = MappingProxyType({})
@@ -41,7 +44,8 @@ class ShownTable(pd.DataFrame):
 
     def _draw_cell(self, found: re.Match[str]) -> str:
         text = found[1]
-        style = "min-width: 11em; overflow-wrap: anywhere" if "://" in text else "white-space: nowrap"
+        is_short = len(unescape(text)) <= MAX_UNBROKEN and "://" not in text
+        style = "white-space: nowrap" if is_short else "min-width: 11em; overflow-wrap: anywhere"
         picture = self.pictures.get(unescape(text), "")
         size = "display: block; max-width: 20em; max-height: 3.5em"
         image = f'<img src="{picture}" alt="Frames of {text}" style="{size}">' if picture else ""

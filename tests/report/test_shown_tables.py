@@ -31,9 +31,12 @@ def test_a_shown_table_can_be_scrolled_by_a_keyboard_and_has_a_name() -> None:
     assert f">{url}</td>" in str(shown_table(pd.DataFrame({"url": [url]}))._repr_html_())
 
 
-def test_only_urls_are_broken_over_lines() -> None:
-    html = str(shown_table(pd.DataFrame({"url": ["https://h/a.mp4"], "id": ["TVC 0001/3"]}))._repr_html_())
-    assert re.search(r"overflow-wrap: anywhere\">https://h/a.mp4<", html)
+def test_urls_and_long_texts_are_broken_over_lines_and_ids_are_not() -> None:
+    encoded = "https%3A%2F%2Fcdn.example.com%2Fspots%2Ffilm.mp4"
+    cells = {"url": ["https://h/a.mp4"], "before": [encoded], "id": ["TVC 0001/3"], "reason": ["a word, " * 8 + "end"]}
+    html = str(shown_table(pd.DataFrame(cells))._repr_html_())
+    for broken in ("https://h/a.mp4", encoded, "a word, " * 8 + "end"):
+        assert f'overflow-wrap: anywhere">{broken}<' in html
     assert re.search(r"white-space: nowrap\">TVC 0001/3<", html)
 
 
