@@ -97,7 +97,8 @@ def draw_image(figure: Figure) -> DrawnImage:
     of_frames = any(ax.images for ax in figure.axes)
     dots = 1.0 if of_frames else CHART_PIXELS
     drawn, packed = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, dpi=SHOWN_DPI * dots, bbox_inches="tight")
+    # This file is only read back, so it is not compressed.
+    figure.savefig(drawn, dpi=SHOWN_DPI * dots, bbox_inches="tight", pil_kwargs={"compress_level": 0})
     picture = Image.open(drawn).convert("RGB")
     if of_frames:
         picture.save(packed, "JPEG", quality=JPEG_QUALITY, optimize=True)
