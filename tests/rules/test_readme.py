@@ -80,7 +80,7 @@ def test_some_commands_were_found() -> None:
 
 
 def test_profiles_are_listed() -> None:
-    listed = {row[0].strip("`") for row in table_below("Your own list")}
+    listed = {row[0].strip("`") for row in table_below("The profiles", text=OUTPUTS)}
     assert listed == {path.stem for path in (ROOT / "params").glob("*.yaml")}
     assert all(load_profile(name) for name in listed)
 
