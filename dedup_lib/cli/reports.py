@@ -22,9 +22,8 @@ def report(run_name: str) -> None:
     \b
     python -m dedup_lib report ads
     """
-    from dedup_lib.report.notebook_pages import render_pages
+    from dedup_lib.report.notebook_pages import find_executed, render_pages
     from dedup_lib.report.overview import write_index
-    from dedup_lib.report.pages import find_executed
     from dedup_lib.steps.bar import progress_on
 
     folder = require_run(run_name)

@@ -79,7 +79,6 @@ def _execute(
     import papermill
 
     from dedup_lib.flow.kernel import LoggedKernelManager
-    from dedup_lib.report.notebook_pages import render_notebook
 
     source = find_project_root() / "notebooks" / f"{name}.ipynb"
     executed = plan.run.notebooks_dir / f"{name}.ipynb"
@@ -107,6 +106,8 @@ def _execute(
         if log_path.exists():
             write_text_atomically(log_path, sanitise(log_path.read_text(encoding="utf-8", errors="replace")))
         if report and executed.exists():
+            from dedup_lib.report.notebook_pages import render_notebook
+
             render_notebook(executed, plan.run.reports_dir / f"{name}.html", title=name)
     return NotebookDone(name=name, executed_path=executed, elapsed_s=time.monotonic() - start_s)
 

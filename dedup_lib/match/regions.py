@@ -345,15 +345,20 @@ def _compare_stills(
             best, rest = correlation, spread
         best, rest = np.maximum(best, correlation), np.minimum(rest, spread)
         # Further shifts only raise the correlations, which are high enough already, as in most copies.
-        if bool((best[shows] >= MIN_CORRELATION).all()) and (not shows.any() or np.median(best[shows]) >= MIN_USUAL):
-            return shows, shows, float(np.median(best[shows])) if shows.any() else 1.0
+        if (best[shows] >= MIN_CORRELATION).all() and (usual := _median_where(shows, best)) >= MIN_USUAL:
+            return shows, shows, usual
     assert best is not None
     # Noise over the whole frame lowers the correlation more in blocks of low contrast.
     noise = float(np.quantile(rest, NOISE_QUANTILE))
     expected = 1 - noise / (2 * np.maximum(contrast, 1e-3))
-    usual = float(np.median(best[shows])) if shows.any() else 1.0
+    usual = _median_where(shows, best)
     wanted = np.minimum(MIN_CORRELATION, np.minimum(expected, usual) - MAX_LOSS)
     return shows, best >= wanted, usual
+
+
+def _median_where(shows: NDArray[np.bool_], correlation: Map) -> float:
+    """The median correlation of the blocks that show something; 1 if none does."""
+    return float(np.median(correlation[shows])) if shows.any() else 1.0
 
 
 def _differs_in_detail(stills: _Stills, laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:

@@ -171,13 +171,12 @@ def join_exactly(
     `max_pairs` pairs.
     """
     step = block_lines or (BLOCK_LINES if device == "cpu" else GPU_BLOCK_LINES)
-    # Rounding both of two unit vectors with a unit roundoff u changes their product by at most 2u + u².
-    low = floor - table.slack - (2.1 * TF32_ROUNDING if device == "cuda" else 0)
     # If each line has all positions, all products have one divisor: multiplying the floor by it is cheaper.
     whole = bool((table.counts == table.lines.shape[1]).all())
     scale = float(table.lines.shape[1]) if whole else 1.0
     lines = table.lines.reshape(len(table), table.width)
     made = _NumpyBlocks(lines, step) if device == "cpu" else _TorchBlocks(lines, step, device)
+    low = floor - table.slack - made.slack
     nearest = np.full(len(table), -np.inf, np.float32)
     pairs = FoundPairs(table, floor=floor, most=max_pairs, each=each)
     blocks = -(-len(table) // step)
@@ -200,6 +199,9 @@ def join_exactly(
 
 class _NumpyBlocks:
     """Products of blocks of `step` lines, on the processor."""
+
+    slack = 0.0
+    """How far a product may lie from one of unrounded numbers, besides `VectorTable.slack`."""
 
     def __init__(self, lines: Vectors, step: int) -> None:
         self._lines, self._step = lines, step
@@ -230,11 +232,15 @@ class _TorchBlocks:
 
         self._torch, self._device = torch, device
         self._lines, self._step = lines, step
-        free = torch.cuda.mem_get_info()[0] - RESERVED_BYTES if device == "cuda" else 0
+        self.slack, free = 0.0, 0
+        if device == "cuda":
+            torch.backends.cuda.matmul.allow_tf32 = True
+            # Rounding both of two unit vectors with a unit roundoff u changes their product by at most 2u + u².
+            self.slack = 2.1 * TF32_ROUNDING
+            free = torch.cuda.mem_get_info()[0] - RESERVED_BYTES
         self._room = max(1, free // (step * lines.shape[1] * lines.itemsize))
         self._resident: dict[int, Any] = {}
         self._left: tuple[int, Any] = (-1, None)
-        torch.backends.cuda.matmul.allow_tf32 = True
 
     def multiply(self, top: int, start: int, low: float, divisors: Vectors | None) -> Found:
         """See `_NumpyBlocks.multiply`."""

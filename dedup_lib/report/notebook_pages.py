@@ -19,7 +19,7 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
-from dedup_lib.report.pages import find_executed, render_template, save_page
+from dedup_lib.report.pages import render_template, save_page
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.sanitise import sanitise
 
@@ -208,3 +208,8 @@ def render_pages(run: RunFolder, *, is_all: bool, progress: Callable[[int], obje
         elif is_all:
             render_notebook(path, html_path, title=path.stem)
         progress(1)
+
+
+def find_executed(run: RunFolder) -> list[Path]:
+    """The executed notebooks of a run, in order."""
+    return sorted(run.notebooks_dir.glob("*.ipynb"))

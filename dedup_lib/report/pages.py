@@ -96,11 +96,6 @@ def link_pages(reports_dir: Path) -> None:
             write_text_atomically(path, linked)
 
 
-def find_executed(run: RunFolder) -> list[Path]:
-    """The executed notebooks of a run, in order."""
-    return sorted(run.notebooks_dir.glob("*.ipynb"))
-
-
 def mark_outdated(run: RunFolder, *names: str, words: str) -> None:
     """Puts a notice at the top of these pages, if they exist: they are older than the outputs, and why. Writing a page
     again removes it."""
