@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -63,6 +63,25 @@ class SearchPlan:
     def parameter(self) -> str:
         """The setting that holds the threshold."""
         return "cosine_thresh" if self.measure == "cosine" else "min_score"
+
+    def as_record(self) -> dict[str, Any]:
+        """The plan for summary.json."""
+        return {
+            "measure": self.measure,
+            "threshold": self.threshold,
+            "review_from": self.review_from,
+            "versions": self.versions,
+            "floor": self.floor,
+            "encoder": self.recipe.encoder,
+            "model": self.recipe.model,
+            "num_frames": self.recipe.num_frames,
+            "frame_span": self.recipe.frame_span,
+            "schema": self.pooling.schema,
+            "pooling": self.pooling,
+            "store": self.store,
+            "collection": self.collection,
+            "search": asdict(self.search) if self.search is not None else None,
+        }
 
     @property
     def rules(self) -> MatchThresholds:

@@ -86,10 +86,12 @@ class DrawnImage:
     width: int
 
     def as_html(self, words: str) -> str:
-        """An `img` element with embedded data."""
-        style = "max-width: 100%; height: auto; background: #fff"
+        """An `img` element with embedded data, in a frame that the keyboard can scroll where the page is narrow."""
+        readable = f"min-width: min(var(--readable, 0px), {self.width}px)"
+        style = f"max-width: 100%; {readable}; height: auto; background: #fff"
         source = f"data:{self.mime};base64,{self.data}"
-        return f'<img src="{source}" alt="{escape(words)}" width="{self.width}" style="{style}">'
+        image = f'<img src="{source}" alt="{escape(words)}" width="{self.width}" style="{style}">'
+        return f'<div class="scroll" role="region" aria-label="Figure" tabindex="0">{image}</div>'
 
 
 def draw_image(figure: Figure) -> DrawnImage:
@@ -103,7 +105,8 @@ def draw_image(figure: Figure) -> DrawnImage:
     if of_frames:
         picture.save(packed, "JPEG", quality=JPEG_QUALITY, optimize=True)
     else:
-        picture.quantize(CHART_COLOURS).save(packed, "PNG", optimize=True)
+        # Of the methods of Pillow only this one keeps a colour that few pixels have, such as that of a single point.
+        picture.quantize(CHART_COLOURS, Image.Quantize.MAXCOVERAGE).save(packed, "PNG", optimize=True)
     data = base64.b64encode(packed.getvalue()).decode("ascii")
     return DrawnImage(mime=f"image/{'jpeg' if of_frames else 'png'}", data=data, width=round(picture.width / dots))
 
@@ -161,7 +164,7 @@ def mark_threshold(threshold: float, *, ax: Axes) -> Axes:
     """Draws the threshold as a line, with its value above the axes."""
     ax.axvline(threshold, color=COLOURS["threshold"], linewidth=1.4, linestyle=(0, (4, 2)))
     ax.annotate(
-        f"threshold {threshold:.4f}",
+        f"threshold {threshold:g}",
         (threshold, 1),
         xycoords=("data", "axes fraction"),
         xytext=(0, 3),

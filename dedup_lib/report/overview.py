@@ -20,7 +20,7 @@ import pandas as pd
 from dedup_lib.groups.decisions import Decision, describe_decisions
 from dedup_lib.records import Progress, Recipe, Status, no_progress
 from dedup_lib.report import charts
-from dedup_lib.report.about_run import describe_run, show_date
+from dedup_lib.report.about_run import describe_comparison, describe_run, show_date
 from dedup_lib.report.compared import list_compared
 from dedup_lib.report.contact_sheet import Sheet, draw_gallery, draw_groups, draw_pair, rank_groups
 from dedup_lib.report.pages import link_pages, mark_outdated, page_templates, save_page
@@ -327,7 +327,8 @@ def _describe_result(
             if summary["statuses"].get(status)
         ],
         "decision": [
-            (DECISION_WORDS.get(key, key.replace("_", " ")), value) for key, value in summary["decision"].items()
+            *describe_comparison(summary["decision"]).items(),
+            *((words, summary["decision"][key]) for key, words in DECISION_WORDS.items() if key in summary["decision"]),
         ],
     }
 

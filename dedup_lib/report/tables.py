@@ -19,6 +19,9 @@ MAX_SHOWN_CHARACTERS = 200
 MAX_UNBROKEN = 32
 """Most characters of a cell that stays on one line: an id, a date, a number."""
 
+SHOWN_DIGITS = 4
+"""Digits after the point of a number that a notebook shows."""
+
 
 class ShownTable(pd.DataFrame):
     """A table for a notebook. The keyboard can scroll it, and it has a name for screen readers.
@@ -61,6 +64,8 @@ def shown_table(frame: pd.DataFrame, *, pictures: Mapping[str, str] = MappingPro
 
 
 def _shown(cell: object) -> object:
+    if isinstance(cell, float):
+        return round(cell, SHOWN_DIGITS)
     return sanitise(cell) if isinstance(cell, str) else cell
 
 

@@ -140,17 +140,14 @@ DECIDED_MEANINGS = {
 """What follows from each decision of a person about two videos."""
 
 DECISION_WORDS = {
-    "threshold": "value from which two videos are copies",
-    "num_frames": "frames per video",
-    "frame_span": "where the frames are taken",
-    "schema": "rows of the collection",
-    "largest_group": "videos in the largest group",
-    "measure": "what is held against that value",
+    "keep": "which of several copies is kept",
+    "compared": "pairs whose frames were compared",
     "pairs": "pairs of copies",
-    "compared": "pairs whose pictures were compared",
     "review": "pairs that a person should look at",
-    "expanded_queries": "videos searched deeper than top_k",
+    "groups": "groups of copies",
+    "largest_group": "videos in the largest group",
 }
+"""Values of a decision, beside those that `about_run.describe_comparison` words."""
 
 FILE_WORDS = {
     "FINAL_RESULT": "the clean list: every video once",

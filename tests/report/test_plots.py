@@ -151,7 +151,7 @@ def test_similarities_tell_matches_apart_and_count_videos_without_a_neighbour() 
     assert "2 videos without one" in said
     assert "different: 2" in said
     assert "how surely the two are the same" in said
-    assert said.count("threshold 0.9000") == 2
+    assert said.count("threshold 0.9") == 2
 
 
 def test_log_scale_only_where_a_bar_dwarfs() -> None:
@@ -289,7 +289,7 @@ def test_labelled_pairs_are_found_missed_wrong_or_told_apart() -> None:
     assert "missed: 2, 1 of them further left" in said
     assert "wrong: 1" in said
     assert "told apart: 3, 2 of them further left" in said
-    assert said.count("threshold 0.8500") == 2
+    assert said.count("threshold 0.85") == 2
 
 
 def test_recalls_are_counted_and_said_in_words() -> None:
@@ -326,7 +326,7 @@ def test_a_figure_is_told_in_words(urls: list[str], tmp_path: Path) -> None:
     )
     said = figures.describe_figure(FIGURES["similarities"]())
     assert said.startswith(
-        "Each video's nearest neighbour: videos over score: how surely the two are the same; threshold 0.9000; "
+        "Each video's nearest neighbour: videos over score: how surely the two are the same; threshold 0.9; "
         "below: 1; match: 1."
     )
     assert "\n" not in said
@@ -346,7 +346,7 @@ def test_frames_are_packed_as_jpeg_and_charts_as_png(urls: list[str], tmp_path: 
     for figure, form in ((frames, "jpeg"), (plots.figure_flow(ROWS), "png")):
         image = figures.draw_image(figure)
         html = image.as_html('"<b>')
-        assert html.startswith(f'<img src="data:image/{form};base64,')
+        assert f'<img src="data:image/{form};base64,' in html
         assert 'alt="&quot;&lt;b&gt;"' in html
         assert len(html) < 60_000
 
@@ -379,3 +379,15 @@ def test_decisions_are_marked_and_from_twenty_on_rated(same: int, different: int
         assert at_half == {"precision": pytest.approx(16 / 17), "recall": 1.0}, (
             "0.7 alone of the different ones is above"
         )
+
+
+def test_a_chart_keeps_the_colour_of_a_single_point() -> None:
+    verdicts = ["different"] * 290 + ["duplicate"] * 9 + ["excerpt"]
+    scores = np.linspace(0, 1, len(verdicts))
+    table = pd.DataFrame({"cosine": scores, "term_coverage": scores, "score": scores, "verdict": verdicts})
+    image = figures.draw_image(plots.figure_measured(table, measure="score"))
+    with Image.open(io.BytesIO(base64.b64decode(image.data))) as picture:
+        drawn = np.asarray(picture.convert("RGB")).astype(int).reshape(-1, 3)
+    pink = np.array(mpl.colors.to_rgb(style.COLOURS["excerpt"])) * 255
+    # Points are three quarters opaque.
+    assert np.abs(drawn - (0.75 * pink + 0.25 * 255)).max(axis=1).min() < 12
