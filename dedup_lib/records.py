@@ -305,8 +305,10 @@ class SweepPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Marks:
-    """Rows that are no original, as one of their copies shows. Rows in `overlaid` bear a logo or similar that the copy
-    lacks. Rows in `inset` show the copy as a part of a larger frame that stands still around it."""
+    """What copies of a row show of it. Rows in `overlaid` bear a logo or similar that the copy lacks. Rows in `inset`
+    show the copy as a part of a larger frame that stands still around it. `tempo` says how many times as fast a row
+    runs as the first row that it is joined with; rows without one run at the same speed."""
 
     overlaid: AbstractSet[int] = frozenset()
     inset: AbstractSet[int] = frozenset()
+    tempo: Mapping[int, float] = field(default_factory=dict)

@@ -21,6 +21,9 @@ from dedup_lib.records import Pair
 SMALL_SAMPLE = 10
 """With fewer videos than this, a measurement says little."""
 
+MIN_LOOKALIKES = 20
+"""With fewer scored pairs of different videos below a threshold, a sample cannot show that a looser one is safe."""
+
 
 # --- a threshold for a precision
 
@@ -217,8 +220,9 @@ def choose_threshold(
     """Chooses a threshold on one half of the label groups. Returns its result there, its result on the other half, and
     the result of the current threshold on the other half.
 
-    A threshold above the current one is proposed only if it avoids a false pair in the first half. Raises SettingError
-    when no threshold reaches `wanted_precision`.
+    A threshold above the current one is proposed only if it avoids a false pair in the first half, and one below it
+    only if `MIN_LOOKALIKES` pairs of different videos of that half have a score below the current one. Raises
+    SettingError when no threshold reaches `wanted_precision`.
     """
     choosing, judging = (rows_of_half(labels, half) for half in (0, 1))
     chosen = propose_threshold(
@@ -239,7 +243,11 @@ def choose_threshold(
     )
     in_use = judge(threshold=compared.threshold, rows=choosing)
     is_stricter_in_vain = chosen.threshold > in_use.threshold and chosen.wrong == in_use.wrong
-    chosen = in_use if is_stricter_in_vain else judge(threshold=chosen.threshold, rows=choosing)
+    scored = judge_pairs(labels, compared.pairs, rows_that_count(labels, choosing))
+    lookalikes = sum(not same and similarity < in_use.threshold for similarity, same in scored)
+    is_looser_unproven = chosen.threshold < in_use.threshold and lookalikes < MIN_LOOKALIKES
+    stays = is_stricter_in_vain or is_looser_unproven
+    chosen = in_use if stays else judge(threshold=chosen.threshold, rows=choosing)
     reported, before = (
         judge(threshold=threshold, rows=judging) for threshold in (chosen.threshold, compared.threshold)
     )

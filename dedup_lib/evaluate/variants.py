@@ -191,7 +191,7 @@ def load_clip(path: Path) -> Clip:
 def _load_frames(path: Path) -> list[Frames]:
     frames: list[Frames] = []
     before: VideoFrame | None = None
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         start_s = float((stream.start_time or 0) * (stream.time_base or 0))
         for count, frame in enumerate(container.decode(stream)):
@@ -302,7 +302,7 @@ def _make_or_explain(source: Source, *, names: Sequence[str], work_dir: Path) ->
 
 
 def _duration_s(path: Path) -> float:
-    with av.open(str(path)) as container:
+    with av.open(str(path), metadata_errors="replace") as container:
         return float((container.duration or 0) / av.time_base)
 
 

@@ -21,6 +21,7 @@ class Traits:
     """The properties of one video that the choice uses; 0 means unknown."""
 
     duration_s: float = 0.0
+    """At the speed of the first of its copies: a video in slow motion is not longer."""
     pixels: int = 0
     """Width times height of the frame without its bars, in pixels."""
     codec: str = ""
@@ -107,9 +108,15 @@ class KeeperPolicy:
         return CRITERIA if self.name == "best" else ()
 
     def knowing(self, marks: Marks) -> KeeperPolicy:
-        """The same policy, which also knows the rows that are not originals."""
+        """The same policy, which also knows the rows that are not originals, and compares at one speed."""
         traits = [
-            replace(one, is_overlaid=row in marks.overlaid, is_inset=row in marks.inset)
+            replace(
+                one,
+                is_overlaid=row in marks.overlaid,
+                is_inset=row in marks.inset,
+                duration_s=one.duration_s * (tempo := marks.tempo.get(row, 1.0)),
+                bits_per_pixel=one.bits_per_pixel / tempo,
+            )
             for row, one in enumerate(self.traits)
         ]
         return replace(self, traits=traits)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from functools import cached_property
+from heapq import heappop, heappush
 from itertools import product
 from typing import Protocol
 
@@ -194,12 +195,37 @@ def compare_candidates(
     )
 
 
-def _find_marks(pairs: Iterable[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> Marks:
+def _find_marks(pairs: Sequence[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> Marks:
     def rows(side_of: Callable[[Evidence], Side]) -> AbstractSet[int]:
         sides = ((pair, side_of(evidence[pair.first, pair.second])) for pair in pairs if evidence)
         return {pair.first if side == "first" else pair.second for pair, side in sides if side}
 
-    return Marks(overlaid=rows(lambda one: one.overlay), inset=rows(lambda one: one.inset))
+    return Marks(
+        overlaid=rows(lambda one: one.overlay),
+        inset=rows(lambda one: one.inset),
+        tempo=_find_tempos(pairs, evidence),
+    )
+
+
+def _find_tempos(pairs: Sequence[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> dict[int, float]:
+    """For each joined row, how many times as fast it runs as the first row that it is joined with. Follows the pairs
+    with the highest scores."""
+    steps: dict[int, list[tuple[float, int, float]]] = {}
+    for pair in pairs:
+        _, segment = evidence[pair.first, pair.second].best if evidence else (None, None)
+        speed = segment.speed if segment is not None else 1.0
+        steps.setdefault(pair.first, []).append((-pair.similarity, pair.second, speed))
+        steps.setdefault(pair.second, []).append((-pair.similarity, pair.first, 1 / speed))
+    tempos: dict[int, float] = {}
+    for start in sorted(steps):
+        waiting = [(0.0, start, 1.0)] if start not in tempos else []
+        while waiting:
+            _, row, tempo = heappop(waiting)
+            if row not in tempos:
+                tempos[row] = tempo
+                for cost, other, speed in steps[row]:
+                    heappush(waiting, (cost, other, tempo * speed))
+    return tempos
 
 
 def _nearest_pairs(pairs: Sequence[Pair], *, most: int) -> list[Pair]:

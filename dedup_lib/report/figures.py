@@ -164,7 +164,7 @@ def mark_threshold(threshold: float, *, ax: Axes) -> Axes:
     """Draws the threshold as a line, with its value above the axes."""
     ax.axvline(threshold, color=COLOURS["threshold"], linewidth=1.4, linestyle=(0, (4, 2)))
     ax.annotate(
-        f"threshold {threshold:g}",
+        f"threshold {threshold:.4g}",
         (threshold, 1),
         xycoords=("data", "axes fraction"),
         xytext=(0, 3),

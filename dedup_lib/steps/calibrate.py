@@ -291,7 +291,7 @@ def describe_choice(chosen: Proposal, *, in_use: float, reported: Proposal) -> s
     """Say in words which threshold is proposed and what it reaches."""
     if chosen.threshold == in_use:
         change = f"The threshold in use, {in_use:g}, stays: no stricter one would avoid a false pair of the half"
-        change += " that chose, and no looser one holds what was wanted or finds more."
+        change += " that chose, and no looser one finds more, holds what was wanted, or is known to be safe."
     else:
         kind = "stricter" if chosen.threshold > in_use else "looser"
         change = f"A {kind} threshold than the one in use ({in_use:g}) is proposed."

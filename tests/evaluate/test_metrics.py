@@ -22,6 +22,7 @@ from click.testing import CliRunner
 from fault_server import FaultServer, Request, reply, reply_range, serve
 from hypothesis import given
 from hypothesis import strategies as st
+from media import save_clip
 
 from dedup_lib.errors import ListError, NotebookError, RunFolderError, SettingError
 from dedup_lib.evaluate.edits import RATE, Clip
@@ -38,6 +39,7 @@ from dedup_lib.evaluate.metrics import (
     wilson_interval,
 )
 from dedup_lib.evaluate.threshold import (
+    MIN_LOOKALIKES,
     Proposal,
     choose_threshold,
     describe_proposals,
@@ -271,6 +273,14 @@ def test_a_clip_that_cannot_be_decoded_is_named(tmp_path: Path, content: bytes) 
     (tmp_path / "broken.mp4").write_bytes(content)
     with pytest.raises(ListError, match=r"broken\.mp4"):
         load_clip(tmp_path / "broken.mp4")
+
+
+def test_a_title_that_is_no_unicode_stops_no_variant(tmp_path: Path) -> None:
+    clip = save_clip(tmp_path / "clip.mp4", metadata={"title": "a title"})
+    named = clip.read_bytes()
+    clip.write_bytes(named.replace(b"a title", b"\xce title"))
+    assert clip.read_bytes() != named
+    assert load_clip(clip).frames
 
 
 def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path) -> None:
@@ -672,8 +682,14 @@ def test_nothing_stricter_is_proposed_in_vain() -> None:
         chosen, reported, before = choose(labels, copies + wrong)
         assert chosen.threshold == 0.65
         assert reported == before
-    # A looser one that finds more is proposed.
-    assert choose(labels, copies, in_use=0.85)[0].threshold == 0.8
+
+
+@pytest.mark.parametrize(("lookalikes", "proposed"), [(MIN_LOOKALIKES, 0.8), (MIN_LOOKALIKES - 1, 0.85)])
+def test_a_looser_one_is_proposed_where_lookalikes_show_that_it_is_safe(lookalikes: int, proposed: float) -> None:
+    labels = twins(*([0] * 12), 1)
+    copies = [pair(2 * clip, 2 * clip + 1, 0.8) for clip in range(12)]
+    unlike = [pair(0, row, 0.5) for row in range(2, 2 + lookalikes)]
+    assert choose(labels, copies + unlike, in_use=0.85)[0].threshold == proposed
 
 
 def test_recall_is_that_of_the_groups() -> None:

@@ -77,6 +77,21 @@ def test_a_policy_is_told_of_overlays() -> None:
     assert policy.choose([0, 1, 2]) == 0
 
 
+def test_slow_motion_is_not_longer_and_fast_motion_not_better_encoded() -> None:
+    slow = replace(PLAIN, duration_s=60.0, bits_per_pixel=1.0)
+    fast = replace(PLAIN, duration_s=15.0, bits_per_pixel=4.0)
+    policy = best(PLAIN, slow, fast)
+    assert policy.choose([0, 1]) == 1 and policy.choose([0, 2]) == 0, "nothing is known of their speeds"
+    told = policy.knowing(Marks(tempo={0: 1.0, 1: 0.5, 2: 2.0}))
+    assert told.choose([0, 1, 2]) == 0
+    assert (told.why(0, 1), told.why(0, 2)) == (FIRST_IN_LIST, FIRST_IN_LIST)
+    # The speed of the first row says nothing: only how they differ counts.
+    assert policy.knowing(Marks(tempo={0: 4.0, 1: 2.0, 2: 8.0})).choose([0, 1, 2]) == 0
+    # What is cut out of a copy in slow motion is missing at any speed.
+    cut = best(replace(PLAIN, duration_s=28.0), slow).knowing(Marks(tempo={1: 0.5}))
+    assert cut.choose([0, 1]) == 1 and cut.why(1, 0) == "longer"
+
+
 def test_true_ties_go_to_the_first_in_the_list() -> None:
     policy = best(PLAIN, PLAIN, PLAIN)
     assert policy.choose([2, 1]) == 1

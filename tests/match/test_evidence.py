@@ -464,6 +464,13 @@ def test_a_copy_far_slower_or_faster_is_a_duplicate(speed: float) -> None:
     )
 
 
+def test_each_copy_has_its_tempo_beside_the_first() -> None:
+    shots = draw_clip(1, count=40, shots=10)
+    twice, half = ([shots[int(index * speed)] for index in range(round(40 / speed))] for speed in (2, 0.5))
+    tempo = weigh([fingerprint(half), fingerprint(shots), fingerprint(twice), sketch(1)]).marks.tempo
+    assert tempo == pytest.approx({0: 1.0, 1: 2.0, 2: 4.0}, rel=0.03)
+
+
 def test_a_re_cut_copy_is_a_duplicate_with_all_its_parts() -> None:
     shots = draw_clip(1, count=48, shots=6)
     found = compare(fingerprint(shots), fingerprint(each(add_logo, shots[32:] + shots[:16] + shots[16:32])))

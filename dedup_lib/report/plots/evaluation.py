@@ -88,7 +88,7 @@ def figure_recalls(scores: Sequence[VariantScore], *, words: Mapping[str, str], 
         if not scores:
             return figure_of_words("No variants were compared.")
         figure, axes = new_figure(1, 1, width_in=8, height_in=1.1 + 0.24 * len(scores))
-        axes[0, 0].set_title(f"Variants found again at {threshold:.4f}")
+        axes[0, 0].set_title(f"Variants found again at {threshold:.4g}")
         plot_recalls(scores, words=words, ax=axes[0, 0])
     return figure
 
