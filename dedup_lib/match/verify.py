@@ -25,7 +25,7 @@ from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_sti
 from dedup_lib.match.laid import UNMOVED, LaidFrames, Maps
 from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
 from dedup_lib.match.overlay import Side, find_overlay, is_inset_frame
-from dedup_lib.match.regions import SAME_MOMENT_S, Region, find_difference, measure_fit, show_the_same
+from dedup_lib.match.regions import MIN_STILLS, SAME_MOMENT_S, Region, find_difference, measure_fit, show_the_same
 from dedup_lib.match.sound import SoundMatch, compare_sound
 from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
 from dedup_lib.media.frames import resize_frame
@@ -232,9 +232,15 @@ def _beside(
         kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MAX_STILLS_BESIDE)).round().astype(int))]
         chosen, other_chosen = chosen[kept], other_chosen[kept]
     apart_s = second.still_times_s[other_chosen] - stretch.shown_in_second(first.still_times_s)[chosen]
+    both_stills = stills[0][chosen], stills[1][other_chosen]
+    if len(chosen) < MIN_STILLS:
+        # An excerpt shows few of the moments of which the whole film has stills.
+        spread = np.unique(np.linspace(0, len(places) - 1, min(len(places), MAX_STILLS_BESIDE)).round().astype(int))
+        apart_s = (second.times_s[other_places] - stretch.shown_in_second(first.times_s)[places])[spread]
+        both_stills = _as_squares(tiny_frames[0][places[spread]]), _as_squares(tiny_frames[1][other_places[spread]])
     return LaidFrames(
         tiny_frames=(tiny_frames[0][places], _shown_at(at_s, tiny_frames[1], second.times_s)),
-        stills=(stills[0][chosen], stills[1][other_chosen]),
+        stills=both_stills,
         maps=maps,
         only_changes=only_changes,
         is_simultaneous=is_simultaneous,

@@ -82,6 +82,36 @@ def test_another_product_of_one_template_is_never_a_copy(moves: str) -> None:
     assert found_of(again).judge(RULES)[0] == Verdict.DUPLICATE
 
 
+def test_an_excerpt_without_a_common_still_differs_nowhere() -> None:
+    """A film has stills of a few moments only, and an excerpt may show none of them."""
+    film = draw_clip(0, count=160, shots=2)
+    whole, is_rare = fingerprint(film), False
+    for start in range(3, 150, 7):
+        part = fingerprint(add_grain(film[start : start + 6], seed=start))
+        apart_s = np.abs(whole.still_times_s[:, None] - (part.still_times_s + start * STEP_S)[None])
+        is_rare |= bool((apart_s.min(axis=1) < STEP_S / 2).sum() == 0)
+        found = found_of(compare(whole, part, durations_s=(40.0, 1.5)))
+        assert found.judge(RULES)[0] == Verdict.EXCERPT, start
+        assert found.difference is None
+    assert is_rare
+
+
+def test_an_excerpt_with_another_product_is_none() -> None:
+    def place(product: int, frames: list[Frames]) -> list[Frames]:
+        card = draw_canvas(np.random.default_rng(500 + product), size_px=(76, 56))
+        placed = [frame.copy() for frame in frames]
+        for frame in placed:
+            frame[40:96, 88:164] = card
+        return placed
+
+    film = draw_clip(1, count=160, shots=3, size_px=SIZE_PX)
+    whole = fingerprint(place(1, film))
+    for start in range(0, 150, 11):
+        part = fingerprint(add_grain(place(2, film[start : start + 8]), seed=start))
+        verdict, _ = found_of(compare(whole, part, durations_s=(40.0, 2.0))).judge(RULES)
+        assert verdict in (Verdict.REVIEW, Verdict.DIFFERENT), start
+
+
 @pytest.mark.parametrize("moves", ["nothing", "stripes"])
 def test_another_price_goes_to_review_and_its_place_is_named(moves: str) -> None:
     ads = [fingerprint(add_grain(draw_ad(1, moves, price=price), seed=0)) for price in ("9.99", "24.50")]
