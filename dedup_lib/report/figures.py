@@ -91,7 +91,8 @@ class DrawnImage:
         style = f"max-width: 100%; {readable}; height: auto; background: #fff"
         source = f"data:{self.mime};base64,{self.data}"
         image = f'<img src="{source}" alt="{escape(words)}" width="{self.width}" style="{style}">'
-        return f'<div class="scroll" role="region" aria-label="Figure" tabindex="0">{image}</div>'
+        frame = 'class="scroll" role="region" aria-label="Figure" tabindex="0" style="overflow-x: auto"'
+        return f"<div {frame}>{image}</div>"
 
 
 def draw_image(figure: Figure) -> DrawnImage:

@@ -15,6 +15,7 @@ from traitlets.config import Config
 from voila.app import Voila
 
 from dedup_lib.flow.notebook import fill_in
+from dedup_lib.report.style import PAGE_COLOURS
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.paths import find_project_root
 from dedup_lib.sanitise import sanitise_line
@@ -65,6 +66,7 @@ def prepare_app(run: RunFolder, record: Record) -> NotebookNode:
     }
     notebook = fill_in(STAGE, settings | {"run_dir": str(run.path)})
     notebook.metadata.title = f"{sanitise_line(run.path.name)}: which videos are the same?"
+    notebook.metadata.dark = {name: dark for name, (_, dark) in PAGE_COLOURS.items()}
     cells: list[NotebookNode] = []
     for cell in notebook.cells:
         shown = "app" in cell.metadata.get("tags", [])

@@ -24,7 +24,7 @@ from dedup_lib.records import Pair, SweepPoint
 from dedup_lib.report.charts import draw_verdicts
 from dedup_lib.report.pages import render_template
 from dedup_lib.report.pictures import load_strip
-from dedup_lib.report.style import COLOURS, PAGE_COLOURS
+from dedup_lib.report.style import COLOURS
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.chosen import save_chosen
@@ -43,8 +43,8 @@ def counts_html(point: SweepPoint | None) -> str:
 
 
 def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) -> str:
-    """Draws every compared pair by verdict, with a line at the threshold: the chart of the report, in the colours of a
-    light page. `scores` are those of `count_scores`."""
+    """Draws every compared pair by verdict, with a line at the threshold: the chart of the report, on a light or a
+    dark page. `scores` are those of `count_scores`."""
     chart = draw_verdicts(
         scores["edges"],
         scores["counts"],
@@ -55,8 +55,7 @@ def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) ->
     )
     # For those who do not see the line.
     chart = replace(chart, words=f"{chart.words}; the threshold at {threshold:.4f}")
-    colours = COLOURS | {name: light for name, (light, _) in PAGE_COLOURS.items()}
-    return render_template("scores.html", chart=chart, colours=colours)
+    return render_template("scores.html", chart=chart, colours=COLOURS)
 
 
 def borderline_html(
