@@ -18,6 +18,17 @@ MAX_PAIRS = 3_000
 """Most pairs that a page answers for, those with the highest scores: they take some 0.4 MB."""
 
 
+def load_scores(run: RunFolder) -> dict[frozenset[str], float]:
+    """The score of every compared pair of URLs of a run; empty when the run has no pairs, or those of another
+    version."""
+    try:
+        table = load_pairs(run)
+    except RunFolderError:
+        return {}
+    pairs = map(frozenset, zip(table["first_url"], table["second_url"], strict=True))
+    return dict(zip(pairs, table["score"], strict=True))
+
+
 def list_compared(run: RunFolder) -> dict[str, Any]:
     """The compared pairs of a run as the script of the overview reads them: `urls`, and `pairs` of two places in them,
     a score and the evidence in words, the highest score first; `hidden` counts those that are left out. Empty when the

@@ -19,6 +19,8 @@ from dedup_lib.settings import SETTINGS, ExtractSettings, SearchSettings
 
 KEPT, DUPLICATE = "kept", "duplicate"
 
+NOTEBOOKS = "notebooks"
+
 MAX_PAIRS = 100_000
 """Most pairs of each kind that are listed; their count is always complete."""
 
@@ -38,7 +40,8 @@ class RunOutcome:
     kept_of: Mapping[str, str]
     """For each duplicate, the video that is kept in its place."""
     settings: Mapping[str, Any]
-    """Settings by notebook and parameter, such as `03_extract: encoder`."""
+    """Settings by notebook and parameter, such as `03_extract: encoder`; and `notebooks`, the numbers of those that
+    have run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ class Comparison:
     rows: tuple[Change, ...]
     """The rows of each output, changed or not."""
     settings: tuple[Change, ...]
-    """Parameters that differ, each with its notebook and name."""
+    """Parameters that differ, each with its notebook and name, of the notebooks that both ran; and `notebooks`."""
     fates: tuple[Change, ...]
     """URLs with another output or status than before."""
     keepers: Pairs
@@ -132,7 +135,8 @@ def load_outcome(run: RunFolder) -> RunOutcome:
         rows=record["counts"],
         fates=fates,
         kept_of={copy: keeper for copy, keeper in kept_of.items() if fates[copy] == DUPLICATE},
-        settings={
+        settings={NOTEBOOKS: ", ".join(stage[:2] for stage in records)}
+        | {
             f"{stage}: {name}": value
             for stage, found in records.items()
             for name, value in found["settings"].items()
@@ -152,6 +156,7 @@ def compare_runs(before: RunOutcome, after: RunOutcome) -> Comparison:
             f"{before.name}. Compare runs that share URLs",
         )
     kept_before, kept_after = _kept_of(before, both), _kept_of(after, both)
+    ran_before, ran_after = ({what.partition(":")[0] for what in run.settings} for run in (before, after))
     return Comparison(
         before=before.name,
         after=after.name,
@@ -160,7 +165,9 @@ def compare_runs(before: RunOutcome, after: RunOutcome) -> Comparison:
         only_after=len(after.fates) - len(both),
         rows=tuple(_list_changes(before.rows, after.rows)),
         settings=tuple(
-            change for change in _list_changes(before.settings, after.settings) if change.before != change.after
+            change
+            for change in _list_changes(before.settings, after.settings)
+            if change.before != change.after and change.what.partition(":")[0] in ran_before & ran_after
         ),
         fates=tuple(
             Change(what=url, before=before.fates[url], after=after.fates[url])

@@ -57,7 +57,9 @@ def manage_collections(run: RunFolder, settings: CollectionsSettings) -> pd.Data
                     "schema": str(facts.schema or "unknown"),
                     "dimension": facts.dimension,
                     "recipe": facts.recipe.to_json() if facts.recipe else "unknown",
-                    "sample": ", ".join(dict.fromkeys(str(row.get("url", "")) for row in store.sample_rows(facts.name))),
+                    "sample": ", ".join(
+                        dict.fromkeys(str(row.get("url", "")) for row in store.sample_rows(facts.name))
+                    ),
                 }
                 for facts in store.list_collections()
             ]

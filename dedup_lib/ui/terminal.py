@@ -17,7 +17,7 @@ from rich.text import Text
 from dedup_lib.errors import DedupError
 from dedup_lib.records import KEPT_STATUSES, utc_now
 from dedup_lib.report.comparison import Comparison
-from dedup_lib.report.words import count_known, describe_bytes, describe_duration
+from dedup_lib.report.words import FLOW_WORDS, count_known, describe_bytes, describe_duration
 from dedup_lib.run.failures import Cause, Reading, find_main_cause
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
@@ -313,7 +313,10 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
         ("URLs with another output or status", comparison.fates),
     ):
         if changes:
-            rows = [(change.what, _show_value(change.before), _show_value(change.after)) for change in changes]
+            rows = [
+                (FLOW_WORDS.get(change.what, change.what), _show_value(change.before), _show_value(change.after))
+                for change in changes
+            ]
             parts += _draw_changes(f"{title}", ("", *names), rows, count=len(rows))
     for title, pairs, count, heads in (
         ("newly joined pairs", comparison.joined_after.pairs, comparison.joined_after.count, ("video", "video")),

@@ -260,7 +260,18 @@ def test_the_page_shows_what_changed(runs: tuple[RunFolder, RunFolder], visit: V
     visit.page.goto(path.as_uri())
     rows = visit.page.get_by_role("table").nth(2).get_by_role("row")
     assert [row.inner_text().split() for row in rows.all()][1] == [
-        *("no", "picture", "example.com/a.mp4", "no", "picture", "example.com/c.mp4")
+        *(
+            "no",
+            "picture",
+            "example.com/a.mp4",
+            "no",
+            "picture",
+            "example.com/c.mp4",
+            "not",
+            "compared",
+            "not",
+            "compared",
+        )
     ]
     assert violations(visit.page) == []
 
