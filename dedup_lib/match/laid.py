@@ -37,6 +37,8 @@ class LaidFrames:
     """Whether only motion supports the pair. Moving parts must then show the same, too."""
     is_simultaneous: bool
     """Whether both videos begin at the same time. Their moments are then identical, not only close."""
+    shows_moments: bool
+    """Whether the `tiny_frames` of both videos are of identical moments."""
     apart_s: NDArray[np.floating]
     """(K,): seconds by which the second video shows its still later (or earlier, if negative) than the first one;
     infinite if unknown."""

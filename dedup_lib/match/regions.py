@@ -173,7 +173,7 @@ def find_difference(laid: LaidFrames) -> Region | None:
     """The largest part of the frame that differs throughout and is not an overlay; None if there is none."""
     shown_together = show_the_same(*laid.tiny_frames)
     motion = _Motion.of(*(one[shown_together] for one in laid.tiny_frames))
-    moving = _parts(motion.differs(is_simultaneous=laid.is_simultaneous), MIN_MOVING_BLOCKS)
+    moving = _parts(motion.differs(shows_moments=laid.shows_moments), MIN_MOVING_BLOCKS)
     found = [_region(part, laid, moves=True) for part in moving if not motion.covers(part)]
     stills = [sharpen_equally(soften(first), soften(second)) for first, second in zip(*laid.stills, strict=True)]
     whole = _differs_standing(stills, laid, motion)
@@ -248,11 +248,11 @@ class _Motion:
             frames=len(first),
         )
 
-    def differs(self, *, is_simultaneous: bool) -> NDArray[np.bool_]:
+    def differs(self, *, shows_moments: bool) -> NDArray[np.bool_]:
         """The blocks that move in one of the videos, but not alike in the other one."""
         both = np.minimum(self.first, self.second) >= MIN_MOTION
         # Frames of nearly the same moment are only roughly similar.
-        lowest = MIN_MOTION_CORRELATION if is_simultaneous else 0.0
+        lowest = MIN_MOTION_CORRELATION if shows_moments else 0.0
         # Lower contrast reduces all motion.
         ratio = float(np.median(self.first + 1)) / float(np.median(self.second + 1))
         evened = self.second * ratio

@@ -25,7 +25,15 @@ from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_sti
 from dedup_lib.match.laid import UNMOVED, LaidFrames, Maps
 from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
 from dedup_lib.match.overlay import Side, find_overlay, is_inset_frame
-from dedup_lib.match.regions import MIN_STILLS, SAME_MOMENT_S, Region, find_difference, measure_fit, show_the_same
+from dedup_lib.match.regions import (
+    MIN_PICTURES,
+    MIN_STILLS,
+    SAME_MOMENT_S,
+    Region,
+    find_difference,
+    measure_fit,
+    show_the_same,
+)
 from dedup_lib.match.sound import SoundMatch, compare_sound
 from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
 from dedup_lib.media.frames import resize_frame
@@ -216,12 +224,13 @@ def _beside(
     places, other_places = stretch.frame_correspondences(first.times_s, second.times_s)
     is_simultaneous = bool(abs(stretch.offset_s) <= SAME_MOMENT_S) and not stretch.further
     at_s = stretch.shown_in_second(first.times_s)[places]
+    is_same = np.abs(second.times_s[other_places] - at_s) <= SAME_MOMENT_S
+    # A speed other than 1 is known only approximately, and so is the same moment in both videos.
+    shows_moments = is_simultaneous and stretch.speed == 1.0 and is_same.sum() >= MIN_PICTURES
+    if shows_moments:
+        places, other_places, at_s = places[is_same], other_places[is_same], at_s[is_same]
     if stretch.is_sparse:
         # Nothing is known between frames that are seconds apart.
-        is_same = np.abs(second.times_s[other_places] - at_s) <= SAME_MOMENT_S
-        is_simultaneous &= bool(is_same.any())
-        if is_simultaneous:
-            places, other_places = places[is_same], other_places[is_same]
         at_s = second.times_s[other_places]
     chosen, other_chosen = stretch.correspondences_at(
         first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
@@ -244,7 +253,7 @@ def _beside(
         maps=maps,
         only_changes=only_changes,
         is_simultaneous=is_simultaneous,
-        # A speed other than 1 is known only approximately, and so is the same moment in both videos.
+        shows_moments=shows_moments,
         apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
     )
 
