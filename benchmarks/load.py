@@ -149,21 +149,32 @@ class Sample:
     """Memory of all processes of the run together. Each shared page counts once."""
 
 
-def run_list(length: int, *, flow: str, port: int, folder: Path) -> dict[str, Any]:
-    """Clean a list of that length with one of the flows. Returns its times, memory and row counts."""
-    list_csv, run = folder / "list.csv", RunFolder(folder / "run")
-    numbers = [row - (row % TEXT_COPY_EVERY == TEXT_COPY_EVERY - 1) for row in range(length)]
-    with list_csv.open("w", newline="") as file:
-        csv.writer(file).writerows([["url"], *([f"http://127.0.0.1:{port}/{number}.mp4"] for number in numbers)])
-    given = {"input_csv": list_csv, "run_dir": run.path, "allow_private_addresses": "true"}
-    given |= {"workers": WORKERS, "most_a_host": WORKERS}
+def save_list(urls: Sequence[str], folder: Path) -> Path:
+    """Write a list of these URLs to a folder."""
+    path = folder / "list.csv"
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([["url"], *([url] for url in urls)])
+    return path
+
+
+def start_run(flow: str, **given: object) -> subprocess.Popen[bytes]:
+    """Start a flow in a process, with these parameters and a store in its run folder. Private addresses are allowed."""
+    given |= {"allow_private_addresses": "true"}
     sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     environment = os.environ | {"MILVUS_URI": "", "MILVUS_TOKEN": ""}
+    words = [sys.executable, "-m", "dedup_lib", "run", flow, *sets]
+    return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+
+
+def run_list(length: int, *, flow: str, port: int, folder: Path) -> dict[str, Any]:
+    """Clean a list of that length with one of the flows. Returns its times, memory and row counts."""
+    run = RunFolder(folder / "run")
+    numbers = [row - (row % TEXT_COPY_EVERY == TEXT_COPY_EVERY - 1) for row in range(length)]
+    list_csv = save_list([f"http://127.0.0.1:{port}/{number}.mp4" for number in numbers], folder)
     samples: list[Sample] = []
     seconds: dict[str, float] = defaultdict(float)
     start_s = before_s = time.monotonic()
-    words = [sys.executable, "-m", "dedup_lib", "run", flow, *sets]
-    with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+    with start_run(flow, input_csv=list_csv, run_dir=run.path, workers=WORKERS, most_a_host=WORKERS) as process:
         while process.poll() is None:
             time.sleep(SAMPLE_EVERY_S)
             sample = take_sample(process.pid, run)

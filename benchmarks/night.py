@@ -12,12 +12,9 @@ the disk, and what they come to for the whole list. The server works on the same
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -27,7 +24,7 @@ from typing import Any
 
 import click
 import psutil
-from load import EXTRACTION, ROOT, Sample, console, take_sample
+from load import EXTRACTION, ROOT, Sample, console, save_list, start_run, take_sample
 from site_of_clips import SHARES, Site, clips_option, count_sent, find_clips, serving
 
 from dedup_lib.records import KEPT_STATUSES
@@ -57,18 +54,12 @@ class Moment:
 
 def rehearse(urls: Sequence[str], *, run: RunFolder, folder: Path, minutes: float) -> list[Moment]:
     """Run the list for that time, with all processes killed at half time. Returns what was seen."""
-    list_csv = folder / "list.csv"
-    with list_csv.open("w", newline="") as file:
-        csv.writer(file).writerows([["url"], *([url] for url in urls)])
-    given = {"input_csv": list_csv, "run_dir": run.path, "allow_private_addresses": "true"}
-    sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
-    words = [sys.executable, "-m", "dedup_lib", "run", "direct", *sets]
-    environment = os.environ | {"MILVUS_URI": "", "MILVUS_TOKEN": ""}
+    list_csv = save_list(urls, folder)
     moments: list[Moment] = []
     start_s = time.monotonic()
     for part in (0, 1):
         end_s = start_s + 30 * minutes * (part + 1)
-        with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL) as process:
+        with start_run("direct", input_csv=list_csv, run_dir=run.path) as process:
             while process.poll() is None and time.monotonic() < end_s:
                 time.sleep(SAMPLE_EVERY_S)
                 moments.append(Moment(time.monotonic() - start_s, part, take_sample(process.pid, run)))
