@@ -72,9 +72,6 @@ MIN_AGREEMENT = 0.3
 MIN_COMMON_SHARE = 0.5
 """Minimum share of the longer video that duplicates have in common."""
 
-FULL_FRAMES = 8
-"""Number of agreeing frames from which more do not raise the score."""
-
 FULL_SCENES = 5
 """Number of scene changes among agreeing frames from which more do not raise the score."""
 
@@ -343,7 +340,6 @@ class Evidence:
     @cached_property
     def terms(self) -> Mapping[str, float]:
         """The inputs of the score, by the names of `score.TERMS`."""
-        _, stretch = self.best
         seen = [one for one in (self.frames, self.registered if self.has_geometric_match else None) if one is not None]
         moved = [
             one.stretch.correlation
@@ -353,12 +349,10 @@ class Evidence:
         moved += [one.correlation for one in seen if not math.isnan(one.correlation)]
         return {
             "criteria": float(self.is_proven),
-            "frames": stretch.agreement * count_as_share(stretch.agreeing, full=FULL_FRAMES) if stretch else 0.0,
             "scenes": count_as_share(max((one.scenes for one in seen), default=1) - 1, full=FULL_SCENES),
             "coverage": self.common_shares[1],
             "motion": max(0.0, *moved, 0.0),
             "differs": float(self.is_version),
-            "region": self.difference.share if self.difference is not None else 0.0,
         }
 
     @cached_property

@@ -14,16 +14,14 @@ from importlib import resources
 
 TERMS = {
     "criteria": "1 where one of the criteria holds and the two have enough in common, else 0",
-    "frames": "share of the compared frames that agree, less where these are fewer than eight",
     "scenes": "how many scenes the frames that agree show: 0 for one, 1 for six and more",
     "coverage": "the larger share of the two videos that both show",
     "motion": "how alike both change, 0 to 1; 0 where nothing moves",
     "differs": "1 where a region or the sound differs throughout, else 0",
-    "region": "that part's share of the frame",
 }
 """The inputs of the model, each from 0 to 1."""
 
-AGAINST = ("differs", "region")
+AGAINST = ("differs",)
 """Terms that lower the score; the others raise it."""
 
 

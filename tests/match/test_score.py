@@ -23,7 +23,7 @@ def test_every_term_has_a_weight_of_its_sign() -> None:
 @given(values=VALUES)
 def test_what_meets_the_criteria_ends_above_a_half_and_all_else_below(values: dict[str, float]) -> None:
     values |= {"coverage": max(values["coverage"], MIN_COMMON_SHARE)}
-    assert compute_score(values | {"criteria": 1.0, "differs": 0.0, "region": 0.0}) > 0.5
+    assert compute_score(values | {"criteria": 1.0, "differs": 0.0}) > 0.5
     assert compute_score(values | {"criteria": 0.0}) < 0.5
     assert compute_score(values | {"criteria": 1.0, "differs": 1.0}) < 0.5
 

@@ -1017,7 +1017,7 @@ def test_looking_after_collections(run: RunFolder) -> None:
     listed = manage(run, "list")
     assert listed["collection"].tolist() == ["b", "videos"]
     assert listed["rows"].tolist() == [0, 3]
-    assert listed["sample"].tolist() == ["", ", ".join(["https://h/a"] * 3)]
+    assert listed["sample"].tolist() == ["", "https://h/a"]
     assert manage(run, "rename", collection="b", new_name="c")["collection"].tolist() == ["c", "videos"]
     for values, said in (({"collection": "c"}, "new_name = ''"), ({"new_name": "c"}, "collection = ''")):
         with pytest.raises(SettingError, match=said):
