@@ -2,8 +2,8 @@
 
     python benchmarks/extract.py --help
 
-Both ways read the same clips from a server on this machine, which answers every request after a given latency. They use
-PDQ, and a CLIP model of the real size with random weights. The plain way reads each clip once, because its pace does
+Both ways read the same clips from a server on this machine, which answers every request after a given latency. CLIP
+is a model of the real size with random weights. The plain way reads each clip once, because its pace does
 not depend on the number of videos. Extraction reads each clip several times, under different addresses, because its
 worker processes take a second to start. Each run is a separate process, so that its CPU time and memory can be
 measured. The benchmark prints and saves the videos per second and their ratio, the CPU-seconds and bytes per video, and
@@ -49,7 +49,6 @@ from dedup_lib.store.store import Store
 ROOT = Path(__file__).resolve().parent.parent
 MOST_A_HOST = 64
 """All videos are on one host, which must not hold them up."""
-DIMENSIONS = {"clip": 512, "pdq": 256}
 
 console = Console(highlight=False)
 
@@ -60,9 +59,10 @@ console = Console(highlight=False)
 def read_plainly(urls: Sequence[str], *, encoder: str, model: str, frames: int, folder: Path) -> Callable[[], int]:
     """Read one video after the other, as the scripts did that this project replaces. Loads the model and returns a
     function. The function does the work and returns the number of videos that gave a vector."""
-    embed = _plain_clip(model) if encoder == "clip" else _plain_pdq
+    loaded = load_encoder(encoder, model=model)
+    embed = _plain_clip(model) if encoder == "clip" else lambda picture: loaded.encode_frames([picture])
     store = Store(StoreAddress(uri=str(folder / "milvus.db")))
-    collection = _make_collection(store, encoder=encoder, model=model, frames=frames)
+    collection = _make_collection(store, loaded, frames)
 
     def work() -> int:
         done = 0
@@ -70,7 +70,7 @@ def read_plainly(urls: Sequence[str], *, encoder: str, model: str, frames: int, 
             capture = cv2.VideoCapture(url)
             count = max(1, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
             pictures = []
-            for place in (0,) if frames == 1 else (0, count // 2, count - 1):
+            for place in np.linspace(0, count - 1, frames).astype(int).tolist():
                 if place:
                     capture.set(cv2.CAP_PROP_POS_FRAMES, place)
                 is_read, picture = capture.read()
@@ -103,10 +103,6 @@ def _plain_clip(model: str) -> Callable[[np.ndarray], np.ndarray]:
     return embed
 
 
-def _plain_pdq(picture: np.ndarray) -> np.ndarray:
-    return load_encoder("pdq").encode_frames([picture])
-
-
 def read_as_here(
     urls: Sequence[str], *, encoder: str, model: str, frames: int, scan: Scan, workers: int | None, folder: Path
 ) -> Callable[[], int]:
@@ -114,7 +110,7 @@ def read_as_here(
     loaded = load_encoder(encoder, model=model)
     recipe = _recipe(loaded, frames)
     ledger, store = Ledger(folder / "ledger.sqlite", recipe), Store(StoreAddress(uri=str(folder / "milvus.db")))
-    sink = CollectionSink(_make_collection(store, encoder=encoder, model=model, frames=frames))
+    sink = CollectionSink(_make_collection(store, loaded, frames))
 
     def work() -> int:
         report = extract_videos(
@@ -138,10 +134,11 @@ def _recipe(encoder: Encoder, frames: int) -> Recipe:
     return Recipe(encoder=encoder.name, model=encoder.model, num_frames=frames, frame_span=span)
 
 
-def _make_collection(store: Store, *, encoder: str, model: str, frames: int) -> Any:
-    loaded = Recipe(encoder=encoder, model=model, num_frames=frames, frame_span="first" if frames == 1 else "spread")
+def _make_collection(store: Store, encoder: Encoder, frames: int) -> Any:
     pooling = Pooling.FIRST if frames == 1 else Pooling.FRAMES
-    return store.ensure_collection("videos", pooling=pooling, recipe=loaded, dimension=DIMENSIONS[encoder])
+    return store.ensure_collection(
+        "videos", pooling=pooling, recipe=_recipe(encoder, frames), dimension=encoder.dimension
+    )
 
 
 # --- measuring
@@ -294,8 +291,8 @@ def compare(
     type=click.IntRange(1),
     help="Videos at a time [default: as the cores need].",
 )
-@click.option("--encoder", "encoders", multiple=True, default=("clip", "pdq"), show_default=True)
-@click.option("--frames", "counts", multiple=True, type=click.Choice(["1", "3"]), default=("1", "3"), show_default=True)
+@click.option("--encoder", "encoders", multiple=True, default=("clip", "sscd"), show_default=True)
+@click.option("--frames", "counts", multiple=True, type=click.IntRange(1), default=(1, 3, 8), show_default=True)
 @click.option(
     "--results-dir", type=click.Path(path_type=Path), default=ROOT / "benchmarks" / "results", show_default=True
 )
@@ -305,7 +302,7 @@ def main(
     latency_s: float,
     workers: int | None,
     encoders: Sequence[str],
-    counts: Sequence[str],
+    counts: Sequence[int],
     results_dir: Path,
 ) -> None:
     """Compare extraction with the plain way, on clips from a server with latency."""
@@ -314,7 +311,7 @@ def main(
     with serving(site) as port, tempfile.TemporaryDirectory(prefix="clip-") as folder:
         model = str(save_random_clip(Path(folder))) if "clip" in encoders else ""
         for encoder in encoders:
-            for frames in map(int, counts):
+            for frames in counts:
                 rows.append(
                     compare(
                         site,
