@@ -208,14 +208,15 @@ def _find_marks(pairs: Sequence[Pair], evidence: Mapping[tuple[int, int], Eviden
 
 
 def _find_tempos(pairs: Sequence[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> dict[int, float]:
-    """For each joined row, how many times as fast it runs as the first row that it is joined with. Follows the pairs
-    with the highest scores."""
+    """For each joined row, how many times as fast it runs as the first row that it is joined with. Follows first the
+    pairs that have most in common and the highest scores: their speed is known best."""
     steps: dict[int, list[tuple[float, int, float]]] = {}
     for pair in pairs:
         _, segment = evidence[pair.first, pair.second].best if evidence else (None, None)
         speed = segment.speed if segment is not None else 1.0
-        steps.setdefault(pair.first, []).append((-pair.similarity, pair.second, speed))
-        steps.setdefault(pair.second, []).append((-pair.similarity, pair.first, 1 / speed))
+        shared = min(segment.first_coverage, segment.second_coverage) if segment is not None else 0.0
+        steps.setdefault(pair.first, []).append((-shared * pair.similarity, pair.second, speed))
+        steps.setdefault(pair.second, []).append((-shared * pair.similarity, pair.first, 1 / speed))
     tempos: dict[int, float] = {}
     for start in sorted(steps):
         waiting = [(0.0, start, 1.0)] if start not in tempos else []
