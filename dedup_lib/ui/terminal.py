@@ -238,12 +238,15 @@ def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    for cause in causes[:MAX_CAUSES]:
+    # A line for a single cause more is as good as a line that says so.
+    shown = causes if len(causes) == MAX_CAUSES + 1 else causes[:MAX_CAUSES]
+    for cause in shown:
         helps = f" → --set {cause.remedy}" if cause.remedy else ""
         table.add_row(f"{cause.rows:,}", Text(sanitise_line(f"{cause}{helps}")))
     parts: list[RenderableType] = [Text("why rows gave no video", style="bold"), table]
-    if len(causes) > MAX_CAUSES:
-        parts.append(Text("and other reasons, which the report lists", style="dim"))
+    if len(causes) > len(shown):
+        rest = summary["rows"]["invalid"] + summary["rows"]["failed"] - sum(cause.rows for cause in shown)
+        parts.append(Text(f"and {rest:,} rows for other reasons, which the report lists", style="dim"))
     reading = Reading(**summary["reading"])
     main = find_main_cause(reading, causes)
     if main is not None:
