@@ -238,13 +238,13 @@ def _beside(
     if stretch.is_sparse:
         # Key frames often lie at a cut, and the still of the other video may lie before it.
         kept = np.flatnonzero(show_the_same(stills[0][chosen], stills[1][other_chosen]))
-        kept = kept[np.unique(np.linspace(0, len(kept) - 1, min(len(kept), MAX_STILLS_BESIDE)).round().astype(int))]
+        kept = kept[_spread(len(kept))]
         chosen, other_chosen = chosen[kept], other_chosen[kept]
     apart_s = second.still_times_s[other_chosen] - stretch.shown_in_second(first.still_times_s)[chosen]
     both_stills = stills[0][chosen], stills[1][other_chosen]
     if len(chosen) < MIN_STILLS:
         # An excerpt shows few of the moments of which the whole film has stills.
-        spread = np.unique(np.linspace(0, len(places) - 1, min(len(places), MAX_STILLS_BESIDE)).round().astype(int))
+        spread = _spread(len(places))
         apart_s = (second.times_s[other_places] - stretch.shown_in_second(first.times_s)[places])[spread]
         both_stills = _as_squares(tiny_frames[0][places[spread]]), _as_squares(tiny_frames[1][other_places[spread]])
     return LaidFrames(
@@ -256,6 +256,11 @@ def _beside(
         shows_moments=shows_moments,
         apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
     )
+
+
+def _spread(count: int) -> NDArray[np.intp]:
+    """At most `MAX_STILLS_BESIDE` places, spread over this many."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_STILLS_BESIDE)).round().astype(np.intp))
 
 
 def _shown_at(
