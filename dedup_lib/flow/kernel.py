@@ -1,8 +1,9 @@
-"""The kernel that a notebook runs in: a local socket, and a log file for what it prints."""
+"""The kernel that a notebook runs in: a local socket, a log file for what it prints, and a clean end."""
 
 from __future__ import annotations
 
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +13,13 @@ from typing import Any
 from jupyter_client.manager import AsyncKernelManager
 from traitlets import Int, List, Unicode
 from traitlets.config import Config
+
+_STOP_AT_SIGTERM = (
+    "(lambda loop: loop.add_signal_handler(__import__('signal').SIGTERM, loop.stop))"
+    "(__import__('tornado.ioloop').ioloop.IOLoop.current().asyncio_loop)"
+)
+"""What a kernel executes first, without a name in the notebook's variables. At SIGTERM it then ends as a script ends,
+once its cell is finished."""
 
 
 class LoggedKernelManager(AsyncKernelManager):
@@ -34,8 +42,18 @@ class LoggedKernelManager(AsyncKernelManager):
         super().__init__(**local, **kwargs)
 
     async def _async_launch_kernel(self, kernel_cmd: list[str], **kwargs: Any) -> None:
+        if sys.platform != "win32":
+            kernel_cmd = [*kernel_cmd, f"--IPKernelApp.exec_lines={_STOP_AT_SIGTERM}"]
         with Path(self.log_path).open("wb") as log:
             await super()._async_launch_kernel(kernel_cmd, stderr=log, pass_fds=self.inherited, **kwargs)
+
+    async def _async_request_shutdown(self, restart: bool = False) -> None:
+        # Asked by a message, ipykernel first waits for its child processes. The resource tracker of multiprocessing
+        # ignores SIGTERM, so that the kernel is killed after 2.5 s and leaves its temporary files.
+        if sys.platform == "win32":
+            await super()._async_request_shutdown(restart=restart)
+        else:
+            await self._async_signal_kernel(signal.SIGTERM)
 
     async def _async_cleanup_resources(self, restart: bool = False) -> None:
         await super()._async_cleanup_resources(restart=restart)
