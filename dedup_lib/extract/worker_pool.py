@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import gc
 import math
 import multiprocessing
 import os
@@ -308,6 +309,8 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
     """Main loop of a worker process."""
     global _to_parent  # noqa: PLW0603 - what a task runs is handed no pipe
     _to_parent = pipe
+    # A collection would write into every object that the fork server has loaded, and so copy its memory.
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence()
     _limit_memory()

@@ -11,7 +11,6 @@ from tqdm import tqdm
 
 from dedup_lib.errors import FailedRowsError, NotebookError
 from dedup_lib.flow.plan import RunPlan
-from dedup_lib.report.overview import write_index
 from dedup_lib.run.files import write_text_atomically, writing
 from dedup_lib.run.paths import find_project_root
 from dedup_lib.sanitise import sanitise
@@ -55,6 +54,9 @@ def execute_plan(
         finally:
             if report:
                 on_start("the report")
+                # Imported when no notebook runs any more: its plots and tables take 100 MB.
+                from dedup_lib.report.overview import write_index
+
                 with tqdm(unit="", file=_Listener(on_progress), leave=False) as bar:
                     write_index(plan.run.path, begin=progress_on(bar))
 

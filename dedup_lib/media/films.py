@@ -18,11 +18,11 @@ from dedup_lib.media.limits import Deadline
 from dedup_lib.media.reels import Reel
 from dedup_lib.media.soundtrack import Soundtrack
 from dedup_lib.media.streams import MediaStream
-from dedup_lib.media.timestamps import Clock, ShownOrder, Span
+from dedup_lib.media.timestamps import Clock, ShownOrder, Span, repeats_frame
 from dedup_lib.media.tracks import (
     MAX_PIXELS,
-    end_of_segment,
     end_tolerance_s,
+    find_stated_end,
     has_times,
     is_matroska,
     is_mp4,
@@ -272,6 +272,9 @@ class Film:
         ahead: deque[av.Packet[VideoStream]] = deque()
         packets = self._packets()
         while (packet := ahead.popleft() if ahead else next(packets, None)) is not None:
+            if repeats_frame(packet):
+                # Decoders refuse it.
+                continue
             order.add(packet)
             is_passed_over = not order.is_told_late and self._is_passed_over(packet, ahead, packets)
             self._video.codec_context.skip_frame = "NONREF" if is_passed_over else "DEFAULT"
@@ -318,6 +321,8 @@ class Film:
                 if following is None:
                     break
                 ahead.append(following)
+            if repeats_frame(ahead[number]):
+                continue
             shown_s, decoded_s = self._time_s(ahead[number].pts), self._time_s(ahead[number].dts)
             if shown_s is not None and time_s < shown_s <= until_s:
                 return True
@@ -356,23 +361,24 @@ class Film:
         if span.is_empty:
             # A seek that found no packet tells nothing.
             return
-        self.is_cut = is_broken or not span.holds_all_of(self._video)
+        stated_end = find_stated_end(self._head)
+        is_whole = not is_broken and stated_end is not None and stated_end <= (self._stream.size_bytes or 0)
+        self.is_cut = is_broken or not (is_whole or span.holds_all_of(self._video))
         interval_s = self._reel.interval_s
         if span.last is None:
             self.ended_s, self._last_start_s = span.untimed * interval_s, (span.untimed - 1) * interval_s
             return
         last_start_s = self._time_of(span.last)
-        ended_s = self._time_of(span.end) + (interval_s if span.is_open else 0.0)
+        ended_s = self._time_of(span.end)
+        if span.is_open:
+            ended_s += max(interval_s, span.open_for * self._reel.tick_s)
         stated_s = min(self.own_duration_s(), self._container_s())
         if is_mp4(self._container) and not self.is_cut and stated_s > last_start_s:
             # The last packet in decoding order says how long the last frame stays; often it holds another frame.
             # An edit list may end the last frame earlier.
             ended_s = min(stated_s, max(ended_s, span.decoded * self._reel.tick_s))
-        elif is_matroska(self._container) and not is_broken and self._is_whole_segment():
-            # Packets only state how long a frame usually stays.
-            ended_s = max(ended_s, self._told_s() or (self._container_s() if len(self._container.streams) == 1 else 0))
+        elif is_whole:
+            # Packets state at most how long a frame usually stays.
+            told_s = self._told_s() if is_matroska(self._container) else 0.0
+            ended_s = max(ended_s, told_s or (self._container_s() if len(self._container.streams) == 1 else 0.0))
         self.ended_s, self._last_start_s = ended_s, last_start_s
-
-    def _is_whole_segment(self) -> bool:
-        end = end_of_segment(self._head)
-        return end is not None and end <= (self._stream.size_bytes or 0)

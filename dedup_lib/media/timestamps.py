@@ -14,6 +14,12 @@ JUMP_S = 1.0
 """Seconds. Time stamps that fall by more than this start anew, as where two recordings are spliced together."""
 
 
+def repeats_frame(packet: av.Packet[VideoStream]) -> bool:
+    """Whether a packet without content says that the frame before it stays, as in Theora. PyAV's packet that ends a
+    stream has no time."""
+    return not packet.size and (packet.pts is not None or packet.dts is not None)
+
+
 class Span:
     """The time that the packets added so far reach, in ticks of their stream."""
 
@@ -22,6 +28,9 @@ class Span:
         """When the last frame appears; None without time stamps."""
         self.end = 0
         """When the last frame ends."""
+        self.open_for = 0
+        """Ticks for which the last frame is shown at least, where its duration is unknown: as long as the frame before
+        it."""
         self.is_open = False
         """Whether the duration of the last frame is unknown."""
         self.untimed = 0
@@ -45,7 +54,11 @@ class Span:
 
     def add(self, packet: av.Packet[VideoStream]) -> None:
         # An edit list cuts away discarded packets; they are decoded only because later frames need them.
-        if not packet.size or packet.is_discard:
+        if packet.is_discard:
+            return
+        if not packet.size:
+            if repeats_frame(packet) and packet.pts is not None and self.last is not None:
+                self.end = max(self.end, packet.pts + self._shift + (packet.duration or 0))
             return
         duration, self._is_damaged = packet.duration or 0, packet.is_corrupt
         shown, decoded = packet.pts, packet.dts
@@ -63,6 +76,7 @@ class Span:
             return
         shown += self._shift
         if self.last is None or shown >= self.last:
+            self.open_for = 0 if self.last is None else shown - self.last
             self.last, self.end, self.is_open = shown, shown + duration, not duration
 
     def holds_all_of(self, video: VideoStream) -> bool:

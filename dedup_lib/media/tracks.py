@@ -163,9 +163,24 @@ def start_s(video: VideoStream) -> float:
     return float((video.start_time or 0) * (video.time_base or 0))
 
 
-def end_of_segment(head: bytes) -> int | None:
-    """Where a Matroska file ends by its own statement, in bytes; None when it does not say (RFC 8794, 4 to 6; RFC 9559,
-    5.1). `head` is the beginning of the file."""
+_ASF_FILE = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
+"""Begins the object of an ASF file that holds the length of the file (Advanced Systems Format, 3.2)."""
+
+
+def find_stated_end(head: bytes) -> int | None:
+    """Where a Matroska or ASF file ends by its own statement, in bytes; None when it does not say. `head` is the
+    beginning of the file."""
+    return _end_of_asf(head) if _ASF_FILE in head else _end_of_segment(head)
+
+
+def _end_of_asf(head: bytes) -> int | None:
+    place = head.index(_ASF_FILE) + 40
+    # A broadcast states 0.
+    return int.from_bytes(head[place : place + 8], "little") or None
+
+
+def _end_of_segment(head: bytes) -> int | None:
+    """RFC 8794, 4 to 6; RFC 9559, 5.1."""
     place = 4
     for identifier in (b"\x1aE\xdf\xa3", b"\x18S\x80g"):
         if head[place - 4 : place] != identifier or place >= len(head):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,28 @@ def join_tracks(path: Path, sources: Sequence[tuple[Path, bool]], *, options: di
                     packets.append(packet)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             target.mux(packet)
+    return path
+
+
+def save_repeats(path: Path, *, count: int, every: int, until: int) -> Path:
+    """`count` steps of a tenth of a second. One of `every` has its numbered frame, up to step `until`; the others say,
+    where the container can, that the frame before them stays."""
+    codec = {".nut": "mpeg4", ".wmv": "wmv2"}[path.suffix]
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        stream.codec_context.max_b_frames = 0
+        for number in range(count):
+            if number % every == 0 and number <= until:
+                frame = av.VideoFrame.from_ndarray(number_frame(number), format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, 10)
+                container.mux(stream.encode(frame))
+            else:
+                packet = av.Packet(b"")
+                packet.stream, packet.time_base, packet.duration = stream, Fraction(1, 10), 1
+                packet.pts = packet.dts = number
+                container.mux(packet)
+        container.mux(stream.encode())
     return path
 
 

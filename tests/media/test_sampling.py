@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 from fault_server import FaultServer, Request, always, reply, reply_range
-from media import join_tracks, number_frame, read_number, save_clip, save_still_end
+from media import join_tracks, number_frame, read_number, save_clip, save_repeats, save_still_end
 from PIL import Image
 
 from dedup_lib.demo.server import ClipServer
@@ -267,6 +267,17 @@ def test_the_last_picture_stands(tmp_path: Path, moving: int, suffix: str, scan:
     assert grabbed.times_s == pytest.approx([number / 10 for number in numbers(grabbed)])
     assert numbers(grabbed) == [min(int(whole_s * (i + 0.5) / 8 * 10), moving - 1) for i in range(8)]
     assert len(grabbed.scanned) == (math.ceil(whole_s / 0.25) if scan else 0)
+
+
+@pytest.mark.parametrize("scan", [{}, SCAN])
+@pytest.mark.parametrize("suffix", [".nut", ".wmv"])
+def test_a_frame_that_is_repeated_stays(tmp_path: Path, suffix: str, scan: dict[str, Scan]) -> None:
+    """A packet without content repeats a frame. The muxer of WMV drops such packets, and its packets have no duration."""
+    clip = save_repeats(tmp_path / f"clip{suffix}", count=40, every=4, until=20)
+    grabbed = grab(clip, num_frames=8, **scan)
+    assert grabbed.facts.duration_s == pytest.approx(4.0)
+    assert grabbed.times_s == pytest.approx([number / 10 for number in numbers(grabbed)])
+    assert numbers(grabbed) == [min(int(4.0 * (i + 0.5) / 8 * 10) // 4 * 4, 20) for i in range(8)]
 
 
 def test_what_stays_beyond_the_longest_scan_is_not_taken(tmp_path: Path) -> None:
