@@ -272,7 +272,7 @@ def test_the_last_picture_stands(tmp_path: Path, moving: int, suffix: str, scan:
 @pytest.mark.parametrize("scan", [{}, SCAN])
 @pytest.mark.parametrize("suffix", [".nut", ".wmv"])
 def test_a_frame_that_is_repeated_stays(tmp_path: Path, suffix: str, scan: dict[str, Scan]) -> None:
-    """A packet without content repeats a frame. The muxer of WMV drops such packets, and its packets have no duration."""
+    """A packet without content repeats a frame. WMV has none, and its packets have no duration."""
     clip = save_repeats(tmp_path / f"clip{suffix}", count=40, every=4, until=20)
     grabbed = grab(clip, num_frames=8, **scan)
     assert grabbed.facts.duration_s == pytest.approx(4.0)
