@@ -15,15 +15,18 @@ from av.video.stream import VideoStream
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.limits import Deadline
+from dedup_lib.media.playlists import encrypted
 from dedup_lib.media.reels import Reel
 from dedup_lib.media.soundtrack import Soundtrack
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.timestamps import Clock, ShownOrder, Span, repeats_frame
 from dedup_lib.media.tracks import (
+    BROKEN_ENDS,
     MAX_PIXELS,
     end_tolerance_s,
     find_stated_end,
     has_times,
+    is_encrypted,
     is_matroska,
     is_mp4,
     own_duration_s,
@@ -174,6 +177,8 @@ class Film:
                 return None
             if not packet.is_keyframe:
                 continue
+            if is_encrypted(packet):
+                return None
             # A decoder holds a frame back while frames to be shown before it may still come; None says that none will.
             try:
                 frames = [*packet.decode(), *decoder.decode(None)]
@@ -252,7 +257,7 @@ class Film:
                     span.add(cast("av.Packet[VideoStream]", packet))
                 if self._stream.tell() - first_byte > _MAX_TAIL_BYTES:
                     break
-        except (av.InvalidDataError, av.EOFError):
+        except BROKEN_ENDS:
             if self._stream.trouble:
                 raise self._stream.trouble from None
         return 0.0 if span.last is None else self._time_of(span.end)
@@ -275,6 +280,8 @@ class Film:
             if repeats_frame(packet):
                 # Decoders refuse it.
                 continue
+            if is_encrypted(packet):
+                raise encrypted("MP4 with a key")
             order.add(packet)
             is_passed_over = not order.is_told_late and self._is_passed_over(packet, ahead, packets)
             self._video.codec_context.skip_frame = "NONREF" if is_passed_over else "DEFAULT"
@@ -344,7 +351,7 @@ class Film:
         while True:
             try:
                 packet = next(packets, None)
-            except (av.InvalidDataError, av.EOFError) as error:
+            except BROKEN_ENDS as error:
                 if self._stream.trouble:
                     raise self._stream.trouble from None
                 self.last_error = f": {error.strerror}"

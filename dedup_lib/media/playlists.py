@@ -184,5 +184,5 @@ def live() -> VideoTrouble:
 
 
 def encrypted(how: str) -> VideoTrouble:
-    """Returns the trouble to raise for an encrypted film. `how` is what the playlist says of it."""
+    """Returns the trouble to raise for an encrypted film. `how` is what the playlist or the file says of it."""
     return VideoTrouble(Status.ENCRYPTED, f"the film is encrypted ({how}): list a copy that is not")

@@ -13,6 +13,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 
+from dedup_lib.media.tracks import is_encrypted
 from dedup_lib.records import SOUND_RATE_HZ, Samples
 
 MAX_HEARD_S = 60.0
@@ -66,7 +67,7 @@ class Soundtrack:
     def hear(self, packet: av.Packet[AudioStream], *, start_s: float) -> None:
         """Decodes a packet; its film starts at `start_s` by the time stamps of the file."""
         self._packets += 1
-        if self._is_over or self._packets > MAX_PACKETS:
+        if self._is_over or self._packets > MAX_PACKETS or is_encrypted(packet):
             return
         try:
             for frame in packet.decode():

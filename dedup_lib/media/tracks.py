@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import av
 from av.container import InputContainer
@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.limits import Deadline
+from dedup_lib.media.playlists import encrypted
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.records import Status
 
@@ -43,6 +44,9 @@ _CONTAINERS = (
 addresses or files. `opening` follows those of HLS and DASH itself. Audio formats are included, so that they get the
 status no_video_stream."""
 
+BROKEN_ENDS = (av.InvalidDataError, av.EOFError, av.PatchWelcomeError)
+"""What a demuxer raises where it cannot go on: the file is damaged, is cut off, or goes on as another recording."""
+
 _END_TOLERANCE_FRACTION = 0.1
 
 _SPAN = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
@@ -68,6 +72,11 @@ def is_mp4(container: InputContainer) -> bool:
     return container.format.name.startswith("mov,")
 
 
+def is_encrypted(packet: av.Packet[Any]) -> bool:
+    """Whether a packet of an MP4 file is encrypted (ISO/IEC 23001-7). Decoded, it gives nothing, or a wrong picture."""
+    return packet.has_sidedata("encryption_info")
+
+
 def has_times(container: InputContainer) -> bool:
     """Whether it states when frames are shown; bare streams (H.264, JPEGs) do not."""
     return not container.format.flags & cast("int", Flags.no_timestamps.value)
@@ -87,6 +96,10 @@ def find_films(container: InputContainer) -> list[VideoStream]:
     streams = [s for s in streams if s.codec_context is not None]
     if not streams:
         raise VideoTrouble(Status.DECODE_ERROR, "there is no decoder for the codec of the video")
+    # WebM encrypts whole streams, with the ID of the key beside them.
+    streams = [s for s in streams if "enc_key_id" not in s.metadata]
+    if not streams:
+        raise encrypted("WebM with a key")
     return [s for s in streams if not s.disposition & _NO_FILMS] or streams
 
 
@@ -124,7 +137,7 @@ def count_pictures(
                 or stream.tell() - first_byte > MAX_PEEKED_BYTES
             ):
                 break
-    except (av.InvalidDataError, av.EOFError):
+    except BROKEN_ENDS:
         if stream.trouble:
             raise stream.trouble from None
     return counts

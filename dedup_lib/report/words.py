@@ -122,11 +122,11 @@ STATUS_WORDS = {
     Status.HTTP_ERROR: "the server answers with an error, or with something that makes no sense",
     Status.TIMEOUT: "not finished within timeout_s, or no answer for 15 seconds",
     Status.TOO_LARGE: "more than max_bytes, or pictures too large or too many to decode",
-    Status.DECODE_ERROR: "damaged, cut off or encrypted",
+    Status.DECODE_ERROR: "damaged or cut off",
     Status.DECODE_CRASH: "the file crashed its decoder",
     Status.BLOCKED_ADDRESS: "leads to a private address, which is not allowed, or from https to http",
     Status.LIVE: "a live stream, which has no end yet",
-    Status.ENCRYPTED: "a playlist whose film is encrypted",
+    Status.ENCRYPTED: "a film that is encrypted",
     Status.PENDING: "not read yet: outside start and end, or the run stopped before it",
 }
 

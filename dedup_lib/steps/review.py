@@ -19,7 +19,7 @@ from dedup_lib.groups.decisions import (
     rows_of_decisions,
 )
 from dedup_lib.groups.matches import Matches
-from dedup_lib.groups.review import find_doubtful
+from dedup_lib.groups.review import ask_once, find_doubtful
 from dedup_lib.groups.thresholds import borderline_pairs
 from dedup_lib.records import KEPT_STATUSES, Group
 from dedup_lib.run.folder import RunFolder
@@ -78,12 +78,16 @@ def list_doubtful(
     *,
     groups: Sequence[Group],
 ) -> pd.DataFrame:
-    """The pairs that a person should look at, as rows of review.csv, the most uncertain first. Pairs that a person has
-    decided about are left out."""
-    pairs = find_doubtful(matches.compared, rules=matches.plan.rules, groups=groups, decided=matches.decided)
-    rows = _describe_pairs(pairs, matches)
+    """The pairs that a person should look at, as rows of review.csv, the most uncertain first: one between each two
+    groups. Pairs that a person has decided about are left out."""
+    rows = _describe_pairs(_ask(matches, groups), matches)
     names = ["first_url", "second_url", *(name for name in COLUMNS if name != "next_score")]
     return pd.DataFrame(rows, columns=names, dtype=object)
+
+
+def _ask(matches: Matches, groups: Sequence[Group]) -> list[tuple[int, int]]:
+    pairs = find_doubtful(matches.compared, rules=matches.plan.rules, groups=groups, decided=matches.decided)
+    return ask_once(pairs, groups=groups, decided=matches.decided)
 
 
 def _describe_pairs(pairs: Iterable[tuple[int, int]], matches: Matches) -> list[dict[str, object]]:
@@ -98,7 +102,7 @@ def list_questions(matches: Matches, *, groups: Sequence[Group]) -> list[dict[st
     """The pairs that a person is asked about, as rows of review.csv: first the doubtful pairs, then those nearest to
     the threshold. Pairs that a person has decided about are left out."""
     plan, decided = matches.plan, matches.decided
-    doubtful = find_doubtful(matches.compared, rules=plan.rules, groups=groups, decided=decided)
+    doubtful = _ask(matches, groups)
     open_pairs = [pair for pair in matches.compared.pairs if (pair.first, pair.second) not in decided]
     above, below = borderline_pairs(open_pairs, threshold=plan.threshold, count=MAX_QUESTIONS)
     near = sorted([*above, *below], key=lambda pair: (abs(pair.similarity - plan.threshold), pair))

@@ -67,11 +67,12 @@ def save_clip(
     sound: bool = False,
     sound_s: float | None = None,
     metadata: dict[str, str] | None = None,
+    title: str = "",
     piped: bool = False,
     frames: Sequence[Frames] | None = None,
 ) -> Path:
     """Encode these frames, all of `size_px`, or `count` numbered ones; with `piped` the muxer cannot seek. The sound is
-    as long as they are, or lasts `sound_s`."""
+    as long as they are, or lasts `sound_s`. `title` is the name of the video stream."""
     frames = [number_frame(number, size_px=size_px) for number in range(count)] if frames is None else frames
     target = _Pipe() if piped else str(path)
     with av.open(target, "w", format=file_format, options=options or {}) as container:
@@ -79,6 +80,8 @@ def save_clip(
         stream: Any = container.add_stream(codec, rate=fps)
         stream.width, stream.height = size_px
         stream.pix_fmt = pixels
+        if title:
+            stream.metadata["title"] = title
         stream.codec_context.gop_size = key_every
         stream.codec_context.thread_count = 1
         voice: Any = container.add_stream("aac", rate=8000) if sound else None

@@ -26,7 +26,7 @@ from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, pack_s
 from dedup_lib.groups.columns import COLUMNS, describe_evidence, find_next_score
 from dedup_lib.groups.grouping import Choose, group_copies
 from dedup_lib.groups.matcher import ComparedPairs, FingerprintedList, compare_candidates
-from dedup_lib.groups.review import find_doubtful
+from dedup_lib.groups.review import ask_once, find_doubtful
 from dedup_lib.groups.scored import Scored
 from dedup_lib.match.evidence import (
     MIN_AGREEING,
@@ -816,3 +816,25 @@ def test_encoded_copies_are_one_group(files: list[Fingerprint]) -> None:
         assert told["verdict"] == "duplicate"
         assert told["offset_s"] == pytest.approx(0.0, abs=0.25)
         assert math.isclose(float(str(told["duration_ratio"])), 1.0, abs_tol=0.1)
+
+
+def test_two_groups_are_asked_about_once() -> None:
+    groups = [group(1, 0, 1), group(2, 2, 3)]
+    pairs = [(1, 2), (0, 2), (0, 4), (1, 3), (1, 4), (4, 5)]
+    assert ask_once(pairs, groups=groups) == [(1, 2), (0, 4), (4, 5)]
+    assert ask_once(pairs, groups=groups, decided={(0, 3), (1, 4)}) == [(4, 5)]
+    assert ask_once(pairs, groups=[]) == pairs
+    assert ask_once([], groups=groups) == []
+
+
+@given(st.data())
+def test_each_doubt_is_asked_about(data: st.DataObject) -> None:
+    rows = st.integers(0, 11)
+    pairs = data.draw(st.lists(st.tuples(rows, rows).filter(lambda pair: pair[0] < pair[1]), unique=True))
+    of_row = data.draw(st.lists(st.integers(1, 4), min_size=12, max_size=12))
+    members = {number: [row for row in range(12) if of_row[row] == number] for number in set(of_row)}
+    groups = [group(number, *found) for number, found in members.items() if len(found) > 1]
+    asked = ask_once(pairs, groups=groups)
+    between = [frozenset((of_row[first], of_row[second])) for first, second in asked]
+    assert len(between) == len(set(between)) and set(asked) <= set(pairs)
+    assert set(between) == {frozenset((of_row[first], of_row[second])) for first, second in pairs}

@@ -280,6 +280,31 @@ def test_a_frame_that_is_repeated_stays(tmp_path: Path, suffix: str, scan: dict[
     assert numbers(grabbed) == [min(int(4.0 * (i + 0.5) / 8 * 10) // 4 * 4, 20) for i in range(8)]
 
 
+def test_an_encrypted_video_is_refused_as_such(tmp_path: Path) -> None:
+    """Decoded, its frames would be noise or nothing."""
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb"}
+    options = key | {"encryption_kid": "a7e61c373e219033c21091fa607bf3b8"}
+    clip = save_clip(tmp_path / "clip.mp4", options=options)
+    for scan in ({}, SCAN):
+        with pytest.raises(VideoTrouble, match=r"the film is encrypted \(MP4 with a key\)") as caught:
+            grab(clip, **scan)
+        assert caught.value.status == Status.ENCRYPTED
+
+
+def test_an_encrypted_stream_of_webm_is_refused_as_such(tmp_path: Path) -> None:
+    plain = save_clip(tmp_path / "plain.webm", codec="libvpx-vp9", title="a name of 25 characters !")
+    assert grab(plain, **SCAN).frames
+    content = plain.read_bytes()
+    # The stream's encryption, in place of its name (RFC 9559, 5.1.4.1.31).
+    key = b"\x47\xe1\x81\x05" + b"\x47\xe2\x88" + b"key no 1"
+    encoding = b"\x50\x33\x81\x01" + b"\x50\x35\x8f" + key
+    (tmp_path / "encrypted.webm").write_bytes(
+        content.replace(b"\x53\x6e\x99a name of 25 characters !", b"\x6d\x80\x99" + b"\x62\x40\x96" + encoding)
+    )
+    with pytest.raises(VideoTrouble, match=r"the film is encrypted \(WebM with a key\)"):
+        grab(tmp_path / "encrypted.webm", **SCAN)
+
+
 def test_what_stays_beyond_the_longest_scan_is_not_taken(tmp_path: Path) -> None:
     clip = save_still_end(tmp_path / "clip.mp4", moving=10, stands_s=60.0)
     assert grab(clip, scan=Scan(step_s=0.5, dense_s=5)).scanned_times_s[-1] == 5.0
