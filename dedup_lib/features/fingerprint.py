@@ -229,20 +229,22 @@ def make_fingerprint(
     sizes = [frames[index].shape for index in usable]
     size = max(dict.fromkeys(sizes), key=sizes.count)
     kept = [(times_s[index], without_bars[index]) for index in usable if frames[index].shape == size]
-    grey = [np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8) for _, frame in kept]
-    height, width = grey[0].shape
+    height, width = kept[0][1].shape[:2]
     # Enlarge small frames: the detector finds nothing in 50 pixels.
     scale = PICTURE_SIDE_PX / max(height, width)
     size_px = max(1, round(width * scale)), max(1, round(height * scale))
     square = (TINY_PX, TINY_PX)
-    tiny_frames = np.stack([cv2.resize(one, square, interpolation=cv2.INTER_AREA) for one in grey]).astype(np.uint8)
+    # Only the stills are made grey again: grey copies of all frames would take a third more memory.
+    tiny_frames = np.stack(
+        [cv2.resize(_to_grey(frame), square, interpolation=cv2.INTER_AREA) for _, frame in kept]
+    ).astype(np.uint8)
     shown_s = np.array([time_s for time_s, _ in kept], np.float32)
     stand_for = np.array([all_stand_for[index] for index in usable if frames[index].shape == size], np.float32)
     dense = int((stand_for <= 1.0).sum())
     chosen = _choose_stills(tiny_frames[:dense], shown_s[:dense], fewest=MIN_STILLS, most=MAX_STILLS)
     later = _choose_stills(tiny_frames[dense:], shown_s[dense:], fewest=1, most=MAX_LATER_STILLS)
     chosen += [dense + index for index in later]
-    stills = [resize_frame(grey[index], size_px) for index in chosen]
+    stills = [resize_frame(_to_grey(kept[index][1]), size_px) for index in chosen]
     points, descriptors, owners = _find_points(stills)
     return Fingerprint(
         times_s=shown_s,
@@ -255,6 +257,10 @@ def make_fingerprint(
         still_times_s=shown_s[chosen],
         packed_stills=pack_stills(stills),
     )
+
+
+def _to_grey(frame: Frames) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def pack_stills(stills: Sequence[NDArray[np.uint8]]) -> bytes:

@@ -29,6 +29,7 @@ class Animation:
 
     codec = "webp"
     last_error = ""
+    reached_s: float | None = None
     has_opened = True
     has_times = True
     is_cut = False

@@ -72,6 +72,8 @@ class Film:
     def __init__(self, stream: MediaStream, deadline: Deadline, *, demuxer: str | None, or_image: bool) -> None:
         self.last_error = ""
         """The last error of the decoder, with a colon before it."""
+        self.reached_s: float | None = None
+        """When the latest frame that was decoded appears; None where none was."""
         self.ended_s: float | None = None
         """When the last frame disappears; None until the end of the file was reached."""
         self.is_cut = False
@@ -308,6 +310,7 @@ class Film:
                     self._has_lost = True
                     continue
                 self._had_lost, self._has_lost = self._has_lost, False
+                self.reached_s = max(time_s, self.reached_s or 0.0)
                 yield frame, time_s
 
     def _is_passed_over(

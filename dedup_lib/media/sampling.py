@@ -292,7 +292,8 @@ class FrameSampler:
         expected_s = pictures.expected_s(to_be_passed_s=scan.dense_s if scan is not None else 0.0)
         taken = self._first(num_frames) if frame_span == "first" else self._spread(num_frames, expected_s)
         if not taken:
-            raise VideoTrouble(Status.DECODE_ERROR, f"no frame can be decoded{pictures.last_error}")
+            after = "" if pictures.reached_s is None else f" after {pictures.reached_s:.1f} s"
+            raise VideoTrouble(Status.DECODE_ERROR, f"no frame{after} can be decoded{pictures.last_error}")
         if scan is not None and not scan.taken:
             self._finish(scan.watch(pictures, fast=True))
         width_px, height_px = self._shown_px

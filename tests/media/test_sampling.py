@@ -280,6 +280,15 @@ def test_a_frame_that_is_repeated_stays(tmp_path: Path, suffix: str, scan: dict[
     assert numbers(grabbed) == [min(int(4.0 * (i + 0.5) / 8 * 10) // 4 * 4, 20) for i in range(8)]
 
 
+@pytest.mark.parametrize("scan", [{}, SCAN])
+def test_where_the_damage_begins_is_said(clips: Path, tmp_path: Path, scan: dict[str, Scan]) -> None:
+    content = (clips / "mjpeg.avi").read_bytes()
+    start, end = len(content) // 2, content.rindex(b"idx1")
+    (tmp_path / "damaged.avi").write_bytes(content[:start] + content[start:end].replace(b"\xff", b"\0") + content[end:])
+    with pytest.raises(VideoTrouble, match=r"no frame after 1\.\d s can be decoded: Invalid data"):
+        grab(tmp_path / "damaged.avi", **scan)
+
+
 def test_an_encrypted_video_is_refused_as_such(tmp_path: Path) -> None:
     """Decoded, its frames would be noise or nothing."""
     key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "76a6c65c5ea762046bd749a2e632ccbb"}
