@@ -23,6 +23,7 @@ from dedup_lib.media.timestamps import Clock, ShownOrder, Span, repeats_frame
 from dedup_lib.media.tracks import (
     BROKEN_ENDS,
     MAX_PIXELS,
+    describe_error,
     end_tolerance_s,
     find_stated_end,
     has_times,
@@ -291,7 +292,7 @@ class Film:
                 decoded = packet.decode()
             except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError) as error:
                 # Only this packet is damaged: later frames may be fine.
-                self.last_error = f": {error.strerror}"
+                self.last_error = describe_error(error)
                 self._has_lost = True
                 continue
             self._decoded_frames += len(decoded)
@@ -357,7 +358,7 @@ class Film:
             except BROKEN_ENDS as error:
                 if self._stream.trouble:
                     raise self._stream.trouble from None
-                self.last_error = f": {error.strerror}"
+                self.last_error = describe_error(error)
                 self._end(span, is_broken=True)
                 return
             if packet is None:

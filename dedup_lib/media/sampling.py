@@ -26,7 +26,7 @@ from dedup_lib.media.limits import Deadline
 from dedup_lib.media.sniff import HEAD_BYTES, Content, is_media, tell_content
 from dedup_lib.media.soundtrack import Soundtrack
 from dedup_lib.media.streams import MediaStream
-from dedup_lib.media.tracks import end_tolerance_s
+from dedup_lib.media.tracks import describe_error, end_tolerance_s
 from dedup_lib.records import Frames, Samples, Scan, Status
 
 SCAN_SIDE_PX = 256
@@ -129,9 +129,9 @@ _TROUBLES = (av.FFmpegError, OSError, ValueError, MemoryError, OverflowError, EO
 def _trouble_of(error: Exception, *, is_media: bool) -> VideoTrouble:
     if isinstance(error, MemoryError):
         return VideoTrouble(Status.TOO_LARGE, "decoding needs more memory than one video may take")
-    reason = error.strerror if isinstance(error, av.FFmpegError) else str(error)
     if is_media:
-        return VideoTrouble(Status.DECODE_ERROR, f"the file is damaged or cut off: {reason}")
+        reason = describe_error(error) if isinstance(error, av.FFmpegError) else f": {error}"
+        return VideoTrouble(Status.DECODE_ERROR, f"the file is damaged or cut off{reason}")
     return VideoTrouble(Status.NOT_VIDEO, "the content is not in a known video format")
 
 

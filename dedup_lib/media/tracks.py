@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -65,6 +66,12 @@ def open_container(
     # FFmpeg may only read from this stream, not by a protocol of its own.
     options = {**options, "format_whitelist": _CONTAINERS, "protocol_whitelist": ""}
     return av.open(stream, mode="r", format=demuxer, metadata_errors="replace", container_options=options)
+
+
+def describe_error(error: av.FFmpegError) -> str:
+    """What FFmpeg says of a damaged file, after a colon. Decoders also use codes of the system, such as EPERM: these
+    say nothing of a file, and are left out."""
+    return "" if error.errno in errno.errorcode else f": {error.strerror}"
 
 
 def is_mp4(container: InputContainer) -> bool:
