@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import shlex
 import sys
@@ -191,6 +192,8 @@ def _execute(
                 on_done=lambda done: on_done(display, done),
             )
     except KeyboardInterrupt:
+        # nbclient forgets the task of the stopped cell, and asyncio would print its traceback at the end.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         complaints.print(f"stopped; finished work is kept. To continue: {shown(command)}")
         sys.exit(130)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +87,23 @@ def test_a_run_is_watched_guarded_killed_and_gone_on_with(site: Site, tmp_path: 
     assert progress.extraction is not None
     assert (progress.extraction.done, progress.extraction.done_before >= 8) == (12, True)
     assert progress.report.endswith("index.html")
+
+
+def test_ctrl_c_ends_a_run_with_one_line(site: Site, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = command(site.list_csv, folder)
+    pipe = subprocess.PIPE
+    with started(words, stdout=pipe, stderr=pipe, start_new_session=True) as stopped:
+        wait_until(lambda: folder.exists() and count_done(folder) == 8)
+        # As a terminal does: all processes of the run hear it.
+        os.killpg(stopped.pid, signal.SIGINT)
+        told = stopped.communicate(timeout=60)
+        assert stopped.returncode == 130
+    (line,) = told[1].splitlines()
+    assert line.startswith("stopped; finished work is kept. To continue: python -m dedup_lib run direct --set ")
+    assert "Traceback" not in told[0]
+    assert count_done(folder) == 8
+    assert read_progress(RunFolder(folder)).state == State.STOPPED
 
 
 def test_a_notebook_run_by_hand_guards_its_folder_too(site: Site, tmp_path: Path) -> None:
