@@ -380,9 +380,7 @@ class Film:
             self.ended_s, self._last_start_s = span.untimed * interval_s, (span.untimed - 1) * interval_s
             return
         last_start_s = self._time_of(span.last)
-        ended_s = self._time_of(span.end)
-        if span.is_open:
-            ended_s += max(interval_s, span.open_for * self._reel.tick_s)
+        ended_s = self._time_of(span.end) + (interval_s if span.is_open else 0.0)
         stated_s = min(self.own_duration_s(), self._container_s())
         if is_mp4(self._container) and not self.is_cut and stated_s > last_start_s:
             # The last packet in decoding order says how long the last frame stays; often it holds another frame.

@@ -28,9 +28,6 @@ class Span:
         """When the last frame appears; None without time stamps."""
         self.end = 0
         """When the last frame ends."""
-        self.open_for = 0
-        """Ticks for which the last frame is shown at least, where its duration is unknown: as long as the frame before
-        it."""
         self.is_open = False
         """Whether the duration of the last frame is unknown."""
         self.untimed = 0
@@ -76,7 +73,6 @@ class Span:
             return
         shown += self._shift
         if self.last is None or shown >= self.last:
-            self.open_for = 0 if self.last is None else shown - self.last
             self.last, self.end, self.is_open = shown, shown + duration, not duration
 
     def holds_all_of(self, video: VideoStream) -> bool:
