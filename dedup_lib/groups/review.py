@@ -9,20 +9,14 @@ from dedup_lib.match.evidence import MatchThresholds, Verdict
 from dedup_lib.records import Group
 
 
-def find_doubtful(
-    compared: ComparedPairs,
-    *,
-    rules: MatchThresholds,
-    groups: Sequence[Group],
-    decided: Collection[tuple[int, int]] = (),
-) -> list[tuple[int, int]]:
+def find_doubtful(compared: ComparedPairs, *, rules: MatchThresholds, groups: Sequence[Group]) -> list[tuple[int, int]]:
     """Pairs of rows for a person to look at: first pairs whose criteria contradict each other, then excerpts that were
-    not removed, each with the most uncertain first. Pairs within a group and `decided` pairs are left out."""
+    not removed, each with the most uncertain first. Pairs within a group are left out."""
     group_of = _find_groups(groups)
     doubtful = []
     for rows, evidence in compared.evidence.items():
         verdict, _ = evidence.judge(rules)
-        if verdict not in (Verdict.REVIEW, Verdict.EXCERPT) or rows in decided or len(group_of(rows)) == 1:
+        if verdict not in (Verdict.REVIEW, Verdict.EXCERPT) or len(group_of(rows)) == 1:
             continue
         doubtful.append((verdict != Verdict.REVIEW, abs(evidence.score - rules.min_score), rows))
     return [rows for *_, rows in sorted(doubtful)]

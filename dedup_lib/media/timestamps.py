@@ -54,7 +54,8 @@ class Span:
         if packet.is_discard:
             return
         if not packet.size:
-            if repeats_frame(packet) and packet.pts is not None and self.last is not None:
+            # Such a packet repeats a frame, or it has no time.
+            if packet.pts is not None and self.last is not None:
                 self.end = max(self.end, packet.pts + self._shift + (packet.duration or 0))
             return
         duration, self._is_damaged = packet.duration or 0, packet.is_corrupt

@@ -86,7 +86,7 @@ def list_doubtful(
 
 
 def _ask(matches: Matches, groups: Sequence[Group]) -> list[tuple[int, int]]:
-    pairs = find_doubtful(matches.compared, rules=matches.plan.rules, groups=groups, decided=matches.decided)
+    pairs = find_doubtful(matches.compared, rules=matches.plan.rules, groups=groups)
     return ask_once(pairs, groups=groups, decided=matches.decided)
 
 
