@@ -36,6 +36,12 @@ def hash_frames(tiny_frames: NDArray[np.uint8]) -> Hashes:
     return _pack(_above_median(find_frequencies(tiny_frames)))
 
 
+def hash_changes(tiny_frames: NDArray[np.uint8]) -> Hashes:
+    """Perceptual hashes of how frames (N, 64, 64) differ from their mean: of what moves, not of what stands still."""
+    waves = find_frequencies(tiny_frames)
+    return _pack(_above_median(waves - waves.mean(axis=0)))
+
+
 def hash_orientations(tiny_frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The hashes of the frames (N, 64, 64) in each of the `ORIENTATIONS`: (8, N, 32).
 

@@ -30,6 +30,12 @@ Map = NDArray[np.float32]
 """One number for each block: (B, B)."""
 
 
+def shrink(frames: NDArray[np.generic]) -> NDArray[np.float32]:
+    """Square frames (N, H, H) in pixels of 1/32 of the side: (N, 32, 32)."""
+    side = frames.shape[1] // BLOCKS
+    return np.asarray(frames.reshape(-1, BLOCKS, side, BLOCKS, side).mean(axis=(2, 4), dtype=np.float32))
+
+
 def soften(still: NDArray[np.uint8]) -> NDArray[np.float32]:
     """The frame without the noise of an encoder."""
     return np.asarray(cv2.GaussianBlur(still.astype(np.float32), (0, 0), STILL_BLUR_PX), np.float32)

@@ -21,9 +21,12 @@ from dedup_lib.features import sound as sound_fingerprint
 from dedup_lib.match import (
     alignment,
     blocks,
+    details,
+    difference,
     evidence,
     geometry,
     laid,
+    moments,
     motion,
     outlines,
     overlay,
@@ -41,8 +44,8 @@ from dedup_lib.match.sound import SoundMatch
 from dedup_lib.media import frames
 
 MODULES = (
-    *(alignment, blocks, evidence, geometry, laid, motion, outlines, overlay, regions, sound, temporal_votes),
-    *(verify, fingerprint, frames, perceptual_hash, sound_fingerprint),
+    *(alignment, blocks, details, difference, evidence, geometry, laid, moments, motion, outlines, overlay, regions),
+    *(sound, temporal_votes, verify, fingerprint, frames, perceptual_hash, sound_fingerprint),
 )
 """The modules that compare two fingerprints."""
 

@@ -158,7 +158,7 @@ def correlate_stretch(first: MotionTrack, second: MotionTrack, stretch: AlignedS
     own, others = stretch.frame_correspondences(first.times_s, second.times_s)
     if len(own) < MIN_TO_CORRELATE:
         return float("nan")
-    return _correlate(first.shapes[own], second.shapes[others])
+    return correlate_changes(first.shapes[own], second.shapes[others])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +225,9 @@ def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: floa
     own_changes, other_changes = own - own.mean(axis=0), others - others.mean(axis=0)
     lengths = np.linalg.norm(own_changes, axis=1) * np.linalg.norm(other_changes, axis=1)
     alike = (own_changes * other_changes).sum(axis=1) / np.maximum(lengths, 1e-9)
-    halves = [_correlate(*parts) for parts in zip(np.array_split(own, 2), np.array_split(others, 2), strict=True)]
+    halves = [
+        correlate_changes(*parts) for parts in zip(np.array_split(own, 2), np.array_split(others, 2), strict=True)
+    ]
     return MotionMatch(
         stretch=AlignedSegment(
             agreeing=int((alike >= ALIKE).sum()),
@@ -237,15 +239,15 @@ def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: floa
             first_coverage=len(beside) / first.frames,
             second_coverage=len(beside) / second.frames,
             speed=speed,
-            correlation=_correlate(own, others),
+            correlation=correlate_changes(own, others),
         ),
         weaker_half=min(halves),
         energy=min(float((changes**2).sum(axis=1).mean()) for changes in (own_changes, other_changes)),
     )
 
 
-def _correlate(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
-    """Correlation of the changes in the rows of two arrays (N, D), -1 to 1; 0 if nothing changes."""
+def correlate_changes(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
+    """Correlation of the changes in the rows of two arrays (N, ...), -1 to 1; 0 if nothing changes."""
     if not len(first):
         return 0.0
     own, others = first - first.mean(axis=0), second - second.mean(axis=0)

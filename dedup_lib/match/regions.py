@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import cv2
 import numpy as np
@@ -20,24 +19,23 @@ from numpy.typing import NDArray
 from dedup_lib.match.blocks import (
     BLOCK_SIDE,
     BLOCKS,
-    STILL_PX,
     Map,
     correlate,
     mean_and_variance,
     mean_of_blocks,
     sharpen_equally,
     shift,
+    shrink,
     slopes,
     soften,
 )
+from dedup_lib.match.details import MIN_CONTRAST, find_details
 from dedup_lib.match.laid import Box, LaidFrames, map_box
+from dedup_lib.match.motion import correlate_changes
 from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
 
 SHIFTS_PX = (0, -2, 2)
 """Shifts, in pixels, of a block in the other still that are tried: bars are cut and sizes rounded differently."""
-
-MIN_CONTRAST = 8.0
-"""Minimum standard deviation (of 255) of a block that shows something."""
 
 MIN_CORRELATION = 0.8
 """Correlation from which a block shows the same in two stills."""
@@ -52,34 +50,11 @@ NOISE_QUANTILE = 0.25
 MIN_USUAL = 0.95
 """Minimum median correlation of the blocks of two stills in which moving parts are compared."""
 
-DETAIL_PX = 13
-"""Side, in pixels, of the squares for details: a price is smaller than a block. One still is subtracted from the other,
-and the standard deviation (of 255) of the rest in a square is its residue."""
-
-DETAIL_SHIFTS_PX = (0, -1, 1)
-"""Shifts, in pixels, of the other still; the one with the smallest residue counts."""
-
-MIN_DETAIL = 4.0
-"""Minimum residue of a detail that differs. A copy encoded again leaves little, and leaves it everywhere, so the limits
-by `DETAIL_FACTOR` and `DETAIL_SHARE` apply as well."""
-
-USUAL_DETAIL = 0.5
-"""Added to the median residue before it is multiplied by `DETAIL_FACTOR`."""
-
-DETAIL_FACTOR = 11.0
-"""Minimum ratio of the residue of a detail that differs to the median residue."""
-
-DETAIL_SHARE = 0.35
-"""Minimum ratio of the residue of a detail that differs to the larger deviation of the two stills there."""
-
 MAX_DETAILED = 6
 """Maximum number of stills in which details are compared: those nearest in time."""
 
 MIN_DETAILED = 0.5
 """A block differs in detail if it does in more than this share of these stills."""
-
-MIN_LIT = 64
-"""Minimum number of pixels, neither black nor white, that give the brightness and contrast of a still."""
 
 MAX_MOTION = 3.0
 """Maximum deviation over time (of 255) of a block that stands still in both videos."""
@@ -230,6 +205,8 @@ class _Motion:
     second: Map
     is_still: NDArray[np.bool_]
     correlation: Map
+    overall: float
+    """Correlation over all blocks."""
     frames: int
 
     @classmethod
@@ -244,6 +221,7 @@ class _Motion:
             first=np.sqrt(own_energy),
             second=np.sqrt(other_energy),
             is_still=largest < MAX_MOTION**2,
+            overall=correlate_changes(*fine),
             correlation=shared / np.sqrt(np.maximum(own_energy * other_energy, 1e-6)),
             frames=len(first),
         )
@@ -251,8 +229,8 @@ class _Motion:
     def differs(self, *, shows_moments: bool) -> NDArray[np.bool_]:
         """The blocks that move in one of the videos, but not alike in the other one."""
         both = np.minimum(self.first, self.second) >= MIN_MOTION
-        # Frames of nearly the same moment are only roughly similar.
-        lowest = MIN_MOTION_CORRELATION if shows_moments else 0.0
+        # Frames of nearly the same moment are only roughly similar, but not if nothing moves alike on the whole.
+        lowest = MIN_MOTION_CORRELATION if shows_moments or self.overall < MIN_MOTION_CORRELATION else 0.0
         # Lower contrast reduces all motion.
         ratio = float(np.median(self.first + 1)) / float(np.median(self.second + 1))
         evened = self.second * ratio
@@ -281,8 +259,7 @@ class _Motion:
 
 def _deviations(frames: NDArray[np.generic]) -> NDArray[np.float32]:
     """Difference from the mean over time, in pixels of 1/32 of the side."""
-    side = frames.shape[1] // BLOCKS
-    small = frames.reshape(-1, BLOCKS, side, BLOCKS, side).mean(axis=(2, 4), dtype=np.float32)
+    small = shrink(frames)
     return np.asarray(small - small.mean(axis=0), np.float32)
 
 
@@ -369,61 +346,8 @@ def _differs_in_detail(stills: _Stills, laid: LaidFrames, motion: _Motion) -> ND
         is_same_moment = laid.is_simultaneous and abs(laid.apart_s[index]) <= SAME_MOMENT_S
         comparable = motion.is_still | is_same_moment
         asked += comparable
-        differing += comparable & _find_details(*stills[index])
+        differing += comparable & find_details(*stills[index])
     return np.asarray((differing >= min(MIN_STILLS, len(nearest))) & (differing > MIN_DETAILED * asked))
-
-
-def _find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The blocks with a square whose residue is large when one still is subtracted from the other."""
-    own, other = _equally_lit(first, second)
-    left = np.full(own.shape, np.inf, np.float32)
-    for moved in shift(other, DETAIL_SHIFTS_PX):
-        left = np.minimum(left, _deviation_around(own - moved))
-        # Further shifts only lower the residues, which are low enough already, as in most copies.
-        if left.max() <= max(MIN_DETAIL, DETAIL_FACTOR * USUAL_DETAIL):
-            return np.zeros((BLOCKS - BLOCK_SIDE + 1,) * 2, bool)
-    shown = np.maximum(_deviation_around(own), _deviation_around(other))
-    usual = float(np.median(left))
-    differs = (left > max(MIN_DETAIL, DETAIL_FACTOR * (USUAL_DETAIL + usual))) & (
-        left > DETAIL_SHARE * (MIN_DETAIL + shown)
-    )
-    cells = np.asarray(differs.reshape(BLOCKS, STILL_PX // BLOCKS, BLOCKS, -1).any(axis=(1, 3)))
-    # At the edge, bars end and copies are cropped.
-    cells[[0, -1]] = cells[:, [0, -1]] = False
-    side = BLOCKS - BLOCK_SIDE + 1
-    starts = product(range(BLOCK_SIDE), range(BLOCK_SIDE))
-    return np.asarray(np.any([cells[down : down + side, across : across + side] for down, across in starts], axis=0))
-
-
-def _equally_lit(
-    first: NDArray[np.float32], second: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Two stills, one of them with the brightness and contrast of the other. If one was brightened until it is white,
-    only the darker one shows what was there. So both directions are tried, and the smaller difference counts."""
-    ways = [(_lit_as(first, second), second), (first, _lit_as(second, first))]
-    return min(ways, key=lambda way: float(np.median(np.abs(way[0] - way[1])) / (way[0].std() + 1)))
-
-
-def _lit_as(frame: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
-    """A frame with the brightness and contrast of another one, by a line through all pixels except outliers."""
-    levels, targets = frame[::4, ::4].ravel(), wanted[::4, ::4].ravel()
-    near = np.ones(len(levels), bool)
-    for _ in range(4):
-        (variance, shared), _ = np.cov(levels[near], targets[near])
-        gain = shared / max(variance, 1e-3)
-        start = targets[near].mean() - gain * levels[near].mean()
-        apart = np.abs(np.clip(gain * levels + start, 0, 255) - targets)
-        near = (apart <= max(1.0, 3 * float(np.median(apart)))) & (targets > 3) & (targets < 252)
-        if near.sum() < MIN_LIT:
-            break
-    return np.asarray(np.clip(gain * frame + start, 0, 255), np.float32)
-
-
-def _deviation_around(frame: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The standard deviation in the square around each pixel."""
-    side = (DETAIL_PX, DETAIL_PX)
-    mean = cv2.boxFilter(frame, -1, side)
-    return np.asarray(np.sqrt(np.maximum(cv2.boxFilter(frame * frame, -1, side) - mean**2, 0)), np.float32)
 
 
 def _parts(mask: NDArray[np.bool_], fewest: int) -> list[NDArray[np.bool_]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,30 +13,16 @@ from numpy.typing import NDArray
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.features.perceptual_hash import (
     count_differing_bits,
-    find_turn,
     hash_frames,
     hash_orientations,
-    turn_frames,
 )
 from dedup_lib.match.alignment import AlignedSegment, align
-from dedup_lib.match.blocks import STILL_PX
+from dedup_lib.match.difference import find_differing_region
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
-from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_stills, warp_tiny_frames
-from dedup_lib.match.laid import UNMOVED, LaidFrames, Maps
+from dedup_lib.match.geometry import find_overlap, register, warp_tiny_frames
 from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
 from dedup_lib.match.overlay import Side, find_overlay, is_inset_frame
-from dedup_lib.match.regions import (
-    MIN_PICTURES,
-    MIN_STILLS,
-    SAME_MOMENT_S,
-    Region,
-    find_difference,
-    measure_fit,
-    show_the_same,
-)
 from dedup_lib.match.sound import SoundMatch, compare_sound
-from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
-from dedup_lib.media.frames import resize_frame
 
 MAX_DISTANCE_BITS = 56
 """Maximum Hamming distance, in bits, of two frames that show the same. Unlike frames lie at 75 bits and more, most
@@ -44,13 +30,6 @@ above 100."""
 
 MAX_REGISTERED_DISTANCE_BITS = 48
 """The same for frames aligned by geometry. It is lower because such frames already have a similar geometry."""
-
-WORTH_COMPARING = 0.8
-"""Another temporal alignment counts if it compares at least this share of the frames that the best one compares."""
-
-MAX_STILLS_BESIDE = 32
-"""Maximum number of stills compared in two long films, spread over all that they share: a region that differs does so
-throughout."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +117,7 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
     return replace(
         evidence,
         overlay=_find_overlay(evidence, first, second, is_turned=bool(best)),
-        difference=_find_difference(evidence, first, second, orientation=best),
+        difference=find_differing_region(evidence, first, second, orientation=best),
         sound=_compare_sound(evidence, first, second),
         inset=_find_inset(evidence, first, second),
     )
@@ -164,120 +143,6 @@ def _find_inset(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> 
         if is_inset_frame(video.tiny_frames, inside):
             return "first" if side == "first" else "second"
     return ""
-
-
-def _find_difference(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Region | None:
-    """The part of the frame that differs throughout, in the alignment that fits best; None unless the agreement would
-    decide."""
-    rule, stretch = evidence.best
-    if rule not in DECIDING_CRITERIA or stretch is None:
-        return None
-    return find_difference(max(_lay_all(evidence, first, second, orientation=orientation), key=measure_fit))
-
-
-def _lay_all(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int) -> Iterator[LaidFrames]:
-    """The frames of both videos in each supported combination of alignment by geometry and alignment in time. One
-    temporal alignment is not enough: in a scene that hardly moves, frames agree at any time."""
-    rule, stretch = evidence.best
-    # A temporal alignment that compares fewer frames says less.
-    fewest = WORTH_COMPARING * stretch.compared if stretch is not None else 0
-    moving = [
-        one.stretch
-        for one in (evidence.motion, evidence.registered_motion)
-        if one is not None and one.moves and one.stretch.compared >= fewest
-    ]
-    stretches = [one for one in (stretch, *moving) if one is not None]
-    only_changes = rule in (Criterion.MOTION, Criterion.REGISTERED_MOTION)
-    if rule not in (Criterion.REGISTERED, Criterion.REGISTERED_MOTION):
-        own, stills = turn_frames(first.tiny_frames, orientation), turn_frames(first.unpack_stills(), orientation)
-        squares = _as_squares(stills), _as_squares(second.unpack_stills())
-        maps = find_turn(orientation), UNMOVED
-        for one in stretches:
-            both = own, second.tiny_frames
-            yield _beside(one, first, second, both, squares, maps=maps, only_changes=only_changes)
-    known = evidence.registration
-    ways = [known] if known is not None else (register(first, second, mirrored=way) for way in (False, True))
-    for registration in ways:
-        if registration is None:
-            continue
-        overlap = find_overlap(first, second, registration)
-        tiny_frames = warp_tiny_frames(first, second, overlap)
-        squares = warp_stills(first, second, overlap, side_px=STILL_PX)
-        maps = find_maps(first, second, overlap)
-        for one in stretches:
-            yield _beside(one, first, second, tiny_frames, squares, maps=maps, only_changes=only_changes)
-
-
-_Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-
-
-def _beside(
-    stretch: AlignedSegment,
-    first: Fingerprint,
-    second: Fingerprint,
-    tiny_frames: _Both,
-    stills: _Both,
-    *,
-    maps: Maps,
-    only_changes: bool,
-) -> LaidFrames:
-    places, other_places = stretch.frame_correspondences(first.times_s, second.times_s)
-    is_simultaneous = bool(abs(stretch.offset_s) <= SAME_MOMENT_S) and not stretch.further
-    at_s = stretch.shown_in_second(first.times_s)[places]
-    is_same = np.abs(second.times_s[other_places] - at_s) <= SAME_MOMENT_S
-    # A speed other than 1 is known only approximately, and so is the same moment in both videos.
-    shows_moments = is_simultaneous and stretch.speed == 1.0 and is_same.sum() >= MIN_PICTURES
-    if shows_moments:
-        places, other_places, at_s = places[is_same], other_places[is_same], at_s[is_same]
-    if stretch.is_sparse:
-        # Nothing is known between frames that are seconds apart.
-        at_s = second.times_s[other_places]
-    chosen, other_chosen = stretch.correspondences_at(
-        first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
-    )
-    if stretch.is_sparse:
-        # Key frames often lie at a cut, and the still of the other video may lie before it.
-        kept = np.flatnonzero(show_the_same(stills[0][chosen], stills[1][other_chosen]))
-        kept = kept[_spread(len(kept))]
-        chosen, other_chosen = chosen[kept], other_chosen[kept]
-    apart_s = second.still_times_s[other_chosen] - stretch.shown_in_second(first.still_times_s)[chosen]
-    both_stills = stills[0][chosen], stills[1][other_chosen]
-    if len(chosen) < MIN_STILLS:
-        # An excerpt shows few of the moments of which the whole film has stills.
-        spread = _spread(len(places))
-        apart_s = (second.times_s[other_places] - stretch.shown_in_second(first.times_s)[places])[spread]
-        both_stills = _as_squares(tiny_frames[0][places[spread]]), _as_squares(tiny_frames[1][other_places[spread]])
-    return LaidFrames(
-        tiny_frames=(tiny_frames[0][places], _shown_at(at_s, tiny_frames[1], second.times_s)),
-        stills=both_stills,
-        maps=maps,
-        only_changes=only_changes,
-        is_simultaneous=is_simultaneous,
-        shows_moments=shows_moments,
-        apart_s=apart_s if stretch.speed == 1.0 else np.full_like(apart_s, np.inf),
-    )
-
-
-def _spread(count: int) -> NDArray[np.intp]:
-    """At most `MAX_STILLS_BESIDE` places, spread over this many."""
-    return np.unique(np.linspace(0, count - 1, min(count, MAX_STILLS_BESIDE)).round().astype(np.intp))
-
-
-def _shown_at(
-    at_s: NDArray[np.float32], frames: NDArray[np.uint8], times_s: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """What a video shows at these times, interpolated between two frames: the frames of two copies are not from the
-    same moments."""
-    after = np.clip(np.searchsorted(times_s, at_s), 1, max(1, len(times_s) - 1)).clip(max=len(times_s) - 1)
-    before = np.maximum(after - 1, 0)
-    gaps_s = np.maximum(times_s[after] - times_s[before], 1e-6)
-    share = np.clip((at_s - times_s[before]) / gaps_s, 0, 1)[:, None, None]
-    return np.asarray(frames[before] * (1 - share) + frames[after] * share, np.float32)
-
-
-def _as_squares(stills: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    squares = [resize_frame(still, (STILL_PX, STILL_PX)) for still in stills]
-    return np.array(squares, np.uint8).reshape(-1, STILL_PX, STILL_PX)
 
 
 def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, is_turned: bool) -> Side:

@@ -1,0 +1,116 @@
+"""Details: whether two stills differ in something smaller than a block, such as one digit of a price."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.match.blocks import BLOCK_SIDE, BLOCKS, STILL_PX, edges, shift
+
+MIN_CONTRAST = 8.0
+"""Minimum standard deviation (of 255) of a block that shows something."""
+
+DETAIL_PX = 13
+"""Side, in pixels, of the squares for details: a price is smaller than a block. One still is subtracted from the other,
+and the standard deviation (of 255) of the rest in a square is its residue."""
+
+DETAIL_SHIFTS_PX = (0, -1, 1)
+"""Shifts, in pixels, of the other still; the one with the smallest residue counts."""
+
+MIN_DETAIL = 4.0
+"""Minimum residue of a detail that differs. A copy encoded again leaves little, and leaves it everywhere, so the limits
+by `DETAIL_FACTOR` and `DETAIL_SHARE` apply as well."""
+
+USUAL_DETAIL = 0.5
+"""Added to the median residue before it is multiplied by `DETAIL_FACTOR`."""
+
+DETAIL_FACTOR = 11.0
+"""Minimum ratio of the residue of a detail that differs to the median residue."""
+
+DETAIL_SHARE = 0.35
+"""Minimum ratio of the residue of a detail that differs to the larger deviation of the two stills there."""
+
+DETAIL_BLURS_PX = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+"""Blurs to try, as standard deviations in pixels, before details are said to differ."""
+
+MIN_LIT = 64
+"""Minimum number of pixels, neither black nor white, that give the brightness, contrast and blur of a still."""
+
+
+def find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The blocks with a square whose residue is large when one still is subtracted from the other."""
+    own, other = _equally_lit(first, second)
+    differs = _differ_in_squares(own, other)
+    if differs.any():
+        differs = _differ_in_squares(*_equally_blurred(own, other))
+    cells = np.asarray(differs.reshape(BLOCKS, STILL_PX // BLOCKS, BLOCKS, -1).any(axis=(1, 3)))
+    # At the edge, bars end and copies are cropped.
+    cells[[0, -1]] = cells[:, [0, -1]] = False
+    side = BLOCKS - BLOCK_SIDE + 1
+    starts = product(range(BLOCK_SIDE), range(BLOCK_SIDE))
+    return np.asarray(np.any([cells[down : down + side, across : across + side] for down, across in starts], axis=0))
+
+
+def _differ_in_squares(own: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """The pixels around which a residue is large, (256, 256)."""
+    left = np.full(own.shape, np.inf, np.float32)
+    for moved in shift(other, DETAIL_SHIFTS_PX):
+        left = np.minimum(left, _deviation_around(own - moved))
+        # Further shifts only lower the residues, which are low enough already, as in most copies.
+        if left.max() <= max(MIN_DETAIL, DETAIL_FACTOR * USUAL_DETAIL):
+            return np.zeros(own.shape, bool)
+    shown = np.maximum(_deviation_around(own), _deviation_around(other))
+    usual = float(np.median(left))
+    return np.asarray(
+        (left > max(MIN_DETAIL, DETAIL_FACTOR * (USUAL_DETAIL + usual))) & (left > DETAIL_SHARE * (MIN_DETAIL + shown))
+    )
+
+
+def _equally_blurred(
+    own: NDArray[np.float32], other: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two stills, the sharper one blurred until the median residue of all that they show is lowest: at an edge, blur
+    leaves as much as another digit."""
+    everywhere = np.ones(own.shape, bool)
+    is_sharper = edges(own, everywhere) > edges(other, everywhere)
+    sharp, blunt = (own, other) if is_sharper else (other, own)
+    shows = _deviation_around(blunt) >= MIN_CONTRAST
+    if shows.sum() < MIN_LIT:
+        return own, other
+    blurred = [np.asarray(cv2.GaussianBlur(sharp, (0, 0), blur_px), np.float32) for blur_px in DETAIL_BLURS_PX]
+    sharp = min([sharp, *blurred], key=lambda one: float(np.median(_deviation_around(one - blunt)[shows])))
+    return (sharp, blunt) if is_sharper else (blunt, sharp)
+
+
+def _equally_lit(
+    first: NDArray[np.float32], second: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Two stills, one of them with the brightness and contrast of the other. If one was brightened until it is white,
+    only the darker one shows what was there. So both directions are tried, and the smaller difference counts."""
+    ways = [(_lit_as(first, second), second), (first, _lit_as(second, first))]
+    return min(ways, key=lambda way: float(np.median(np.abs(way[0] - way[1])) / (way[0].std() + 1)))
+
+
+def _lit_as(frame: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A frame with the brightness and contrast of another one, by a line through all pixels except outliers."""
+    levels, targets = frame[::4, ::4].ravel(), wanted[::4, ::4].ravel()
+    near = np.ones(len(levels), bool)
+    for _ in range(4):
+        (variance, shared), _ = np.cov(levels[near], targets[near])
+        gain = shared / max(variance, 1e-3)
+        start = targets[near].mean() - gain * levels[near].mean()
+        apart = np.abs(np.clip(gain * levels + start, 0, 255) - targets)
+        near = (apart <= max(1.0, 3 * float(np.median(apart)))) & (targets > 3) & (targets < 252)
+        if near.sum() < MIN_LIT:
+            break
+    return np.asarray(np.clip(gain * frame + start, 0, 255), np.float32)
+
+
+def _deviation_around(frame: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The standard deviation in the square around each pixel."""
+    side = (DETAIL_PX, DETAIL_PX)
+    mean = cv2.boxFilter(frame, -1, side)
+    return np.asarray(np.sqrt(np.maximum(cv2.boxFilter(frame * frame, -1, side) - mean**2, 0)), np.float32)

@@ -1,0 +1,177 @@
+"""The part that differs throughout, looked for in the alignment in which two videos fit best.
+
+Frames are laid on one another by geometry and in time. Where a part differs then, what moves is asked whether other
+moments belong beside each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.features.fingerprint import Fingerprint
+from dedup_lib.features.perceptual_hash import find_turn, turn_frames
+from dedup_lib.match.alignment import AlignedSegment
+from dedup_lib.match.blocks import STILL_PX, shrink
+from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
+from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_stills, warp_tiny_frames
+from dedup_lib.match.laid import UNMOVED, LaidFrames, Maps
+from dedup_lib.match.moments import align_changes, find_moments, find_moments_of_stills, find_shift, show_at
+from dedup_lib.match.motion import ALIKE, correlate_changes
+from dedup_lib.match.regions import (
+    MIN_PICTURES,
+    MIN_STILLS,
+    SAME_MOMENT_S,
+    Region,
+    find_difference,
+    measure_fit,
+    show_the_same,
+)
+from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
+from dedup_lib.media.frames import resize_frame
+
+WORTH_COMPARING = 0.8
+"""Another temporal alignment counts if it compares at least this share of the frames that the best one compares."""
+
+MAX_STILLS_BESIDE = 32
+"""Maximum number of stills compared in two long films, spread over all that they share: a region that differs does so
+throughout."""
+
+
+def find_differing_region(
+    evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int
+) -> Region | None:
+    """The part of the frame that differs throughout; None if there is none, or if the agreement would not decide.
+    `orientation` is that of the first video in which frames agree as they are."""
+    rule, stretch = evidence.best
+    if rule not in DECIDING_CRITERIA or stretch is None:
+        return None
+    only_changes = rule in (Criterion.MOTION, Criterion.REGISTERED_MOTION)
+    # A temporal alignment that compares fewer frames says less. But one is not enough: in a scene that hardly moves,
+    # frames agree at any time.
+    moving = [
+        one.stretch
+        for one in (evidence.motion, evidence.registered_motion)
+        if one is not None and one.moves and one.stretch.compared >= WORTH_COMPARING * stretch.compared
+    ]
+    ways = [
+        (frames, one, _lay(one, frames, first, second, only_changes=only_changes))
+        for frames in _register_all(evidence, first, second, orientation=orientation)
+        for one in (stretch, *moving)
+    ]
+    frames, best, laid = max(ways, key=lambda way: measure_fit(way[2]))
+    found = find_difference(laid)
+    if found is None:
+        return None
+    closer = align_changes(*frames.tiny_frames, first, second, stretch) if stretch.correlation < ALIKE else None
+    if closer is None and laid.shows_moments:
+        return found
+    laid = _lay(closer or best, frames, first, second, only_changes=only_changes, is_shifted=True)
+    if correlate_changes(*map(shrink, laid.tiny_frames)) < ALIKE:
+        return found
+    return find_difference(laid)
+
+
+_Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Registered:
+    """All frames of two videos, aligned by geometry: `tiny_frames` grey uint8 (N, 64, 64) and (M, 64, 64), `stills`
+    grey uint8 (F, 256, 256) and (G, 256, 256). `maps` are those of `LaidFrames`."""
+
+    tiny_frames: _Both
+    stills: _Both
+    maps: Maps
+
+
+def _register_all(
+    evidence: Evidence, first: Fingerprint, second: Fingerprint, *, orientation: int
+) -> Iterator[_Registered]:
+    """The frames of both videos in each supported alignment by geometry."""
+    if evidence.best[0] not in (Criterion.REGISTERED, Criterion.REGISTERED_MOTION):
+        own, stills = turn_frames(first.tiny_frames, orientation), turn_frames(first.unpack_stills(), orientation)
+        yield _Registered(
+            tiny_frames=(own, second.tiny_frames),
+            stills=(_as_squares(stills), _as_squares(second.unpack_stills())),
+            maps=(find_turn(orientation), UNMOVED),
+        )
+    known = evidence.registration
+    ways = [known] if known is not None else (register(first, second, mirrored=way) for way in (False, True))
+    for registration in ways:
+        if registration is None:
+            continue
+        overlap = find_overlap(first, second, registration)
+        yield _Registered(
+            tiny_frames=warp_tiny_frames(first, second, overlap),
+            stills=warp_stills(first, second, overlap, side_px=STILL_PX),
+            maps=find_maps(first, second, overlap),
+        )
+
+
+def _lay(
+    stretch: AlignedSegment,
+    frames: _Registered,
+    first: Fingerprint,
+    second: Fingerprint,
+    *,
+    only_changes: bool,
+    is_shifted: bool = False,
+) -> LaidFrames:
+    """The frames that one alignment in time lays on one another. `is_shifted`: shifted by less than a step of the scan,
+    so that they fit best."""
+    own, others = frames.tiny_frames
+    places, other_places = stretch.frame_correspondences(first.times_s, second.times_s)
+    at_s = stretch.shown_in_second(first.times_s)[places]
+    is_simultaneous = bool(abs(stretch.offset_s) <= SAME_MOMENT_S) and not stretch.further
+    apart_s = find_moments(second)[other_places] - stretch.shown_in_second(find_moments(first))[places]
+    is_same = np.abs(apart_s) <= SAME_MOMENT_S
+    # A speed other than 1 is known only approximately, and so is the same moment in both videos.
+    shows_moments = is_simultaneous and stretch.speed == 1.0 and is_same.sum() >= MIN_PICTURES
+    if shows_moments:
+        places, other_places, at_s = places[is_same], other_places[is_same], at_s[is_same]
+    elif is_shifted and not stretch.is_sparse:
+        at_s = at_s + np.float32(find_shift(own[places], at_s, others, second.times_s))
+    if stretch.is_sparse:
+        # Nothing is known between frames that are seconds apart.
+        at_s = second.times_s[other_places]
+    chosen, other_chosen = stretch.correspondences_at(
+        first.still_times_s, second.still_times_s, tolerance_s=OFFSET_TOLERANCE_S
+    )
+    stills, other_stills = frames.stills
+    if stretch.is_sparse:
+        # Key frames often lie at a cut, and the still of the other video may lie before it.
+        kept = np.flatnonzero(show_the_same(stills[chosen], other_stills[other_chosen]))
+        kept = kept[_spread(len(kept))]
+        chosen, other_chosen = chosen[kept], other_chosen[kept]
+    own_moments_s, other_moments_s = find_moments_of_stills(first), find_moments_of_stills(second)
+    apart_s = other_moments_s[other_chosen] - stretch.shown_in_second(own_moments_s)[chosen]
+    both_stills = stills[chosen], other_stills[other_chosen]
+    if len(chosen) < MIN_STILLS:
+        # An excerpt shows few of the moments of which the whole film has stills.
+        spread = _spread(len(places))
+        apart_s = (second.times_s[other_places] - stretch.shown_in_second(first.times_s)[places])[spread]
+        both_stills = _as_squares(own[places[spread]]), _as_squares(others[other_places[spread]])
+    is_known = np.isfinite(apart_s) & (stretch.speed == 1.0)
+    return LaidFrames(
+        tiny_frames=(own[places], show_at(at_s, others, second.times_s)),
+        stills=both_stills,
+        maps=frames.maps,
+        only_changes=only_changes,
+        is_simultaneous=is_simultaneous,
+        shows_moments=shows_moments,
+        apart_s=np.where(is_known, apart_s, np.inf),
+    )
+
+
+def _spread(count: int) -> NDArray[np.intp]:
+    """At most `MAX_STILLS_BESIDE` places, spread over this many."""
+    return np.unique(np.linspace(0, count - 1, min(count, MAX_STILLS_BESIDE)).round().astype(np.intp))
+
+
+def _as_squares(stills: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    squares = [resize_frame(still, (STILL_PX, STILL_PX)) for still in stills]
+    return np.array(squares, np.uint8).reshape(-1, STILL_PX, STILL_PX)

@@ -1,0 +1,100 @@
+"""Which moments of two videos show the same: offsets finer than the steps of a scan, and what moves as the witness.
+
+In a scene that hardly moves, frames agree at any time. Only what moves says which frame of one video belongs beside
+which frame of the other. And a frame that stays for several steps of the scan shows the moment at which it appeared.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.features.fingerprint import Fingerprint
+from dedup_lib.features.perceptual_hash import hash_changes
+from dedup_lib.match.alignment import AlignedSegment, align
+from dedup_lib.match.blocks import shrink
+from dedup_lib.match.motion import correlate_changes
+from dedup_lib.match.temporal_votes import OFFSET_STEP_S
+
+MAX_DISTANCE_BITS = 56
+"""Maximum Hamming distance, in bits, of two frames that differ alike from the mean of their videos."""
+
+MIN_AGREEMENT = 0.5
+"""Minimum share of frames whose changes agree where two videos are aligned by what moves."""
+
+MIN_COMPARED_SHARE = 0.5
+"""Such an alignment counts if it compares at least this share of the frames that the known one compares."""
+
+MIN_SLOW_S = 1.5 * OFFSET_STEP_S
+"""Minimum time, in seconds, between any two new frames of a video that has fewer frames than the scan takes."""
+
+SHIFT_S = 0.04
+"""Step, in seconds, of the shifts that are tried, up to a step of the scan: one frame of 25 frames a second."""
+
+MIN_TO_SHIFT = 4
+"""Minimum number of frames by which a shift is measured."""
+
+MIN_GAIN = 0.002
+"""Minimum gain in correlation for which the frames are shifted."""
+
+
+def find_moments(one: Fingerprint) -> NDArray[np.float32]:
+    """The moment that each frame shows, float32 (N,): when it appeared. In a video of fewer frames a second than the
+    scan takes, each frame is repeated until the next one appears."""
+    is_new = np.ones(len(one.times_s), bool)
+    is_new[1:] = (one.tiny_frames[1:] != one.tiny_frames[:-1]).any(axis=(1, 2))
+    # Where frames also change from one step to the next, those that repeat show a scene that stands still.
+    if np.diff(one.times_s[is_new]).min(initial=np.inf) < MIN_SLOW_S:
+        return one.times_s
+    return one.times_s[np.maximum.accumulate(np.where(is_new, np.arange(len(is_new)), 0))]
+
+
+def find_moments_of_stills(one: Fingerprint) -> NDArray[np.float32]:
+    """The moment that each still shows, float32 (F,)."""
+    return find_moments(one)[np.searchsorted(one.times_s, one.still_times_s)]
+
+
+def align_changes(
+    own: NDArray[np.uint8], others: NDArray[np.uint8], first: Fingerprint, second: Fingerprint, known: AlignedSegment
+) -> AlignedSegment | None:
+    """The alignment in time by what moves in the frames `own` and `others`, (N, 64, 64) and (M, 64, 64), which lie on
+    one another; None if it explains less than half of what the `known` one compares."""
+    found = align(
+        hash_changes(own),
+        hash_changes(others),
+        first_times_s=first.times_s,
+        second_times_s=second.times_s,
+        first_weights=first.weights,
+        second_weights=second.weights,
+        max_distance=MAX_DISTANCE_BITS,
+    )
+    if found is None or found.agreement < MIN_AGREEMENT or found.compared < MIN_COMPARED_SHARE * known.compared:
+        return None
+    return found
+
+
+def show_at(at_s: NDArray[np.float32], frames: NDArray[np.uint8], times_s: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a video shows at these times, interpolated between two frames: the frames of two copies are not from the
+    same moments."""
+    after = np.clip(np.searchsorted(times_s, at_s), 1, max(1, len(times_s) - 1)).clip(max=len(times_s) - 1)
+    before = np.maximum(after - 1, 0)
+    gaps_s = np.maximum(times_s[after] - times_s[before], 1e-6)
+    share = np.clip((at_s - times_s[before]) / gaps_s, 0, 1)[:, None, None]
+    return np.asarray(frames[before] * (1 - share) + frames[after] * share, np.float32)
+
+
+def find_shift(
+    own: NDArray[np.uint8], at_s: NDArray[np.float32], frames: NDArray[np.uint8], times_s: NDArray[np.float32]
+) -> float:
+    """How many seconds later than `at_s` a video with `frames` at `times_s` shows what `own` shows, by what moves:
+    two copies are scanned at different phases. 0 if no shift fits better, or if there are too few frames."""
+    if len(own) < MIN_TO_SHIFT:
+        return 0.0
+    steps = round(OFFSET_STEP_S / SHIFT_S)
+    small = shrink(own)
+    correlations = {
+        step: correlate_changes(small, shrink(show_at(at_s + np.float32(step * SHIFT_S), frames, times_s)))
+        for step in range(-steps, steps + 1)
+    }
+    best = max(correlations, key=correlations.__getitem__)
+    return best * SHIFT_S if correlations[best] > correlations[0] + MIN_GAIN else 0.0
