@@ -43,8 +43,9 @@ def find_moments(one: Fingerprint) -> NDArray[np.float32]:
     scan takes, each frame is repeated until the next one appears."""
     is_new = np.ones(len(one.times_s), bool)
     is_new[1:] = (one.tiny_frames[1:] != one.tiny_frames[:-1]).any(axis=(1, 2))
+    gaps_s = np.diff(one.times_s[is_new])
     # Where frames also change from one step to the next, those that repeat show a scene that stands still.
-    if np.diff(one.times_s[is_new]).min(initial=np.inf) < MIN_SLOW_S:
+    if not len(gaps_s) or gaps_s.min() < MIN_SLOW_S:
         return one.times_s
     return one.times_s[np.maximum.accumulate(np.where(is_new, np.arange(len(is_new)), 0))]
 
