@@ -55,6 +55,7 @@ from dedup_lib.evaluate.edits import (
 )
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.media.frames import is_flat
+from dedup_lib.media.timestamps import repeats_frame
 from dedup_lib.records import Frames
 from dedup_lib.sanitise import without_credentials
 
@@ -194,7 +195,9 @@ def _load_frames(path: Path) -> list[Frames]:
     with av.open(str(path), metadata_errors="replace") as container:
         stream = container.streams.video[0]
         start_s = float((stream.start_time or 0) * (stream.time_base or 0))
-        for count, frame in enumerate(container.decode(stream)):
+        # A packet that repeats a frame is an error to the decoder.
+        packets = (packet for packet in container.demux(stream) if not repeats_frame(packet))
+        for count, frame in enumerate(frame for packet in packets for frame in packet.decode()):
             time_s = count / float(stream.guessed_rate or 25) if frame.time is None else frame.time - start_s
             # 2 ms of tolerance, because some formats round times to milliseconds.
             while before is not None and len(frames) / RATE < time_s - 0.002 and len(frames) < MAX_S * RATE:

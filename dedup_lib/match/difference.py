@@ -57,11 +57,12 @@ def find_differing_region(
         for one in (evidence.motion, evidence.registered_motion)
         if one is not None and one.moves and one.stretch.compared >= WORTH_COMPARING * stretch.compared
     ]
-    ways = [
+    # A generator: the frames of long films, laid in every way at once, would take much memory.
+    ways = (
         (frames, one, _lay(one, frames, first, second, only_changes=only_changes))
         for frames in _register_all(evidence, first, second, orientation=orientation)
         for one in (stretch, *moving)
-    ]
+    )
     frames, best, laid = max(ways, key=lambda way: measure_fit(way[2]))
     found = find_difference(laid)
     if found is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -22,7 +23,7 @@ from click.testing import CliRunner
 from fault_server import FaultServer, Request, reply, reply_range, serve
 from hypothesis import given
 from hypothesis import strategies as st
-from media import save_clip
+from media import save_clip, save_repeats
 
 from dedup_lib.errors import ListError, NotebookError, RunFolderError, SettingError
 from dedup_lib.evaluate.edits import RATE, Clip
@@ -273,6 +274,13 @@ def test_a_clip_that_cannot_be_decoded_is_named(tmp_path: Path, content: bytes) 
     (tmp_path / "broken.mp4").write_bytes(content)
     with pytest.raises(ListError, match=r"broken\.mp4"):
         load_clip(tmp_path / "broken.mp4")
+
+
+def test_a_clip_with_repeated_frames_can_be_loaded(tmp_path: Path) -> None:
+    """As screen recordings in Theora have them."""
+    clip = load_clip(save_repeats(tmp_path / "clip.nut", count=40, every=4, until=36))
+    # Until the last frame appears, at 3.6 s, and that frame.
+    assert len(clip.frames) == math.ceil(3.6 * RATE) + 1
 
 
 def test_a_title_that_is_no_unicode_stops_no_variant(tmp_path: Path) -> None:
