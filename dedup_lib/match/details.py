@@ -33,8 +33,11 @@ DETAIL_FACTOR = 11.0
 DETAIL_SHARE = 0.35
 """Minimum ratio of the residue of a detail that differs to the larger deviation of the two stills there."""
 
+MIN_SHARPER = 1.05
+"""Minimum ratio of the edges of two stills, of which one is then blurred before details are said to differ."""
+
 DETAIL_BLURS_PX = (0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
-"""Blurs to try, as standard deviations in pixels, before details are said to differ."""
+"""Blurs to try, as standard deviations in pixels."""
 
 MIN_LIT = 64
 """Minimum number of pixels, neither black nor white, that give the brightness, contrast and blur of a still."""
@@ -44,8 +47,8 @@ def find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDA
     """The blocks with a square whose residue is large when one still is subtracted from the other."""
     own, other = _equally_lit(first, second)
     differs = _differ_in_squares(own, other)
-    if differs.any():
-        differs = _differ_in_squares(*_equally_blurred(own, other))
+    if differs.any() and (blurred := _equally_blurred(own, other)) is not None:
+        differs = _differ_in_squares(*blurred)
     cells = np.asarray(differs.reshape(BLOCKS, STILL_PX // BLOCKS, BLOCKS, -1).any(axis=(1, 3)))
     # At the edge, bars end and copies are cropped.
     cells[[0, -1]] = cells[:, [0, -1]] = False
@@ -71,18 +74,18 @@ def _differ_in_squares(own: NDArray[np.float32], other: NDArray[np.float32]) -> 
 
 def _equally_blurred(
     own: NDArray[np.float32], other: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
     """Two stills, the sharper one blurred until the median residue of all that they show is lowest: at an edge, blur
-    leaves as much as another digit."""
+    leaves as much as another digit. None if both are equally sharp, or show next to nothing."""
     everywhere = np.ones(own.shape, bool)
-    is_sharper = edges(own, everywhere) > edges(other, everywhere)
-    sharp, blunt = (own, other) if is_sharper else (other, own)
+    sharpness = [edges(one, everywhere) for one in (own, other)]
+    sharp, blunt = (own, other) if sharpness[0] > sharpness[1] else (other, own)
     shows = _deviation_around(blunt) >= MIN_CONTRAST
-    if shows.sum() < MIN_LIT:
-        return own, other
+    if max(sharpness) < MIN_SHARPER * min(sharpness) or shows.sum() < MIN_LIT:
+        return None
     blurred = [np.asarray(cv2.GaussianBlur(sharp, (0, 0), blur_px), np.float32) for blur_px in DETAIL_BLURS_PX]
     sharp = min([sharp, *blurred], key=lambda one: float(np.median(_deviation_around(one - blunt)[shows])))
-    return (sharp, blunt) if is_sharper else (blunt, sharp)
+    return sharp, blunt
 
 
 def _equally_lit(
