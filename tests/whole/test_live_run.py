@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -93,7 +94,9 @@ def test_ctrl_c_ends_a_run_with_one_line(site: Site, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     words = command(site.list_csv, folder)
     pipe = subprocess.PIPE
-    with started(words, stdout=pipe, stderr=pipe, start_new_session=True) as stopped:
+    # Programs that a script starts in the background ignore Ctrl-C, and so would all that they start.
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with started(words, stdout=pipe, stderr=pipe, start_new_session=True, preexec_fn=hear) as stopped:
         wait_until(lambda: folder.exists() and count_done(folder) == 8)
         # As a terminal does: all processes of the run hear it.
         os.killpg(stopped.pid, signal.SIGINT)
