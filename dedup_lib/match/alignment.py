@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.features.perceptual_hash import Hashes, count_differing_bits
 from dedup_lib.match.temporal_votes import OFFSET_STEP_S, OFFSET_TOLERANCE_S, FrameMatches
 
@@ -213,6 +214,21 @@ def align(
     )
     places, other_places = np.unique(pairs, axis=0).T
     return replace(joined, beside=(places, other_places))
+
+
+def align_videos(
+    own: Hashes, others: Hashes, first: Fingerprint, second: Fingerprint, *, max_distance: int
+) -> AlignedSegment | None:
+    """`align` for one hash of each frame of two fingerprints, at the times and with the weights of these frames."""
+    return align(
+        own,
+        others,
+        first_times_s=first.times_s,
+        second_times_s=second.times_s,
+        first_weights=first.weights,
+        second_weights=second.weights,
+        max_distance=max_distance,
+    )
 
 
 def _join(parts: Sequence[AlignedSegment]) -> AlignedSegment:

@@ -79,9 +79,11 @@ def _equally_blurred(
     leaves as much as another digit. None if both are equally sharp, or show next to nothing."""
     everywhere = np.ones(own.shape, bool)
     sharpness = [edges(one, everywhere) for one in (own, other)]
+    if max(sharpness) < MIN_SHARPER * min(sharpness):
+        return None
     sharp, blunt = (own, other) if sharpness[0] > sharpness[1] else (other, own)
     shows = _deviation_around(blunt) >= MIN_CONTRAST
-    if max(sharpness) < MIN_SHARPER * min(sharpness) or shows.sum() < MIN_LIT:
+    if shows.sum() < MIN_LIT:
         return None
     blurred = [np.asarray(cv2.GaussianBlur(sharp, (0, 0), blur_px), np.float32) for blur_px in DETAIL_BLURS_PX]
     sharp = min([sharp, *blurred], key=lambda one: float(np.median(_deviation_around(one - blunt)[shows])))

@@ -19,7 +19,7 @@ from dedup_lib.match.blocks import STILL_PX, shrink
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_stills, warp_tiny_frames
 from dedup_lib.match.laid import UNMOVED, LaidFrames, Maps
-from dedup_lib.match.moments import align_changes, find_moments, find_moments_of_stills, find_shift, show_at
+from dedup_lib.match.moments import align_changes, find_moments, find_shift, show_at
 from dedup_lib.match.motion import ALIKE, correlate_changes
 from dedup_lib.match.regions import (
     MIN_PICTURES,
@@ -128,8 +128,8 @@ def _lay(
     places, other_places = stretch.frame_correspondences(first.times_s, second.times_s)
     at_s = stretch.shown_in_second(first.times_s)[places]
     is_simultaneous = bool(abs(stretch.offset_s) <= SAME_MOMENT_S) and not stretch.further
-    apart_s = find_moments(second)[other_places] - stretch.shown_in_second(find_moments(first))[places]
-    is_same = np.abs(apart_s) <= SAME_MOMENT_S
+    moments_s, other_moments_s = find_moments(first), find_moments(second)
+    is_same = np.abs(other_moments_s[other_places] - stretch.shown_in_second(moments_s)[places]) <= SAME_MOMENT_S
     # A speed other than 1 is known only approximately, and so is the same moment in both videos.
     shows_moments = is_simultaneous and stretch.speed == 1.0 and is_same.sum() >= MIN_PICTURES
     if shows_moments:
@@ -148,8 +148,9 @@ def _lay(
         kept = np.flatnonzero(show_the_same(stills[chosen], other_stills[other_chosen]))
         kept = kept[_spread(len(kept))]
         chosen, other_chosen = chosen[kept], other_chosen[kept]
-    own_moments_s, other_moments_s = find_moments_of_stills(first), find_moments_of_stills(second)
-    apart_s = other_moments_s[other_chosen] - stretch.shown_in_second(own_moments_s)[chosen]
+    of_stills = moments_s[np.searchsorted(first.times_s, first.still_times_s[chosen])]
+    other_of_stills = other_moments_s[np.searchsorted(second.times_s, second.still_times_s[other_chosen])]
+    apart_s = other_of_stills - stretch.shown_in_second(of_stills)
     both_stills = stills[chosen], other_stills[other_chosen]
     if len(chosen) < MIN_STILLS:
         # An excerpt shows few of the moments of which the whole film has stills.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.features.perceptual_hash import hash_changes
-from dedup_lib.match.alignment import AlignedSegment, align
+from dedup_lib.match.alignment import AlignedSegment, align_videos
 from dedup_lib.match.blocks import shrink
 from dedup_lib.match.motion import correlate_changes
 from dedup_lib.match.temporal_votes import OFFSET_STEP_S
@@ -50,25 +50,12 @@ def find_moments(one: Fingerprint) -> NDArray[np.float32]:
     return one.times_s[np.maximum.accumulate(np.where(is_new, np.arange(len(is_new)), 0))]
 
 
-def find_moments_of_stills(one: Fingerprint) -> NDArray[np.float32]:
-    """The moment that each still shows, float32 (F,)."""
-    return find_moments(one)[np.searchsorted(one.times_s, one.still_times_s)]
-
-
 def align_changes(
     own: NDArray[np.uint8], others: NDArray[np.uint8], first: Fingerprint, second: Fingerprint, known: AlignedSegment
 ) -> AlignedSegment | None:
     """The alignment in time by what moves in the frames `own` and `others`, (N, 64, 64) and (M, 64, 64), which lie on
     one another; None if it explains less than half of what the `known` one compares."""
-    found = align(
-        hash_changes(own),
-        hash_changes(others),
-        first_times_s=first.times_s,
-        second_times_s=second.times_s,
-        first_weights=first.weights,
-        second_weights=second.weights,
-        max_distance=MAX_DISTANCE_BITS,
-    )
+    found = align_videos(hash_changes(own), hash_changes(others), first, second, max_distance=MAX_DISTANCE_BITS)
     if found is None or found.agreement < MIN_AGREEMENT or found.compared < MIN_COMPARED_SHARE * known.compared:
         return None
     return found

@@ -16,7 +16,7 @@ from dedup_lib.features.perceptual_hash import (
     hash_frames,
     hash_orientations,
 )
-from dedup_lib.match.alignment import AlignedSegment, align
+from dedup_lib.match.alignment import AlignedSegment, align_videos
 from dedup_lib.match.difference import find_differing_region
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_overlap, register, warp_tiny_frames
@@ -83,15 +83,7 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
     has_near = (distances <= MAX_DISTANCE_BITS).reshape(len(one.hashes), -1).any(axis=1)
     found: dict[int, AlignedSegment] = {}
     for orientation in np.flatnonzero(has_near):
-        stretch = align(
-            one.hashes[orientation],
-            other.hashes[0],
-            first_times_s=first.times_s,
-            second_times_s=second.times_s,
-            first_weights=first.weights,
-            second_weights=second.weights,
-            max_distance=MAX_DISTANCE_BITS,
-        )
+        stretch = align_videos(one.hashes[orientation], other.hashes[0], first, second, max_distance=MAX_DISTANCE_BITS)
         if stretch is not None:
             found[int(orientation)] = stretch
     best = max(found, key=lambda orientation: found[orientation].strength, default=0)
@@ -181,15 +173,8 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
     if registration is None:
         return evidence
     laid_first, laid_second = warp_tiny_frames(first, second, registration)
-    registered = align(
-        hash_frames(laid_first),
-        hash_frames(laid_second),
-        first_times_s=first.times_s,
-        second_times_s=second.times_s,
-        first_weights=first.weights,
-        second_weights=second.weights,
-        max_distance=MAX_REGISTERED_DISTANCE_BITS,
-    )
+    own, others = hash_frames(laid_first), hash_frames(laid_second)
+    registered = align_videos(own, others, first, second, max_distance=MAX_REGISTERED_DISTANCE_BITS)
     course, other = (
         extract_motion(laid, times_s=one.times_s, weights=one.weights)
         for laid, one in ((laid_first, first), (laid_second, second))
