@@ -51,8 +51,8 @@ _SIFT_MEAN = 0.08
 
 FINGERPRINTS_AT_HAND = 600
 """Maximum number of fingerprints in the memory of a process."""
-FRAMES_AT_HAND = 96_000
-"""Maximum number of their frames, of 8 kB each: those of 400 one-minute videos. Fewer fingerprints of long films are
+FRAMES_AT_HAND = 24_000
+"""Maximum number of their frames, of 8 kB each: those of 100 one-minute videos. Fewer fingerprints of long films are
 kept."""
 
 Made = TypeVar("Made")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+
+import numpy as np
 
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.features.fingerprint import Fingerprint, keep_recent
@@ -18,7 +19,7 @@ MAX_PAIRS_AT_ONCE = 128
 TASK_S = 4.0
 """Seconds that a process should need for what it is given at a time, so that all end at about the same time."""
 
-SQUARE_ROWS = 200
+SQUARE_ROWS = 50
 """Pairs are compared in squares of the table of all pairs, with this number of rows along each side: the fingerprints
 of a square stay in memory. Along a row of the table, each would be loaded for each pair."""
 
@@ -46,7 +47,7 @@ class PairComparer:
 
     def compare(self, pairs: Sequence[Evidence]) -> Iterator[Evidence]:
         """Adds to each of these what the fingerprints of both rows say. Yields them in any order."""
-        ordered = sorted(pairs, key=lambda pair: (*_find_square(pair), pair.first, pair.second))
+        ordered = _put_in_order(pairs)
         start_s = time.monotonic()
         for number, pair in enumerate(ordered):
             taken_s = time.monotonic() - start_s
@@ -59,8 +60,7 @@ class PairComparer:
 
     def _compare_side_by_side(self, ordered: Sequence[Evidence], *, pair_s: float) -> Iterator[Evidence]:
         size = min(MAX_PAIRS_AT_ONCE, max(1, round(TASK_S / pair_s)))
-        squares = [list(square) for _, square in groupby(ordered, key=_find_square)]
-        tasks = [square[start : start + size] for square in squares for start in range(0, len(square), size)]
+        tasks = [ordered[start : start + size] for start in range(0, len(ordered), size)]
         with WorkerPool(_WorkAlone(self._work), workers=self._workers, timeout_s=MAX_TASK_S) as pool:
             for task, found in pool.run(tasks):
                 # An error that is raised again in this process has its own type.
@@ -100,5 +100,24 @@ class _WorkAlone:
         return self._work(pairs)
 
 
-def _find_square(pair: Evidence) -> tuple[int, int]:
-    return pair.first // SQUARE_ROWS, pair.second // SQUARE_ROWS
+def _put_in_order(pairs: Sequence[Evidence]) -> list[Evidence]:
+    """These pairs, so that pairs of one video follow each other closely: its fingerprint is loaded few times.
+
+    Videos that are compared with each other get places near each other by the reverse Cuthill-McKee ordering
+    (Cuthill, McKee: Reducing the bandwidth of sparse symmetric matrices, 1969), whatever their rows in the list.
+    """
+    # Imported where many pairs are compared: the other notebooks do without these 17 MB.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import reverse_cuthill_mckee
+
+    if not pairs:
+        return []
+    ends = np.array([(pair.first, pair.second) for pair in pairs])
+    rows = int(ends.max()) + 1
+    both_ways = np.concatenate([ends, ends[:, ::-1]]).T
+    graph = coo_array((np.ones(both_ways.shape[1], dtype=np.int8), both_ways), shape=(rows, rows)).tocsr()
+    places = np.empty(rows, dtype=np.int64)
+    places[reverse_cuthill_mckee(graph, symmetric_mode=True)] = np.arange(rows)
+    low, high = np.sort(places[ends], axis=1).T
+    order = np.lexsort((high, low, high // SQUARE_ROWS, low // SQUARE_ROWS))
+    return [pairs[number] for number in order]

@@ -10,6 +10,7 @@ from itertools import combinations
 import pytest
 from scenes import copy_of
 
+from dedup_lib.features import fingerprint as fingerprint_module
 from dedup_lib.features.fingerprint import StoredFingerprints
 from dedup_lib.match import pair_comparer
 from dedup_lib.match.evidence import Evidence
@@ -70,3 +71,30 @@ def test_a_damaged_fingerprint_is_the_same_error_everywhere() -> None:
     for workers in (1, 2):
         with pytest.raises(ValueError, match="are no fingerprint"):
             compare(shelf(broken_at=4), workers=workers)
+
+
+def test_a_fingerprint_is_loaded_once_where_the_videos_of_families_lie_apart_in_the_list(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pair_comparer, "SQUARE_ROWS", 50)
+    monkeypatch.setattr(fingerprint_module, "FINGERPRINTS_AT_HAND", 4)
+    families, members = 10, 3
+    data = copy_of(0, "itself").to_bytes()
+    loaded: list[int] = []
+
+    def load(row: int) -> bytes:
+        loaded.append(row)
+        return data
+
+    pairs = [
+        Evidence(first=family + families * first, second=family + families * second)
+        for family in range(families)
+        for first, second in combinations(range(members), 2)
+    ]
+    found = list(PairComparer(StoredFingerprints(load, rows=families * members)).compare(pairs))
+    assert {(one.first, one.second) for one in found} == {(one.first, one.second) for one in pairs}
+    assert sorted(loaded) == list(range(families * members))
+
+
+def test_no_pairs_are_compared_at_once() -> None:
+    assert list(PairComparer(StoredFingerprints(lambda row: None, rows=0)).compare([])) == []

@@ -55,6 +55,7 @@ OWNERS: dict[str, set[str]] = {
     "pymilvus": {"store"},
     "ray": {"extract"},
     "rich": {"ui", "demo", "cli"},
+    "scipy": {"match.pair_comparer"},
     "skimage": {"demo"},
     "sqlite3": {"run.ledger"},
     "torch": {"features.clip", "features.sscd", "match.vector_join"},
