@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from dedup_lib.errors import RunFolderError, VideoTrouble
@@ -72,25 +73,21 @@ class KnownFiles:
     def find(self, url: str, stream: MediaStream) -> ReadVideo | None:
         """Returns what was read of the same file under another address, or None. Raises VideoTrouble.
 
-        Files are the same when their length and beginning are equal, and either their ends are equal or the same server
-        states the same hash for both. A server without range requests always gives None."""
+        Files are the same when their length and beginning are equal, and either the same server states the same hash
+        for both, or further parts that were read of the first file are equal: decoding them would give the same frames.
+        A server without range requests always gives None."""
         if not stream.beginning_mark:
             return None
         alike = [found for found in self.look_up(stream.beginning_mark) if found[0].url != url]
         same = [found for found in alike if stream.tag and found[0].tag == stream.tag]
-        if not same and any(outcome.content != stream.beginning_mark for outcome, _ in alike):
-            stream.read_end()
-            same = [found for found in alike if stream.end_mark and found[0].content == _content(stream)]
+        if not same:
+            same = list(islice((found for found in alike if stream.agrees_with(found[0].content)), 1))
         if not same:
             return None
         outcome, fingerprint = same[0]
         return ReadVideo(
             outcome=replace(outcome, url=url, tag=stream.tag, same_file_as=outcome.url), fingerprint=fingerprint
         )
-
-
-def _content(stream: MediaStream) -> str:
-    return f"{stream.beginning_mark} {stream.end_mark}".strip()
 
 
 def read_video(
@@ -166,7 +163,9 @@ def _decode(
         picture_fraction=_picture_fraction(grabbed, sample),
         codec=grabbed.facts.codec,
         size_bytes=stream.size_bytes or 0,
-        content=_content(stream),
+        # Where each frame takes the same number of bytes, as in DV, unlike films often have one length and few other
+        # marks: such a file is always decoded.
+        content="" if grabbed.facts.has_only_key_frames else stream.content_mark,
         tag=stream.tag,
     )
     return ReadVideo(

@@ -28,6 +28,7 @@ class Animation:
     reads raises VideoTrouble, and ValueError for a damaged file."""
 
     codec = "webp"
+    has_only_key_frames = False
     last_error = ""
     reached_s: float | None = None
     has_opened = True

@@ -117,6 +117,11 @@ class Film:
         return self._video.codec_context.codec.canonical_name
 
     @property
+    def has_only_key_frames(self) -> bool:
+        """Whether no frame of this codec needs another one, as in DV, DNxHD or ProRes."""
+        return self._video.codec_context.codec.intra_only
+
+    @property
     def _video(self) -> VideoStream:
         return self._reel.video
 

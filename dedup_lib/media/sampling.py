@@ -54,12 +54,13 @@ Pictures = Film | Animation
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """Facts about the video of a file: size as shown (rotation applied), duration (0 when unknown), codec."""
+    """Size of the video as shown (rotation applied), duration (0 when unknown), and its codec."""
 
     width_px: int
     height_px: int
     duration_s: float
     codec: str
+    has_only_key_frames: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +307,7 @@ class FrameSampler:
                 height_px=height_px,
                 duration_s=duration_s if pictures.has_times else 0.0,
                 codec=pictures.codec,
+                has_only_key_frames=pictures.has_only_key_frames,
             ),
             frames=tuple(one.rgb for one in taken),
             positions=tuple(range(len(taken))),

@@ -25,6 +25,9 @@ from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.ranges import CHUNK_BYTES, NoRanges, Ranges, Route, Whole, ask_whole, file_changed
 from dedup_lib.records import MAX_URL_BYTES, Status
 
+_MARKED_CHUNKS = 8
+"""Maximum number of chunks by which a file is known again."""
+
 _NO_SUCH_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP})
 
 
@@ -86,8 +89,9 @@ class MediaStream(io.RawIOBase):
         return ""
 
     @property
-    def end_mark(self) -> str:
-        """Hash of the end of the file; "" when it has not been read."""
+    def content_mark(self) -> str:
+        """`beginning_mark` and the hashes of further parts that were read, spread over the file, each after its
+        number."""
         return ""
 
     @property
@@ -95,12 +99,10 @@ class MediaStream(io.RawIOBase):
         """The server and the hash of the whole file that the server states; "" when it states none."""
         return ""
 
-    def read_end(self) -> None:
-        """Reads the end of the file, so that `end_mark` is known. Raises VideoTrouble."""
-        place = self._position
-        self.seek(max(0, self._end() - 1))
-        self.read(1)
-        self._position = place
+    def agrees_with(self, content_mark: str) -> bool:
+        """Whether this file has the parts that the mark of another stream names. Reads those that it has not read.
+        Raises VideoTrouble."""
+        return False
 
     @abstractmethod
     def _end(self) -> int:
@@ -179,10 +181,35 @@ class WebStream(MediaStream):
         return f"{self._ranges.size_bytes} {self._ranges.marks[0]}" if self._ranges else ""
 
     @property
-    def end_mark(self) -> str:
+    def content_mark(self) -> str:
         if self._ranges is None:
             return ""
-        return self._ranges.marks.get(max(0, self._ranges.size_bytes - 1) // CHUNK_BYTES, "")
+        marks, last = self._ranges.marks, self._last_chunk
+        # Among those that were read, the nearest to places at equal distances.
+        places = [last * part / (_MARKED_CHUNKS - 1) for part in range(1, _MARKED_CHUNKS)]
+        chosen = {min(marks, key=lambda index: (abs(index - place), index)) for place in places} - {0}
+        return " ".join([self.beginning_mark, *(f"{index}:{marks[index]}" for index in sorted(chosen))])
+
+    def agrees_with(self, content_mark: str) -> bool:
+        if self._ranges is None or not content_mark.startswith(self.beginning_mark):
+            return False
+        place = self._position
+        for mark in content_mark.removeprefix(self.beginning_mark).split():
+            index, _, digest = mark.rpartition(":")
+            if not index.isdecimal() or int(index) > self._last_chunk:
+                return False
+            if int(index) not in self._ranges.marks:
+                self.seek(int(index) * CHUNK_BYTES)
+                self.read(1)
+                self.seek(place)
+            if self._ranges.marks.get(int(index)) != digest:
+                return False
+        return True
+
+    @property
+    def _last_chunk(self) -> int:
+        assert self._ranges is not None
+        return max(0, self._ranges.size_bytes - 1) // CHUNK_BYTES
 
     @property
     def tag(self) -> str:
