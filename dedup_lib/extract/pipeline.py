@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +29,7 @@ from dedup_lib.features.encoder import Encoder
 from dedup_lib.features.fingerprint import fingerprint_kind
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Outcome, Recipe, Scan, Status, Vectors, VideoVectors
-from dedup_lib.run.files import writing
+from dedup_lib.run.files import write_bytes_atomically
 from dedup_lib.run.folder import thumbnail_path
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.settings import ExtractSettings
@@ -184,12 +183,10 @@ def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Genera
             continue
         path = thumbnail_path(result.outcome.url, thumbnails_dir=thumbnails_dir)
         if result.storyboard is not None:
-            with writing(path):
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(result.storyboard)
+            write_bytes_atomically(path, result.storyboard)
         if source := result.outcome.same_file_as:
-            with writing(path), contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(thumbnail_path(source, thumbnails_dir=thumbnails_dir), path)
+            with contextlib.suppress(FileNotFoundError):
+                write_bytes_atomically(path, thumbnail_path(source, thumbnails_dir=thumbnails_dir).read_bytes())
         yield row, replace(result, tries=tries)
 
 

@@ -19,9 +19,6 @@ FIRST_PAUSE_S = 1.0
 MAX_PAUSE_S = 120.0
 """Seconds. When a server asks for a longer pause, only the next run tries the video again."""
 
-_LOOKED_AHEAD = 1000
-"""Most tasks that may be passed over because their hosts are busy."""
-
 
 class Schedule:
     """Hands out tasks one at a time.
@@ -33,8 +30,6 @@ class Schedule:
     def __init__(self, tasks: Sequence[Task], *, most_a_host: int, retries: int) -> None:
         self._tasks = iter(tasks)
         self._passed_over: dict[str, deque[Task]] = {}
-        self._waiting = 0
-        """Number of tasks that were passed over."""
         self._freed: deque[str] = deque()
         """Hosts that have finished a task, so that a passed-over task may start."""
         self._paused: list[tuple[float, Task]] = []
@@ -70,23 +65,20 @@ class Schedule:
             host = self._freed.popleft()
             if host in self._passed_over and self._is_free(self._passed_over[host][0]):
                 task = self._passed_over[host].popleft()
-                self._waiting -= 1
                 if not self._passed_over[host]:
                     del self._passed_over[host]
                 return task
         return None
 
     def _take_new(self) -> Task | None:
-        while self._waiting < _LOOKED_AHEAD:
-            task = next(self._tasks, None)
-            if task is None or (self._is_free(task) and _host(task) not in self._passed_over):
+        for task in self._tasks:
+            if self._is_free(task) and _host(task) not in self._passed_over:
                 return task
             self._pass_over(task)
         return None
 
     def _pass_over(self, task: Task) -> None:
         self._passed_over.setdefault(_host(task), deque()).append(task)
-        self._waiting += 1
 
     def _is_free(self, task: Task) -> bool:
         host = _host(task)

@@ -76,22 +76,24 @@ class JobSink:
             jobs_dir.mkdir(parents=True, exist_ok=True)
         self._jobs_dir = jobs_dir
         self._recipe = recipe
-        self._rows: Mapping[str, int] = {}
+        self._folders: dict[str, Path] = {}
+        """The job folders with vectors that are known, by URL."""
 
     def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
         saved = {}
-        self._rows = rows
         for url, row in rows.items():
-            job = load_job(job_dir(self._jobs_dir, row))
+            folder = job_dir(self._jobs_dir, row)
+            job = load_job(folder)
             if job is not None and job.recipe == self._recipe and job.outcome.url == url:
                 saved[url] = job.outcome
+                self._folders[url] = folder
             elif url in outcomes and outcomes[url].status != Status.OK:
                 # 04_clean_jobs removes the folders of videos that gave no vector.
                 saved[url] = outcomes[url]
         return saved
 
     def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
-        jobs = {url: load_job(job_dir(self._jobs_dir, self._rows[url])) for url in urls if url in self._rows}
+        jobs = {url: load_job(self._folders[url]) for url in urls if url in self._folders}
         return {url: job.vectors for url, job in jobs.items() if job is not None and job.vectors is not None}
 
     def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
@@ -102,6 +104,7 @@ class JobSink:
                 save_job(path, outcome=video.outcome, recipe=self._recipe, vectors=video.vectors)
             if video.vectors is not None:
                 stored[video.outcome.url] = path.name
+                self._folders[video.outcome.url] = path
         return stored
 
 

@@ -27,6 +27,8 @@ from typing import Any, Generic, TypeVar
 
 import psutil
 
+from dedup_lib.run.cores import count_cores
+
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 """Bytes of data that a worker process may hold. An 8K video takes a tenth of that; larger requests for memory fail, so
 that the machine does not run out of memory."""
@@ -45,6 +47,9 @@ _MEASURE_EVERY_S = 0.5
 
 START_WITHIN_S = 120.0
 """Seconds within which a new process must be ready. On a busy machine, its imports alone take several."""
+
+RECEIVE_WITHIN_S = 60.0
+"""Seconds within which an answer that has begun must be complete. The largest takes a few."""
 
 _LOOK_EVERY_S = 0.2
 """Seconds between checks whether a waiting task may start, and whether to stop."""
@@ -94,7 +99,7 @@ class _Worker(Generic[Task]):
 def count_workers(cores: int | None = None) -> int:
     """The largest number of processes that `cores` cores (None: those of this machine) need for videos from the
     network."""
-    return min(MAX_WORKERS, WORKERS_A_CORE * (cores or os.cpu_count() or 1))
+    return min(MAX_WORKERS, WORKERS_A_CORE * (cores or count_cores()))
 
 
 def call_parent(question: Any) -> Any:
@@ -160,7 +165,7 @@ class WorkerPool(Generic[Task, Result]):
         self._timeout_s = timeout_s
         self._context = _choose_context()
         self._workers: list[_Worker[Task]] = []
-        self._count = workers or min(count_workers(), FIRST_WORKERS_A_CORE * (os.cpu_count() or 1))
+        self._count = workers or min(count_workers(), FIRST_WORKERS_A_CORE * count_cores())
         self._max_count = workers or count_workers()
         self._idle_cores = _IdleCores()
         self._is_stopping = threading.Event()
@@ -235,13 +240,7 @@ class WorkerPool(Generic[Task, Result]):
                 return True
             if task is None:
                 break
-            worker = idle.pop() if idle else self._start()
-            try:
-                self._give(task, worker)
-            except ConnectionError:
-                # It died while idle; the task goes to a fresh one.
-                self._remove(worker)
-                self._give(task, self._start())
+            self._give(task, idle.pop() if idle else self._start())
         return False
 
     def _grow(self) -> None:
@@ -251,11 +250,21 @@ class WorkerPool(Generic[Task, Result]):
             self._count = min(self._max_count, self._count + (math.ceil(idle) if idle >= _MIN_IDLE_CORES else 0))
 
     def _give(self, task: Task, worker: _Worker[Task]) -> None:
-        worker.pipe.send(task)
+        try:
+            worker.pipe.send(task)
+        except ConnectionError:
+            # It died while idle; the task goes to a fresh one. The death of that one is noticed by `_collect`.
+            self._remove(worker)
+            worker = self._start()
+            with contextlib.suppress(ConnectionError):
+                worker.pipe.send(task)
         worker.task = task
         worker.kill_at_s = time.monotonic() + (self._timeout_s if worker.is_ready else START_WITHIN_S)
 
     def _collect(self, worker: _Worker[Task]) -> Result | WorkerFailure | ParentCall | _Ready:
+        # A process that stops in the middle of its answer would hold up all others.
+        guard = threading.Timer(RECEIVE_WITHIN_S, worker.process.kill)
+        guard.start()
         try:
             result: Result | WorkerFailure | ParentCall | _Ready = worker.pipe.recv()
         except Exception:
@@ -265,6 +274,8 @@ class WorkerPool(Generic[Task, Result]):
                 reason = _describe_exit(worker.process.exitcode)
             self._remove(worker)
             return WorkerFailure(reason, timed_out=False)
+        finally:
+            guard.cancel()
         return result
 
     def _reply(self, worker: _Worker[Task], question: ParentCall) -> None:

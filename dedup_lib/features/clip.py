@@ -19,6 +19,7 @@ from dedup_lib.errors import EncoderError
 from dedup_lib.features.encoder import Encoder, Prepared
 from dedup_lib.media.frames import cut_middle, resize_frame
 from dedup_lib.records import Frames, Vectors
+from dedup_lib.run.cores import count_cores
 from dedup_lib.run.paths import resolve_path
 
 DEFAULT_CLIP_MODEL = "openai/clip-vit-base-patch32"
@@ -162,7 +163,7 @@ class ClipEncoder(Encoder):
         self._is_bfloat16_fast = _has_bfloat16_products(torch, self._device)
         # Each thread encodes its own part of a batch. Threads that share each product of matrices wait for one another
         # at every step, and spin while decoders want the cores.
-        self._parts = 1 if self._device == "cuda" else (os.cpu_count() or 1)
+        self._parts = 1 if self._device == "cuda" else count_cores()
         self._threads = ThreadPoolExecutor(self._parts, "encode", torch.set_num_threads, (1,))
         self._tower = self._tower.to(self._device)
         self._scale = torch.from_numpy(1 / (255 * self._deviation)).to(self._device)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-import os
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +21,7 @@ from dedup_lib.errors import EncoderError
 from dedup_lib.features.encoder import Encoder, Prepared
 from dedup_lib.media.frames import cut_middle, resize_frame
 from dedup_lib.records import Frames, Vectors
+from dedup_lib.run.cores import count_cores
 from dedup_lib.run.paths import resolve_path
 
 DEFAULT_SSCD_MODEL = "distilled"
@@ -110,7 +110,7 @@ class SscdEncoder(Encoder):
             # Each kind of damaged file raises a different exception.
             raise EncoderError(self._explain(error)) from error
         # Each thread encodes its own frames. Threads that share a frame would wait for one another.
-        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "encode")
+        self._threads = ThreadPoolExecutor(count_cores(), "encode")
 
     def _try(self) -> int:
         """Dimension of a vector, from a test run."""
@@ -138,7 +138,7 @@ class SscdEncoder(Encoder):
         self._settle()
 
     def _embed(self, prepared: Sequence[Prepared]) -> Vectors:
-        a_core = math.ceil(len(prepared) / (os.cpu_count() or 1))
+        a_core = math.ceil(len(prepared) / count_cores())
         size = min(self._batch_size, a_core if self.uses_gpu else FRAMES_A_CALL)
         batches: list[Prepared] = []
         # Frames of one video have one size, so this makes few batches.

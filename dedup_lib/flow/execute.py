@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,21 +45,34 @@ def execute_plan(
     FailedRowsError when all is written but too many rows failed. Raises RunFolderError when another run works on the
     folder, or when the disk takes no more.
     """
-    with plan.run.locked(*plan.notebooks, command=command) as lock, writing(plan.run.path):
-        try:
-            for name in plan.notebooks:
-                lock.go_to(name)
-                on_start(name)
-                done = _execute(plan, name, report=report, inherited=lock.descriptors, on_progress=on_progress)
-                on_done(done)
-        finally:
-            if report:
-                on_start("the report")
-                # Imported when no notebook runs any more: its plots and tables take 100 MB.
-                from dedup_lib.report.overview import write_index
 
-                with tqdm(unit="", file=_Listener(on_progress), leave=False) as bar:
-                    write_index(plan.run.path, begin=progress_on(bar))
+    def write_report() -> None:
+        if report:
+            on_start("the report")
+            # Imported when no notebook runs any more: its plots and tables take 100 MB.
+            from dedup_lib.report.overview import write_index
+
+            with tqdm(unit="", file=_Listener(on_progress), leave=False) as bar:
+                write_index(plan.run.path, begin=progress_on(bar))
+
+    with plan.run.locked(*plan.notebooks, command=command) as lock, writing(plan.run.path), _finally(write_report):
+        for name in plan.notebooks:
+            lock.go_to(name)
+            on_start(name)
+            done = _execute(plan, name, report=report, inherited=lock.descriptors, on_progress=on_progress)
+            on_done(done)
+
+
+@contextmanager
+def _finally(finish: Callable[[], object]) -> Iterator[None]:
+    """Calls `finish` at the end of the block. After an error, no error of `finish` takes its place."""
+    try:
+        yield
+    except BaseException:
+        with suppress(Exception):
+            finish()
+        raise
+    finish()
 
 
 class _Listener:
@@ -86,31 +100,34 @@ def _execute(
     executed = plan.run.notebooks_dir / f"{name}.ipynb"
     log_path = executed.with_suffix(".log")
     executed.parent.mkdir(parents=True, exist_ok=True)
-    start_s = time.monotonic()
-    try:
-        papermill.execute_notebook(
-            _escape_braces(source),
-            _escape_braces(executed),
-            parameters=dict(plan.parameters[name]),
-            cwd=str(find_project_root()),
-            kernel_name="python3",
-            progress_bar=False,
-            stderr_file=_Listener(on_progress),
-            kernel_manager_class=LoggedKernelManager,
-            config=LoggedKernelManager.config_of(log_path, inherited=inherited),
-        )
-    except papermill.PapermillExecutionError as error:
-        reason = str(error.evalue).strip() or error.ename
-        if error.ename == FailedRowsError.__name__:
-            raise FailedRowsError(reason) from None
-        raise NotebookError(name, reason, executed) from None
-    finally:
+
+    def show() -> None:
         if log_path.exists():
             write_text_atomically(log_path, sanitise(log_path.read_text(encoding="utf-8", errors="replace")))
         if report and executed.exists():
             from dedup_lib.report.notebook_pages import render_notebook
 
             render_notebook(executed, plan.run.reports_dir / f"{name}.html", title=name)
+
+    start_s = time.monotonic()
+    with _finally(show):
+        try:
+            papermill.execute_notebook(
+                _escape_braces(source),
+                _escape_braces(executed),
+                parameters=dict(plan.parameters[name]),
+                cwd=str(find_project_root()),
+                kernel_name="python3",
+                progress_bar=False,
+                stderr_file=_Listener(on_progress),
+                kernel_manager_class=LoggedKernelManager,
+                config=LoggedKernelManager.config_of(log_path, inherited=inherited),
+            )
+        except papermill.PapermillExecutionError as error:
+            reason = str(error.evalue).strip() or error.ename
+            if error.ename == FailedRowsError.__name__:
+                raise FailedRowsError(reason) from None
+            raise NotebookError(name, reason, executed) from None
     return NotebookDone(name=name, executed_path=executed, elapsed_s=time.monotonic() - start_s)
 
 

@@ -10,8 +10,11 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
-_LONGEST = 20_000
+MAX_CHARACTERS = 20_000
 """Characters. Longer cells are left as they are: no URL that can be fetched is as long."""
+
+NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""Characters that no URL has, and that a file of text cannot hold or does not keep."""
 
 _URL = r"(?:https?:)?//[^\s<>\"]+"
 _BEGINS_AS_URL = re.compile(r"(?:https?:)?//[^/?#\\\s]|https?(?::|%3A)%2F%2F", re.IGNORECASE)
@@ -26,7 +29,7 @@ _FORUM = re.compile(r"\[(\w+)(?:=([^\]]+))?\]([^\[\]]*)\[/\1\]", re.IGNORECASE)
 _ATTRIBUTE = re.compile(
     r"<[a-z][^<>]*?\s(href|src)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.IGNORECASE | re.DOTALL
 )
-_LABELLED = re.compile(rf"<({_URL}?)\|[^<>]*>", re.IGNORECASE)
+_LABELLED = re.compile(r"<((?:https?:)?//[^\s<>\"|]+)\|[^<>]*>", re.IGNORECASE)
 _BRACKETED = re.compile(rf"\[({_URL}?)(?:\s[^\[\]]*)?\]|\(({_URL})\)|\{{({_URL})\}}", re.IGNORECASE)
 _QUOTED_ITEM = re.compile(r"[\[({]\s*(?:'([^']*)'|\"([^\"]*)\")\s*,?\s*[\])}]")
 
@@ -44,9 +47,10 @@ def unwrap_url(text: str) -> str:
 
     The target of a link counts, not its text. A link counts before what it surrounds.
     """
-    if text[:1] not in ("=", "+", "@", "[", "!", "<", "(", "{") or len(text) > _LONGEST:
+    if text[:1] not in ("=", "+", "@", "[", "!", "<", "(", "{") or len(text) > MAX_CHARACTERS:
         return text
-    found = dict.fromkeys(filter(_BEGINS_AS_URL.match, map(str.strip, _find_inside(text))))
+    inside = [url for url in map(str.strip, _find_inside(text)) if not NO_TEXT.search(url)]
+    found = dict.fromkeys(filter(_BEGINS_AS_URL.match, inside))
     return found.popitem()[0] if len(found) == 1 else text
 
 

@@ -5,10 +5,8 @@ A table is a DataFrame of text (dtype `str`; a missing cell is ""), in the order
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +26,7 @@ from dedup_lib.lists.dialects import (
 )
 from dedup_lib.lists.markup import split_urls
 from dedup_lib.lists.urls import decode_url, find_text_copies, has_scheme, is_web_url, url_for_request
-from dedup_lib.run.files import writing
+from dedup_lib.run.files import write_file_atomically
 
 REPORT_COLUMNS = ("url", "duplicate_of", "rule", "row", "first_row", "read_by")
 """First columns of the report on text copies; the list's other columns follow."""
@@ -233,20 +231,16 @@ def save_table(frame: pd.DataFrame, path: Path, *, dialect: Dialect = PLAIN) -> 
     A reader never sees half a file. A missing value is written as "". Raises RunFolderError when the disk or the name
     of the file does not allow it.
     """
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
     in_rows = re.compile(f'["\r\n{dialect.delimiter}]')
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with scratch.open("w", encoding=dialect.encoding, newline="") as file:
-                file.write(BYTE_ORDER_MARK if dialect.has_mark else "")
-                file.write(_header_line(frame.columns, in_rows, dialect))
-                cells = frame.astype(object).where(frame.notna(), "")
-                file.writelines(_line(row, in_rows, dialect) for row in cells.itertuples(index=False, name=None))
-            scratch.replace(path)
-        finally:
-            with suppress(OSError):
-                scratch.unlink(missing_ok=True)
+
+    def write(scratch: Path) -> None:
+        with scratch.open("w", encoding=dialect.encoding, newline="") as file:
+            file.write(BYTE_ORDER_MARK if dialect.has_mark else "")
+            file.write(_header_line(frame.columns, in_rows, dialect))
+            cells = frame.astype(object).where(frame.notna(), "")
+            file.writelines(_line(row, in_rows, dialect) for row in cells.itertuples(index=False, name=None))
+
+    write_file_atomically(path, write)
 
 
 def _header_line(names: Iterable[object], quoted: re.Pattern[str], dialect: Dialect) -> str:

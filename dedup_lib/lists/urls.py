@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 import idna
 
-from dedup_lib.lists.markup import unescape_url, unwrap_url
+from dedup_lib.lists.markup import MAX_CHARACTERS, NO_TEXT, unescape_url, unwrap_url
 
 SIGNATURE_MARKS = (
     "signature",
@@ -74,7 +74,6 @@ _ESCAPES = re.compile("(?:%[0-9A-Fa-f]{2})+")
 _STRAY_PERCENT = re.compile("%(?![0-9A-Fa-f]{2})")
 _NOT_FOR_REQUEST = re.compile(r"%(?![0-9A-Fa-f]{2})|[^\x21-\x7e]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_NO_TEXT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CASED = re.compile(r"(?:%[89A-F][0-9A-F])+|%..|[A-Z]+")
 
 
@@ -137,7 +136,7 @@ def _repair_step(text: str) -> str:
 
 def _strip(text: str) -> str:
     text = text.strip(_UNSEEN)
-    while len(text) >= 2 and text[0] + text[-1] in _QUOTES and not _is_page(text):
+    while 2 <= len(text) <= MAX_CHARACTERS and text[0] + text[-1] in _QUOTES and not _is_page(text):
         text = text[1:-1].strip(_UNSEEN)
     return text
 
@@ -216,7 +215,7 @@ def _encode(text: str) -> str:
 
 def _split(url: str) -> _Parts:
     """The pieces of a web URL. Raises ValueError with the reason in words."""
-    if not_text := _NO_TEXT.search(url):
+    if not_text := NO_TEXT.search(url):
         raise ValueError(f"the URL holds a control character ({not_text[0]!a})")
     match = _WEB_URL.fullmatch(url)
     if match is None:

@@ -6,7 +6,6 @@ The block product is how k nearest neighbours are found by brute force in FAISS 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from dedup_lib.errors import SettingError
 from dedup_lib.match.vector_table import BLOCK_LINES, Lines, VectorTable
 from dedup_lib.records import Progress, Vectors, no_progress
+from dedup_lib.run.cores import count_cores
 
 GPU_BLOCK_LINES = 16_384
 
@@ -116,7 +116,7 @@ class SearchChoice:
 def choose_search(wanted: str, *, videos: int, width: int) -> SearchChoice:
     """How this many videos of `width` numbers each are searched. `wanted` is "exact", "ann", or "auto": exact as long
     as the best device needs no more than `MAX_EXACT_S` for it."""
-    work, cores = videos**2 / 2 * width, os.cpu_count() or 1
+    work, cores = videos**2 / 2 * width, count_cores()
     seconds, device, name = work / (WORK_OF_A_CORE * cores), "cpu", f"{cores} cores"
     if seconds >= MIN_S_FOR_GPU and wanted != "ann" and _has_gpu():
         seconds, device, name = work / WORK_OF_A_GPU, "cuda", "the GPU"

@@ -15,6 +15,9 @@ _CARRIES_IPV4_LAST = tuple(
     ipaddress.IPv6Network(network) for network in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")
 )
 _GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_SERVICES_OF_CLOUDS = frozenset({ipaddress.IPv4Address("168.63.129.16")})
+"""Public addresses at which a cloud answers each of its machines: the host agent of Azure (Microsoft Learn, "What is IP
+address 168.63.129.16?"). Those of other clouds are in private networks."""
 
 
 def find_addresses(scheme: str, host: str, port: int, *, limits: FetchLimits) -> list[str]:
@@ -56,7 +59,7 @@ def is_public_address(address: str) -> bool:
         # Public IPv6 addresses all lie in global unicast (RFC 4291, section 2.4).
         if ip not in _GLOBAL_UNICAST:
             return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and ip not in _SERVICES_OF_CLOUDS
 
 
 def hint_at_proxy(scheme: str, host: str) -> str:

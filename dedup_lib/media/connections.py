@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import io
+import socket
 import ssl
 from dataclasses import dataclass
 from types import TracebackType
@@ -39,13 +41,16 @@ _MAX_INTERIM_ANSWERS = 100
 class Answer:
     """The answer of a server: its head, and its body, which is fetched while it is read."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, *, server: str, deadline: Deadline, fetched: Meter) -> None:
-        self.server = server
+    def __init__(
+        self, response: urllib3.BaseHTTPResponse, *, source: Source, deadline: Deadline, fetched: Meter
+    ) -> None:
+        self.server = source.server
         """Scheme, host and port."""
         self.status = response.status
         # The server may send a status line of up to 64 KB.
         self.title = f"HTTP {response.status} {(response.reason or '')[:120]}".strip()
         self._response = response
+        self._socket = source.socket
         self._deadline = deadline
         self._fetched = fetched
 
@@ -67,16 +72,23 @@ class Answer:
 
     def all_fields(self) -> dict[str, str]:
         """All header fields; several of one name are joined by commas."""
-        return dict(self._response.headers.items())
+        return dict(self._response.headers.itermerged())
 
     def read_some(self, most: int = _READ_BYTES) -> bytes:
         """Returns the bytes of the body that have arrived, at most `most`; b"" at the end. Raises VideoTrouble.
 
-        Each call reads only once, so that the deadline also ends a server that sends one byte a second."""
-        self._deadline.remaining_s()
+        Each call reads only once and waits no longer than the deadline, so that it also ends a server that sends one
+        byte a second, or stops."""
+        left_s = self._deadline.remaining_s()
+        # Once the last byte has come, the socket may be closed.
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                self._socket.settimeout(min(SOCKET_TIMEOUT_S, left_s))
         try:
             data = self._response.read1(min(most, _READ_BYTES))
         except (HTTPError, OSError) as error:
+            # Where the deadline ended the wait, the trouble is that of the deadline.
+            self._deadline.remaining_s()
             raise _trouble_of(error) from None
         self._fetched.add(len(data))
         return data
@@ -150,6 +162,7 @@ class _PlainConnection(HTTPConnection):
     def connect(self) -> None:
         super().connect()
         self._source.has_connected = True
+        self._source.socket = self.sock
 
     def putrequest(self, method: str, url: str, *args: Any, **options: Any) -> None:
         super().putrequest(method, self._source.target, *args, **options)
@@ -191,6 +204,8 @@ class Source:
     def __init__(self, url: str, *, limits: FetchLimits, deadline: Deadline, fetched: Meter) -> None:
         """Raises VideoTrouble when the URL gives no valid request, or when the address rules forbid its host."""
         self.has_connected = False
+        self.socket: socket.socket | None = None
+        """That of the latest connection."""
         self._deadline = deadline
         self._fetched = fetched
         self._has_answered = False
@@ -206,6 +221,11 @@ class Source:
     def url(self) -> str:
         """The URL as it is asked for."""
         return self._target.url
+
+    @property
+    def server(self) -> str:
+        """Scheme, host and port."""
+        return self._target.server
 
     @property
     def target(self) -> str:
@@ -246,7 +266,7 @@ class Source:
                     timeout=urllib3.Timeout(connect=min(left_s, connect_s), read=left_s),
                 )
                 self._has_answered = True
-                return Answer(response, server=self._target.server, deadline=self._deadline, fetched=self._fetched)
+                return Answer(response, source=self, deadline=self._deadline, fetched=self._fetched)
             except (ConnectTimeoutError, NewConnectionError) as error:
                 if len(self._pools) == 1:
                     raise _trouble_of(error, hint_at_proxy(self._target.scheme, self._target.host)) from None

@@ -283,8 +283,15 @@ class Whole:
                     )
                 self.is_complete = True
                 break
-            self._spool.seek(0, io.SEEK_END)
-            self._spool.write(data)
+            try:
+                self._spool.seek(0, io.SEEK_END)
+                self._spool.write(data)
+                self._spool.flush()
+            except OSError as error:
+                place, reason = tempfile.gettempdir(), error.strerror or error
+                raise VideoTrouble(
+                    Status.TOO_LARGE, f"{place} has no room for the file ({reason})", retryable=True
+                ) from None
             self.held_bytes += len(data)
 
     def close(self) -> None:

@@ -34,7 +34,12 @@ def writing(path: Path) -> Iterator[None]:
 def write_text_atomically(path: Path, text: str) -> None:
     """Writes UTF-8 text completely or not at all: a reader never sees half a file. Raises RunFolderError for an error
     of the disk."""
-    write_file_atomically(path, lambda scratch: scratch.write_text(text, encoding="utf-8", newline=""))
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """The same for bytes."""
+    write_file_atomically(path, lambda scratch: scratch.write_bytes(content))
 
 
 def write_file_atomically(path: Path, write: Callable[[Path], object]) -> None:

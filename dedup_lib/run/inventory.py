@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from dedup_lib.errors import DedupError, RunFolderError, SettingError
+from dedup_lib.run.files import writing
 from dedup_lib.run.folder import RunFolder, is_run, list_runs, suggest_run
 from dedup_lib.run.lock import is_held, read_holder
 from dedup_lib.run.paths import is_there, resolve_path
@@ -164,7 +165,9 @@ def remove_run(run: RunFolder, *, but: Collection[Path]) -> list[Path]:
                         "then give the same command again"
                     ) from error
     if not left:
-        run.path.rmdir()
+        # Another run may have begun in the folder.
+        with writing(run.path):
+            run.path.rmdir()
     return left
 
 

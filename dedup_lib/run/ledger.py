@@ -222,7 +222,7 @@ class Ledger(_Reader):
         return self.load_outcomes(self._recipe.key)
 
     def forget_contents(self, urls: Iterable[str]) -> None:
-        """Hides these URLs from `LedgerView.find_alike`, because their vectors are gone."""
+        """Hides these URLs from `LedgerView.find_alike`: their vectors are gone, or nobody looked for them."""
         with _explained(self.path), self._database:
             self._database.executemany(
                 "UPDATE outcomes SET content = '' WHERE recipe = ? AND key = ?",

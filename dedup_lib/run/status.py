@@ -203,7 +203,7 @@ def read_progress(run: RunFolder) -> RunProgress:
     records = {stage: record for stage in SETTINGS if (record := run.read_record(stage)) is not None}
     extraction, statuses, troubles = _read_ledger(run, records.get(ExtractSettings.stage), working=working)
     flow = _find_flow(holder, records)
-    notebooks = tuple(_describe_notebook(run, stage, records.get(stage), holder, working=working) for stage in flow)
+    notebooks = tuple(_describe_notebook(stage, records.get(stage), holder, working=working) for stage in flow)
     left = [notebook.name for notebook in notebooks if notebook.done == Done.TO_DO]
     state = _find_state(holder, working=working, begun=bool(records or statuses), left=left)
     index = run.reports_dir / "index.html"
@@ -217,16 +217,15 @@ def read_progress(run: RunFolder) -> RunProgress:
         statuses=statuses,
         hosts=_most_frequent(_host_of(url) for url, _, _ in troubles),
         reasons=_most_frequent(f"{status}: {reason}" for _, status, reason in troubles),
-        vectors=_find_vectors(run, records),
+        vectors=_find_vectors(records),
         report=run.shown(index) if index.exists() else "",
         go_on=_how_to_go_on(run, state, holder, left),
     )
 
 
-def _find_vectors(run: RunFolder, records: Mapping[str, Record]) -> str:
-    used = [stage for stage, record in records.items() if "vectors" in record]
-    latest = max(used, key=lambda stage: run.record_path(stage).stat().st_mtime, default="")
-    return str(records[latest]["vectors"]) if latest else ""
+def _find_vectors(records: Mapping[str, Record]) -> str:
+    used = [record for record in records.values() if "vectors" in record]
+    return str(max(used, key=lambda record: str(record["finished"]))["vectors"]) if used else ""
 
 
 def _read_ledger(
@@ -253,12 +252,9 @@ def _find_flow(holder: LockOwner | None, records: Mapping[str, Record]) -> list[
 
 
 def _describe_notebook(
-    run: RunFolder, stage: str, record: Record | None, holder: LockOwner | None, *, working: bool
+    stage: str, record: Record | None, holder: LockOwner | None, *, working: bool
 ) -> NotebookProgress:
-    finished = ""
-    if record is not None:
-        written_s = run.record_path(stage).stat().st_mtime
-        finished = datetime.fromtimestamp(written_s, UTC).isoformat(timespec="milliseconds")
+    finished = record["finished"] if record is not None else ""
     at_it = holder is not None and (working or not holder.ended or bool(holder.failure))
     if at_it and holder is not None and finished < holder.began and stage in holder.notebooks:
         if stage == holder.now:

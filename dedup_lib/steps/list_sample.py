@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -22,6 +21,7 @@ from dedup_lib.lists.urls import is_web_url
 from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.opening import open_video
 from dedup_lib.records import video_key
+from dedup_lib.run.files import write_file_atomically, writing
 
 _READ_BYTES = 1024 * 1024
 
@@ -106,17 +106,13 @@ def fetch_sample(
     A video that is in the folder is not fetched again. A local file is used in its place. A video that cannot be
     fetched goes to the failures of the sample. Raises RunFolderError when the disk takes no more.
     """
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(max_workers=workers or count_workers()) as pool:
-            fetched = []
-            for one in pool.map(partial(_fetch, folder=folder, limits=limits), urls):
-                fetched.append(one)
-                progress(1)
-    except OSError as error:
-        raise RunFolderError(
-            f"the sample cannot be saved in {folder} ({error.strerror or error}): free space, or make it writable"
-        ) from error
+    with ThreadPoolExecutor(max_workers=workers or count_workers()) as pool:
+        fetched = []
+        for one in pool.map(partial(_fetch, folder=folder, limits=limits), urls):
+            fetched.append(one)
+            progress(1)
     done = dict(zip(urls, fetched, strict=True))
     return ListSample(
         paths={url: one for url, one in done.items() if isinstance(one, Path)},
@@ -136,7 +132,7 @@ def _fetch(url: str, *, folder: Path, limits: FetchLimits) -> Path | str:
                 _save(iter(partial(stream.read, _READ_BYTES), b""), path)
     except VideoTrouble as trouble:
         return str(trouble)
-    except OSError:
+    except RunFolderError:
         raise
     except Exception as error:
         # Whatever error a hostile server causes, it concerns only this video.
@@ -145,14 +141,11 @@ def _fetch(url: str, *, folder: Path, limits: FetchLimits) -> Path | str:
 
 
 def _save(parts: Iterator[bytes], path: Path) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    def write(scratch: Path) -> None:
         with scratch.open("wb") as file:
-            for part in parts:
-                file.write(part)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+            file.writelines(parts)
+
+    write_file_atomically(path, write)
 
 
 def check_sample(sample: ListSample, *, workers: int | None = None) -> ListSample:

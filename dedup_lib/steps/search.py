@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from dedup_lib.match.index_search import audit_proposal, join_by_search
 from dedup_lib.match.vector_join import Proposal, choose_search, join_exactly
 from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Progress, video_key
+from dedup_lib.run.cores import count_cores
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger, LedgerView
 from dedup_lib.settings import MAX_TOP_K, IndexTuning, SearchSettings
@@ -141,7 +141,7 @@ def search_list(
                 choose_knowing=lambda marks: keeper.knowing(marks).choose,
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
                 cache=comparisons,
-                workers=os.cpu_count() or 1,
+                workers=count_cores(),
                 begin=begin,
             )
             comparisons.save()

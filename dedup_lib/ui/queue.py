@@ -111,7 +111,7 @@ class ReviewQueue(anywidget.AnyWidget):
 
     def _ask(self) -> None:
         """Shows the next pair, or says that there is none."""
-        undecided, total = self._list_open(), len(self._questions)
+        undecided, total = set(self._list_open()), len(self._questions)
         asked = next((key for key in self._waiting if key in undecided), None)
         skipped = f" {len(undecided)} skipped." if undecided else ""
         self._asked_s = time.monotonic()

@@ -27,6 +27,11 @@ def drain(plan: Schedule) -> list[Task]:
     return started
 
 
+def test_a_list_that_is_sorted_by_host_holds_up_no_other_host() -> None:
+    tasks = tasks_of(*["http://large/a.mp4"] * 5000, *(f"http://small{number}/a.mp4" for number in range(50)))
+    assert len(drain(Schedule(tasks, most_a_host=6, retries=0))) == 6 + 50
+
+
 def test_tasks_come_in_the_order_of_the_list() -> None:
     tasks = tasks_of("http://a/1", "http://b/1", "/c.mp4", "http://a/2")
     plan = Schedule(tasks, most_a_host=9, retries=0)

@@ -62,6 +62,11 @@ def act(task: tuple[str, Any]) -> Any:
             signal.signal(signal.SIGALRM, lambda *_: os.abort())
             signal.setitimer(signal.ITIMER_REAL, 0.2)
             return "fine"
+        case "half an answer":
+            assert worker_pool._to_parent is not None
+            # The length of an answer, and less than that.
+            os.write(worker_pool._to_parent.fileno(), (1000).to_bytes(4, "big") + b"half")
+            time.sleep(argument)
         case "allocate":
             return len(bytearray(argument))
     return None
@@ -115,6 +120,13 @@ def test_a_run_is_stopped_from_elsewhere() -> None:
         timer.join()
 
 
+def test_a_process_that_stops_in_the_middle_of_its_answer_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_pool, "RECEIVE_WITHIN_S", 0.5)
+    failed, done = run(("half an answer", 600), ("double", 1))
+    assert failed == WorkerFailure("the decoder crashed with SIGKILL", timed_out=False)
+    assert done == 2
+
+
 def test_no_task_starts_no_process() -> None:
     with WorkerPool(act, workers=3, timeout_s=30) as pool:
         assert list(pool.run([])) == []
@@ -139,7 +151,7 @@ def test_a_pool_that_chooses_its_size_grows_while_cores_are_idle(share: float, m
     cores = 2
     start_s = time.monotonic()
     times = namedtuple("times", "user idle")
-    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    monkeypatch.setattr(worker_pool, "count_cores", lambda: cores)
     monkeypatch.setattr(worker_pool, "_MEASURE_EVERY_S", 0.05)
     monkeypatch.setattr(psutil, "cpu_times", lambda: times(0.0, share * cores * (time.monotonic() - start_s)))
     with WorkerPool(act, workers=None, timeout_s=60) as pool:

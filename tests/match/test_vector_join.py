@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
@@ -19,6 +18,7 @@ from dedup_lib.errors import RunFolderError, SettingError, StoreError
 from dedup_lib.features.vectors import normalise_rows
 from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.scored import Scored, score_pairs
+from dedup_lib.match import vector_join
 from dedup_lib.match.index_search import Search, audit_proposal, join_by_search
 from dedup_lib.match.known_videos import find_near
 from dedup_lib.match.vector_join import TF32_ROUNDING, SearchChoice, choose_search, join_exactly
@@ -475,7 +475,7 @@ def test_old_videos_that_are_alike_are_found_however_they_are_streamed(
 def test_the_seconds_on_the_best_device_decide(
     wanted: str, videos: int, has_gpu: bool, found: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(vector_join, "count_cores", lambda: 2)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     assert choose_search(wanted, videos=videos, width=512) == SearchChoice(*found)
 

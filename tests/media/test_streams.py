@@ -6,6 +6,7 @@ import base64
 import contextlib
 import email.utils
 import os
+import queue
 import shutil
 import socket
 import ssl
@@ -499,6 +500,22 @@ def test_a_drip_meets_the_deadline_of_the_video() -> None:
     with FaultServer(answer) as server:
         found = trouble_of(server.url(), timeout_s=1)
     assert (found.status, found.reason) == (Status.TIMEOUT, "not finished within 1 s (timeout_s)") and found.retryable
+
+
+def test_silence_in_the_middle_of_a_body_is_waited_out_until_the_deadline_only() -> None:
+    hung_up = queue.SimpleQueue[bool]()
+
+    def answer(request: Request) -> Iterator[bytes]:
+        yield reply_range(request, BODY)[:1000]
+        for _ in range(7):
+            request.closing.wait(0.5)
+            yield b"x"
+        hung_up.put(request.closing.wait(3.4))
+
+    with FaultServer(answer) as server:
+        found = trouble_of(server.url(), timeout_s=4)
+    assert (found.status, found.retryable) == (Status.TIMEOUT, True)
+    assert hung_up.get(timeout=10), "the timeout of the request began again with each byte"
 
 
 @pytest.mark.parametrize("ranges", [True, False])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dedup_lib.records import Outcome, Recipe, Status
+from dedup_lib.records import Outcome, Recipe, Status, utc_now
 from dedup_lib.report.words import describe_bytes, describe_duration
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger
@@ -99,7 +99,9 @@ def write_record_of_the_run(run: RunFolder, stage: str) -> None:
     """As a notebook leaves it whose run has the lock."""
     run.record_path(stage).parent.mkdir(exist_ok=True)
     time.sleep(0.02)
-    run.record_path(stage).write_text(json.dumps({"counts": {"rows": 3, "statuses": {"ok": 3}}, "files": {}}))
+    run.record_path(stage).write_text(
+        json.dumps({"counts": {"rows": 3, "statuses": {"ok": 3}}, "files": {}} | {"finished": utc_now()})
+    )
 
 
 def test_the_pace_is_that_of_the_last_minute(run: RunFolder) -> None:
@@ -140,6 +142,10 @@ def test_a_run_that_ended_early(run: RunFolder, number: int) -> None:
         assert describe_next_step(progress) == ""
         return
     assert progress.go_on == "the same again"
+    # As after a copy of the folder.
+    for record in (run.path / "stages").iterdir():
+        record.touch()
+    assert read_progress(run).notebooks == progress.notebooks
     found = marks(progress)
     assert (found["01"], found["03"], found["06"]) == (Done.DONE, Done.STOPPED_HERE, Done.EARLIER)
     assert ("disk\\x1b[31m [red]gone[/]" in show(progress)) == (number == 0)

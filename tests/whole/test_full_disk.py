@@ -6,7 +6,9 @@ import gc
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +17,12 @@ import pytest
 from media import save_clip
 
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.errors import RunFolderError, StoreError
+from dedup_lib.errors import RunFolderError, StoreError, VideoTrouble
 from dedup_lib.features.vectors import normalise_rows
 from dedup_lib.groups.pairs import save_pairs
-from dedup_lib.records import Pooling, Recipe, VideoVectors
+from dedup_lib.media.limits import Deadline, FetchLimits
+from dedup_lib.media.streams import open_stream
+from dedup_lib.records import Pooling, Recipe, Status, VideoVectors
 from dedup_lib.run.files import write_text_atomically
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import State, read_progress
@@ -113,6 +117,20 @@ def test_a_store_without_room_keeps_what_it_took(disk: tuple[Path, Remount]) -> 
     with Store(address) as store:
         assert set(urls[:taken]) <= set(store.open_collection("videos").count_stored(urls))
     gc.collect()
+
+
+def test_a_video_that_finds_no_room_is_tried_again_later(
+    disk: tuple[Path, Remount], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clip.mp4").write_bytes(bytes(10_000_000))
+    monkeypatch.setattr(tempfile, "tempdir", str(disk[0]))
+    limits = FetchLimits(timeout_s=30, max_bytes=10**9, allow_private_addresses=True, allow_local_paths=False)
+    with ClipServer(tmp_path, ranges=False) as server:
+        stream = open_stream(server.url("clip.mp4"), limits=limits, deadline=Deadline(30))
+        no_room = r"has no room for the file \(No space left on device"
+        with closing(stream), pytest.raises(VideoTrouble, match=no_room) as caught:
+            stream.read()
+    assert (caught.value.status, caught.value.retryable) == (Status.TOO_LARGE, True)
 
 
 def test_a_file_that_finds_no_room_leaves_the_old_one(disk: tuple[Path, Remount]) -> None:
