@@ -19,7 +19,8 @@ from dedup_lib.features.perceptual_hash import (
 from dedup_lib.match.alignment import AlignedSegment, align_videos
 from dedup_lib.match.difference import find_differing_region
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
-from dedup_lib.match.geometry import find_overlap, register, warp_tiny_frames
+from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_tiny_frames
+from dedup_lib.match.laid import map_box
 from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
 from dedup_lib.match.overlay import Side, find_overlay, is_inset_frame
 from dedup_lib.match.sound import SoundMatch, compare_sound
@@ -127,14 +128,11 @@ def _find_inset(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> 
     registration = evidence.registration
     if registration is None or evidence.best[0] not in (Criterion.REGISTERED, Criterion.REGISTERED_MOTION):
         return ""
-    overlap = find_overlap(first, second, registration)
-    for side, video, laid in (("second", second, overlap), ("first", first, overlap.exchanged())):
-        width_px, height_px = video.size_px
-        left, top, right, bottom = laid.region
-        inside = (left / width_px, top / height_px, right / width_px, bottom / height_px)
-        if is_inset_frame(video.tiny_frames, inside):
-            return "first" if side == "first" else "second"
-    return ""
+    maps = find_maps(first, second, find_overlap(first, second, registration))
+    in_first, in_second = (map_box((0, 0, 1, 1), matrix) for matrix in maps)
+    if is_inset_frame(second.tiny_frames, in_second):
+        return "second"
+    return "first" if is_inset_frame(first.tiny_frames, in_first) else ""
 
 
 def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, is_turned: bool) -> Side:

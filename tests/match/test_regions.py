@@ -232,14 +232,18 @@ def test_one_picture_proves_nothing_of_videos_of_seconds() -> None:
     assert found_of(compare(one, other, durations_s=(STEP_S, STEP_S))).judge(RULES)[0] != Verdict.DIFFERENT
 
 
-def test_a_copy_within_a_frame_is_known() -> None:
+@pytest.mark.parametrize("brightness", [20, 250])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_copy_within_a_frame_is_known(mirrored: bool, brightness: int) -> None:
+    """The brightness of its head decides which of the two is compared as the first."""
     frames = draw_clip(4, count=COUNT)
     beside_plots = []
-    for frame in frames:
-        page: Any = np.full((200, 420, 3), 230, np.uint8)
+    for frame in (np.ascontiguousarray(one[:, ::-1]) for one in frames) if mirrored else frames:
+        page: Any = np.full((200, 540, 3), 230, np.uint8)
+        page[:10], page[:10, 300:] = brightness, 90
         page[20 : 20 + frame.shape[0], 10 : 10 + frame.shape[1]] = frame
-        cv2.rectangle(page, (290, 30), (400, 90), (20, 20, 20), 2)
-        cv2.putText(page, "mean 0.7", (296, 140), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 2)
+        cv2.rectangle(page, (390, 30), (520, 90), (20, 20, 20), 2)
+        cv2.putText(page, "mean 0.7", (396, 140), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 2)
         beside_plots.append(np.asarray(page, np.uint8))
     compared = compare(fingerprint(frames), fingerprint(beside_plots))
     assert found_of(compared).judge(RULES)[0] == Verdict.DUPLICATE
