@@ -345,12 +345,8 @@ class SearchSettings(NotebookSettings):
     report_csv: str = ""
     invalid_csv: str = ""
     sweep_low: Cosine | None = None
-    sweep_high: Cosine | None = None
-    sweep_steps: Annotated[int, Range(2, 1000)] = 26
 
     def check(self) -> None:
-        if self.sweep_low is not None and self.sweep_high is not None and self.sweep_low >= self.sweep_high:
-            raise SettingError("sweep_low", self.sweep_low, f"it must be below sweep_high = {self.sweep_high}")
         IndexTuning.parse(self.ann)
 
 

@@ -14,7 +14,6 @@ from dedup_lib.settings import (
     IndexTuning,
     NotebookSettings,
     Range,
-    SearchSettings,
     describe_type,
     parameter_types,
 )
@@ -103,8 +102,6 @@ GOOD: dict[str, dict[str, Any]] = {
         "report_csv": "",
         "invalid_csv": "",
         "sweep_low": None,
-        "sweep_high": None,
-        "sweep_steps": 26,
     },
     "07_calibrate": {
         "run_dir": "outputs/x",
@@ -163,11 +160,7 @@ def test_a_value_of_another_kind_is_refused(stage: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("stage", "name"),
-    [
-        (s, n)
-        for s, n in FIELDS
-        if n not in ("cosine_thresh", "sweep_low", "sweep_high", "end", "collection_size", "workers")
-    ],
+    [(s, n) for s, n in FIELDS if n not in ("cosine_thresh", "sweep_low", "end", "collection_size", "workers")],
 )
 def test_nothing_is_no_value(stage: str, name: str) -> None:
     refuse(stage, name, None)
@@ -242,10 +235,6 @@ def test_rules_between_parameters() -> None:
     with pytest.raises(SettingError, match=r"end = 4 .* it must not be less than start = 5"):
         make("03_extract", start=5, end=4)
     assert isinstance(make("03_extract", start=5, end=5), ExtractSettings)
-    for low, high in ((0.9, 0.9), (0.9, 0.8)):
-        with pytest.raises(SettingError, match=rf"sweep_low = 0\.9 .* below sweep_high = {high}"):
-            make("06_search_and_clean", sweep_low=low, sweep_high=high)
-    assert isinstance(make("06_search_and_clean", sweep_low=0.8, sweep_high=0.9), SearchSettings)
     for given in (["nprobe"], ["n probe:1"], ["nlist:128", ":"], ["nprobe:"]):
         with pytest.raises(SettingError, match=r"ann = .* as name:value, such as nprobe:64"):
             make("06_search_and_clean", ann=given)

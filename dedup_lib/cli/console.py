@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,9 +43,7 @@ def show_outcome(folder: RunFolder, *, command: str = "") -> None:
     # This imports pandas, which --help does not need.
     from dedup_lib.groups.decisions import describe_decisions
 
-    summary_path = folder.path / "summary.json"
-    if summary_path.exists():
-        summary = json.loads(summary_path.read_text(encoding="utf-8"))
+    if summary := folder.read_summary():
         table = Table(title=f"{summary['rows']['input']:,} rows of {shown(summary['list'])}", title_justify="left")
         table.add_column("outcome")
         table.add_column("rows", justify="right")
@@ -71,7 +68,7 @@ def show_outcome(folder: RunFolder, *, command: str = "") -> None:
     index = folder.reports_dir / "index.html"
     if index.exists():
         console.print(f"report: {shown(folder.shown(index))}")
-    if summary_path.exists():
+    if summary:
         for step in list_next_steps(summary, run_name=name_run(folder), command=command):
             console.print(f"[bold]next:[/] {shown(step)}")
 

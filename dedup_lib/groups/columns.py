@@ -59,30 +59,26 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
     row |= {
         "verdict": str(verdict),
         "rule": str(rule),
-        "score": evidence.score_under(rules),
+        "score": evidence.score_under(rules.versions),
         "sound_correlation": round(evidence.sound.correlation, 4) if evidence.sound is not None else None,
         "cosine": _known(evidence.cosine),
         "duration_ratio": _known(evidence.duration_ratio),
     }
     if evidence.difference is not None:
         row |= _describe_region(evidence.difference if kept < copy else evidence.difference.exchanged())
-    _, stretch = evidence.best
-    if stretch is not None:
-        first, second = (
-            (stretch.first_start_s, stretch.first_end_s, stretch.first_coverage),
-            (stretch.second_start_s, stretch.second_end_s, stretch.second_coverage),
-        )
-        of_kept, of_copy = (first, second) if kept < copy else (second, first)
+    _, segment = evidence.best
+    if segment is not None:
+        segment = segment if kept < copy else segment.exchanged()
         row |= {
-            "frames_agreeing": stretch.agreeing,
-            "frames_compared": stretch.compared,
-            "offset_s": round(of_copy[0] - of_kept[0], 2),
-            "speed": round(stretch.speed if kept < copy else 1 / stretch.speed, 3),
-            "kept_coverage": round(of_kept[2], 3),
-            "copy_coverage": round(of_copy[2], 3),
-            "kept_from_s": round(of_kept[0], 2),
-            "kept_to_s": round(of_kept[1], 2),
-            "motion_correlation": _known(stretch.correlation),
+            "frames_agreeing": segment.agreeing,
+            "frames_compared": segment.compared,
+            "offset_s": round(segment.offset_s, 2),
+            "speed": round(segment.speed, 3),
+            "kept_coverage": round(segment.first_coverage, 3),
+            "copy_coverage": round(segment.second_coverage, 3),
+            "kept_from_s": round(segment.first_start_s, 2),
+            "kept_to_s": round(segment.first_end_s, 2),
+            "motion_correlation": _known(segment.correlation),
         }
     if evidence.registration is not None:
         agreement = evidence.registered.agreement if evidence.registered is not None else 0.0
@@ -90,6 +86,16 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
     if evidence.has_geometric_match and evidence.registration is not None:
         row["transform"] = _describe_transform(evidence.registration) or None
     return row
+
+
+def find_criterion(
+    compared: ComparedPairs, *, kept: int, copy: int, similarity: float, rules: MatchThresholds
+) -> Criterion:
+    """What makes a copy and the kept video of its group the same, given their similarity (NaN: not compared)."""
+    if not is_match(similarity, rules.min_score):
+        return Criterion.PERSON
+    evidence = compared.about(kept, copy)
+    return evidence.judge(rules)[1] if evidence is not None else Criterion.COSINE
 
 
 def _describe_region(region: Region) -> dict[str, object]:

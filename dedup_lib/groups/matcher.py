@@ -17,7 +17,7 @@ import numpy as np
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.grouping import Choose, components, group_copies, neighbours
 from dedup_lib.groups.scored import Scored
-from dedup_lib.match.evidence import OF_THE_LIST, Evidence, MatchThresholds, Verdict
+from dedup_lib.match.evidence import OF_THE_LIST, Evidence, MatchThresholds, Verdict, Versions
 from dedup_lib.match.overlay import Side
 from dedup_lib.match.pair_comparer import PairComparer
 from dedup_lib.match.verify import with_durations
@@ -34,12 +34,14 @@ class ComparedPairs(Scored):
     """
 
     evidence: Mapping[tuple[int, int], Evidence]
+    versions: Versions = "review"
+    """What becomes of versions of one film; their scores depend on it."""
 
     @cached_property
     def neighbours_of(self) -> Mapping[int, Mapping[int, float]]:
         """For each row, its similarity to every row that it was compared with."""
         compared = (
-            [(rows, evidence.score) for rows, evidence in self.evidence.items()]
+            [(rows, evidence.score_under(self.versions)) for rows, evidence in self.evidence.items()]
             if self.evidence
             else [((pair.first, pair.second), pair.similarity) for pair in self.pairs]
         )
@@ -175,12 +177,12 @@ def compare_candidates(
             found = evidence[rows]
             if new_rows is not None and rows[1] >= new_rows and fingerprints[rows[1]] is None:
                 found = evidence[rows] = replace(found, is_unseen=found.cosine >= strict_cosine)
-            verdict, _ = found.judge(rules)
+            verdict, score = found.judge(rules)[0], found.score_under(rules.versions)
             for row in rows:
-                nearest[row] = np.fmax(nearest[row], found.score)
+                nearest[row] = np.fmax(nearest[row], score)
             if verdict == Verdict.DUPLICATE or (verdict == Verdict.EXCERPT and not keeps_excerpts):
                 excerpt = found.excerpt if verdict == Verdict.EXCERPT else ""
-                pairs.append(Pair(first=rows[0], second=rows[1], similarity=found.score_under(rules), excerpt=excerpt))
+                pairs.append(Pair(first=rows[0], second=rows[1], similarity=score, excerpt=excerpt))
         choose = choose_knowing(_find_marks(pairs, evidence))
         missing = _pairs_with_kept(pairs, rules.min_score, choose) - evidence.keys()
         proposed = {
@@ -192,6 +194,7 @@ def compare_candidates(
         floor=rules.min_score,
         expanded_queries=scored.expanded_queries,
         evidence=evidence,
+        versions=rules.versions,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,13 @@ from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.keepers import KeeperPolicy
 from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.pairs import collect_verdicts, find_pair, tabulate_pairs
-from dedup_lib.groups.thresholds import borderline_pairs, sweep_thresholds
-from dedup_lib.match.evidence import MatchThresholds
+from dedup_lib.groups.thresholds import Regrouping, borderline_pairs, count_sweep, regroup, round_thresholds
+from dedup_lib.match.evidence import MatchThresholds, Versions
 from dedup_lib.match.index_search import Audit
 from dedup_lib.records import Group, Pair, Pooling, Recipe, SweepPoint
+
+MAX_STEPS = 120
+"""Number of steps of a sweep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +54,8 @@ class SearchPlan:
     """The value that is compared with the threshold: score or cosine."""
     threshold: float
     review_from: float
-    versions: Literal["review", "remove", "keep"]
+    versions: Versions
     sweep_low: float
-    sweep_high: float
     floor: float
     """Minimum cosine at which vectors propose a pair."""
     search: SearchDone | None = None
@@ -94,12 +96,10 @@ class SearchPlan:
             alike_from=ALIKE_FROM.get(self.recipe.encoder, math.inf),
         )
 
-    def sweep(self, steps: int) -> list[float]:
-        """Thresholds of a sweep, in rising order. The one that decides is among them."""
-        step = (self.sweep_high - self.sweep_low) / (steps - 1)
+    def sweep(self, most: int = MAX_STEPS) -> list[float]:
+        """Thresholds of a sweep, in rising order: about `most`, in round steps. The one that decides is among them."""
         # No pair is known below the start of the sweep.
-        grid = {max(self.sweep_low, round(self.sweep_low + step * index, 4)) for index in range(steps)}
-        return sorted(grid | {self.threshold})
+        return round_thresholds(self.sweep_low, threshold=self.threshold, most=most)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,17 +165,29 @@ class Matches:
             identical=self.compared.identical,
         )
 
-    def sweep(self, steps: int) -> list[SweepPoint]:
-        """What each threshold of a sweep with `steps` steps would decide. The one that decides is among them."""
-        return sweep_thresholds(
-            self.compared.pairs,
+    @cached_property
+    def regrouped(self) -> list[Regrouping]:
+        """The groups of each connected component at the thresholds of `plan.sweep()`."""
+        return self._regroup(self.plan.sweep())
+
+    def sweep(self, most: int = MAX_STEPS) -> list[SweepPoint]:
+        """What each of the thresholds of `plan.sweep(most)` would decide."""
+        thresholds = self.plan.sweep(most)
+        return count_sweep(
+            self.regrouped if most == MAX_STEPS else self._regroup(thresholds),
             num_videos=len(self.compared_rows),
-            thresholds=self.plan.sweep(steps),
+            thresholds=thresholds,
+            new_rows=self.new_rows,
+        )
+
+    def _regroup(self, thresholds: Sequence[float]) -> list[Regrouping]:
+        return regroup(
+            self.compared.pairs,
+            thresholds=thresholds,
             choose=self.keeper.choose,
             same=self.same,
             different=self.different,
             identical=self.compared.identical,
-            new_rows=self.new_rows,
         )
 
     def borderline(self, count: int) -> list[Pair]:

@@ -18,7 +18,7 @@ def find_doubtful(compared: ComparedPairs, *, rules: MatchThresholds, groups: Se
         verdict, _ = evidence.judge(rules)
         if verdict not in (Verdict.REVIEW, Verdict.EXCERPT) or len(group_of(rows)) == 1:
             continue
-        doubtful.append((verdict != Verdict.REVIEW, abs(evidence.score - rules.min_score), rows))
+        doubtful.append((verdict != Verdict.REVIEW, abs(evidence.score_under(rules.versions) - rules.min_score), rows))
     return [rows for *_, rows in sorted(doubtful)]
 
 

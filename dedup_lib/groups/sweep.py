@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.groups.grouping import Choose
-from dedup_lib.groups.matcher import ComparedPairs
-from dedup_lib.groups.thresholds import Regrouping, count_sweep, regroup
-from dedup_lib.match.evidence import Criterion
+from dedup_lib.groups.columns import find_criterion
+from dedup_lib.groups.matches import Matches
+from dedup_lib.groups.thresholds import Regrouping
+from dedup_lib.match.evidence import Criterion, MatchThresholds
 from dedup_lib.records import Group, video_key
 from dedup_lib.sanitise import sanitise_line
-
-ROUND_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
-MAX_STEPS = 120
 
 NEAREST_BIN = 0.02
 """Width of a bin of both histograms, in units of the score."""
@@ -35,27 +33,8 @@ Grouping = dict[int, frozenset[int]]
 """From kept rows to the rows of their copies."""
 
 
-def round_thresholds(low: float, high: float, *, threshold: float) -> list[float]:
-    """Thresholds in even steps from `low` to `high`, rising. The one that decides is among them."""
-    step = next((step for step in ROUND_STEPS if (high - low) / step <= MAX_STEPS), ROUND_STEPS[-1])
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-    even = {round(step * index, 4) for index in range(first, last + 1)}
-    return sorted({one for one in even if low <= one <= high} | {low, threshold})
-
-
-def describe_sweep(
-    compared: ComparedPairs,
-    *,
-    thresholds: Sequence[float],
-    threshold: float,
-    num_videos: int,
-    urls: Sequence[str],
-    choose: Choose,
-    same: Collection[tuple[int, int]],
-    different: Collection[tuple[int, int]],
-    new_rows: int | None = None,
-) -> dict[str, Any]:
-    """What each of the `thresholds` (rising, `threshold` among them) would decide, for a JSON file.
+def describe_sweep(matches: Matches) -> dict[str, Any]:
+    """What each threshold of the sweep would decide, for a JSON file.
 
     `points` and `changes` hold a number for each threshold: the rows kept and removed, and the groups that appear,
     vanish, or gain and lose copies compared with the decision at `threshold`. `parts` describes the connected
@@ -63,16 +42,9 @@ def describe_sweep(
     the first threshold at which a step holds, and its groups, each as the kept row and its copies with similarity and
     rule. `videos` has the key and the shown URL of these rows.
     """
-    decided = bisect.bisect_left(thresholds, threshold)
-    regrouped = regroup(
-        compared.pairs,
-        thresholds=thresholds,
-        choose=choose,
-        same=same,
-        different=different,
-        identical=compared.identical,
-    )
-    points = count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, new_rows=new_rows)
+    compared, urls, thresholds = matches.compared, matches.urls, matches.plan.sweep()
+    num_videos, decided = len(matches.compared_rows), bisect.bisect_left(thresholds, matches.plan.threshold)
+    regrouped, points = matches.regrouped, matches.sweep()
     moving = sorted(
         (one for one in regrouped if len(one.steps) > 1),
         key=lambda one: min(abs(start - decided) for start, _ in one.steps[1:]),
@@ -85,26 +57,30 @@ def describe_sweep(
         named.append(one)
     rules = list(Criterion)
 
-    def describe_group(group: Group) -> list[Any]:
-        copies = zip(group.copies, group.similarities, strict=True)
-        return [
-            group.kept,
+    def describe_group(group: Group, under: MatchThresholds) -> list[Any]:
+        copies = [
             [
-                [
-                    copy,
-                    None if math.isnan(similarity) else similarity,
-                    rules.index(_rule_of(compared, group.kept, copy)),
-                ]
-                for copy, similarity in copies
-            ],
+                copy,
+                None if math.isnan(similarity) else similarity,
+                rules.index(find_criterion(compared, kept=group.kept, copy=copy, similarity=similarity, rules=under)),
+            ]
+            for copy, similarity in zip(group.copies, group.similarities, strict=True)
         ]
+        return [group.kept, copies]
 
-    parts = [[[start, [describe_group(group) for group in groups]] for start, groups in one.steps] for one in named]
+    def describe_steps(one: Regrouping) -> Iterator[list[Any]]:
+        for (start, groups), end in one.spans(len(thresholds)):
+            # The groups are those of several thresholds. What the decision says of them is also in duplicates.csv.
+            at = thresholds[min(max(start, decided), end - 1)]
+            under = replace(matches.plan.rules, min_score=at)
+            yield [start, [describe_group(group, under) for group in groups]]
+
+    parts = [list(describe_steps(one)) for one in named]
     rows = sorted(
         {row for one in named for _, groups in one.steps for group in groups for row in (group.kept, *group.copies)}
     )
     return {
-        "threshold": threshold,
+        "threshold": matches.plan.threshold,
         "thresholds": list(thresholds),
         "compared": num_videos,
         "points": {
@@ -112,19 +88,12 @@ def describe_sweep(
             for name in ("kept", "duplicates", "groups", "largest_group")
         },
         "changes": _count_changes(moving, decided=decided, count=len(thresholds)),
-        "nearest": _count_nearest(compared.nearest[:new_rows], num_videos=num_videos),
+        "nearest": _count_nearest(compared.nearest[: matches.new_rows], num_videos=num_videos),
         "rules": [str(rule) for rule in rules],
         "videos": {str(row): [video_key(urls[row]), sanitise_line(urls[row])] for row in rows},
         "parts": parts,
         "parts_left_out": len(moving) - len(named),
     }
-
-
-def _rule_of(compared: ComparedPairs, kept: int, copy: int) -> Criterion:
-    evidence = compared.about(kept, copy)
-    if evidence is not None:
-        return evidence.best[0]
-    return Criterion.COSINE if compared.similarity_of(kept, copy) is not None else Criterion.PERSON
 
 
 def _grouping(groups: Sequence[Group]) -> Grouping:
@@ -147,8 +116,7 @@ def _count_changes(moving: Sequence[Regrouping], *, decided: int, count: int) ->
     changes = {name: [0] * count for name in ("appear", "vanish", "change")}
     for one in moving:
         before = _grouping(one.at(decided))
-        ends = [start for start, _ in one.steps[1:]] + [count]
-        for (start, groups), end in zip(one.steps, ends, strict=True):
+        for (start, groups), end in one.spans(count):
             for name, _ in compare_groupings(before, _grouping(groups)):
                 for index in range(start, end):
                     changes[name][index] += 1

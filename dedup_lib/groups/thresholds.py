@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Collection, Iterable, Sequence
+import math
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dedup_lib.groups.grouping import Choose, Units, components, group_copies, neighbours
 from dedup_lib.groups.scored import is_match
 from dedup_lib.records import Group, Pair, SweepPoint
+
+ROUND_STEPS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,18 @@ class Regrouping:
     def at(self, index: int) -> tuple[Group, ...]:
         """The groups at the threshold with this index."""
         return self.steps[bisect.bisect_right(self.steps, index, key=lambda step: step[0]) - 1][1]
+
+    def spans(self, count: int) -> Iterator[tuple[tuple[int, tuple[Group, ...]], int]]:
+        """Each step with the index where the next one begins, of `count` thresholds."""
+        return zip(self.steps, [*(start for start, _ in self.steps[1:]), count], strict=True)
+
+
+def round_thresholds(low: float, *, threshold: float, most: int) -> list[float]:
+    """Thresholds from `low` to 1, rising, in round steps: `most` of them, and `threshold`, the one that decides."""
+    step = next((step for step in ROUND_STEPS if (1 - low) / step <= most), ROUND_STEPS[-1])
+    first, last = math.ceil(low / step - 1e-9), math.floor(1 / step + 1e-9)
+    even = {round(step * index, 4) for index in range(first, last + 1)}
+    return sorted({one for one in even if low <= one <= 1} | {low, threshold})
 
 
 def regroup(
@@ -85,34 +100,14 @@ def regroup(
     return regrouped
 
 
-def sweep_thresholds(
-    pairs: Sequence[Pair],
-    *,
-    num_videos: int,
-    thresholds: Sequence[float],
-    choose: Choose = min,
-    same: Collection[tuple[int, int]] = (),
-    different: Collection[tuple[int, int]] = (),
-    identical: Sequence[Sequence[int]] = (),
-    new_rows: int | None = None,
-) -> list[SweepPoint]:
-    """What each of the rising `thresholds` would decide for the same pairs. `num_videos` is the number of compared
-    videos; `same` and `different` are a person's decisions; `identical` as in `group_copies`. Rows from `new_rows` on
-    do not count."""
-    regrouped = regroup(
-        pairs, thresholds=thresholds, choose=choose, same=same, different=different, identical=identical
-    )
-    return count_sweep(regrouped, num_videos=num_videos, thresholds=thresholds, new_rows=new_rows)
-
-
 def count_sweep(
     regrouped: Sequence[Regrouping], *, num_videos: int, thresholds: Sequence[float], new_rows: int | None = None
 ) -> list[SweepPoint]:
-    """The same for components that are already regrouped."""
+    """What each of the `thresholds` would decide, from the groups of all components there. `num_videos` is the number
+    of compared videos. Rows from `new_rows` on do not count."""
     duplicates, groups, largest = ([0] * len(thresholds) for _ in range(3))
     for one in regrouped:
-        ends = [start for start, _ in one.steps[1:]] + [len(thresholds)]
-        for (start, found), end in zip(one.steps, ends, strict=True):
+        for (start, found), end in one.spans(len(thresholds)):
             sizes = [group.size for group in found]
             copies = sum(new_rows is None or copy < new_rows for group in found for copy in group.copies)
             for index in range(start, end):

@@ -120,6 +120,9 @@ DECIDING_CRITERIA = (
 """The criteria by which a share of agreeing frames may decide."""
 
 
+Versions = Literal["review", "remove", "keep"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class MatchThresholds:
     """The thresholds of a verdict. Loosening one (lowering it) never loses a match."""
@@ -128,7 +131,7 @@ class MatchThresholds:
     """Minimum score of two videos that are the same."""
     review_from: float
     """Minimum score from which a person should look, up to `min_score`."""
-    versions: Literal["review", "remove", "keep"] = "review"
+    versions: Versions = "review"
     """Two videos that are the same except for a part of the frame that differs throughout, or for their sound: a person
     should look ("review"), they are the same ("remove"), or they are different ("keep")."""
     unlike_below: float = -1.0
@@ -367,9 +370,9 @@ class Evidence:
         is_same = rule == Criterion.EXACT and self.is_proven and not terms["differs"]
         return 1.0 if is_same else round(compute_score(terms), 7)
 
-    def score_under(self, rules: MatchThresholds) -> float:
-        """The score; what makes two videos versions of one film does not lower it if `rules` ignore it."""
-        if not self.is_version or rules.versions != "remove":
+    def score_under(self, versions: Versions) -> float:
+        """The score; what makes two videos versions of one film does not lower it if versions are removed."""
+        if not self.is_version or versions != "remove":
             return self.score
         return self._compute_score({**self.terms, **dict.fromkeys(AGAINST, 0.0)})
 
@@ -377,13 +380,13 @@ class Evidence:
         """The verdict under `rules`, and what decided."""
         if self.is_unseen:
             return Verdict.REVIEW, Criterion.COSINE
-        rule, _ = self.best
+        (rule, _), score = self.best, self.score_under(rules.versions)
         if self.is_version and self.is_proven:
             rule = Criterion.DIFFERS if self.difference is not None else Criterion.SOUND
             if rules.versions != "remove":
                 return (Verdict.REVIEW if rules.versions == "review" else Verdict.DIFFERENT), rule
         may_join = not self.is_version or rules.versions == "remove"
-        if may_join and self.is_whole and self.score_under(rules) >= rules.min_score:
+        if may_join and self.is_whole and score >= rules.min_score:
             is_duplicate = self.common_shares[0] >= MIN_COMMON_SHARE
             # Excerpts are exempt: the frames of a far longer video may lie elsewhere.
             if is_duplicate and rule != Criterion.EXACT and self.cosine < rules.unlike_below:
@@ -393,7 +396,7 @@ class Evidence:
             return Verdict.DIFFERENT, Criterion.SHORT
         # One or two frames may agree by chance, and a short clip has no more. A small common part may be an intro.
         is_question = rule != Criterion.WEAK and self.common_shares[1] >= MIN_COMMON_SHARE
-        if self.score >= rules.review_from and is_question:
+        if score >= rules.review_from and is_question:
             return Verdict.REVIEW, rule
         return (Verdict.REVIEW, Criterion.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from dedup_lib.errors import SettingError
 from dedup_lib.run.folder import RunFolder
-from dedup_lib.settings import SETTINGS, ExtractSettings, SearchSettings
+from dedup_lib.settings import ExtractSettings, SearchSettings
 
 KEPT, DUPLICATE = "kept", "duplicate"
 
@@ -119,7 +119,7 @@ def load_outcome(run: RunFolder) -> RunOutcome:
     from dedup_lib.lists.tables import load_table
 
     record = run.require_record(SearchSettings.stage)
-    records = {stage: found for stage in SETTINGS if (found := run.read_record(stage)) is not None}
+    records = run.read_records()
     url_column = records.get(ExtractSettings.stage, {}).get("url_column", "url")
     fates: dict[str, str] = {}
     for name in ("failed_urls", "invalid_urls"):

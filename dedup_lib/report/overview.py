@@ -38,9 +38,7 @@ from dedup_lib.report.sections import (
     embed_json,
     embed_sweep,
     list_files,
-    load_json,
     load_rows,
-    load_stages,
     outcome_tiles,
     reason_table,
     share_out_pages,
@@ -181,8 +179,8 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
     the groups.
     """
     run = RunFolder(run_dir)
-    summary = load_json(run.path / "summary.json")
-    stages = load_stages(run)
+    summary = run.read_summary() or {}
+    stages = run.read_records()
     for old in run.reports_dir.glob("groups-*.html"):
         old.unlink(missing_ok=True)
     pages = [
@@ -281,7 +279,7 @@ def _describe_result(
     existing = summary.get("existing", {}).get("compared", 0)
     compared = summary["statuses"].get(Status.OK, 0)
     is_compared = compared > 0 and compared + existing > 1
-    sweep = load_json(run.sweep_path) if is_compared else {}
+    sweep = run.read_json(run.sweep_path, stage=SearchSettings.stage) if is_compared else None
     described = describe_sweep(sweep) if sweep else None
     asked = list_compared(run) if is_compared else {}
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
@@ -302,7 +300,7 @@ def _describe_result(
         "trouble": describe_trouble(summary, is_compared=is_compared),
         "sweep": described,
         "sweep_json": embed_sweep(sweep, final=rows["final"], shown=on_page, pictures=pictures)
-        if described and described["has_copies"]
+        if sweep and described and described["has_copies"]
         else "",
         "compared_json": embed_json(asked) if asked else "",
         "hidden_compared": asked.get("hidden", 0),

@@ -166,17 +166,6 @@ def list_files(run: RunFolder, *, summary: Record, stages: Mapping[str, Record])
     return list(files.values())
 
 
-def load_json(path: Path) -> Record:
-    """A JSON object of the run folder; empty when the file does not exist."""
-    record: Record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return record
-
-
-def load_stages(run: RunFolder) -> dict[str, Record]:
-    """The stage records of a run by notebook, in their order."""
-    return {path.stem: load_json(path) for path in sorted((run.path / "stages").glob("*.json"))}
-
-
 def describe_flow(flow: Sequence[FlowStep]) -> str:
     """The chart of the flow in words, for screen readers."""
     return "Rows of the list: " + ", ".join(f"{step.words} {step.shown}" for step in flow)

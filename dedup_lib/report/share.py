@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.report.sections import list_files, load_json, load_stages
+from dedup_lib.report.sections import list_files
 from dedup_lib.run.files import write_file_atomically
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.sanitise import sanitise_line
@@ -28,7 +28,7 @@ def share_run(run: RunFolder, path: Path) -> list[str]:
             f"{run.shown(run.path)} has no report to share: finish the run, or write the report with "
             f"python -m dedup_lib report {run.path.name}"
         )
-    listed = list_files(run, summary=load_json(run.path / "summary.json"), stages=load_stages(run))
+    listed = list_files(run, summary=run.read_summary() or {}, stages=run.read_records())
     tables = [run.path / file["name"] for file in listed if not Path(file["name"]).is_absolute()]
     inside = {page.relative_to(run.path): page for page in (*pages, *tables) if page.is_file()}
     top = Path(run.path.name)

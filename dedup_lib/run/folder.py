@@ -22,7 +22,7 @@ from dedup_lib.run.lock import RunLock
 from dedup_lib.run.paths import expand_home, find_project_root, is_same_place, is_there, resolve_path
 from dedup_lib.run.versions import find_versions
 from dedup_lib.sanitise import sanitise_line
-from dedup_lib.settings import NotebookSettings
+from dedup_lib.settings import SETTINGS, NotebookSettings, SearchSettings
 
 Record = dict[str, Any]
 
@@ -218,7 +218,27 @@ class RunFolder:
 
         Raises RunFolderError for a damaged record.
         """
-        path = self.record_path(stage)
+        return self.read_json(self.record_path(stage), stage=stage)
+
+    def read_records(self) -> dict[str, Record]:
+        """The records of all stages that have run in this folder, in the order of the notebooks.
+
+        Raises RunFolderError for a damaged record.
+        """
+        return {stage: record for stage in SETTINGS if (record := self.read_record(stage)) is not None}
+
+    def read_summary(self) -> Record | None:
+        """Returns the summary that 06_search_and_clean wrote, or None when it has not finished.
+
+        Raises RunFolderError for a damaged one.
+        """
+        return self.read_json(self.path / "summary.json", stage=SearchSettings.stage)
+
+    def read_json(self, path: Path, *, stage: str) -> Record | None:
+        """Returns what a stage wrote into a JSON file, or None when there is no such file.
+
+        Raises RunFolderError for a damaged file.
+        """
         if not path.exists():
             return None
         try:

@@ -52,8 +52,8 @@ def _describe(run: RunFolder) -> RunFacts:
     except (DedupError, OSError, ValueError, TypeError, KeyError):
         state = DAMAGED
     counts: dict[str, int] = {}
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        rows = json.loads((run.path / "summary.json").read_text(encoding="utf-8"))["rows"]
+    with suppress(DedupError, OSError, TypeError, KeyError):
+        rows = (run.read_summary() or {})["rows"]
         counts = {name: int(rows[name]) for name in ("input", "final")}
     return RunFacts(
         name=run.path.name,

@@ -17,7 +17,7 @@ from dedup_lib.records import Recipe, Status
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.ledger import Extraction, LedgerView, Tally
 from dedup_lib.run.lock import INTERRUPTED, LockOwner, is_held, read_holder
-from dedup_lib.settings import FLOWS, SETTINGS, ExtractSettings
+from dedup_lib.settings import FLOWS, ExtractSettings
 
 RATE_OVER_S = 60.0
 """Seconds over which the rate of a running extraction is measured."""
@@ -200,7 +200,7 @@ def read_progress(run: RunFolder) -> RunProgress:
     """Reads the progress of a run. Raises RunFolderError for a damaged ledger or stage record."""
     holder = read_holder(run.lock_path)
     working = is_held(run.lock_path) and (holder is None or holder.lives)
-    records = {stage: record for stage in SETTINGS if (record := run.read_record(stage)) is not None}
+    records = run.read_records()
     extraction, statuses, troubles = _read_ledger(run, records.get(ExtractSettings.stage), working=working)
     flow = _find_flow(holder, records)
     notebooks = tuple(_describe_notebook(stage, records.get(stage), holder, working=working) for stage in flow)

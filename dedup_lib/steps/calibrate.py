@@ -40,8 +40,6 @@ from dedup_lib.steps.search import search_list
 THRESHOLD_PARAMETERS = {"evidence": "min_score", "cosine": "cosine_thresh"}
 """For each value of `decide`, the parameter of 06_search_and_clean that takes the threshold."""
 
-CURVE_STEPS = 51
-
 _COLLECTION = "videos"
 
 
@@ -171,7 +169,7 @@ def compare_files(
         scored, plan = search_list(run, listed, settings=wanted, keeper=keeper, bar=bar)
     compared = Compared(
         threshold=plan.threshold,
-        sweep=tuple(plan.sweep(CURVE_STEPS)),
+        sweep=tuple(plan.sweep()),
         outcomes=tuple(report.outcomes[url] for url in urls),
         pairs=scored.pairs,
         choose=keeper.knowing(scored.marks).choose,

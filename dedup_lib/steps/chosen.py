@@ -60,7 +60,7 @@ def save_chosen(run: RunFolder, settings: SearchSettings, *, parameter: str, thr
 
 def _list_settings(run: RunFolder, settings: SearchSettings) -> dict[str, Any]:
     """The settings of all notebooks of the run that differ from the defaults."""
-    records = {stage: record["settings"] for stage in SETTINGS if (record := run.read_record(stage)) is not None}
+    records = {stage: record["settings"] for stage, record in run.read_records().items()}
     records[settings.stage] = settings.as_record()
     mode = records.get(ExtractSettings.stage, {}).get("mode", ExtractSettings.mode)
     values: dict[str, Any] = {"run_dir": settings.run_dir}

@@ -152,7 +152,12 @@ def _compare_now(
     durations_s = [outcome.duration_s if outcome is not None else 0.0 for outcome in outcomes.values()]
     evidence = compare_pair(one, other, durations_s=durations_s)
     compared = ComparedPairs(
-        pairs=(), nearest=np.full(2, np.nan), floor=0.0, expanded_queries=0, evidence={(0, 1): evidence}
+        pairs=(),
+        nearest=np.full(2, np.nan),
+        floor=0.0,
+        expanded_queries=0,
+        evidence={(0, 1): evidence},
+        versions=rules.versions,
     )
     return find_pair(tabulate_pairs(compared, urls=[first, second], rules=rules), first, second)
 

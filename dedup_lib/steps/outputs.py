@@ -14,12 +14,11 @@ import pandas as pd
 from dedup_lib import __version__
 from dedup_lib.errors import AccountingError, ListError, SettingError
 from dedup_lib.groups.clean import CleanedList, clean_list
-from dedup_lib.groups.columns import COLUMNS, describe_evidence, find_next_score
+from dedup_lib.groups.columns import COLUMNS, describe_evidence, find_criterion, find_next_score
 from dedup_lib.groups.decisions import Decision
 from dedup_lib.groups.matches import Matches
 from dedup_lib.groups.pairs import save_pairs
-from dedup_lib.groups.scored import is_match
-from dedup_lib.groups.sweep import count_scores, describe_sweep, round_thresholds
+from dedup_lib.groups.sweep import count_scores, describe_sweep
 from dedup_lib.lists.tables import count_guarded, load_table, save_table
 from dedup_lib.match.evidence import Criterion, Verdict
 from dedup_lib.records import FAILED_STATUSES, Group, video_key
@@ -51,8 +50,10 @@ def clean_by_evidence(
 
     def describe(group: Group, copy: int) -> dict[str, object]:
         row = describe_evidence(compared, kept=group.kept, copy=copy, rules=plan.rules)
-        if not is_match(similarities[copy], plan.threshold):
-            row |= {"verdict": str(Verdict.DUPLICATE), "rule": str(Criterion.PERSON)}
+        similarity = similarities[copy]
+        found = find_criterion(compared, kept=group.kept, copy=copy, similarity=similarity, rules=plan.rules)
+        if found == Criterion.PERSON:
+            row |= {"verdict": str(Verdict.DUPLICATE), "rule": str(found)}
         near = find_next_score(compared, row=copy, group=members[group.number])
         return {name: value for name, value in row.items() if name != "score"} | {"next_score": near}
 
@@ -239,17 +240,7 @@ def save_sweep(run: RunFolder, matches: Matches, *, settings: SearchSettings) ->
     no more.
     """
     plan = matches.plan
-    found = describe_sweep(
-        matches.compared,
-        thresholds=round_thresholds(plan.sweep_low, plan.sweep_high, threshold=plan.threshold),
-        threshold=plan.threshold,
-        num_videos=len(matches.compared_rows),
-        urls=matches.urls,
-        choose=matches.keeper.choose,
-        same=matches.same,
-        different=matches.different,
-        new_rows=matches.new_rows,
-    )
+    found = describe_sweep(matches)
     is_exact = plan.sweep_low == find_sweep_low(settings, plan.recipe)
     whole = {"parameter": plan.parameter, "measure": plan.measure, "is_exact": is_exact} | found
     whole["scores"] = count_scores(matches.by_verdict)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dedup_lib.errors import SettingError, StoreError
+from dedup_lib.errors import StoreError
 from dedup_lib.features.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.groups.clean import outcome_of_row
 from dedup_lib.groups.matches import SearchPlan
@@ -69,9 +69,6 @@ def plan_search(collection: Collection, listed: ExtractedList, settings: SearchS
     else:
         threshold = settings.min_score
     low = min(find_sweep_low(settings, recipe), threshold)
-    high = settings.sweep_high if settings.sweep_high is not None else 1.0
-    if high <= low:
-        raise SettingError("sweep_high", high, f"it must be above {low:g}, where the sweep starts")
     return SearchPlan(
         store=store,
         collection=settings.collection,
@@ -82,7 +79,6 @@ def plan_search(collection: Collection, listed: ExtractedList, settings: SearchS
         review_from=settings.review_from,
         versions=settings.versions,
         sweep_low=low,
-        sweep_high=high,
         floor=low if settings.decide == "cosine" else SWEEP_LOWS[recipe.encoder],
     )
 

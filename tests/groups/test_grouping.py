@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from itertools import combinations, product
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from dedup_lib.errors import ListError
 from dedup_lib.groups.grouping import Choose, group_copies
 from dedup_lib.groups.scored import is_match
-from dedup_lib.groups.thresholds import borderline_pairs, regroup, sweep_thresholds
-from dedup_lib.records import Pair
+from dedup_lib.groups.thresholds import borderline_pairs, count_sweep, regroup
+from dedup_lib.records import Pair, SweepPoint
 
 # Groups
 
@@ -267,11 +268,15 @@ def test_no_excerpt_is_kept_before_its_whole(
 # Sweep
 
 
+def sweep(pairs: list[Pair], *, num_videos: int, thresholds: list[float], **told: Any) -> list[SweepPoint]:
+    return count_sweep(regroup(pairs, thresholds=thresholds, **told), num_videos=num_videos, thresholds=thresholds)
+
+
 @given(pairs=lists_of_pairs(), extra=st.integers(0, 3))
 def test_a_sweep_says_what_each_threshold_would_decide(pairs: list[Pair], extra: int) -> None:
     num_videos = 10 + extra
     at = [0.4, 0.5, 0.65, 0.8, 0.9, 0.97, 1.0, 1.01]
-    points = sweep_thresholds(pairs, num_videos=num_videos, thresholds=at)
+    points = sweep(pairs, num_videos=num_videos, thresholds=at)
     assert [point.threshold for point in points] == at
     for point in points:
         groups = group_copies(pairs, threshold=point.threshold)
@@ -303,15 +308,15 @@ def test_regrouping_part_by_part_decides_what_the_whole_decides(
 def test_a_higher_threshold_may_find_more_copies() -> None:
     pairs = [Pair(first=0, second=1, similarity=0.9)]
     pairs += [Pair(first=1, second=copy, similarity=0.96) for copy in (2, 3, 4)]
-    low, high = sweep_thresholds(pairs, num_videos=5, thresholds=[0.9, 0.95])
+    low, high = sweep(pairs, num_videos=5, thresholds=[0.9, 0.95])
     assert (low.duplicates, high.duplicates) == (1, 3)
 
 
 def test_a_sweep_over_nothing() -> None:
-    (point,) = sweep_thresholds([], num_videos=0, thresholds=[0.5])
+    (point,) = sweep([], num_videos=0, thresholds=[0.5])
     assert (point.kept, point.duplicates, point.groups, point.largest_group) == (0, 0, 0, 0)
-    assert sweep_thresholds([], num_videos=3, thresholds=[]) == []
-    assert sweep_thresholds([], num_videos=3, thresholds=[], same=[(0, 1)]) == []
+    assert sweep([], num_videos=3, thresholds=[]) == []
+    assert sweep([], num_videos=3, thresholds=[], same=[(0, 1)]) == []
 
 
 # Borderline

@@ -228,7 +228,6 @@ def make_run(
         review_from=0.03,
         versions="review",
         sweep_low=0.15,
-        sweep_high=1.0,
         floor=0.15,
     )
     compared = make_compared(generator, sizes, count=len(urls), by_cosine=by_cosine)

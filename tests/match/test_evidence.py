@@ -285,7 +285,7 @@ def test_another_version_of_a_video_is_what_it_is_said_to_be() -> None:
     assert looked_at == (Verdict.REVIEW, Criterion.DIFFERS)
     assert removed == (Verdict.DUPLICATE, Criterion.DIFFERS)
     assert kept == (Verdict.DIFFERENT, Criterion.DIFFERS)
-    assert priced.score < 0.5 <= priced.score_under(replace(RULES, versions="remove"))
+    assert priced.score < 0.5 <= priced.score_under("remove")
     excerpt = replace(priced, frames=stretch(first=0.2))
     assert excerpt.judge(replace(RULES, versions="remove"))[0] == Verdict.EXCERPT
 

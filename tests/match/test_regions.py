@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +14,7 @@ from scenes import STEP_S, add_grain, draw_canvas, draw_clip, draw_take, each, f
 
 from dedup_lib.evaluate.edits import add_bars, add_caption, add_logo, crop
 from dedup_lib.features.fingerprint import Fingerprint
-from dedup_lib.groups.columns import describe_evidence
+from dedup_lib.groups.columns import describe_evidence, find_criterion
 from dedup_lib.groups.matcher import FingerprintedList, compare_candidates
 from dedup_lib.groups.review import find_doubtful
 from dedup_lib.groups.scored import Scored
@@ -25,13 +26,19 @@ SIZE_PX = 256, 144
 COUNT = 32
 
 
-def compare(first: Fingerprint, second: Fingerprint, *, durations_s: tuple[float, float] = (8.0, 8.0)) -> Any:
+def compare(
+    first: Fingerprint,
+    second: Fingerprint,
+    *,
+    durations_s: tuple[float, float] = (8.0, 8.0),
+    rules: MatchThresholds = RULES,
+) -> Any:
     """Two videos that something proposed, as 06 weighs them."""
     pairs = (Pair(first=0, second=1, similarity=0.9),)
     return compare_candidates(
         FingerprintedList(fingerprints=[first, second], durations_s=durations_s),
         scored=Scored(pairs=pairs, nearest=np.ones(2), floor=0.5, expanded_queries=0),
-        rules=RULES,
+        rules=rules,
         keeps_excerpts=False,
         max_candidates=20,
     )
@@ -121,6 +128,18 @@ def test_another_price_goes_to_review_and_its_place_is_named(moves: str) -> None
     row = describe_evidence(compared, kept=0, copy=1, rules=RULES)
     assert str(row["differs"]).startswith("middle right, ")
     assert str(row["rule"]) == str(Criterion.DIFFERS)
+
+
+def test_a_version_that_is_removed_is_as_near_as_the_score_that_removed_it() -> None:
+    ads = [fingerprint(add_grain(draw_ad(1, "stripes", price=price), seed=0)) for price in ("9.99", "24.50")]
+    removing = replace(RULES, versions="remove")
+    compared = compare(*ads, rules=removing)
+    (pair,) = compared.pairs
+    row = describe_evidence(compared, kept=0, copy=1, rules=removing)
+    assert (row["verdict"], row["rule"]) == (str(Verdict.DUPLICATE), str(Criterion.DIFFERS))
+    assert pair.similarity == row["score"] == compared.similarity_of(0, 1) == compared.nearest[0] >= 0.5
+    found = find_criterion(compared, kept=0, copy=1, similarity=pair.similarity, rules=removing)
+    assert found == Criterion.DIFFERS
 
 
 PRICE_AT = (202 / 256, 72 / 144)

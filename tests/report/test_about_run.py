@@ -17,7 +17,6 @@ PLAN = SearchPlan(
     review_from=0.03,
     versions="review",
     sweep_low=0.03,
-    sweep_high=1.0,
     floor=0.25,
     search=SearchDone(method="exact", why="all with all takes about 1 s on 2 cores", on="cpu"),
 )

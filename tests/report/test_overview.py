@@ -21,6 +21,7 @@ from playwright.sync_api import expect
 from storyboards import save_storyboard
 
 from dedup_lib import steps
+from dedup_lib.errors import RunFolderError
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.match.evidence import Criterion
 from dedup_lib.media.storyboard import Storyboard
@@ -241,6 +242,15 @@ def test_a_damaged_ledger_leaves_a_page_without_facts(tmp_path: Path) -> None:
     run_dir = write_run(tmp_path / "run")
     (run_dir / "ledger.sqlite").write_bytes(b"no database at all" * 100)
     assert "17 videos kept" in open_page(write_index(run_dir)).text
+
+
+@pytest.mark.parametrize("name", ["summary.json", "stages/03_extract.json"])
+def test_a_damaged_record_is_named_with_the_notebook_that_makes_it_again(tmp_path: Path, name: str) -> None:
+    run_dir = write_run(tmp_path / "run")
+    (run_dir / name).parent.mkdir(exist_ok=True)
+    (run_dir / name).write_bytes(b'{"rows": ')
+    with pytest.raises(RunFolderError, match=rf"{name} is damaged .* run notebooks/\d\d_\w+\.ipynb again"):
+        write_index(run_dir)
 
 
 def test_nothing_in_the_data_of_a_page_can_end_it() -> None:

@@ -147,8 +147,6 @@ def search_settings(**changes: Any) -> SearchSettings:
         "report_csv": "",
         "invalid_csv": "",
         "sweep_low": None,
-        "sweep_high": None,
-        "sweep_steps": 5,
     }
     return SearchSettings(**values | changes)
 
@@ -467,15 +465,10 @@ def test_numbers_left_empty_are_the_encoders_own(run: RunFolder) -> None:
     fill(run, STORED)
     listed = extracted(run)
     _, plan = search_list(run, listed, settings=search_settings(cosine_thresh=None))
-    assert (plan.threshold, plan.sweep_low, plan.sweep_high) == (DEFAULT_THRESHOLDS["pdq"], SWEEP_LOWS["pdq"], 1.0)
-    sweep = plan.sweep(6)
-    assert sweep == sorted({0.5, 0.6, 0.7, DEFAULT_THRESHOLDS["pdq"], 0.8, 0.9, 1.0})
-    _, plan = search_list(run, listed, settings=search_settings(cosine_thresh=0.3, sweep_high=0.7))
-    assert (plan.threshold, plan.sweep_low, plan.sweep(5)) == (0.3, 0.3, [0.3, 0.4, 0.5, 0.6, 0.7])
-    _, plan = search_list(run, listed, settings=search_settings(cosine_thresh=0.32123))
-    assert plan.sweep(3) == [0.32123, 0.6606, 1.0]
-    with pytest.raises(SettingError, match=r"sweep_high = 0\.4 .*must be above 0\.5, where the sweep starts"):
-        search_list(run, listed, settings=search_settings(sweep_high=0.4))
+    assert (plan.threshold, plan.sweep_low) == (DEFAULT_THRESHOLDS["pdq"], SWEEP_LOWS["pdq"])
+    assert plan.sweep(6) == sorted({0.5, 0.6, 0.7, DEFAULT_THRESHOLDS["pdq"], 0.8, 0.9, 1.0})
+    _, plan = search_list(run, listed, settings=search_settings(cosine_thresh=0.3))
+    assert (plan.threshold, plan.sweep_low, plan.sweep(4)) == (0.3, 0.3, [0.3, 0.4, 0.6, 0.8, 1.0])
 
 
 def test_vectors_of_other_settings_are_not_compared(run: RunFolder) -> None:
@@ -649,11 +642,9 @@ def test_a_comparison_that_is_damaged_is_said(run: RunFolder) -> None:
 def test_numbers_of_a_search_by_evidence(run: RunFolder) -> None:
     listed = seen(run)
     _, plan = search_list(run, listed, settings=search_settings(decide="evidence", min_score=0.02))
-    assert (plan.threshold, plan.sweep_low, plan.sweep_high) == (0.02, 0.02, 1.0)
-    _, plan = search_list(run, listed, settings=search_settings(decide="evidence", sweep_low=0.2, sweep_high=0.6))
-    assert (plan.threshold, plan.sweep(5)) == (0.5, [0.2, 0.3, 0.4, 0.5, 0.6])
-    with pytest.raises(SettingError, match=r"sweep_high = 0\.02 .*must be above 0\.03, where the sweep starts"):
-        search_list(run, listed, settings=search_settings(decide="evidence", sweep_high=0.02))
+    assert (plan.threshold, plan.sweep_low) == (0.02, 0.02)
+    _, plan = search_list(run, listed, settings=search_settings(decide="evidence", sweep_low=0.2))
+    assert (plan.threshold, plan.sweep(4)) == (0.5, [0.2, 0.4, 0.5, 0.6, 0.8, 1.0])
 
 
 REMEDY = "run 03_extract again in this run folder, or set decide: cosine"

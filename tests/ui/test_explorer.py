@@ -13,7 +13,7 @@ from storyboards import save_storyboard
 from dedup_lib.flow.plan import plan_run
 from dedup_lib.flow.profiles import load_profile
 from dedup_lib.groups.sweep import count_scores
-from dedup_lib.groups.thresholds import sweep_thresholds
+from dedup_lib.groups.thresholds import count_sweep, regroup
 from dedup_lib.records import Pair, SweepPoint
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.settings import DecodeSettings, ExtractSettings, NotebookSettings, SearchSettings, UploadSettings
@@ -25,6 +25,7 @@ PAIRS = [
     Pair(first=0, second=2, similarity=0.92),
     Pair(first=2, second=3, similarity=0.83),
 ]
+POINTS = count_sweep(regroup(PAIRS, thresholds=THRESHOLDS), num_videos=4, thresholds=THRESHOLDS)
 URLS = ["https://example.com/a.mp4", "javascript:alert(1)", "https://example.com/<b>", "https://example.com/d.mp4"]
 
 
@@ -32,7 +33,7 @@ def explore(
     run_dir: Path, *, urls: list[str] = URLS, threshold: float = 0.91, settings: SearchSettings | None = None
 ) -> ThresholdExplorer:
     return ThresholdExplorer(
-        sweep_thresholds(PAIRS, num_videos=4, thresholds=THRESHOLDS),
+        POINTS,
         by_verdict={"duplicate": np.array([0.97, 0.92]), "different": np.array([0.83, *[0.01] * 1000])},
         threshold=threshold,
         parameter="min_score",
@@ -56,7 +57,7 @@ def test_starts_at_the_point_nearest_to_the_decision(tmp_path: Path) -> None:
 
 def test_moving_the_slider_updates_everything(tmp_path: Path) -> None:
     explorer = explore(tmp_path)
-    points = {point.threshold: point for point in sweep_thresholds(PAIRS, num_videos=4, thresholds=THRESHOLDS)}
+    points = {point.threshold: point for point in POINTS}
     seen = set()
     for threshold in THRESHOLDS:
         explorer.slider.value = threshold
@@ -210,7 +211,7 @@ def test_a_run_of_the_batch_flow_keeps_its_mode(project: Path) -> None:
     assert plan_run(profile).notebooks[-1] == "06_search_and_clean"
 
 
-@pytest.mark.parametrize("points", [[], sweep_thresholds([], num_videos=4, thresholds=THRESHOLDS)])
+@pytest.mark.parametrize("points", [[], count_sweep([], num_videos=4, thresholds=THRESHOLDS)])
 def test_without_points_or_pairs_it_says_so(tmp_path: Path, points: list[SweepPoint]) -> None:
     explorer = ThresholdExplorer(
         points,
