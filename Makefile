@@ -49,7 +49,7 @@ check: $(VENV)/dev.stamp ## check lint, formatting, types, and that notebooks ho
 	@$(BIN)/mypy --config-file tests/mypy.ini tests benchmarks tools
 	@$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id $(NOTEBOOKS))
 
-reference: $(VENV)/runtime.stamp ## write docs/reference.md from the code
+reference: $(VENV)/runtime.stamp ## write docs/reference.md and docs/architecture.md from the code
 	@$(BIN)/python tools/reference.py
 
 pictures: $(VENV)/dev.stamp ## run the demo and write the README's pictures, docs/images/*.png (needs chromium)

@@ -70,42 +70,13 @@ _HOMES = {
     "ReviewQueue": "ui.queue",
     "ThresholdExplorer": "ui.explorer",
 }
-"""Which module each of them lies in; three are modules themselves."""
+"""The module of each name. `plots`, `overview` and `steps` are modules themselves."""
 
-__all__ = [
-    "CalibrateSettings",
-    "CleanJobsSettings",
-    "CollectionsSettings",
-    "DecodeSettings",
-    "DedupeUrlsSettings",
-    "ExtractSettings",
-    "MatchThresholds",
-    "Matches",
-    "ReviewQueue",
-    "RunFolder",
-    "SearchSettings",
-    "Status",
-    "ThresholdExplorer",
-    "UploadSettings",
-    "Verdict",
-    "compare_pair",
-    "describe_record",
-    "find_url_column",
-    "load_encoder",
-    "load_list",
-    "load_pairs",
-    "load_strips",
-    "overview",
-    "plots",
-    "read_list",
-    "save_table",
-    "shown_table",
-    "steps",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """What is named above, loaded when it is first asked for: nobody waits for what he does not use."""
+    """Load a name from `_HOMES` at its first use, so that nobody waits for modules that they do not use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     home = import_module(f"{__name__}.{_HOMES[name]}")

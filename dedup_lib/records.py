@@ -196,7 +196,8 @@ class Outcome:
     started: str = ""
     """When reading began, in UTC. Empty where the process died."""
     content: str = ""
-    """Length of the file and hash of its beginning, where the server gives ranges, and of its end where it was read."""
+    """Length of the file, and hashes of its beginning and of further parts that were read, where the server gives
+    ranges (see `WebStream.content_mark`). Empty for a codec that has only key frames."""
     tag: str = ""
     """The server, and the hash of the whole file that the server names as its strong entity tag."""
     same_file_as: str = ""
@@ -251,6 +252,16 @@ class StoredRows:
             urls=tuple(self.urls[n] for n in numbers),
             positions=tuple(self.positions[n] for n in numbers),
             vectors=self.vectors[list(numbers)],
+        )
+
+    def join(self, others: StoredRows) -> StoredRows:
+        """These rows, and after them the others."""
+        return StoredRows(
+            keys=self.keys + others.keys,
+            videos=self.videos + others.videos,
+            urls=self.urls + others.urls,
+            positions=self.positions + others.positions,
+            vectors=np.concatenate([self.vectors, others.vectors]),
         )
 
 

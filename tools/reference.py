@@ -41,8 +41,9 @@ ARCHITECTURE_HEAD = """\
 
 `make reference` writes this file from the code: each line is the first sentence of a module.
 
-A list comes in as a CSV file and leaves as a clean one. Each notebook is one step on the way, and the rooms of
-`dedup_lib` stand in the order of that way. A room imports only from rooms before it, and a test holds it to that.
+A list comes in as a CSV file and leaves as a clean one. Each notebook is one step on the way. The subpackages of
+`dedup_lib`, here called rooms, are in the order of these steps. A room imports only from rooms before it; a test checks
+this.
 
 ```mermaid
 flowchart LR
@@ -96,19 +97,20 @@ folder; `input_csv` is looked for in the working directory first.
 ENVIRONMENT = """\
 ## Environment
 
-In the environment or in `.env`. Neither is a parameter, so neither gets into a notebook or a report.
+These are no parameters, so they get into no notebook and no report. The first two may also be in `.env`.
 
 | variable | holds |
 |---|---|
 | `MILVUS_URI` | address of a Milvus server or of Zilliz Cloud; empty: Milvus Lite, `milvus.db` in the run folder |
 | `MILVUS_TOKEN` | what the server asks for: `user:password`, or an API key |
+| `RAY_ADDRESS` | for `engine: ray`: address of the head of the cluster, such as `10.0.0.5:6379` |
 """
 
 COLUMN_WORDS = {
     "<list>.duplicates.csv": {
         "url": "the URL of this row",
         "duplicate_of": "the URL that it repeats, as spelled in its row above or in the earlier list",
-        "rule": "how the two spellings differ",
+        "rule": "how the two spellings differ, such as `identical text`, `scheme case`, `fragment`, `trailing slash`",
         "row": "number of this row in your list, from 1",
         "first_row": "number of the row with that URL; empty where an earlier run has read it",
         "read_by": "the earlier run that has read it, of those in `existing_runs`; empty for a repeat within the list",
@@ -118,7 +120,7 @@ COLUMN_WORDS = {
         "duplicate_of": "the video that is kept in its place",
         "score": "how surely they are the same video, 0 to 1, or the cosine; empty: only a person calls them the same",
         "group": "number of the kept video among those that have copies, in list order",
-        "kept_because": "the criterion by which the other video was kept",
+        "kept_because": "why the other one was kept, such as `longer` ([all reasons](evidence.md#why-a-video-is-kept))",
     },
     "review.csv": {
         "first_url": "the video that comes first in the list",
@@ -151,7 +153,8 @@ def make_reference() -> str:
         "## Columns\n\nThe columns of your list follow these.\n",
         *list_columns(),
         "In `duplicates.csv` and `review.csv`, the columns [of the evidence](evidence.md) come next. `pairs.parquet` "
-        "has `first_url`, `second_url`, `measure` and those columns.\n",
+        "has `first_url`, `second_url`, those columns without `next_score`, and the terms of the score, such as "
+        "`term_scenes` ([015](decisions/015-score.md)).\n",
         "## Statuses\n\nEvery URL gets exactly one.\n",
         make_table(("status", "means", "goes to"), list_statuses()),
         "## Commands\n\n`python -m dedup_lib COMMAND --help` has options and examples.\n",
@@ -242,7 +245,7 @@ def list_commands(command: click.Command, path: tuple[str, ...]) -> Iterator[lis
         for parameter in command.params
         if isinstance(parameter, click.Argument)
     ]
-    yield [f"`{' '.join((*path, *arguments))}`", (command.help or "").partition("\n\n")[0].replace("\n", " ")]
+    yield [f"`{' '.join((*path, *arguments))}`", " ".join((command.help or "").partition("\n\n")[0].split())]
 
 
 if __name__ == "__main__":

@@ -30,17 +30,8 @@ def _manage(action: str, run_name: str, **given: object) -> None:
     from dedup_lib.steps.collections import manage_collections
     from dedup_lib.store.address import StoreAddress
 
-    unused = {
-        "collection": "",
-        "new_name": "",
-        "schema": "video_frames",
-        "encoder": "sscd",
-        "model": "",
-        "num_frames": 8,
-    }
-    chosen = {"run_dir": named_run_dir(run_name), "action": action, "store": "auto", "frame_span": "spread"}
-    values = {**chosen, **unused, **given}
-    settings = CollectionsSettings.of(values)
+    usual = CollectionsSettings().as_record()
+    settings = CollectionsSettings.of({**usual, "run_dir": named_run_dir(run_name), "action": action, **given})
     run = RunFolder(settings.run_dir)
     if action != "create" and not run.path.is_dir() and StoreAddress.find(run).is_local:
         known = describe_known_runs()

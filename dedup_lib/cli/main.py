@@ -35,7 +35,6 @@ from dedup_lib.ui.terminal import (
 )
 
 if TYPE_CHECKING:
-    from dedup_lib.flow.execute import NotebookDone
     from dedup_lib.flow.plan import RunPlan
 
 WATCH_EVERY_S = 2.0
@@ -141,8 +140,9 @@ def run(
     for a reason that may have passed are tried again. Only one run works in a run folder at a time; `status` shows how
     far it is from another terminal.
 
-    The exit code is 0 when the run is complete, 3 when it is but more rows failed than fail_above allows, 1 when an
-    error ended it, and 130 when it was stopped.
+    The exit code is 0 when the run is complete; 3 when it is complete, but more rows failed than fail_above allows; 1
+    when an error ended it; 2 when the command is incomplete; and 130 when it was stopped. Settings are not remembered:
+    repeat the profile and each --set when you run one notebook again.
 
     \b
     python -m dedup_lib run direct --set input_csv=ads.csv --run ads
@@ -159,7 +159,7 @@ def run(
     # Without 03_extract, nothing would be read again.
     again = _given_command() if "03_extract" in plan.notebooks else ""
     try:
-        _execute(plan, report=not no_report, on_done=lambda display, done: display.finish(done.name, done.elapsed_s))
+        _execute(plan, report=not no_report)
     except FailedRowsError:
         # The outputs are complete, so there is an outcome to show.
         show_outcome(plan.run, command=again)
@@ -167,12 +167,7 @@ def run(
     show_outcome(plan.run, command=again)
 
 
-def _execute(
-    plan: RunPlan,
-    *,
-    report: bool = True,
-    on_done: Callable[[RunDisplay, NotebookDone], object] = lambda display, done: None,
-) -> None:
+def _execute(plan: RunPlan, *, report: bool = True) -> None:
     """Run the notebooks of a plan and show their progress. A person may stop the run."""
     from dedup_lib.flow.execute import execute_plan
     from dedup_lib.flow.preflight import check_start
@@ -189,7 +184,7 @@ def _execute(
                 report=report,
                 on_start=display.start,
                 on_progress=display.hear,
-                on_done=lambda done: on_done(display, done),
+                on_done=display.finish,
             )
     except KeyboardInterrupt:
         # nbclient forgets the task of the stopped cell, and asyncio would print its traceback at the end.
@@ -245,7 +240,7 @@ def calibrate(profile: str, run_name: str, overrides: tuple[str, ...]) -> None:
     show_default=True,
     help="Address to listen on. 0.0.0.0 lets other machines in; people there need the whole URL with its token.",
 )
-@click.option("--no-browser", is_flag=True, help="Do not open a browser; where there is no display, none is.")
+@click.option("--no-browser", is_flag=True, help="Do not open a browser. Without a display, none is opened.")
 def app(run_name: str, port: int, address: str, no_browser: bool) -> None:
     """Serve 06 of a run as an app: the threshold slider, the groups and the review queue, without code.
 
@@ -392,7 +387,7 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
 def demo(port: int) -> None:
     """Generate clips, serve them with traps, clean the list with both flows, and check the outcome.
 
-    Needs no account, no server, no model and no internet. Leaves outputs/demo and outputs/demo_batch.
+    Needs no account, no server and no internet. Leaves outputs/demo and outputs/demo_batch.
 
     \b
     python -m dedup_lib demo

@@ -12,7 +12,7 @@ from dedup_lib.cli.console import console, require_run, shown
 from dedup_lib.report.words import describe_bytes
 
 
-@click.command()
+@click.command(short_help="Rebuild the pages of a run.")
 @click.argument("run_name", metavar="RUN", shell_complete=complete_run)
 def report(run_name: str) -> None:
     """Rebuild the pages of a run from its executed notebooks and its outputs.

@@ -12,7 +12,7 @@ from dedup_lib.run.folder import describe_known_runs
 from dedup_lib.run.inventory import (
     describe_runs,
     find_dependents,
-    find_inputs,
+    find_given_files,
     find_removable,
     measure_size,
     remove_run,
@@ -72,7 +72,7 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
     python -m dedup_lib runs remove ads --yes
     """
     chosen = [find_removable(name) for name in dict.fromkeys(names)]
-    inputs = find_inputs()
+    inputs = find_given_files()
     for name, others in find_dependents(chosen).items():
         complaints.print(
             f"[yellow]warning:[/] {shown(', '.join(others))} {'was' if len(others) == 1 else 'were'} compared with "

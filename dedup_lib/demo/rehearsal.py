@@ -11,7 +11,7 @@ from rich.table import Table
 from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
-from dedup_lib.flow.execute import NotebookDone, execute_plan
+from dedup_lib.flow.execute import execute_plan
 from dedup_lib.flow.plan import plan_run
 from dedup_lib.flow.profiles import load_profile
 from dedup_lib.run.folder import RunFolder
@@ -40,16 +40,12 @@ def run_demo(*, port: int, console: Console, show_outcome: Callable[[RunFolder],
                 f"\n[bold]The {profile['mode']} flow[/] over {len(manifest.rows)} rows, served from {server.base_url}"
             )
             with RunDisplay(console, plan.run) as display:
-
-                def show(done: NotebookDone, display: RunDisplay = display) -> None:
-                    display.finish(done.name, done.elapsed_s)
-
                 execute_plan(
                     plan,
                     command="python -m dedup_lib demo",
                     on_start=display.start,
                     on_progress=display.hear,
-                    on_done=show,
+                    on_done=display.finish,
                 )
             show_outcome(plan.run)
             checks = check_outcome(plan.run.path, base_url=server.base_url)

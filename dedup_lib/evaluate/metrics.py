@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.errors import ListError
 from dedup_lib.groups.grouping import Choose, group_copies
-from dedup_lib.records import Group, Outcome, Pair, Status
+from dedup_lib.records import KEPT_STATUSES, Group, Outcome, Pair, Status
 
 ROLES = ("copy", "distinct", "featureless", "excerpt", "odd")
 
@@ -351,7 +351,6 @@ def describe_pairs(pairs: Sequence[Rows], *, labels: Sequence[Label], compared: 
 
 def describe_score(score: Score, *, labels: Sequence[Label], compared: Compared) -> dict[str, Any]:
     """A score as JSON; files are named as in the corpus."""
-    read = {Status.OK, Status.FEATURELESS}
     return {
         "threshold": compared.threshold,
         "files": len(labels),
@@ -372,7 +371,7 @@ def describe_score(score: Score, *, labels: Sequence[Label], compared: Compared)
         "unread": {
             label.file: str(outcome.status)
             for label, outcome in zip(labels, compared.outcomes, strict=True)
-            if outcome.status not in read and label.role not in LEFT_OUT_ROLES
+            if outcome.status not in KEPT_STATUSES and label.role not in LEFT_OUT_ROLES
         },
     }
 

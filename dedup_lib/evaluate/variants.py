@@ -330,14 +330,9 @@ def _side_by_side(
 
     The work runs in worker processes, because a clip can crash its decoder.
     """
-    numbered = partial(_do_numbered, work)
-    done: dict[int, Done | str] = {}
-    with WorkerPool(numbered, workers=workers, timeout_s=MAX_S_PER_CLIP) as pool:
-        for (number, _), result in pool.run(enumerate(tasks)):
-            done[number] = result.reason if isinstance(result, WorkerFailure) else result
+    done: dict[Task, Done | str] = {}
+    with WorkerPool(work, workers=workers, timeout_s=MAX_S_PER_CLIP) as pool:
+        for task, result in pool.run(tasks):
+            done[task] = result.reason if isinstance(result, WorkerFailure) else result
             progress(1)
-    return [(task, done[number]) for number, task in enumerate(tasks)]
-
-
-def _do_numbered(work: Callable[[Task], Done], numbered: tuple[int, Task]) -> Done:
-    return work(numbered[1])
+    return [(task, done[task]) for task in tasks]

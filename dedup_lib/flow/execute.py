@@ -23,7 +23,6 @@ class NotebookDone:
     """One executed notebook."""
 
     name: str
-    executed_path: Path
     elapsed_s: float
 
 
@@ -128,7 +127,7 @@ def _execute(
             if error.ename == FailedRowsError.__name__:
                 raise FailedRowsError(reason) from None
             raise NotebookError(name, reason, executed) from None
-    return NotebookDone(name=name, executed_path=executed, elapsed_s=time.monotonic() - start_s)
+    return NotebookDone(name=name, elapsed_s=time.monotonic() - start_s)
 
 
 def _escape_braces(path: Path) -> str:

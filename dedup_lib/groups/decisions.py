@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from enum import StrEnum
 from io import FileIO
 from itertools import combinations, product
@@ -25,6 +24,7 @@ from typing import Any, Literal
 from dedup_lib.errors import ListError
 from dedup_lib.groups.grouping import components, neighbours
 from dedup_lib.lists.cells import bare_cell, protect_cell
+from dedup_lib.records import utc_now
 
 if sys.platform != "win32":
     import fcntl
@@ -107,7 +107,7 @@ class DecisionFile:
 
     def decide(self, first_url: str, second_url: str, decision: Decision) -> None:
         """Add a decision. It is on the disk when this returns."""
-        line = _line(first_url, second_url, decision, datetime.now(UTC).isoformat())
+        line = _line(first_url, second_url, decision, utc_now())
         with _locked(self.path, "a+b") as file:
             file.seek(0)
             data = file.read()

@@ -118,6 +118,7 @@ DECIDING_CRITERIA = (
     Criterion.REGISTERED_MOTION,
 )
 """The criteria by which a share of agreeing frames may decide."""
+PROVING_CRITERIA = (Criterion.EXACT, *DECIDING_CRITERIA)
 
 
 Versions = Literal["review", "remove", "keep"]
@@ -329,10 +330,7 @@ class Evidence:
         """Whether one of the criteria holds for enough of the two videos."""
         rule, stretch = self.best
         return (
-            (rule == Criterion.EXACT or rule in DECIDING_CRITERIA)
-            and stretch is not None
-            and stretch.agreement >= MIN_AGREEMENT
-            and self.is_whole
+            (rule in PROVING_CRITERIA) and stretch is not None and stretch.agreement >= MIN_AGREEMENT and self.is_whole
         )
 
     @property
@@ -354,7 +352,7 @@ class Evidence:
             "criteria": float(self.is_proven),
             "scenes": count_as_share(max((one.scenes for one in seen), default=1) - 1, full=FULL_SCENES),
             "coverage": self.common_shares[1],
-            "motion": max(0.0, *moved, 0.0),
+            "motion": max([0.0, *moved]),
             "differs": float(self.is_version),
         }
 

@@ -83,7 +83,6 @@ def register(first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Regi
     """
     own = mirror_points(first) if mirrored else first
     pairs = np.zeros((0, 2), np.intp)
-    estimate = None
     for tried, matches in enumerate(_match_frames(own, second), start=1):
         pairs = np.concatenate([pairs, matches])
         if tried in MIN_AFTER_FRAMES:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
 from itertools import chain
 
 import numpy as np
@@ -53,9 +52,9 @@ def _whole_videos(
             whole = rows
         else:
             # The frames of the last video of a block may continue in the next block.
-            both = _join_rows(held, rows)
+            both = held.join(rows) if held is not None else rows
             last = both.videos.index(both.videos[-1])
-            whole, held = _cut_rows(both, slice(0, last)), _cut_rows(both, slice(last, None))
+            whole, held = both.take(range(last)), both.take(range(last, len(both)))
         if whole is None or not len(whole):
             continue
         place: dict[str, int] = {}
@@ -70,14 +69,3 @@ def _whole_videos(
         counts = np.bincount(at, minlength=len(place)).astype(np.int64)
         if place:
             yield [urls[video] for video in place], lines.reshape(len(place), -1), counts
-
-
-def _cut_rows(rows: StoredRows, part: slice) -> StoredRows:
-    return StoredRows(**{field.name: getattr(rows, field.name)[part] for field in fields(rows)})
-
-
-def _join_rows(first: StoredRows | None, second: StoredRows) -> StoredRows:
-    if first is None:
-        return second
-    parts = {field.name: getattr(first, field.name) + getattr(second, field.name) for field in fields(first)[:4]}
-    return StoredRows(**parts, vectors=np.concatenate([first.vectors, second.vectors]))

@@ -266,14 +266,8 @@ def _deviations(frames: NDArray[np.generic]) -> NDArray[np.float32]:
 def _smooth(frames: NDArray[np.float32]) -> NDArray[np.float32]:
     """The frames, slightly blurred: an object moves on between frames that two copies show at slightly different
     times."""
-    for axis in (1, 2):
-        edges = [(0, 0)] * 3
-        edges[axis] = (2, 2)
-        wider = np.pad(frames, edges, mode="edge")
-        length = frames.shape[axis]
-        parts = [np.take(wider, range(start, start + length), axis=axis) for start in range(5)]
-        frames = np.asarray((parts[0] + 4 * parts[1] + 6 * parts[2] + 4 * parts[3] + parts[4]) / 16, np.float32)
-    return frames
+    blurred = [cv2.GaussianBlur(frame, (5, 5), 0, borderType=cv2.BORDER_REPLICATE) for frame in frames]
+    return np.asarray(blurred, np.float32).reshape(frames.shape)
 
 
 _Stills = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]

@@ -18,7 +18,7 @@ from dedup_lib.features.perceptual_hash import (
 )
 from dedup_lib.match.alignment import AlignedSegment, align_videos
 from dedup_lib.match.difference import find_differing_region
-from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
+from dedup_lib.match.evidence import DECIDING_CRITERIA, PROVING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_tiny_frames
 from dedup_lib.match.laid import map_box
 from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
@@ -119,7 +119,7 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
 def _compare_sound(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> SoundMatch | None:
     """How alike both sound; None unless the agreement of their frames would decide."""
     rule, stretch = evidence.best
-    if stretch is None or not (rule == Criterion.EXACT or rule in DECIDING_CRITERIA):
+    if stretch is None or rule not in PROVING_CRITERIA:
         return None
     return compare_sound(first.sound, second.sound, stretch)
 

@@ -64,7 +64,7 @@ class Animation:
         """Yields the frames from the start on; `fast` changes nothing, and there is no sound."""
         with Image.open(io.BytesIO(self._content), formats=["WEBP"]) as picture:
             for number, time_s in enumerate(self._starts_s):
-                self._deadline.remaining_s()
+                self._deadline.check()
                 self._decoded_frames += 1
                 if self._decoded_frames > MAX_DECODED_FRAMES:
                     raise VideoTrouble(

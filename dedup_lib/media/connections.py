@@ -88,7 +88,7 @@ class Answer:
             data = self._response.read1(min(most, _READ_BYTES))
         except (HTTPError, OSError) as error:
             # Where the deadline ended the wait, the trouble is that of the deadline.
-            self._deadline.remaining_s()
+            self._deadline.check()
             raise _trouble_of(error) from None
         self._fetched.add(len(data))
         return data

@@ -260,7 +260,7 @@ class Film:
         first_byte, span = self._stream.tell(), Span(self._reel.tick_s)
         try:
             for packet in self._container.demux():
-                self._deadline.remaining_s()
+                self._deadline.check()
                 if packet.stream == self._video:
                     span.add(cast("av.Packet[VideoStream]", packet))
                 if self._stream.tell() - first_byte > _MAX_TAIL_BYTES:

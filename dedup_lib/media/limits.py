@@ -45,6 +45,10 @@ class Deadline:
         self.timeout_s = timeout_s
         self._end_s = time.monotonic() + timeout_s
 
+    def check(self) -> None:
+        """Raises VideoTrouble when no time is left."""
+        self.remaining_s()
+
     def remaining_s(self) -> float:
         """Seconds left. Raises VideoTrouble when no time is left."""
         left = self._end_s - time.monotonic()

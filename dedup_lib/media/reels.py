@@ -142,7 +142,7 @@ class Reel:
         while True:
             # What is not asked for is read all the same, and dropped by PyAV.
             for packet in self.container.demux([self.video, *([sound] if sound is not None else [])]):
-                self._deadline.remaining_s()
+                self._deadline.check()
                 if soundtrack is not None and packet.stream == sound:
                     soundtrack.hear(cast("av.Packet[AudioStream]", packet), start_s=self.start_s)
                 else:

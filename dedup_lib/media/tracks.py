@@ -136,7 +136,7 @@ def count_pictures(
     first_byte = stream.tell()
     try:
         for packet in container.demux(films):
-            deadline.remaining_s()
+            deadline.check()
             counts[packet.stream.index] += bool(packet.size)
             if (
                 min(counts.values()) >= ENOUGH_PACKETS

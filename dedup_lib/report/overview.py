@@ -11,6 +11,7 @@ import base64
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -23,7 +24,7 @@ from dedup_lib.report import charts
 from dedup_lib.report.about_run import describe_comparison, describe_run, show_date
 from dedup_lib.report.compared import list_compared
 from dedup_lib.report.contact_sheet import Sheet, draw_gallery, draw_groups, draw_pair, rank_groups
-from dedup_lib.report.pages import link_pages, mark_outdated, page_templates, save_page
+from dedup_lib.report.pages import link_pages, mark_outdated, save_page
 from dedup_lib.report.pictures import Pictures
 from dedup_lib.report.sections import (
     MAX_REVIEWED,
@@ -85,7 +86,7 @@ _LISTS = (
 @cache
 def load_script() -> tuple[str, str]:
     """The script of the overview, and its hash for the content security policy."""
-    source, _, _ = page_templates().loader.get_source(page_templates(), "overview.js")  # type: ignore[union-attr]
+    source = resources.files("dedup_lib.report").joinpath("templates/overview.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
     return source, f"'sha256-{digest}'"
 

@@ -20,7 +20,17 @@ from dedup_lib.records import Recipe, Status
 from dedup_lib.report import charts
 from dedup_lib.report.contact_sheet import Sheet, Video, draw_pair
 from dedup_lib.report.pictures import Pictures
-from dedup_lib.report.words import FILE_WORDS, LOSS_WORDS, FlowStep, count_words, join_words, short_url, status_meaning
+from dedup_lib.report.words import (
+    FILE_WORDS,
+    FLOW_MEANINGS,
+    FLOW_WORDS,
+    LOSS_WORDS,
+    FlowStep,
+    count_words,
+    join_words,
+    short_url,
+    status_meaning,
+)
 from dedup_lib.run.failures import Cause, Reading
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.ledger import LedgerView
@@ -53,21 +63,14 @@ def describe_rows(rows: Mapping[str, int], *, is_unaccounted: bool) -> tuple[str
 
 def outcome_tiles(rows: Mapping[str, int]) -> list[dict[str, object]]:
     """One tile per outcome: its rows, words and share of the list."""
-    words = {
-        "final": ("kept", "videos kept"),
-        "duplicates": ("duplicate", "copies of kept videos"),
-        "text_duplicates": ("repeated", "repeated URLs"),
-        "invalid": ("invalid", "not videos"),
-        "failed": ("failed", "could not be read"),
-    }
     return [
         {
-            "meaning": meaning,
+            "meaning": FLOW_MEANINGS[name],
             "rows": rows[name],
-            "words": label,
+            "words": FLOW_WORDS[name],
             "share": f"{rows[name] / rows['input']:.1%} of the list" if rows["input"] else "",
         }
-        for name, (meaning, label) in words.items()
+        for name in ("final", "duplicates", "text_duplicates", "invalid", "failed")
     ]
 
 

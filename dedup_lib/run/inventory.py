@@ -109,7 +109,7 @@ def find_removable(name: str) -> RunFolder:
     return run
 
 
-def find_inputs() -> set[Path]:
+def find_given_files() -> set[Path]:
     """The files that runs in outputs/ were given: their lists, and people's decisions. Raises RunFolderError for a
     damaged record, because it may name one."""
     found = set()
@@ -140,7 +140,7 @@ def find_dependents(runs: Collection[RunFolder]) -> dict[str, list[str]]:
 
 
 def remove_run(run: RunFolder, *, but: Collection[Path]) -> list[Path]:
-    """Removes a run folder with everything in it, except the files `but` (see `find_inputs`). Returns what is left.
+    """Removes a run folder with all that is in it but the files `but` (see `find_given_files`). Returns what is left.
 
     Links are removed, never followed. A removal that was stopped may be begun again. Raises RunFolderError when another
     process works in the folder, or when the disk refuses.

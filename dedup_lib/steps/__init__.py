@@ -63,34 +63,7 @@ _HOMES = {
 }
 """The module of each name."""
 
-__all__ = [
-    "ExtractedList",
-    "ListSource",
-    "add_existing",
-    "check_reading",
-    "choose_resources",
-    "clean_by_evidence",
-    "extract_list",
-    "find_first_list",
-    "find_list",
-    "find_matches",
-    "find_place",
-    "jobs_path",
-    "list_doubtful",
-    "list_questions",
-    "load_extracted_list",
-    "load_known_urls",
-    "make_recipe",
-    "manage_collections",
-    "open_bar",
-    "open_decisions",
-    "progress_on",
-    "save_compared_pairs",
-    "save_outputs",
-    "save_sweep",
-    "upload_jobs",
-    "write_summary",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -23,6 +23,9 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
 from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import ExtractSettings
+
+if TYPE_CHECKING:
+    from dedup_lib.flow.execute import NotebookDone
 
 REFRESHES_PER_S = 4
 
@@ -90,9 +93,9 @@ class RunDisplay:
                 text=Text(f"{self._notebook} …  {sanitise_line(latest)}", no_wrap=True, overflow="ellipsis")
             )
 
-    def finish(self, notebook: str, elapsed_s: float) -> None:
+    def finish(self, done: NotebookDone) -> None:
         """Prints a line for a finished notebook."""
-        self._console.print(f"[green]✓[/] {notebook}  {elapsed_s:.1f} s")
+        self._console.print(f"[green]✓[/] {done.name}  {done.elapsed_s:.1f} s")
 
     def _render(self) -> RenderableType:
         if self._notebook == ExtractSettings.stage:
