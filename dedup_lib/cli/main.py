@@ -46,6 +46,9 @@ def main() -> None:
     The exit code is 0 when all went well, 1 for an error that ended the work, 2 for a command that makes no sense, 3
     for a complete run in which more rows failed than `fail_above` allows, and 130 for a run that was stopped.
     """
+    # jsonschema, which nbformat imports, would otherwise build a grammar of URLs for a second, to check formats that no
+    # notebook has.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]  # as the docs of sys.modules allow
     try:
         commands(standalone_mode=False)
     except click.ClickException as error:
