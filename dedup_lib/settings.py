@@ -40,6 +40,12 @@ Count = Annotated[int, Range(1)]
 Cosine = Annotated[float, Range(-1, 1)]
 Fraction = Annotated[float, Range(0.01, 1)]
 StoreChoice = Literal["auto", "server"]
+EncoderName = Literal["sscd", "clip", "pdq"]
+FrameSpan = Literal["spread", "first"]
+SchemaName = Literal["video_dedup", "video_frames", "aggregated"]
+
+NLIST, NPROBE = 128, 32
+"""Number of lists of an IVF_FLAT index, and of those that a search looks through."""
 
 MAX_TOP_K = 16_384
 """Milvus returns at most this number of neighbours for one vector, and takes at most this number of vectors in one
@@ -52,8 +58,8 @@ class IndexTuning:
 
     index: str = "IVF_FLAT"
     """Type of the index: IVF_FLAT, HNSW, or another type that the server has."""
-    build: Mapping[str, int] = field(default_factory=lambda: {"nlist": 128})
-    search: Mapping[str, int] = field(default_factory=lambda: {"nprobe": 32})
+    build: Mapping[str, int] = field(default_factory=lambda: {"nlist": NLIST})
+    search: Mapping[str, int] = field(default_factory=lambda: {"nprobe": NPROBE})
     top_k: int = 50
     """Number of neighbours in the first search. Where all of them match, the next search asks for more."""
     audit_videos: int = 1000
@@ -98,8 +104,8 @@ class IndexTuning:
         searched = {name: number for name, number in numbers.items() if name in cls.SEARCH}
         return cls(
             index=index,
-            build=({"nlist": 128} if is_default else {}) | {n: v for n, v in numbers.items() if n not in searched},
-            search=({"nprobe": 32} if is_default else {}) | searched,
+            build=({"nlist": NLIST} if is_default else {}) | {n: v for n, v in numbers.items() if n not in searched},
+            search=({"nprobe": NPROBE} if is_default else {}) | searched,
             top_k=top_k,
             audit_videos=audit_videos,
             min_recall=share,
@@ -270,9 +276,9 @@ class ExtractSettings(NotebookSettings):
     store: StoreChoice = "auto"
     collection: str = "videos"
     num_frames: Annotated[int, Range(1, 256)] = 8
-    frame_span: Literal["first", "spread"] = "spread"
+    frame_span: FrameSpan = "spread"
     scan_step_s: Annotated[float, Range(0, 10)] = 0.25
-    encoder: Literal["sscd", "clip", "pdq"] = "sscd"
+    encoder: EncoderName = "sscd"
     model: str = ""
     batch_size: Count = 32
     start: Annotated[int, Range(0)] = 0
@@ -360,10 +366,10 @@ class CalibrateSettings(NotebookSettings):
     seed: Annotated[int, Range(0)] = 0
     leave_out: list[str] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
-    encoder: Literal["sscd", "clip", "pdq"] = "sscd"
+    encoder: EncoderName = "sscd"
     model: str = ""
     num_frames: Annotated[int, Range(1, 256)] = 8
-    frame_span: Literal["first", "spread"] = "spread"
+    frame_span: FrameSpan = "spread"
     decide: Literal["evidence", "cosine"] = "evidence"
     wanted_precision: Annotated[float, Range(0, 1)] = 0.995
     collection_size: Count | None = None
@@ -386,11 +392,11 @@ class CollectionsSettings(NotebookSettings):
     store: StoreChoice = "auto"
     collection: str = "videos"
     new_name: str = ""
-    schema: Literal["video_dedup", "video_frames", "aggregated"] = "video_frames"
-    encoder: Literal["sscd", "clip", "pdq"] = "sscd"
+    schema: SchemaName = "video_frames"
+    encoder: EncoderName = "sscd"
     model: str = ""
     num_frames: Annotated[int, Range(1, 256)] = 8
-    frame_span: Literal["first", "spread"] = "spread"
+    frame_span: FrameSpan = "spread"
 
     def check(self) -> None:
         if self.action in ("create", "rename", "drop") and not self.collection:

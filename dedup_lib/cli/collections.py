@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import click
 from tqdm import tqdm
@@ -12,6 +13,7 @@ from dedup_lib.cli.console import console, show_table, shown
 from dedup_lib.errors import SettingError
 from dedup_lib.run.folder import RunFolder, describe_known_runs, named_run_dir
 from dedup_lib.sanitise import sanitise
+from dedup_lib.settings import CollectionsSettings, EncoderName, FrameSpan, SchemaName
 
 
 @click.group(short_help="Manage the vector store.")
@@ -26,7 +28,6 @@ def collections() -> None:
 
 def _manage(action: str, run_name: str, **given: object) -> None:
     # These import pymilvus and the encoders, which --help does not need.
-    from dedup_lib.settings import CollectionsSettings
     from dedup_lib.steps.collections import manage_collections
     from dedup_lib.store.address import StoreAddress
 
@@ -89,24 +90,24 @@ def list_(run_name: str) -> None:
 @_run_option
 @click.option(
     "--schema",
-    type=click.Choice(["video_dedup", "video_frames", "aggregated"]),
-    default="video_frames",
+    type=click.Choice(get_args(SchemaName)),
+    default=CollectionsSettings.schema,
     show_default=True,
     help="What a row holds: the first frame of a video, one of its frames, or all of them pooled.",
 )
 @click.option(
     "--encoder",
-    type=click.Choice(["sscd", "clip", "pdq"]),
-    default="sscd",
+    type=click.Choice(get_args(EncoderName)),
+    default=CollectionsSettings.encoder,
     show_default=True,
     help="What makes the vectors: SSCD, a CLIP model, or a perceptual hash.",
 )
 @click.option("--model", default="", help="Weights of SSCD (distilled, full, a file), or id or folder of a CLIP model.")
-@click.option("--num-frames", default=8, show_default=True, help="Frames per video.")
+@click.option("--num-frames", default=CollectionsSettings.num_frames, show_default=True, help="Frames per video.")
 @click.option(
     "--frame-span",
-    type=click.Choice(["spread", "first"]),
-    default="spread",
+    type=click.Choice(get_args(FrameSpan)),
+    default=CollectionsSettings.frame_span,
     show_default=True,
     help="Take the frames from the whole duration, or from the start.",
 )

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from dedup_lib.errors import StoreError
 from dedup_lib.records import Pooling, Recipe, Schema
+from dedup_lib.settings import NLIST
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.troubles import explain_trouble, raise_what_lite_logs
 
@@ -34,8 +35,6 @@ _NOT_LOADED = 101
 _LITE_MEMORY_BYTES = 32 * 1024**2
 """Bytes of new rows that Milvus Lite keeps in memory before it writes them to a file. Writing takes many times as much
 memory: 1.4 GB for 80,000 rows at once, 0.7 GB for the same rows by 32 MiB."""
-
-NLIST = 128
 
 RECIPE = "dedup.recipe"
 

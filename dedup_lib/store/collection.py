@@ -14,8 +14,8 @@ import numpy as np
 from dedup_lib.errors import StoreError
 from dedup_lib.features.vectors import is_unit, stack_rows
 from dedup_lib.records import MAX_URL_BYTES, Hit, Pooling, Recipe, Schema, StoredRows, Vectors, VideoVectors, video_key
-from dedup_lib.settings import MAX_TOP_K
-from dedup_lib.store.client import LOAD_TIMEOUT_S, NLIST, Client, CollectionFacts
+from dedup_lib.settings import MAX_TOP_K, NLIST
+from dedup_lib.store.client import LOAD_TIMEOUT_S, Client, CollectionFacts
 from dedup_lib.store.troubles import without_advice
 
 UPSERT_ROWS = 1000

@@ -157,8 +157,8 @@ def figure_measured(pairs: pd.DataFrame, *, measure: str) -> Figure:
     if not len(pairs):
         return figure_of_words("No pair was compared.")
     panels = (
-        ("cosine", "Vectors beside pictures", "cosine of the vectors of their frames"),
-        ("term_coverage", "How much both show", "the larger share of the two videos that both show"),
+        ("cosine", "Vectors and frames", "cosine of the vectors of their frames"),
+        ("term_coverage", "The shared part", "the larger share of the two videos that both show"),
     )
     with rc_context(STYLE):
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.9)
