@@ -38,7 +38,7 @@ class Range:
 
 Count = Annotated[int, Range(1)]
 Cosine = Annotated[float, Range(-1, 1)]
-Fraction = Annotated[float, Range(0.01, 1)]
+Share = Annotated[float, Range(0.01, 1)]
 StoreChoice = Literal["auto", "server"]
 EncoderName = Literal["sscd", "clip", "pdq"]
 FrameSpan = Literal["spread", "first"]
@@ -331,14 +331,14 @@ class SearchSettings(NotebookSettings):
     stage: ClassVar[str] = "06_search_and_clean"
 
     decide: Literal["evidence", "cosine"] = "evidence"
-    min_score: Fraction = 0.5
+    min_score: Share = 0.5
     cosine_thresh: Cosine | None = None
     excerpts: Literal["remove", "keep"] = "remove"
     versions: Literal["review", "remove", "keep"] = "review"
     keep: Literal["best", "first_seen"] = "best"
     store: StoreChoice = "auto"
     collection: str = "videos"
-    review_from: Fraction = 0.03
+    review_from: Share = 0.03
     against_existing: bool = False
     existing_runs: list[str] = field(default_factory=list)
     search: Literal["auto", "exact", "ann"] = "auto"

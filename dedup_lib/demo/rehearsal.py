@@ -17,7 +17,7 @@ from dedup_lib.flow.profiles import load_profile
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.ui.terminal import RunDisplay
 
-FLOWS = {"demo": {}, "demo_batch": {"mode": "batch", "vectors": "frames"}}
+RUNS = {"demo": {}, "demo_batch": {"mode": "batch", "vectors": "frames"}}
 """The name of each run, with its changes to the profile `demo`."""
 
 
@@ -33,7 +33,7 @@ def run_demo(*, port: int, console: Console, show_outcome: Callable[[RunFolder],
     holds = True
     with ClipServer(manifest.folder, port=port, or_any_port=True) as server:
         list_csv = write_list(folder / "videos.csv", base_url=server.base_url)
-        for name, changed in FLOWS.items():
+        for name, changed in RUNS.items():
             profile = load_profile("demo") | {"input_csv": str(list_csv)} | changed
             plan = plan_run(profile, run_name=name)
             console.print(

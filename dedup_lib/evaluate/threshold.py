@@ -47,7 +47,7 @@ def rows_of_half(labels: Sequence[Label], half: int) -> frozenset[int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proposal:
+class ThresholdResult:
     """A threshold and its results on labelled files. A share is None when its divisor is 0.
 
     The intervals are Wilson's at 95 %. They assume independent pairs; pairs of one clip are not independent, so the
@@ -139,7 +139,7 @@ def judge_threshold(
     rows: Collection[int] | None = None,
     unread: Collection[int] = (),
     choose: Choose = min,
-) -> Proposal:
+) -> ThresholdResult:
     """Judges a threshold on scored pairs of labelled files: which pairs match, each by itself, and which copies end in
     one group. `choose` names the video that a group keeps.
 
@@ -150,7 +150,7 @@ def judge_threshold(
     matches = [same for similarity, same in judge_pairs(labels, pairs, counted) if is_match(similarity, threshold)]
     compared = [labels[row].group for row in counted if row not in set(unread)]
     found = _count_found(labels, pairs, counted, threshold=threshold, choose=choose)
-    return Proposal(
+    return ThresholdResult(
         threshold=threshold,
         right=sum(matches),
         wrong=len(matches) - sum(matches),
@@ -191,7 +191,7 @@ def propose_threshold(
     collection_size: int,
     rows: Collection[int] | None = None,
     unread: Collection[int] = (),
-) -> Proposal:
+) -> ThresholdResult:
     """Finds the lowest threshold whose precision is `wanted_precision` or more, at it and at every higher one.
 
     It is always the similarity of a pair of copies: between two of these, a lower threshold could only add false pairs.
@@ -216,7 +216,7 @@ def propose_threshold(
 
 def choose_threshold(
     labels: Sequence[Label], compared: Compared, *, wanted_precision: float, collection_size: int
-) -> tuple[Proposal, Proposal, Proposal]:
+) -> tuple[ThresholdResult, ThresholdResult, ThresholdResult]:
     """Chooses a threshold on one half of the label groups. Returns its result there, its result on the other half, and
     the result of the current threshold on the other half.
 
@@ -267,12 +267,12 @@ def _why_unreachable(judged: Sequence[tuple[float, bool]]) -> str:
     )
 
 
-def describe_proposals(proposals: Mapping[str, Proposal]) -> pd.DataFrame:
+def describe_proposals(proposals: Mapping[str, ThresholdResult]) -> pd.DataFrame:
     """A table with a column for each threshold, under its heading, and a row for each number."""
     return pd.DataFrame({heading: _describe_proposal(one) for heading, one in proposals.items()}, dtype=object)
 
 
-def _describe_proposal(proposal: Proposal) -> dict[str, str]:
+def _describe_proposal(proposal: ThresholdResult) -> dict[str, str]:
     low, high = proposal.precision_interval
     return {
         "threshold": f"{proposal.threshold:.4f}",

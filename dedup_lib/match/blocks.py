@@ -26,7 +26,7 @@ SHARPER = 1.5
 BLURS_PX = (2.0, 4.0, 8.0, 16.0)
 """Blurs to try, as standard deviations in pixels."""
 
-Map = NDArray[np.float32]
+BlockMap = NDArray[np.float32]
 """One number for each block: (B, B)."""
 
 
@@ -61,8 +61,8 @@ def sharpen_equally(
 
 
 def correlate(
-    first: NDArray[np.float32], second: NDArray[np.float32], *, of_first: tuple[Map, Map] | None = None
-) -> tuple[Map, Map, Map]:
+    first: NDArray[np.float32], second: NDArray[np.float32], *, of_first: tuple[BlockMap, BlockMap] | None = None
+) -> tuple[BlockMap, BlockMap, BlockMap]:
     """Correlation of two frames in each block, and the variance of each frame there. `of_first` is the mean and
     variance of the first one, if known."""
     mean, variance = of_first or mean_and_variance(first)
@@ -72,13 +72,13 @@ def correlate(
     return np.asarray(correlation, np.float32), variance, other_variance
 
 
-def mean_and_variance(frame: NDArray[np.float32]) -> tuple[Map, Map]:
+def mean_and_variance(frame: NDArray[np.float32]) -> tuple[BlockMap, BlockMap]:
     """Mean and variance of each block of a frame."""
     mean = mean_of_blocks(frame)
     return mean, np.maximum(mean_of_blocks(frame * frame) - mean**2, 0)
 
 
-def mean_of_blocks(frame: NDArray[np.float32]) -> Map:
+def mean_of_blocks(frame: NDArray[np.float32]) -> BlockMap:
     """The mean of each block of a frame (H, W)."""
     cells = cv2.resize(frame, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
     around = BLOCK_SIDE // 2

@@ -18,7 +18,7 @@ from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.blocks import STILL_PX, shrink
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_stills, warp_tiny_frames
-from dedup_lib.match.laid import UNMOVED, LaidFrames, Maps
+from dedup_lib.match.laid import UNMOVED, AffineMaps, LaidFrames
 from dedup_lib.match.moments import align_changes, find_moments, find_shift, show_at
 from dedup_lib.match.motion import ALIKE, correlate_changes
 from dedup_lib.match.regions import (
@@ -86,7 +86,7 @@ class _Registered:
 
     tiny_frames: _Both
     stills: _Both
-    maps: Maps
+    maps: AffineMaps
 
 
 def _register_all(

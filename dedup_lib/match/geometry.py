@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import TINY_PX, Fingerprint, mirror_points
-from dedup_lib.match.laid import Maps
+from dedup_lib.match.laid import AffineMaps
 
 MAX_DISTANCE_BITS = 80
 """Maximum Hamming distance of two matching points, of the 256 bits of their codes."""
@@ -212,7 +212,7 @@ def find_overlap(first: Fingerprint, second: Fingerprint, registration: Registra
     return replace(registration, region=(float(low[0]), float(low[1]), float(high[0]), float(high[1])))
 
 
-def find_maps(first: Fingerprint, second: Fingerprint, registration: Registration) -> Maps:
+def find_maps(first: Fingerprint, second: Fingerprint, registration: Registration) -> AffineMaps:
     """The maps from the frames that `warp_stills` cuts out to those of the two fingerprints, as `LaidFrames.maps`."""
     left, top, right, bottom = registration.region
     to_second = np.array([[right - left, 0, left], [0, bottom - top, top], [0, 0, 1]])

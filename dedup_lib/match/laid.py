@@ -7,16 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Map = NDArray[np.float64]
+AffineMap = NDArray[np.float64]
 """An affine map of points of a frame, float64 (2, 3)."""
-Maps = tuple[Map, Map]
+AffineMaps = tuple[AffineMap, AffineMap]
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a part of a frame, as shares of it."""
 
-UNMOVED: Map = np.eye(2, 3)
+UNMOVED: AffineMap = np.eye(2, 3)
 
 
-def map_box(box: Box, matrix: Map) -> Box:
+def map_box(box: Box, matrix: AffineMap) -> Box:
     """The upright box around a box that is mapped, as far as it lies in the frame there."""
     left, top, right, bottom = box
     corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]]) @ matrix[:, :2].T + matrix[:, 2]
@@ -32,7 +32,7 @@ class LaidFrames:
 
     tiny_frames: tuple[NDArray[np.generic], NDArray[np.generic]]
     stills: tuple[NDArray[np.uint8], NDArray[np.uint8]]
-    maps: Maps
+    maps: AffineMaps
     only_changes: bool
     """Whether only motion supports the pair. Moving parts must then show the same, too."""
     is_simultaneous: bool

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from dedup_lib.match.blocks import (
     BLOCK_SIDE,
     BLOCKS,
-    Map,
+    BlockMap,
     correlate,
     mean_and_variance,
     mean_of_blocks,
@@ -201,10 +201,10 @@ def _correlate_frames(first: NDArray[np.generic], second: NDArray[np.generic]) -
 class _Motion:
     """How much each video moves in each block, as a standard deviation over time, and how similarly they move."""
 
-    first: Map
-    second: Map
+    first: BlockMap
+    second: BlockMap
     is_still: NDArray[np.bool_]
-    correlation: Map
+    correlation: BlockMap
     overall: float
     """Correlation over all blocks."""
     frames: int
@@ -304,7 +304,7 @@ def _compare_stills(
     other = other * np.float32((own.std() + 1) / (other.std() + 1))
     own_slopes, other_slopes = slopes(own), slopes(other)
     of_own, of_own_slopes = mean_and_variance(own), mean_and_variance(own_slopes)
-    best: Map | None = None
+    best: BlockMap | None = None
     for moved, moved_slopes in zip(shift(other, SHIFTS_PX), shift(other_slopes, SHIFTS_PX), strict=True):
         correlation, *variances = correlate(own, moved, of_first=of_own)
         contrast = np.sqrt(variances[0] * variances[1])
@@ -327,7 +327,7 @@ def _compare_stills(
     return shows, best >= wanted, usual
 
 
-def _median_where(shows: NDArray[np.bool_], correlation: Map) -> float:
+def _median_where(shows: NDArray[np.bool_], correlation: BlockMap) -> float:
     """The median correlation of the blocks that show something; 1 if none does."""
     return float(np.median(correlation[shows])) if shows.any() else 1.0
 

@@ -20,7 +20,7 @@ import yaml
 
 from dedup_lib.errors import ListError, SettingError
 from dedup_lib.evaluate.metrics import Compared, Label
-from dedup_lib.evaluate.threshold import Proposal, show_count, show_percent
+from dedup_lib.evaluate.threshold import ThresholdResult, show_count, show_percent
 from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, Source, make_all_variants
 from dedup_lib.features.encoders import load_encoder
 from dedup_lib.groups.keepers import KeeperPolicy
@@ -285,7 +285,7 @@ def find_threshold(run: RunFolder, settings: CalibrateSettings) -> float | None:
     return threshold
 
 
-def describe_choice(chosen: Proposal, *, in_use: float, reported: Proposal) -> str:
+def describe_choice(chosen: ThresholdResult, *, in_use: float, reported: ThresholdResult) -> str:
     """Say in words which threshold is proposed and what it reaches."""
     if chosen.threshold == in_use:
         change = f"The threshold in use, {in_use:g}, stays: no stricter one would avoid a false pair of the half"
@@ -300,7 +300,13 @@ def describe_choice(chosen: Proposal, *, in_use: float, reported: Proposal) -> s
 
 
 def save_params(
-    path: Path, *, profile: Profile, chosen: Proposal, reported: Proposal, measured_on: str, warning: str = ""
+    path: Path,
+    *,
+    profile: Profile,
+    chosen: ThresholdResult,
+    reported: ThresholdResult,
+    measured_on: str,
+    warning: str = "",
 ) -> Mapping[str, object]:
     """Write a params file with a threshold and the settings of its measurement. Returns the parameters that it sets.
 

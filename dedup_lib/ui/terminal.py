@@ -32,7 +32,7 @@ REFRESHES_PER_S = 4
 MAX_COMPARED = 20
 """Most rows in each table of a comparison."""
 
-MAX_CAUSES = 5
+SHOWN_CAUSES = 5
 """Most causes shown for rows without a video."""
 
 _STATE_STYLES = {
@@ -242,7 +242,7 @@ def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
     # A line for a single cause more is as good as a line that says so.
-    shown = causes if len(causes) == MAX_CAUSES + 1 else causes[:MAX_CAUSES]
+    shown = causes if len(causes) == SHOWN_CAUSES + 1 else causes[:SHOWN_CAUSES]
     for cause in shown:
         helps = f" → --set {cause.remedy}" if cause.remedy else ""
         table.add_row(f"{cause.rows:,}", Text(sanitise_line(f"{cause}{helps}")))

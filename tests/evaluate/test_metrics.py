@@ -41,7 +41,7 @@ from dedup_lib.evaluate.metrics import (
 )
 from dedup_lib.evaluate.threshold import (
     MIN_LOOKALIKES,
-    Proposal,
+    ThresholdResult,
     choose_threshold,
     describe_proposals,
     expected_false_pairs,
@@ -624,7 +624,7 @@ def test_a_proposal_holds_and_nothing_looser_does(known: tuple[list[Label], list
 @given(known=labelled_pairs())
 def test_more_precision_is_never_a_looser_threshold(known: tuple[list[Label], list[Pair]]) -> None:
     labels, pairs = known
-    found: list[Proposal] = []
+    found: list[ThresholdResult] = []
     for wanted in (0.0, 0.25, 0.5, 0.8, 0.95, 1.0):
         try:
             found.append(propose_threshold(labels, pairs, wanted_precision=wanted, collection_size=9))
@@ -663,7 +663,9 @@ def twins(*halves: int) -> list[Label]:
     return [Label(file=f"{name} {place}", role="copy", group=name) for name in names for place in range(2)]
 
 
-def choose(labels: list[Label], pairs: list[Pair], *, in_use: float = 0.65) -> tuple[Proposal, Proposal, Proposal]:
+def choose(
+    labels: list[Label], pairs: list[Pair], *, in_use: float = 0.65
+) -> tuple[ThresholdResult, ThresholdResult, ThresholdResult]:
     known = compared(pairs, threshold=in_use, labels=labels)
     return choose_threshold(labels, known, wanted_precision=0.9, collection_size=1000)
 
@@ -885,7 +887,7 @@ def test_what_cannot_be_copied_is_left_out_of_a_sample(corpus: Path, tmp_path: P
 
 # The params file
 
-PROPOSAL = Proposal(
+PROPOSAL = ThresholdResult(
     threshold=0.8125, right=9, wrong=0, labelled=20, unlike=1000, collection_size=10_000, found=9, videos=4, whole=2
 )
 
