@@ -13,7 +13,7 @@ from tqdm import tqdm
 from dedup_lib.errors import FailedRowsError, NotebookError
 from dedup_lib.flow.plan import RunPlan
 from dedup_lib.run.files import write_text_atomically, writing
-from dedup_lib.run.paths import find_project_root
+from dedup_lib.run.paths import find_project_root, notebook_path
 from dedup_lib.sanitise import sanitise
 from dedup_lib.steps.bar import progress_on
 
@@ -95,7 +95,7 @@ def _execute(
 
     from dedup_lib.flow.kernel import LoggedKernelManager
 
-    source = find_project_root() / "notebooks" / f"{name}.ipynb"
+    source = notebook_path(name)
     executed = plan.run.notebooks_dir / f"{name}.ipynb"
     log_path = executed.with_suffix(".log")
     executed.parent.mkdir(parents=True, exist_ok=True)

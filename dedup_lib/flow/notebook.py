@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import nbformat
 from nbformat import NotebookNode
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.run.paths import find_project_root
+from dedup_lib.run.paths import notebook_path
 
 
 def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
@@ -30,7 +29,7 @@ def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
 
 
 def _read_notebook(stage: str) -> NotebookNode:
-    path = find_project_root(Path(__file__).parent) / "notebooks" / f"{stage}.ipynb"
+    path = notebook_path(stage)
     try:
         notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     except OSError as error:

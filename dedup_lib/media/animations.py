@@ -9,13 +9,12 @@ import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from dedup_lib.errors import VideoTrouble
-from dedup_lib.media.films import MAX_DECODED_FRAMES, Timed
+from dedup_lib.media.films import Timed
 from dedup_lib.media.limits import Deadline
+from dedup_lib.media.sniff import still_image
 from dedup_lib.media.soundtrack import Soundtrack
 from dedup_lib.media.streams import MediaStream
-from dedup_lib.media.tracks import MAX_PIXELS
-from dedup_lib.records import Status
+from dedup_lib.media.tracks import MAX_DECODED_FRAMES, check_count, check_size
 
 MAX_CHUNKS = 2 * MAX_DECODED_FRAMES
 
@@ -47,13 +46,10 @@ class Animation:
         """Reads the file; call this before any other method."""
         self._content = self._stream.read()
         width_px, height_px = (1 + int.from_bytes(self._content[at : at + 3], "little") for at in (24, 27))
-        if width_px * height_px > MAX_PIXELS:
-            raise VideoTrouble(
-                Status.TOO_LARGE, f"pictures of {width_px} × {height_px} px are larger than 8192 × 8192 px"
-            )
+        check_size(width_px, height_px)
         shown_ms = list(_find_durations_ms(self._content))
         if len(shown_ms) < 2:
-            raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
+            raise still_image()
         ends_s = (np.cumsum(shown_ms) / 1000).tolist()
         self._starts_s, self.ended_s = [0.0, *ends_s[:-1]], ends_s[-1]
 
@@ -66,10 +62,7 @@ class Animation:
             for number, time_s in enumerate(self._starts_s):
                 self._deadline.check()
                 self._decoded_frames += 1
-                if self._decoded_frames > MAX_DECODED_FRAMES:
-                    raise VideoTrouble(
-                        Status.TOO_LARGE, f"more than {MAX_DECODED_FRAMES:,} frames would have to be decoded"
-                    )
+                check_count(self._decoded_frames)
                 picture.seek(number)
                 yield VideoFrame.from_ndarray(np.asarray(picture.convert("RGB")), format="rgb24"), time_s
 

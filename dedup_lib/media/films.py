@@ -13,16 +13,17 @@ from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.limits import Deadline
 from dedup_lib.media.playlists import encrypted
 from dedup_lib.media.reels import Reel
+from dedup_lib.media.sniff import HEAD_BYTES, still_image
 from dedup_lib.media.soundtrack import Soundtrack
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.timestamps import Clock, ShownOrder, Span, repeats_frame
 from dedup_lib.media.tracks import (
     BROKEN_ENDS,
     MAX_PIXELS,
+    check_count,
     describe_error,
     end_tolerance_s,
     find_stated_end,
@@ -33,11 +34,6 @@ from dedup_lib.media.tracks import (
     own_duration_s,
     told_duration_s,
 )
-from dedup_lib.records import Status
-
-MAX_DECODED_FRAMES = 100_000
-"""Most frames decoded for one video, including those on the way to a wanted frame. Frames of a usual size reach the
-deadline first; tiny frames at absurd rates end at this count, which is the same on every machine."""
 
 Timed = tuple[VideoFrame, float]
 """A decoded frame, and its seconds since the first one."""
@@ -58,7 +54,6 @@ _SEEK_EARLIER_S = 10.0
 _MAX_TAIL_BYTES = 4 * 1024 * 1024
 """Most bytes read at the end of a file to find when its last frame ends."""
 
-_HEAD_BYTES = 4096
 _CUES = b"\x1cS\xbbk"
 """The ID of a Matroska index (RFC 9559, 5.1.5); a file with an index names this ID near its beginning."""
 
@@ -99,10 +94,10 @@ class Film:
 
     def open(self) -> None:
         """Opens the container; call this before any other method."""
-        self._head = self._stream.read(_HEAD_BYTES)
+        self._head = self._stream.read(HEAD_BYTES)
         self._rewind()
         if self._or_image and self._holds_one_picture():
-            raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
+            raise still_image()
 
     def close(self) -> None:
         self._reel.close()
@@ -301,10 +296,7 @@ class Film:
                 self._has_lost = True
                 continue
             self._decoded_frames += len(decoded)
-            if self._decoded_frames > MAX_DECODED_FRAMES:
-                raise VideoTrouble(
-                    Status.TOO_LARGE, f"more than {MAX_DECODED_FRAMES:,} frames would have to be decoded"
-                )
+            check_count(self._decoded_frames)
             for frame in decoded:
                 if not isinstance(frame, VideoFrame):
                     continue

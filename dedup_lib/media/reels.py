@@ -11,7 +11,6 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.limits import Deadline
 from dedup_lib.media.ranges import file_changed
 from dedup_lib.media.segments import SegmentedStream
@@ -19,13 +18,13 @@ from dedup_lib.media.soundtrack import Soundtrack, find_sound
 from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.tracks import (
     MAX_PIXELS,
+    check_size,
     choose_film,
     count_pictures,
     find_films,
     open_container,
     start_s,
 )
-from dedup_lib.records import Status
 
 _AT_ONCE = {"analyzeduration": "1", "probesize": "65536"}
 """Options to open a container without reading ahead: what the first one has told of the film holds for the next."""
@@ -126,10 +125,7 @@ class Reel:
             return False
         self.video = next((film for film in films if film.index == index), films[0])
         width_px, height_px = self.video.codec_context.width, self.video.codec_context.height
-        if width_px * height_px > MAX_PIXELS:
-            raise VideoTrouble(
-                Status.TOO_LARGE, f"pictures of {width_px} × {height_px} px are larger than 8192 × 8192 px"
-            )
+        check_size(width_px, height_px)
         self.video.thread_type = "NONE"
         self.video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         return True

@@ -11,6 +11,7 @@ from dedup_lib.media.streams import MediaStream
 from dedup_lib.records import Status
 
 HEAD_BYTES = 4096
+"""Bytes at the beginning of a file that tell what it is."""
 
 MAX_JPEG_BYTES = 8 * 1024 * 1024
 """A larger JPEG counts as one photograph; nothing is searched behind it."""
@@ -145,7 +146,7 @@ def _tell(head: bytes, stream: MediaStream) -> Content:
         or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
         or (brands and head[8:12] in _STILL_BRANDS)
     ):
-        raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
+        raise still_image()
     if is_page(head):
         raise VideoTrouble(Status.HTML, "the URL gives a web page, not a video")
     if not _UNLIKE_TEXT.search(head[:1024]):
@@ -153,9 +154,14 @@ def _tell(head: bytes, stream: MediaStream) -> Content:
     return Content.FILM
 
 
+def still_image() -> VideoTrouble:
+    """Returns the trouble to raise for a file with one picture."""
+    return VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
+
+
 def _refuse_text(text: bytes) -> None:
     if text.startswith(b"<svg") or (text.startswith((b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text):
-        raise VideoTrouble(Status.IMAGE, "the URL gives an image, not a video")
+        raise still_image()
     if text.startswith((b"#extm3u", b"ffconcat", b"v=0", b"<?xml", b"<mpd", b"<smil")):
         raise VideoTrouble(Status.NOT_VIDEO, "the URL gives a playlist, not a video")
 

@@ -23,6 +23,10 @@ from dedup_lib.records import Status
 MAX_PIXELS = 8192 * 8192
 """Larger frames are refused by their header: 8K passes, a decompression bomb does not."""
 
+MAX_DECODED_FRAMES = 100_000
+"""Most frames decoded for one video, including those on the way to a wanted frame. Frames of a usual size reach the
+deadline first; tiny frames at absurd rates end at this count, which is the same on every machine."""
+
 MAX_PEEKED_PACKETS = 400
 MAX_PEEKED_BYTES = 8 * 1024 * 1024
 """Most packets and bytes to read ahead in order to see which of several streams is the film."""
@@ -56,6 +60,18 @@ _SPAN = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 def end_tolerance_s(target_s: float) -> float:
     """Seconds by which a film may end before its stated end, and by which its last frame may be earlier."""
     return max(0.5, target_s * _END_TOLERANCE_FRACTION)
+
+
+def check_size(width_px: int, height_px: int) -> None:
+    """Raises VideoTrouble for frames of more than `MAX_PIXELS`."""
+    if width_px * height_px > MAX_PIXELS:
+        raise VideoTrouble(Status.TOO_LARGE, f"pictures of {width_px} × {height_px} px are larger than 8192 × 8192 px")
+
+
+def check_count(decoded_frames: int) -> None:
+    """Raises VideoTrouble when more than `MAX_DECODED_FRAMES` have been decoded."""
+    if decoded_frames > MAX_DECODED_FRAMES:
+        raise VideoTrouble(Status.TOO_LARGE, f"more than {MAX_DECODED_FRAMES:,} frames would have to be decoded")
 
 
 def open_container(

@@ -21,6 +21,11 @@ def find_project_root(start: Path | None = None) -> Path:
     return here
 
 
+def notebook_path(stage: str) -> Path:
+    """The notebook of a stage, such as 03_extract."""
+    return find_project_root() / "notebooks" / f"{stage}.ipynb"
+
+
 def list_profiles() -> list[str]:
     """Names of the profiles in params/."""
     return sorted(path.stem for path in (find_project_root() / "params").glob("*.yaml"))

@@ -17,7 +17,7 @@ from voila.app import Voila
 from dedup_lib.flow.notebook import fill_in
 from dedup_lib.report.style import PAGE_COLOURS
 from dedup_lib.run.folder import Record, RunFolder
-from dedup_lib.run.paths import find_project_root
+from dedup_lib.run.paths import notebook_path
 from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import SearchSettings, parameter_types
 
@@ -49,7 +49,7 @@ def serve_app(run: RunFolder, *, port: int, address: str, on_ready: Callable[[st
         "MappingKernelManager": {"cull_idle_timeout": KERNEL_IDLES_S, "cull_interval": 60},
     }
     voila = Voila(config=Config(config))
-    voila.initialize([str(find_project_root() / "notebooks" / f"{STAGE}.ipynb")])
+    voila.initialize([str(notebook_path(STAGE))])
     # Our template comes first; Voilà's own templates supply the rest.
     voila.template_paths.insert(0, str(TEMPLATES_DIR))
     IOLoop.current().add_callback(lambda: on_ready(voila.display_url))

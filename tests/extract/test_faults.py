@@ -23,7 +23,7 @@ from media import save_clip
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.extract import pipeline
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
-from dedup_lib.media import addresses, films
+from dedup_lib.media import addresses
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Outcome, Status
 
 
@@ -146,7 +146,7 @@ def test_a_content_gets_one_status(name: str) -> None:
 
 
 def test_no_more_frames_are_decoded_than_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(films, "MAX_DECODED_FRAMES", 5_000)
+    monkeypatch.setattr(tracks, "MAX_DECODED_FRAMES", 5_000)
     with FaultServer(serve(rapid("a.mp4", count=20_000, fps=60_000))) as server:
         outcome = read(server.url(), recipe=replace(RECIPE, num_frames=12))
     assert (outcome.status, outcome.retryable) == (Status.TOO_LARGE, False) and "5,000 frames" in outcome.reason

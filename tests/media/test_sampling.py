@@ -20,7 +20,7 @@ from PIL import Image
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.media import animations, sampling
+from dedup_lib.media import sampling
 from dedup_lib.media.frames import FRAME_SIDE_PX
 from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.sampling import SCAN_SIDE_PX, GrabbedFrames, grab_frames
@@ -678,7 +678,7 @@ def test_jpegs_one_after_the_other_are_a_video(tmp_path: Path, name: str, conten
 def test_an_animation_in_webp_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clip = save_still_end(tmp_path / "clip.webp", moving=10, stands_s=1.0)
     whole = clip.read_bytes()
-    monkeypatch.setattr(animations, "MAX_DECODED_FRAMES", 5)
+    monkeypatch.setattr(tracks, "MAX_DECODED_FRAMES", 5)
     assert trouble_of(clip).status == Status.TOO_LARGE
     clip.write_bytes(whole[:24] + b"\xff\xff\x00\xff\xff\x00" + whole[30:])
     assert trouble_of(clip).status == Status.TOO_LARGE
