@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from dedup_lib.errors import SettingError
 from dedup_lib.flow.earlier import choose_earlier
 from dedup_lib.run.folder import RunFolder, named_run_dir
 from dedup_lib.run.paths import find_inputs, is_same_place, resolve_path
-from dedup_lib.settings import FLOWS, SETTINGS, NotebookSettings, parameter_types, refuse_unknown
+from dedup_lib.settings import (
+    FLOWS,
+    SETTINGS,
+    DedupeUrlsSettings,
+    NotebookSettings,
+    SearchSettings,
+    parameter_types,
+    refuse_unknown,
+)
 from dedup_lib.steps.inputs import describe_choice
 
 
@@ -63,6 +72,7 @@ def _plan(values: dict[str, Any], notebooks: tuple[str, ...], *, against: Sequen
     if not str(values.get("run_dir") or "").strip():
         raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
     notes = _settle_list(values)
+    notes = (*notes, *_keep_earlier(values, notebooks, against=against))
     if against:
         earlier, said = choose_earlier(RunFolder(values["run_dir"]), against)
         given = values.get("existing_runs", [])
@@ -77,6 +87,20 @@ def _plan(values: dict[str, Any], notebooks: tuple[str, ...], *, against: Sequen
     return RunPlan(
         run=RunFolder(values["run_dir"]), notebooks=notebooks, parameters=parameters, settings=settings, notes=notes
     )
+
+
+def _keep_earlier(values: dict[str, Any], notebooks: Sequence[str], *, against: Sequence[str]) -> tuple[str, ...]:
+    """Set `existing_runs` in `values` to those of 02_dedupe_urls, where a plan begins after it and names none: 02 has
+    set their URLs aside already. Returns notes for the person about it."""
+    if against or "existing_runs" in values or DedupeUrlsSettings.stage in notebooks:
+        return ()
+    record = RunFolder(values["run_dir"]).read_record(DedupeUrlsSettings.stage) or {"settings": {}}
+    known = record["settings"].get("existing_runs")
+    if not known or SearchSettings.stage not in notebooks:
+        return ()
+    values["existing_runs"] = known
+    names = ", ".join(Path(name).name for name in known)
+    return (f"compared with {names} too, as when 02_dedupe_urls ran here; --set 'existing_runs=[]' compares with none",)
 
 
 def _settle_list(values: dict[str, Any]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from media import save_clip
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.extract import pipeline
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
-from dedup_lib.media import addresses
+from dedup_lib.media import addresses, tracks
 from dedup_lib.records import INVALID_STATUSES, KEPT_STATUSES, Outcome, Status
 
 

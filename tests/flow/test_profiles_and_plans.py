@@ -15,8 +15,9 @@ from dedup_lib.errors import NotebookError, RunFolderError, SettingError
 from dedup_lib.flow.execute import execute_plan
 from dedup_lib.flow.plan import RunPlan, plan_notebook, plan_run
 from dedup_lib.flow.profiles import load_profile, parse_overrides
+from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.paths import find_project_root
-from dedup_lib.settings import FLOWS
+from dedup_lib.settings import FLOWS, DedupeUrlsSettings
 
 PROFILES = sorted((Path(__file__).resolve().parents[2] / "params").glob("*.yaml"))
 DIRECT = ("01_decode", "02_dedupe_urls", "03_extract", "06_search_and_clean")
@@ -321,3 +322,20 @@ def test_what_a_notebook_of_no_flow_refuses(project: Path) -> None:
         with pytest.raises(SettingError, match=f"{name} = .*{words}"):
             plan_notebook("07_calibrate", {"run_dir": "outputs/x", name: value})
     assert not (project / "outputs").exists()
+
+
+def test_a_later_notebook_alone_is_held_against_the_runs_that_the_list_was(project: Path) -> None:
+    settings = DedupeUrlsSettings(run_dir="outputs/week2", existing_runs=["outputs/week1"])
+    RunFolder("outputs/week2").write_record(settings, counts={}, files={})
+    for choice in ({"only": "06"}, {"first": "03"}):
+        found = plan_run({"run_dir": "outputs/week2"}, **choice)
+        assert found.parameters["06_search_and_clean"]["existing_runs"] == ["outputs/week1"]
+        assert found.notes == (
+            "compared with week1 too, as when 02_dedupe_urls ran here; --set 'existing_runs=[]' compares with none",
+        )
+    whole = plan_run({"run_dir": "outputs/week2"})
+    alone = plan_run({"run_dir": "outputs/week2", "existing_runs": []}, only="06")
+    for planned in (whole, alone):
+        assert not planned.parameters["06_search_and_clean"].get("existing_runs")
+        assert planned.notes == ()
+    assert plan_run({"run_dir": "outputs/week1"}, only="06").notes == ()

@@ -20,7 +20,7 @@ from PIL import Image
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.media import sampling
+from dedup_lib.media import sampling, tracks
 from dedup_lib.media.frames import FRAME_SIDE_PX
 from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.sampling import SCAN_SIDE_PX, GrabbedFrames, grab_frames
