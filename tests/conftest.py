@@ -54,13 +54,26 @@ os.environ.update(grpc_proxy=_proxy.url, no_grpc_proxy="localhost,127.0.0.1,::1"
 loopback_only.install()
 
 
-LONGEST = ("whole/test_flows.py", "extract/test_ray_pool.py", "whole/test_killed_runs.py", "store")
+LONGEST = (
+    *("whole/test_flows.py", "extract/test_ray_pool.py", "whole/test_weekly.py", "whole/test_killed_runs.py"),
+    *("whole/test_live_run.py", "whole/test_jupyter.py", "whole/test_hostile.py", "evaluate/test_metrics.py"),
+    *("store/test_store.py", "store/test_store_server.py", "store/test_transfer.py", "store/test_store_away.py"),
+    *("whole/test_outdated.py", "flow/test_papermill.py", "whole", "match/test_evidence.py", "run/test_failures.py"),
+    *("evaluate", "report/test_overview.py", "demo", "extract/test_faults.py", "extract/test_worker_pool.py"),
+    "store",
+)
+"""By the seconds that they take, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest modules first: with several processes, none of them is left alone at the end."""
     here = Path(__file__).parent
-    items.sort(key=lambda item: not item.path.relative_to(here).as_posix().startswith(LONGEST))
+
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(here).as_posix()
+        return next((number for number, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True)
