@@ -45,8 +45,10 @@ quick: $(VENV)/dev.stamp ## run the tests that need no server, kernel or browser
 check: $(VENV)/dev.stamp ## check lint, formatting, types, and that notebooks hold no outputs
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy
-	@$(BIN)/mypy --config-file tests/mypy.ini tests benchmarks tools
+# Types of the library and of the tests beside each other; what is said of the tests is shown last.
+	@said=$$(mktemp); $(BIN)/mypy --config-file tests/mypy.ini tests benchmarks tools >"$$said" 2>&1 & tests=$$!; \
+	library=0; $(BIN)/mypy || library=$$?; wait $$tests; tests=$$?; \
+	cat "$$said"; rm -f "$$said"; test $$library = 0 && test $$tests = 0
 	@$(if $(NOTEBOOKS),$(BIN)/nbstripout --verify --keep-id $(NOTEBOOKS))
 
 reference: $(VENV)/runtime.stamp ## write docs/reference.md and docs/architecture.md from the code
