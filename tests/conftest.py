@@ -113,15 +113,18 @@ def clip_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MilvusServer]:
     """A real Milvus server; where none can be started, the test is skipped."""
+    from made_once import shared_folder
     from milvus_for_tests import MilvusServer, load_tool
 
     trouble = load_tool().find_trouble()
     if trouble:
         pytest.skip(trouble)
-    server = MilvusServer(tmp_path_factory.mktemp("milvus-server"))
-    server.start()
+    with shared_folder(tmp_path_factory, "milvus-programs") as programs:
+        server = MilvusServer(tmp_path_factory.mktemp("milvus-server"), programs)
+        server.start()
     yield server
-    server.stop()
+    # To stop in good order takes it five seconds, and nobody needs its data.
+    server.kill()
 
 
 @pytest.fixture(scope="module")

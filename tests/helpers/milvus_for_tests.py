@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -43,10 +44,15 @@ def load_tool() -> ModuleType:
 
 
 class MilvusServer:
-    """A server on 127.0.0.1; it ends with this process, however that ends, for then its standard input does."""
+    """A server on 127.0.0.1; it ends with this process, however that ends, for then its standard input does.
 
-    def __init__(self, folder: Path) -> None:
+    The first one unpacks 250 MB into `programs`, and later ones find them there.
+    """
+
+    def __init__(self, folder: Path, programs: Path) -> None:
         self.folder = folder
+        (folder / "data").mkdir()
+        (folder / "data" / "bin").symlink_to(programs, target_is_directory=True)
         self.port = 0
         self._tool: subprocess.Popen[bytes] | None = None
         self._server_pid = 0
@@ -101,7 +107,8 @@ class MilvusServer:
 
     def kill(self) -> None:
         """End it as a power cut would."""
-        os.kill(self._server_pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._server_pid, signal.SIGKILL)
         self.stop()
 
     def stop(self) -> None:
