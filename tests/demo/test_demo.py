@@ -22,6 +22,7 @@ import pdqhash
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from made_once import shared_folder
 
 from dedup_lib.demo.check import Check, check_outcome
 from dedup_lib.demo.clips import Manifest, bar_size_px, make_clips, render_film, write_list
@@ -35,10 +36,23 @@ BASE_URL = "http://127.0.0.1:8765"
 PARTS = ("square", "teaser")
 """Copies of a part of the picture, or of the film."""
 
+FEW = ("spots/night-ride.mp4", "spots/under-the-lens.mp4", "spots/slow-mornings.mp4")
+"""Films of which the damaged file and the picture are made, and one with copies in MP4."""
+
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
-    return make_clips(tmp_path_factory.mktemp("clips"))
+    with shared_folder(tmp_path_factory, "demo-clips") as folder:
+        return make_clips(folder)
+
+
+@pytest.fixture
+def few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
+    """New clips of three films, and of all copies of them."""
+    films = [film for film in FILMS if film.name in FEW]
+    monkeypatch.setattr("dedup_lib.demo.clips.FILMS", films)
+    monkeypatch.setattr("dedup_lib.demo.clips.COPIES", [copy for copy in COPIES if copy.of in FEW])
+    return make_clips(tmp_path / "few")
 
 
 def load_frames(path: Path) -> list[Frames]:
@@ -69,23 +83,23 @@ def hashes(clips: Manifest) -> dict[str, np.ndarray[Any, Any]]:
 # Clips
 
 
-def test_clips_are_new_at_first_and_then_found_again(clips: Manifest) -> None:
-    times = {name: (clips.folder / name).stat().st_mtime_ns for name in clips.file_bytes}
-    again = make_clips(clips.folder)
-    assert clips.is_new and not again.is_new
-    assert again.file_bytes == clips.file_bytes
-    assert times == {name: (clips.folder / name).stat().st_mtime_ns for name in clips.file_bytes}
+def test_clips_are_new_at_first_and_then_found_again(few: Manifest) -> None:
+    times = {name: (few.folder / name).stat().st_mtime_ns for name in few.file_bytes}
+    again = make_clips(few.folder)
+    assert few.is_new and not again.is_new
+    assert again.file_bytes == few.file_bytes
+    assert times == {name: (few.folder / name).stat().st_mtime_ns for name in few.file_bytes}
 
 
-def test_a_damaged_folder_is_made_again_byte_for_byte(clips: Manifest, tmp_path: Path) -> None:
+def test_a_damaged_folder_is_made_again_byte_for_byte(few: Manifest, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
-    shutil.copytree(clips.folder, folder)
-    for name in clips.file_bytes:
+    shutil.copytree(few.folder, folder)
+    for name in few.file_bytes:
         (folder / name).write_bytes(b"")
     (folder / BLACK_NAME).unlink()
     assert make_clips(folder).is_new
-    for name in clips.file_bytes:
-        assert (folder / name).read_bytes() == (clips.folder / name).read_bytes(), name
+    for name in few.file_bytes:
+        assert (folder / name).read_bytes() == (few.folder / name).read_bytes(), name
 
 
 def test_files_are_small(clips: Manifest) -> None:

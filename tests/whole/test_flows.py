@@ -20,6 +20,7 @@ import nbformat
 import pytest
 import yaml
 from browser import Visit
+from made_once import shared_folder
 from milvus_for_tests import TOKEN, MilvusServer
 from pages import open_page
 
@@ -58,10 +59,10 @@ class Site:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    manifest = make_clips(folder / "clips")
-    with ClipServer(manifest.folder) as server:
-        yield Site(server, write_list(folder / "videos.csv", base_url=server.base_url))
+    with shared_folder(tmp_path_factory, "demo-clips") as clips:
+        make_clips(clips)
+    with ClipServer(clips) as server:
+        yield Site(server, write_list(tmp_path_factory.mktemp("site") / "videos.csv", base_url=server.base_url))
 
 
 def run_flow(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_once import shared_folder
 from milvus_for_tests import MilvusServer
 
 from dedup_lib.demo.clips import make_clips, write_list
@@ -28,8 +29,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     root = tmp_path_factory.mktemp("project")
     for name in ("notebooks", "params"):
         (root / name).symlink_to(ROOT / name)
-    manifest = make_clips(root / "clips")
-    with ClipServer(manifest.folder) as server, pytest.MonkeyPatch.context() as patch:
+    with shared_folder(tmp_path_factory, "demo-clips") as clips:
+        make_clips(clips)
+    with ClipServer(clips) as server, pytest.MonkeyPatch.context() as patch:
         write_list(root / "videos.csv", base_url=server.base_url)
         patch.chdir(root)
         patch.setenv("MILVUS_URI", "")
