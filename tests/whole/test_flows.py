@@ -199,15 +199,12 @@ def test_job_folders_are_as_documented_and_empty_ones_are_gone(batch: Path) -> N
     assert record["counts"]["empty"] == record["counts"]["jobs"] - len(jobs) > 0
 
 
-@pytest.mark.parametrize("name", ["direct", "batch"])
-def test_a_second_run_changes_nothing_and_fetches_nothing(
-    site: Site, name: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+def test_a_second_run_changes_nothing_and_fetches_nothing(site: Site, batch: Path, tmp_path: Path) -> None:
     # Another copy, so that the other tests keep the first run's records.
-    run_dir = tmp_path / name
-    shutil.copytree(request.getfixturevalue(name), run_dir)
+    run_dir = tmp_path / "batch"
+    shutil.copytree(batch, run_dir)
     before, requests = read_outputs(run_dir), sum(site.server.requests.values())
-    run_flow(site, run_dir, **({"mode": "batch", "vectors": "frames"} if name == "batch" else {}))
+    run_flow(site, run_dir, mode="batch", vectors="frames")
     assert read_outputs(run_dir) == before
     assert sum(site.server.requests.values()) == requests
     counts = json.loads((run_dir / "stages" / "03_extract.json").read_text("utf-8"))["counts"]
@@ -326,12 +323,11 @@ def test_jobs_upload_pooled_too(site: Site, batch: Path, tmp_path: Path, vectors
     assert summary["rows"]["duplicates"] > 0
 
 
-@pytest.mark.parametrize("mode", ["direct", "batch"])
-def test_a_list_without_a_single_video_is_accounted_for(site: Site, tmp_path: Path, mode: str) -> None:
+def test_a_list_without_a_single_video_is_accounted_for(site: Site, tmp_path: Path) -> None:
     listed = tmp_path / "videos.csv"
     listed.write_text(f"url\n{site.server.url('nowhere.mp4')}\nnot here.mp4\n", encoding="utf-8")
     with pytest.raises(FailedRowsError, match="1 of 2 videos could not be read, and no row gave a video"):
-        run_flow(site, tmp_path / "run", input_csv=str(listed), mode=mode)
+        run_flow(site, tmp_path / "run", input_csv=str(listed), mode="batch")
     run_dir = tmp_path / "run"
     rows = json.loads((run_dir / "summary.json").read_text("utf-8"))["rows"]
     assert rows == {"input": 2, "text_duplicates": 0, "final": 0, "duplicates": 0, "invalid": 1, "failed": 1}
