@@ -261,6 +261,16 @@ def test_settings_come_out_of_a_notebooks_globals(stage: str) -> None:
             SETTINGS[stage].of(rest)
 
 
+@pytest.mark.parametrize("stage", SETTINGS)
+def test_a_name_that_papermill_sets_and_no_notebook_knows(stage: str) -> None:
+    namespace = {"In": ["", 'run_dir = "outputs/x"', "# Parameters\nxyzzy = [1]"], "xyzzy": [1]} | GOOD[stage]
+    with pytest.raises(SettingError, match=r"xyzzy = \[1\] cannot be used: no notebook has a parameter .*; docs/ref"):
+        SETTINGS[stage].of(namespace)
+    namespace["In"] = [*namespace["In"], "later = 1"]
+    with pytest.raises(SettingError, match="xyzzy"):
+        SETTINGS[stage].of(namespace)
+
+
 def test_some_of_the_parameters_can_be_checked_alone() -> None:
     ExtractSettings.check_given({})
     ExtractSettings.check_given({"workers": 2, "nosuch": 1})

@@ -27,17 +27,12 @@ def papermill(notebook: str | Path, *arguments: str, cwd: Path) -> tuple[int, st
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (("-p", "min_scor", "0.4"), "min_scor = 0.4 cannot be used: .* did you mean min_score?"),
-        (("-y", "{xyzzy: [1]}"), r"xyzzy = \[1\] cannot be used: no notebook has a parameter of that name; docs/ref"),
-    ],
-)
-def test_a_name_that_no_notebook_knows_ends_papermill(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
-    code, told = papermill("06_search_and_clean", *arguments, "-p", "run_dir", str(tmp_path / "run"), cwd=tmp_path)
+def test_a_name_that_no_notebook_knows_ends_papermill(tmp_path: Path) -> None:
+    code, told = papermill(
+        "06_search_and_clean", "-p", "min_scor", "0.4", "-p", "run_dir", str(tmp_path / "run"), cwd=tmp_path
+    )
     assert code == 1
-    assert re.search(said, told)
+    assert re.search("min_scor = 0.4 cannot be used: .* did you mean min_score?", told)
     assert not (tmp_path / "run").exists()
 
 
