@@ -145,8 +145,10 @@ def test_one_process_serves_many_tasks_and_the_pool_may_run_again() -> None:
     assert os.getpid() not in first
 
 
-@pytest.mark.parametrize("share", [1.0, 0.0])
-def test_a_pool_that_chooses_its_size_grows_while_cores_are_idle(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("share", "tasks", "rest_s"), [(1.0, 60, 0.5), (0.0, 24, 0.2)])
+def test_a_pool_that_chooses_its_size_grows_while_cores_are_idle(
+    share: float, tasks: int, rest_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Seen by a machine that does nothing else, and by one that is busy elsewhere."""
     cores = 2
     start_s = time.monotonic()
@@ -155,7 +157,7 @@ def test_a_pool_that_chooses_its_size_grows_while_cores_are_idle(share: float, m
     monkeypatch.setattr(worker_pool, "_MEASURE_EVERY_S", 0.05)
     monkeypatch.setattr(psutil, "cpu_times", lambda: times(0.0, share * cores * (time.monotonic() - start_s)))
     with WorkerPool(act, workers=None, timeout_s=60) as pool:
-        pids = {pid for _, pid in pool.run([("rest", 0.5)] * 60)}
+        pids = {pid for _, pid in pool.run([("rest", rest_s)] * tasks)}
     first, largest = worker_pool.FIRST_WORKERS_A_CORE * cores, worker_pool.count_workers(cores)
     assert len(pids) == (largest if share else first)
 

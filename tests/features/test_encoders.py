@@ -250,9 +250,9 @@ def test_frames_as_decoded_give_what_the_whole_pictures_give_by_the_stock_proces
     photos = [getattr(skimage.data, name)() for name in ("astronaut", "coffee", "chelsea", "rocket", "retina")]
     sizes = [(1920, 1080), (1280, 720), (640, 360), (360, 640), (96, 54)]
     pictures = [
-        np.ascontiguousarray(cv2.resize(photo, size, interpolation=cv2.INTER_LANCZOS4))
-        for photo in photos
-        for size in sizes
+        np.ascontiguousarray(cv2.resize(photo, sizes[(number + more) % 5], interpolation=cv2.INTER_LANCZOS4))
+        for number, photo in enumerate(photos)
+        for more in range(2)
     ]
     decoded = []
     for picture in pictures:
