@@ -224,7 +224,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=120)
 @given(
     name=st.sampled_from(
         ["index-first.mp4", "index-last.mp4", "clip.webm", "clip.mkv", "mpeg4.avi", "clip.gif", "clip.ts"]

@@ -902,7 +902,7 @@ SAMPLES = (
 )
 
 
-@settings(max_examples=600)
+@settings(max_examples=200)
 @given(
     sample=st.sampled_from(SAMPLES),
     edits=st.lists(
