@@ -23,8 +23,8 @@ from final_rows import load_rows
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.records import Outcome, Status
 
-LENGTH = 250
-KILLS = 4
+LENGTH = 150
+KILLS = 3
 
 CHILD = """
 if __name__ == "__main__":
@@ -95,7 +95,7 @@ def test_a_run_that_is_killed_again_and_again_ends_as_one_left_in_peace(tmp_path
 
         spared: list[dict[str, int]] = []
         while True:
-            goal = len(server.requests) + chance.randrange(1, 60) if len(spared) < KILLS else math.inf
+            goal = len(server.requests) + chance.randrange(1, 40) if len(spared) < KILLS else math.inf
             with spawn(tmp_path / "chaos", listed, "clips") as child:
                 while len(server.requests) < goal and child.poll() is None:
                     time.sleep(0.005)
