@@ -87,7 +87,9 @@ def direct(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def batch(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_flow(site, tmp_path_factory.mktemp("batch"), mode="batch", vectors="frames")
+    """By one worker, video by video: both are to come to the same."""
+    one_by_one = {"workers": 1, "batch_size": 1}
+    return run_flow(site, tmp_path_factory.mktemp("batch"), mode="batch", vectors="frames", **one_by_one)
 
 
 @pytest.fixture(params=["direct", "batch"])
@@ -185,7 +187,7 @@ def test_the_clean_list_keeps_columns_order_and_targets(site: Site, flow: Path) 
     assert {row["duplicate_of"] for row in load_rows(flow / "duplicates.csv")} <= kept
 
 
-def test_both_flows_come_to_the_same(direct: Path, batch: Path) -> None:
+def test_both_flows_come_to_the_same_by_many_workers_and_by_one(direct: Path, batch: Path) -> None:
     summaries = ("summary.json",)
     assert read_outputs(direct, but=summaries) == read_outputs(batch, but=summaries)
 
@@ -222,11 +224,6 @@ def test_a_second_run_changes_nothing_and_fetches_nothing(site: Site, batch: Pat
     counts = json.loads((run_dir / "stages" / "03_extract.json").read_text("utf-8"))["counts"]
     # The copy's job folders and store are the first run's: only the one retryable failure may be tried again.
     assert counts["attempted"] == sum(row["retryable"] == "True" for row in load_rows(run_dir / "failed_urls.csv"))
-
-
-def test_the_number_of_workers_changes_nothing(site: Site, direct: Path, tmp_path: Path) -> None:
-    alone = run_flow(site, tmp_path / "alone", workers=1, batch_size=1)
-    assert read_outputs(alone) == read_outputs(direct)
 
 
 def test_the_cosine_alone_finds_less_and_fetches_nothing(site: Site, direct: Path, tmp_path: Path) -> None:
