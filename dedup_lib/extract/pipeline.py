@@ -79,9 +79,9 @@ def extract_videos(
     """Brings every URL to a final outcome: its vectors go to `sink`, its outcome to `ledger`.
 
     `rows` are the rows of the URLs in the list; a URL that occurs again is done once. Outcomes of earlier runs are
-    kept, with three exceptions: a setting that refused the video has another value now; with `retry_failed`, the
-    failure may be temporary; with `overwrite`, all are done again. `progress` is called with the number of videos newly
-    done.
+    kept, with four exceptions: a setting that refused the video has another value now; a local file that was missing is
+    there now; with `retry_failed`, the failure may be temporary; with `overwrite`, all are done again. `progress` is
+    called with the number of videos newly done.
 
     At most `most_a_host` videos are fetched from one host at a time. A temporary failure is retried up to `retries`
     times, with back-off. `workers` processes (None: as many as keep the cores busy) fetch and decode on this machine.
@@ -163,9 +163,18 @@ def extract_videos(
 
 
 def _may_pass_now(outcome: Outcome, limits: FetchLimits) -> bool:
-    """Whether the setting that refused the video has another value now."""
+    """Whether the setting that refused the video has another value now, or a file that was missing is there now."""
     name, _, _ = outcome.refused_by.partition("=")
-    return bool(name) and limits.spell(name) != outcome.refused_by
+    is_refused_no_more = bool(name) and limits.spell(name) != outcome.refused_by
+    return is_refused_no_more or (outcome.status == Status.INVALID_URL and _is_file(outcome.url))
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:
+        # Such as a name that is too long.
+        return False
 
 
 def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Generator[tuple[int, ReadVideo]]:

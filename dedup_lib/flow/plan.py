@@ -84,6 +84,9 @@ def _plan(values: dict[str, Any], notebooks: tuple[str, ...], *, against: Sequen
         for stage in notebooks
     }
     settings = {stage: SETTINGS[stage](**parameters[stage]) for stage in notebooks}
+    search = settings.get(SearchSettings.stage)
+    if isinstance(search, SearchSettings) and search.decisions_csv and not resolve_path(search.decisions_csv).exists():
+        notes = (*notes, f"decisions_csv = {search.decisions_csv!r} names no file yet: no decision of a person counts")
     return RunPlan(
         run=RunFolder(values["run_dir"]), notebooks=notebooks, parameters=parameters, settings=settings, notes=notes
     )

@@ -136,9 +136,12 @@ class KeeperPolicy:
         """The row to keep."""
         left = sorted(row for row in rows if self._was_before(row)) or sorted(rows)
         if self.chosen:
-            # People may choose in a circle; then their choices say nothing.
             among = set(left)
-            left = [row for row in left if among.isdisjoint(self._preferred_to.get(row, ()))] or left
+            wanted = {kept for row in among for kept in self._preferred_to.get(row, ())}
+            # People may choose in a circle; then their choices say nothing. Who chose one of two copies of a film also
+            # wants it rather than the other copies.
+            unbeaten = [row for row in left if among.isdisjoint(self._preferred_to.get(row, ()))]
+            left = [row for row in unbeaten if row in wanted] or unbeaten or left
         for criterion in self.criteria:
             left = criterion.best_of(left, self.traits)
         return left[0]
@@ -157,8 +160,11 @@ class KeeperPolicy:
         for criterion in self.criteria:
             left = criterion.best_of([kept, copy], self.traits)
             if len(left) == 1:
-                return criterion.name if left == [kept] else BEST_OF_ALL
-        return FIRST_IN_LIST if kept < copy else BEST_OF_ALL
+                return criterion.name if left == [kept] else self._why_all(kept)
+        return FIRST_IN_LIST if kept < copy else self._why_all(kept)
+
+    def _why_all(self, kept: int) -> str:
+        return CHOSEN if any(kept == row for row, _ in self.chosen) else BEST_OF_ALL
 
 
 FIRST_SEEN = KeeperPolicy(name="first_seen", traits=())

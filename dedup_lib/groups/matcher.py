@@ -78,12 +78,18 @@ class ComparedPairs(Scored):
             evidence={},
         )
 
-    def without_excerpts(self, pairs: Collection[tuple[int, int]]) -> ComparedPairs:
-        """The same, but of these pairs of rows, in either order, no video counts as an excerpt of the other."""
-        plain = {(min(rows), max(rows)) for rows in pairs}
-        if not plain:
+    def without_excerpts(self, chosen: Collection[tuple[int, int]]) -> ComparedPairs:
+        """The same, but where a person chose the first of two rows (`chosen`), it counts neither as an excerpt of the
+        second nor of copies of the second, and they not as excerpts of it."""
+        if not chosen:
             # What this object has computed stays.
             return self
+        copies = neighbours((pair.first, pair.second) for pair in self.pairs if not pair.excerpt)
+        plain = {
+            (min(kept, row), max(kept, row))
+            for kept, other in chosen
+            for row in {other, *copies.get(other, ())} - {kept}
+        }
         changed = (replace(pair, excerpt="") if (pair.first, pair.second) in plain else pair for pair in self.pairs)
         return replace(self, pairs=tuple(changed))
 

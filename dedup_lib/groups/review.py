@@ -13,10 +13,13 @@ def find_doubtful(compared: ComparedPairs, *, rules: MatchThresholds, groups: Se
     """Pairs of rows for a person to look at: first pairs whose criteria contradict each other, then excerpts that were
     not removed, each with the most uncertain first. Pairs within a group are left out."""
     group_of = _find_groups(groups)
+    removed = {copy for group in groups for copy in group.copies}
     doubtful = []
     for rows, evidence in compared.evidence.items():
         verdict, _ = evidence.judge(rules)
         if verdict not in (Verdict.REVIEW, Verdict.EXCERPT) or len(group_of(rows)) == 1:
+            continue
+        if verdict == Verdict.EXCERPT and rows[evidence.excerpt == "second"] in removed:
             continue
         doubtful.append((verdict != Verdict.REVIEW, abs(evidence.score_under(rules.versions) - rules.min_score), rows))
     return [rows for *_, rows in sorted(doubtful)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import zipfile
 from html import escape
 from pathlib import Path
@@ -26,7 +27,7 @@ def share_run(run: RunFolder, path: Path) -> list[str]:
     if run.reports_dir / "index.html" not in pages:
         raise RunFolderError(
             f"{run.shown(run.path)} has no report to share: finish the run, or write the report with "
-            f"python -m dedup_lib report {run.path.name}"
+            f"python -m dedup_lib report {shlex.quote(run.path.name)}"
         )
     listed = list_files(run, summary=run.read_summary() or {}, stages=run.read_records())
     tables = [run.path / file["name"] for file in listed if not Path(file["name"]).is_absolute()]

@@ -10,6 +10,7 @@ import difflib
 import getpass
 import json
 import platform
+import shlex
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -254,8 +255,8 @@ class RunFolder:
         record = self.read_record(stage)
         if record is None:
             raise RunFolderError(
-                f"{stage} has not finished in {self.shown(self.path)}: `python -m dedup_lib status {self.path.name}` "
-                "shows how far the run is and how to continue it"
+                f"{stage} has not finished in {self.shown(self.path)}: `python -m dedup_lib status "
+                f"{shlex.quote(self.path.name)}` shows how far the run is and how to continue it"
             )
         return record
 

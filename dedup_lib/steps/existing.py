@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dedup_lib.errors import RunFolderError, SettingError, StoreError
+from dedup_lib.groups.decisions import load_decisions
 from dedup_lib.match.known_videos import find_near
 from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Outcome, Progress, Recipe, Status, StoredRows, video_key
@@ -19,6 +20,7 @@ from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.bar import Bar, progress_on
 from dedup_lib.steps.extracted_list import ExtractedList, StoredVideos, find_filled_store
+from dedup_lib.steps.review import find_decisions
 from dedup_lib.steps.search_plan import load_vector_table, plan_search
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.collection import Collection
@@ -92,6 +94,7 @@ def add_existing(
     - the videos whose vectors are similar;
     - where frames decide, also every video with a fingerprint, if there are at most `MAX_BY_WORDS`, because visual
       words find copies that vectors do not find;
+    - the videos about which a person decided together with a listed one;
     - the videos of an earlier run whose URL the list repeats.
 
     `bar` shows one step after the other. Raises as `search_list` and `find_earlier` do, and StoreError for an earlier
@@ -113,6 +116,8 @@ def add_existing(
     before, with_words = _find_before(outcomes, own)
     if settings.decide == "cosine" or len(with_words) > MAX_BY_WORDS:
         with_words = set()
+    decided = load_decisions(find_decisions(run, listed, settings=settings))
+    told = {url for pair in decided if not own.isdisjoint(pair) for url in pair}
     read = [set(outcomes[folder.ledger_path]) for folder in earlier]
     everything = _Pool(address, settings.collection, None)
     existing: set[str] = set()
@@ -131,7 +136,7 @@ def add_existing(
                 pool,
                 table,
                 own=own | existing,
-                words=with_words,
+                others=with_words | told,
                 floor=plan.floor,
                 max_pairs=settings.max_pairs,
                 begin=begin,
@@ -181,13 +186,13 @@ def _look_through(
     table: VectorTable,
     *,
     own: AbstractSet[str],
-    words: AbstractSet[str],
+    others: AbstractSet[str],
     floor: float,
     max_pairs: int,
     begin: Progress,
 ) -> set[str]:
-    """The videos of a collection that are near one of the table, or that visual words may find; `own` do not count."""
-    candidates = words - own if pool.urls is None else (words & pool.urls) - own
+    """The videos of a collection that are near one of the table, or among `others`; `own` do not count."""
+    candidates = others - own if pool.urls is None else (others & pool.urls) - own
     own_keys = set(map(video_key, own))
     keys = None if pool.urls is None else set(map(video_key, pool.urls))
     held: set[str] = set()

@@ -71,7 +71,7 @@ def locate_list(input_csv: str) -> Path:
     """The file that `input_csv` names: in the working directory, else in the project root. Where both hold such a
     file, a warning says which one is read.
 
-    Raises SettingError for a web address.
+    Raises SettingError for a web address, and for a name that is no text.
     """
     if re.match("[a-z][a-z0-9+.-]+://", input_csv.strip(), re.IGNORECASE):
         remedy = (
@@ -83,7 +83,13 @@ def locate_list(input_csv: str) -> Path:
     found = find_inputs(input_csv)
     if len(found) > 1:
         warnings.warn(describe_choice(input_csv, found), stacklevel=2)
-    return found[0] if found else resolve_path(input_csv)
+    path = found[0] if found else resolve_path(input_csv)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        # Neither a record nor an output could name it.
+        raise SettingError("input_csv", str(path), "its name is no valid UTF-8: give the file another name") from None
+    return path
 
 
 def describe_choice(input_csv: str, found: Sequence[Path]) -> str:

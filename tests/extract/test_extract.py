@@ -357,6 +357,17 @@ def test_a_video_with_fewer_vectors_in_the_store_than_frames_is_done_again(serve
         assert store.open_collection("clips").count_stored(urls) == {urls[0]: 3, urls[1]: 3}
 
 
+def test_a_file_that_was_missing_is_read_once_it_is_there(tmp_path: Path) -> None:
+    paths = [tmp_path / "later.mp4", tmp_path / "never.mp4", Path("n" * 300)]
+    urls = [*map(str, paths), ""]
+    first = run(urls, tmp_path).outcomes
+    assert {first[url].status for url in urls} == {Status.INVALID_URL}
+    save_clip(paths[0], count=10)
+    again = run(urls, tmp_path)
+    assert (again.attempted, again.outcomes[urls[0]].status) == (1, Status.OK)
+    assert run(urls, tmp_path).attempted == 0
+
+
 # The same file under another address
 
 

@@ -339,3 +339,10 @@ def test_a_later_notebook_alone_is_held_against_the_runs_that_the_list_was(proje
         assert not planned.parameters["06_search_and_clean"].get("existing_runs")
         assert planned.notes == ()
     assert plan_run({"run_dir": "outputs/week1"}, only="06").notes == ()
+
+
+def test_a_file_of_decisions_that_is_not_there_is_said(project: Path) -> None:
+    (project / "mine.csv").write_text("first_url,second_url,decision,decided_at\n")
+    assert plan(project, {"decisions_csv": "mine.csv"}).notes == ()
+    (note,) = plan(project, {"decisions_csv": "mnie.csv"}).notes
+    assert note == "decisions_csv = 'mnie.csv' names no file yet: no decision of a person counts"

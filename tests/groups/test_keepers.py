@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -128,6 +129,25 @@ def test_a_person_may_keep_an_excerpt(chosen: tuple[int, int]) -> None:
     (group,) = group_copies(told.pairs, threshold=0.5, choose=policy.choose, same={(0, 1)})
     assert group.kept == chosen[0]
     assert compared.without_excerpts(()) is compared
+
+
+@pytest.mark.parametrize("name", ["best", "first_seen"])
+def test_a_teaser_that_a_person_chose_over_a_film_is_kept_rather_than_its_copies_too(
+    name: Literal["best", "first_seen"],
+) -> None:
+    film, copy, teaser = 0, 1, 2
+    pairs = (
+        Pair(first=film, second=copy, similarity=0.97),
+        Pair(first=film, second=teaser, similarity=0.97, excerpt="second"),
+        Pair(first=copy, second=teaser, similarity=0.97, excerpt="second"),
+    )
+    compared = ComparedPairs(pairs=pairs, nearest=np.full(3, 0.97), floor=0.1, expanded_queries=0, evidence={})
+    traits = (Traits(duration_s=30, pixels=9000), Traits(duration_s=30, pixels=100), Traits(duration_s=9))
+    policy = KeeperPolicy(name=name, traits=traits, chosen={(teaser, film)})
+    told = compared.without_excerpts(policy.chosen)
+    (group,) = group_copies(told.pairs, threshold=0.5, choose=policy.choose, same={(film, teaser)})
+    assert (group.kept, group.copies) == (teaser, (film, copy))
+    assert policy.why(teaser, film) == policy.why(teaser, copy) == CHOSEN
 
 
 def test_near_ties_do_not_add_up() -> None:

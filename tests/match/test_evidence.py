@@ -733,6 +733,9 @@ def test_doubtful_pairs_come_most_uncertain_first() -> None:
         r05=evidence(),
     )
     assert find_doubtful(compared, rules=RULES, groups=[]) == [(0, 1), (0, 3), (0, 2)]
+    # The excerpt was removed, as that of another video.
+    assert find_doubtful(compared, rules=RULES, groups=[group(1, 5, 2)]) == [(0, 1), (0, 3)]
+    assert find_doubtful(compared, rules=RULES, groups=[group(1, 2, 5)]) == [(0, 1), (0, 3), (0, 2)]
 
 
 def test_what_is_settled_is_not_doubtful() -> None:

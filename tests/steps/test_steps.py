@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sqlite3
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -552,6 +554,10 @@ def test_a_new_list_is_compared_with_what_the_collection_holds(run: RunFolder) -
     DecisionFile(run.path.parent / "decisions.csv").decide(URLS[1], "https://old/1", Decision.DIFFERENT)
     _, duplicates, _, summary = search_both(run)
     assert list(zip(duplicates["url"], duplicates["duplicate_of"], strict=True)) == [(URLS[4], "https://old/1")]
+    DecisionFile(run.path.parent / "decisions.csv").decide("https://old/2", URLS[0], Decision.SAME)
+    listed, duplicates, _, summary = search_both(run)
+    assert listed.existing == ("https://old/1", "https://old/2")
+    assert dict(zip(duplicates["url"], duplicates["duplicate_of"], strict=True))[URLS[0]] == "https://old/2"
     listed = add_existing(run, extracted(run), settings=search_settings())
     assert listed.existing == (), "only where it is asked for"
 
@@ -774,6 +780,16 @@ def test_a_list_behind_an_address_is_refused_with_a_remedy(run: RunFolder, addre
         find_first_list(run, input_csv=address, url_column="")
     with pytest.raises(SettingError, match=remedy):
         find_list(run, input_csv=address, url_column="", after=AFTER)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are no text")
+def test_a_list_whose_name_is_no_text_is_refused(run: RunFolder, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.csv")
+    path.write_text("url\nhttps://h/a.mp4\n")
+    with pytest.raises(
+        SettingError, match=r"caf.udce9\.csv' cannot be used: its name is no valid UTF-8: give the file"
+    ):
+        find_first_list(run, input_csv=str(path), url_column="")
 
 
 # Outputs
