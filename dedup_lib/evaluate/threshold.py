@@ -120,9 +120,12 @@ class ThresholdResult:
         """A warning for a sample with only `used` videos; empty when it is large enough."""
         if used >= SMALL_SAMPLE:
             return ""
+        size = f"The sample is small: {used:,} {'video was' if used == 1 else 'videos were'} used"
+        if not self.videos:
+            return f"{size}, and none was left to test a threshold. Set sample_size to {SMALL_SAMPLE} or more."
         low, high = wilson_interval(self.whole, self.videos)
         return (
-            f"The sample is small: {used:,} {'video was' if used == 1 else 'videos were'} used, {self.videos:,} of "
+            f"{size}, {self.videos:,} of "
             f"them to test the threshold. All copies of {self.whole:,} of these {self.videos:,} were found. By chance "
             f"alone, the share among all videos like them may be as low as {show_percent(low)} or as high as "
             f"{show_percent(high)} (95 % Wilson interval: {low:.3f} to {high:.3f}), so the figures say little. Set "
@@ -221,8 +224,8 @@ def choose_threshold(
     the result of the current threshold on the other half.
 
     A threshold above the current one is proposed only if it avoids a false pair in the first half, and one below it
-    only if `MIN_LOOKALIKES` pairs of different videos of that half have a score below the current one. Raises
-    SettingError when no threshold reaches `wanted_precision`.
+    only if `MIN_LOOKALIKES` pairs of different videos of that half have a score below the current one. None is proposed
+    if the other half is empty. Raises SettingError when no threshold reaches `wanted_precision`.
     """
     choosing, judging = (rows_of_half(labels, half) for half in (0, 1))
     chosen = propose_threshold(
@@ -246,7 +249,8 @@ def choose_threshold(
     scored = judge_pairs(labels, compared.pairs, rows_that_count(labels, choosing))
     lookalikes = sum(not same and similarity < in_use.threshold for similarity, same in scored)
     is_looser_unproven = chosen.threshold < in_use.threshold and lookalikes < MIN_LOOKALIKES
-    stays = is_stricter_in_vain or is_looser_unproven
+    is_untested = not rows_that_count(labels, judging)
+    stays = is_stricter_in_vain or is_looser_unproven or is_untested
     chosen = in_use if stays else judge(threshold=chosen.threshold, rows=choosing)
     reported, before = (
         judge(threshold=threshold, rows=judging) for threshold in (chosen.threshold, compared.threshold)

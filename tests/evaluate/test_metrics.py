@@ -694,6 +694,13 @@ def test_nothing_stricter_is_proposed_in_vain() -> None:
         assert reported == before
 
 
+def test_what_cannot_be_tested_is_not_proposed() -> None:
+    labels, pairs = twins(0, 0), [pair(0, 1, 0.9), pair(2, 3, 0.9), pair(0, 2, 0.8)]
+    chosen, reported, _ = choose(labels, pairs)
+    assert chosen.threshold == 0.65
+    assert reported.warn(used=2).startswith("The sample is small: 2 videos were used, and none was left to test a")
+
+
 @pytest.mark.parametrize(("lookalikes", "proposed"), [(MIN_LOOKALIKES, 0.8), (MIN_LOOKALIKES - 1, 0.85)])
 def test_a_looser_one_is_proposed_where_lookalikes_show_that_it_is_safe(lookalikes: int, proposed: float) -> None:
     labels = twins(*([0] * 12), 1)
@@ -722,9 +729,6 @@ def test_a_small_sample_is_warned_of() -> None:
     assert "4 videos were used, 2 of them to test" in warning and "All copies of 1 of these 2 were found" in warning
     assert f"as low as {low:.1%} or as high as {high:.1%} (95 % Wilson interval: {low:.3f} to {high:.3f})" in warning
     assert "sample_size to 10" in warning
-    assert "as low as 0.0% or as high as 100.0%" in judge_threshold([], [], threshold=0.5, collection_size=9).warn(
-        used=1
-    )
 
 
 def test_pairs_are_ranked_and_picked() -> None:
