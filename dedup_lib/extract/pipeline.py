@@ -164,9 +164,10 @@ def extract_videos(
 
 def _may_pass_now(outcome: Outcome, limits: FetchLimits) -> bool:
     """Whether the setting that refused the video has another value now, or a file that was missing is there now."""
-    name, _, _ = outcome.refused_by.partition("=")
-    is_refused_no_more = bool(name) and limits.spell(name) != outcome.refused_by
-    return is_refused_no_more or (outcome.status == Status.INVALID_URL and _is_file(outcome.url))
+    if outcome.refused_by:
+        name, _, _ = outcome.refused_by.partition("=")
+        return limits.spell(name) != outcome.refused_by
+    return outcome.status == Status.INVALID_URL and _is_file(outcome.url)
 
 
 def _is_file(path: str) -> bool:
