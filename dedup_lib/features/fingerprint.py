@@ -19,14 +19,17 @@ from dedup_lib.records import Frames, Recipe, Scan
 
 VERSION = 6
 """Increased when a change here changes fingerprints: earlier fingerprints are then made again. Fingerprints of before
-sound was heard have the same version and no `sound`: all else of them is the same, and reading every video again would
-cost more than it tells."""
+sound was heard, or colours were kept, have the same version and no `sound` or `packed_chroma`: all else of them is the
+same, and reading every video again would cost more than it tells."""
 
 TINY_PX = 64
 """Side of a tiny_frame in pixels: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
 
 PICTURE_SIDE_PX = 256
 """Longer side, in pixels, of a still in which local features are found."""
+
+CHROMA_PX = 32
+"""Side, in pixels, of the square to which the colours of a still are shrunk: enough to see which part has another."""
 
 POINTS_A_STILL = 150
 MIN_STILLS, MAX_STILLS = 8, 16
@@ -85,6 +88,8 @@ class Fingerprint:
     still_times_s: NDArray[np.float32]
     packed_stills: bytes
     """The stills as they are stored. `unpack_stills` unpacks them on demand, because few are ever needed."""
+    packed_chroma: bytes | None = None
+    """The colours of the stills as they are stored (`unpack_chroma`); None if they are not known."""
     sound: Sound | None = None
     """The sound of the dense part of the scan; None if it has none, or if it is not known."""
 
@@ -106,6 +111,14 @@ class Fingerprint:
         width_px, height_px = self.size_px
         sheet = cv2.imdecode(np.frombuffer(self.packed_stills, np.uint8), cv2.IMREAD_GRAYSCALE)
         return np.asarray(sheet, np.uint8).reshape(self.num_stills, height_px, width_px)
+
+    def unpack_chroma(self) -> NDArray[np.uint8] | None:
+        """The colours of the stills, uint8 (F, 2, 32, 32): Cr and Cb of ITU-R BT.601, 128 for grey. None if they are
+        not known."""
+        if self.packed_chroma is None:
+            return None
+        sheet = cv2.imdecode(np.frombuffer(self.packed_chroma, np.uint8), cv2.IMREAD_GRAYSCALE)
+        return np.asarray(sheet, np.uint8).reshape(self.num_stills, 2, CHROMA_PX, CHROMA_PX)
 
     @cached_property
     def words_of_frames(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -132,6 +145,8 @@ class Fingerprint:
             "still_times_s": self.still_times_s,
             "stills": np.frombuffer(self.packed_stills, np.uint8),
         }
+        if self.packed_chroma is not None:
+            parts["chroma"] = np.frombuffer(self.packed_chroma, np.uint8)
         if self.sound is not None:
             parts["sound"] = self.sound.pack()
         file = io.BytesIO()
@@ -157,6 +172,7 @@ class Fingerprint:
                 frames=parts["frames"].astype(np.int32),
                 still_times_s=parts["still_times_s"],
                 packed_stills=parts["stills"].tobytes(),
+                packed_chroma=parts["chroma"].tobytes() if "chroma" in parts else None,
                 sound=Sound.unpack(parts["sound"]) if "sound" in parts else None,
             )
         except Exception as error:  # Damaged bytes raise many kinds of errors, from zip, numpy or OpenCV.
@@ -256,11 +272,18 @@ def make_fingerprint(
         frames=owners,
         still_times_s=shown_s[chosen],
         packed_stills=pack_stills(stills),
+        packed_chroma=pack_stills([plane for index in chosen for plane in _shrink_chroma(kept[index][1])]),
     )
 
 
 def _to_grey(frame: Frames) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def _shrink_chroma(frame: Frames) -> NDArray[np.uint8]:
+    """Cr and Cb of a frame, RGB (H, W, 3): uint8 (2, 32, 32)."""
+    small = cv2.resize(frame, (CHROMA_PX, CHROMA_PX), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2YCrCb), np.uint8).transpose(2, 0, 1)[1:]
 
 
 def pack_stills(stills: Sequence[NDArray[np.uint8]]) -> bytes:

@@ -30,7 +30,8 @@ COLUMNS = {
     "inliers": "local features that agree on how one frame lies in the other; empty: not checked",
     "transform": "how the frame of the copy lies, if it does not lie as that of the kept video: mirrored, turned",
     "motion_correlation": "how alike both videos change in that part, -1 to 1; empty: not checked",
-    "differs": "the region that differs throughout: its place and its share of the frame; empty: none",
+    "differs": "the region that differs throughout: its place and share of the frame; `only its colour`: all else of "
+    "it agrees; empty: none",
     "differs_in_kept": "where that region lies in the frame of the kept video, without bars: left, top, right and "
     "bottom, as shares of the frame",
     "differs_in_copy": "where it lies in the frame of the copy",

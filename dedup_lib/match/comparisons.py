@@ -21,6 +21,7 @@ from dedup_lib.features import sound as sound_fingerprint
 from dedup_lib.match import (
     alignment,
     blocks,
+    colours,
     details,
     difference,
     evidence,
@@ -44,8 +45,8 @@ from dedup_lib.match.sound import SoundMatch
 from dedup_lib.media import frames
 
 MODULES = (
-    *(alignment, blocks, details, difference, evidence, geometry, laid, moments, motion, outlines, overlay, regions),
-    *(sound, temporal_votes, verify, fingerprint, frames, perceptual_hash, sound_fingerprint),
+    *(alignment, blocks, colours, details, difference, evidence, geometry, laid, moments, motion, outlines, overlay),
+    *(regions, sound, temporal_votes, verify, fingerprint, frames, perceptual_hash, sound_fingerprint),
 )
 """The modules that compare two fingerprints."""
 

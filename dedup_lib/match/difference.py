@@ -16,9 +16,10 @@ from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.features.perceptual_hash import find_turn, turn_frames
 from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.blocks import STILL_PX, shrink
+from dedup_lib.match.colours import find_other_colour
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
-from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_stills, warp_tiny_frames
-from dedup_lib.match.laid import UNMOVED, AffineMaps, LaidFrames
+from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_chroma, warp_stills, warp_tiny_frames
+from dedup_lib.match.laid import UNMOVED, AffineMaps, LaidFrames, map_box
 from dedup_lib.match.moments import align_changes, find_moments, find_shift, show_at
 from dedup_lib.match.motion import ALIKE, correlate_changes
 from dedup_lib.match.regions import (
@@ -65,15 +66,36 @@ def find_differing_region(
     )
     frames, best, laid = max(ways, key=lambda way: measure_fit(way[2]))
     found = find_difference(laid)
-    if found is None:
+    if found is not None:
+        closer = align_changes(*frames.tiny_frames, first, second, stretch) if stretch.correlation < ALIKE else None
+        if closer is None and laid.shows_moments:
+            return found
+        laid = _lay(closer or best, frames, first, second, only_changes=only_changes, is_shifted=True)
+        if correlate_changes(*map(shrink, laid.tiny_frames)) < ALIKE:
+            return found
+        found = find_difference(laid)
+    return found or _find_recoloured(laid)
+
+
+def _find_recoloured(laid: LaidFrames) -> Region | None:
+    """The part that has another colour; None if there is none."""
+    part = find_other_colour(laid)
+    if part is None:
         return None
-    closer = align_changes(*frames.tiny_frames, first, second, stretch) if stretch.correlation < ALIKE else None
-    if closer is None and laid.shows_moments:
-        return found
-    laid = _lay(closer or best, frames, first, second, only_changes=only_changes, is_shifted=True)
-    if correlate_changes(*map(shrink, laid.tiny_frames)) < ALIKE:
-        return found
-    return find_difference(laid)
+    down, across = (np.flatnonzero(part.any(axis=axis)) / len(part) for axis in (1, 0))
+    cell = 1 / len(part)
+    box = float(across[0]), float(down[0]), float(across[-1] + cell), float(down[-1] + cell)
+    in_first, in_second = (map_box(box, one) for one in laid.maps)
+    return Region(
+        left=box[0],
+        top=box[1],
+        right=box[2],
+        bottom=box[3],
+        moves=False,
+        in_first=in_first,
+        in_second=in_second,
+        only_colour=True,
+    )
 
 
 _Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -82,10 +104,12 @@ _Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 @dataclass(frozen=True, kw_only=True)
 class _Registered:
     """All frames of two videos, aligned by geometry: `tiny_frames` grey uint8 (N, 64, 64) and (M, 64, 64), `stills`
-    grey uint8 (F, 256, 256) and (G, 256, 256). `maps` are those of `LaidFrames`."""
+    grey uint8 (F, 256, 256) and (G, 256, 256), and their colours, `chroma`, as `Fingerprint.unpack_chroma`. `maps` are
+    those of `LaidFrames`."""
 
     tiny_frames: _Both
     stills: _Both
+    chroma: _Both | None
     maps: AffineMaps
 
 
@@ -98,6 +122,7 @@ def _register_all(
         yield _Registered(
             tiny_frames=(own, second.tiny_frames),
             stills=(_as_squares(stills), _as_squares(second.unpack_stills())),
+            chroma=_turn_chroma(first, second, orientation),
             maps=(find_turn(orientation), UNMOVED),
         )
     known = evidence.registration
@@ -109,8 +134,17 @@ def _register_all(
         yield _Registered(
             tiny_frames=warp_tiny_frames(first, second, overlap),
             stills=warp_stills(first, second, overlap, side_px=STILL_PX),
+            chroma=warp_chroma(first, second, overlap),
             maps=find_maps(first, second, overlap),
         )
+
+
+def _turn_chroma(first: Fingerprint, second: Fingerprint, orientation: int) -> _Both | None:
+    """The colours of the stills, those of the first video turned; None if those of one are not known."""
+    own, others = first.unpack_chroma(), second.unpack_chroma()
+    if own is None or others is None:
+        return None
+    return turn_frames(own.reshape(-1, *own.shape[2:]), orientation).reshape(own.shape), others
 
 
 def _lay(
@@ -152,10 +186,12 @@ def _lay(
     other_of_stills = other_moments_s[np.searchsorted(second.times_s, second.still_times_s[other_chosen])]
     apart_s = other_of_stills - stretch.shown_in_second(of_stills)
     both_stills = stills[chosen], other_stills[other_chosen]
+    chroma = (frames.chroma[0][chosen], frames.chroma[1][other_chosen]) if frames.chroma is not None else None
     if len(chosen) < MIN_STILLS:
         # An excerpt shows few of the moments of which the whole film has stills.
         spread = _spread(len(places))
         apart_s = (second.times_s[other_places] - stretch.shown_in_second(first.times_s)[places])[spread]
+        chroma = None
         both_stills = _as_squares(own[places[spread]]), _as_squares(others[other_places[spread]])
     is_known = np.isfinite(apart_s) & (stretch.speed == 1.0)
     return LaidFrames(
@@ -166,6 +202,7 @@ def _lay(
         is_simultaneous=is_simultaneous,
         shows_moments=shows_moments,
         apart_s=np.where(is_known, apart_s, np.inf),
+        chroma=chroma,
     )
 
 

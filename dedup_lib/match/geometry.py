@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.features.fingerprint import TINY_PX, Fingerprint, mirror_points
+from dedup_lib.features.fingerprint import CHROMA_PX, TINY_PX, Fingerprint, mirror_points
 from dedup_lib.match.laid import AffineMaps
 
 MAX_DISTANCE_BITS = 80
@@ -243,6 +243,19 @@ def warp_stills(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The same for the stills: uint8 (F, side_px, side_px) and (G, side_px, side_px)."""
     return _lay(first, second, registration, (first.unpack_stills(), second.unpack_stills()), side_px=side_px)
+
+
+def warp_chroma(
+    first: Fingerprint, second: Fingerprint, registration: Registration
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """The same for the colours of the stills: uint8 (F, 2, 32, 32) and (G, 2, 32, 32). None if those of one
+    are not known."""
+    own, others = first.unpack_chroma(), second.unpack_chroma()
+    if own is None or others is None:
+        return None
+    planes = own.reshape(-1, CHROMA_PX, CHROMA_PX), others.reshape(-1, CHROMA_PX, CHROMA_PX)
+    laid, other_laid = _lay(first, second, registration, planes, side_px=CHROMA_PX)
+    return laid.reshape(own.shape), other_laid.reshape(others.shape)
 
 
 def _lay(

@@ -42,3 +42,5 @@ class LaidFrames:
     apart_s: NDArray[np.floating]
     """(K,): seconds by which the second video shows its still later (or earlier, if negative) than the first one;
     infinite if unknown."""
+    chroma: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
+    """The colours of the stills, uint8 (K, 2, 32, 32) as `Fingerprint.unpack_chroma`; None if they are not known."""

@@ -109,7 +109,8 @@ MIN_PICTURES = 4
 @dataclass(frozen=True, kw_only=True)
 class Region:
     """A part of the frame that differs throughout, as shares of the frame that both videos show, measured from its
-    upper left corner. `share` is its area, and `moves` says whether it moves. `in_first` and `in_second` are the boxes
+    upper left corner. `share` is its area, and `moves` says whether it moves. `only_colour`: only its colour differs.
+    `in_first` and `in_second` are the boxes
     around it in the frames of the two fingerprints, which have no bars."""
 
     left: float
@@ -119,6 +120,7 @@ class Region:
     moves: bool
     in_first: Box
     in_second: Box
+    only_colour: bool = False
 
     def exchanged(self) -> Region:
         """The same region with the roles of the two videos exchanged."""
@@ -137,7 +139,7 @@ class Region:
         across = _place((self.left + self.right) / 2, ("left", "middle", "right"))
         down = _place((self.top + self.bottom) / 2, ("top", "middle", "bottom"))
         place = "middle" if across == down else f"{down} {across}"
-        return f"{place}, {self.share:.0%}"
+        return f"{place}, {self.share:.0%}" + (", only its colour" if self.only_colour else "")
 
 
 def _place(middle: float, names: tuple[str, str, str]) -> str:

@@ -195,4 +195,5 @@ def _is_same(first: Fingerprint, second: Fingerprint) -> bool:
         np.array_equal(first.tiny_frames, second.tiny_frames)
         and np.array_equal(first.times_s, second.times_s)
         and np.array_equal(first.descriptors, second.descriptors)
+        and (None in (first.packed_chroma, second.packed_chroma) or first.packed_chroma == second.packed_chroma)
     )

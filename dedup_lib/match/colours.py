@@ -1,0 +1,232 @@
+"""The part of the frame that has another colour: the same shirt in red and in blue.
+
+All else is compared in grey, so that a copy without colours, or with changed ones, is a copy. A change of all colours
+is one map from the colours of one video to those of the other: saturation, tint, white balance. It is estimated over
+all stills, and a part that it does not explain has another colour, if its outline is the same in both.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import product
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dedup_lib.features.fingerprint import CHROMA_PX
+from dedup_lib.match.laid import LaidFrames
+
+MIN_STILLS = 2
+"""Minimum number of stills from which colours are compared."""
+
+MIN_DISTANCE = 18.0
+"""Minimum distance of two colours that differ, in units of Cr and Cb; a vivid red lies at some 100 from grey."""
+
+NOISE_FACTOR = 4.0
+"""Minimum ratio of that distance to its median over all cells."""
+
+MAX_TURN_DEG = 15.0
+"""Maximum change of hue that all colours may share."""
+
+SATURATION = (0.35, 2.5)
+"""Range of the change of saturation that all colours may share."""
+
+CHANGE_COST = 0.1
+"""Cost of a change of all colours, as a share of cells left unexplained: of a saturation changed by the factor e, of a
+tint by `TINT`, or of one that changes by `SHADE` from black to white. Of two explanations the simpler one holds: a
+product may be the only colour in the frame, and then a change of all colours would explain every other colour of it."""
+
+TINT = 10.0
+SHADE = 40.0
+
+MAX_GREY_SPREAD = 8.0
+"""Maximum distance of most colours of a video from their median, if it has one colour only, as a grey or sepia copy."""
+
+SAME_COLOUR = 5.0
+"""Maximum distance of two colours that are the same."""
+
+MIN_COLOUR = 6.0
+"""Minimum distance of a colour from grey."""
+
+MIN_CELLS = 5
+"""Minimum number of connected cells, of 1024, that have another colour."""
+
+MIN_SHARE = 0.5
+"""Minimum share of the stills with such cells."""
+
+OUTLINE_PX = 7
+"""Side, in pixels of a still of 64, of the squares in which outlines are compared."""
+
+MIN_CONTRAST = 6.0
+"""Minimum standard deviation (of 255) of a square with an outline."""
+
+MIN_OUTLINE_CORRELATION = 0.6
+"""Minimum correlation, or the negative of it, of two squares with the same outline."""
+
+MIN_OUTLINE_CELLS = 3
+MIN_SAME_OUTLINE = 0.7
+"""A part is the same object if at least `MIN_OUTLINE_CELLS` cells of and around it have an outline, and this share of
+them the same."""
+
+_STEPS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Explained:
+    """A map of colours: the cost of what it leaves unexplained and of the map itself, and what it predicts."""
+
+    cost: float
+    predicted: NDArray[np.complex64]
+
+
+def find_other_colour(laid: LaidFrames) -> NDArray[np.bool_] | None:
+    """The cells (32, 32) of the largest part that has another colour in most of the stills, wherever it is in each of
+    them; None if there is none, or if the colours are not known."""
+    if laid.chroma is None or len(laid.chroma[0]) < MIN_STILLS:
+        return None
+    first, second = (_as_complex(planes) for planes in laid.chroma)
+    if _is_grey_copy(first, second) or _is_grey_copy(second, first):
+        return None
+    lights = [_shrink(stills, CHROMA_PX) for stills in laid.stills]
+    explained = [
+        (_explain(own, other, light), other)
+        for own, other, light in ((first, second, lights[0]), (second, first, lights[1]))
+    ]
+    best, other = min(explained, key=lambda one: one[0].cost)
+    apart = np.minimum(_least_distance(other, best.predicted), _least_distance(best.predicted, other))
+    differs = apart > max(MIN_DISTANCE, NOISE_FACTOR * float(np.median(apart)))
+    if not differs.any():
+        return None
+    has_outline, is_same = _compare_outlines(*laid.stills)
+    found = [_largest_part(*one) for one in zip(differs, has_outline, is_same, strict=True)]
+    parts = [part for part in found if part is not None]
+    if len(parts) < max(MIN_STILLS, MIN_SHARE * len(found)):
+        return None
+    # Where it is in most stills; if it moves, where it is in the first one with most of it.
+    usual = np.asarray(np.mean(parts, axis=0) > 0.5)
+    return usual if usual.sum() >= MIN_CELLS else max(parts, key=lambda part: int(part.sum()))
+
+
+def _as_complex(planes: NDArray[np.uint8]) -> NDArray[np.complex64]:
+    """Colours as complex numbers, 0 for grey: a factor then changes the saturation and turns the hue."""
+    centred = planes.astype(np.float32) - 128
+    return np.asarray(centred[:, 0] + 1j * centred[:, 1], np.complex64)
+
+
+def _shrink(stills: NDArray[np.uint8], side_px: int) -> NDArray[np.float32]:
+    step = stills.shape[1] // side_px
+    return np.asarray(stills.reshape(-1, side_px, step, side_px, step).mean(axis=(2, 4), dtype=np.float32))
+
+
+def _median(colours: NDArray[np.complex64]) -> complex:
+    return complex(float(np.median(colours.real)), float(np.median(colours.imag)))
+
+
+def _is_grey_copy(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> bool:
+    """Whether the second video has one colour only. If half of the first one has that colour, too, and it is not grey,
+    the second is no grey copy: all else in it is grey."""
+    if np.quantile(np.abs(second - np.complex64(_median(second))), 0.95) > MAX_GREY_SPREAD:
+        return False
+    is_same = np.abs(second - first) < SAME_COLOUR
+    return not (is_same.mean() >= 0.5 and np.abs(first[is_same]).mean() > MIN_COLOUR)
+
+
+def _explain(own: NDArray[np.complex64], other: NDArray[np.complex64], light: NDArray[np.float32]) -> _Explained:
+    """The map of colours from `own` to `other` that leaves least unexplained: iteratively reweighted least squares with
+    the weights of S. Geman and D. McClure (1987)."""
+    best = _Explained(cost=_cost(own, other), predicted=own)
+    shade = (light - 128) / 255
+    starts = [(1.0 + 0j, 0j), (1.0 + 0j, _median(other - own)), (0.5 + 0j, 0j), (2.0 + 0j, 0j)]
+    for has_shade in (False, True):
+        for factor, tint in starts:
+            slope = 0j
+            for _ in range(_STEPS):
+                rest = np.abs(other - factor * own - tint - slope * shade)
+                weights = 1 / (1 + (2 * rest / MIN_DISTANCE) ** 2) ** 2
+                total = weights.sum() + 1e-6
+                if has_shade:
+                    left = other - factor * own - tint
+                    mean = (weights * shade).sum() / total
+                    spread = (weights * (shade - mean) ** 2).sum() / total
+                    slope = complex((weights * left * (shade - mean)).sum() / total / (spread + 1e-3))
+                left = other - slope * shade
+                mean_own, mean_other = ((weights * one).sum() / total for one in (own, left))
+                spread = (weights * np.abs(own - mean_own) ** 2).sum() / total
+                shared = (weights * (left - mean_other) * np.conj(own - mean_own)).sum() / total
+                # Where nothing has a colour, the saturation stays.
+                factor = _limit(complex((shared + 1) / (spread + 1)))
+                tint = complex(mean_other - factor * mean_own)
+            predicted = np.asarray(factor * own + tint + slope * shade, np.complex64)
+            shift = abs(tint + (factor - 1) * complex(own.mean()))
+            cost = _cost(predicted, other) + CHANGE_COST * (
+                abs(math.log(abs(factor))) + shift / TINT + abs(slope) / SHADE
+            )
+            if cost < best.cost:
+                best = _Explained(cost=cost, predicted=predicted)
+    return best
+
+
+def _cost(predicted: NDArray[np.complex64], other: NDArray[np.complex64]) -> float:
+    return float(np.minimum(np.abs(other - predicted) / MIN_DISTANCE, 1).mean())
+
+
+def _limit(factor: complex) -> complex:
+    """The nearest factor within `MAX_TURN_DEG` and `SATURATION`."""
+    lowest, highest = SATURATION
+    if factor.real <= 0 or abs(math.degrees(math.atan2(factor.imag, factor.real))) > MAX_TURN_DEG:
+        factor = complex(max(factor.real, 0.0), 0.0)
+    size = abs(factor)
+    return factor / size * min(max(size, lowest), highest) if size else complex(lowest, 0.0)
+
+
+def _least_distance(colours: NDArray[np.complex64], wanted: NDArray[np.complex64]) -> NDArray[np.float32]:
+    """Distance of each wanted colour to the nearest one of the cell and its eight neighbours."""
+    wider = np.pad(colours, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    down, across = colours.shape[1:]
+    places = product(range(3), range(3))
+    near = [np.abs(wider[:, row : row + down, column : column + across] - wanted) for row, column in places]
+    return np.asarray(np.min(near, axis=0), np.float32)
+
+
+def _compare_outlines(
+    first: NDArray[np.uint8], second: NDArray[np.uint8]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """The cells (K, 32, 32) with an outline in both videos, and those with the same one. Another colour may be brighter
+    or darker than what is around it."""
+    has_outline, is_same = [], []
+    for own, other in zip(_shrink(first, 2 * CHROMA_PX), _shrink(second, 2 * CHROMA_PX), strict=True):
+        other = other * np.float32((own.std() + 1) / (other.std() + 1))
+        mean, other_mean = _around(own), _around(other)
+        variance = np.maximum(_around(own * own) - mean**2, 0)
+        other_variance = np.maximum(_around(other * other) - other_mean**2, 0)
+        shared = _around(own * other) - mean * other_mean
+        correlation = np.abs(shared) / np.sqrt(np.maximum(variance * other_variance, 1))
+        shows = np.sqrt(np.minimum(variance, other_variance)) >= MIN_CONTRAST
+        has_outline.append(_to_cells(shows.astype(np.float32)) > 0.5)
+        is_same.append(_to_cells(correlation.astype(np.float32)) > MIN_OUTLINE_CORRELATION)
+    return np.array(has_outline), np.array(is_same)
+
+
+def _around(frame: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.blur(frame, (OUTLINE_PX, OUTLINE_PX)), np.float32)
+
+
+def _to_cells(frame: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.resize(frame, (CHROMA_PX, CHROMA_PX), interpolation=cv2.INTER_AREA), np.float32)
+
+
+def _largest_part(
+    differs: NDArray[np.bool_], has_outline: NDArray[np.bool_], is_same: NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
+    """The largest connected part of a still that has another colour and the same outline; None if there is none."""
+    count, labels, facts, _ = cv2.connectedComponentsWithStats(differs.astype(np.uint8), connectivity=8)
+    for part in sorted(range(1, count), key=lambda one: -int(facts[one, cv2.CC_STAT_AREA])):
+        if facts[part, cv2.CC_STAT_AREA] < MIN_CELLS:
+            return None
+        cells = labels == part
+        outline = (cv2.dilate(cells.astype(np.uint8), np.ones((3, 3))) > 0) & has_outline
+        if outline.sum() >= MIN_OUTLINE_CELLS and is_same[outline].mean() >= MIN_SAME_OUTLINE:
+            return np.asarray(cells)
+    return None

@@ -1,0 +1,116 @@
+"""Colours: a part with another colour makes a version, a change of all colours makes a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+from scenes import add_grain, draw_clip, each, fingerprint
+
+from dedup_lib.features.fingerprint import CHROMA_PX, Fingerprint
+from dedup_lib.match.evidence import Criterion, Evidence, MatchThresholds, Verdict
+from dedup_lib.match.verify import compare_pair
+from dedup_lib.records import Frames
+
+RULES = MatchThresholds(min_score=0.5, review_from=0.03)
+
+BLUE, RED, BLACK = (30, 60, 200), (200, 30, 30), (35, 35, 35)
+
+
+def draw_shirt(colour: tuple[int, int, int], *, moves: bool = False) -> list[Frames]:
+    """A shirt of one colour before a beige wall, with stripes that slide below; if it moves, from left to right."""
+    frames = []
+    for index in range(40):
+        frame = np.full((144, 256, 3), (235, 225, 200), np.uint8)
+        for stripe in range(-1, 5):
+            left = stripe * 64 + index * 5 % 64
+            cv2.rectangle(frame, (left, 112), (left + 30, 144), (188, 180, 160), -1)
+        left = 40 + (2 * index if moves else 40)
+        cv2.rectangle(frame, (left, 30), (left + 64, 100), colour, -1)
+        dark = tuple(int(0.7 * level) for level in colour)
+        cv2.rectangle(frame, (left + 38, 45), (left + 54, 60), dark, 1)
+        cv2.line(frame, (left + 32, 30), (left + 32, 100), dark, 1)
+        cv2.putText(frame, "SUMMER", (8, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (30, 30, 30), 1)
+        frames.append(frame)
+    return frames
+
+
+def compare(first: list[Frames], second: list[Frames]) -> Evidence:
+    own, other = fingerprint(add_grain(first, seed=0)), fingerprint(add_grain(second, seed=1))
+    return compare_pair(own, other, durations_s=(10.0, 10.0))
+
+
+def scale_colours(frame: Frames, *, saturation: float, turn_deg: float = 0.0) -> Frames:
+    """More or less vivid colours of other hues, equally bright."""
+    planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32)
+    colours = (planes[..., 1] - 128 + 1j * (planes[..., 2] - 128)) * saturation * np.exp(1j * np.radians(turn_deg))
+    planes[..., 1], planes[..., 2] = colours.real + 128, colours.imag + 128
+    return np.asarray(cv2.cvtColor(planes.clip(0, 255).astype(np.uint8), cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+CHANGES: dict[str, Callable[[Frames], Frames]] = {
+    "as it is": lambda frame: frame,
+    "grey": lambda frame: scale_colours(frame, saturation=0.0),
+    "pale": lambda frame: scale_colours(frame, saturation=0.5),
+    "vivid": lambda frame: scale_colours(frame, saturation=1.5),
+    "a slightly other hue": lambda frame: scale_colours(frame, saturation=1.0, turn_deg=8),
+    "faded": lambda frame: (frame * 0.75 + 45).astype(np.uint8),
+    "warmer": lambda frame: (frame * np.array([1.1, 1.0, 0.85])).clip(0, 255).astype(np.uint8),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_change_of_all_colours_makes_a_copy(change: Callable[[Frames], Frames], seed: int) -> None:
+    found = compare(draw_clip(seed), each(change, draw_clip(seed)))
+    assert found.difference is None
+    assert found.judge(RULES)[0] == Verdict.DUPLICATE
+
+
+@pytest.mark.parametrize("moves", [False, True], ids=["standing", "moving"])
+@pytest.mark.parametrize("colours", [(BLUE, RED), (BLUE, BLACK), (RED, BLACK)])
+def test_another_colour_of_a_product_makes_a_version(
+    colours: tuple[tuple[int, int, int], tuple[int, int, int]], moves: bool
+) -> None:
+    first, second = (draw_shirt(colour, moves=moves) for colour in colours)
+    for found in (compare(first, second), compare(second, first)):
+        assert found.judge(RULES) == (Verdict.REVIEW, Criterion.DIFFERS)
+        assert found.difference is not None
+        assert found.difference.only_colour
+        assert str(found.difference).endswith("only its colour")
+        assert found.difference.right > 0.4 > found.difference.top
+
+
+def test_the_same_product_is_a_copy() -> None:
+    for colour in (BLUE, RED, BLACK):
+        assert compare(draw_shirt(colour), draw_shirt(colour)).judge(RULES)[0] == Verdict.DUPLICATE
+
+
+def test_fingerprints_without_colours_are_compared_without_them() -> None:
+    blue, red = (fingerprint(draw_shirt(colour)) for colour in (BLUE, RED))
+    before = Fingerprint.from_bytes(replace(red, packed_chroma=None).to_bytes())
+    assert before.unpack_chroma() is None
+    for pair in ((blue, before), (before, blue), (before, before)):
+        assert compare_pair(*pair, durations_s=(10.0, 10.0)).difference is None
+
+
+def test_videos_that_are_equal_but_for_their_colours_are_not_the_same() -> None:
+    """Two colours of one brightness: all that is compared in grey is identical."""
+    grey = fingerprint(draw_shirt(BLUE))
+    other = replace(grey, packed_chroma=fingerprint(draw_shirt(RED)).packed_chroma)
+    assert compare_pair(grey, grey, durations_s=(10.0, 10.0)).is_exact
+    found = compare_pair(grey, other, durations_s=(10.0, 10.0))
+    assert not found.is_exact
+    assert found.judge(RULES) == (Verdict.REVIEW, Criterion.DIFFERS)
+
+
+def test_the_colours_of_the_stills_are_kept() -> None:
+    made = Fingerprint.from_bytes(fingerprint(draw_shirt(RED)).to_bytes())
+    chroma = made.unpack_chroma()
+    assert chroma is not None
+    assert chroma.shape == (made.num_stills, 2, CHROMA_PX, CHROMA_PX)
+    # The middle of the shirt, by ITU-R BT.601: Cr 213 and Cb 99 of (200, 30, 30).
+    assert np.abs(chroma[:, :, 15, 13].astype(int) - (213, 99)).max() <= 6
