@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import CHROMA_PX
 from dedup_lib.match.laid import LaidFrames
-
-MIN_STILLS = 2
-"""Minimum number of stills from which colours are compared."""
+from dedup_lib.match.regions import MIN_STILLS
 
 MIN_DISTANCE = 18.0
 """Minimum distance of two colours that differ, in units of Cr and Cb; a vivid red lies at some 100 from grey."""
@@ -84,9 +82,12 @@ class _Explained:
 def find_other_colour(laid: LaidFrames) -> NDArray[np.bool_] | None:
     """The cells (32, 32) of the largest part that has another colour in most of the stills, wherever it is in each of
     them; None if there is none, or if the colours are not known."""
-    if laid.chroma is None or len(laid.chroma[0]) < MIN_STILLS:
+    if laid.chroma is None:
         return None
     first, second = (_as_complex(planes) for planes in laid.chroma)
+    # In most copies all colours are as they were.
+    if not (_least_distance(first, second) > MIN_DISTANCE).any():
+        return None
     if _is_grey_copy(first, second) or _is_grey_copy(second, first):
         return None
     lights = [_shrink(stills, CHROMA_PX) for stills in laid.stills]
