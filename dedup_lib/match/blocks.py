@@ -30,10 +30,10 @@ BlockMap = NDArray[np.float32]
 """One number for each block: (B, B)."""
 
 
-def shrink(frames: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Square frames (N, H, H) in pixels of 1/32 of the side: (N, 32, 32)."""
-    side = frames.shape[1] // BLOCKS
-    return np.asarray(frames.reshape(-1, BLOCKS, side, BLOCKS, side).mean(axis=(2, 4), dtype=np.float32))
+def shrink(frames: NDArray[np.generic], side_px: int = BLOCKS) -> NDArray[np.float32]:
+    """Square frames (N, H, H) in larger pixels, averages of the smaller ones: (N, side_px, side_px)."""
+    step = frames.shape[1] // side_px
+    return np.asarray(frames.reshape(-1, side_px, step, side_px, step).mean(axis=(2, 4), dtype=np.float32))
 
 
 def soften(still: NDArray[np.uint8]) -> NDArray[np.float32]:

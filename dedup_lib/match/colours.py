@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import CHROMA_PX
+from dedup_lib.match.blocks import shrink
 from dedup_lib.match.laid import LaidFrames
-from dedup_lib.match.regions import MIN_STILLS
+from dedup_lib.match.regions import MIN_STILLS, find_parts
 
 MIN_DISTANCE = 18.0
 """Minimum distance of two colours that differ, in units of Cr and Cb; a vivid red lies at some 100 from grey."""
@@ -90,7 +91,7 @@ def find_other_colour(laid: LaidFrames) -> NDArray[np.bool_] | None:
         return None
     if _is_grey_copy(first, second) or _is_grey_copy(second, first):
         return None
-    lights = [_shrink(stills, CHROMA_PX) for stills in laid.stills]
+    lights = [shrink(stills, CHROMA_PX) for stills in laid.stills]
     explained = [
         (_explain(own, other, light), other)
         for own, other, light in ((first, second, lights[0]), (second, first, lights[1]))
@@ -114,11 +115,6 @@ def _as_complex(planes: NDArray[np.uint8]) -> NDArray[np.complex64]:
     """Colours as complex numbers, 0 for grey: a factor then changes the saturation and turns the hue."""
     centred = planes.astype(np.float32) - 128
     return np.asarray(centred[:, 0] + 1j * centred[:, 1], np.complex64)
-
-
-def _shrink(stills: NDArray[np.uint8], side_px: int) -> NDArray[np.float32]:
-    step = stills.shape[1] // side_px
-    return np.asarray(stills.reshape(-1, side_px, step, side_px, step).mean(axis=(2, 4), dtype=np.float32))
 
 
 def _median(colours: NDArray[np.complex64]) -> complex:
@@ -197,7 +193,7 @@ def _compare_outlines(
     """The cells (K, 32, 32) with an outline in both videos, and those with the same one. Another colour may be brighter
     or darker than what is around it."""
     has_outline, is_same = [], []
-    for own, other in zip(_shrink(first, 2 * CHROMA_PX), _shrink(second, 2 * CHROMA_PX), strict=True):
+    for own, other in zip(*(shrink(stills, 2 * CHROMA_PX) for stills in (first, second)), strict=True):
         other = other * np.float32((own.std() + 1) / (other.std() + 1))
         mean, other_mean = _around(own), _around(other)
         variance = np.maximum(_around(own * own) - mean**2, 0)
@@ -222,12 +218,8 @@ def _largest_part(
     differs: NDArray[np.bool_], has_outline: NDArray[np.bool_], is_same: NDArray[np.bool_]
 ) -> NDArray[np.bool_] | None:
     """The largest connected part of a still that has another colour and the same outline; None if there is none."""
-    count, labels, facts, _ = cv2.connectedComponentsWithStats(differs.astype(np.uint8), connectivity=8)
-    for part in sorted(range(1, count), key=lambda one: -int(facts[one, cv2.CC_STAT_AREA])):
-        if facts[part, cv2.CC_STAT_AREA] < MIN_CELLS:
-            return None
-        cells = labels == part
+    for cells in sorted(find_parts(differs, MIN_CELLS), key=lambda part: -int(part.sum())):
         outline = (cv2.dilate(cells.astype(np.uint8), np.ones((3, 3))) > 0) & has_outline
         if outline.sum() >= MIN_OUTLINE_CELLS and is_same[outline].mean() >= MIN_SAME_OUTLINE:
-            return np.asarray(cells)
+            return cells
     return None

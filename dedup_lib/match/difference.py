@@ -19,7 +19,7 @@ from dedup_lib.match.blocks import STILL_PX, shrink
 from dedup_lib.match.colours import find_other_colour
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_chroma, warp_stills, warp_tiny_frames
-from dedup_lib.match.laid import UNMOVED, AffineMaps, LaidFrames, map_box
+from dedup_lib.match.laid import UNMOVED, AffineMaps, LaidFrames
 from dedup_lib.match.moments import align_changes, find_moments, find_shift, show_at
 from dedup_lib.match.motion import ALIKE, correlate_changes
 from dedup_lib.match.regions import (
@@ -29,6 +29,7 @@ from dedup_lib.match.regions import (
     Region,
     find_difference,
     measure_fit,
+    outline_region,
     show_the_same,
 )
 from dedup_lib.match.temporal_votes import OFFSET_TOLERANCE_S
@@ -85,17 +86,7 @@ def _find_recoloured(laid: LaidFrames) -> Region | None:
     down, across = (np.flatnonzero(part.any(axis=axis)) / len(part) for axis in (1, 0))
     cell = 1 / len(part)
     box = float(across[0]), float(down[0]), float(across[-1] + cell), float(down[-1] + cell)
-    in_first, in_second = (map_box(box, one) for one in laid.maps)
-    return Region(
-        left=box[0],
-        top=box[1],
-        right=box[2],
-        bottom=box[3],
-        moves=False,
-        in_first=in_first,
-        in_second=in_second,
-        only_colour=True,
-    )
+    return outline_region(box, laid, only_colour=True)
 
 
 _Both = tuple[NDArray[np.uint8], NDArray[np.uint8]]

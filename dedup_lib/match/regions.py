@@ -110,8 +110,7 @@ MIN_PICTURES = 4
 class Region:
     """A part of the frame that differs throughout, as shares of the frame that both videos show, measured from its
     upper left corner. `share` is its area, and `moves` says whether it moves. `only_colour`: only its colour differs.
-    `in_first` and `in_second` are the boxes
-    around it in the frames of the two fingerprints, which have no bars."""
+    `in_first` and `in_second` are the boxes around it in the frames of the two fingerprints, which have no bars."""
 
     left: float
     top: float
@@ -150,7 +149,7 @@ def find_difference(laid: LaidFrames) -> Region | None:
     """The largest part of the frame that differs throughout and is not an overlay; None if there is none."""
     shown_together = show_the_same(*laid.tiny_frames)
     motion = _Motion.of(*(one[shown_together] for one in laid.tiny_frames))
-    moving = _parts(motion.differs(shows_moments=laid.shows_moments), MIN_MOVING_BLOCKS)
+    moving = find_parts(motion.differs(shows_moments=laid.shows_moments), MIN_MOVING_BLOCKS)
     found = [_region(part, laid, moves=True) for part in moving if not motion.covers(part)]
     stills = [sharpen_equally(soften(first), soften(second)) for first, second in zip(*laid.stills, strict=True)]
     whole = _differs_standing(stills, laid, motion)
@@ -166,7 +165,7 @@ def _find_standing(
 ) -> list[Region]:
     """The parts that stand still, differ and are not overlays. `whole` are the blocks that differ as a whole."""
     found = []
-    for part in _parts(differs, MIN_STANDING_BLOCKS):
+    for part in find_parts(differs, MIN_STANDING_BLOCKS):
         region = _region(part, laid, moves=False)
         # If the whole frame moves, an overlay stands out anywhere, not only at the edge.
         may_be_overlay = (part & whole).mean() <= MAX_OVERLAY and (region.is_at_edge or motion.is_everywhere)
@@ -346,8 +345,8 @@ def _differs_in_detail(stills: _Stills, laid: LaidFrames, motion: _Motion) -> ND
     return np.asarray((differing >= min(MIN_STILLS, len(nearest))) & (differing > MIN_DETAILED * asked))
 
 
-def _parts(mask: NDArray[np.bool_], fewest: int) -> list[NDArray[np.bool_]]:
-    """The connected components of a mask of blocks, those with at least `fewest` blocks."""
+def find_parts(mask: NDArray[np.bool_], fewest: int) -> list[NDArray[np.bool_]]:
+    """The connected components of a mask, those with at least `fewest` cells."""
     count, labels, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     return [labels == part for part in range(1, count) if facts[part, cv2.CC_STAT_AREA] >= fewest]
 
@@ -358,8 +357,20 @@ def _region(part: NDArray[np.bool_], laid: LaidFrames, *, moves: bool) -> Region
     (left, right), (top, bottom) = (
         ((places[0] + 1) / BLOCKS, (places[-1] + BLOCK_SIDE - 1) / BLOCKS) for places in (across, down)
     )
-    box = float(left), float(top), float(right), float(bottom)
+    return outline_region((float(left), float(top), float(right), float(bottom)), laid, moves=moves)
+
+
+def outline_region(box: Box, laid: LaidFrames, *, moves: bool = False, only_colour: bool = False) -> Region:
+    """The region in a box of the frames that lie on one another."""
+    left, top, right, bottom = box
     in_first, in_second = (map_box(box, one) for one in laid.maps)
     return Region(
-        left=box[0], top=box[1], right=box[2], bottom=box[3], moves=moves, in_first=in_first, in_second=in_second
+        left=left,
+        top=top,
+        right=right,
+        bottom=bottom,
+        moves=moves,
+        in_first=in_first,
+        in_second=in_second,
+        only_colour=only_colour,
     )
