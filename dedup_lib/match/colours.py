@@ -8,8 +8,9 @@ all stills, and a part that it does not explain has another colour, if its outli
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
+from itertools import permutations, product
 
 import cv2
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import CHROMA_PX
 from dedup_lib.match.blocks import shrink
+from dedup_lib.match.fades import find_fades, is_visible
 from dedup_lib.match.laid import LaidFrames
 from dedup_lib.match.regions import MIN_STILLS, find_parts
 
@@ -39,6 +41,13 @@ product may be the only colour in the frame, and then a change of all colours wo
 
 TINT = 10.0
 SHADE = 40.0
+
+SWAP_COST = 0.1
+"""Cost of channels in a wrong order, as where a program takes BGR for RGB or NV12 for NV21; on the scale of
+`CHANGE_COST`."""
+
+RED_TO_CR, BLUE_TO_CB = 0.713, 0.564
+"""Cr of a unit of red above the brightness, and Cb of a unit of blue above it, by ITU-R BT.601."""
 
 MAX_GREY_SPREAD = 8.0
 """Maximum distance of most colours of a video from their median, if it has one colour only, as a grey or sepia copy."""
@@ -74,10 +83,12 @@ _STEPS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class _Explained:
-    """A map of colours: the cost of what it leaves unexplained and of the map itself, and what it predicts."""
+    """A map of colours: the cost of what it leaves unexplained and of the map itself, what it predicts, and what the
+    colours are."""
 
     cost: float
     predicted: NDArray[np.complex64]
+    wanted: NDArray[np.complex64]
 
 
 def find_other_colour(laid: LaidFrames) -> NDArray[np.bool_] | None:
@@ -85,23 +96,38 @@ def find_other_colour(laid: LaidFrames) -> NDArray[np.bool_] | None:
     them; None if there is none, or if the colours are not known."""
     if laid.chroma is None:
         return None
-    first, second = (_as_complex(planes) for planes in laid.chroma)
+    lights = [shrink(stills, CHROMA_PX) for stills in laid.stills]
+    fades = find_fades(*lights)
+    kept = is_visible(fades)
+    first, second = (_as_complex(planes[kept]) for planes in laid.chroma)
+    first = first * fades[kept, None, None]
     # In most copies all colours are as they were.
     if not (_least_distance(first, second) > MIN_DISTANCE).any():
         return None
-    if _is_grey_copy(first, second) or _is_grey_copy(second, first):
+    light, other_light = (one[kept] for one in lights)
+    if _is_grey_copy(first, second, other_light) or _is_grey_copy(second, first, light):
         return None
-    lights = [shrink(stills, CHROMA_PX) for stills in laid.stills]
-    explained = [
-        (_explain(own, other, light), other)
-        for own, other, light in ((first, second, lights[0]), (second, first, lights[1]))
-    ]
-    best, other = min(explained, key=lambda one: one[0].cost)
-    apart = np.minimum(_least_distance(other, best.predicted), _least_distance(best.predicted, other))
+    ways = [(first, light, second), (second, other_light, first)]
+    best = min((_fit_map(*way) for way in ways), key=lambda one: one.cost)
+    outlines = _compare_outlines(*(stills[kept] for stills in laid.stills))
+    part = _find_part(best, *outlines)
+    if part is None:
+        return None
+    swapped = [_fit_map(*one, other) for own, light, other in ways for one in _swap_channels(own, light)]
+    least = min(swapped, key=lambda one: one.cost)
+    return _find_part(least, *outlines) if least.cost + SWAP_COST < best.cost else part
+
+
+def _find_part(
+    explained: _Explained, has_outline: NDArray[np.bool_], is_same: NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
+    """The cells (32, 32) of the largest part with a colour that is not explained, in most of the stills; None if there
+    is none. `has_outline` and `is_same` as from `_compare_outlines`."""
+    predicted, wanted = explained.predicted, explained.wanted
+    apart = np.minimum(_least_distance(wanted, predicted), _least_distance(predicted, wanted))
     differs = apart > max(MIN_DISTANCE, NOISE_FACTOR * float(np.median(apart)))
     if not differs.any():
         return None
-    has_outline, is_same = _compare_outlines(*laid.stills)
     found = [_largest_part(*one) for one in zip(differs, has_outline, is_same, strict=True)]
     parts = [part for part in found if part is not None]
     if len(parts) < max(MIN_STILLS, MIN_SHARE * len(found)):
@@ -121,19 +147,35 @@ def _median(colours: NDArray[np.complex64]) -> complex:
     return complex(float(np.median(colours.real)), float(np.median(colours.imag)))
 
 
-def _is_grey_copy(first: NDArray[np.complex64], second: NDArray[np.complex64]) -> bool:
-    """Whether the second video has one colour only. If half of the first one has that colour, too, and it is not grey,
-    the second is no grey copy: all else in it is grey."""
-    if np.quantile(np.abs(second - np.complex64(_median(second))), 0.95) > MAX_GREY_SPREAD:
+def _is_grey_copy(first: NDArray[np.complex64], second: NDArray[np.complex64], light: NDArray[np.float32]) -> bool:
+    """Whether the second video has one colour only, everywhere or in proportion to its brightness, as in sepia. If half
+    of the first one has that colour, too, and it is not grey, the second is no grey copy: all else in it is grey."""
+    in_proportion = np.complex64((second * light).sum() / ((light**2).sum() + 1)) * light
+    lefts = [np.abs(second - one) for one in (np.complex64(_median(second)), in_proportion)]
+    if min(np.quantile(left, 0.95) for left in lefts) > MAX_GREY_SPREAD:
         return False
     is_same = np.abs(second - first) < SAME_COLOUR
     return not (is_same.mean() >= 0.5 and np.abs(first[is_same]).mean() > MIN_COLOUR)
 
 
-def _explain(own: NDArray[np.complex64], other: NDArray[np.complex64], light: NDArray[np.float32]) -> _Explained:
+def _swap_channels(
+    colours: NDArray[np.complex64], light: NDArray[np.float32]
+) -> Iterator[tuple[NDArray[np.complex64], NDArray[np.float32]]]:
+    """The colours and the brightness of the same cells: with Cr and Cb swapped, then with red, green and blue in each
+    other order."""
+    yield 1j * colours.conj(), light
+    red, blue = light + colours.real / RED_TO_CR, light + colours.imag / BLUE_TO_CB
+    green = (light - 0.299 * red - 0.114 * blue) / 0.587
+    for channels in list(permutations((red, green, blue)))[1:]:
+        after = 0.299 * channels[0] + 0.587 * channels[1] + 0.114 * channels[2]
+        chroma = RED_TO_CR * (channels[0] - after) + 1j * BLUE_TO_CB * (channels[2] - after)
+        yield np.asarray(chroma, np.complex64), np.asarray(after, np.float32)
+
+
+def _fit_map(own: NDArray[np.complex64], light: NDArray[np.float32], other: NDArray[np.complex64]) -> _Explained:
     """The map of colours from `own` to `other` that leaves least unexplained: iteratively reweighted least squares with
     the weights of S. Geman and D. McClure (1987)."""
-    best = _Explained(cost=_cost(own, other), predicted=own)
+    best = _Explained(cost=_cost(own, other), predicted=own, wanted=other)
     shade = (light - 128) / 255
     starts = [(1.0 + 0j, 0j), (1.0 + 0j, _median(other - own)), (0.5 + 0j, 0j), (2.0 + 0j, 0j)]
     for has_shade in (False, True):
@@ -161,7 +203,7 @@ def _explain(own: NDArray[np.complex64], other: NDArray[np.complex64], light: ND
                 abs(math.log(abs(factor))) + shift / TINT + abs(slope) / SHADE
             )
             if cost < best.cost:
-                best = _Explained(cost=cost, predicted=predicted)
+                best = _Explained(cost=cost, predicted=predicted, wanted=other)
     return best
 
 

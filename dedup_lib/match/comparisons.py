@@ -25,12 +25,14 @@ from dedup_lib.match import (
     details,
     difference,
     evidence,
+    fades,
     geometry,
     laid,
     moments,
     motion,
     outlines,
     overlay,
+    refine,
     regions,
     sound,
     temporal_votes,
@@ -45,8 +47,8 @@ from dedup_lib.match.sound import SoundMatch
 from dedup_lib.media import frames
 
 MODULES = (
-    *(alignment, blocks, colours, details, difference, evidence, geometry, laid, moments, motion, outlines, overlay),
-    *(regions, sound, temporal_votes, verify, fingerprint, frames, perceptual_hash, sound_fingerprint),
+    *(alignment, blocks, colours, details, difference, evidence, fades, geometry, laid, moments, motion, outlines),
+    *(overlay, refine, regions, sound, temporal_votes, verify, fingerprint, frames, perceptual_hash, sound_fingerprint),
 )
 """The modules that compare two fingerprints."""
 

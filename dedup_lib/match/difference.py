@@ -22,6 +22,7 @@ from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_chr
 from dedup_lib.match.laid import UNMOVED, AffineMaps, LaidFrames
 from dedup_lib.match.moments import align_changes, find_moments, find_shift, show_at
 from dedup_lib.match.motion import ALIKE, correlate_changes
+from dedup_lib.match.refine import refine
 from dedup_lib.match.regions import (
     MIN_PICTURES,
     MIN_STILLS,
@@ -69,12 +70,14 @@ def find_differing_region(
     found = find_difference(laid)
     if found is not None:
         closer = align_changes(*frames.tiny_frames, first, second, stretch) if stretch.correlation < ALIKE else None
-        if closer is None and laid.shows_moments:
-            return found
-        laid = _lay(closer or best, frames, first, second, only_changes=only_changes, is_shifted=True)
-        if correlate_changes(*map(shrink, laid.tiny_frames)) < ALIKE:
-            return found
-        found = find_difference(laid)
+        if closer is not None or not laid.shows_moments:
+            again = _lay(closer or best, frames, first, second, only_changes=only_changes, is_shifted=True)
+            if correlate_changes(*map(shrink, again.tiny_frames)) >= ALIKE:
+                laid, found = again, find_difference(again)
+    if found is not None:
+        refined = refine(laid)
+        if refined is not None:
+            laid, found = refined, find_difference(refined)
     return found or _find_recoloured(laid)
 
 

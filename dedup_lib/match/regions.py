@@ -30,6 +30,7 @@ from dedup_lib.match.blocks import (
     soften,
 )
 from dedup_lib.match.details import MIN_CONTRAST, find_details
+from dedup_lib.match.fades import even_fades
 from dedup_lib.match.laid import Box, LaidFrames, map_box
 from dedup_lib.match.motion import correlate_changes
 from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
@@ -148,7 +149,7 @@ def _place(middle: float, names: tuple[str, str, str]) -> str:
 def find_difference(laid: LaidFrames) -> Region | None:
     """The largest part of the frame that differs throughout and is not an overlay; None if there is none."""
     shown_together = show_the_same(*laid.tiny_frames)
-    motion = _Motion.of(*(one[shown_together] for one in laid.tiny_frames))
+    motion = _Motion.of(*even_fades(*(one[shown_together] for one in laid.tiny_frames)))
     moving = find_parts(motion.differs(shows_moments=laid.shows_moments), MIN_MOVING_BLOCKS)
     found = [_region(part, laid, moves=True) for part in moving if not motion.covers(part)]
     stills = [sharpen_equally(soften(first), soften(second)) for first, second in zip(*laid.stills, strict=True)]

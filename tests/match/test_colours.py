@@ -51,6 +51,14 @@ def scale_colours(frame: Frames, *, saturation: float, turn_deg: float = 0.0) ->
     return np.asarray(cv2.cvtColor(planes.clip(0, 255).astype(np.uint8), cv2.COLOR_YCrCb2RGB), np.uint8)
 
 
+def swap_cr_and_cb(frame: Frames) -> Frames:
+    planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb)[..., [0, 2, 1]]
+    return np.asarray(cv2.cvtColor(np.ascontiguousarray(planes), cv2.COLOR_YCrCb2RGB), np.uint8)
+
+
+SEPIA = np.array([[0.393, 0.769, 0.189], [0.349, 0.686, 0.168], [0.272, 0.534, 0.131]])
+"""The matrix that most editors use."""
+
 CHANGES: dict[str, Callable[[Frames], Frames]] = {
     "as it is": lambda frame: frame,
     "grey": lambda frame: scale_colours(frame, saturation=0.0),
@@ -58,6 +66,9 @@ CHANGES: dict[str, Callable[[Frames], Frames]] = {
     "vivid": lambda frame: scale_colours(frame, saturation=1.5),
     "a slightly other hue": lambda frame: scale_colours(frame, saturation=1.0, turn_deg=8),
     "faded": lambda frame: (frame * 0.75 + 45).astype(np.uint8),
+    "sepia": lambda frame: (frame @ SEPIA.T).clip(0, 255).astype(np.uint8),
+    "BGR taken for RGB": lambda frame: np.ascontiguousarray(frame[..., ::-1]),
+    "NV12 taken for NV21": swap_cr_and_cb,
     "warmer": lambda frame: (frame * np.array([1.1, 1.0, 0.85])).clip(0, 255).astype(np.uint8),
 }
 

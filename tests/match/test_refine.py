@@ -1,0 +1,110 @@
+"""Refined alignment: copies that no single affine map fits, and fades, differ nowhere; another product does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import pytest
+from scenes import add_grain, draw_canvas, draw_clip, fingerprint
+
+from dedup_lib.match.evidence import Criterion, Evidence, MatchThresholds, Verdict
+from dedup_lib.match.verify import compare_pair
+from dedup_lib.records import Frames
+
+RULES = MatchThresholds(min_score=0.5, review_from=0.03)
+
+Change = Callable[[list[Frames]], list[Frames]]
+
+
+def warp(frame: Frames, corners: list[tuple[float, float]]) -> Frames:
+    """The frame in a quadrangle with these corners, as shares of the frame; black around it."""
+    height, width = frame.shape[:2]
+    to_pixels = np.array([width, height], np.float32)
+    source = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32) * to_pixels
+    matrix = cv2.getPerspectiveTransform(source, np.array(corners, np.float32) * to_pixels)
+    return np.asarray(cv2.warpPerspective(frame, matrix, (width, height)), np.uint8)
+
+
+def tilt(frames: list[Frames]) -> list[Frames]:
+    return [warp(frame, [(0.08, 0), (0.92, 0), (1, 1), (0, 1)]) for frame in frames]
+
+
+def film_from_a_screen(frames: list[Frames]) -> list[Frames]:
+    return [warp(frame, [(0.05, 0.04), (0.96, 0.08), (0.97, 0.94), (0.03, 0.97)]) for frame in frames]
+
+
+def shake(frames: list[Frames]) -> list[Frames]:
+    shaken = []
+    for index, frame in enumerate(frames):
+        height, width = frame.shape[:2]
+        across, down = -0.03 + 0.02 * np.sin(1.7 * index), -0.03 + 0.02 * np.cos(1.2 * index)
+        matrix = np.array([[1.06, 0, across * width], [0, 1.06, down * height]], np.float32)
+        shaken.append(np.asarray(cv2.warpAffine(frame, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)))
+    return shaken
+
+
+def zoom_in(frames: list[Frames]) -> list[Frames]:
+    zoomed = []
+    for index, frame in enumerate(frames):
+        height, width = frame.shape[:2]
+        larger = 1 + 0.2 * index / len(frames)
+        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 0, larger)
+        zoomed.append(np.asarray(cv2.warpAffine(frame, matrix, (width, height))))
+    return zoomed
+
+
+def fade(frames: list[Frames], *, to: float = 0.0) -> list[Frames]:
+    """In and out, an eighth of the frames each."""
+    left = [min(1.0, (index + 0.5) / (len(frames) / 8)) for index in range(len(frames))]
+    return [
+        np.asarray(frame * share + to * (1 - share), np.uint8)
+        for frame, share in zip(frames, np.minimum(left, left[::-1]), strict=True)
+    ]
+
+
+def fade_to_white(frames: list[Frames]) -> list[Frames]:
+    return fade(frames, to=255)
+
+
+CHANGES: tuple[Change, ...] = (tilt, film_from_a_screen, shake, zoom_in, fade, fade_to_white)
+
+
+def draw_advertisement(product: int) -> list[Frames]:
+    """A shop in which a banner moves, with one of several products in the middle."""
+    shop = draw_canvas(np.random.default_rng(1), size_px=(256, 144))
+    shown = draw_canvas(np.random.default_rng(50 + product), size_px=(72, 72))
+    frames = []
+    for index in range(40):
+        frame = shop.copy()
+        frame[36:108, 92:164] = shown
+        left = 6 * index % 200
+        frame[6:22, left : left + 50] = (240, 60, 60)
+        frames.append(frame)
+    return frames
+
+
+def compare(first: list[Frames], second: list[Frames]) -> Evidence:
+    own, other = fingerprint(add_grain(first, seed=0)), fingerprint(add_grain(second, seed=1))
+    return compare_pair(own, other, durations_s=(10.0, 10.0))
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_copy_differs_nowhere(change: Change, seed: int) -> None:
+    frames = draw_clip(seed)
+    found = compare(frames, change(frames))
+    assert found.difference is None
+    assert found.judge(RULES)[0] == Verdict.DUPLICATE
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_product_still_differs(change: Change) -> None:
+    found = compare(draw_advertisement(0), change(draw_advertisement(1)))
+    verdict, criterion = found.judge(RULES)
+    assert verdict != Verdict.DUPLICATE
+    if criterion == Criterion.DIFFERS:
+        assert found.difference is not None
+        assert found.difference.left < 0.5 < found.difference.right
+        assert found.difference.top < 0.5 < found.difference.bottom
