@@ -153,6 +153,63 @@ def add_subtitles(clip: Clip, other: Clip) -> Iterator[Timed]:
         yield time_s, marked
 
 
+def fade(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """Fades in from black and out to black, an eighth of the clip each."""
+    for time_s, frame in clip.play():
+        left = min(time_s, clip.duration_s - time_s) / (clip.duration_s / 8)
+        yield time_s, (frame * min(1.0, left)).astype(np.uint8)
+
+
+def tilt(frame: Frames) -> Any:
+    """Shows the frame as from below, its upper side a sixth shorter; the free corners become black."""
+    height, width = frame.shape[:2]
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    moved = corners + np.array([[width / 12, 0], [-width / 12, 0], [0, 0], [0, 0]], np.float32)
+    return cv2.warpPerspective(frame, cv2.getPerspectiveTransform(corners, moved), (width, height))
+
+
+def shake(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """Enlarges every frame by 6 %, and moves it in circles by 1.5 % of its size, about once a second."""
+    for time_s, frame in clip.play():
+        turn = 7 * time_s
+        yield time_s, _zoom(frame, 1.06, across=0.015 * np.sin(turn), down=0.015 * np.cos(turn))
+
+
+def zoom_in(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """Enlarges the frame slowly, by 30 % at the end."""
+    for time_s, frame in clip.play():
+        yield time_s, _zoom(frame, 1 + 0.3 * time_s / clip.duration_s)
+
+
+def _zoom(frame: Frames, factor: float, *, across: float = 0.0, down: float = 0.0) -> Any:
+    height, width = frame.shape[:2]
+    left, top = width * (across + (1 - factor) / 2), height * (down + (1 - factor) / 2)
+    matrix = np.array([[factor, 0, left], [0, factor, top]])
+    return cv2.warpAffine(frame, matrix, (width, height), borderMode=cv2.BORDER_REPLICATE)
+
+
+def add_ticker(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """Draws a blue band over the lowest seventh of the frame, through which text runs to the left."""
+    for time_s, frame in clip.play():
+        marked = frame.copy()
+        height, width = frame.shape[0] // 7, frame.shape[1]
+        marked[-height:] = (20, 30, 110)
+        start = round(width * (1 - time_s / 4)), frame.shape[0] - height // 3
+        text = "MARKETS RISE AS STORMS MOVE NORTH   " * 4
+        cv2.putText(marked, text, start, cv2.FONT_HERSHEY_SIMPLEX, height / 45, (255, 255, 255), max(1, height // 20))
+        yield time_s, marked
+
+
+def put_in_corner(clip: Clip, other: Clip) -> Iterator[Timed]:
+    """Plays another clip in the lower right corner, 0.3 times as wide and high."""
+    for time_s, frame in clip.play():
+        marked = frame.copy()
+        height, width = max(1, frame.shape[0] * 3 // 10), max(1, frame.shape[1] * 3 // 10)
+        shown = other.shown_at(time_s % other.duration_s)
+        marked[-height:, -width:] = cv2.resize(shown, (width, height), interpolation=cv2.INTER_AREA)
+        yield time_s, marked
+
+
 def draw_card(clip: Clip) -> Frames:
     """Draws a card of one colour with words, of the size of the clip."""
     card = np.full_like(clip.frames[0], (30, 60, 120))

@@ -34,6 +34,7 @@ from dedup_lib.evaluate.edits import (
     add_logo,
     add_noise,
     add_subtitles,
+    add_ticker,
     brighten,
     change_rate,
     crop,
@@ -41,17 +42,22 @@ from dedup_lib.evaluate.edits import (
     draw_foreign,
     each,
     end_with_card,
+    fade,
     insert,
     put_before,
     put_beside_plot,
     put_in_blur,
+    put_in_corner,
     put_in_picture,
     resize,
     rotate,
+    shake,
     show_slides,
     speed_up,
     stall,
     swap_halves,
+    tilt,
+    zoom_in,
 )
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.media.frames import is_flat
@@ -166,6 +172,12 @@ VARIANTS: dict[str, Variant] = {
     "end_card": Variant(what="a card in place of the last fifth", edit=end_with_card),
     "recut": Variant(what="the second half first", edit=swap_halves),
     INSERTED: Variant(what=f"{FOREIGN_S} s of another video around it", edit=insert),
+    "fade": Variant(what="fades in from black and out to black, an eighth each", edit=fade),
+    "tilt": Variant(what="seen from below, its upper side a sixth shorter", edit=each(tilt)),
+    "shake": Variant(what="shaken like a camera in the hand", edit=shake),
+    "zoom_in": Variant(what="slowly enlarged, by 30 % at the end", edit=zoom_in),
+    "ticker": Variant(what="a band with running text over the lowest seventh", edit=add_ticker),
+    "in_corner": Variant(what="another video in a corner, 0.3 times as wide and high", edit=put_in_corner),
     "mirror_crop_115": Variant(
         what="mirrored, a tenth of the width and height cut off, 1.15 times as fast",
         edit=lambda clip, other: (

@@ -26,7 +26,11 @@ MIN_COMPARED = 8
 MIN_TO_CORRELATE = 3
 
 MIN_OVERLAP = 0.5
-"""Minimum share of the longer video that overlaps the other: a short part fits somewhere in any video."""
+"""Minimum share of the longer video that overlaps the other: a short part fits somewhere in any video. An excerpt may
+be shorter if its frames agree: then it is compared only where they do."""
+
+MAX_STEPS_AWAY = 1
+"""Maximum distance, in steps of the scan, of an excerpt from where its frames agree."""
 
 ALIKE = 0.55
 """Minimum correlation of frames, and of whole videos, that change alike. Unlike videos stay below 0.47."""
@@ -123,13 +127,15 @@ class MotionMatch:
 
 
 def compare_motion(
-    first: MotionTrack, second: MotionTrack, *, lowest: float = -1.0, known_speed: float = 1.0
+    first: MotionTrack, second: MotionTrack, *, lowest: float = -1.0, known: AlignedSegment | None = None
 ) -> MotionMatch | None:
-    """Find the offset and speed at which two videos change most alike. Their own speed and the speed known from their
-    frames are tried first, then the `SPEEDS` if these are promising. None if the videos are too short, or if their
-    correlation stays below `lowest`. Only their dense parts are compared."""
+    """Find the offset and speed at which two videos change most alike. Their own speed and that of `known`, where their
+    frames agree, are tried first, then the `SPEEDS` if these are promising. None if the videos are too short, or if
+    their correlation stays below `lowest`. An excerpt is compared where its frames agree; None if it does not change
+    alike there. Only dense parts are compared."""
     shares = first.dense_share, second.dense_share
     first, second = first.dense, second.dense
+    known_speed = known.speed if known is not None else 1.0
     if not (len(first.times_s) and len(second.times_s)):
         return None
     own = first.timeline
@@ -141,6 +147,12 @@ def compare_motion(
         found = own.find_offset(other)
         if found is not None and (best is None or found[0] > best[0] + OTHER_SPEED_GAINS):
             best = *found, speed, other
+    if best is None and known is not None:
+        other = _Timeline.of(second, speed=known.speed)
+        later_s = known.second_start_s * known.speed - known.first_start_s
+        found = own.find_offset(other, near=round(later_s / OFFSET_STEP_S))
+        if found is not None and found[0] >= ALIKE:
+            best = *found, known.speed, other
     if best is None or best[0] < lowest:
         return None
     _, offset, speed, other = best
@@ -195,9 +207,9 @@ class _Timeline:
         """Squared length of each difference: (T,)."""
         return np.asarray((self.changes**2).sum(axis=1))
 
-    def find_offset(self, other: _Timeline) -> tuple[float, int] | None:
+    def find_offset(self, other: _Timeline, *, near: int | None = None) -> tuple[float, int] | None:
         """The highest correlation of the changes, and the number of steps by which `other` is later there; None if no
-        offset leaves enough overlap."""
+        offset leaves enough overlap. `near`: only offsets near this one, whatever the overlap."""
         own, others = self.changes, other.changes
         # The correlation at each offset is the sum of one diagonal of the products.
         products = own[::-1] @ others.T
@@ -208,8 +220,11 @@ class _Timeline:
         shown, others_shown = self.shown[::-1].astype(np.float32), other.shown.astype(np.float32)
         compared = np.convolve(shown, others_shown)
         energies = np.convolve(self.energy[::-1], others_shown) * np.convolve(shown, other.energy)
-        wanted = max(MIN_TO_CORRELATE, MIN_OVERLAP * max(self.frames, other.frames))
+        wanted = max(MIN_TO_CORRELATE, MIN_OVERLAP * max(self.frames, other.frames)) if near is None else MIN_COMPARED
         possible = (compared >= wanted - 0.5) & (energies > 1e-9)
+        if near is not None:
+            offsets = np.arange(len(compared)) - (len(own) - 1)
+            possible &= np.abs(offsets - near) <= MAX_STEPS_AWAY
         if not possible.any():
             return None
         correlations = np.where(possible, sums / np.sqrt(np.maximum(energies, 1e-9)), -1.0)

@@ -100,7 +100,7 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
             course,
             other.course,
             lowest=-1.0 if frames is not None else ALIKE,
-            known_speed=frames.speed if frames is not None else 1.0,
+            known=frames,
         ),
         min_frames=min(len(first.times_s), len(second.times_s)),
         is_exact=frames is not None and _is_same(first, second),
@@ -183,9 +183,7 @@ def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, 
         evidence,
         registration=registration,
         registered=registered,
-        registered_motion=compare_motion(
-            course, other, known_speed=registered.speed if registered is not None else 1.0
-        ),
+        registered_motion=compare_motion(course, other, known=registered),
     )
 
 

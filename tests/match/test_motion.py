@@ -105,7 +105,7 @@ def test_a_speed_that_the_pictures_say(speed: float) -> None:
     played = [frames[min(int(index * speed), 79)] for index in range(round(80 / speed))]
     first, second = course(frames), course(played)
     assert compare_motion(first, second) is None, "less than half of the longer one"
-    found = compare_motion(first, second, known_speed=speed)
+    found = compare_motion(first, second, known=agreeing(0.0, 0.0, speed=speed))
     assert found is not None and found.is_alike
     assert found.stretch.speed == speed
 
