@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scenes import STEP_S, add_grain, draw_clip, draw_take, each, fingerprint
 
 from dedup_lib.features.perceptual_hash import ORIENTATIONS
+from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.motion import (
     ALIKE,
     FREQUENCIES,
@@ -43,6 +44,39 @@ def made_up(seed: int, frames: int) -> MotionTrack:
     shapes = np.random.default_rng(seed).normal(size=(frames, FREQUENCIES**2)).astype(np.float32)
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True)
     return MotionTrack(shapes=shapes, times_s=np.arange(frames, dtype=np.float32) * STEP_S)
+
+
+def agreeing(first_s: float, second_s: float, *, lasts_s: float = 1.0, speed: float = 1.0) -> AlignedSegment:
+    """A segment in which a few frames agree."""
+    return AlignedSegment(
+        agreeing=3,
+        compared=3,
+        first_start_s=first_s,
+        first_end_s=first_s + lasts_s,
+        second_start_s=second_s,
+        second_end_s=second_s + lasts_s / speed,
+        first_coverage=0.1,
+        second_coverage=0.3,
+        speed=speed,
+    )
+
+
+def test_an_excerpt_is_compared_where_its_frames_agree() -> None:
+    film = made_up(0, 80)
+    excerpt = MotionTrack(shapes=film.shapes[30:46], times_s=film.times_s[:16])
+    assert compare_motion(film, excerpt) is None, "less than half of the longer one"
+    for known in (agreeing(7.5, 0.0), agreeing(9.0, 1.5), agreeing(8.75, 1.0)):
+        for found in (
+            compare_motion(film, excerpt, known=known),
+            compare_motion(excerpt, film, known=known.exchanged()),
+        ):
+            assert found is not None and found.is_alike
+            assert found.stretch.correlation == pytest.approx(1.0)
+            assert max(found.stretch.first_coverage, found.stretch.second_coverage) == 1.0
+    assert compare_motion(film, excerpt, known=agreeing(3.0, 0.0)) is None, "it does not change alike there"
+    assert compare_motion(film, made_up(1, 16), known=agreeing(7.5, 0.0)) is None
+    short = MotionTrack(shapes=film.shapes[30:36], times_s=film.times_s[:6])
+    assert compare_motion(film, short, known=agreeing(7.5, 0.0)) is None, "too few frames"
 
 
 def test_a_video_changes_like_itself() -> None:
