@@ -151,7 +151,7 @@ def find_difference(laid: LaidFrames) -> Region | None:
     shown_together = show_the_same(*laid.tiny_frames)
     motion = _Motion.of(*even_fades(*(one[shown_together] for one in laid.tiny_frames)))
     moving = find_parts(motion.differs(shows_moments=laid.shows_moments), MIN_MOVING_BLOCKS)
-    found = [_region(part, laid, moves=True) for part in moving if not motion.covers(part)]
+    found = [region for part in moving if (region := _find_moving(part, laid, motion)) is not None]
     stills = [sharpen_equally(soften(first), soften(second)) for first, second in zip(*laid.stills, strict=True)]
     whole = _differs_standing(stills, laid, motion)
     found += _find_standing(whole, whole, laid, motion)
@@ -159,6 +159,15 @@ def find_difference(laid: LaidFrames) -> Region | None:
         # In a caption, whole blocks find the line and details find single letters. Together they give its outline.
         found = _find_standing(whole | _differs_in_detail(stills, laid, motion), whole, laid, motion)
     return max(found, key=lambda region: region.share, default=None)
+
+
+def _find_moving(part: NDArray[np.bool_], laid: LaidFrames, motion: _Motion) -> Region | None:
+    """The region of a part that moves in another way; None if it is an overlay, such as a ticker."""
+    region = _region(part, laid, moves=True)
+    # Both may show a window in which something else moves: only a clear outline in one of them shows an overlay.
+    if motion.covers(part) or (region.is_at_edge and is_overlaid(part, laid, around_moves=False)):
+        return None
+    return region
 
 
 def _find_standing(

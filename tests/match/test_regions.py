@@ -222,6 +222,46 @@ def test_what_was_laid_over_a_copy_is_no_difference(draw: Callable[..., list[Fra
     assert found_of(compare(marked, plain)).judge(RULES)[0] == Verdict.DUPLICATE
 
 
+def add_ticker(frames: list[Frames], text: str) -> list[Frames]:
+    """A dark band over the lowest seventh, with text that runs to the left."""
+    marked = []
+    for index, frame in enumerate(frames):
+        changed: Any = frame.copy()
+        changed[-20:] = (20, 30, 110)
+        start = 256 - 13 * index, 138
+        cv2.putText(changed, text * 3, start, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+        marked.append(np.asarray(changed, np.uint8))
+    return marked
+
+
+def play_in_corner(frames: list[Frames], others: list[Frames]) -> list[Frames]:
+    """Another clip in the lower right corner."""
+    marked = []
+    for frame, other in zip(frames, others, strict=True):
+        changed = frame.copy()
+        changed[-44:, -78:] = cv2.resize(other, (78, 44), interpolation=cv2.INTER_AREA)
+        marked.append(changed)
+    return marked
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_moves_and_was_laid_over_a_copy_is_no_difference(seed: int) -> None:
+    clean = draw_clip(seed)
+    for marked in (add_ticker(clean, "STORMS MOVE NORTH "), play_in_corner(clean, draw_clip(90 + seed))):
+        compared = compare(fingerprint(clean), fingerprint(marked))
+        assert found_of(compared).difference is None
+        assert compared.matches
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_moves_in_both_is_one(seed: int) -> None:
+    """As two advertisements of one template, with a window in which each shows its product."""
+    clean = draw_clip(seed)
+    first, second = (play_in_corner(clean, draw_clip(90 + number)) for number in (0, 1))
+    compared = compare(fingerprint(first), fingerprint(second))
+    assert found_of(compared).judge(RULES) == (Verdict.REVIEW, Criterion.DIFFERS)
+
+
 @pytest.mark.parametrize("mark", MARKS)
 def test_a_mark_on_a_still_picture_makes_no_other_video(mark: str) -> None:
     """Nothing tells there what is a mark and what is another price: a copy, or for a person to say."""
