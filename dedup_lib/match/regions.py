@@ -88,7 +88,7 @@ MIN_STANDING_BLOCKS = 6
 MIN_MOVING_BLOCKS = 8
 """Minimum number of connected blocks of a region that moves. Blocks overlap: one cell that differs spoils nine."""
 
-COVERED_MOTION = 0.5
+COVERED_MOTION = 0.25
 """Maximum motion of a covered part, as a share of its motion in the other copy."""
 
 MARGIN = 0.1

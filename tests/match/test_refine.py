@@ -41,7 +41,8 @@ def shake(frames: list[Frames]) -> list[Frames]:
         height, width = frame.shape[:2]
         across, down = -0.03 + 0.02 * np.sin(1.7 * index), -0.03 + 0.02 * np.cos(1.2 * index)
         matrix = np.array([[1.06, 0, across * width], [0, 1.06, down * height]], np.float32)
-        shaken.append(np.asarray(cv2.warpAffine(frame, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)))
+        moved = cv2.warpAffine(frame, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
+        shaken.append(np.asarray(moved, np.uint8))
     return shaken
 
 
@@ -51,7 +52,7 @@ def zoom_in(frames: list[Frames]) -> list[Frames]:
         height, width = frame.shape[:2]
         larger = 1 + 0.2 * index / len(frames)
         matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 0, larger)
-        zoomed.append(np.asarray(cv2.warpAffine(frame, matrix, (width, height))))
+        zoomed.append(np.asarray(cv2.warpAffine(frame, matrix, (width, height)), np.uint8))
     return zoomed
 
 
