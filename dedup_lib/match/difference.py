@@ -19,7 +19,7 @@ from dedup_lib.match.blocks import STILL_PX, shrink
 from dedup_lib.match.colours import find_other_colour
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_chroma, warp_stills, warp_tiny_frames
-from dedup_lib.match.laid import UNMOVED, AffineMaps, LaidFrames
+from dedup_lib.match.laid import UNMOVED, AffineMaps, LaidFrames, spread
 from dedup_lib.match.moments import align_changes, find_moments, find_shift, show_at
 from dedup_lib.match.motion import ALIKE, correlate_changes
 from dedup_lib.match.refine import refine
@@ -174,7 +174,7 @@ def _lay(
     if stretch.is_sparse:
         # Key frames often lie at a cut, and the still of the other video may lie before it.
         kept = np.flatnonzero(show_the_same(stills[chosen], other_stills[other_chosen]))
-        kept = kept[_spread(len(kept))]
+        kept = kept[spread(len(kept), MAX_STILLS_BESIDE)]
         chosen, other_chosen = chosen[kept], other_chosen[kept]
     of_stills = moments_s[np.searchsorted(first.times_s, first.still_times_s[chosen])]
     other_of_stills = other_moments_s[np.searchsorted(second.times_s, second.still_times_s[other_chosen])]
@@ -183,10 +183,10 @@ def _lay(
     chroma = (frames.chroma[0][chosen], frames.chroma[1][other_chosen]) if frames.chroma is not None else None
     if len(chosen) < MIN_STILLS:
         # An excerpt shows few of the moments of which the whole film has stills.
-        spread = _spread(len(places))
-        apart_s = (second.times_s[other_places] - stretch.shown_in_second(first.times_s)[places])[spread]
+        shown = spread(len(places), MAX_STILLS_BESIDE)
+        apart_s = (second.times_s[other_places] - stretch.shown_in_second(first.times_s)[places])[shown]
         chroma = None
-        both_stills = _as_squares(own[places[spread]]), _as_squares(others[other_places[spread]])
+        both_stills = _as_squares(own[places[shown]]), _as_squares(others[other_places[shown]])
     is_known = np.isfinite(apart_s) & (stretch.speed == 1.0)
     return LaidFrames(
         tiny_frames=(own[places], show_at(at_s, others, second.times_s)),
@@ -198,11 +198,6 @@ def _lay(
         apart_s=np.where(is_known, apart_s, np.inf),
         chroma=chroma,
     )
-
-
-def _spread(count: int) -> NDArray[np.intp]:
-    """At most `MAX_STILLS_BESIDE` places, spread over this many."""
-    return np.unique(np.linspace(0, count - 1, min(count, MAX_STILLS_BESIDE)).round().astype(np.intp))
 
 
 def _as_squares(stills: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -24,6 +24,11 @@ def map_box(box: Box, matrix: AffineMap) -> Box:
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
+def spread(count: int, most: int) -> NDArray[np.intp]:
+    """At most `most` places, spread over `count` frames."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(np.intp))
+
+
 @dataclass(frozen=True, kw_only=True)
 class LaidFrames:
     """Aligned frames of two videos, shown at the same times: `tiny_frames` grey (N, 64, 64) and `stills` grey uint8

@@ -1,7 +1,7 @@
 """Refined alignment by geometry: a homography for each frame.
 
-One affine map for a whole video does not fit a copy that was filmed from a screen, bent by a lens, shaken, or slowly
-zoomed into. What is left between its frames and those of the original looks like parts that differ.
+One affine map for a whole video does not fit a copy that was tilted, filmed from a screen, shaken, or slowly zoomed
+into. What is left between its frames and those of the original looks like parts that differ.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.match.laid import AffineMap, LaidFrames
+from dedup_lib.match.laid import AffineMap, LaidFrames, spread
 from dedup_lib.match.regions import measure_fit
 
 SIDE_PX = 64
@@ -46,7 +46,7 @@ _Number = TypeVar("_Number", bound=np.generic)
 def refine(laid: LaidFrames) -> LaidFrames | None:
     """The same frames, each one of the first video moved by the homography with which it fits that of the second best;
     None if they fit hardly better then."""
-    places = np.unique(np.linspace(0, len(laid.stills[0]) - 1, MAX_ASKED).round().astype(int))
+    places = spread(len(laid.stills[0]), MAX_ASKED)
     asked = list(_find_homographies(*(stills[places] for stills in laid.stills)))
     found = sorted((one for one in asked if one is not None), key=_measure_move)
     if 2 * len(found) <= len(asked) or _measure_move(found[len(found) // 2]) < MIN_MOVED:

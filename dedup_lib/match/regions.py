@@ -31,7 +31,7 @@ from dedup_lib.match.blocks import (
 )
 from dedup_lib.match.details import MIN_CONTRAST, find_details
 from dedup_lib.match.fades import even_fades
-from dedup_lib.match.laid import Box, LaidFrames, map_box
+from dedup_lib.match.laid import Box, LaidFrames, map_box, spread
 from dedup_lib.match.motion import correlate_changes
 from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
 
@@ -188,7 +188,7 @@ def _find_standing(
 def measure_fit(laid: LaidFrames) -> float:
     """How well the frames are aligned, up to 1: the median correlation over all blocks, averaged over frames. The
     median ignores an overlay on some of the blocks."""
-    places = np.unique(np.linspace(0, len(laid.tiny_frames[0]) - 1, MAX_FITTED).round().astype(int))
+    places = spread(len(laid.tiny_frames[0]), MAX_FITTED)
     pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.tiny_frames), strict=True)
     correlations = np.array([correlate(own, other)[0].ravel() for own, other in pairs])
     return float(np.median(correlations, axis=1).mean())

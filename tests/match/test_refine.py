@@ -7,8 +7,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
-from scenes import add_grain, draw_canvas, draw_clip, fingerprint
+from scenes import add_grain, draw_canvas, draw_clip, each, fingerprint
 
+from dedup_lib.evaluate.edits import Clip, Edit, fade, shake, tilt, zoom_in
+from dedup_lib.evaluate.edits import each as per_frame
 from dedup_lib.match.evidence import Criterion, Evidence, MatchThresholds, Verdict
 from dedup_lib.match.verify import compare_pair
 from dedup_lib.records import Frames
@@ -27,49 +29,33 @@ def warp(frame: Frames, corners: list[tuple[float, float]]) -> Frames:
     return np.asarray(cv2.warpPerspective(frame, matrix, (width, height)), np.uint8)
 
 
-def tilt(frames: list[Frames]) -> list[Frames]:
-    return [warp(frame, [(0.08, 0), (0.92, 0), (1, 1), (0, 1)]) for frame in frames]
+def edited(edit: Edit) -> Change:
+    """An edit of `evaluate.edits`, for the frames of a clip."""
+
+    def change(frames: list[Frames]) -> list[Frames]:
+        clip = Clip(frames=tuple(frames))
+        return [frame for _, frame in edit(clip, clip)]
+
+    return change
 
 
 def film_from_a_screen(frames: list[Frames]) -> list[Frames]:
     return [warp(frame, [(0.05, 0.04), (0.96, 0.08), (0.97, 0.94), (0.03, 0.97)]) for frame in frames]
 
 
-def shake(frames: list[Frames]) -> list[Frames]:
-    shaken = []
-    for index, frame in enumerate(frames):
-        height, width = frame.shape[:2]
-        across, down = -0.03 + 0.02 * np.sin(1.7 * index), -0.03 + 0.02 * np.cos(1.2 * index)
-        matrix = np.array([[1.06, 0, across * width], [0, 1.06, down * height]], np.float32)
-        moved = cv2.warpAffine(frame, matrix, (width, height), borderMode=cv2.BORDER_REFLECT)
-        shaken.append(np.asarray(moved, np.uint8))
-    return shaken
-
-
-def zoom_in(frames: list[Frames]) -> list[Frames]:
-    zoomed = []
-    for index, frame in enumerate(frames):
-        height, width = frame.shape[:2]
-        larger = 1 + 0.2 * index / len(frames)
-        matrix = cv2.getRotationMatrix2D((width / 2, height / 2), 0, larger)
-        zoomed.append(np.asarray(cv2.warpAffine(frame, matrix, (width, height)), np.uint8))
-    return zoomed
-
-
-def fade(frames: list[Frames], *, to: float = 0.0) -> list[Frames]:
-    """In and out, an eighth of the frames each."""
-    left = [min(1.0, (index + 0.5) / (len(frames) / 8)) for index in range(len(frames))]
-    return [
-        np.asarray(frame * share + to * (1 - share), np.uint8)
-        for frame, share in zip(frames, np.minimum(left, left[::-1]), strict=True)
-    ]
-
-
 def fade_to_white(frames: list[Frames]) -> list[Frames]:
-    return fade(frames, to=255)
+    """In and out, an eighth of the frames each: a fade of the negative to black."""
+    return each(lambda frame: 255 - frame, edited(fade)(each(lambda frame: 255 - frame, frames)))
 
 
-CHANGES: tuple[Change, ...] = (tilt, film_from_a_screen, shake, zoom_in, fade, fade_to_white)
+CHANGES: dict[str, Change] = {
+    "tilted": edited(per_frame(tilt)),
+    "filmed from a screen": film_from_a_screen,
+    "shaken": edited(shake),
+    "zoomed into": edited(zoom_in),
+    "faded to black": edited(fade),
+    "faded to white": fade_to_white,
+}
 
 
 def draw_advertisement(product: int) -> list[Frames]:
@@ -91,7 +77,7 @@ def compare(first: list[Frames], second: list[Frames]) -> Evidence:
     return compare_pair(own, other, durations_s=(10.0, 10.0))
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_copy_differs_nowhere(change: Change, seed: int) -> None:
     frames = draw_clip(seed)
@@ -100,7 +86,7 @@ def test_a_copy_differs_nowhere(change: Change, seed: int) -> None:
     assert found.judge(RULES)[0] == Verdict.DUPLICATE
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_another_product_still_differs(change: Change) -> None:
     found = compare(draw_advertisement(0), change(draw_advertisement(1)))
     verdict, criterion = found.judge(RULES)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scenes import STEP_S, add_grain, draw_canvas, draw_clip, draw_take, each, fingerprint
 
-from dedup_lib.evaluate.edits import add_bars, add_caption, add_logo, crop
+from dedup_lib.evaluate.edits import Clip, Edit, add_bars, add_caption, add_logo, add_ticker, crop, put_in_corner
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.columns import describe_evidence, find_criterion
 from dedup_lib.groups.matcher import FingerprintedList, compare_candidates
@@ -222,39 +222,21 @@ def test_what_was_laid_over_a_copy_is_no_difference(draw: Callable[..., list[Fra
     assert found_of(compare(marked, plain)).judge(RULES)[0] == Verdict.DUPLICATE
 
 
-def add_ticker(frames: list[Frames], text: str) -> list[Frames]:
-    """A dark band over the lowest seventh, with text that runs to the left."""
-    marked = []
-    for index, frame in enumerate(frames):
-        changed: Any = frame.copy()
-        changed[-20:] = (20, 30, 110)
-        start = 256 - 13 * index, 138
-        cv2.putText(changed, text * 3, start, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
-        marked.append(np.asarray(changed, np.uint8))
-    return marked
-
-
-def play_in_corner(frames: list[Frames], others: list[Frames]) -> list[Frames]:
-    """Another clip in the lower right corner."""
-    marked = []
-    for frame, other in zip(frames, others, strict=True):
-        changed = frame.copy()
-        changed[-44:, -78:] = cv2.resize(other, (78, 44), interpolation=cv2.INTER_AREA)
-        marked.append(changed)
-    return marked
+def edited(edit: Edit, frames: list[Frames], other: list[Frames]) -> list[Frames]:
+    return [frame for _, frame in edit(Clip(frames=tuple(frames)), Clip(frames=tuple(other)))]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_ticker_over_a_copy_is_no_difference(seed: int) -> None:
     clean = draw_clip(seed)
-    marked = add_ticker(clean, "STORMS MOVE NORTH ")
+    marked = edited(add_ticker, clean, clean)
     assert found_of(compare(fingerprint(clean), fingerprint(marked))).judge(RULES)[0] == Verdict.DUPLICATE
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_another_video_in_a_corner_of_a_copy_is_no_difference(seed: int) -> None:
     clean = draw_clip(seed)
-    marked = play_in_corner(clean, draw_clip(90 + seed))
+    marked = edited(put_in_corner, clean, draw_clip(90 + seed))
     assert found_of(compare(fingerprint(clean), fingerprint(marked))).judge(RULES)[0] == Verdict.DUPLICATE
 
 
@@ -262,7 +244,7 @@ def test_another_video_in_a_corner_of_a_copy_is_no_difference(seed: int) -> None
 def test_what_moves_in_both_is_one(seed: int) -> None:
     """As two advertisements of one template, with a window in which each shows its product."""
     clean = draw_clip(seed)
-    first, second = (play_in_corner(clean, draw_clip(90 + number)) for number in (0, 1))
+    first, second = (edited(put_in_corner, clean, draw_clip(90 + number)) for number in (0, 1))
     compared = compare(fingerprint(first), fingerprint(second))
     assert found_of(compared).judge(RULES) == (Verdict.REVIEW, Criterion.DIFFERS)
 
