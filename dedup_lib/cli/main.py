@@ -288,7 +288,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
     """
     # These import pandas and the templates, which --help does not need.
     from dedup_lib.report.comparison import compare_runs, load_outcome
-    from dedup_lib.report.pages import write_comparison
+    from dedup_lib.report.comparison_page import write_comparison
 
     before, after = require_run(first, "RUN_A"), require_run(second, "RUN_B")
     if is_same_place(before.path, after.path):

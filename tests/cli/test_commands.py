@@ -75,6 +75,15 @@ def test_help_and_errors_load_nothing_heavy() -> None:
     assert done.stderr == ""
 
 
+def test_pages_of_notebooks_load_nothing_that_they_do_not_need() -> None:
+    code = (
+        "import sys, dedup_lib.flow.execute, dedup_lib.report.notebook_pages\n"
+        "sys.exit(' '.join(sorted({'pandas', 'cv2'} & set(sys.modules))) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

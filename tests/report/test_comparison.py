@@ -29,7 +29,7 @@ from dedup_lib.report.comparison import (
     compare_runs,
     load_outcome,
 )
-from dedup_lib.report.pages import write_comparison
+from dedup_lib.report.comparison_page import write_comparison
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.ui.terminal import MAX_COMPARED, draw_comparison
 
