@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
 from urllib.parse import urlsplit
 
 from dedup_lib.records import Recipe, Status
@@ -122,7 +121,7 @@ class RunProgress:
 
 
 class ExtractionWatch:
-    """Reads the progress of a running extraction repeatedly. Use it as a context manager, from one thread at a time."""
+    """Reads the progress of a running extraction repeatedly, from one thread at a time, until it is closed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -130,12 +129,7 @@ class ExtractionWatch:
         self._version = -1
         self._counted: tuple[Extraction | None, dict[Status, Tally]] = (None, {})
 
-    def __enter__(self) -> ExtractionWatch:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         if self._view is not None:
             self._view.close()
 
@@ -155,7 +149,7 @@ class ExtractionWatch:
 
 def _count(view: LedgerView) -> tuple[Extraction | None, dict[Status, Tally]]:
     extraction = view.load_extraction()
-    return extraction, view.tally_since(extraction.recipe, extraction.began) if extraction is not None else {}
+    return extraction, view.tally(extraction.recipe, since=extraction.began) if extraction is not None else {}
 
 
 def _measure(
@@ -166,7 +160,7 @@ def _measure(
         now = datetime.now(UTC)
         span_s = min(RATE_OVER_S, _seconds_between(extraction.began, now))
         since = (now - timedelta(seconds=span_s)).isoformat(timespec="milliseconds")
-        recent = _sum_urls(view.tally_since(extraction.recipe, max(since, extraction.began)))
+        recent = _sum_urls(view.tally(extraction.recipe, since=max(since, extraction.began)))
     else:
         span_s, recent = _seconds_between(extraction.began, extraction.heard), read
     rate = recent / span_s if span_s > 0 else 0.0

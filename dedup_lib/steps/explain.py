@@ -18,7 +18,7 @@ from dedup_lib.lists.urls import normalise_url
 from dedup_lib.match.evidence import MatchThresholds, Verdict
 from dedup_lib.match.score import TERMS, list_contributions
 from dedup_lib.match.verify import compare_pair
-from dedup_lib.records import Outcome, Status, video_key
+from dedup_lib.records import Outcome, Status
 from dedup_lib.report.comparison import DUPLICATE, KEPT, RunOutcome, load_outcome
 from dedup_lib.report.evidence_words import VERDICT_WORDS
 from dedup_lib.report.evidence_words import explain as say_evidence
@@ -145,10 +145,10 @@ def _compare_now(
     run: RunFolder, first: str, second: str, *, outcomes: Mapping[str, Outcome | None], rules: MatchThresholds
 ) -> dict[str, Any] | None:
     with LedgerView(run.ledger_path) as ledger:
-        packed = [ledger.load_fingerprint(video_key(url)) for url in (first, second)]
-    one, other = (Fingerprint.from_bytes(data) if data is not None else None for data in packed)
-    if one is None or other is None:
+        packed = ledger.load_fingerprints((first, second))
+    if len(packed) < 2:
         return None
+    one, other = (Fingerprint.from_bytes(packed[url][1]) for url in (first, second))
     durations_s = [outcome.duration_s if outcome is not None else 0.0 for outcome in outcomes.values()]
     evidence = compare_pair(one, other, durations_s=durations_s)
     compared = ComparedPairs(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -73,12 +72,10 @@ class RunDisplay:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # End the thread that reads the ledger before closing the ledger.
         self._live.stop()
-        self._watch.__exit__(kind, error, trace)
+        self._watch.close()
 
     def start(self, notebook: str) -> None:
         """Shows that this notebook has started."""

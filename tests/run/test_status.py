@@ -106,7 +106,7 @@ def write_record_of_the_run(run: RunFolder, stage: str) -> None:
 
 
 def test_the_pace_is_that_of_the_last_minute(run: RunFolder) -> None:
-    with Ledger(run.ledger_path, RECIPE) as ledger, ExtractionWatch(run.ledger_path) as watch:
+    with Ledger(run.ledger_path, RECIPE) as ledger, contextlib.closing(ExtractionWatch(run.ledger_path)) as watch:
         assert watch.read() is None
         ledger.begin_extraction(total=500, done=0)
         long_ago = (datetime.now(UTC) - timedelta(seconds=600)).isoformat(timespec="milliseconds")
