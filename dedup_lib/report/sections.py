@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -31,7 +31,7 @@ from dedup_lib.report.words import (
     short_url,
     status_meaning,
 )
-from dedup_lib.run.failures import Cause, Reading
+from dedup_lib.run.failures import Cause, Reading, find_host
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.ledger import LedgerView
 from dedup_lib.sanitise import sanitise_line
@@ -117,14 +117,6 @@ def load_rows(path: Path) -> pd.DataFrame:
     return load_table(path) if path.exists() else pd.DataFrame()
 
 
-def find_host(url: str) -> str:
-    """The host of a URL for people to read; "" when it has none."""
-    try:
-        return sanitise_line(urlsplit(url).hostname or "")
-    except ValueError:
-        return ""
-
-
 def reason_table(set_aside: pd.DataFrame) -> list[dict[str, object]]:
     """How often each reason occurs and at which hosts, the most frequent first. `set_aside` has the rows of the CSVs of
     invalid and failed URLs."""
@@ -132,7 +124,7 @@ def reason_table(set_aside: pd.DataFrame) -> list[dict[str, object]]:
         return []
     table = []
     for (status, reason), rows in set_aside.groupby(["status", "reason"]):
-        hosts = Counter(filter(None, map(find_host, rows["url"])))
+        hosts = Counter(sanitise_line(host) for host in map(find_host, rows["url"]) if host)
         table.append(
             {
                 "status": status,

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from dedup_lib.records import Recipe, Status
+from dedup_lib.run.failures import find_host
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.ledger import Extraction, LedgerView, Tally
 from dedup_lib.run.lock import INTERRUPTED, LockOwner, is_held, read_holder
@@ -209,7 +209,7 @@ def read_progress(run: RunFolder) -> RunProgress:
         notebooks=notebooks,
         extraction=extraction,
         statuses=statuses,
-        hosts=_most_frequent(_host_of(url) for url, _, _ in troubles),
+        hosts=_most_frequent(find_host(url) or "(no host)" for url, _, _ in troubles),
         reasons=_most_frequent(f"{status}: {reason}" for _, status, reason in troubles),
         vectors=_find_vectors(records),
         report=run.shown(index) if index.exists() else "",
@@ -306,10 +306,3 @@ def _most_frequent(found: Iterable[str]) -> tuple[Frequent, ...]:
     # Sorted first, so that equal counts always come in the same order.
     counted = Counter(sorted(found)).most_common(MAX_FREQUENT)
     return tuple(Frequent(what=what, urls=urls) for what, urls in counted)
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or "(no host)"
-    except ValueError:
-        return "(no host)"
