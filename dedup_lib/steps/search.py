@@ -113,18 +113,18 @@ def search_list(
         lines = line_of.get(first), line_of.get(second)
         return math.nan if lines[0] is None or lines[1] is None else table.match_frames(lines[0], lines[1])
 
-    read = listed.find_read()
+    urls = listed.urls
+    read = [urls[row] for row in listed.compared_rows]
     with ExitStack() as stack:
         own = stack.enter_context(Ledger(run.ledger_path, plan.recipe))
         load = _FingerprintLoader(
             ledgers=(run.ledger_path, *listed.ledgers),
             kind=_check_fingerprints(run, own, read),
-            urls=tuple(listed.urls),
+            urls=tuple(urls),
             read=frozenset(read),
             new_rows=listed.new_rows,
         )
         stack.callback(load.close)
-        urls = listed.urls
         comparisons = Comparisons(own, urls[: listed.new_rows])
         try:
             compared = compare_candidates(

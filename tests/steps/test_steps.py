@@ -385,7 +385,6 @@ def test_the_list_is_what_extract_worked_through(run: RunFolder) -> None:
     listed = extracted(run, text_duplicates=2)
     assert listed.urls == URLS
     assert (listed.name, listed.list_rows, listed.text_duplicates, listed.recipe) == ("ads.csv", 8, 2, RECIPE)
-    assert listed.without_vector == 2
     assert listed.statuses == {Status.OK: 4, Status.TIMEOUT: 1, Status.PENDING: 1}
     assert not run.lite_path.exists(), "the store is not needed for it"
     (run.path / "ads.unique.csv").unlink()
@@ -400,7 +399,6 @@ def test_without_extract_the_list_is_what_the_collection_holds(run: RunFolder) -
     listed = load_extracted_list(run, collection="videos")
     assert listed.urls == sorted([*(v.url for v in STORED), "https://h/'ünï'"])
     assert (listed.name, listed.list_rows, listed.text_duplicates, listed.recipe) == ("the collection", 5, 0, None)
-    assert listed.without_vector == 0
     scored, plan = search_list(run, listed, settings=search_settings())
     assert plan.recipe == RECIPE
     (group,) = group_copies(scored.pairs, threshold=plan.threshold)
