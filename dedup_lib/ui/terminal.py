@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group, RenderableType
@@ -19,7 +19,7 @@ from dedup_lib.report.comparison import Comparison
 from dedup_lib.report.words import FLOW_WORDS, count_known, describe_bytes, describe_duration
 from dedup_lib.run.failures import Cause, Reading, find_main_cause
 from dedup_lib.run.folder import RunFolder
-from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
+from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, RunProgress, State
 from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import ExtractSettings
 
@@ -156,7 +156,7 @@ def draw_progress(progress: RunProgress) -> RenderableType:
         parts += [Text(), Text("all URLs so far", style="bold"), _draw_statuses(progress)]
     for title, found in (("hosts of URLs without frames", progress.hosts), ("reasons", progress.reasons)):
         if found:
-            parts += [Text(), Text(title, style="bold"), _draw_frequent(found)]
+            parts += [Text(), Text(title, style="bold"), _draw_counts((one.urls, one.what) for one in found)]
     if progress.vectors:
         parts += [Text(), _fold(f"vectors: {sanitise_line(progress.vectors)}")]
     if progress.report:
@@ -209,10 +209,7 @@ def _draw_extraction(extraction: ExtractionProgress) -> RenderableType:
 
 
 def _draw_statuses(progress: RunProgress) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_column(overflow="fold")
+    table = _draw_counts((), columns=2)
     for status, tally in progress.statuses.items():
         style = "" if status in KEPT_STATUSES else "yellow"
         fetched = f"{describe_bytes(tally.fetched_bytes)} fetched" if tally.fetched_bytes else ""
@@ -220,12 +217,14 @@ def _draw_statuses(progress: RunProgress) -> Table:
     return table
 
 
-def _draw_frequent(found: tuple[Frequent, ...]) -> Table:
+def _draw_counts(counts: Iterable[tuple[int, str]], *, columns: int = 1) -> Table:
+    """A table of counts and what they count; `columns` is the number of columns beside the counts."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    for one in found:
-        table.add_row(f"{one.urls:,}", Text(sanitise_line(one.what)))
+    for _ in range(columns):
+        table.add_column(overflow="fold")
+    for count, what in counts:
+        table.add_row(f"{count:,}", Text(sanitise_line(what)))
     return table
 
 
@@ -235,14 +234,11 @@ def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
     causes = [Cause(**cause) for cause in summary.get("causes", ())]
     if not causes:
         return None
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
     # A line for a single cause more is as good as a line that says so.
     shown = causes if len(causes) == SHOWN_CAUSES + 1 else causes[:SHOWN_CAUSES]
-    for cause in shown:
-        helps = f" → --set {cause.remedy}" if cause.remedy else ""
-        table.add_row(f"{cause.rows:,}", Text(sanitise_line(f"{cause}{helps}")))
+    table = _draw_counts(
+        (cause.rows, f"{cause}{f' → --set {cause.remedy}' if cause.remedy else ''}") for cause in shown
+    )
     parts: list[RenderableType] = [Text("why rows gave no video", style="bold"), table]
     if len(causes) > len(shown):
         rest = summary["rows"]["invalid"] + summary["rows"]["failed"] - sum(cause.rows for cause in shown)
