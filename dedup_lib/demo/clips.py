@@ -84,7 +84,8 @@ def make_clips(folder: Path) -> Manifest:
             if copy.of == film.name:
                 encode_copy(folder / copy.name, frames, fps=film.fps, treatment=copy.treatment)
         if film.name == "spots/under-the-lens.mp4":
-            _write_image(folder / IMAGE_NAME, frames[len(frames) // 2])
+            still = cv2.cvtColor(frames[len(frames) // 2], cv2.COLOR_RGB2BGR)
+            (folder / IMAGE_NAME).write_bytes(cv2.imencode(".png", still)[1].tobytes())
     encode_clip(folder / BLACK_NAME, np.zeros((60, 180, 320, 3), np.uint8), fps=15)
     (folder / HTML_NAME).write_text(HTML_PAGE, encoding="utf-8")
     # The index of this film is at its end, so half of the file cannot be decoded at all.
@@ -290,10 +291,6 @@ def _load_photo(name: str, *, tint: Colour) -> Picture:
     gain = min(1.6, 255 / float(high - low))
     stretched = ((resized - (low + high) / 2) * gain + 127.5) * np.array(tint)
     return np.asarray(np.clip(stretched, 0, 255), np.uint8)
-
-
-def _write_image(path: Path, frame: Picture) -> None:
-    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _choose_codec(*names: str) -> str:

@@ -69,14 +69,7 @@ class ComparedPairs(Scored):
     @classmethod
     def by_cosine(cls, scored: Scored) -> ComparedPairs:
         """The pairs of a list that is decided by the encoder's vectors alone."""
-        return cls(
-            pairs=scored.pairs,
-            nearest=scored.nearest,
-            floor=scored.floor,
-            expanded_queries=scored.expanded_queries,
-            identical=scored.identical,
-            evidence={},
-        )
+        return cls(**vars(scored), evidence={})
 
     def without_excerpts(self, chosen: Collection[tuple[int, int]]) -> ComparedPairs:
         """The same, but where a person chose the first of two rows (`chosen`), it counts neither as an excerpt of the

@@ -159,11 +159,14 @@ class Matches:
         return group_copies(
             self.compared.pairs,
             threshold=self.plan.threshold if threshold is None else threshold,
-            choose=self.keeper.choose,
-            same=self.same,
-            different=self.different,
-            identical=self.compared.identical,
+            **self._policy,
         )
+
+    @property
+    def _policy(self) -> dict[str, Any]:
+        """What groups depend on beside the pairs and the threshold."""
+        people = {"same": self.same, "different": self.different}
+        return {"choose": self.keeper.choose, "identical": self.compared.identical, **people}
 
     @cached_property
     def regrouped(self) -> list[Regrouping]:
@@ -181,14 +184,7 @@ class Matches:
         )
 
     def _regroup(self, thresholds: Sequence[float]) -> list[Regrouping]:
-        return regroup(
-            self.compared.pairs,
-            thresholds=thresholds,
-            choose=self.keeper.choose,
-            same=self.same,
-            different=self.different,
-            identical=self.compared.identical,
-        )
+        return regroup(self.compared.pairs, thresholds=thresholds, **self._policy)
 
     def borderline(self, count: int) -> list[Pair]:
         """The `count` pairs just above the threshold, and as many just below it, the most similar first."""

@@ -168,7 +168,6 @@ def draw_verdicts(
     counts: Mapping[str, Sequence[int]],
     *,
     name: str,
-    title: str,
     x_label: str,
     mark: float | None,
 ) -> Chart:
@@ -186,7 +185,7 @@ def draw_verdicts(
     told = "; ".join(f"{verdict} {sum(counts[verdict]):,}" for verdict in order)
     return Chart(
         name=name,
-        title=title,
+        title="Every compared pair, by verdict",
         words=f"Histogram of every compared pair by {x_label}: {told}",
         x_label=x_label,
         y_label="pairs, log scale",

@@ -19,6 +19,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from dedup_lib.groups.decisions import Decision, describe_decisions
+from dedup_lib.lists.tables import load_table
 from dedup_lib.records import Progress, Recipe, Status, no_progress
 from dedup_lib.report import charts, sections
 from dedup_lib.report.about_run import describe_comparison, describe_run, show_date
@@ -211,7 +212,8 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
 
 
 def _load_output(run: RunFolder, summary: Record, key: str) -> pd.DataFrame:
-    return sections.load_rows(run.path / summary.get("files", {}).get(key, f"{key}.csv"))
+    path = run.path / summary.get("files", {}).get(key, f"{key}.csv")
+    return load_table(path) if path.exists() else pd.DataFrame()
 
 
 def _describe_result(
@@ -255,7 +257,7 @@ def _describe_result(
         "rows": rows,
         "tiles": sections.outcome_tiles(rows),
         "flows": [charts.draw_flow(flow, is_upright=upright) for upright in (False, True)] if rows["input"] else [],
-        "flow_words": sections.describe_flow(flow),
+        "flow_words": "Rows of the list: " + ", ".join(f"{step.words} {step.shown}" for step in flow),
         "is_unaccounted": is_unaccounted,
         "sheets": first,
         "parts": parts,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from urllib.parse import quote
 import pandas as pd
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.lists.tables import load_table
 from dedup_lib.match.evidence import Criterion
 from dedup_lib.records import Recipe, Status
 from dedup_lib.report import charts
@@ -25,7 +24,6 @@ from dedup_lib.report.words import (
     FLOW_MEANINGS,
     FLOW_WORDS,
     LOSS_WORDS,
-    FlowStep,
     count_words,
     join_words,
     short_url,
@@ -112,11 +110,6 @@ def draw_decided(run: RunFolder, summary: Record, pictures: Pictures) -> list[tu
     return drawn
 
 
-def load_rows(path: Path) -> pd.DataFrame:
-    """A CSV of the run as a table of text; empty when the file does not exist."""
-    return load_table(path) if path.exists() else pd.DataFrame()
-
-
 def reason_table(set_aside: pd.DataFrame) -> list[dict[str, object]]:
     """How often each reason occurs and at which hosts, the most frequent first. `set_aside` has the rows of the CSVs of
     invalid and failed URLs."""
@@ -159,11 +152,6 @@ def list_files(run: RunFolder, *, summary: Record, stages: Mapping[str, Record])
                 "words": words,
             }
     return list(files.values())
-
-
-def describe_flow(flow: Sequence[FlowStep]) -> str:
-    """The chart of the flow in words, for screen readers."""
-    return "Rows of the list: " + ", ".join(f"{step.words} {step.shown}" for step in flow)
 
 
 def embed_json(value: object) -> str:
@@ -247,7 +235,6 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
                 scores["edges"],
                 scores["counts"],
                 name="pairs",
-                title="Every compared pair, by verdict",
                 x_label=measure,
                 mark=sweep["threshold"],
             ),

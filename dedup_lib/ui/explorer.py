@@ -37,11 +37,6 @@ def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
     return int(np.argmin(np.abs(np.asarray(thresholds, dtype=np.float64) - threshold)))
 
 
-def counts_html(point: SweepPoint | None) -> str:
-    """The result that a threshold would give."""
-    return render_template("counts.html", point=point)
-
-
 def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) -> str:
     """Draws every compared pair by verdict, with a line at the threshold: the chart of the report, on a light or a
     dark page. `scores` are those of `count_scores`."""
@@ -49,7 +44,6 @@ def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) ->
         scores["edges"],
         scores["counts"],
         name="scores",
-        title="Every compared pair, by verdict",
         x_label=measure,
         mark=threshold,
     )
@@ -64,17 +58,19 @@ def borderline_html(
     threshold: float,
     urls: Sequence[str],
     thumbnails_dir: Path,
-    count: int = BORDERLINE_COUNT,
 ) -> str:
-    """Shows the `count` pairs nearest to the threshold on either side, with the frames of both videos."""
-    above, below = borderline.at(threshold, count=count)
+    """Shows the `BORDERLINE_COUNT` pairs nearest to the threshold on either side, with the frames of both videos."""
+    above, below = borderline.at(threshold, count=BORDERLINE_COUNT)
     parts = [
         {
             "title": title,
             "pairs": [
                 {
                     "similarity": f"{pair.similarity:.4f}",
-                    "videos": _videos_of(pair, urls=urls, thumbnails_dir=thumbnails_dir),
+                    "videos": [
+                        {"url": urls[row], "picture": load_strip(urls[row], thumbnails_dir=thumbnails_dir)}
+                        for row in (pair.first, pair.second)
+                    ],
                 }
                 for pair in side
             ],
@@ -82,13 +78,6 @@ def borderline_html(
         for title, side in (("Just matching", above), ("Just not matching", below))
     ]
     return render_template("borderline.html", parts=parts)
-
-
-def _videos_of(pair: Pair, *, urls: Sequence[str], thumbnails_dir: Path) -> list[dict[str, str]]:
-    return [
-        {"url": urls[row], "picture": load_strip(urls[row], thumbnails_dir=thumbnails_dir)}
-        for row in (pair.first, pair.second)
-    ]
 
 
 class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -164,7 +153,7 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
     def _show(self, threshold: float) -> None:
         point = None if self.slider.disabled else self._points[threshold]
         self.keep.description = f"Decide by {self._parameter} {threshold:.7g}"
-        self.counts.value = counts_html(point)
+        self.counts.value = render_template("counts.html", point=point)
         self.histogram.value = scores_html(self._scores, threshold=threshold, measure=self._measure)
         self.borderline.value = borderline_html(
             self._borderline, threshold=threshold, urls=self._urls, thumbnails_dir=self._run.thumbnails_dir
