@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -114,10 +113,6 @@ class RunProgress:
     """The path of the report pages; empty when there are none."""
     go_on: str
     """How to continue the run; empty when nothing is left to do."""
-
-    def to_json(self) -> str:
-        """The record as JSON on one line, in ASCII."""
-        return json.dumps(asdict(self))
 
 
 class ExtractionWatch:

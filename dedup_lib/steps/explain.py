@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,10 +48,6 @@ class Explained:
     adds: Mapping[str, float]
     """What each of the `score.TERMS` adds to the score (see `score.list_contributions`). Empty without a score."""
 
-    def to_json(self) -> str:
-        """JSON on one line. Characters outside ASCII are escaped."""
-        return json.dumps(asdict(self))
-
 
 def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
     """Explain the verdict of a finished run about two videos: the evidence for a copy, and the evidence against it.
@@ -88,7 +83,7 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
     # A video that was in the collection before this list may have no outcome here; its vectors were compared.
     read = {url: listed.outcomes.get(url) for url in (one, other)}
     unread = [
-        f"{url} gave nothing to compare ({_say_outcome(known)})"
+        f"{url} gave nothing to compare ({', '.join(filter(None, (known.status, known.reason)))})"
         for url, known in read.items()
         if known is not None and known.status != Status.OK
     ]
@@ -126,10 +121,6 @@ def _find_url(text: str, known: Iterable[str], argument: str) -> str:
     if found is None:
         raise SettingError(argument, text, "it is not in the list of this run; give a URL as the list has it")
     return found
-
-
-def _say_outcome(outcome: Outcome) -> str:
-    return f"{outcome.status}, {outcome.reason}" if outcome.reason else str(outcome.status)
 
 
 def _say_output(url: str, outcome: RunOutcome) -> str:

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from dedup_lib.flow.execute import NotebookDone
-from dedup_lib.records import Outcome, Recipe, Status, utc_now
+from dedup_lib.records import Outcome, Recipe, Status, json_line, utc_now
 from dedup_lib.report.words import describe_bytes, describe_duration
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger
@@ -191,8 +191,8 @@ def test_what_a_server_says_cannot_touch_the_terminal(run: RunFolder, width: int
     page = re.sub(r"\s", "", show(progress, width=200))
     assert "[bold]x[/]" in page and "[link=x]" in page, "no markup is taken for one"
     assert describe_progress(progress).isprintable()
-    assert progress.to_json().isascii() and progress.to_json().isprintable()
-    assert json.loads(progress.to_json())["statuses"] == {
+    assert json_line(progress).isascii() and json_line(progress).isprintable()
+    assert json.loads(json_line(progress))["statuses"] == {
         "html": {"urls": 1, "fetched_bytes": 0},
         "timeout": {"urls": 1, "fetched_bytes": 0},
     }
