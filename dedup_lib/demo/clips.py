@@ -7,10 +7,8 @@ write the same bytes.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.util
-import io
 import json
 import math
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import pandas as pd
 
 from dedup_lib.demo.films import FILMS, Colour, Film, Layer, Picture, Shot
 from dedup_lib.demo.planted import (
@@ -36,6 +35,7 @@ from dedup_lib.demo.planted import (
     Treatment,
 )
 from dedup_lib.errors import DedupError
+from dedup_lib.lists.tables import save_table
 from dedup_lib.records import Frames
 from dedup_lib.run.files import write_text_atomically
 
@@ -99,11 +99,8 @@ def make_clips(folder: Path) -> Manifest:
 
 def write_list(csv_path: Path, *, base_url: str) -> Path:
     """Writes the list as CSV (id, title, brand, video_url, year); returns its path."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "title", "brand", URL_COLUMN, "year"])
-    writer.writerows([row.id, row.title, row.brand, row.url(base_url), row.year] for row in PLANTED)
-    write_text_atomically(csv_path, text.getvalue())
+    rows = [(row.id, row.title, row.brand, row.url(base_url), row.year) for row in PLANTED]
+    save_table(pd.DataFrame(rows, columns=["id", "title", "brand", URL_COLUMN, "year"]), csv_path)
     return csv_path
 
 
