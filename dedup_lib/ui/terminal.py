@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,9 +22,6 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, RunProgress, State
 from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import ExtractSettings
-
-if TYPE_CHECKING:
-    from dedup_lib.flow.execute import NotebookDone
 
 REFRESHES_PER_S = 4
 
@@ -90,9 +87,9 @@ class RunDisplay:
                 text=Text(f"{self._notebook} …  {sanitise_line(latest)}", no_wrap=True, overflow="ellipsis")
             )
 
-    def finish(self, done: NotebookDone) -> None:
+    def finish(self, notebook: str, elapsed_s: float) -> None:
         """Prints a line for a finished notebook."""
-        self._console.print(f"[green]✓[/] {done.name}  {done.elapsed_s:.1f} s")
+        self._console.print(f"[green]✓[/] {notebook}  {elapsed_s:.1f} s")
 
     def _render(self) -> RenderableType:
         if self._notebook == ExtractSettings.stage:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dedup_lib.flow.execute import NotebookDone
 from dedup_lib.records import Outcome, Recipe, Status, json_line, utc_now
 from dedup_lib.report.words import describe_bytes, describe_duration
 from dedup_lib.run.folder import RunFolder
@@ -203,7 +202,7 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_a_notebook(run: RunFolder)
     with RunDisplay(Console(file=out, width=80), run) as display:
         for notebook in ("01_decode", "03_extract"):
             display.start(notebook)
-            display.finish(NotebookDone(name=notebook, elapsed_s=1.25))
+            display.finish(notebook, 1.25)
     assert out.getvalue() == "✓ 01_decode  1.2 s\n✓ 03_extract  1.2 s\n"
 
 
