@@ -587,7 +587,7 @@ def test_pictures_decide(run: RunFolder) -> None:
     with tqdm(file=io.StringIO()) as bar:
         compared, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), bar=bar)
     assert [(p.first, p.second, p.excerpt) for p in compared.pairs] == [(1, 4, "")]
-    assert compared.similarities.tolist() == [compared.evidence[1, 4].score]
+    assert [pair.similarity for pair in compared.pairs] == [compared.evidence[1, 4].score]
     assert (plan.measure, plan.threshold, plan.review_from) == ("score", 0.5, 0.03)
     assert compared.floor == plan.sweep_low == plan.review_from
     found = compared.about(4, 1)
