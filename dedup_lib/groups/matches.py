@@ -18,7 +18,7 @@ from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.keepers import KeeperPolicy
 from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.pairs import collect_verdicts, find_pair, tabulate_pairs
-from dedup_lib.groups.thresholds import Regrouping, borderline_pairs, count_sweep, regroup, round_thresholds
+from dedup_lib.groups.thresholds import Borderline, Regrouping, count_sweep, regroup, round_thresholds
 from dedup_lib.match.evidence import MatchThresholds, Versions
 from dedup_lib.match.index_search import Audit
 from dedup_lib.records import Group, Pair, Pooling, Recipe, SweepPoint
@@ -188,5 +188,5 @@ class Matches:
 
     def borderline(self, count: int) -> list[Pair]:
         """The `count` pairs just above the threshold, and as many just below it, the most similar first."""
-        above, below = borderline_pairs(self.compared.pairs, threshold=self.plan.threshold, count=count)
+        above, below = Borderline(self.compared.pairs).at(self.plan.threshold, count=count)
         return [*reversed(above), *below]
