@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -167,15 +168,8 @@ def _may_pass_now(outcome: Outcome, limits: FetchLimits) -> bool:
     if outcome.refused_by:
         name, _, _ = outcome.refused_by.partition("=")
         return limits.spell(name) != outcome.refused_by
-    return outcome.status == Status.INVALID_URL and _is_file(outcome.url)
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except OSError:
-        # Such as a name that is too long.
-        return False
+    # Path.is_file would raise for a name that is too long.
+    return outcome.status == Status.INVALID_URL and os.path.isfile(outcome.url)  # noqa: PTH113
 
 
 def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Generator[tuple[int, ReadVideo]]:
