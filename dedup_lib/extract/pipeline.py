@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.extract.buffers import BatchWriter, MicroBatcher, Prefetcher
@@ -58,10 +57,6 @@ class ExtractReport:
     """Number of URLs that an earlier run has done."""
     finished_s: list[float] = field(default_factory=list)
     """For each attempted video, the seconds from the start until it was done."""
-
-    @property
-    def finished(self) -> NDArray[np.float64]:
-        return np.array(self.finished_s, dtype=np.float64)
 
 
 def extract_videos(

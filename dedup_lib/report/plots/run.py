@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
 from dedup_lib.records import Status
 from dedup_lib.report.figures import HISTOGRAM_BINS, count_on, figure_of_words, has_dwarfing_bar, new_figure, say_empty
@@ -76,8 +74,8 @@ def figure_flow(rows: Mapping[str, int]) -> Figure:
     return figure
 
 
-def figure_throughput(finished_s: NDArray[np.floating[Any]]) -> Figure:
-    """Videos finished and their rate over time; `finished_s` (N,) seconds since the start, in any order."""
+def figure_throughput(finished_s: Sequence[float]) -> Figure:
+    """Videos finished and their rate over time; `finished_s` are seconds since the start, in any order."""
     times_s = np.sort(np.asarray(finished_s, dtype=np.float64))
     with rc_context(STYLE):
         if not len(times_s):
