@@ -14,13 +14,12 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
-from numpy.typing import NDArray
 
 from dedup_lib.errors import DedupError
 from dedup_lib.groups.matches import Matches
 from dedup_lib.groups.sweep import count_scores
 from dedup_lib.groups.thresholds import Borderline
-from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.records import SweepPoint
 from dedup_lib.report.charts import draw_verdicts
 from dedup_lib.report.pages import render_template
 from dedup_lib.report.pictures import load_strip
@@ -83,38 +82,28 @@ def borderline_html(
 class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A slider over the thresholds of a sweep, with the counts, the histogram and the borderline pairs at each.
 
-    It starts at the point nearest to the decided `threshold`, which is the value of the setting `parameter`. Counts and
-    orders are computed in advance, so that a move takes no longer with more videos. `slider`, `counts`, `histogram` and
-    `borderline` are the widgets; setting `slider.value` to a threshold of the sweep updates the others. `keep` is the
-    button that saves the value in a profile of `run`, beside its `settings`, and `kept` says where it is and what to
-    type, or why it was not saved. Without points or pairs, only `counts` is shown, and says so.
+    It starts at the point nearest to the decided threshold of `matches`. Counts and orders are computed in advance, so
+    that a move takes no longer with more videos. `slider`, `counts`, `histogram` and `borderline` are the widgets;
+    setting `slider.value` to a threshold of the sweep updates the others. `keep` is the button that saves the value in
+    a profile of `run`, beside its `settings`, and `kept` says where it is and what to type, or why it was not saved.
+    Without points or pairs, only `counts` is shown, and says so.
     """
 
     def __init__(
-        self,
-        points: Sequence[SweepPoint],
-        *,
-        by_verdict: Mapping[str, NDArray[np.floating[Any]]],
-        threshold: float,
-        parameter: str,
-        measure: str,
-        pairs: Sequence[Pair],
-        urls: Sequence[str],
-        run: RunFolder,
-        settings: SearchSettings,
+        self, matches: Matches, points: Sequence[SweepPoint], *, run: RunFolder, settings: SearchSettings
     ) -> None:
+        plan, pairs = matches.plan, matches.compared.pairs
         self._points = {point.threshold: point for point in points}
-        self._parameter = parameter
-        self._thresholds = sorted(self._points) or [threshold]
-        self._scores = count_scores(by_verdict)
-        self._measure = measure
+        self._parameter, self._measure = plan.parameter, plan.measure
+        self._thresholds = sorted(self._points) or [plan.threshold]
+        self._scores = count_scores(matches.by_verdict)
         self._borderline = Borderline(pairs)
-        self._urls = urls
+        self._urls = matches.urls
         self._run = run
         self._settings = settings
         self.slider = widgets.SelectionSlider(
             options=[(f"{value:.4f}", value) for value in self._thresholds],
-            index=nearest_index(self._thresholds, threshold=threshold),
+            index=nearest_index(self._thresholds, threshold=plan.threshold),
             description="threshold",
             disabled=not (points and pairs),
             layout=widgets.Layout(width="40em", max_width="100%"),
@@ -132,23 +121,6 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
             self.borderline,
         ]
         super().__init__([self.counts] if self.slider.disabled else shown)
-
-    @classmethod
-    def of(
-        cls, matches: Matches, points: Sequence[SweepPoint], *, run: RunFolder, settings: SearchSettings
-    ) -> ThresholdExplorer:
-        """The slider over the sweep of what a list holds, for a run with these settings."""
-        return cls(
-            points,
-            by_verdict=matches.by_verdict,
-            threshold=matches.plan.threshold,
-            parameter=matches.plan.parameter,
-            measure=matches.plan.measure,
-            pairs=matches.compared.pairs,
-            urls=matches.urls,
-            run=run,
-            settings=settings,
-        )
 
     def _show(self, threshold: float) -> None:
         point = None if self.slider.disabled else self._points[threshold]
