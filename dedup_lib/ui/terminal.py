@@ -313,15 +313,11 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
                 (FLOW_WORDS.get(change.what, change.what), _show_value(change.before), _show_value(change.after))
                 for change in changes
             ]
-            parts += _draw_changes(f"{title}", ("", *names), rows, count=len(rows))
+            parts += _draw_changes(title, ("", *names), rows, count=len(rows))
+    before, after = comparison.joined_before, comparison.joined_after
     for title, pairs, count, heads in (
-        ("newly joined pairs", comparison.joined_after.pairs, comparison.joined_after.count, ("video", "video")),
-        (
-            "pairs no longer joined",
-            comparison.joined_before.pairs,
-            comparison.joined_before.count,
-            ("video", "video"),
-        ),
+        ("newly joined pairs", after.pairs, after.count, ("video", "video")),
+        ("pairs no longer joined", before.pairs, before.count, ("video", "video")),
         ("another video kept", comparison.keepers, len(comparison.keepers), ("before", "now")),
     ):
         if pairs:
