@@ -35,13 +35,7 @@ from dedup_lib.records import json_line
 from dedup_lib.run.paths import find_project_root, is_same_place
 from dedup_lib.run.status import State, read_progress
 from dedup_lib.sanitise import sanitise
-from dedup_lib.ui.terminal import (
-    RunDisplay,
-    describe_next_step,
-    describe_progress,
-    draw_comparison,
-    draw_progress,
-)
+from dedup_lib.ui.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
 
 if TYPE_CHECKING:
     from dedup_lib.flow.plan import RunPlan

@@ -135,9 +135,7 @@ def extract_videos(
         )
     else:
         pool = WorkerPool(
-            functools.partial(work, known=KnownFiles(look_up)),
-            workers=settings.workers,
-            timeout_s=kill_after_s,
+            functools.partial(work, known=KnownFiles(look_up)), workers=settings.workers, timeout_s=kill_after_s
         )
     schedule = Schedule(tasks, most_a_host=settings.most_a_host, retries=settings.retries)
     most_ahead = math.ceil(BATCHES_AHEAD * settings.batch_size / recipe.num_frames)

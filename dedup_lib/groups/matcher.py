@@ -203,9 +203,7 @@ def _find_marks(pairs: Sequence[Pair], evidence: Mapping[tuple[int, int], Eviden
         return {pair.first if side == "first" else pair.second for pair, side in sides if side}
 
     return Marks(
-        overlaid=rows(lambda one: one.overlay),
-        inset=rows(lambda one: one.inset),
-        tempo=_find_tempos(pairs, evidence),
+        overlaid=rows(lambda one: one.overlay), inset=rows(lambda one: one.inset), tempo=_find_tempos(pairs, evidence)
     )
 
 

@@ -157,9 +157,7 @@ class Matches:
     def group(self, threshold: float | None = None) -> list[Group]:
         """The groups of copies at a threshold; by default at the one that decides."""
         return group_copies(
-            self.compared.pairs,
-            threshold=self.plan.threshold if threshold is None else threshold,
-            **self._policy,
+            self.compared.pairs, threshold=self.plan.threshold if threshold is None else threshold, **self._policy
         )
 
     @property

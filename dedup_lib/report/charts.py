@@ -164,12 +164,7 @@ def draw_histogram(
 
 
 def draw_verdicts(
-    edges: Sequence[float],
-    counts: Mapping[str, Sequence[int]],
-    *,
-    name: str,
-    x_label: str,
-    mark: float | None,
+    edges: Sequence[float], counts: Mapping[str, Sequence[int]], *, name: str, x_label: str, mark: float | None
 ) -> Chart:
     """Draws the bars of every verdict over the same intervals, those of fewer pairs in front. The count axis is
     logarithmic: the rejected pairs are many."""

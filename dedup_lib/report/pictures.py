@@ -301,9 +301,7 @@ class Pictures:
         begin_s, end_s = (timeline.in_second(time_s) for time_s in (timeline.begin_s, timeline.end_s))
         return (
             SharedPart(
-                begin_s=timeline.begin_s,
-                end_s=min(timeline.end_s, first.duration_s),
-                duration_s=first.duration_s,
+                begin_s=timeline.begin_s, end_s=min(timeline.end_s, first.duration_s), duration_s=first.duration_s
             ),
             SharedPart(begin_s=max(0.0, begin_s), end_s=min(end_s, second.duration_s), duration_s=second.duration_s),
         )

@@ -232,21 +232,14 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
         (
             scores["counts"],
             charts.draw_verdicts(
-                scores["edges"],
-                scores["counts"],
-                name="pairs",
-                x_label=measure,
-                mark=sweep["threshold"],
+                scores["edges"], scores["counts"], name="pairs", x_label=measure, mark=sweep["threshold"]
             ),
         ),
         (
             points["duplicates"],
             charts.draw_lines(
                 thresholds,
-                [
-                    ("copies removed", "duplicate", points["duplicates"]),
-                    ("groups", "neutral", points["groups"]),
-                ],
+                [("copies removed", "duplicate", points["duplicates"]), ("groups", "neutral", points["groups"])],
                 name="sweep",
                 title="What each threshold would decide",
                 x_label="threshold",

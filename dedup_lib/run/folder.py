@@ -160,12 +160,7 @@ class RunFolder:
         return str(path.relative_to(self.path)) if path.is_relative_to(self.path) else str(path)
 
     def write_record(
-        self,
-        settings: NotebookSettings,
-        *,
-        counts: Record,
-        files: Mapping[str, Path],
-        details: Record | None = None,
+        self, settings: NotebookSettings, *, counts: Record, files: Mapping[str, Path], details: Record | None = None
     ) -> Path:
         """Writes the record of a stage to `stages/<stage>.json`, and returns its path.
 

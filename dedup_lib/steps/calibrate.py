@@ -105,12 +105,7 @@ class Profile:
 
 
 def compare_files(
-    paths: Sequence[Path],
-    *,
-    profile: Profile,
-    workers: int | None,
-    folder: Path | None = None,
-    bar: Bar | None = None,
+    paths: Sequence[Path], *, profile: Profile, workers: int | None, folder: Path | None = None, bar: Bar | None = None
 ) -> Compared:
     """Extract and search local files as 03 and 06 do.
 

@@ -73,11 +73,7 @@ def list_decided(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
     ]
 
 
-def list_doubtful(
-    matches: Matches,
-    *,
-    groups: Sequence[Group],
-) -> pd.DataFrame:
+def list_doubtful(matches: Matches, *, groups: Sequence[Group]) -> pd.DataFrame:
     """The pairs that a person should look at, as rows of review.csv, the most uncertain first: one between each two
     groups. Pairs that a person has decided about are left out."""
     rows = _describe_pairs(_ask(matches, groups), matches)

@@ -98,12 +98,7 @@ def search_list(
         )
         plan = replace(plan, search=done)
     scored = score_pairs(
-        table,
-        proposal,
-        rows=len(listed.urls),
-        floor=plan.floor,
-        max_pairs=settings.max_pairs,
-        new_rows=listed.new_rows,
+        table, proposal, rows=len(listed.urls), floor=plan.floor, max_pairs=settings.max_pairs, new_rows=listed.new_rows
     )
     if settings.decide == "cosine":
         return ComparedPairs.by_cosine(scored), plan
@@ -269,13 +264,7 @@ def _propose(
         begin=begin,
     )
     audit = audit_proposal(
-        table,
-        proposal,
-        floor=floor,
-        videos=tuning.audit_videos,
-        max_pairs=settings.max_pairs,
-        each=each,
-        begin=begin,
+        table, proposal, floor=floor, videos=tuning.audit_videos, max_pairs=settings.max_pairs, each=each, begin=begin
     )
     if audit.recall is not None and audit.recall < tuning.min_recall:
         raise SettingError(

@@ -39,25 +39,13 @@ def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
 def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) -> str:
     """Draws every compared pair by verdict, with a line at the threshold: the chart of the report, on a light or a
     dark page. `scores` are those of `count_scores`."""
-    chart = draw_verdicts(
-        scores["edges"],
-        scores["counts"],
-        name="scores",
-        x_label=measure,
-        mark=threshold,
-    )
+    chart = draw_verdicts(scores["edges"], scores["counts"], name="scores", x_label=measure, mark=threshold)
     # For those who do not see the line.
     chart = replace(chart, words=f"{chart.words}; the threshold at {threshold:.4f}")
     return render_template("scores.html", chart=chart, colours=COLOURS)
 
 
-def borderline_html(
-    borderline: Borderline,
-    *,
-    threshold: float,
-    urls: Sequence[str],
-    thumbnails_dir: Path,
-) -> str:
+def borderline_html(borderline: Borderline, *, threshold: float, urls: Sequence[str], thumbnails_dir: Path) -> str:
     """Shows the `BORDERLINE_COUNT` pairs nearest to the threshold on either side, with the frames of both videos."""
     above, below = borderline.at(threshold, count=BORDERLINE_COUNT)
     parts = [
