@@ -10,6 +10,7 @@ import socketserver
 import sys
 import threading
 from collections import Counter
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -142,10 +143,8 @@ class _Server(socketserver.ThreadingTCPServer):
         """Ends connections that clients keep open, so that their threads end."""
         with self._connections_lock:
             for connection in self._connections:
-                try:
+                with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # It is no error of the server when a client disconnects in the middle of a body.

@@ -73,11 +73,9 @@ def measure_size(folder: Path) -> int:
     size = 0
     for place, _, files in os.walk(folder):
         for name in files:
-            try:
+            # A run at work removes temporary files.
+            with suppress(OSError):
                 size += (Path(place) / name).lstat().st_size
-            except OSError:
-                # A run at work removes temporary files.
-                continue
     return size
 
 

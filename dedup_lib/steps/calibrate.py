@@ -150,16 +150,14 @@ def compare_files(
 def _without_server() -> Iterator[None]:
     """Clear the variables that name a server: a server for real work must not get the vectors of a measurement."""
     names = ("MILVUS_URI", "MILVUS_TOKEN")
-    before = {name: os.environ.get(name) for name in names}
+    before = {name: os.environ[name] for name in names if name in os.environ}
     os.environ.update(dict.fromkeys(names, ""))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in names:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 # --- clips and their variants
