@@ -10,17 +10,7 @@ import pytest
 from accuracy import parse_profile
 from click.testing import CliRunner
 from lookalikes import COPIES, Lookalike, choose_copies, cut_real_takes, make_family, make_members, measure
-from templates import (
-    DIFFERENCES,
-    LAYOUTS,
-    MOVEMENTS,
-    SCENE,
-    TEMPLATE,
-    Album,
-    Family,
-    plan_scenes,
-    plan_templates,
-)
+from templates import DIFFERENCES, LAYOUTS, MOVEMENTS, SCENE, TEMPLATE, Album, Family, plan_scenes, plan_templates
 
 from dedup_lib.evaluate.edits import Clip
 from dedup_lib.evaluate.metrics import Compared, score_groups

@@ -66,13 +66,7 @@ from dedup_lib.flow.profiles import load_profile
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Group, Outcome, Pair, Status
 from dedup_lib.run.folder import thumbnail_path
-from dedup_lib.steps.calibrate import (
-    Profile,
-    choose_kinds,
-    compare_files,
-    make_labelled_variants,
-    save_params,
-)
+from dedup_lib.steps.calibrate import Profile, choose_kinds, compare_files, make_labelled_variants, save_params
 from dedup_lib.steps.list_sample import ListSample, check_sample, fetch_sample, sample_list
 
 LABELS = [

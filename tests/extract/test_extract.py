@@ -20,17 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from extraction import (
-    LIMITS,
-    RECIPE,
-    SCAN,
-    WANTED,
-    Hostile,
-    load_fingerprints,
-    load_jobs,
-    load_ledger,
-    run,
-)
+from extraction import LIMITS, RECIPE, SCAN, WANTED, Hostile, load_fingerprints, load_jobs, load_ledger, run
 from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip
 

@@ -21,15 +21,7 @@ from storyboards import save_storyboard
 from dedup_lib.errors import ListError, RunFolderError, SettingError
 from dedup_lib.lists.tables import save_table
 from dedup_lib.records import json_line
-from dedup_lib.report.comparison import (
-    DUPLICATE,
-    KEPT,
-    Change,
-    Comparison,
-    RunOutcome,
-    compare_runs,
-    load_outcome,
-)
+from dedup_lib.report.comparison import DUPLICATE, KEPT, Change, Comparison, RunOutcome, compare_runs, load_outcome
 from dedup_lib.report.pages import write_comparison
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.ui.terminal import MAX_COMPARED, draw_comparison

@@ -125,10 +125,7 @@ def test_empty_data_is_said_in_words(name: str) -> None:
     assert plt.get_fignums() == []
 
 
-@given(
-    values=st.lists(st.floats(-1, 1, width=32) | st.just(float("nan")), max_size=40),
-    threshold=st.floats(-1, 1),
-)
+@given(values=st.lists(st.floats(-1, 1, width=32) | st.just(float("nan")), max_size=40), threshold=st.floats(-1, 1))
 def test_histogram_edges_lose_no_value_and_part_at_the_threshold(values: list[float], threshold: float) -> None:
     finite = np.array([value for value in values if value == value], dtype=np.float64)
     if not len(finite):

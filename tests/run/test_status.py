@@ -20,13 +20,7 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.run.status import Done, ExtractionWatch, Frequent, RunProgress, State, read_progress
 from dedup_lib.settings import SETTINGS, CleanJobsSettings, NotebookSettings
-from dedup_lib.ui.terminal import (
-    RunDisplay,
-    describe_next_step,
-    describe_progress,
-    describe_rate,
-    draw_progress,
-)
+from dedup_lib.ui.terminal import RunDisplay, describe_next_step, describe_progress, describe_rate, draw_progress
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 EVIL = "http://h\x1b[2J\x07\u202e[bold]x[/]\r\n\t.example/[link=x]\x9b31m"

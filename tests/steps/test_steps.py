@@ -219,11 +219,7 @@ def test_each_stage_reads_what_the_one_before_made(run: RunFolder, root: Path) -
     record(run, decode_settings(), first, rows=10, output_csv="ads.decoded.csv")
     second = find_list(run, input_csv="", url_column="", after=["01_decode"])
     assert second == ListSource(
-        path=run.path / "ads.decoded.csv",
-        url_column="url",
-        list_csv=root / "ads.csv",
-        list_rows=10,
-        text_duplicates=0,
+        path=run.path / "ads.decoded.csv", url_column="url", list_csv=root / "ads.csv", list_rows=10, text_duplicates=0
     )
     assert second.stem == "ads"
     record(run, dedupe_settings(), second, rows=10, text_duplicates=3, output_csv="ads.unique.csv")
@@ -864,14 +860,7 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
     record(run, dedupe_settings(), source, rows=8, text_duplicates=2)
     summary, files = finish(run, listed, report_csv="copies.csv", unique_csv=str(root / "clean.csv"))
 
-    assert summary["rows"] == {
-        "input": 8,
-        "text_duplicates": 2,
-        "final": 3,
-        "duplicates": 1,
-        "invalid": 0,
-        "failed": 2,
-    }
+    assert summary["rows"] == {"input": 8, "text_duplicates": 2, "final": 3, "duplicates": 1, "invalid": 0, "failed": 2}
     assert summary["statuses"] == {"ok": 4, "timeout": 1, "pending": 1}
     assert summary["flow"] == ["02_dedupe_urls", "03_extract", "06_search_and_clean"]
     assert summary["files"] == {
