@@ -8,6 +8,8 @@ tables, and writes the files in benchmarks/results. `dedup_lib.evaluate.metrics`
 
 from __future__ import annotations
 
+import csv
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,34 +23,179 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from tqdm import tqdm
 
-from dedup_lib.errors import DedupError, SettingError
+from dedup_lib.errors import DedupError, ListError, SettingError
 from dedup_lib.evaluate.edits import cut
 from dedup_lib.evaluate.metrics import (
+    LEFT_OUT_ROLES,
     Compared,
     CurvePoint,
     Label,
+    Rows,
     Score,
     VariantScore,
-    describe_curve,
-    describe_pairs,
-    describe_score,
-    describe_variants,
-    load_labels,
+    rank_pairs,
     score_groups,
     score_variants,
     sweep_scores,
 )
 from dedup_lib.evaluate.threshold import show_percent
-from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, load_clip, save_pictures
+from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, Source, load_clip, save_pictures
+from dedup_lib.records import KEPT_STATUSES
 from dedup_lib.report.plots.evaluation import figure_curves
 from dedup_lib.run.files import write_text_atomically
-from dedup_lib.steps.calibrate import Profile, choose_kinds, choose_sources, compare_files, make_labelled_variants
+from dedup_lib.steps.calibrate import (
+    THRESHOLD_PARAMETERS,
+    Profile,
+    choose_kinds,
+    compare_files,
+    make_labelled_variants,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
+
+ROLES = ("copy", "distinct", "featureless", "excerpt", "odd")
 
 MIN_TAKE_S = 4.0
 
 console = Console(highlight=False)
+
+
+def parse_profile(text: str, *, model: str = "") -> Profile:
+    """Read a profile from a text: encoder, frames and span, as in `sscd:3:spread`.
+
+    What decides and a threshold may follow: `pdq:1:first:cosine:0.7`. Raises SettingError for anything else.
+    """
+    encoder, *rest = text.split(":")
+    try:
+        frames, span, *others = rest
+        decide = others.pop(0) if others and others[0] in THRESHOLD_PARAMETERS else "evidence"
+        (at,) = map(float, others) if others else (None,)
+        profile = Profile(
+            encoder=encoder,
+            num_frames=int(frames),
+            frame_span=span,
+            decide=decide,
+            threshold=at,
+            model=model if encoder == "clip" else "",
+        )
+    except ValueError:
+        raise SettingError(
+            "profile", text, "write encoder:frames:span[:evidence|:cosine][:threshold], as in sscd:3:spread"
+        ) from None
+    profile.extract_settings(run_dir=".", workers=1)
+    profile.search_settings(run_dir=".")
+    return profile
+
+
+def load_labels(corpus_dir: Path) -> list[Label]:
+    """Loads the labels of a folder of clips. Raises ListError when they are missing, wrong, or name a missing file."""
+    path = corpus_dir / "labels.csv"
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ListError(f"{path} cannot be read ({error}): name a folder that holds labels.csv and videos/") from None
+    missing = {"file", "role", "group"} - set(rows[0] if rows else ())
+    if missing:
+        raise ListError(f"{path} has no rows, or lacks the columns {', '.join(sorted(missing))}")
+    for row in rows:
+        if row["role"] not in ROLES:
+            raise ListError(f"{path}: the role {row['role']!r} of {row['file']} must be one of {', '.join(ROLES)}")
+        if not (corpus_dir / "videos" / row["file"]).is_file():
+            raise ListError(f"{path} names {row['file']}, which is not in {corpus_dir / 'videos'}")
+    return [Label(file=row["file"], role=row["role"], group=row["group"]) for row in rows]
+
+
+def choose_sources(labels: Sequence[Label], *, videos_dir: Path, count: int | None) -> list[Source]:
+    """The distinct clips to make variants of: `count` of them, or all. A larger sample contains the smaller ones.
+
+    Each clip borrows its foreign start from the next distinct clip. Raises ListError for fewer than two clips.
+    """
+    names = [label.file for label in labels if label.role == "distinct"]
+    if len(names) < 2:
+        raise ListError(f"variants need at least two clips with the role distinct, and there are {len(names)}")
+    others = dict(zip(names, [*names[1:], names[0]], strict=True))
+    chosen = sorted(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
+    return [Source(name=name, path=videos_dir / name, other_path=videos_dir / others[name]) for name in chosen]
+
+
+def describe_pairs(pairs: Sequence[Rows], *, labels: Sequence[Label], compared: Compared) -> list[dict[str, Any]]:
+    """Pairs as rows of a report, the most similar first."""
+    return [
+        {
+            "files": [labels[row].file for row in pair],
+            "groups": [labels[row].group for row in pair],
+            "similarity": round_share(similarity),
+        }
+        for pair, similarity in rank_pairs(sorted(pairs, key=lambda pair: [labels[row].file for row in pair]), compared)
+    ]
+
+
+def describe_score(score: Score, *, labels: Sequence[Label], compared: Compared) -> dict[str, Any]:
+    """A score as JSON; files are named as in the corpus."""
+    return {
+        "threshold": compared.threshold,
+        "files": len(labels),
+        "precision": round_share(score.precision),
+        "precision_interval": [round_share(end) for end in score.precision_interval],
+        "recall": round_share(score.recall),
+        "mean_group_recall": round_share(score.mean_group_recall),
+        "right_pairs": len(score.right),
+        "labelled_pairs": len(score.right) + len(score.missed),
+        "groups": {group.name: {"found": group.found, "pairs": group.pairs} for group in score.groups},
+        "wrong": describe_pairs(score.wrong, labels=labels, compared=compared),
+        "missed": describe_pairs(score.missed, labels=labels, compared=compared),
+        "featureless_matched": [labels[row].file for row in score.featureless_matched],
+        "apart": {
+            "found": describe_pairs(score.apart_found, labels=labels, compared=compared),
+            "missed": describe_pairs(score.apart_missed, labels=labels, compared=compared),
+        },
+        "unread": {
+            label.file: str(outcome.status)
+            for label, outcome in zip(labels, compared.outcomes, strict=True)
+            if outcome.status not in KEPT_STATUSES and label.role not in LEFT_OUT_ROLES
+        },
+    }
+
+
+def describe_variants(
+    score: Score, variants: Sequence[VariantScore], *, labels: Sequence[Label], compared: Compared
+) -> dict[str, Any]:
+    """The results of variants as JSON."""
+    return {
+        "threshold": compared.threshold,
+        "clips": len({label.group for label in labels}),
+        "variants": {
+            kind.name: {
+                "found": kind.found,
+                "clips": kind.clips,
+                "median_similarity": round_share(kind.median_similarity),
+                "missed": [labels[pair[0]].group for pair in kind.missed],
+            }
+            for kind in variants
+        },
+        "precision": round_share(score.precision),
+        "precision_interval": [round_share(end) for end in score.precision_interval],
+        "wrong": describe_pairs(score.wrong, labels=labels, compared=compared),
+    }
+
+
+def describe_curve(points: Sequence[CurvePoint]) -> list[dict[str, float | None]]:
+    """A curve as JSON."""
+    return [
+        {
+            "threshold": point.threshold,
+            "precision": round_share(point.precision),
+            "recall": round_share(point.recall),
+            "mean_group_recall": round_share(point.mean_group_recall),
+        }
+        for point in points
+    ]
+
+
+def round_share(value: float | None) -> float | None:
+    """Rounds to four decimals, which is enough for a report."""
+    return None if value is None else round(value, 4)
 
 
 def save_results(path: Path, *, section: str, results: Mapping[str, Any]) -> None:
@@ -263,7 +410,7 @@ def labels(corpus_dir: Path, profiles: Sequence[str], model: str, workers: int, 
     of them and listed apart.
     """
     known = load_labels(corpus_dir)
-    chosen = [Profile.parse(text, model=model) for text in profiles]
+    chosen = [parse_profile(text, model=model) for text in profiles]
     paths = [corpus_dir / "videos" / label.file for label in known]
     compared = compare_by_profile(paths, profiles=chosen, workers=workers)
     scores = {name: score_groups(known, one.groups) for name, one in compared.items()}
@@ -303,7 +450,7 @@ def variants(
     Each clip of the role distinct becomes a reference (its first 15 s, 480 px) and a variant of each kind. A variant
     is found when it shares a group with its reference.
     """
-    chosen = [Profile.parse(text, model=model) for text in profiles]
+    chosen = [parse_profile(text, model=model) for text in profiles]
     sources = choose_sources(load_labels(corpus_dir), videos_dir=corpus_dir / "videos", count=clips)
     with progress_bar("making variants", len(sources)) as advance:
         made = make_labelled_variants(sources, kinds=names, work_dir=work_dir, workers=workers, progress=advance)
@@ -332,7 +479,7 @@ def takes(
     Two parts of one take are the hardest look-alikes: one scene, one light, other moments. A clip that repeats itself
     is found all the same.
     """
-    chosen = [Profile.parse(text, model=model) for text in profiles]
+    chosen = [parse_profile(text, model=model) for text in profiles]
     known = load_labels(corpus_dir)
     sources = [corpus_dir / "videos" / label.file for label in known if label.role == "distinct"]
     with progress_bar("cutting", len(sources)) as advance:
@@ -356,7 +503,7 @@ def curves(corpus_dir: Path, profiles: Sequence[str], model: str, workers: int, 
     Draws them into benchmarks/results/accuracy.png.
     """
     known = load_labels(corpus_dir)
-    chosen = [Profile.parse(text, model=model) for text in profiles]
+    chosen = [parse_profile(text, model=model) for text in profiles]
     paths = [corpus_dir / "videos" / label.file for label in known]
     compared = compare_by_profile(paths, profiles=chosen, workers=workers)
     points = {name: sweep_scores(known, one) for name, one in compared.items()}

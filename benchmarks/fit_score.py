@@ -26,8 +26,10 @@ import numpy as np
 import pandas as pd
 from accuracy import (
     ROOT,
+    choose_sources,
     console,
     corpus_option,
+    load_labels,
     progress_bar,
     results_option,
     run_command,
@@ -43,7 +45,7 @@ from scipy.optimize import minimize
 from templates import TEMPLATE
 
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.evaluate.metrics import are_copies, load_labels
+from dedup_lib.evaluate.metrics import are_copies
 from dedup_lib.evaluate.variants import REFERENCE
 from dedup_lib.features.fingerprint import VERSION, Fingerprint, make_fingerprint
 from dedup_lib.match.evidence import MIN_COMMON_SHARE, Evidence
@@ -56,7 +58,7 @@ from dedup_lib.records import Scan
 from dedup_lib.report.figures import new_figure
 from dedup_lib.report.style import COLOURS, STYLE
 from dedup_lib.run.files import write_file_atomically, write_text_atomically
-from dedup_lib.steps.calibrate import choose_kinds, choose_sources, make_labelled_variants
+from dedup_lib.steps.calibrate import choose_kinds, make_labelled_variants
 
 WEIGHTS = ROOT / "dedup_lib" / "match" / "score.json"
 

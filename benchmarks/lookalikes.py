@@ -25,6 +25,9 @@ from accuracy import (
     compare_by_profile,
     console,
     corpus_option,
+    describe_pairs,
+    load_labels,
+    parse_profile,
     progress_bar,
     results_option,
     run_command,
@@ -43,8 +46,6 @@ from dedup_lib.evaluate.metrics import (
     Label,
     Rows,
     Score,
-    describe_pairs,
-    load_labels,
     pick_pairs,
     score_groups,
 )
@@ -60,7 +61,6 @@ from dedup_lib.evaluate.variants import (
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.records import Frames, Status
 from dedup_lib.run.files import write_text_atomically
-from dedup_lib.steps.calibrate import Profile
 
 VERSION = 3
 """Raised when a change here or in the drawing changes the files, so that older files are not used again."""
@@ -466,7 +466,7 @@ def measure(
     No member of a family may be lost. Tables go to the terminal, and all numbers to
     benchmarks/results/lookalikes.json.
     """
-    chosen = [Profile.parse(text) for text in profiles]
+    chosen = [parse_profile(text) for text in profiles]
     clips = find_clips(corpus_dir)
     files = make_lookalikes(
         templates=families, scenes=scenes, seed=seed, clips=clips, work_dir=work_dir, workers=workers

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +110,11 @@ class Pooling(StrEnum):
 def video_key(url: str) -> str:
     """32 hexadecimal digits that identify a URL: its row in the store, its thumbnail, its ledger entry."""
     return hashlib.sha256(url.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def json_line(record: Any, **more: object) -> str:
+    """A record and `more` values as JSON on one line. Characters outside ASCII are escaped."""
+    return json.dumps(asdict(record) | more)
 
 
 def utc_now() -> str:

@@ -8,8 +8,7 @@ from typing import get_args
 import click
 from tqdm import tqdm
 
-from dedup_lib.cli.completion import complete_run
-from dedup_lib.cli.console import console, show_table, shown
+from dedup_lib.cli.console import complete_run, console, show_table, shown
 from dedup_lib.errors import SettingError
 from dedup_lib.run.folder import RunFolder, describe_known_runs, named_run_dir
 from dedup_lib.sanitise import sanitise

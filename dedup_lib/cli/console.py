@@ -1,10 +1,11 @@
-"""The console of all commands, and the tables that several of them print."""
+"""What all commands share: the console, tables that several of them print, and what a shell completes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -12,7 +13,8 @@ from rich.table import Table
 from dedup_lib.errors import SettingError
 from dedup_lib.lists.cells import describe_guarded
 from dedup_lib.report.words import describe_news
-from dedup_lib.run.folder import RunFolder, describe_known_runs, find_run, name_run
+from dedup_lib.run.folder import RunFolder, describe_known_runs, find_run, list_runs, name_run
+from dedup_lib.run.paths import list_profiles
 from dedup_lib.sanitise import sanitise
 from dedup_lib.ui.terminal import draw_causes, list_next_steps, list_outcomes
 
@@ -79,3 +81,13 @@ def require_run(run_name: str, argument: str = "RUN") -> RunFolder:
     if found is None:
         raise SettingError(argument, run_name, f"there is no such run folder; {describe_known_runs()}")
     return found
+
+
+def complete_run(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """The runs in outputs/ whose names begin so."""
+    return [name for name in list_runs() if name.startswith(begun)]
+
+
+def complete_profile(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    """The profiles in params/ whose names begin so."""
+    return [name for name in list_profiles() if name.startswith(begun)]

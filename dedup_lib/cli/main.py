@@ -18,21 +18,24 @@ from tqdm import tqdm
 
 from dedup_lib import __version__
 from dedup_lib.cli.collections import collections
-from dedup_lib.cli.completion import complete_profile, complete_run
-from dedup_lib.cli.console import complaints, console, require_run, show_outcome, show_table, shown
+from dedup_lib.cli.console import (
+    complaints,
+    complete_profile,
+    complete_run,
+    console,
+    require_run,
+    show_outcome,
+    show_table,
+    shown,
+)
 from dedup_lib.cli.reports import report, share
 from dedup_lib.cli.runs import runs
 from dedup_lib.errors import DedupError, FailedRowsError, SettingError
+from dedup_lib.records import json_line
 from dedup_lib.run.paths import find_project_root, is_same_place
 from dedup_lib.run.status import State, read_progress
 from dedup_lib.sanitise import sanitise
-from dedup_lib.ui.terminal import (
-    RunDisplay,
-    describe_next_step,
-    describe_progress,
-    draw_comparison,
-    draw_progress,
-)
+from dedup_lib.ui.terminal import RunDisplay, describe_next_step, describe_progress, draw_comparison, draw_progress
 
 if TYPE_CHECKING:
     from dedup_lib.flow.plan import RunPlan
@@ -300,7 +303,7 @@ def compare(first: str, second: str, as_json: bool) -> None:
             bar.update()
     comparison = compare_runs(*outcomes)
     if as_json:
-        click.echo(comparison.to_json())
+        click.echo(json_line(comparison, is_empty=comparison.is_empty))
         return
     console.print(draw_comparison(comparison), soft_wrap=False)
     console.print(f"page: {shown(after.shown(write_comparison(comparison, before=before, after=after)))}")
@@ -328,7 +331,7 @@ def explain(run_name: str, first: str, second: str, as_json: bool) -> None:
 
     explained = explain_pair(require_run(run_name), first, second)
     if as_json:
-        click.echo(explained.to_json())
+        click.echo(json_line(explained))
         return
     console.print(f"the first:  {shown(explained.first_url)}\nthe second: {shown(explained.second_url)}")
     console.print(f"[bold]{shown(explained.verdict or 'not compared')}[/]: {shown(explained.why)} ({explained.origin})")
@@ -370,7 +373,7 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
     with Live(console=console, auto_refresh=False, transient=True) as live:
         line_before = ""
         while (progress := read_progress(folder)).state == State.RUNNING and watch:
-            line = progress.to_json() if as_json else describe_progress(progress)
+            line = json_line(progress) if as_json else describe_progress(progress)
             if console.is_terminal and not as_json:
                 live.update(draw_progress(progress), refresh=True)
             elif line != line_before:
@@ -378,7 +381,7 @@ def status(run_name: str, watch: bool, as_json: bool) -> None:
                 line_before = line
             time.sleep(WATCH_EVERY_S)
     if as_json:
-        click.echo(progress.to_json())
+        click.echo(json_line(progress))
     else:
         console.print(draw_progress(progress), soft_wrap=False)
         if next_step := describe_next_step(progress):

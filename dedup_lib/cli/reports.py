@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 from tqdm import tqdm
 
-from dedup_lib.cli.completion import complete_run
-from dedup_lib.cli.console import console, require_run, shown
+from dedup_lib.cli.console import complete_run, console, require_run, shown
 from dedup_lib.report.words import describe_bytes
 
 

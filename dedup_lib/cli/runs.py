@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 from rich.table import Table
 
-from dedup_lib.cli.completion import complete_run
-from dedup_lib.cli.console import complaints, console, shown
+from dedup_lib.cli.console import complaints, complete_run, console, shown
+from dedup_lib.records import json_line
 from dedup_lib.report.words import describe_bytes
 from dedup_lib.run.folder import describe_known_runs
 from dedup_lib.run.inventory import (
@@ -43,7 +43,7 @@ def list_(as_json: bool) -> None:
     found = describe_runs()
     if as_json:
         for run in found:
-            click.echo(run.to_json())
+            click.echo(json_line(run))
         return
     if not found:
         console.print(describe_known_runs())

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +11,9 @@ from urllib.parse import unquote, urlsplit
 
 from dedup_lib.demo.films import FILMS
 from dedup_lib.demo.planted import PLANTED, Output, Planted
+from dedup_lib.lists.tables import load_table
 from dedup_lib.records import Status
+from dedup_lib.run.folder import RunFolder
 
 Row = dict[str, str]
 
@@ -33,7 +33,7 @@ def check_outcome(run_dir: Path, *, base_url: str) -> list[Check]:
 
     A missing output makes a check fail, and never raises an exception.
     """
-    summary = _load_summary(run_dir)
+    summary = RunFolder(run_dir).read_summary() or {}
     stem = Path(str(summary.get("list", ""))).stem
     files: dict[Output, Path] = {
         "final": run_dir / "FINAL_RESULT.csv",
@@ -159,15 +159,5 @@ def _of(planted: Planted, rows: list[Row], column: str) -> str:
 
 
 def _load_rows(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def _load_summary(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "summary.json"
-    if not path.exists():
-        return {}
-    summary: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return summary
+    rows: list[Any] = load_table(path).to_dict("records") if path.exists() else []
+    return rows

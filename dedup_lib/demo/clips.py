@@ -7,10 +7,8 @@ write the same bytes.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.util
-import io
 import json
 import math
 from collections.abc import Iterator
@@ -21,6 +19,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import pandas as pd
 
 from dedup_lib.demo.films import FILMS, Colour, Film, Layer, Picture, Shot
 from dedup_lib.demo.planted import (
@@ -36,6 +35,7 @@ from dedup_lib.demo.planted import (
     Treatment,
 )
 from dedup_lib.errors import DedupError
+from dedup_lib.lists.tables import save_table
 from dedup_lib.records import Frames
 from dedup_lib.run.files import write_text_atomically
 
@@ -84,7 +84,8 @@ def make_clips(folder: Path) -> Manifest:
             if copy.of == film.name:
                 encode_copy(folder / copy.name, frames, fps=film.fps, treatment=copy.treatment)
         if film.name == "spots/under-the-lens.mp4":
-            _write_image(folder / IMAGE_NAME, frames[len(frames) // 2])
+            still = cv2.cvtColor(frames[len(frames) // 2], cv2.COLOR_RGB2BGR)
+            (folder / IMAGE_NAME).write_bytes(cv2.imencode(".png", still)[1].tobytes())
     encode_clip(folder / BLACK_NAME, np.zeros((60, 180, 320, 3), np.uint8), fps=15)
     (folder / HTML_NAME).write_text(HTML_PAGE, encoding="utf-8")
     # The index of this film is at its end, so half of the file cannot be decoded at all.
@@ -98,11 +99,8 @@ def make_clips(folder: Path) -> Manifest:
 
 def write_list(csv_path: Path, *, base_url: str) -> Path:
     """Writes the list as CSV (id, title, brand, video_url, year); returns its path."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "title", "brand", URL_COLUMN, "year"])
-    writer.writerows([row.id, row.title, row.brand, row.url(base_url), row.year] for row in PLANTED)
-    write_text_atomically(csv_path, text.getvalue())
+    rows = [(row.id, row.title, row.brand, row.url(base_url), row.year) for row in PLANTED]
+    save_table(pd.DataFrame(rows, columns=["id", "title", "brand", URL_COLUMN, "year"]), csv_path)
     return csv_path
 
 
@@ -290,10 +288,6 @@ def _load_photo(name: str, *, tint: Colour) -> Picture:
     gain = min(1.6, 255 / float(high - low))
     stretched = ((resized - (low + high) / 2) * gain + 127.5) * np.array(tint)
     return np.asarray(np.clip(stretched, 0, 255), np.uint8)
-
-
-def _write_image(path: Path, frame: Picture) -> None:
-    path.write_bytes(cv2.imencode(".png", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 
 def _choose_codec(*names: str) -> str:

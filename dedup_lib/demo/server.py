@@ -10,10 +10,10 @@ import socketserver
 import sys
 import threading
 from collections import Counter
+from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Self
 from urllib.parse import quote, unquote, urlsplit
 
@@ -57,9 +57,7 @@ class ClipServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.closing.set()
         self._server.shutdown()
         self._thread.join()
@@ -145,10 +143,8 @@ class _Server(socketserver.ThreadingTCPServer):
         """Ends connections that clients keep open, so that their threads end."""
         with self._connections_lock:
             for connection in self._connections:
-                try:
+                with suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    continue
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         # It is no error of the server when a client disconnects in the middle of a body.

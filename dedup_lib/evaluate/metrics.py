@@ -11,7 +11,6 @@ A folder of labelled clips holds `videos/` and `labels.csv` with the columns fil
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections import Counter
@@ -20,16 +19,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.errors import ListError
 from dedup_lib.groups.grouping import Choose, group_copies
-from dedup_lib.records import KEPT_STATUSES, Group, Outcome, Pair, Status
-
-ROLES = ("copy", "distinct", "featureless", "excerpt", "odd")
+from dedup_lib.records import Group, Outcome, Pair, Status
 
 LEFT_OUT_ROLES = frozenset({"excerpt", "odd"})
 
@@ -145,25 +140,6 @@ def score_groups(labels: Sequence[Label], groups: Sequence[Group]) -> Score:
         ),
         groups=tuple(scored),
     )
-
-
-def load_labels(corpus_dir: Path) -> list[Label]:
-    """Loads the labels of a folder of clips. Raises ListError when they are missing, wrong, or name a missing file."""
-    path = corpus_dir / "labels.csv"
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ListError(f"{path} cannot be read ({error}): name a folder that holds labels.csv and videos/") from None
-    missing = {"file", "role", "group"} - set(rows[0] if rows else ())
-    if missing:
-        raise ListError(f"{path} has no rows, or lacks the columns {', '.join(sorted(missing))}")
-    for row in rows:
-        if row["role"] not in ROLES:
-            raise ListError(f"{path}: the role {row['role']!r} of {row['file']} must be one of {', '.join(ROLES)}")
-        if not (corpus_dir / "videos" / row["file"]).is_file():
-            raise ListError(f"{path} names {row['file']}, which is not in {corpus_dir / 'videos'}")
-    return [Label(file=row["file"], role=row["role"], group=row["group"]) for row in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,82 +311,3 @@ def pick_pairs(
     for pair, similarity in rank_pairs(pairs, compared):
         picked.setdefault(tuple(labels[row].group or labels[row].file for row in pair), (pair, similarity))
     return list(picked.values())
-
-
-def describe_pairs(pairs: Sequence[Rows], *, labels: Sequence[Label], compared: Compared) -> list[dict[str, Any]]:
-    """Pairs as rows of a report, the most similar first."""
-    return [
-        {
-            "files": [labels[row].file for row in pair],
-            "groups": [labels[row].group for row in pair],
-            "similarity": round_share(similarity),
-        }
-        for pair, similarity in rank_pairs(sorted(pairs, key=lambda pair: [labels[row].file for row in pair]), compared)
-    ]
-
-
-def describe_score(score: Score, *, labels: Sequence[Label], compared: Compared) -> dict[str, Any]:
-    """A score as JSON; files are named as in the corpus."""
-    return {
-        "threshold": compared.threshold,
-        "files": len(labels),
-        "precision": round_share(score.precision),
-        "precision_interval": [round_share(end) for end in score.precision_interval],
-        "recall": round_share(score.recall),
-        "mean_group_recall": round_share(score.mean_group_recall),
-        "right_pairs": len(score.right),
-        "labelled_pairs": len(score.right) + len(score.missed),
-        "groups": {group.name: {"found": group.found, "pairs": group.pairs} for group in score.groups},
-        "wrong": describe_pairs(score.wrong, labels=labels, compared=compared),
-        "missed": describe_pairs(score.missed, labels=labels, compared=compared),
-        "featureless_matched": [labels[row].file for row in score.featureless_matched],
-        "apart": {
-            "found": describe_pairs(score.apart_found, labels=labels, compared=compared),
-            "missed": describe_pairs(score.apart_missed, labels=labels, compared=compared),
-        },
-        "unread": {
-            label.file: str(outcome.status)
-            for label, outcome in zip(labels, compared.outcomes, strict=True)
-            if outcome.status not in KEPT_STATUSES and label.role not in LEFT_OUT_ROLES
-        },
-    }
-
-
-def describe_variants(
-    score: Score, variants: Sequence[VariantScore], *, labels: Sequence[Label], compared: Compared
-) -> dict[str, Any]:
-    """The results of variants as JSON."""
-    return {
-        "threshold": compared.threshold,
-        "clips": len({label.group for label in labels}),
-        "variants": {
-            kind.name: {
-                "found": kind.found,
-                "clips": kind.clips,
-                "median_similarity": round_share(kind.median_similarity),
-                "missed": [labels[pair[0]].group for pair in kind.missed],
-            }
-            for kind in variants
-        },
-        "precision": round_share(score.precision),
-        "precision_interval": [round_share(end) for end in score.precision_interval],
-        "wrong": describe_pairs(score.wrong, labels=labels, compared=compared),
-    }
-
-
-def describe_curve(points: Sequence[CurvePoint]) -> list[dict[str, float | None]]:
-    """A curve as JSON."""
-    return [
-        {
-            "threshold": point.threshold,
-            "precision": round_share(point.precision),
-            "recall": round_share(point.recall),
-            "mean_group_recall": round_share(point.mean_group_recall),
-        }
-        for point in points
-    ]
-
-
-def round_share(value: float | None) -> float | None:
-    """Rounds to four decimals, which is enough for a report."""
-    return None if value is None else round(value, 4)

@@ -23,42 +23,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from dedup_lib.errors import ListError
-from dedup_lib.evaluate.edits import (
-    FOREIGN_S,
-    RATE,
-    Clip,
-    Edit,
-    Timed,
-    add_bars,
-    add_caption,
-    add_logo,
-    add_noise,
-    add_subtitles,
-    add_ticker,
-    brighten,
-    change_rate,
-    crop,
-    cut,
-    draw_foreign,
-    each,
-    end_with_card,
-    fade,
-    insert,
-    put_before,
-    put_beside_plot,
-    put_in_blur,
-    put_in_corner,
-    put_in_picture,
-    resize,
-    rotate,
-    shake,
-    show_slides,
-    speed_up,
-    stall,
-    swap_halves,
-    tilt,
-    zoom_in,
-)
+from dedup_lib.evaluate import edits
+from dedup_lib.evaluate.edits import FOREIGN_S, RATE, Clip, Edit, Timed, each
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.media.frames import is_flat
 from dedup_lib.media.timestamps import repeats_frame
@@ -83,7 +49,7 @@ Task = TypeVar("Task")
 Done = TypeVar("Done")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Variant:
     """One way to copy a clip: its description, the edit of its frames, and their encoding."""
 
@@ -113,75 +79,77 @@ MIN_MIXED_S = 2 * FOREIGN_S
 of neither."""
 
 VARIANTS: dict[str, Variant] = {
-    REFERENCE: Variant(what="the video itself", options=x264_options(16)),
-    "low_bitrate": Variant(what="H.264 at crf 42", options=x264_options(42)),
+    REFERENCE: Variant("the video itself", options=x264_options(16)),
+    "low_bitrate": Variant("H.264 at crf 42", options=x264_options(42)),
     "vp9": Variant(
-        what="VP9 in WebM",
+        "VP9 in WebM",
         codec="libvpx-vp9",
         suffix=".webm",
         options={"deadline": "realtime", "cpu-used": "8", "crf": "40", "b": "0"},
     ),
-    "mpeg4": Variant(what="MPEG-4 part 2", codec="mpeg4", options={"b": "300k"}),
-    "size_30": Variant(what="0.3 times the size", edit=each(lambda frame: resize(frame, width=0.3, height=0.3))),
+    "mpeg4": Variant("MPEG-4 part 2", codec="mpeg4", options={"b": "300k"}),
+    "size_30": Variant("0.3 times the size", each(lambda frame: edits.resize(frame, width=0.3, height=0.3))),
     "grey": Variant(
-        what="grey", edit=each(lambda frame: cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
+        "grey", each(lambda frame: cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB))
     ),
-    "bright": Variant(what="contrast × 1.3, brightness + 20", edit=each(brighten)),
-    "blur": Variant(what="Gaussian blur, 3 px", edit=each(lambda frame: cv2.GaussianBlur(frame, (0, 0), 3.0))),
-    "noise": Variant(what="Gaussian noise, 20 of 255", edit=add_noise),
-    "letterbox": Variant(what="bars above and below, 1/6 each", edit=each(lambda frame: add_bars(frame, height=1 / 6))),
-    "pillarbox": Variant(what="bars left and right, 1/6 each", edit=each(lambda frame: add_bars(frame, width=1 / 6))),
-    "crop_10": Variant(what="a tenth of the width and height cut off", edit=each(lambda frame: crop(frame, 0.1))),
-    "crop_20": Variant(what="a fifth of the width and height cut off", edit=each(lambda frame: crop(frame, 0.2))),
-    "logo": Variant(what="a logo in a corner", edit=each(add_logo)),
-    "caption": Variant(what="a caption bar over the lowest seventh", edit=each(add_caption)),
-    "stretch": Variant(what="1.3 times as wide", edit=each(lambda frame: resize(frame, width=1.3))),
-    "mirror": Variant(what="mirrored left to right", edit=each(lambda frame: frame[:, ::-1])),
-    "rotate_5": Variant(what="turned by 5°", edit=each(lambda frame: rotate(frame, 5))),
-    "speed_105": Variant(what="1.05 times as fast", edit=speed_up(1.05)),
-    "speed_125": Variant(what="1.25 times as fast", edit=speed_up(1.25)),
-    "trim_start": Variant(what="the first fifth cut off", edit=cut(0.2, 1.0)),
-    "trim_end": Variant(what="the last 30 % cut off", edit=cut(0.0, 0.7)),
+    "bright": Variant("contrast × 1.3, brightness + 20", each(edits.brighten)),
+    "blur": Variant("Gaussian blur, 3 px", each(lambda frame: cv2.GaussianBlur(frame, (0, 0), 3.0))),
+    "noise": Variant("Gaussian noise, 20 of 255", edits.add_noise),
+    "letterbox": Variant("bars above and below, 1/6 each", each(lambda frame: edits.add_bars(frame, height=1 / 6))),
+    "pillarbox": Variant("bars left and right, 1/6 each", each(lambda frame: edits.add_bars(frame, width=1 / 6))),
+    "crop_10": Variant("a tenth of the width and height cut off", each(lambda frame: edits.crop(frame, 0.1))),
+    "crop_20": Variant("a fifth of the width and height cut off", each(lambda frame: edits.crop(frame, 0.2))),
+    "logo": Variant("a logo in a corner", each(edits.add_logo)),
+    "caption": Variant("a caption bar over the lowest seventh", each(edits.add_caption)),
+    "stretch": Variant("1.3 times as wide", each(lambda frame: edits.resize(frame, width=1.3))),
+    "mirror": Variant("mirrored left to right", each(lambda frame: frame[:, ::-1])),
+    "rotate_5": Variant("turned by 5°", each(lambda frame: edits.rotate(frame, 5))),
+    "speed_105": Variant("1.05 times as fast", edits.speed_up(1.05)),
+    "speed_125": Variant("1.25 times as fast", edits.speed_up(1.25)),
+    "trim_start": Variant("the first fifth cut off", edits.cut(0.2, 1.0)),
+    "trim_end": Variant("the last 30 % cut off", edits.cut(0.0, 0.7)),
     "black_intro": Variant(
-        what="2 s of black before it", edit=put_before(lambda clip, other, time_s: np.zeros_like(clip.frames[0]), 2)
+        "2 s of black before it", edits.put_before(lambda clip, other, time_s: np.zeros_like(clip.frames[0]), 2)
     ),
-    FOREIGN_INTRO: Variant(what=f"{FOREIGN_S} s of another video before it", edit=put_before(draw_foreign, FOREIGN_S)),
-    "other_rate": Variant(what=f"7.5 frames a second instead of {RATE}", edit=change_rate(7.5)),
+    FOREIGN_INTRO: Variant(
+        f"{FOREIGN_S} s of another video before it", edits.put_before(edits.draw_foreign, FOREIGN_S)
+    ),
+    "other_rate": Variant(f"7.5 frames a second instead of {RATE}", edits.change_rate(7.5)),
     "in_picture": Variant(
-        what="0.7 times the size, inside another video", edit=each(lambda frame: put_in_picture(frame, 0.7))
+        "0.7 times the size, inside another video", each(lambda frame: edits.put_in_picture(frame, 0.7))
     ),
-    "speed_025": Variant(what="0.25 times as fast", edit=speed_up(0.25)),
-    "speed_050": Variant(what="0.5 times as fast", edit=speed_up(0.5)),
-    "speed_200": Variant(what="2 times as fast", edit=speed_up(2)),
-    "speed_250": Variant(what="2.5 times as fast", edit=speed_up(2.5)),
-    "speed_400": Variant(what="4 times as fast", edit=speed_up(4)),
-    "rate_2": Variant(what="2 frames a second", edit=change_rate(2)),
-    "slides_8": Variant(what="eight frames in all, a slide show", edit=show_slides(8)),
-    "stalls": Variant(what="every 2 s the picture stands still for 0.5 s", edit=stall(2, 0.5)),
+    "speed_025": Variant("0.25 times as fast", edits.speed_up(0.25)),
+    "speed_050": Variant("0.5 times as fast", edits.speed_up(0.5)),
+    "speed_200": Variant("2 times as fast", edits.speed_up(2)),
+    "speed_250": Variant("2.5 times as fast", edits.speed_up(2.5)),
+    "speed_400": Variant("4 times as fast", edits.speed_up(4)),
+    "rate_2": Variant("2 frames a second", edits.change_rate(2)),
+    "slides_8": Variant("eight frames in all, a slide show", edits.show_slides(8)),
+    "stalls": Variant("every 2 s the picture stands still for 0.5 s", edits.stall(2, 0.5)),
     "gif": Variant(
-        what="GIF of 256 fixed colours, 6 frames a second",
+        "GIF of 256 fixed colours, 6 frames a second",
+        edits.change_rate(6),
         codec="gif",
         suffix=".gif",
         pixels="rgb8",
         options={},
-        edit=change_rate(6),
     ),
-    "beside": Variant(what="a moving plot at its right", edit=each(put_beside_plot)),
-    "in_blur": Variant(what="upright or wide, the rest filled with its blurred self", edit=each(put_in_blur)),
-    "subtitles": Variant(what="a subtitle, another one every 1.5 s", edit=add_subtitles),
-    "end_card": Variant(what="a card in place of the last fifth", edit=end_with_card),
-    "recut": Variant(what="the second half first", edit=swap_halves),
-    INSERTED: Variant(what=f"{FOREIGN_S} s of another video around it", edit=insert),
-    "fade": Variant(what="fades in from black and out to black, an eighth each", edit=fade),
-    "tilt": Variant(what="seen from below, its upper side a sixth shorter", edit=each(tilt)),
-    "shake": Variant(what="shaken like a camera in the hand", edit=shake),
-    "zoom_in": Variant(what="slowly enlarged, by 30 % at the end", edit=zoom_in),
-    "ticker": Variant(what="a band with running text over the lowest seventh", edit=add_ticker),
-    "in_corner": Variant(what="another video in a corner, 0.3 times as wide and high", edit=put_in_corner),
+    "beside": Variant("a moving plot at its right", each(edits.put_beside_plot)),
+    "in_blur": Variant("upright or wide, the rest filled with its blurred self", each(edits.put_in_blur)),
+    "subtitles": Variant("a subtitle, another one every 1.5 s", edits.add_subtitles),
+    "end_card": Variant("a card in place of the last fifth", edits.end_with_card),
+    "recut": Variant("the second half first", edits.swap_halves),
+    INSERTED: Variant(f"{FOREIGN_S} s of another video around it", edits.insert),
+    "fade": Variant("fades in from black and out to black, an eighth each", edits.fade),
+    "tilt": Variant("seen from below, its upper side a sixth shorter", each(edits.tilt)),
+    "shake": Variant("shaken like a camera in the hand", edits.shake),
+    "zoom_in": Variant("slowly enlarged, by 30 % at the end", edits.zoom_in),
+    "ticker": Variant("a band with running text over the lowest seventh", edits.add_ticker),
+    "in_corner": Variant("another video in a corner, 0.3 times as wide and high", edits.put_in_corner),
     "mirror_crop_115": Variant(
-        what="mirrored, a tenth of the width and height cut off, 1.15 times as fast",
-        edit=lambda clip, other: (
-            (time_s / 1.15, np.ascontiguousarray(crop(frame[:, ::-1], 0.1))) for time_s, frame in clip.play()
+        "mirrored, a tenth of the width and height cut off, 1.15 times as fast",
+        lambda clip, other: (
+            (time_s / 1.15, np.ascontiguousarray(edits.crop(frame[:, ::-1], 0.1))) for time_s, frame in clip.play()
         ),
     ),
 }

@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.extract.buffers import BatchWriter, MicroBatcher, Prefetcher
@@ -57,10 +57,6 @@ class ExtractReport:
     """Number of URLs that an earlier run has done."""
     finished_s: list[float] = field(default_factory=list)
     """For each attempted video, the seconds from the start until it was done."""
-
-    @property
-    def finished(self) -> NDArray[np.float64]:
-        return np.array(self.finished_s, dtype=np.float64)
 
 
 def extract_videos(
@@ -139,9 +135,7 @@ def extract_videos(
         )
     else:
         pool = WorkerPool(
-            functools.partial(work, known=KnownFiles(look_up)),
-            workers=settings.workers,
-            timeout_s=kill_after_s,
+            functools.partial(work, known=KnownFiles(look_up)), workers=settings.workers, timeout_s=kill_after_s
         )
     schedule = Schedule(tasks, most_a_host=settings.most_a_host, retries=settings.retries)
     most_ahead = math.ceil(BATCHES_AHEAD * settings.batch_size / recipe.num_frames)
@@ -167,15 +161,8 @@ def _may_pass_now(outcome: Outcome, limits: FetchLimits) -> bool:
     if outcome.refused_by:
         name, _, _ = outcome.refused_by.partition("=")
         return limits.spell(name) != outcome.refused_by
-    return outcome.status == Status.INVALID_URL and _is_file(outcome.url)
-
-
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except OSError:
-        # Such as a name that is too long.
-        return False
+    # Path.is_file would raise for a name that is too long.
+    return outcome.status == Status.INVALID_URL and os.path.isfile(outcome.url)  # noqa: PTH113
 
 
 def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Generator[tuple[int, ReadVideo]]:

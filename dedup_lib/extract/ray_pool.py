@@ -148,10 +148,7 @@ class ClusterPool(Generic[Task, Result]):
                 ignore=shutil.ignore_patterns("__pycache__"),
             )
             self._ray.init(
-                address=self._address,
-                runtime_env={"working_dir": folder},
-                configure_logging=False,
-                log_to_driver=False,
+                address=self._address, runtime_env={"working_dir": folder}, configure_logging=False, log_to_driver=False
             )
         here = self._ray.get_runtime_context().get_node_id()
         self._answers = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from dedup_lib.extract.job_folders import job_dir, load_job, save_job
 from dedup_lib.features.vectors import pool_vectors
@@ -26,23 +25,6 @@ class Extracted:
     """Number of tries in this run."""
 
 
-class Sink(Protocol):
-    """Where vectors go."""
-
-    def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
-        """Returns the outcomes of those URLs that need not be done again. `outcomes` are those of earlier runs; `rows`
-        maps each URL to its row in the list."""
-        ...
-
-    def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
-        """The saved vectors of these URLs; URLs without any are left out."""
-        ...
-
-    def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
-        """Saves the vectors of finished videos and replaces those already there; returns where they are, by URL."""
-        ...
-
-
 class CollectionSink:
     """Saves directly into a collection of the store."""
 
@@ -50,6 +32,8 @@ class CollectionSink:
         self._collection = collection
 
     def find_saved(self, outcomes: Mapping[str, Outcome], rows: Mapping[str, int]) -> dict[str, Outcome]:
+        """Returns the outcomes of those URLs that need not be done again. `outcomes` are those of earlier runs; `rows`
+        maps each URL to its row in the list."""
         known = {url: outcomes[url] for url in rows if url in outcomes}
         stored = self._collection.count_stored([url for url, o in known.items() if o.status == Status.OK])
         return {
@@ -60,16 +44,18 @@ class CollectionSink:
         }
 
     def load(self, urls: Sequence[str]) -> dict[str, VideoVectors]:
+        """The saved vectors of these URLs; URLs without any are left out."""
         return self._collection.load_vectors(urls)
 
     def save(self, videos: Sequence[Extracted]) -> dict[str, str]:
+        """Saves the vectors of finished videos and replaces those already there; returns where they are, by URL."""
         vectors = [video.vectors for video in videos if video.vectors is not None]
         self._collection.upsert([pool_video(video, self._collection.pooling) for video in vectors])
         return {video.url: self._collection.facts.name for video in vectors}
 
 
 class JobSink:
-    """Saves into job folders, to be uploaded later."""
+    """Saves into job folders, to be uploaded later; its methods are those of `CollectionSink`."""
 
     def __init__(self, jobs_dir: Path, recipe: Recipe) -> None:
         with writing(jobs_dir):
@@ -106,6 +92,9 @@ class JobSink:
                 stored[video.outcome.url] = path.name
                 self._folders[video.outcome.url] = path
         return stored
+
+
+Sink = CollectionSink | JobSink
 
 
 def pool_video(video: VideoVectors, pooling: Pooling) -> VideoVectors:

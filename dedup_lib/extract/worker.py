@@ -145,11 +145,7 @@ def _decode(
     prepare: Callable[[Frames], Prepared],
 ) -> ReadVideo:
     grabbed = grab_frames(
-        stream,
-        num_frames=recipe.num_frames,
-        frame_span=recipe.frame_span,
-        deadline=deadline,
-        scan=scan,
+        stream, num_frames=recipe.num_frames, frame_span=recipe.frame_span, deadline=deadline, scan=scan
     )
     sample = prepare_sample(grabbed.frames, positions=grabbed.positions, times_s=grabbed.times_s)
     outcome = Outcome(

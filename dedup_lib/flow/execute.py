@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -18,14 +17,6 @@ from dedup_lib.sanitise import sanitise
 from dedup_lib.steps.bar import progress_on
 
 
-@dataclass(frozen=True, kw_only=True)
-class NotebookDone:
-    """One executed notebook."""
-
-    name: str
-    elapsed_s: float
-
-
 def execute_plan(
     plan: RunPlan,
     *,
@@ -33,12 +24,13 @@ def execute_plan(
     report: bool = True,
     on_start: Callable[[str], object] = lambda name: None,
     on_progress: Callable[[str], object] = lambda text: None,
-    on_done: Callable[[NotebookDone], object] = lambda done: None,
+    on_done: Callable[[str, float], object] = lambda name, elapsed_s: None,
 ) -> None:
     """Run the notebooks in order and render each as a page, with an index of the pages.
 
     `command` is the command that continues a stopped run. `on_start` gets the name of each notebook, and finally that
-    of the report. `on_progress` gets the text that the progress bars write. `on_done` gets each finished notebook.
+    of the report. `on_progress` gets the text that the progress bars write. `on_done` gets the name of each
+    finished notebook, and its seconds.
 
     Raises NotebookError at the first notebook that fails. Its executed copy and the pages so far are kept. Raises
     FailedRowsError when all is written but too many rows failed. Raises RunFolderError when another run works on the
@@ -58,8 +50,9 @@ def execute_plan(
         for name in plan.notebooks:
             lock.go_to(name)
             on_start(name)
-            done = _execute(plan, name, report=report, inherited=lock.descriptors, on_progress=on_progress)
-            on_done(done)
+            start_s = time.monotonic()
+            _execute(plan, name, report=report, inherited=lock.descriptors, on_progress=on_progress)
+            on_done(name, time.monotonic() - start_s)
 
 
 @contextmanager
@@ -89,7 +82,7 @@ class _Listener:
 
 def _execute(
     plan: RunPlan, name: str, *, report: bool, inherited: tuple[int, ...], on_progress: Callable[[str], object]
-) -> NotebookDone:
+) -> None:
     # These imports take seconds; the other commands do not need them.
     import papermill
 
@@ -108,7 +101,6 @@ def _execute(
 
             render_notebook(executed, plan.run.reports_dir / f"{name}.html", title=name)
 
-    start_s = time.monotonic()
     with _finally(show):
         try:
             papermill.execute_notebook(
@@ -127,7 +119,6 @@ def _execute(
             if error.ename == FailedRowsError.__name__:
                 raise FailedRowsError(reason) from None
             raise NotebookError(name, reason, executed) from None
-    return NotebookDone(name=name, elapsed_s=time.monotonic() - start_s)
 
 
 def _escape_braces(path: Path) -> str:

@@ -19,16 +19,6 @@ def fill_in(stage: str, parameters: Mapping[str, Any]) -> NotebookNode:
     """
     from papermill.parameterize import parameterize_notebook
 
-    notebook = _read_notebook(stage)
-    # Papermill's own reader sets the same metadata.
-    notebook.metadata["papermill"] = {}
-    for cell in notebook.cells:
-        cell.metadata.setdefault("tags", [])
-    filled: NotebookNode = parameterize_notebook(notebook, dict(parameters))
-    return filled
-
-
-def _read_notebook(stage: str) -> NotebookNode:
     path = notebook_path(stage)
     try:
         notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
@@ -37,4 +27,9 @@ def _read_notebook(stage: str) -> NotebookNode:
             f"{path}, which the app shows, cannot be read ({error.strerror}): keep the folders "
             "dedup_lib, notebooks and params together"
         ) from None
-    return notebook
+    # Papermill's own reader sets the same metadata.
+    notebook.metadata["papermill"] = {}
+    for cell in notebook.cells:
+        cell.metadata.setdefault("tags", [])
+    filled: NotebookNode = parameterize_notebook(notebook, dict(parameters))
+    return filled

@@ -45,15 +45,12 @@ def plan_run(
     notebook numbers such as `03`. Raises what `choose_earlier` raises, and SettingError for a parameter that no
     notebook of the flow has, and for a value that a parameter does not allow.
     """
-    values = dict(profile)
-    if run_name:
-        values["run_dir"] = named_run_dir(run_name)
-    mode = values.get("mode", "direct")
+    mode = profile.get("mode", "direct")
     if not isinstance(mode, str) or mode not in FLOWS:
         raise SettingError("mode", mode, f"it must be one of {', '.join(FLOWS)}")
     flow = FLOWS[mode]
-    refuse_unknown(values, flow, where=f"no notebook of the {mode} flow")
-    return _plan(values, _choose(flow, first=first, only=only), against=against)
+    refuse_unknown(profile, flow, where=f"no notebook of the {mode} flow")
+    return _plan(profile, _choose(flow, first=first, only=only), run_name=run_name, against=against)
 
 
 def plan_notebook(stage: str, profile: Mapping[str, Any], *, run_name: str = "") -> RunPlan:
@@ -61,14 +58,14 @@ def plan_notebook(stage: str, profile: Mapping[str, Any], *, run_name: str = "")
 
     Raises SettingError for a parameter that no notebook has, and for a value that a parameter does not allow.
     """
-    values = dict(profile)
-    if run_name:
-        values["run_dir"] = named_run_dir(run_name)
-    refuse_unknown(values, SETTINGS, where="no notebook")
-    return _plan(values, (stage,))
+    refuse_unknown(profile, SETTINGS, where="no notebook")
+    return _plan(profile, (stage,), run_name=run_name)
 
 
-def _plan(values: dict[str, Any], notebooks: tuple[str, ...], *, against: Sequence[str] = ()) -> RunPlan:
+def _plan(
+    profile: Mapping[str, Any], notebooks: tuple[str, ...], *, run_name: str, against: Sequence[str] = ()
+) -> RunPlan:
+    values = dict(profile) | ({"run_dir": named_run_dir(run_name)} if run_name else {})
     if not str(values.get("run_dir") or "").strip():
         raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
     notes = _settle_list(values)

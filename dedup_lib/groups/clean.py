@@ -11,13 +11,7 @@ import pandas as pd
 from dedup_lib.errors import AccountingError
 from dedup_lib.groups.keepers import FIRST_IN_LIST
 from dedup_lib.lists.tables import free_column_name
-from dedup_lib.records import (
-    FAILED_STATUSES,
-    INVALID_STATUSES,
-    Group,
-    Outcome,
-    Status,
-)
+from dedup_lib.records import FAILED_STATUSES, INVALID_STATUSES, Group, Outcome, Status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,10 +110,7 @@ def clean_list(
     named = dict.fromkeys(("duplicate_of", "score", "group", "kept_because", *described))
     cleaned = CleanedList(
         final=frame.iloc[final].reset_index(drop=True),
-        duplicates=table(
-            ordered,
-            {name: [copies[row][name] for row in ordered] for name in named},
-        ),
+        duplicates=table(ordered, {name: [copies[row][name] for row in ordered] for name in named}),
         invalid=table(invalid, reasons(invalid)),
         failed=table(failed, {**reasons(failed), "retryable": [found[row].retryable for row in failed]}),
         featureless=table(featureless, reasons(featureless)),

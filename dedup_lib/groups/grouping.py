@@ -18,10 +18,6 @@ Choose = Callable[[Sequence[int]], int]
 Node = TypeVar("Node", int, str)
 
 
-def _ordered(first: int, second: int) -> tuple[int, int]:
-    return (first, second) if first < second else (second, first)
-
-
 def group_copies(
     pairs: Sequence[Pair],
     *,
@@ -107,7 +103,7 @@ def group_copies(
         kept, unit = units.of(keeper), units.of(copy)
         if kept in units.joined or unit in units.joined:
             one, other = crowd_of.get(keeper, keeper), crowd_of.get(copy, copy)
-            return 1.0 if one == other else told.get(_ordered(one, other), math.nan)
+            return 1.0 if one == other else told.get((min(one, other), max(one, other)), math.nan)
         return matches[kept][unit]
 
     groups: list[Group] = []

@@ -47,7 +47,7 @@ class Traits:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Preference:
     """One criterion of the choice: the largest value wins, and values within `tolerance_fraction` of it tie with it."""
 
@@ -68,19 +68,12 @@ class Preference:
 
 
 CRITERIA = (
-    Preference(
-        name="not inside another picture", value=lambda traits: float(not traits.is_inset), tolerance_fraction=0.0
-    ),
-    Preference(name="longer", value=lambda traits: traits.duration_s, tolerance_fraction=0.05),
-    Preference(name="larger frame", value=lambda traits: float(traits.pixels), tolerance_fraction=0.05),
-    Preference(
-        name="better encoding",
-        value=lambda traits: traits.bits_per_pixel,
-        tolerance_fraction=0.2,
-        within_codec=True,
-    ),
-    Preference(name="without overlay", value=lambda traits: float(not traits.is_overlaid), tolerance_fraction=0.0),
-    Preference(name="https", value=lambda traits: float(traits.is_https), tolerance_fraction=0.0),
+    Preference("not inside another picture", lambda traits: float(not traits.is_inset), 0.0),
+    Preference("longer", lambda traits: traits.duration_s, 0.05),
+    Preference("larger frame", lambda traits: float(traits.pixels), 0.05),
+    Preference("better encoding", lambda traits: traits.bits_per_pixel, 0.2, within_codec=True),
+    Preference("without overlay", lambda traits: float(not traits.is_overlaid), 0.0),
+    Preference("https", lambda traits: float(traits.is_https), 0.0),
 )
 """The criteria of the policy `best`, in order. A difference within the tolerance says nothing: another encoder or
 container causes it in the same video."""

@@ -69,14 +69,7 @@ class ComparedPairs(Scored):
     @classmethod
     def by_cosine(cls, scored: Scored) -> ComparedPairs:
         """The pairs of a list that is decided by the encoder's vectors alone."""
-        return cls(
-            pairs=scored.pairs,
-            nearest=scored.nearest,
-            floor=scored.floor,
-            expanded_queries=scored.expanded_queries,
-            identical=scored.identical,
-            evidence={},
-        )
+        return cls(**vars(scored), evidence={})
 
     def without_excerpts(self, chosen: Collection[tuple[int, int]]) -> ComparedPairs:
         """The same, but where a person chose the first of two rows (`chosen`), it counts neither as an excerpt of the
@@ -210,9 +203,7 @@ def _find_marks(pairs: Sequence[Pair], evidence: Mapping[tuple[int, int], Eviden
         return {pair.first if side == "first" else pair.second for pair, side in sides if side}
 
     return Marks(
-        overlaid=rows(lambda one: one.overlay),
-        inset=rows(lambda one: one.inset),
-        tempo=_find_tempos(pairs, evidence),
+        overlaid=rows(lambda one: one.overlay), inset=rows(lambda one: one.inset), tempo=_find_tempos(pairs, evidence)
     )
 
 

@@ -18,7 +18,7 @@ from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.keepers import KeeperPolicy
 from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.pairs import collect_verdicts, find_pair, tabulate_pairs
-from dedup_lib.groups.thresholds import Regrouping, borderline_pairs, count_sweep, regroup, round_thresholds
+from dedup_lib.groups.thresholds import Borderline, Regrouping, count_sweep, regroup, round_thresholds
 from dedup_lib.match.evidence import MatchThresholds, Versions
 from dedup_lib.match.index_search import Audit
 from dedup_lib.records import Group, Pair, Pooling, Recipe, SweepPoint
@@ -157,13 +157,14 @@ class Matches:
     def group(self, threshold: float | None = None) -> list[Group]:
         """The groups of copies at a threshold; by default at the one that decides."""
         return group_copies(
-            self.compared.pairs,
-            threshold=self.plan.threshold if threshold is None else threshold,
-            choose=self.keeper.choose,
-            same=self.same,
-            different=self.different,
-            identical=self.compared.identical,
+            self.compared.pairs, threshold=self.plan.threshold if threshold is None else threshold, **self._policy
         )
+
+    @property
+    def _policy(self) -> dict[str, Any]:
+        """What groups depend on beside the pairs and the threshold."""
+        people = {"same": self.same, "different": self.different}
+        return {"choose": self.keeper.choose, "identical": self.compared.identical, **people}
 
     @cached_property
     def regrouped(self) -> list[Regrouping]:
@@ -181,16 +182,9 @@ class Matches:
         )
 
     def _regroup(self, thresholds: Sequence[float]) -> list[Regrouping]:
-        return regroup(
-            self.compared.pairs,
-            thresholds=thresholds,
-            choose=self.keeper.choose,
-            same=self.same,
-            different=self.different,
-            identical=self.compared.identical,
-        )
+        return regroup(self.compared.pairs, thresholds=thresholds, **self._policy)
 
     def borderline(self, count: int) -> list[Pair]:
         """The `count` pairs just above the threshold, and as many just below it, the most similar first."""
-        above, below = borderline_pairs(self.compared.pairs, threshold=self.plan.threshold, count=count)
+        above, below = Borderline(self.compared.pairs).at(self.plan.threshold, count=count)
         return [*reversed(above), *below]

@@ -33,11 +33,6 @@ class Scored:
     expanded_queries: int
     identical: tuple[tuple[int, ...], ...] = ()
 
-    @property
-    def similarities(self) -> NDArray[np.float64]:
-        """Similarity of every pair, in the order of `pairs`."""
-        return np.array([pair.similarity for pair in self.pairs], dtype=np.float64)
-
 
 def is_match(similarity: float, threshold: float) -> bool:
     """Whether two videos with this similarity count as the same."""

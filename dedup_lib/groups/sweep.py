@@ -100,50 +100,35 @@ def _grouping(groups: Sequence[Group]) -> Grouping:
     return {group.kept: frozenset(group.copies) for group in groups}
 
 
-def compare_groupings(before: Grouping, after: Grouping) -> Iterator[tuple[str, int]]:
-    """The change of each group, identified by its kept row: it appears, vanishes, or changes. Unchanged ones are left
-    out."""
-    for kept in before.keys() | after.keys():
-        if kept not in before:
-            yield "appear", kept
-        elif kept not in after:
-            yield "vanish", kept
-        elif before[kept] != after[kept]:
-            yield "change", kept
-
-
 def _count_changes(moving: Sequence[Regrouping], *, decided: int, count: int) -> dict[str, list[int]]:
     changes = {name: [0] * count for name in ("appear", "vanish", "change")}
     for one in moving:
         before = _grouping(one.at(decided))
         for (start, groups), end in one.spans(count):
-            for name, _ in compare_groupings(before, _grouping(groups)):
+            after = _grouping(groups)
+            changed = {
+                "appear": after.keys() - before.keys(),
+                "vanish": before.keys() - after.keys(),
+                "change": {kept for kept in before.keys() & after.keys() if before[kept] != after[kept]},
+            }
+            for name, kept in changed.items():
                 for index in range(start, end):
-                    changes[name][index] += 1
+                    changes[name][index] += len(kept)
     return changes
 
 
 def count_scores(by_verdict: Mapping[str, NDArray[np.floating[Any]]]) -> dict[str, Any]:
     """Histograms of the scores of all compared pairs, one per verdict: shared `edges`, and `counts` by verdict."""
     every = np.concatenate([*by_verdict.values(), np.zeros(1)]).astype(np.float64)
-    edges = _edges_from(float(every.min()))
+    low = min(0.0, math.floor(float(every.min()) / NEAREST_BIN) * NEAREST_BIN)
+    edges = np.round(np.arange(low, 1 + NEAREST_BIN * 1.5, NEAREST_BIN), 4)
     # Rounding may leave a score just above the last edge: it counts in the last bin.
     counts = {name: np.histogram(np.clip(scores, edges[0], edges[-1]), edges)[0] for name, scores in by_verdict.items()}
     return {"edges": edges.tolist(), "counts": {name: count.tolist() for name, count in counts.items()}}
 
 
-def _edges_from(lowest: float) -> NDArray[np.float64]:
-    low = min(0.0, math.floor(lowest / NEAREST_BIN) * NEAREST_BIN)
-    return np.round(np.arange(low, 1 + NEAREST_BIN * 1.5, NEAREST_BIN), 4)
-
-
 def _count_nearest(nearest: NDArray[np.float64], *, num_videos: int) -> dict[str, Any]:
     """Histogram of each video's similarity to its nearest other one, and the number of videos that have none."""
     known = nearest[np.isfinite(nearest)]
-    edges = _edges_from(float(known.min(initial=0.0)))
-    counts, _ = np.histogram(np.clip(known, edges[0], 1.0), bins=edges)
-    return {
-        "edges": [float(edge) for edge in edges],
-        "counts": [int(count) for count in counts],
-        "without": num_videos - len(known),
-    }
+    found = count_scores({"": known})
+    return {"edges": found["edges"], "counts": found["counts"][""], "without": num_videos - len(known)}

@@ -138,8 +138,3 @@ class Borderline:
         above = bisect.bisect_left(self._rising, True, key=lambda pair: is_match(pair.similarity, threshold))
         below = bisect.bisect_left(self._falling, True, key=lambda pair: not is_match(pair.similarity, threshold))
         return self._rising[above : above + count], self._falling[below : below + count]
-
-
-def borderline_pairs(pairs: Iterable[Pair], *, threshold: float, count: int) -> tuple[list[Pair], list[Pair]]:
-    """The pairs that `Borderline.at` gives, for one threshold."""
-    return Borderline(pairs).at(threshold, count=count)

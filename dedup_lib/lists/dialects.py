@@ -87,9 +87,8 @@ class SplitText:
     dialect: Dialect
     header: list[str] | None
     """None when the first row is data."""
-    width: int
-    """Number of columns; every row has this many cells."""
     rows: list[list[str]]
+    """All of one length; without a header, at least one."""
     lines_above: int
     """Number of lines above the table that are no rows: titles, a line `sep=;`, empty lines."""
 
@@ -245,7 +244,6 @@ def _split(text: str, dialect: Dialect, *, is_ours: bool) -> SplitText:
     return SplitText(
         dialect=replace(dialect, delimiter=delimiter if delimiter in DELIMITERS else ","),
         header=header,
-        width=width,
         rows=rows,
         lines_above=first_line - 1,
     )

@@ -66,7 +66,7 @@ def read_list(path: Path, *, is_ours: bool = False) -> ReadList:
     Raises ListError, with the remedy, for a file that cannot be read without guessing or losing a row.
     """
     split = _split_file(path, is_ours=is_ours)
-    frame = pd.DataFrame(split.rows, columns=_column_names(split.header or [""] * split.width), dtype="str")
+    frame = pd.DataFrame(split.rows, columns=_column_names(split.header or [""] * len(split.rows[0])), dtype="str")
     links = [] if split.header else _link_columns(frame)
     return ReadList(
         table=frame.rename(columns={links[0]: "url"}) if len(links) == 1 else frame,

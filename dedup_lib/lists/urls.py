@@ -19,17 +19,8 @@ import idna
 from dedup_lib.lists.markup import MAX_CHARACTERS, NO_TEXT, unescape_url, unwrap_url
 
 SIGNATURE_MARKS = (
-    "signature",
-    "sig",
-    "hmac",
-    "token",
-    "policy",
-    "expires",
-    "key-pair-id",
-    "hdnts",
-    "hdnea",
-    "x-amz-",
-    "x-goog-",
+    *("signature", "sig", "hmac", "token", "policy", "expires"),
+    *("key-pair-id", "hdnts", "hdnea", "x-amz-", "x-goog-"),
 )
 """A parameter with one of these in its name belongs to a signature over the exact bytes of its URL."""
 

@@ -164,13 +164,7 @@ def draw_histogram(
 
 
 def draw_verdicts(
-    edges: Sequence[float],
-    counts: Mapping[str, Sequence[int]],
-    *,
-    name: str,
-    title: str,
-    x_label: str,
-    mark: float | None,
+    edges: Sequence[float], counts: Mapping[str, Sequence[int]], *, name: str, x_label: str, mark: float | None
 ) -> Chart:
     """Draws the bars of every verdict over the same intervals, those of fewer pairs in front. The count axis is
     logarithmic: the rejected pairs are many."""
@@ -186,7 +180,7 @@ def draw_verdicts(
     told = "; ".join(f"{verdict} {sum(counts[verdict]):,}" for verdict in order)
     return Chart(
         name=name,
-        title=title,
+        title="Every compared pair, by verdict",
         words=f"Histogram of every compared pair by {x_label}: {told}",
         x_label=x_label,
         y_label="pairs, log scale",

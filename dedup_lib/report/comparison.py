@@ -6,9 +6,8 @@ both are listed as copies of the same video.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations, islice, product
 from math import comb
 from typing import Any
@@ -104,10 +103,6 @@ class Comparison:
         )
         changed = [f"{count:,} {one if count == 1 else more}" for count, one, more in counts if count]
         return ", ".join(changed) or "Different lists, and the same outcome for the URLs they share"
-
-    def to_json(self) -> str:
-        """The changes as JSON on one line, in ASCII."""
-        return json.dumps(asdict(self) | {"is_empty": self.is_empty})
 
 
 def load_outcome(run: RunFolder) -> RunOutcome:

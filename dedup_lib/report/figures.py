@@ -202,3 +202,17 @@ def label_counts(counts: NDArray[Any], *, noun: str, ax: Axes) -> bool:
         count_on(ax.yaxis)
     ax.set_ylabel(f"{noun}, log scale" if is_log else noun)
     return is_log
+
+
+def plot_bars(
+    edges: NDArray[np.float64],
+    counts: NDArray[Any],
+    *,
+    chosen: Any = slice(None),
+    meaning: str,
+    ax: Axes,
+    **options: Any,
+) -> None:
+    """Draws the bars of a histogram, or only the `chosen` ones, in the colour of their meaning."""
+    bars = edges[:-1][chosen], counts[chosen], np.diff(edges)[chosen]
+    ax.bar(*bars, align="edge", color=COLOURS[meaning], edgecolor="white", linewidth=0.6, **options)

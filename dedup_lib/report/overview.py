@@ -19,31 +19,14 @@ from urllib.parse import quote
 import pandas as pd
 
 from dedup_lib.groups.decisions import Decision, describe_decisions
+from dedup_lib.lists.tables import load_table
 from dedup_lib.records import Progress, Recipe, Status, no_progress
-from dedup_lib.report import charts
+from dedup_lib.report import charts, sections
 from dedup_lib.report.about_run import describe_comparison, describe_run, show_date
 from dedup_lib.report.compared import list_compared
 from dedup_lib.report.contact_sheet import Sheet, draw_gallery, draw_groups, draw_pair, rank_groups
 from dedup_lib.report.pages import link_pages, mark_outdated, save_page
 from dedup_lib.report.pictures import Pictures
-from dedup_lib.report.sections import (
-    MAX_REVIEWED,
-    describe_flow,
-    describe_groups,
-    describe_rows,
-    describe_sweep,
-    describe_trouble,
-    draw_decided,
-    draw_memory,
-    draw_pace,
-    embed_json,
-    embed_sweep,
-    list_files,
-    load_rows,
-    outcome_tiles,
-    reason_table,
-    share_out_pages,
-)
 from dedup_lib.report.words import (
     DECIDED_MEANINGS,
     DECISION_WORDS,
@@ -75,12 +58,11 @@ MAX_REPEATED = 1_000
 MAX_GALLERY = 60
 """Most kept videos without a copy that are shown."""
 
-
-_LISTS = (
-    *("tiles", "statuses", "reasons", "set_aside", "decision", "review", "sheets", "parts"),
-    *("gallery", "repeated"),
+_PARTS = (
+    *("stopped", "progress", "news", "tiles", "is_unaccounted", "trouble"),
+    *("sweep", "sweep_json", "compared_json", "decision"),
 )
-"""The parts of a page that only a run with a result has."""
+"""The parts of a page that a run has only with a result, or only without one."""
 
 
 @cache
@@ -191,7 +173,7 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
     ]
     recipe = find_recipe(stages)
     script, script_hash = load_script()
-    pace, memory = draw_pace(run, recipe=recipe), draw_memory(stages)
+    pace, memory = sections.draw_pace(run, recipe=recipe), sections.draw_memory(stages)
     latest = list(stages.values())[-1] if stages else {}
     shared: dict[str, Any] = {
         "name": run.path.name,
@@ -204,7 +186,7 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
         "has_summary": bool(summary),
         "pages": pages,
         "evidence": next((page for page in pages if page["name"] == EVIDENCE_STAGE), None),
-        "files": list_files(run, summary=summary, stages=stages),
+        "files": sections.list_files(run, summary=summary, stages=stages),
         "settings": [
             {"name": name, "settings": list(record.get("settings", {}).items())} for name, record in stages.items()
         ],
@@ -213,26 +195,8 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
         "pace": [chart for _, chart in (pace, memory) if chart is not None],
         "when": show_date(latest.get("finished", "")),
         "facts": describe_run(run, summary, stages),
-        "stopped": (),
-        "progress": (),
-        "rows": {},
-        "flows": [],
-        "flow_words": "",
-        "sweep": None,
-        "sweep_json": "",
-        "compared_json": "",
-        "hidden_compared": 0,
-        "trouble": None,
         "disagreements": find_disagreements(run, summary=summary, stages=stages) if summary else [],
-        "decided": (),
-        "hidden_decided": 0,
-        "decided_meanings": {},
-        "decided_words": "",
-        "no_copies": "",
-        "is_unaccounted": False,
-        **dict.fromkeys(_LISTS, ()),
-        **dict.fromkeys(("hidden_reasons", "hidden_set_aside", "hidden_review", "hidden_repeated"), 0),
-        **dict.fromkeys(("news", "group_words", "gallery_words", "repeated_words"), ""),
+        **dict.fromkeys(_PARTS),
     }
     index_path = run.reports_dir / "index.html"
     with Pictures(run, recipe=recipe) as pictures:
@@ -248,7 +212,8 @@ def write_index(run_dir: Path, *, begin: Progress = no_progress) -> Path:
 
 
 def _load_output(run: RunFolder, summary: Record, key: str) -> pd.DataFrame:
-    return load_rows(run.path / summary.get("files", {}).get(key, f"{key}.csv"))
+    path = run.path / summary.get("files", {}).get(key, f"{key}.csv")
+    return load_table(path) if path.exists() else pd.DataFrame()
 
 
 def _describe_result(
@@ -265,23 +230,23 @@ def _describe_result(
     rows = summary["rows"]
     flow = flow_steps(rows)
     is_unaccounted = any(step.name == "unaccounted" for step in flow)
-    headline, subline = describe_rows(rows, is_unaccounted=is_unaccounted)
+    headline, subline = sections.describe_rows(rows, is_unaccounted=is_unaccounted)
     doubtful = _load_output(run, summary, "review")
     set_aside = pd.concat(
         [_load_output(run, summary, key) for key in ("failed_urls", "invalid_urls")], ignore_index=True
     )
     ranked = rank_groups(copies)
-    review = [draw_pair(row, pictures) for row in doubtful.head(MAX_REVIEWED).to_dict("records")]
+    review = [draw_pair(row, pictures) for row in doubtful.head(sections.MAX_REVIEWED).to_dict("records")]
     decisions = summary.get("decisions", {})
-    decided = draw_decided(run, summary, pictures)
+    decided = sections.draw_decided(run, summary, pictures)
     taken = sum(video.weight for pair in (*review, *decided) for video in pair)
     first, parts = _write_groups(run, ranked[:MAX_GROUPS], pictures, taken=taken, shared=shared, begin=begin)
-    reasons = reason_table(set_aside)
+    reasons = sections.reason_table(set_aside)
     existing = summary.get("existing", {}).get("compared", 0)
     compared = summary["statuses"].get(Status.OK, 0)
     is_compared = compared > 0 and compared + existing > 1
     sweep = run.read_json(run.sweep_path, stage=SearchSettings.stage) if is_compared else None
-    described = describe_sweep(sweep) if sweep else None
+    described = sections.describe_sweep(sweep) if sweep else None
     asked = list_compared(run) if is_compared else {}
     on_page = {video.key for sheet in first for video in (sheet.kept, *sheet.copies)}
     on_page |= {video.key for pair in (*review, *decided) for video in pair}
@@ -290,27 +255,29 @@ def _describe_result(
         "subline": subline,
         "news": describe_news(summary),
         "rows": rows,
-        "tiles": outcome_tiles(rows),
+        "tiles": sections.outcome_tiles(rows),
         "flows": [charts.draw_flow(flow, is_upright=upright) for upright in (False, True)] if rows["input"] else [],
-        "flow_words": describe_flow(flow),
+        "flow_words": "Rows of the list: " + ", ".join(f"{step.words} {step.shown}" for step in flow),
         "is_unaccounted": is_unaccounted,
         "sheets": first,
         "parts": parts,
-        "group_words": describe_groups(min(len(ranked), MAX_GROUPS), all_groups=len(ranked), copies=len(copies)),
+        "group_words": sections.describe_groups(
+            min(len(ranked), MAX_GROUPS), all_groups=len(ranked), copies=len(copies)
+        ),
         "no_copies": describe_no_copies(compared, existing=existing),
-        "trouble": describe_trouble(summary, is_compared=is_compared),
+        "trouble": sections.describe_trouble(summary, is_compared=is_compared),
         "sweep": described,
-        "sweep_json": embed_sweep(sweep, final=rows["final"], shown=on_page, pictures=pictures)
+        "sweep_json": sections.embed_sweep(sweep, final=rows["final"], shown=on_page, pictures=pictures)
         if sweep and described and described["has_copies"]
         else "",
-        "compared_json": embed_json(asked) if asked else "",
+        "compared_json": sections.embed_json(asked) if asked else "",
         "hidden_compared": asked.get("hidden", 0),
         "review": review,
         "decided": decided,
         "decided_meanings": DECIDED_MEANINGS,
         "decided_words": describe_decisions(decisions),
         "hidden_decided": sum(int(decisions.get(kind, 0)) for kind in Decision) - len(decided),
-        "hidden_review": max(0, len(doubtful) - MAX_REVIEWED),
+        "hidden_review": max(0, len(doubtful) - sections.MAX_REVIEWED),
         "reasons": reasons[:MAX_REASONS],
         "hidden_reasons": max(0, len(reasons) - MAX_REASONS),
         "set_aside": set_aside.head(MAX_ROWS_SET_ASIDE).to_dict("records"),
@@ -374,7 +341,7 @@ def _write_groups(
     listed: list[dict[str, Any]] = []
     number = 1
     drawn = _tell(begin("drawing groups of copies", len(ranked)), draw_groups(ranked, pictures, most_copies=MAX_COPIES))
-    for number, sheets in enumerate(share_out_pages(drawn, taken=taken), start=1):
+    for number, sheets in enumerate(sections.share_out_pages(drawn, taken=taken), start=1):
         href = f"groups-{number}.html" if number > 1 else ""
         if number == 1:
             first = sheets

@@ -152,7 +152,9 @@ class Pictures:
         self._run = run
         self._recipe = recipe
         self.captions = Captions(run)
-        self.load_board = lru_cache(maxsize=64)(self._load_board)
+        self.load_board = lru_cache(maxsize=64)(
+            lambda url: Storyboard.load(thumbnail_path(url, thumbnails_dir=run.thumbnails_dir))
+        )
 
     @cached_property
     def _ledger(self) -> LedgerView | None:
@@ -170,9 +172,6 @@ class Pictures:
         ledger = self.__dict__.pop("_ledger", None)
         if ledger is not None:
             ledger.close()
-
-    def _load_board(self, url: str) -> Storyboard | None:
-        return Storyboard.load(thumbnail_path(url, thumbnails_dir=self._run.thumbnails_dir))
 
     def load_sheet(self, url: str) -> str:
         """The file of a storyboard as a `data:` URI; "" when it cannot be read."""
@@ -302,9 +301,7 @@ class Pictures:
         begin_s, end_s = (timeline.in_second(time_s) for time_s in (timeline.begin_s, timeline.end_s))
         return (
             SharedPart(
-                begin_s=timeline.begin_s,
-                end_s=min(timeline.end_s, first.duration_s),
-                duration_s=first.duration_s,
+                begin_s=timeline.begin_s, end_s=min(timeline.end_s, first.duration_s), duration_s=first.duration_s
             ),
             SharedPart(begin_s=max(0.0, begin_s), end_s=min(end_s, second.duration_s), duration_s=second.duration_s),
         )

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pandas as pd
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.lists.tables import load_table
 from dedup_lib.match.evidence import Criterion
 from dedup_lib.records import Recipe, Status
 from dedup_lib.report import charts
@@ -25,13 +24,12 @@ from dedup_lib.report.words import (
     FLOW_MEANINGS,
     FLOW_WORDS,
     LOSS_WORDS,
-    FlowStep,
     count_words,
     join_words,
     short_url,
     status_meaning,
 )
-from dedup_lib.run.failures import Cause, Reading
+from dedup_lib.run.failures import Cause, Reading, find_host
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.ledger import LedgerView
 from dedup_lib.sanitise import sanitise_line
@@ -112,19 +110,6 @@ def draw_decided(run: RunFolder, summary: Record, pictures: Pictures) -> list[tu
     return drawn
 
 
-def load_rows(path: Path) -> pd.DataFrame:
-    """A CSV of the run as a table of text; empty when the file does not exist."""
-    return load_table(path) if path.exists() else pd.DataFrame()
-
-
-def find_host(url: str) -> str:
-    """The host of a URL for people to read; "" when it has none."""
-    try:
-        return sanitise_line(urlsplit(url).hostname or "")
-    except ValueError:
-        return ""
-
-
 def reason_table(set_aside: pd.DataFrame) -> list[dict[str, object]]:
     """How often each reason occurs and at which hosts, the most frequent first. `set_aside` has the rows of the CSVs of
     invalid and failed URLs."""
@@ -132,7 +117,7 @@ def reason_table(set_aside: pd.DataFrame) -> list[dict[str, object]]:
         return []
     table = []
     for (status, reason), rows in set_aside.groupby(["status", "reason"]):
-        hosts = Counter(filter(None, map(find_host, rows["url"])))
+        hosts = Counter(sanitise_line(host) for host in map(find_host, rows["url"]) if host)
         table.append(
             {
                 "status": status,
@@ -167,11 +152,6 @@ def list_files(run: RunFolder, *, summary: Record, stages: Mapping[str, Record])
                 "words": words,
             }
     return list(files.values())
-
-
-def describe_flow(flow: Sequence[FlowStep]) -> str:
-    """The chart of the flow in words, for screen readers."""
-    return "Rows of the list: " + ", ".join(f"{step.words} {step.shown}" for step in flow)
 
 
 def embed_json(value: object) -> str:
@@ -252,22 +232,14 @@ def describe_sweep(sweep: Record) -> dict[str, Any]:
         (
             scores["counts"],
             charts.draw_verdicts(
-                scores["edges"],
-                scores["counts"],
-                name="pairs",
-                title="Every compared pair, by verdict",
-                x_label=measure,
-                mark=sweep["threshold"],
+                scores["edges"], scores["counts"], name="pairs", x_label=measure, mark=sweep["threshold"]
             ),
         ),
         (
             points["duplicates"],
             charts.draw_lines(
                 thresholds,
-                [
-                    ("copies removed", "duplicate", points["duplicates"]),
-                    ("groups", "neutral", points["groups"]),
-                ],
+                [("copies removed", "duplicate", points["duplicates"]), ("groups", "neutral", points["groups"])],
                 name="sweep",
                 title="What each threshold would decide",
                 x_label="threshold",

@@ -121,11 +121,16 @@ def find_causes(outcomes: Iterable[Outcome]) -> list[Cause]:
     return sorted(causes, key=lambda cause: (-cause.rows, cause.status, cause.reason))[:MAX_CAUSES]
 
 
-def _without_host(reason: str, url: str) -> str:
+def find_host(url: str) -> str:
+    """The host of a URL; "" when it has none."""
     try:
-        host = urlsplit(url).hostname
+        return urlsplit(url).hostname or ""
     except ValueError:
-        host = None
+        return ""
+
+
+def _without_host(reason: str, url: str) -> str:
+    host = find_host(url)
     if not host:
         return reason
     # A host name inside a longer name or word is another host.

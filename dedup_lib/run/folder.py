@@ -96,6 +96,16 @@ class RunFolder:
 
     def __init__(self, run_dir: str | Path) -> None:
         self.path = resolve_path(run_dir)
+        self.ledger_path = self.path / _LEDGER_NAME
+        # The lock file names the run that works in the folder, or did last.
+        self.lock_path = self.path / _LOCK_NAME
+        # What other thresholds would decide, and all pairs of videos that were compared.
+        self.sweep_path, self.pairs_path = self.path / "sweep.json", self.path / "pairs.parquet"
+        # The Milvus Lite store, used when no server is named.
+        self.lite_path = self.path / "milvus.db"
+        self.thumbnails_dir = self.path / "thumbnails"
+        # Executed notebooks, and their rendered pages.
+        self.notebooks_dir, self.reports_dir = self.path / "notebooks", self.path / "reports"
 
     def make(self) -> None:
         """Creates the folder when it is missing. Raises RunFolderError when that fails."""
@@ -117,47 +127,9 @@ class RunFolder:
         name, place = (escape(sanitise_line(text)) for text in (self.path.name, self.shown(self.path)))
         return f"<p><strong>This is the run {name}</strong>, in {place}{state}.</p>"
 
-    @property
-    def ledger_path(self) -> Path:
-        return self.path / _LEDGER_NAME
-
-    @property
-    def lock_path(self) -> Path:
-        """The lock file; it names the run that works in the folder, or did last."""
-        return self.path / _LOCK_NAME
-
-    @property
-    def sweep_path(self) -> Path:
-        """The results that other thresholds would give."""
-        return self.path / "sweep.json"
-
-    @property
-    def pairs_path(self) -> Path:
-        """All pairs of videos that were compared."""
-        return self.path / "pairs.parquet"
-
-    @property
-    def lite_path(self) -> Path:
-        """The Milvus Lite store, used when no server is named."""
-        return self.path / "milvus.db"
-
     def record_path(self, stage: str) -> Path:
         """The path of a stage's record; the file exists once the stage has run."""
         return self.path / _STAGES_NAME / f"{stage}.json"
-
-    @property
-    def thumbnails_dir(self) -> Path:
-        return self.path / "thumbnails"
-
-    @property
-    def notebooks_dir(self) -> Path:
-        """Executed notebooks."""
-        return self.path / "notebooks"
-
-    @property
-    def reports_dir(self) -> Path:
-        """Rendered pages."""
-        return self.path / "reports"
 
     def locked(self, *notebooks: str, command: str = "") -> RunLock:
         """Returns the lock of this folder for a run of these notebooks, as a context manager. `command` is the command
@@ -188,12 +160,7 @@ class RunFolder:
         return str(path.relative_to(self.path)) if path.is_relative_to(self.path) else str(path)
 
     def write_record(
-        self,
-        settings: NotebookSettings,
-        *,
-        counts: Record,
-        files: Mapping[str, Path],
-        details: Record | None = None,
+        self, settings: NotebookSettings, *, counts: Record, files: Mapping[str, Path], details: Record | None = None
     ) -> Path:
         """Writes the record of a stage to `stages/<stage>.json`, and returns its path.
 

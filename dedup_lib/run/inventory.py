@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -34,10 +33,6 @@ class RunFacts:
     kept: int | None
     size_bytes: int
     state: str
-
-    def to_json(self) -> str:
-        """The record as JSON on one line, in ASCII."""
-        return json.dumps(asdict(self))
 
 
 def describe_runs() -> list[RunFacts]:
@@ -78,11 +73,9 @@ def measure_size(folder: Path) -> int:
     size = 0
     for place, _, files in os.walk(folder):
         for name in files:
-            try:
+            # A run at work removes temporary files.
+            with suppress(OSError):
                 size += (Path(place) / name).lstat().st_size
-            except OSError:
-                # A run at work removes temporary files.
-                continue
     return size
 
 

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 from urllib.parse import quote
 
 from dedup_lib.errors import RunFolderError
@@ -86,35 +85,37 @@ ON CONFLICT (recipe, key) DO UPDATE SET
 
 
 class _Reader:
-    """Queries that work on any open ledger."""
+    """Queries that work on any open ledger. Use it as a context manager."""
 
     path: Path
     _database: sqlite3.Connection
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._database.close()
+
+    def _ask(self, query: str, *values: Any) -> list[Any]:
+        with _explained(self.path):
+            return self._database.execute(query, values).fetchall()
+
     def load_outcomes(self, recipe: str) -> dict[str, Outcome]:
         """Every outcome of the recipe with this key, by URL."""
-        with _explained(self.path):
-            found = self._database.execute(
-                f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", (recipe,)
-            ).fetchall()
+        found = self._ask(f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", recipe)
         return {outcome.url: outcome for outcome in map(_read_outcome, found)}
 
     def load_kinds(self) -> dict[str, str]:
         """The kind of each fingerprint, by the key of its video."""
-        with _explained(self.path):
-            return dict(self._database.execute("SELECT key, kind FROM fingerprints"))
+        return dict(self._ask("SELECT key, kind FROM fingerprints"))
 
     def load_fingerprints(self, urls: Iterable[str]) -> dict[str, tuple[str, bytes]]:
         """Kind and fingerprint, by URL; URLs without a fingerprint are left out."""
-        found = {}
-        with _explained(self.path):
-            for url in urls:
-                row = self._database.execute(
-                    "SELECT kind, data FROM fingerprints WHERE key = ?", (video_key(url),)
-                ).fetchone()
-                if row is not None:
-                    found[url] = row
-        return found
+        query = "SELECT kind, data FROM fingerprints WHERE key = ?"
+        return {url: row for url in urls for row in self._ask(query, video_key(url))}
 
 
 class Ledger(_Reader):
@@ -147,14 +148,6 @@ class Ledger(_Reader):
             for name in _LATER_COLUMNS:
                 if name not in found:
                     self._database.execute(f"ALTER TABLE outcomes ADD COLUMN {name} TEXT NOT NULL DEFAULT ''")
-
-    def __enter__(self) -> Ledger:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._database.close()
 
     def begin_extraction(self, *, total: int, done: int) -> None:
         """Notes the start of an extraction of `total` URLs; `done` of them are already done."""
@@ -204,11 +197,8 @@ class Ledger(_Reader):
 
     def load_comparison(self, first: str, second: str, *, method: str) -> str | None:
         """The text that `record_comparisons` wrote for two video keys, in this order and by this method, or None."""
-        with _explained(self.path):
-            row = self._database.execute(
-                "SELECT data FROM comparisons WHERE first = ? AND second = ? AND method = ?", (first, second, method)
-            ).fetchone()
-        return row[0] if row is not None else None
+        query = "SELECT data FROM comparisons WHERE first = ? AND second = ? AND method = ?"
+        return next((text for (text,) in self._ask(query, first, second, method)), None)
 
     def record_comparisons(self, found: Iterable[tuple[str, str, str]], *, method: str) -> None:
         """Writes comparisons in one transaction, each as the keys of two videos and a text. A fingerprint written later
@@ -273,19 +263,9 @@ class LedgerView(_Reader):
                 check_same_thread=False,
             )
 
-    def __enter__(self) -> LedgerView:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._database.close()
-
     def load_version(self) -> int:
         """A number that changes whenever another process has written something."""
-        with _explained(self.path):
-            (found,) = self._database.execute("PRAGMA data_version").fetchone()
+        ((found,),) = self._ask("PRAGMA data_version")
         return int(found)
 
     def load_extraction(self) -> Extraction | None:
@@ -299,59 +279,39 @@ class LedgerView(_Reader):
 
     def _load_extractions(self, condition: str, *values: str) -> list[Extraction]:
         names = [field.name for field in fields(Extraction)]
-        with _explained(self.path):
-            if not self._database.execute("SELECT 1 FROM sqlite_master WHERE name = 'extractions'").fetchone():
-                return []
-            rows = self._database.execute(f"SELECT {', '.join(names)} FROM extractions {condition}", values).fetchall()
+        if not self._ask("SELECT 1 FROM sqlite_master WHERE name = 'extractions'"):
+            return []
+        rows = self._ask(f"SELECT {', '.join(names)} FROM extractions {condition}", *values)
         return [Extraction(**dict(zip(names, row, strict=True))) for row in rows]
 
     def load_finishes(self, recipe: str) -> list[str]:
         """The time of each outcome of a recipe, in UTC, rising."""
-        with _explained(self.path):
-            rows = self._database.execute(
-                "SELECT finished FROM outcomes WHERE recipe = ? AND finished != '' ORDER BY finished", (recipe,)
-            ).fetchall()
-        return [finished for (finished,) in rows]
+        query = "SELECT finished FROM outcomes WHERE recipe = ? AND finished != '' ORDER BY finished"
+        return [finished for (finished,) in self._ask(query, recipe)]
 
     def load_outcome(self, recipe: str, key: str) -> Outcome | None:
         """The outcome of one URL, by its key; None when there is none."""
-        with _explained(self.path):
-            row = self._database.execute(
-                f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? AND key = ?", (recipe, key)
-            ).fetchone()
-        return _read_outcome(row) if row is not None else None
-
-    def load_fingerprint(self, key: str) -> bytes | None:
-        """The fingerprint of one URL, by its key; None when there is none."""
-        with _explained(self.path):
-            row = self._database.execute("SELECT data FROM fingerprints WHERE key = ?", (key,)).fetchone()
-        return row[0] if row is not None else None
+        rows = self._ask(f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? AND key = ?", recipe, key)
+        return _read_outcome(rows[0]) if rows else None
 
     def find_alike(self, recipe: str, beginning: str, kind: str) -> list[tuple[Outcome, bytes]]:
         """Videos with status ok whose `content` begins with `beginning`, each with its fingerprint of this kind. Leaves
         out videos that took over the result of the same file."""
-        with _explained(self.path):
-            rows = self._database.execute(
-                f"SELECT data, {', '.join(_COLUMNS)} FROM outcomes JOIN fingerprints USING (key) WHERE recipe = ? AND "
-                "content >= ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
-                "ORDER BY key",
-                (recipe, beginning, f"{beginning}!", kind, Status.OK),
-            ).fetchall()
+        rows = self._ask(
+            f"SELECT data, {', '.join(_COLUMNS)} FROM outcomes JOIN fingerprints USING (key) WHERE recipe = ? AND "
+            "content >= ? AND content < ? AND content != '' AND kind = ? AND status = ? AND same_file_as = '' "
+            "ORDER BY key",
+            *(recipe, beginning, f"{beginning}!", kind, Status.OK),
+        )
         return [(_read_outcome(row[1:]), row[0]) for row in rows]
 
-    def tally(self, recipe: str) -> dict[Status, Tally]:
-        """All outcomes of a recipe, by status."""
-        return self._tally("recipe = ?", (recipe,))
-
-    def tally_since(self, recipe: str, since: str) -> dict[Status, Tally]:
-        """The outcomes of a recipe since a moment (UTC, ISO format), by status."""
-        return self._tally("recipe = ? AND finished >= ?", (recipe, since))
-
-    def _tally(self, condition: str, values: tuple[str, ...]) -> dict[Status, Tally]:
-        with _explained(self.path):
-            rows = self._database.execute(
-                f"SELECT status, count(*), sum(fetched_bytes) FROM outcomes WHERE {condition} GROUP BY status", values
-            ).fetchall()
+    def tally(self, recipe: str, *, since: str = "") -> dict[Status, Tally]:
+        """The outcomes of a recipe by status, all or those since a moment (UTC, ISO format)."""
+        # A ledger of an earlier version notes no such moment.
+        condition, values = ("recipe = ? AND finished >= ?", (recipe, since)) if since else ("recipe = ?", (recipe,))
+        rows = self._ask(
+            f"SELECT status, count(*), sum(fetched_bytes) FROM outcomes WHERE {condition} GROUP BY status", *values
+        )
         found = {status: Tally(urls=urls, fetched_bytes=fetched) for status, urls, fetched in rows}
         return {status: found[status] for status in Status if status in found}
 
@@ -359,18 +319,13 @@ class LedgerView(_Reader):
         """Every URL whose video was read, by any recipe, in the order of their keys."""
         kept = sorted(KEPT_STATUSES)
         condition = f"status IN ({', '.join('?' * len(kept))})"
-        with _explained(self.path):
-            rows = self._database.execute(f"SELECT DISTINCT url FROM outcomes WHERE {condition} ORDER BY key", kept)
-            return [url for (url,) in rows]
+        return [url for (url,) in self._ask(f"SELECT DISTINCT url FROM outcomes WHERE {condition} ORDER BY key", *kept)]
 
     def list_troubles(self, recipe: str) -> list[tuple[str, Status, str]]:
         """URL, status and reason of every URL without frames."""
         kept = sorted(KEPT_STATUSES)
         condition = f"recipe = ? AND status NOT IN ({', '.join('?' * len(kept))})"
-        with _explained(self.path):
-            rows = self._database.execute(
-                f"SELECT url, status, reason FROM outcomes WHERE {condition}", (recipe, *kept)
-            ).fetchall()
+        rows = self._ask(f"SELECT url, status, reason FROM outcomes WHERE {condition}", recipe, *kept)
         return [(url, Status(status), reason) for url, status, reason in rows]
 
 

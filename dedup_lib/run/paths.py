@@ -57,10 +57,7 @@ def find_inputs(path: str | Path) -> list[Path]:
 
 def is_there(path: Path) -> bool:
     """Whether this file or folder exists; False when this user may not look."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
+    return os.path.exists(path)  # noqa: PTH110 - Path.exists raises where a folder may not be read
 
 
 def is_same_place(first: Path, second: Path) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from types import TracebackType
 
 import pandas as pd
 import psutil
@@ -30,9 +29,7 @@ class ResourceMonitor:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
         self.samples = pd.DataFrame(self._rows, columns=["time_s", "memory_mib", "cpu_percent"], dtype=float)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from types import TracebackType
-from urllib.parse import urlsplit
 
 from dedup_lib.records import Recipe, Status
+from dedup_lib.run.failures import find_host
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.run.ledger import Extraction, LedgerView, Tally
 from dedup_lib.run.lock import INTERRUPTED, LockOwner, is_held, read_holder
@@ -116,13 +114,9 @@ class RunProgress:
     go_on: str
     """How to continue the run; empty when nothing is left to do."""
 
-    def to_json(self) -> str:
-        """The record as JSON on one line, in ASCII."""
-        return json.dumps(asdict(self))
-
 
 class ExtractionWatch:
-    """Reads the progress of a running extraction repeatedly. Use it as a context manager, from one thread at a time."""
+    """Reads the progress of a running extraction repeatedly, from one thread at a time, until it is closed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -130,12 +124,7 @@ class ExtractionWatch:
         self._version = -1
         self._counted: tuple[Extraction | None, dict[Status, Tally]] = (None, {})
 
-    def __enter__(self) -> ExtractionWatch:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         if self._view is not None:
             self._view.close()
 
@@ -155,7 +144,7 @@ class ExtractionWatch:
 
 def _count(view: LedgerView) -> tuple[Extraction | None, dict[Status, Tally]]:
     extraction = view.load_extraction()
-    return extraction, view.tally_since(extraction.recipe, extraction.began) if extraction is not None else {}
+    return extraction, view.tally(extraction.recipe, since=extraction.began) if extraction is not None else {}
 
 
 def _measure(
@@ -166,7 +155,7 @@ def _measure(
         now = datetime.now(UTC)
         span_s = min(RATE_OVER_S, _seconds_between(extraction.began, now))
         since = (now - timedelta(seconds=span_s)).isoformat(timespec="milliseconds")
-        recent = _sum_urls(view.tally_since(extraction.recipe, max(since, extraction.began)))
+        recent = _sum_urls(view.tally(extraction.recipe, since=max(since, extraction.began)))
     else:
         span_s, recent = _seconds_between(extraction.began, extraction.heard), read
     rate = recent / span_s if span_s > 0 else 0.0
@@ -215,7 +204,7 @@ def read_progress(run: RunFolder) -> RunProgress:
         notebooks=notebooks,
         extraction=extraction,
         statuses=statuses,
-        hosts=_most_frequent(_host_of(url) for url, _, _ in troubles),
+        hosts=_most_frequent(find_host(url) or "(no host)" for url, _, _ in troubles),
         reasons=_most_frequent(f"{status}: {reason}" for _, status, reason in troubles),
         vectors=_find_vectors(records),
         report=run.shown(index) if index.exists() else "",
@@ -312,10 +301,3 @@ def _most_frequent(found: Iterable[str]) -> tuple[Frequent, ...]:
     # Sorted first, so that equal counts always come in the same order.
     counted = Counter(sorted(found)).most_common(MAX_FREQUENT)
     return tuple(Frequent(what=what, urls=urls) for what, urls in counted)
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or "(no host)"
-    except ValueError:
-        return "(no host)"

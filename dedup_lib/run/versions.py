@@ -9,17 +9,8 @@ import platform
 from dedup_lib import __version__
 
 RECORDED_PACKAGES = (
-    "av",
-    "opencv-python",
-    "pdqhash",
-    "numpy",
-    "torch",
-    "transformers",
-    "Pillow",
-    "urllib3",
-    "pymilvus",
-    "milvus-lite",
-    "pandas",
+    *("av", "opencv-python", "pdqhash", "numpy", "torch", "transformers", "Pillow"),
+    *("urllib3", "pymilvus", "milvus-lite", "pandas"),
 )
 """Packages that may change a result; a stage record notes their versions."""
 

@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 from tqdm import tqdm
 
 from dedup_lib.records import Progress, no_progress
 
-
-class Bar(Protocol):
-    """A progress bar with the methods of a tqdm bar."""
-
-    total: float | None
-
-    def update(self, n: float, /) -> object:
-        """Add `n` to what is done."""
-
-    def reset(self, total: float | None = None) -> object:
-        """Start again at zero."""
-
-    def set_description(self, desc: str | None = None, refresh: bool | None = True) -> object:
-        """Set the words that say what is counted."""
+Bar: TypeAlias = "tqdm[Any]"
 
 
-def open_bar(*, total: int | None = None, desc: str | None = None, unit: str = "", disable: bool = False) -> tqdm[Any]:
+def open_bar(*, total: int | None = None, desc: str | None = None, unit: str = "", disable: bool = False) -> Bar:
     """A progress bar for a notebook, with rate and time left; `unit` is the plural of what it counts.
 
     It goes to the plain output: JupyterLab shows what goes to stderr on red, like an error."""

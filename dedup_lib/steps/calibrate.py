@@ -6,7 +6,6 @@ defaults of those notebooks. The vectors go into a separate Milvus Lite file.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from dedup_lib.errors import ListError, SettingError
+from dedup_lib.errors import SettingError
 from dedup_lib.evaluate.metrics import Compared, Label
 from dedup_lib.evaluate.threshold import ThresholdResult, show_count, show_percent
 from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, Source, make_all_variants
@@ -66,33 +65,6 @@ class Profile:
             threshold=threshold,
         )
 
-    @classmethod
-    def parse(cls, text: str, *, model: str = "") -> Profile:
-        """Read a profile from a text: encoder, frames and span, as in `sscd:3:spread`.
-
-        What decides and a threshold may follow: `pdq:1:first:cosine:0.7`. Raises SettingError for anything else.
-        """
-        encoder, *rest = text.split(":")
-        try:
-            frames, span, *others = rest
-            decide = others.pop(0) if others and others[0] in THRESHOLD_PARAMETERS else "evidence"
-            (at,) = map(float, others) if others else (None,)
-            profile = cls(
-                encoder=encoder,
-                num_frames=int(frames),
-                frame_span=span,
-                decide=decide,
-                threshold=at,
-                model=model if encoder == "clip" else "",
-            )
-        except ValueError:
-            raise SettingError(
-                "profile", text, "write encoder:frames:span[:evidence|:cosine][:threshold], as in sscd:3:spread"
-            ) from None
-        profile.extract_settings(run_dir=".", workers=1)
-        profile.search_settings(run_dir=".")
-        return profile
-
     def __str__(self) -> str:
         at = "" if self.threshold is None else f" at {self.threshold:g}"
         return f"{self.encoder} {self.num_frames} {self.frame_span} {self.decide}{at}"
@@ -133,12 +105,7 @@ class Profile:
 
 
 def compare_files(
-    paths: Sequence[Path],
-    *,
-    profile: Profile,
-    workers: int | None,
-    folder: Path | None = None,
-    bar: Bar | None = None,
+    paths: Sequence[Path], *, profile: Profile, workers: int | None, folder: Path | None = None, bar: Bar | None = None
 ) -> Compared:
     """Extract and search local files as 03 and 06 do.
 
@@ -183,16 +150,14 @@ def compare_files(
 def _without_server() -> Iterator[None]:
     """Clear the variables that name a server: a server for real work must not get the vectors of a measurement."""
     names = ("MILVUS_URI", "MILVUS_TOKEN")
-    before = {name: os.environ.get(name) for name in names}
+    before = {name: os.environ[name] for name in names if name in os.environ}
     os.environ.update(dict.fromkeys(names, ""))
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in names:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 # --- clips and their variants
@@ -208,19 +173,6 @@ def choose_kinds(names: Sequence[str]) -> list[str]:
         if name not in known:
             raise SettingError("kinds", name, f"there is no such kind of variant; choose from {', '.join(known)}")
     return list(dict.fromkeys(names)) or known
-
-
-def choose_sources(labels: Sequence[Label], *, videos_dir: Path, count: int | None) -> list[Source]:
-    """The distinct clips to make variants of: `count` of them, or all. A larger sample contains the smaller ones.
-
-    Each clip borrows its foreign start from the next distinct clip. Raises ListError for fewer than two clips.
-    """
-    names = [label.file for label in labels if label.role == "distinct"]
-    if len(names) < 2:
-        raise ListError(f"variants need at least two clips with the role distinct, and there are {len(names)}")
-    others = dict(zip(names, [*names[1:], names[0]], strict=True))
-    chosen = sorted(sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:count])
-    return [Source(name=name, path=videos_dir / name, other_path=videos_dir / others[name]) for name in chosen]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from dedup_lib.lists.urls import normalise_url
 from dedup_lib.match.evidence import MatchThresholds, Verdict
 from dedup_lib.match.score import TERMS, list_contributions
 from dedup_lib.match.verify import compare_pair
-from dedup_lib.records import Outcome, Status, video_key
+from dedup_lib.records import Outcome, Status
 from dedup_lib.report.comparison import DUPLICATE, KEPT, RunOutcome, load_outcome
 from dedup_lib.report.evidence_words import VERDICT_WORDS
 from dedup_lib.report.evidence_words import explain as say_evidence
@@ -48,10 +47,6 @@ class Explained:
     """The measured values, by the names of `pairs.PAIR_COLUMNS`. Missing values are left out."""
     adds: Mapping[str, float]
     """What each of the `score.TERMS` adds to the score (see `score.list_contributions`). Empty without a score."""
-
-    def to_json(self) -> str:
-        """JSON on one line. Characters outside ASCII are escaped."""
-        return json.dumps(asdict(self))
 
 
 def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
@@ -88,7 +83,7 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
     # A video that was in the collection before this list may have no outcome here; its vectors were compared.
     read = {url: listed.outcomes.get(url) for url in (one, other)}
     unread = [
-        f"{url} gave nothing to compare ({_say_outcome(known)})"
+        f"{url} gave nothing to compare ({', '.join(filter(None, (known.status, known.reason)))})"
         for url, known in read.items()
         if known is not None and known.status != Status.OK
     ]
@@ -128,10 +123,6 @@ def _find_url(text: str, known: Iterable[str], argument: str) -> str:
     return found
 
 
-def _say_outcome(outcome: Outcome) -> str:
-    return f"{outcome.status}, {outcome.reason}" if outcome.reason else str(outcome.status)
-
-
 def _say_output(url: str, outcome: RunOutcome) -> str:
     fate = outcome.fates.get(url, "")
     if fate == DUPLICATE:
@@ -145,10 +136,10 @@ def _compare_now(
     run: RunFolder, first: str, second: str, *, outcomes: Mapping[str, Outcome | None], rules: MatchThresholds
 ) -> dict[str, Any] | None:
     with LedgerView(run.ledger_path) as ledger:
-        packed = [ledger.load_fingerprint(video_key(url)) for url in (first, second)]
-    one, other = (Fingerprint.from_bytes(data) if data is not None else None for data in packed)
-    if one is None or other is None:
+        packed = ledger.load_fingerprints((first, second))
+    if len(packed) < 2:
         return None
+    one, other = (Fingerprint.from_bytes(packed[url][1]) for url in (first, second))
     durations_s = [outcome.duration_s if outcome is not None else 0.0 for outcome in outcomes.values()]
     evidence = compare_pair(one, other, durations_s=durations_s)
     compared = ComparedPairs(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.extract.pipeline import ExtractReport, extract_videos
-from dedup_lib.extract.sinks import CollectionSink, JobSink
+from dedup_lib.extract.sinks import CollectionSink, JobSink, Sink
 from dedup_lib.features.encoder import Encoder
 from dedup_lib.media.opening import check_resolver
 from dedup_lib.records import Pooling, Recipe, Scan
@@ -91,7 +91,7 @@ def extract_list(
     rows = range(len(urls))[settings.start : settings.end]
     with run.locked(settings.stage), Ledger(run.ledger_path, recipe) as ledger, ResourceMonitor() as monitor:
 
-        def extract(sink: CollectionSink | JobSink) -> ExtractReport:
+        def extract(sink: Sink) -> ExtractReport:
             return extract_videos(
                 [urls[row] for row in rows],
                 rows=rows,

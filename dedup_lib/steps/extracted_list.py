@@ -72,10 +72,6 @@ class ExtractedList:
         """The URL of each row, `existing` included."""
         return [*self.own_urls, *self.existing]
 
-    def find_read(self) -> list[str]:
-        """The URLs of the list whose videos were read and can be compared."""
-        return [url for url in self.own_urls if outcome_of_row(url, self.outcomes).status == Status.OK]
-
     @property
     def traits(self) -> list[Traits]:
         """For every row, `existing` included, the properties that decide which video is kept."""
@@ -90,11 +86,6 @@ class ExtractedList:
     def compared_rows(self) -> list[int]:
         """The rows of the list that are compared with others."""
         return [row for row, outcome in enumerate(self.own_outcomes) if outcome.status == Status.OK]
-
-    @property
-    def without_vector(self) -> int:
-        """Number of rows that are not compared with any other."""
-        return len(self.frame) - len(self.compared_rows)
 
     @property
     def statuses(self) -> dict[Status, int]:

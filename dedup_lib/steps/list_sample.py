@@ -30,12 +30,7 @@ Advance = Callable[[int], object]
 
 
 def sample_list(
-    urls: Sequence[str],
-    *,
-    count: int,
-    seed: int,
-    leave_out: Collection[str] = (),
-    kept: Collection[str] | None = None,
+    urls: Sequence[str], *, count: int, seed: int, leave_out: Collection[str] = (), kept: Collection[str] | None = None
 ) -> list[str]:
     """Sample `count` different URLs of a list, in list order. A shorter list gives all its URLs.
 

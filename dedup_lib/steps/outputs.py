@@ -34,11 +34,7 @@ from dedup_lib.steps.search_plan import find_sweep_low
 
 
 def clean_by_evidence(
-    listed: ExtractedList,
-    *,
-    groups: Sequence[Group],
-    matches: Matches,
-    auto_clean: bool,
+    listed: ExtractedList, *, groups: Sequence[Group], matches: Matches, auto_clean: bool
 ) -> CleanedList:
     """Assign each row of the list to an output. The row of a copy has its evidence. Raises AccountingError."""
 

@@ -20,7 +20,7 @@ from dedup_lib.groups.decisions import (
 )
 from dedup_lib.groups.matches import Matches
 from dedup_lib.groups.review import ask_once, find_doubtful
-from dedup_lib.groups.thresholds import borderline_pairs
+from dedup_lib.groups.thresholds import Borderline
 from dedup_lib.records import KEPT_STATUSES, Group
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.paths import resolve_path
@@ -73,11 +73,7 @@ def list_decided(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
     ]
 
 
-def list_doubtful(
-    matches: Matches,
-    *,
-    groups: Sequence[Group],
-) -> pd.DataFrame:
+def list_doubtful(matches: Matches, *, groups: Sequence[Group]) -> pd.DataFrame:
     """The pairs that a person should look at, as rows of review.csv, the most uncertain first: one between each two
     groups. Pairs that a person has decided about are left out."""
     rows = _describe_pairs(_ask(matches, groups), matches)
@@ -104,7 +100,7 @@ def list_questions(matches: Matches, *, groups: Sequence[Group]) -> list[dict[st
     plan, decided = matches.plan, matches.decided
     doubtful = _ask(matches, groups)
     open_pairs = [pair for pair in matches.compared.pairs if (pair.first, pair.second) not in decided]
-    above, below = borderline_pairs(open_pairs, threshold=plan.threshold, count=MAX_QUESTIONS)
+    above, below = Borderline(open_pairs).at(plan.threshold, count=MAX_QUESTIONS)
     near = sorted([*above, *below], key=lambda pair: (abs(pair.similarity - plan.threshold), pair))
     asked = list(dict.fromkeys([*doubtful, *((pair.first, pair.second) for pair in near)]))
     return _describe_pairs(asked[: max(MAX_QUESTIONS, len(doubtful))], matches)

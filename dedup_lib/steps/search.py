@@ -98,12 +98,7 @@ def search_list(
         )
         plan = replace(plan, search=done)
     scored = score_pairs(
-        table,
-        proposal,
-        rows=len(listed.urls),
-        floor=plan.floor,
-        max_pairs=settings.max_pairs,
-        new_rows=listed.new_rows,
+        table, proposal, rows=len(listed.urls), floor=plan.floor, max_pairs=settings.max_pairs, new_rows=listed.new_rows
     )
     if settings.decide == "cosine":
         return ComparedPairs.by_cosine(scored), plan
@@ -113,18 +108,18 @@ def search_list(
         lines = line_of.get(first), line_of.get(second)
         return math.nan if lines[0] is None or lines[1] is None else table.match_frames(lines[0], lines[1])
 
-    read = listed.find_read()
+    urls = listed.urls
+    read = [urls[row] for row in listed.compared_rows]
     with ExitStack() as stack:
         own = stack.enter_context(Ledger(run.ledger_path, plan.recipe))
         load = _FingerprintLoader(
             ledgers=(run.ledger_path, *listed.ledgers),
             kind=_check_fingerprints(run, own, read),
-            urls=tuple(listed.urls),
+            urls=tuple(urls),
             read=frozenset(read),
             new_rows=listed.new_rows,
         )
         stack.callback(load.close)
-        urls = listed.urls
         comparisons = Comparisons(own, urls[: listed.new_rows])
         try:
             compared = compare_candidates(
@@ -269,13 +264,7 @@ def _propose(
         begin=begin,
     )
     audit = audit_proposal(
-        table,
-        proposal,
-        floor=floor,
-        videos=tuning.audit_videos,
-        max_pairs=settings.max_pairs,
-        each=each,
-        begin=begin,
+        table, proposal, floor=floor, videos=tuning.audit_videos, max_pairs=settings.max_pairs, each=each, begin=begin
     )
     if audit.recall is not None and audit.recall < tuning.min_recall:
         raise SettingError(

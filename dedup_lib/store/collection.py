@@ -251,7 +251,9 @@ class Collection:
 
     def _read(self, urls: Sequence[str], *, fields: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         # By primary key, because a filter on another field scans the whole collection in each call.
-        keys = [key for url in dict.fromkeys(urls) for key in self._row_keys(video_key(url))]
+        keys = list(map(video_key, dict.fromkeys(urls)))
+        if self.holds_frames:
+            keys = [_frame_key(video, position) for video in keys for position in range(self.recipe.num_frames)]
         for rows in self._get(keys, fields=fields):
             yield from rows
 
@@ -270,12 +272,6 @@ class Collection:
                 )
                 rows = list(self._client.when_loaded(self.facts.name, get))
             yield rows
-
-    def _row_keys(self, video: str) -> list[str]:
-        """Primary keys of all rows that a video may have."""
-        if not self.holds_frames:
-            return [video]
-        return [_frame_key(video, position) for position in range(self.recipe.num_frames)]
 
     def ensure_index(self, kind: str, params: Mapping[str, int]) -> None:
         """Makes sure that the vectors have this index, such as IVF_FLAT with nlist; replaces any other index.

@@ -48,10 +48,6 @@ class Store:
         """Closes the connection and releases the lock on a Milvus Lite file."""
         self._client.close()
 
-    def check_place(self) -> None:
-        """Raises StoreError when a Milvus Lite store was removed or replaced after it was opened."""
-        self._client.check_place()
-
     def ping(self) -> str:
         """Returns the version of the server. Raises StoreError when the server does not answer."""
         with self._client.explained("ping"):

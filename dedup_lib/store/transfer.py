@@ -61,10 +61,7 @@ def copy_between(
 
 
 def copy_collection(
-    source: Collection,
-    target: Collection,
-    *,
-    progress: Callable[[int, int], object] = lambda done, total: None,
+    source: Collection, target: Collection, *, progress: Callable[[int, int], object] = lambda done, total: None
 ) -> CopyReport:
     """Copies every row of `source` to `target`, then compares all of them bit by bit.
 

@@ -14,13 +14,12 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
-from numpy.typing import NDArray
 
 from dedup_lib.errors import DedupError
 from dedup_lib.groups.matches import Matches
 from dedup_lib.groups.sweep import count_scores
 from dedup_lib.groups.thresholds import Borderline
-from dedup_lib.records import Pair, SweepPoint
+from dedup_lib.records import SweepPoint
 from dedup_lib.report.charts import draw_verdicts
 from dedup_lib.report.pages import render_template
 from dedup_lib.report.pictures import load_strip
@@ -37,44 +36,28 @@ def nearest_index(thresholds: Sequence[float], *, threshold: float) -> int:
     return int(np.argmin(np.abs(np.asarray(thresholds, dtype=np.float64) - threshold)))
 
 
-def counts_html(point: SweepPoint | None) -> str:
-    """The result that a threshold would give."""
-    return render_template("counts.html", point=point)
-
-
 def scores_html(scores: Mapping[str, Any], *, threshold: float, measure: str) -> str:
     """Draws every compared pair by verdict, with a line at the threshold: the chart of the report, on a light or a
     dark page. `scores` are those of `count_scores`."""
-    chart = draw_verdicts(
-        scores["edges"],
-        scores["counts"],
-        name="scores",
-        title="Every compared pair, by verdict",
-        x_label=measure,
-        mark=threshold,
-    )
+    chart = draw_verdicts(scores["edges"], scores["counts"], name="scores", x_label=measure, mark=threshold)
     # For those who do not see the line.
     chart = replace(chart, words=f"{chart.words}; the threshold at {threshold:.4f}")
     return render_template("scores.html", chart=chart, colours=COLOURS)
 
 
-def borderline_html(
-    borderline: Borderline,
-    *,
-    threshold: float,
-    urls: Sequence[str],
-    thumbnails_dir: Path,
-    count: int = BORDERLINE_COUNT,
-) -> str:
-    """Shows the `count` pairs nearest to the threshold on either side, with the frames of both videos."""
-    above, below = borderline.at(threshold, count=count)
+def borderline_html(borderline: Borderline, *, threshold: float, urls: Sequence[str], thumbnails_dir: Path) -> str:
+    """Shows the `BORDERLINE_COUNT` pairs nearest to the threshold on either side, with the frames of both videos."""
+    above, below = borderline.at(threshold, count=BORDERLINE_COUNT)
     parts = [
         {
             "title": title,
             "pairs": [
                 {
                     "similarity": f"{pair.similarity:.4f}",
-                    "videos": _videos_of(pair, urls=urls, thumbnails_dir=thumbnails_dir),
+                    "videos": [
+                        {"url": urls[row], "picture": load_strip(urls[row], thumbnails_dir=thumbnails_dir)}
+                        for row in (pair.first, pair.second)
+                    ],
                 }
                 for pair in side
             ],
@@ -84,48 +67,31 @@ def borderline_html(
     return render_template("borderline.html", parts=parts)
 
 
-def _videos_of(pair: Pair, *, urls: Sequence[str], thumbnails_dir: Path) -> list[dict[str, str]]:
-    return [
-        {"url": urls[row], "picture": load_strip(urls[row], thumbnails_dir=thumbnails_dir)}
-        for row in (pair.first, pair.second)
-    ]
-
-
 class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """A slider over the thresholds of a sweep, with the counts, the histogram and the borderline pairs at each.
 
-    It starts at the point nearest to the decided `threshold`, which is the value of the setting `parameter`. Counts and
-    orders are computed in advance, so that a move takes no longer with more videos. `slider`, `counts`, `histogram` and
-    `borderline` are the widgets; setting `slider.value` to a threshold of the sweep updates the others. `keep` is the
-    button that saves the value in a profile of `run`, beside its `settings`, and `kept` says where it is and what to
-    type, or why it was not saved. Without points or pairs, only `counts` is shown, and says so.
+    It starts at the point nearest to the decided threshold of `matches`. Counts and orders are computed in advance, so
+    that a move takes no longer with more videos. `slider`, `counts`, `histogram` and `borderline` are the widgets;
+    setting `slider.value` to a threshold of the sweep updates the others. `keep` is the button that saves the value in
+    a profile of `run`, beside its `settings`, and `kept` says where it is and what to type, or why it was not saved.
+    Without points or pairs, only `counts` is shown, and says so.
     """
 
     def __init__(
-        self,
-        points: Sequence[SweepPoint],
-        *,
-        by_verdict: Mapping[str, NDArray[np.floating[Any]]],
-        threshold: float,
-        parameter: str,
-        measure: str,
-        pairs: Sequence[Pair],
-        urls: Sequence[str],
-        run: RunFolder,
-        settings: SearchSettings,
+        self, matches: Matches, points: Sequence[SweepPoint], *, run: RunFolder, settings: SearchSettings
     ) -> None:
+        plan, pairs = matches.plan, matches.compared.pairs
         self._points = {point.threshold: point for point in points}
-        self._parameter = parameter
-        self._thresholds = sorted(self._points) or [threshold]
-        self._scores = count_scores(by_verdict)
-        self._measure = measure
+        self._parameter, self._measure = plan.parameter, plan.measure
+        self._thresholds = sorted(self._points) or [plan.threshold]
+        self._scores = count_scores(matches.by_verdict)
         self._borderline = Borderline(pairs)
-        self._urls = urls
+        self._urls = matches.urls
         self._run = run
         self._settings = settings
         self.slider = widgets.SelectionSlider(
             options=[(f"{value:.4f}", value) for value in self._thresholds],
-            index=nearest_index(self._thresholds, threshold=threshold),
+            index=nearest_index(self._thresholds, threshold=plan.threshold),
             description="threshold",
             disabled=not (points and pairs),
             layout=widgets.Layout(width="40em", max_width="100%"),
@@ -144,27 +110,10 @@ class ThresholdExplorer(widgets.VBox):  # type: ignore[misc]  # ipywidgets has n
         ]
         super().__init__([self.counts] if self.slider.disabled else shown)
 
-    @classmethod
-    def of(
-        cls, matches: Matches, points: Sequence[SweepPoint], *, run: RunFolder, settings: SearchSettings
-    ) -> ThresholdExplorer:
-        """The slider over the sweep of what a list holds, for a run with these settings."""
-        return cls(
-            points,
-            by_verdict=matches.by_verdict,
-            threshold=matches.plan.threshold,
-            parameter=matches.plan.parameter,
-            measure=matches.plan.measure,
-            pairs=matches.compared.pairs,
-            urls=matches.urls,
-            run=run,
-            settings=settings,
-        )
-
     def _show(self, threshold: float) -> None:
         point = None if self.slider.disabled else self._points[threshold]
         self.keep.description = f"Decide by {self._parameter} {threshold:.7g}"
-        self.counts.value = counts_html(point)
+        self.counts.value = render_template("counts.html", point=point)
         self.histogram.value = scores_html(self._scores, threshold=threshold, measure=self._measure)
         self.borderline.value = borderline_html(
             self._borderline, threshold=threshold, urls=self._urls, thumbnails_dir=self._run.thumbnails_dir

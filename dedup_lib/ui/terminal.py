@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,12 +19,9 @@ from dedup_lib.report.comparison import Comparison
 from dedup_lib.report.words import FLOW_WORDS, count_known, describe_bytes, describe_duration
 from dedup_lib.run.failures import Cause, Reading, find_main_cause
 from dedup_lib.run.folder import RunFolder
-from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, Frequent, RunProgress, State
+from dedup_lib.run.status import Done, ExtractionProgress, ExtractionWatch, RunProgress, State
 from dedup_lib.sanitise import sanitise_line
 from dedup_lib.settings import ExtractSettings
-
-if TYPE_CHECKING:
-    from dedup_lib.flow.execute import NotebookDone
 
 REFRESHES_PER_S = 4
 
@@ -73,12 +69,10 @@ class RunDisplay:
             self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # End the thread that reads the ledger before closing the ledger.
         self._live.stop()
-        self._watch.__exit__(kind, error, trace)
+        self._watch.close()
 
     def start(self, notebook: str) -> None:
         """Shows that this notebook has started."""
@@ -93,9 +87,9 @@ class RunDisplay:
                 text=Text(f"{self._notebook} …  {sanitise_line(latest)}", no_wrap=True, overflow="ellipsis")
             )
 
-    def finish(self, done: NotebookDone) -> None:
+    def finish(self, notebook: str, elapsed_s: float) -> None:
         """Prints a line for a finished notebook."""
-        self._console.print(f"[green]✓[/] {done.name}  {done.elapsed_s:.1f} s")
+        self._console.print(f"[green]✓[/] {notebook}  {elapsed_s:.1f} s")
 
     def _render(self) -> RenderableType:
         if self._notebook == ExtractSettings.stage:
@@ -159,7 +153,7 @@ def draw_progress(progress: RunProgress) -> RenderableType:
         parts += [Text(), Text("all URLs so far", style="bold"), _draw_statuses(progress)]
     for title, found in (("hosts of URLs without frames", progress.hosts), ("reasons", progress.reasons)):
         if found:
-            parts += [Text(), Text(title, style="bold"), _draw_frequent(found)]
+            parts += [Text(), Text(title, style="bold"), _draw_counts((one.urls, one.what) for one in found)]
     if progress.vectors:
         parts += [Text(), _fold(f"vectors: {sanitise_line(progress.vectors)}")]
     if progress.report:
@@ -212,10 +206,7 @@ def _draw_extraction(extraction: ExtractionProgress) -> RenderableType:
 
 
 def _draw_statuses(progress: RunProgress) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    table.add_column(overflow="fold")
+    table = _draw_counts((), columns=2)
     for status, tally in progress.statuses.items():
         style = "" if status in KEPT_STATUSES else "yellow"
         fetched = f"{describe_bytes(tally.fetched_bytes)} fetched" if tally.fetched_bytes else ""
@@ -223,12 +214,14 @@ def _draw_statuses(progress: RunProgress) -> Table:
     return table
 
 
-def _draw_frequent(found: tuple[Frequent, ...]) -> Table:
+def _draw_counts(counts: Iterable[tuple[int, str]], *, columns: int = 1) -> Table:
+    """A table of counts and what they count; `columns` is the number of columns beside the counts."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
-    for one in found:
-        table.add_row(f"{one.urls:,}", Text(sanitise_line(one.what)))
+    for _ in range(columns):
+        table.add_column(overflow="fold")
+    for count, what in counts:
+        table.add_row(f"{count:,}", Text(sanitise_line(what)))
     return table
 
 
@@ -238,14 +231,11 @@ def draw_causes(summary: Mapping[str, Any]) -> RenderableType | None:
     causes = [Cause(**cause) for cause in summary.get("causes", ())]
     if not causes:
         return None
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
     # A line for a single cause more is as good as a line that says so.
     shown = causes if len(causes) == SHOWN_CAUSES + 1 else causes[:SHOWN_CAUSES]
-    for cause in shown:
-        helps = f" → --set {cause.remedy}" if cause.remedy else ""
-        table.add_row(f"{cause.rows:,}", Text(sanitise_line(f"{cause}{helps}")))
+    table = _draw_counts(
+        (cause.rows, f"{cause}{f' → --set {cause.remedy}' if cause.remedy else ''}") for cause in shown
+    )
     parts: list[RenderableType] = [Text("why rows gave no video", style="bold"), table]
     if len(causes) > len(shown):
         rest = summary["rows"]["invalid"] + summary["rows"]["failed"] - sum(cause.rows for cause in shown)
@@ -323,15 +313,11 @@ def draw_comparison(comparison: Comparison) -> RenderableType:
                 (FLOW_WORDS.get(change.what, change.what), _show_value(change.before), _show_value(change.after))
                 for change in changes
             ]
-            parts += _draw_changes(f"{title}", ("", *names), rows, count=len(rows))
+            parts += _draw_changes(title, ("", *names), rows, count=len(rows))
+    before, after = comparison.joined_before, comparison.joined_after
     for title, pairs, count, heads in (
-        ("newly joined pairs", comparison.joined_after.pairs, comparison.joined_after.count, ("video", "video")),
-        (
-            "pairs no longer joined",
-            comparison.joined_before.pairs,
-            comparison.joined_before.count,
-            ("video", "video"),
-        ),
+        ("newly joined pairs", after.pairs, after.count, ("video", "video")),
+        ("pairs no longer joined", before.pairs, before.count, ("video", "video")),
         ("another video kept", comparison.keepers, len(comparison.keepers), ("before", "now")),
     ):
         if pairs:

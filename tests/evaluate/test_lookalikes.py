@@ -7,25 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accuracy import parse_profile
 from click.testing import CliRunner
 from lookalikes import COPIES, Lookalike, choose_copies, cut_real_takes, make_family, make_members, measure
-from templates import (
-    DIFFERENCES,
-    LAYOUTS,
-    MOVEMENTS,
-    SCENE,
-    TEMPLATE,
-    Album,
-    Family,
-    plan_scenes,
-    plan_templates,
-)
+from templates import DIFFERENCES, LAYOUTS, MOVEMENTS, SCENE, TEMPLATE, Album, Family, plan_scenes, plan_templates
 
 from dedup_lib.evaluate.edits import Clip
 from dedup_lib.evaluate.metrics import Compared, score_groups
 from dedup_lib.evaluate.variants import REFERENCE, VARIANTS, load_clip, save_pictures
 from dedup_lib.records import Status
-from dedup_lib.steps.calibrate import Profile, compare_files
+from dedup_lib.steps.calibrate import compare_files
 
 
 def family(layout: str, differs: str, moves: str, *, kind: str = TEMPLATE) -> Family:
@@ -134,7 +125,7 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Lookalike]
     folder = tmp_path_factory.mktemp("lookalikes")
     files = [file for of in SAMPLE for file in make_members(of, album=Album(), folder=folder)]
     paths = [file.path for file in files]
-    return files, compare_files(paths, profile=Profile.parse("pdq:3:spread"), workers=2)
+    return files, compare_files(paths, profile=parse_profile("pdq:3:spread"), workers=2)
 
 
 @pytest.mark.parametrize(

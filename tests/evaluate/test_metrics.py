@@ -18,7 +18,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from accuracy import commands, save_results
+from accuracy import choose_sources, commands, load_labels, parse_profile, save_results
 from click.testing import CliRunner
 from fault_server import FaultServer, Request, reply, reply_range, serve
 from hypothesis import given
@@ -31,7 +31,6 @@ from dedup_lib.evaluate.metrics import (
     Compared,
     GroupScore,
     Label,
-    load_labels,
     pick_pairs,
     rank_pairs,
     score_groups,
@@ -67,14 +66,7 @@ from dedup_lib.flow.profiles import load_profile
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Group, Outcome, Pair, Status
 from dedup_lib.run.folder import thumbnail_path
-from dedup_lib.steps.calibrate import (
-    Profile,
-    choose_kinds,
-    choose_sources,
-    compare_files,
-    make_labelled_variants,
-    save_params,
-)
+from dedup_lib.steps.calibrate import Profile, choose_kinds, compare_files, make_labelled_variants, save_params
 from dedup_lib.steps.list_sample import ListSample, check_sample, fetch_sample, sample_list
 
 LABELS = [
@@ -316,20 +308,20 @@ def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path) -> None:
 )
 def test_profiles_that_cannot_be(text: str) -> None:
     with pytest.raises(SettingError):
-        Profile.parse(text)
+        parse_profile(text)
 
 
 def test_profiles_in_words() -> None:
-    assert str(Profile.parse("pdq:3:spread")) == "pdq 3 spread evidence"
-    assert str(Profile.parse("pdq:3:spread:cosine:0.7")) == "pdq 3 spread cosine at 0.7"
+    assert str(parse_profile("pdq:3:spread")) == "pdq 3 spread evidence"
+    assert str(parse_profile("pdq:3:spread:cosine:0.7")) == "pdq 3 spread cosine at 0.7"
     known = Profile(encoder="pdq", num_frames=1, frame_span="first")
-    assert Profile.parse("pdq:1:first:0.7") == replace(known, threshold=0.7)
-    assert Profile.parse("pdq:1:first:cosine") == known.first_frame
+    assert parse_profile("pdq:1:first:0.7") == replace(known, threshold=0.7)
+    assert parse_profile("pdq:1:first:cosine") == known.first_frame
 
 
 @pytest.mark.parametrize(("decide", "parameter"), [("evidence", "min_score"), ("cosine", "cosine_thresh")])
 def test_a_threshold_reaches_what_decides(decide: str, parameter: str) -> None:
-    profile = Profile.parse(f"pdq:3:spread:{decide}:0.7")
+    profile = parse_profile(f"pdq:3:spread:{decide}:0.7")
     assert profile.threshold_parameter == parameter
     settings = profile.search_settings(run_dir=".").as_record()
     default = replace(profile, threshold=None).search_settings(run_dir=".").as_record()
@@ -474,7 +466,7 @@ def test_strips_stay_where_a_folder_is_given_and_nothing_is_done_twice(
 ) -> None:
     monkeypatch.setenv("MILVUS_URI", "http://127.0.0.1:9")
     paths = [corpus / "videos" / name for name in ("first.mp4", "grey.mp4", "third.mp4", "black.mp4")]
-    profile = Profile.parse("pdq:2:spread:cosine")
+    profile = parse_profile("pdq:2:spread:cosine")
     done = compare_files(paths, profile=profile, workers=1, folder=tmp_path)
     assert os.environ["MILVUS_URI"] == "http://127.0.0.1:9"
     assert [(group.kept, group.copies) for group in done.groups] == [(0, (1,))]
@@ -497,7 +489,7 @@ def test_a_copy_that_does_not_reach_the_threshold_is_asked_about(tmp_path: Path)
     save_pictures(paths[1], VARIANTS["crop_20"].edit(clip, clip), variant=VARIANTS["crop_20"])
     save_pictures(paths[2], make_clip(2, duration_s=4.0).play(), variant=VARIANTS[REFERENCE])
     strict, loose = (
-        compare_files(paths, profile=Profile.parse(f"pdq:2:spread:evidence:{at}"), workers=1) for at in (1.0, 0.3)
+        compare_files(paths, profile=parse_profile(f"pdq:2:spread:evidence:{at}"), workers=1) for at in (1.0, 0.3)
     )
     assert (strict.groups, strict.doubtful) == ([], ((0, 1),))
     assert ([(group.kept, group.copies) for group in loose.groups], loose.doubtful) == ([(0, (1,))], ())

@@ -20,17 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from extraction import (
-    LIMITS,
-    RECIPE,
-    SCAN,
-    WANTED,
-    Hostile,
-    load_fingerprints,
-    load_jobs,
-    load_ledger,
-    run,
-)
+from extraction import LIMITS, RECIPE, SCAN, WANTED, Hostile, load_fingerprints, load_jobs, load_ledger, run
 from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip
 
@@ -63,7 +53,7 @@ def test_every_url_has_one_outcome_and_a_second_run_does_nothing(
     assert list(first.outcomes) == urls
     wanted = [*WANTED.values(), *[Status.INVALID_URL] * 3]
     assert [outcome.status for outcome in first.outcomes.values()] == wanted
-    assert (first.attempted, first.skipped, len(first.finished)) == (len(urls), 0, len(urls))
+    assert (first.attempted, first.skipped, len(first.finished_s)) == (len(urls), 0, len(urls))
     assert load_ledger(tmp_path) == first.outcomes
     assert all(outcome.frames == 3 for outcome in first.outcomes.values() if outcome.status == Status.OK)
     assert all(outcome.reason for outcome in first.outcomes.values() if outcome.status != Status.OK)

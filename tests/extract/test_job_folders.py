@@ -217,10 +217,7 @@ def test_a_damaged_job_counts_as_unfinished(tmp_path: Path, damage: Callable[[Pa
     assert load_job(path) is None
     assert [job.path.name for job in load_jobs(tmp_path)] == ["url_0001"]
     described = describe_jobs(find_jobs(tmp_path))
-    assert described.to_numpy().tolist() == [
-        ["url_0000", "", "", ""],
-        ["url_0001", "https://h/whole.mp4", "ok", ""],
-    ]
+    assert described.to_numpy().tolist() == [["url_0000", "", "", ""], ["url_0001", "https://h/whole.mp4", "ok", ""]]
     save(path)
     assert load_job(path) is not None
 

@@ -108,11 +108,7 @@ GROUP = Group(number=1, kept=0, copies=(3,), similarities=(0.98,))
 
 def clean(frame: pd.DataFrame, *, url_column: str = "url", auto_clean: bool = True) -> CleanedList:
     return clean_list(
-        frame,
-        url_column=url_column,
-        outcomes=outcomes_of(URLS, STATUSES),
-        groups=[GROUP],
-        auto_clean=auto_clean,
+        frame, url_column=url_column, outcomes=outcomes_of(URLS, STATUSES), groups=[GROUP], auto_clean=auto_clean
     )
 
 
@@ -120,14 +116,7 @@ def test_what_each_output_says() -> None:
     cleaned = clean(frame_of(URLS))
     assert cleaned.final["url"].tolist() == ["a", "f"]
     assert cleaned.duplicates.to_dict("records") == [
-        {
-            "url": "d",
-            "duplicate_of": "a",
-            "score": 0.98,
-            "group": 1,
-            "kept_because": "first in the list",
-            "row": "3",
-        }
+        {"url": "d", "duplicate_of": "a", "score": 0.98, "group": 1, "kept_because": "first in the list", "row": "3"}
     ]
     assert cleaned.invalid.to_dict("records") == [{"url": "b", "status": "html", "reason": "why b", "row": "1"}]
     assert cleaned.featureless.to_dict("records") == [

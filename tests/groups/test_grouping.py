@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dedup_lib.errors import ListError
 from dedup_lib.groups.grouping import Choose, group_copies
 from dedup_lib.groups.scored import is_match
-from dedup_lib.groups.thresholds import borderline_pairs, count_sweep, regroup
+from dedup_lib.groups.thresholds import Borderline, count_sweep, regroup
 from dedup_lib.records import Pair, SweepPoint
 
 # Groups
@@ -325,7 +325,7 @@ def test_a_sweep_over_nothing() -> None:
 @given(pairs=lists_of_pairs(), threshold=thresholds, count=st.integers(0, 5))
 def test_borderline_pairs_are_the_nearest_on_either_side(pairs: list[Pair], threshold: float, count: int) -> None:
     assume(pairs)
-    above, below = borderline_pairs(pairs, threshold=threshold, count=count)
+    above, below = Borderline(pairs).at(threshold, count=count)
     matching = sum(pair.similarity >= threshold for pair in pairs)
     assert (len(above), len(below)) == (min(count, matching), min(count, len(pairs) - matching))
     assert all(pair.similarity >= threshold for pair in above)
@@ -335,4 +335,4 @@ def test_borderline_pairs_are_the_nearest_on_either_side(pairs: list[Pair], thre
         assert distances == sorted(distances)
         same_side = [pair for pair in pairs if (pair.similarity >= threshold) == (shown is above)]
         assert all(abs(p.similarity - threshold) >= max(distances, default=0) for p in set(same_side) - set(shown))
-    assert borderline_pairs(pairs[::-1], threshold=threshold, count=count) == (above, below)
+    assert Borderline(pairs[::-1]).at(threshold, count=count) == (above, below)

@@ -18,6 +18,7 @@ from dedup_lib.groups.decisions import Decision, DecisionFile
 from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.pairs import PAIR_COLUMNS, collect_verdicts, find_pair, load_pairs, save_pairs, tabulate_pairs
 from dedup_lib.match.evidence import MatchThresholds, Verdict
+from dedup_lib.records import json_line
 from dedup_lib.report import plots
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.steps.explain import explain_pair
@@ -118,7 +119,7 @@ def test_a_pair_that_was_compared_is_explained_whichever_comes_first(made: MadeR
     assert "frames agree" in explained.why
     assert "compared by 06" in explained.origin
     assert explained.measured["frames_compared"] == 40
-    assert json.loads(explained.to_json())["verdict"] == explained.verdict
+    assert json.loads(json_line(explained))["verdict"] == explained.verdict
     assert len(explained.outputs) == 2
 
 
@@ -183,7 +184,7 @@ def test_the_command_prints_the_answer_and_one_line_for_programs(made: MadeRun) 
     assert f"the second: {urls[1]}" in said.output
     assert "frames_compared" in said.output and "compared by 06_search_and_clean" in said.output
     as_json = CliRunner().invoke(commands, [*words, "--json"])
-    assert json.loads(as_json.output) == json.loads(explain_pair(made.run, urls[0], urls[1]).to_json())
+    assert json.loads(as_json.output) == json.loads(json_line(explain_pair(made.run, urls[0], urls[1])))
 
 
 # --- frames

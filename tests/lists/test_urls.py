@@ -407,11 +407,7 @@ def test_a_request_is_ascii_or_refused_and_stays_what_it_is(text: str) -> None:
         ("HTTP://h:99999/", "HTTP://h:99999/", ()),
         ("FTP://H/", "FTP://H/", ()),
         ("", "", ()),
-        (
-            "HTTP://BÜCHER.example:80/%7e/?#",
-            "http://xn--bcher-kva.example/~",
-            RULES[1:9],
-        ),
+        ("HTTP://BÜCHER.example:80/%7e/?#", "http://xn--bcher-kva.example/~", RULES[1:9]),
     ],
 )
 def test_the_key_and_what_was_changed_for_it(url: str, key: str, rules: tuple[str, ...]) -> None:

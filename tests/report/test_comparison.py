@@ -20,15 +20,8 @@ from storyboards import save_storyboard
 
 from dedup_lib.errors import ListError, RunFolderError, SettingError
 from dedup_lib.lists.tables import save_table
-from dedup_lib.report.comparison import (
-    DUPLICATE,
-    KEPT,
-    Change,
-    Comparison,
-    RunOutcome,
-    compare_runs,
-    load_outcome,
-)
+from dedup_lib.records import json_line
+from dedup_lib.report.comparison import DUPLICATE, KEPT, Change, Comparison, RunOutcome, compare_runs, load_outcome
 from dedup_lib.report.comparison_page import write_comparison
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.ui.terminal import MAX_COMPARED, draw_comparison
@@ -210,7 +203,7 @@ def test_runs_are_read_from_their_folders(runs: tuple[RunFolder, RunFolder]) -> 
     ]
     assert [(change.before, change.after) for change in found.fates] == [("duplicate", "kept"), ("timeout", "kept")]
     assert letters(found.joined_before.pairs) == ["ac"]
-    assert json.loads(found.to_json())["joined_before"]["count"] == 1
+    assert json.loads(json_line(found, is_empty=found.is_empty))["joined_before"]["count"] == 1
 
 
 def test_a_run_that_has_not_finished_is_refused(tmp_path: Path) -> None:

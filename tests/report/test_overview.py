@@ -310,7 +310,9 @@ def test_the_slider_shows_what_06_decides(visit: Visit, made: MadeRun) -> None:
     before = {group.kept: set(group.copies) for group in made.matches.group()}
     seen = set()
     # Most pairs lie near 0 or near 1.
-    between = np.searchsorted(thresholds, np.quantile(made.compared.similarities, (0.2, 0.4, 0.6, 0.8)))
+    between = np.searchsorted(
+        thresholds, np.quantile([pair.similarity for pair in made.compared.pairs], (0.2, 0.4, 0.6, 0.8))
+    )
     for index in (0, *map(int, between), thresholds.index(made.plan.threshold), len(thresholds) - 1):
         threshold = thresholds[index]
         move_to(visit, index)

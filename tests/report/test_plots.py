@@ -72,7 +72,7 @@ FIGURES = {
     ),
     "statuses": lambda: plots.figure_statuses({Status.OK: 5, Status.TIMEOUT: 1}),
     "flow": lambda: plots.figure_flow(ROWS),
-    "throughput": lambda: plots.figure_throughput(np.array([3.0, 1.0, 2.0])),
+    "throughput": lambda: plots.figure_throughput([3.0, 1.0, 2.0]),
     "resources": lambda: plots.figure_resources(SAMPLES),
     "measured": lambda: plots.figure_measured(PAIRS, measure="score"),
     "curves": lambda: plots.figure_curves({"a": CURVE, "b": CURVE}, thresholds={"a": 0.5, "b": 0.9}),
@@ -87,7 +87,7 @@ EMPTY_FIGURES = {
     "sweep": (lambda: plots.figure_sweep([], threshold=0.9), "No thresholds"),
     "statuses": (lambda: plots.figure_statuses({Status.OK: 0}), "No URLs"),
     "flow": (lambda: plots.figure_flow(dict.fromkeys(ROWS, 0)), "no rows"),
-    "throughput": (lambda: plots.figure_throughput(np.array([])), "No video was read"),
+    "throughput": (lambda: plots.figure_throughput([]), "No video was read"),
     "resources": (lambda: plots.figure_resources(SAMPLES.iloc[:0]), "No samples"),
     "pairs": (
         lambda: plots.figure_pairs([], urls=[], thumbnails_dir=Path(), threshold=0.9, title="Above"),
@@ -125,10 +125,7 @@ def test_empty_data_is_said_in_words(name: str) -> None:
     assert plt.get_fignums() == []
 
 
-@given(
-    values=st.lists(st.floats(-1, 1, width=32) | st.just(float("nan")), max_size=40),
-    threshold=st.floats(-1, 1),
-)
+@given(values=st.lists(st.floats(-1, 1, width=32) | st.just(float("nan")), max_size=40), threshold=st.floats(-1, 1))
 def test_histogram_edges_lose_no_value_and_part_at_the_threshold(values: list[float], threshold: float) -> None:
     finite = np.array([value for value in values if value == value], dtype=np.float64)
     if not len(finite):
@@ -201,7 +198,7 @@ def test_flow_shows_rows_that_are_unaccounted_for(final: int, count: int) -> Non
 
 
 def test_throughput_counts_every_video_in_any_order() -> None:
-    total, rate = plots.figure_throughput(np.array([4.0, 1.0, 2.0, 2.0])).axes
+    total, rate = plots.figure_throughput([4.0, 1.0, 2.0, 2.0]).axes
     assert total.lines[0].get_ydata().max() == 4
     assert "4 videos in 4.0 s" in total.get_title(loc="left")
     assert "1.00 videos per second" in rate.get_title(loc="left")

@@ -250,7 +250,7 @@ def test_outcomes_are_counted_by_status_and_from_a_moment_on(path: Path) -> None
     record(path, early, recipe=other)
     with LedgerView(path) as view:
         assert view.tally(RECIPE.key) == {Status.OK: Tally(1, 1), Status.DECODE_ERROR: Tally(2, 12)}
-        assert view.tally_since(RECIPE.key, "2029") == {Status.DECODE_ERROR: Tally(1, 7)}
+        assert view.tally(RECIPE.key, since="2029") == {Status.DECODE_ERROR: Tally(1, 7)}
         assert view.tally("none") == {}
         assert sorted(view.list_troubles(RECIPE.key)) == [(url, FULL.status, FULL.reason) for url in ("early", "late")]
 
@@ -319,7 +319,7 @@ def test_an_older_ledger_is_upgraded_in_place(path: Path) -> None:
         ledger.record([old], stored={"old": "videos"})
         begun = view.load_extraction()
         assert begun is not None
-        assert view.tally_since(RECIPE.key, begun.began) == {Status.OK: Tally(1, 50)}
+        assert view.tally(RECIPE.key, since=begun.began) == {Status.OK: Tally(1, 50)}
     assert read_rows(path, "url, attempts, stored") == [("old", 4, "videos")]
 
 

@@ -14,20 +14,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from dedup_lib.flow.execute import NotebookDone
-from dedup_lib.records import Outcome, Recipe, Status, utc_now
+from dedup_lib.records import Outcome, Recipe, Status, json_line, utc_now
 from dedup_lib.report.words import describe_bytes, describe_duration
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.run.status import Done, ExtractionWatch, Frequent, RunProgress, State, read_progress
 from dedup_lib.settings import SETTINGS, CleanJobsSettings, NotebookSettings
-from dedup_lib.ui.terminal import (
-    RunDisplay,
-    describe_next_step,
-    describe_progress,
-    describe_rate,
-    draw_progress,
-)
+from dedup_lib.ui.terminal import RunDisplay, describe_next_step, describe_progress, describe_rate, draw_progress
 
 RECIPE = Recipe(encoder="pdq", model="", num_frames=3, frame_span="spread")
 EVIL = "http://h\x1b[2J\x07\u202e[bold]x[/]\r\n\t.example/[link=x]\x9b31m"
@@ -106,7 +99,7 @@ def write_record_of_the_run(run: RunFolder, stage: str) -> None:
 
 
 def test_the_pace_is_that_of_the_last_minute(run: RunFolder) -> None:
-    with Ledger(run.ledger_path, RECIPE) as ledger, ExtractionWatch(run.ledger_path) as watch:
+    with Ledger(run.ledger_path, RECIPE) as ledger, contextlib.closing(ExtractionWatch(run.ledger_path)) as watch:
         assert watch.read() is None
         ledger.begin_extraction(total=500, done=0)
         long_ago = (datetime.now(UTC) - timedelta(seconds=600)).isoformat(timespec="milliseconds")
@@ -191,8 +184,8 @@ def test_what_a_server_says_cannot_touch_the_terminal(run: RunFolder, width: int
     page = re.sub(r"\s", "", show(progress, width=200))
     assert "[bold]x[/]" in page and "[link=x]" in page, "no markup is taken for one"
     assert describe_progress(progress).isprintable()
-    assert progress.to_json().isascii() and progress.to_json().isprintable()
-    assert json.loads(progress.to_json())["statuses"] == {
+    assert json_line(progress).isascii() and json_line(progress).isprintable()
+    assert json.loads(json_line(progress))["statuses"] == {
         "html": {"urls": 1, "fetched_bytes": 0},
         "timeout": {"urls": 1, "fetched_bytes": 0},
     }
@@ -203,7 +196,7 @@ def test_elsewhere_than_on_a_terminal_there_is_a_line_a_notebook(run: RunFolder)
     with RunDisplay(Console(file=out, width=80), run) as display:
         for notebook in ("01_decode", "03_extract"):
             display.start(notebook)
-            display.finish(NotebookDone(name=notebook, elapsed_s=1.25))
+            display.finish(notebook, 1.25)
     assert out.getvalue() == "✓ 01_decode  1.2 s\n✓ 03_extract  1.2 s\n"
 
 

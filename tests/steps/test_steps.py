@@ -219,11 +219,7 @@ def test_each_stage_reads_what_the_one_before_made(run: RunFolder, root: Path) -
     record(run, decode_settings(), first, rows=10, output_csv="ads.decoded.csv")
     second = find_list(run, input_csv="", url_column="", after=["01_decode"])
     assert second == ListSource(
-        path=run.path / "ads.decoded.csv",
-        url_column="url",
-        list_csv=root / "ads.csv",
-        list_rows=10,
-        text_duplicates=0,
+        path=run.path / "ads.decoded.csv", url_column="url", list_csv=root / "ads.csv", list_rows=10, text_duplicates=0
     )
     assert second.stem == "ads"
     record(run, dedupe_settings(), second, rows=10, text_duplicates=3, output_csv="ads.unique.csv")
@@ -385,7 +381,6 @@ def test_the_list_is_what_extract_worked_through(run: RunFolder) -> None:
     listed = extracted(run, text_duplicates=2)
     assert listed.urls == URLS
     assert (listed.name, listed.list_rows, listed.text_duplicates, listed.recipe) == ("ads.csv", 8, 2, RECIPE)
-    assert listed.without_vector == 2
     assert listed.statuses == {Status.OK: 4, Status.TIMEOUT: 1, Status.PENDING: 1}
     assert not run.lite_path.exists(), "the store is not needed for it"
     (run.path / "ads.unique.csv").unlink()
@@ -400,7 +395,6 @@ def test_without_extract_the_list_is_what_the_collection_holds(run: RunFolder) -
     listed = load_extracted_list(run, collection="videos")
     assert listed.urls == sorted([*(v.url for v in STORED), "https://h/'ünï'"])
     assert (listed.name, listed.list_rows, listed.text_duplicates, listed.recipe) == ("the collection", 5, 0, None)
-    assert listed.without_vector == 0
     scored, plan = search_list(run, listed, settings=search_settings())
     assert plan.recipe == RECIPE
     (group,) = group_copies(scored.pairs, threshold=plan.threshold)
@@ -589,7 +583,7 @@ def test_pictures_decide(run: RunFolder) -> None:
     with tqdm(file=io.StringIO()) as bar:
         compared, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), bar=bar)
     assert [(p.first, p.second, p.excerpt) for p in compared.pairs] == [(1, 4, "")]
-    assert compared.similarities.tolist() == [compared.evidence[1, 4].score]
+    assert [pair.similarity for pair in compared.pairs] == [compared.evidence[1, 4].score]
     assert (plan.measure, plan.threshold, plan.review_from) == ("score", 0.5, 0.03)
     assert compared.floor == plan.sweep_low == plan.review_from
     found = compared.about(4, 1)
@@ -866,14 +860,7 @@ def test_what_a_run_leaves(run: RunFolder, root: Path) -> None:
     record(run, dedupe_settings(), source, rows=8, text_duplicates=2)
     summary, files = finish(run, listed, report_csv="copies.csv", unique_csv=str(root / "clean.csv"))
 
-    assert summary["rows"] == {
-        "input": 8,
-        "text_duplicates": 2,
-        "final": 3,
-        "duplicates": 1,
-        "invalid": 0,
-        "failed": 2,
-    }
+    assert summary["rows"] == {"input": 8, "text_duplicates": 2, "final": 3, "duplicates": 1, "invalid": 0, "failed": 2}
     assert summary["statuses"] == {"ok": 4, "timeout": 1, "pending": 1}
     assert summary["flow"] == ["02_dedupe_urls", "03_extract", "06_search_and_clean"]
     assert summary["files"] == {

@@ -421,10 +421,7 @@ def test_an_empty_collection_has_no_neighbours(make: Make) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "params", "asked"),
-    [
-        ("IVF_FLAT", {"nlist": 4}, {"nprobe": 4}),
-        ("HNSW", {"M": 8, "efConstruction": 64}, {"ef": 300}),
-    ],
+    [("IVF_FLAT", {"nlist": 4}, {"nprobe": 4}), ("HNSW", {"M": 8, "efConstruction": 64}, {"ef": 300})],
 )
 def test_an_index_is_made_as_asked(
     store: Store, name: str, make: Make, kind: str, params: dict[str, int], asked: dict[str, int]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from storyboards import save_storyboard
 
 from dedup_lib.flow.plan import plan_run
 from dedup_lib.flow.profiles import load_profile
+from dedup_lib.groups.matches import Matches
 from dedup_lib.groups.sweep import count_scores
 from dedup_lib.groups.thresholds import count_sweep, regroup
 from dedup_lib.records import Pair, SweepPoint
@@ -32,17 +35,14 @@ URLS = ["https://example.com/a.mp4", "javascript:alert(1)", "https://example.com
 def explore(
     run_dir: Path, *, urls: list[str] = URLS, threshold: float = 0.91, settings: SearchSettings | None = None
 ) -> ThresholdExplorer:
-    return ThresholdExplorer(
-        POINTS,
+    found = SimpleNamespace(
+        plan=SimpleNamespace(threshold=threshold, parameter="min_score", measure="score"),
         by_verdict={"duplicate": np.array([0.97, 0.92]), "different": np.array([0.83, *[0.01] * 1000])},
-        threshold=threshold,
-        parameter="min_score",
-        measure="score",
-        pairs=PAIRS,
+        compared=SimpleNamespace(pairs=PAIRS),
         urls=urls,
-        run=RunFolder(run_dir),
-        settings=settings or SearchSettings(run_dir=str(run_dir)),
     )
+    settings = settings or SearchSettings(run_dir=str(run_dir))
+    return ThresholdExplorer(cast(Matches, found), POINTS, run=RunFolder(run_dir), settings=settings)
 
 
 def test_starts_at_the_point_nearest_to_the_decision(tmp_path: Path) -> None:
@@ -213,17 +213,14 @@ def test_a_run_of_the_batch_flow_keeps_its_mode(project: Path) -> None:
 
 @pytest.mark.parametrize("points", [[], count_sweep([], num_videos=4, thresholds=THRESHOLDS)])
 def test_without_points_or_pairs_it_says_so(tmp_path: Path, points: list[SweepPoint]) -> None:
-    explorer = ThresholdExplorer(
-        points,
+    found = SimpleNamespace(
+        plan=SimpleNamespace(threshold=0.95, parameter="cosine_thresh", measure="cosine"),
         by_verdict={},
-        threshold=0.95,
-        parameter="cosine_thresh",
-        measure="cosine",
-        pairs=[],
+        compared=SimpleNamespace(pairs=[]),
         urls=[],
-        run=RunFolder(tmp_path),
-        settings=SearchSettings(run_dir=str(tmp_path)),
     )
+    settings = SearchSettings(run_dir=str(tmp_path))
+    explorer = ThresholdExplorer(cast(Matches, found), points, run=RunFolder(tmp_path), settings=settings)
     assert explorer.slider.disabled
     assert explorer.slider.value == 0.95
     assert list(explorer.children) == [explorer.counts]

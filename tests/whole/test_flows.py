@@ -29,7 +29,7 @@ from dedup_lib.demo.check import check_outcome
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import FailedRowsError, NotebookError
-from dedup_lib.flow.execute import NotebookDone, execute_plan
+from dedup_lib.flow.execute import execute_plan
 from dedup_lib.flow.plan import plan_run
 from dedup_lib.flow.profiles import load_profile
 from dedup_lib.run.folder import RunFolder
@@ -72,7 +72,7 @@ def run_flow(
     first: str = "",
     only: str = "",
     report: bool = True,
-    on_done: Callable[[NotebookDone], object] = lambda done: None,
+    on_done: Callable[[str, float], object] = lambda name, elapsed_s: None,
     **changed: Any,
 ) -> Path:
     profile = load_profile("demo") | {"input_csv": str(site.list_csv), "run_dir": str(run_dir)} | changed
@@ -130,8 +130,8 @@ def test_a_server_serves_as_a_file_does(
     monkeypatch.setenv("MILVUS_URI", milvus_server.address.uri)
     monkeypatch.setenv("MILVUS_TOKEN", milvus_server.address.token)
 
-    def kill_the_server(done: NotebookDone) -> None:
-        if done.name == "05_upload":
+    def kill_the_server(name: str, elapsed_s: float) -> None:
+        if name == "05_upload":
             milvus_server.kill()
             milvus_server.start()
 

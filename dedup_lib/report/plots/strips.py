@@ -143,10 +143,7 @@ def figure_groups(
         rows.append(
             StripRow(
                 heading=f"group {group.number}\n{group.size} videos" + (f"\n{hidden} not shown" if hidden > 0 else ""),
-                videos=(
-                    (urls[group.kept], "kept"),
-                    *((urls[copy], "duplicate") for _, copy in ranked[:copies_shown]),
-                ),
+                videos=((urls[group.kept], "kept"), *((urls[copy], "duplicate") for _, copy in ranked[:copies_shown])),
             )
         )
     title = f"Groups of copies: the {len(largest)} largest of {len(groups)}, the kept video first in green"

@@ -23,6 +23,7 @@ from dedup_lib.report.figures import (
     label_counts,
     mark_threshold,
     new_figure,
+    plot_bars,
     say_empty,
 )
 from dedup_lib.report.style import COLOURS, INK, STYLE
@@ -34,36 +35,23 @@ MIN_DECIDED = 20
 """Of fewer pairs that people decided, precision and recall say little."""
 
 
-def plot_similarities(
-    values: NDArray[np.floating[Any]], *, threshold: float, title: str, noun: str, x_label: str, ax: Axes
-) -> Axes:
-    """Histogram of similarities (N,), bars at or above the threshold in the colour of duplicates.
-
-    Values that are not finite, such as the nearest similarity of a video without any neighbour, are counted
-    in the axis label instead.
-    """
+def plot_nearest(values: NDArray[np.floating[Any]], *, threshold: float, x_label: str, ax: Axes) -> Axes:
+    """Histogram of the similarity of each video to its nearest one (N,), bars at or above the threshold in the colour
+    of duplicates. Videos without a neighbour, whose value is not finite, are counted in the axis label instead."""
     values = np.asarray(values, dtype=np.float64)
     finite = values[np.isfinite(values)]
-    ax.set_title(title, pad=22)
+    ax.set_title("Each video's nearest neighbour", pad=22)
     if not len(finite):
-        return say_empty(f"No {noun} with a similarity.", ax=ax)
+        return say_empty("No videos with a similarity.", ax=ax)
     edges = histogram_edges(finite, threshold=threshold)
     counts, _ = np.histogram(finite, bins=edges)
     matching = np.array([is_match(edge, threshold) for edge in edges[:-1]])
     for chosen, meaning, words in ((~matching, "neutral", "below"), (matching, "duplicate", "match")):
-        ax.bar(
-            edges[:-1][chosen],
-            counts[chosen],
-            width=np.diff(edges)[chosen],
-            align="edge",
-            color=COLOURS[meaning],
-            edgecolor="white",
-            linewidth=0.6,
-            label=f"{words}: {counts[chosen].sum():,}",
-        )
-    label_counts(counts, noun=noun, ax=ax)
+        label = f"{words}: {counts[chosen].sum():,}"
+        plot_bars(edges, counts, chosen=chosen, meaning=meaning, label=label, ax=ax)
+    label_counts(counts, noun="videos", ax=ax)
     missing = len(values) - len(finite)
-    ax.set_xlabel(x_label + (f" ({missing:,} {noun} without one)" if missing else ""))
+    ax.set_xlabel(x_label + (f" ({missing:,} videos without one)" if missing else ""))
     ax.margins(x=0.02)
     ax.legend(loc="best")
     return mark_threshold(threshold, ax=ax)
@@ -80,14 +68,7 @@ def figure_similarities(
     `measure` is score or cosine."""
     with rc_context(STYLE):
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.7)
-        plot_similarities(
-            nearest,
-            threshold=threshold,
-            title="Each video's nearest neighbour",
-            noun="videos",
-            x_label=MEASURE_LABELS[measure],
-            ax=axes[0, 0],
-        )
+        plot_nearest(nearest, threshold=threshold, x_label=MEASURE_LABELS[measure], ax=axes[0, 0])
         plot_verdicts(measures, threshold=threshold, measure=measure, ax=axes[0, 1])
     return figure
 
@@ -104,17 +85,8 @@ def plot_verdicts(
     edges = histogram_edges(np.append(every, [0.0, 1.0]), threshold=threshold)
     for verdict in sorted(measures, key=lambda verdict: -len(measures[verdict])):
         counts, _ = np.histogram(measures[verdict], bins=edges)
-        ax.bar(
-            edges[:-1],
-            counts,
-            width=np.diff(edges),
-            align="edge",
-            color=COLOURS[VERDICT_MEANINGS[verdict]],
-            alpha=0.85,
-            edgecolor="white",
-            linewidth=0.6,
-            label=f"{verdict}: {len(measures[verdict]):,}",
-        )
+        label = f"{verdict}: {len(measures[verdict]):,}"
+        plot_bars(edges, counts, meaning=VERDICT_MEANINGS[verdict], alpha=0.85, label=label, ax=ax)
     ax.set_yscale("log")
     ax.set_ylim(bottom=0.6)
     ax.set_ylabel("pairs, log scale")
@@ -125,7 +97,7 @@ def plot_verdicts(
     return mark_threshold(threshold, ax=ax)
 
 
-def plot_pairs_over(pairs: pd.DataFrame, *, column: str, title: str, x_label: str, y_label: str, ax: Axes) -> Axes:
+def plot_scores_over(pairs: pd.DataFrame, *, column: str, title: str, x_label: str, ax: Axes) -> Axes:
     """The score of compared pairs over one of the columns of `dedup_lib.groups.pairs`: a point for each pair that has
     both, in the colour of its verdict, few on many."""
     ax.set_title(title, pad=10)
@@ -144,7 +116,7 @@ def plot_pairs_over(pairs: pd.DataFrame, *, column: str, title: str, x_label: st
             label=f"{verdict}: {len(some):,}",
             rasterized=True,
         )
-    ax.set(xlabel=x_label, ylabel=y_label, ylim=(-0.04, 1.04))
+    ax.set(xlabel=x_label, ylabel="score", ylim=(-0.04, 1.04))
     ax.legend(loc="center left")
     return ax
 
@@ -163,7 +135,7 @@ def figure_measured(pairs: pd.DataFrame, *, measure: str) -> Figure:
     with rc_context(STYLE):
         figure, axes = new_figure(1, 2, width_in=10, height_in=3.9)
         for ax, (column, title, x_label) in zip(axes[0], panels, strict=True):
-            plot_pairs_over(pairs, column=column, title=title, x_label=x_label, y_label="score", ax=ax)
+            plot_scores_over(pairs, column=column, title=title, x_label=x_label, ax=ax)
     return figure
 
 
