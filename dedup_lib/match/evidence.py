@@ -75,7 +75,7 @@ MIN_COMMON_SHARE = 0.5
 FULL_SCENES = 5
 """Number of scene changes among agreeing frames from which more do not raise the score."""
 
-OF_THE_LIST = ("first", "second", "cosine", "words", "is_unseen", "duration_ratio", "longest_s")
+OF_THE_LIST = ("first", "second", "cosine", "is_unseen", "duration_ratio", "longest_s")
 """Fields of `Evidence` that come from the list and not from the fingerprints of the pair."""
 
 
@@ -150,8 +150,6 @@ class Evidence:
     cosine: float = float("nan")
     """Similarity of the frames by the encoder's vectors: the mean, over the frames of one video, of the cosine to the
     nearest frame of the other. The larger of both directions counts. NaN without vectors."""
-    words: float = 0.0
-    """Cosine of the bags of visual words; 0 if visual words did not propose the pair."""
     frames: AlignedSegment | None = None
     """The aligned segment of the frames as they are."""
     registered: AlignedSegment | None = None

@@ -150,8 +150,8 @@ def groups_of(compared: ComparedPairs, threshold: float = RULES.min_score, choos
         (evidence(stretch(first=0.3, second=0.8)), Verdict.DIFFERENT, Criterion.SHORT),
         (evidence(stretch(first=0.6, second=0.6)), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(stretch(first=0.12, second=0.12)), Verdict.DIFFERENT, Criterion.SHORT),
-        (evidence(stretch(), cosine=0.99, words=0.99), Verdict.DUPLICATE, Criterion.FRAMES),
-        (evidence(cosine=0.99, words=0.99), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(stretch(), cosine=0.99), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(cosine=0.99), Verdict.DIFFERENT, Criterion.WEAK),
         (evidence(motion=changes()), Verdict.DUPLICATE, Criterion.MOTION),
         (evidence(motion=changes(0.5)), Verdict.DIFFERENT, Criterion.WEAK),
         (evidence(motion=changes(weaker_half=0.3)), Verdict.DIFFERENT, Criterion.WEAK),
@@ -578,7 +578,6 @@ def test_vectors_propose_what_words_do_not() -> None:
     compared = weigh([first, second, sketch(9)], scored=[Pair(first=0, second=1, similarity=0.77)])
     assert groups_of(compared) == [{0, 1}]
     assert compared.evidence[0, 1].cosine == 0.77
-    assert compared.evidence[0, 1].words == 0.0
 
 
 def test_vectors_alone_prove_nothing() -> None:
