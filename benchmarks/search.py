@@ -239,7 +239,7 @@ def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, A
 
         def join() -> Proposal:
             return join_by_search(
-                table, search, floor=FLOOR, top_k=50, largest_top_k=MAX_TOP_K, max_pairs=MAX_PAIRS, line_of=line_of
+                table, search, floor=FLOOR, top_k=(50, MAX_TOP_K), max_pairs=MAX_PAIRS, line_of=line_of
             )
 
         join_s, proposal = timed(join)

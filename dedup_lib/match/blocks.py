@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import cv2
@@ -28,6 +28,9 @@ BLURS_PX = (2.0, 4.0, 8.0, 16.0)
 
 BlockMap = NDArray[np.float32]
 """One number for each block: (B, B)."""
+
+Average = Callable[[NDArray[np.float32]], BlockMap]
+"""The means of a frame (H, W) in parts of it."""
 
 
 def shrink(frames: NDArray[np.generic], side_px: int = BLOCKS) -> NDArray[np.float32]:
@@ -60,29 +63,35 @@ def sharpen_equally(
     return frames[0], frames[1]
 
 
-def correlate(
-    first: NDArray[np.float32], second: NDArray[np.float32], *, of_first: tuple[BlockMap, BlockMap] | None = None
-) -> tuple[BlockMap, BlockMap, BlockMap]:
-    """Correlation of two frames in each block, and the variance of each frame there. `of_first` is the mean and
-    variance of the first one, if known."""
-    mean, variance = of_first or mean_and_variance(first)
-    other_mean, other_variance = mean_and_variance(second)
-    covariance = mean_of_blocks(first * second) - mean * other_mean
-    correlation = covariance / np.sqrt(np.maximum(variance * other_variance, 1e-3))
-    return np.asarray(correlation, np.float32), variance, other_variance
-
-
-def mean_and_variance(frame: NDArray[np.float32]) -> tuple[BlockMap, BlockMap]:
-    """Mean and variance of each block of a frame."""
-    mean = mean_of_blocks(frame)
-    return mean, np.maximum(mean_of_blocks(frame * frame) - mean**2, 0)
-
-
 def mean_of_blocks(frame: NDArray[np.float32]) -> BlockMap:
     """The mean of each block of a frame (H, W)."""
     cells = cv2.resize(frame, (BLOCKS, BLOCKS), interpolation=cv2.INTER_AREA)
     around = BLOCK_SIDE // 2
     return np.asarray(cv2.blur(cells, (BLOCK_SIDE, BLOCK_SIDE))[around:-around, around:-around], np.float32)
+
+
+def mean_and_variance(frame: NDArray[np.float32], average: Average = mean_of_blocks) -> tuple[BlockMap, BlockMap]:
+    """Mean and variance of each block of a frame."""
+    mean = average(frame)
+    return mean, np.maximum(average(frame * frame) - mean**2, 0)
+
+
+def correlate(
+    first: NDArray[np.float32],
+    second: NDArray[np.float32],
+    *,
+    of_first: tuple[BlockMap, BlockMap] | None = None,
+    average: Average = mean_of_blocks,
+    noise: float = 1e-3,
+) -> tuple[BlockMap, BlockMap, BlockMap]:
+    """Correlation of two frames in each block, and the variance of each frame there. `of_first` is the mean and
+    variance of the first one, if known. `average` gives the mean around each place, instead of in each block. `noise`
+    is the least product of both variances that counts."""
+    mean, variance = of_first or mean_and_variance(first, average)
+    other_mean, other_variance = mean_and_variance(second, average)
+    covariance = average(first * second) - mean * other_mean
+    correlation = covariance / np.sqrt(np.maximum(variance * other_variance, noise))
+    return np.asarray(correlation, np.float32), variance, other_variance
 
 
 def shift(frame: NDArray[np.float32], shifts_px: Sequence[int]) -> Iterator[NDArray[np.float32]]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import CHROMA_PX
-from dedup_lib.match.blocks import shrink
+from dedup_lib.match.blocks import correlate, shrink
 from dedup_lib.match.fades import find_fades, is_visible
 from dedup_lib.match.laid import LaidFrames
 from dedup_lib.match.regions import MIN_STILLS, find_parts
@@ -237,14 +237,10 @@ def _compare_outlines(
     has_outline, is_same = [], []
     for own, other in zip(*(shrink(stills, 2 * CHROMA_PX) for stills in (first, second)), strict=True):
         other = other * np.float32((own.std() + 1) / (other.std() + 1))
-        mean, other_mean = _around(own), _around(other)
-        variance = np.maximum(_around(own * own) - mean**2, 0)
-        other_variance = np.maximum(_around(other * other) - other_mean**2, 0)
-        shared = _around(own * other) - mean * other_mean
-        correlation = np.abs(shared) / np.sqrt(np.maximum(variance * other_variance, 1))
-        shows = np.sqrt(np.minimum(variance, other_variance)) >= MIN_CONTRAST
+        correlation, *variances = correlate(own, other, average=_around, noise=1.0)
+        shows = np.sqrt(np.minimum(*variances)) >= MIN_CONTRAST
         has_outline.append(_to_cells(shows.astype(np.float32)) > 0.5)
-        is_same.append(_to_cells(correlation.astype(np.float32)) > MIN_OUTLINE_CORRELATION)
+        is_same.append(_to_cells(np.abs(correlation)) > MIN_OUTLINE_CORRELATION)
     return np.array(has_outline), np.array(is_same)
 
 

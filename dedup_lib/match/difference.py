@@ -19,7 +19,7 @@ from dedup_lib.match.blocks import STILL_PX, shrink
 from dedup_lib.match.colours import find_other_colour
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_chroma, warp_stills, warp_tiny_frames
-from dedup_lib.match.laid import UNMOVED, AffineMaps, LaidFrames, spread
+from dedup_lib.match.laid import AffineMaps, LaidFrames, spread
 from dedup_lib.match.moments import align_changes, find_moments, find_shift, show_at
 from dedup_lib.match.motion import ALIKE, correlate_changes
 from dedup_lib.match.refine import refine
@@ -29,7 +29,6 @@ from dedup_lib.match.regions import (
     SAME_MOMENT_S,
     Region,
     find_difference,
-    measure_fit,
     outline_region,
     show_the_same,
 )
@@ -66,7 +65,7 @@ def find_differing_region(
         for frames in _register_all(evidence, first, second, orientation=orientation)
         for one in (stretch, *moving)
     )
-    frames, best, laid = max(ways, key=lambda way: measure_fit(way[2]))
+    frames, best, laid = max(ways, key=lambda way: way[2].fit)
     found = find_difference(laid)
     if found is not None:
         closer = align_changes(*frames.tiny_frames, first, second, stretch) if stretch.correlation < ALIKE else None
@@ -117,7 +116,7 @@ def _register_all(
             tiny_frames=(own, second.tiny_frames),
             stills=(_as_squares(stills), _as_squares(second.unpack_stills())),
             chroma=_turn_chroma(first, second, orientation),
-            maps=(find_turn(orientation), UNMOVED),
+            maps=(find_turn(orientation), find_turn(0)),
         )
     known = evidence.registration
     ways = [known] if known is not None else (register(first, second, mirrored=way) for way in (False, True))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.match.vector_join import FoundPairs, Proposal, rank_similarities
+from dedup_lib.match.vector_join import FoundPairs, Proposal, are_among_nearest
 from dedup_lib.match.vector_table import BLOCK_LINES, Lines, VectorTable
 from dedup_lib.records import Hit, Progress, Vectors, no_progress
 
@@ -24,8 +24,7 @@ def join_by_search(
     search: Search,
     *,
     floor: float,
-    top_k: int,
-    largest_top_k: int,
+    top_k: tuple[int, int],
     max_pairs: int,
     each: int | None = None,
     line_of: dict[str, int],
@@ -34,13 +33,15 @@ def join_by_search(
     """Pairs of lines for which a store finds a vector of one line among the neighbours of a vector of the other.
 
     A list of neighbours that is full of matches may have been cut. The search for that vector is repeated with four
-    times as many neighbours until the end of the list lies below the floor. At `largest_top_k` the vector is compared
-    with all others directly. So an exact search misses no pair with a similarity above 0. `line_of` gives the line of
-    a video by its key; other videos in the store are skipped. `each` as in `join_exactly`. `begin` reports progress
-    over the vectors. Raises SettingError for more than ten times `max_pairs` pairs.
+    times as many neighbours until the end of the list lies below the floor. `top_k` is the first number of neighbours
+    and the largest; after the largest, the vector is compared with all others directly. So an exact search misses no
+    pair with a similarity above 0. `line_of` gives the line of a video by its key; other videos in the store are
+    skipped. `each` as in `join_exactly`. `begin` reports progress over the vectors. Raises SettingError for more than
+    ten times `max_pairs` pairs.
     """
     low = floor - table.slack
-    waiting, limit, deeper = np.argwhere(table.present), top_k, 0
+    waiting, deeper = np.argwhere(table.present), 0
+    limit, largest = top_k
     # Frames that many videos share propose more pairs than are similar in the end. A proposed pair takes only 8 bytes.
     pairs = FoundPairs(table, floor=floor, most=10 * max_pairs + len(table), each=each)
     asked_for = 0
@@ -60,10 +61,10 @@ def join_by_search(
             pairs.add(np.array(ones, np.int64), np.array(others, np.int64))
             progress(len(asked))
         waiting = np.array(cut, np.int64).reshape(-1, 2)
-        if limit >= largest_top_k:
+        if limit >= largest:
             break
         deeper += len(waiting)
-        limit = min(limit * 4, largest_top_k)
+        limit = min(limit * 4, largest)
     for line, position in waiting:
         pairs.add(*_compare_with_all(table, int(line), table.lines[line, position], low))
     first, second = pairs.sorted()
@@ -143,9 +144,7 @@ def audit_proposal(
     similarities = table.compare(first, second)
     wanted = similarities >= floor
     if each is not None:
-        own, other = np.concatenate([first, second]), np.concatenate([second, first])
-        near: NDArray[np.bool_] = (rank_similarities(own, other, np.tile(similarities, 2)) < each) & np.isin(own, asked)
-        wanted &= near[: len(first)] | near[len(first) :]
+        wanted &= are_among_nearest(first, second, similarities, each=each, of=asked)
     codes = (first * len(table) + second)[wanted]
     found = int(np.isin(codes, known).sum())
     recall = round(found / len(codes), 6) if len(codes) else None

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.match.laid import AffineMap, LaidFrames, spread
-from dedup_lib.match.regions import measure_fit
 
 SIDE_PX = 64
 """Side of the frames from which a homography is estimated."""
@@ -36,7 +35,7 @@ MAX_ASKED = 5
 """Number of stills, spread over all, that show whether frames can be refined."""
 
 MIN_GAIN = 0.04
-"""Minimum gain in `measure_fit` for which the refined alignment is used."""
+"""Minimum gain in `LaidFrames.fit` for which the refined alignment is used."""
 
 _CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
 _Homography = NDArray[np.float32]
@@ -64,7 +63,7 @@ def refine(laid: LaidFrames) -> LaidFrames | None:
         chroma=chroma,
         maps=(_combine(laid.maps[0], found[len(found) // 2]), laid.maps[1]),
     )
-    return refined if measure_fit(refined) >= measure_fit(laid) + MIN_GAIN else None
+    return refined if refined.fit >= laid.fit + MIN_GAIN else None
 
 
 def _find_homographies(first: NDArray[np.generic], second: NDArray[np.generic]) -> Iterator[_Homography | None]:

@@ -31,7 +31,7 @@ from dedup_lib.match.blocks import (
 )
 from dedup_lib.match.details import MIN_CONTRAST, find_details
 from dedup_lib.match.fades import even_fades
-from dedup_lib.match.laid import Box, LaidFrames, map_box, spread
+from dedup_lib.match.laid import Box, LaidFrames, map_box
 from dedup_lib.match.motion import correlate_changes
 from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
 
@@ -99,9 +99,6 @@ MIN_MOTION_AROUND = 1.0
 
 MIN_LIKENESS = 0.5
 """Minimum correlation of two frames that show the same on the whole."""
-
-MAX_FITTED = 16
-"""Maximum number of frames, spread over all, by which the alignment is measured."""
 
 MIN_PICTURES = 4
 """Minimum number of frames from which motion is compared."""
@@ -183,15 +180,6 @@ def _find_standing(
         if not (motion.covers(part) or (may_be_overlay and is_overlaid(part, laid, around_moves=around_moves))):
             found.append(region)
     return found
-
-
-def measure_fit(laid: LaidFrames) -> float:
-    """How well the frames are aligned, up to 1: the median correlation over all blocks, averaged over frames. The
-    median ignores an overlay on some of the blocks."""
-    places = spread(len(laid.tiny_frames[0]), MAX_FITTED)
-    pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.tiny_frames), strict=True)
-    correlations = np.array([correlate(own, other)[0].ravel() for own, other in pairs])
-    return float(np.median(correlations, axis=1).mean())
 
 
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:

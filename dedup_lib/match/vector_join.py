@@ -66,23 +66,26 @@ class FoundPairs:
         codes = np.unique(np.concatenate([np.zeros(0, np.int64), *self._found]))
         first, second = codes // max(1, len(self._table)), codes % max(1, len(self._table))
         if self._each is not None:
-            kept = _are_among_nearest(first, second, self._table.compare(first, second), each=self._each)
+            kept = are_among_nearest(first, second, self._table.compare(first, second), each=self._each)
             codes, first, second = codes[kept], first[kept], second[kept]
         self._found, self._count = [codes], len(codes)
         check_pairs(self._count, floor=self._floor, most=self._most)
         return first, second
 
 
-def _are_among_nearest(
-    first: Lines, second: Lines, similarities: NDArray[np.float64], *, each: int
+def are_among_nearest(
+    first: Lines, second: Lines, similarities: NDArray[np.float64], *, each: int, of: Lines | None = None
 ) -> NDArray[np.bool_]:
-    """Whether each pair is among the `each` most similar of one of its lines."""
+    """Whether each pair is among the `each` most similar of one of its lines, or of those of its lines that are in
+    `of`."""
     own, other = np.concatenate([first, second]), np.concatenate([second, first])
-    near = rank_similarities(own, other, np.tile(similarities, 2)) < each
+    near = _rank_similarities(own, other, np.tile(similarities, 2)) < each
+    if of is not None:
+        near &= np.isin(own, of)
     return near[: len(first)] | near[len(first) :]
 
 
-def rank_similarities(own: Lines, other: Lines, similarities: NDArray[np.float64]) -> NDArray[np.int64]:
+def _rank_similarities(own: Lines, other: Lines, similarities: NDArray[np.float64]) -> NDArray[np.int64]:
     """How many others are more similar to each `own` line than `other`; among equals, earlier lines come first."""
     order = np.lexsort((other, -similarities, own))
     _, starts, counts = np.unique(own[order], return_index=True, return_counts=True)

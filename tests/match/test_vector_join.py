@@ -78,8 +78,7 @@ def score_by_search(
         table,
         search or search_in(videos),
         floor=floor,
-        top_k=top_k,
-        largest_top_k=largest_top_k,
+        top_k=(top_k, largest_top_k),
         max_pairs=MOST,
         line_of={keys[row]: line for line, rows in enumerate(table.rows) for row in rows},
     )
@@ -393,7 +392,7 @@ def test_an_audit_counts_what_an_index_misses() -> None:
     line_of = {one.key: row for row, one in enumerate(videos) if one is not None}
 
     def audit(search: Search) -> tuple[int, int, float | None]:
-        proposal = join_by_search(table, search, floor=0.9, top_k=5, largest_top_k=50, max_pairs=MOST, line_of=line_of)
+        proposal = join_by_search(table, search, floor=0.9, top_k=(5, 50), max_pairs=MOST, line_of=line_of)
         found = audit_proposal(table, proposal, floor=0.9, videos=200, max_pairs=MOST)
         assert found.videos == 200
         return found.pairs, found.found, found.recall
