@@ -44,20 +44,20 @@ def soften(still: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(still.astype(np.float32), (0, 0), STILL_BLUR_PX), np.float32)
 
 
-def sharpen_equally(
+def equalise_sharpness(
     first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Two stills, the sharper one blurred until its detail is at most `SHARPER` times that of the other."""
     everywhere = np.ones(first.shape, bool)
     # Relative to contrast: lower contrast is not blur.
-    sharpness = [edges(one, everywhere) / (float(one.std()) + 1) for one in (first, second)]
+    sharpness = [mean_gradient(one, everywhere) / (float(one.std()) + 1) for one in (first, second)]
     blunt, frames = min(sharpness), [first, second]
     sharper = int(sharpness[1] > sharpness[0])
     if sharpness[sharper] <= SHARPER * blunt:
         return first, second
     for blur_px in BLURS_PX:
         blurred = np.asarray(cv2.GaussianBlur(frames[sharper], (0, 0), blur_px), np.float32)
-        if edges(blurred, everywhere) / (float(blurred.std()) + 1) <= SHARPER * blunt:
+        if mean_gradient(blurred, everywhere) / (float(blurred.std()) + 1) <= SHARPER * blunt:
             break
     frames[sharper] = blurred
     return frames[0], frames[1]
@@ -103,12 +103,12 @@ def shift(frame: NDArray[np.float32], shifts_px: Sequence[int]) -> Iterator[NDAr
         yield wider[most - down : most - down + len(frame), most - across : most - across + frame.shape[1]]
 
 
-def edges(frame: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
+def mean_gradient(frame: NDArray[np.float32], where: NDArray[np.bool_]) -> float:
     """Average difference of neighbouring pixels in a part of the frame."""
-    return float(slopes(frame)[where].mean())
+    return float(gradients(frame)[where].mean())
 
 
-def slopes(frame: NDArray[np.float32]) -> NDArray[np.float32]:
+def gradients(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     """How much each pixel differs from its neighbours."""
-    slopes = [cv2.Sobel(frame, cv2.CV_32F, across, 1 - across, ksize=3) for across in (0, 1)]
-    return np.asarray(cv2.magnitude(*slopes) / 8, np.float32)
+    gradients = [cv2.Sobel(frame, cv2.CV_32F, across, 1 - across, ksize=3) for across in (0, 1)]
+    return np.asarray(cv2.magnitude(*gradients) / 8, np.float32)

@@ -1,4 +1,4 @@
-"""Candidates from local features: videos that share visual words or coarse shapes.
+"""Candidates from keypoints: videos that share visual words or coarse shapes.
 
 A visual word is the first bits of a descriptor. Words that many videos show (a logo, a title card, the
 intro of a channel) count little; words of few videos count much (J. Sivic, A. Zisserman, "Video Google", 2003).
@@ -17,8 +17,8 @@ from dedup_lib.records import Progress, no_progress
 
 MIN_WORD_BITS, MAX_WORD_BITS = 16, 32
 """Length of a word, in bits."""
-POINTS_A_WORD = 16
-"""Average number of local features per word: larger collections have longer words, so that each word stays as rare."""
+KEYPOINTS_A_WORD = 16
+"""Average number of keypoints per word: larger collections have longer words, so that each word stays as rare."""
 
 CERTAIN_SCORE = 0.15
 """Unlike videos hardly ever reach this score."""
@@ -35,8 +35,8 @@ MIN_DEVIATION = 0.008
 MIN_TO_CORRECT = 50
 """Hubs are damped only among more videos than this."""
 
-FEW_POINTS_A_FRAME = 60
-"""Number of local features per still below which words hardly find copies, as in blurred and tiny frames."""
+FEW_KEYPOINTS_A_STILL = 60
+"""Number of keypoints per still below which words hardly find copies, as in blurred and tiny frames."""
 
 MIN_SHAPE_COSINE = 0.9
 """Minimum cosine of the mean coarse shapes of two copies."""
@@ -57,7 +57,7 @@ def find_candidates(
 
     Each word counts by how few videos show it, and each video's scores are compared with its scores for the bulk of the
     collection. So a video that shares a little with all others has none of them as a candidate. The candidates of a
-    video with few local features include the videos with the most similar coarse shapes. Rows from `new_rows` on are
+    video with few keypoints include the videos with the most similar coarse shapes. Rows from `new_rows` on are
     candidates, but no queries. `begin` reports progress over the videos whose words are read, and then over the
     queries.
     """
@@ -72,7 +72,7 @@ def find_candidates(
         if one is None:
             continue
         shapes[row] = _mean_shape(one)
-        if row < new_rows and len(one.points) < FEW_POINTS_A_FRAME * one.num_stills:
+        if row < new_rows and len(one.keypoints) < FEW_KEYPOINTS_A_STILL * one.num_stills:
             low_texture.append(row)
         if len(one.descriptors):
             rows.append(row)
@@ -174,8 +174,8 @@ class _WordIndex:
         return _without_bulk(scores, own) if self.corrects_hubness else scores
 
 
-def _word_bits(points: int) -> int:
-    wanted = int(np.ceil(np.log2(max(points, 1) / POINTS_A_WORD)))
+def _word_bits(keypoints: int) -> int:
+    wanted = int(np.ceil(np.log2(max(keypoints, 1) / KEYPOINTS_A_WORD)))
     return min(max(wanted, MIN_WORD_BITS), MAX_WORD_BITS)
 
 

@@ -29,32 +29,32 @@ def alike_rows() -> list[Fingerprint]:
     return [fingerprint(short_clip(seed)) for seed in range(MAX_IDENTICAL)]
 
 
-def noise(seed: int, *, points: int = 300) -> Fingerprint:
-    """A video whose points, all in one frame, look like no other's."""
-    codes = np.random.default_rng(seed).integers(0, 256, (points, 32), np.uint8)
+def noise(seed: int, *, keypoints: int = 300) -> Fingerprint:
+    """A video whose keypoints, all in one frame, look like no other's."""
+    codes = np.random.default_rng(seed).integers(0, 256, (keypoints, 32), np.uint8)
     return replace(
         copy_of(1),
-        points=np.zeros((points, 2), np.float32),
+        keypoints=np.zeros((keypoints, 2), np.float32),
         descriptors=codes,
-        frames=np.zeros(points, np.int32),
+        keypoint_stills=np.zeros(keypoints, np.int32),
         still_times_s=np.zeros(1, np.float32),
     )
 
 
 def mixed(*parts: Fingerprint) -> Fingerprint:
-    """A video with the points of several."""
+    """A video with the keypoints of several."""
     return replace(
         parts[0],
-        points=np.concatenate([part.points for part in parts]),
+        keypoints=np.concatenate([part.keypoints for part in parts]),
         descriptors=np.concatenate([part.descriptors for part in parts]),
-        frames=np.concatenate([part.frames for part in parts]),
+        keypoint_stills=np.concatenate([part.keypoint_stills for part in parts]),
     )
 
 
 def spoilt(made: Fingerprint, seed: int, *, share: float = 0.4) -> Fingerprint:
-    """A copy in which that share of the points looks different."""
+    """A copy in which that share of the keypoints looks different."""
     generator = np.random.default_rng(seed)
-    other = generator.random(len(made.points)) < share
+    other = generator.random(len(made.keypoints)) < share
     codes = made.descriptors.copy()
     codes[other] = generator.integers(0, 256, (int(other.sum()), 32), np.uint8)
     return replace(made, descriptors=codes)
@@ -80,13 +80,18 @@ def test_a_shared_title_card_proposes_little() -> None:
     assert len(found) < 2 * MIN_TO_CORRECT
 
 
-def first_points(made: Fingerprint, count: int) -> Fingerprint:
-    return replace(made, points=made.points[:count], descriptors=made.descriptors[:count], frames=made.frames[:count])
+def first_keypoints(made: Fingerprint, count: int) -> Fingerprint:
+    return replace(
+        made,
+        keypoints=made.keypoints[:count],
+        descriptors=made.descriptors[:count],
+        keypoint_stills=made.keypoint_stills[:count],
+    )
 
 
 def test_a_compilation_is_compared_with_what_it_holds_and_with_nothing_else() -> None:
     held, others = [noise(seed) for seed in range(4)], [noise(seed) for seed in range(10, 46)]
-    compilation = mixed(*(first_points(one, 150) for one in held))
+    compilation = mixed(*(first_keypoints(one, 150) for one in held))
     found = find_candidates([*held, *others, compilation], max_candidates=5)
     assert found == [(row, 40) for row in range(4)]
 
@@ -105,24 +110,24 @@ def test_identical_videos_in_a_small_list(count: int) -> None:
 
 
 def test_lists_without_anything_to_compare() -> None:
-    empty = first_points(noise(0), 0)
+    empty = first_keypoints(noise(0), 0)
     assert find_candidates([], max_candidates=5) == []
     assert find_candidates([None], max_candidates=5) == []
     assert find_candidates([noise(0)], max_candidates=5) == []
     assert find_candidates([None, noise(0), None], max_candidates=5) == []
-    other = first_points(replace(noise(0), tiny_frames=copy_of(2).tiny_frames), 0)
+    other = first_keypoints(replace(noise(0), tiny_frames=copy_of(2).tiny_frames), 0)
     assert find_candidates([empty, other], max_candidates=5) == []
 
 
-@pytest.mark.parametrize("points", [0, 30])
-def test_coarse_shapes_propose_where_there_are_few_points(points: int) -> None:
+@pytest.mark.parametrize("keypoints", [0, 30])
+def test_coarse_shapes_propose_where_there_are_few_points(keypoints: int) -> None:
     """A blurred copy has hardly a local feature, and its coarse shapes are still there."""
     frames = short_clip(7)
     blurred = replace(
         fingerprint([np.asarray(cv2.GaussianBlur(frame, (0, 0), 6), np.uint8) for frame in frames]),
-        points=np.zeros((points, 2), np.float32),
-        descriptors=np.random.default_rng(0).integers(0, 256, (points, 32), np.uint8),
-        frames=np.zeros(points, np.int32),
+        keypoints=np.zeros((keypoints, 2), np.float32),
+        descriptors=np.random.default_rng(0).integers(0, 256, (keypoints, 32), np.uint8),
+        keypoint_stills=np.zeros(keypoints, np.int32),
     )
     others = [fingerprint(short_clip(seed)) for seed in range(12)]
     found = find_candidates([*others, blurred], max_candidates=2)

@@ -1,4 +1,4 @@
-"""The frames of two videos, laid on one another."""
+"""The frames of two videos, aligned in space and time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def spread(count: int, most: int) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaidFrames:
+class AlignedFrames:
     """Aligned frames of two videos, shown at the same times: `tiny_frames` grey (N, 64, 64) and `stills` grey uint8
     (K, 256, 256), of the first video and of the second. `maps` lead from these frames to those of the two fingerprints:
     float64 (2, 3) each, both ends as shares of the frame."""
