@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,16 +32,17 @@ MIN_PART_AGREEMENT = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One further part that two videos share: its start and end in each video."""
+    """A part that two videos share: its start and end in each video."""
 
     first_start_s: float
     first_end_s: float
     second_start_s: float
     second_end_s: float
 
-    def exchanged(self) -> Part:
-        """The same part with the two videos exchanged."""
-        return Part(
+    def exchanged(self) -> Self:
+        """The same with the two videos exchanged."""
+        return replace(
+            self,
             first_start_s=self.second_start_s,
             first_end_s=self.second_end_s,
             second_start_s=self.first_start_s,
@@ -49,8 +51,8 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignedSegment:
-    """The segment of time that two videos share: its start and end in each video, and its share of each video.
+class AlignedSegment(Part):
+    """The segment of time that two videos share, and its share of each video.
 
     `agreeing` of the `compared` frames agree, counted in the video where this share is smaller. If one video was cut in
     another order, the times are those of the longest part, `further` holds the other parts, and all other numbers
@@ -59,10 +61,6 @@ class AlignedSegment:
 
     agreeing: int
     compared: int
-    first_start_s: float
-    first_end_s: float
-    second_start_s: float
-    second_end_s: float
     first_coverage: float
     second_coverage: float
     speed: float
@@ -125,20 +123,14 @@ class AlignedSegment:
     def shown_in_second(self, first_times_s: NDArray[np.float32]) -> NDArray[np.float32]:
         """When the second video shows what the first one shows at these times; NaN outside the segment."""
         shown_s = np.full(len(first_times_s), np.nan, np.float32)
-        parts: tuple[Part | AlignedSegment, ...] = (*self.further, self)
-        for part in parts:
+        for part in (*self.further, self):
             inside = (first_times_s >= part.first_start_s) & (first_times_s <= part.first_end_s)
             shown_s[inside] = part.second_start_s + (first_times_s[inside] - part.first_start_s) / self.speed
         return shown_s
 
-    def exchanged(self) -> AlignedSegment:
-        """The same segment with the two videos exchanged."""
+    def exchanged(self) -> Self:
         return replace(
-            self,
-            first_start_s=self.second_start_s,
-            first_end_s=self.second_end_s,
-            second_start_s=self.first_start_s,
-            second_end_s=self.first_end_s,
+            super().exchanged(),
             first_coverage=self.second_coverage,
             second_coverage=self.first_coverage,
             speed=1 / self.speed,
