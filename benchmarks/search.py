@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from dedup_lib.match.index_search import audit_proposal, join_by_search
+from dedup_lib.match.index_search import audit_candidates, join_by_search
 from dedup_lib.match.known_videos import find_near
-from dedup_lib.match.vector_join import Proposal, join_exactly
+from dedup_lib.match.vector_join import Candidates, join_exactly
 from dedup_lib.match.vector_table import BLOCK_LINES, VectorTable
 from dedup_lib.records import Pooling, Recipe, StoredRows, Vectors, VideoVectors, video_key
 from dedup_lib.report.figures import new_figure
@@ -132,7 +132,7 @@ def join_all(path: Path, folder: Path) -> dict[str, Any]:
     return {"collect_s": collect_s, **join, "score_s": score_s, "pairs": len(codes), **judge(path, codes)}
 
 
-def keep_alike(table: VectorTable, proposal: Proposal) -> NDArray[np.int64]:
+def keep_alike(table: VectorTable, proposal: Candidates) -> NDArray[np.int64]:
     """The proposed pairs with a similarity of at least `FLOOR`."""
     alike = table.compare(proposal.first, proposal.second) >= FLOOR
     return np.asarray(proposal.first[alike] * len(table) + proposal.second[alike])
@@ -237,13 +237,13 @@ def search_store(path: Path, address: StoreAddress, folder: Path) -> dict[str, A
             return figures | extrapolate(join_s, asked, len(vectors)) | judge(path, codes)
         table = make_table(path, folder)
 
-        def join() -> Proposal:
+        def join() -> Candidates:
             return join_by_search(
-                table, search, floor=FLOOR, top_k=50, largest_top_k=MAX_TOP_K, max_pairs=MAX_PAIRS, line_of=line_of
+                table, search, floor=FLOOR, top_k=(50, MAX_TOP_K), max_pairs=MAX_PAIRS, line_of=line_of
             )
 
         join_s, proposal = timed(join)
-        audit_s, audit = timed(lambda: audit_proposal(table, proposal, floor=FLOOR, videos=1000, max_pairs=MAX_PAIRS))
+        audit_s, audit = timed(lambda: audit_candidates(table, proposal, floor=FLOOR, videos=1000, max_pairs=MAX_PAIRS))
         return figures | {
             "join_s": join_s,
             "expanded_queries": proposal.expanded_queries,

@@ -75,7 +75,7 @@ call, `flow` runs the notebooks, `cli` and `ui` are for people.
 To find your way, follow one pair: `steps.search.search_list` takes candidates from `match.vector_join` and
 `match.visual_words`; `groups.matcher.compare_candidates` has each compared by `match.verify`, which fills an
 `match.evidence.Evidence`; its `judge` gives the verdict; `groups.grouping.group_copies` makes the groups;
-`groups.clean.clean_list` shares out the rows.
+`groups.clean.clean_list` shares out the rows. The [glossary](glossary.md) explains the words.
 """
 
 HEAD = """\

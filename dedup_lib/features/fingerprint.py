@@ -1,4 +1,4 @@
-"""The fingerprint of a video: small grey frames, and a few larger ones with local features."""
+"""The fingerprint of a video: small grey frames, and a few larger ones with keypoints."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ same, and reading every video again would cost more than it tells."""
 TINY_PX = 64
 """Side of a tiny_frame in pixels: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
 
-PICTURE_SIDE_PX = 256
-"""Longer side, in pixels, of a still in which local features are found."""
+STILL_SIDE_PX = 256
+"""Longer side, in pixels, of a still in which keypoints are found."""
 
 CHROMA_PX = 32
 """Side, in pixels, of the square to which the colours of a still are shrunk: enough to see which part has another."""
 
-POINTS_A_STILL = 150
+KEYPOINTS_A_STILL = 150
 MIN_STILLS, MAX_STILLS = 8, 16
 SECONDS_A_STILL = 4.0
 
@@ -73,18 +73,18 @@ class Fingerprint:
     dense part of the scan, more after it, where frames are seconds apart.
 
     The stillest frames are kept larger, as stills of `size_px` (width, height), shown at the rising `still_times_s`,
-    float32 (F,). Stills have local features: `points` float32 (P, 2), x and y in pixels of the still; `descriptors`
-    uint8 (P, 32), binary codes whose Hamming distance is small for points that look alike; `frames` int32 (P,), the
-    still of each point.
+    float32 (F,). Stills have keypoints: `keypoints` float32 (P, 2), x and y in pixels of the still; `descriptors`
+    uint8 (P, 32), binary codes whose Hamming distance is small for keypoints that look alike; `keypoint_stills` int32
+    (P,), the still of each keypoint.
     """
 
     times_s: NDArray[np.float32]
     weights: NDArray[np.float32]
     tiny_frames: NDArray[np.uint8]
     size_px: tuple[int, int]
-    points: NDArray[np.float32]
+    keypoints: NDArray[np.float32]
     descriptors: NDArray[np.uint8]
-    frames: NDArray[np.int32]
+    keypoint_stills: NDArray[np.int32]
     still_times_s: NDArray[np.float32]
     packed_stills: bytes
     """The stills as they are stored. `unpack_stills` unpacks them on demand, because few are ever needed."""
@@ -94,12 +94,12 @@ class Fingerprint:
     """The sound of the dense part of the scan; None if it has none, or if it is not known."""
 
     def __post_init__(self) -> None:
-        frames, points = len(self.times_s), len(self.points)
+        frames, keypoints = len(self.times_s), len(self.keypoints)
         of_frames = [one.shape for one in (self.times_s, self.weights, self.tiny_frames)]
         if of_frames != [(frames,), (frames,), (frames, TINY_PX, TINY_PX)]:
             raise ValueError("a fingerprint needs one time and one weight a tiny_frame")
-        of_points = [one.shape for one in (self.points, self.descriptors, self.frames)]
-        if of_points != [(points, 2), (points, DESCRIPTOR_BYTES), (points,)]:
+        of_keypoints = [one.shape for one in (self.keypoints, self.descriptors, self.keypoint_stills)]
+        if of_keypoints != [(keypoints, 2), (keypoints, DESCRIPTOR_BYTES), (keypoints,)]:
             raise ValueError("a fingerprint needs one code and one frame a point")
 
     @property
@@ -121,10 +121,10 @@ class Fingerprint:
         return np.asarray(sheet, np.uint8).reshape(self.num_stills, 2, CHROMA_PX, CHROMA_PX)
 
     @cached_property
-    def words_of_frames(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Visual words (the first 16 bits of a code), rising, and the still of each. A word counts once per still."""
+    def words_of_stills(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Visual words (the first 16 bits of a descriptor), rising, and the still of each. One counts once a still."""
         words = self.descriptors[:, 0].astype(np.int64) << 40 | self.descriptors[:, 1].astype(np.int64) << 32
-        both = np.unique(words | self.frames)
+        both = np.unique(words | self.keypoint_stills)
         return both >> 32, both & 0xFFFFFFFF
 
     def to_bytes(self) -> bytes:
@@ -139,9 +139,9 @@ class Fingerprint:
             "weights": self.weights,
             "sheet": sheet,
             "size_px": np.array(self.size_px, np.int32),
-            "points": np.round(self.points * 64).astype(np.uint16),
+            "points": np.round(self.keypoints * 64).astype(np.uint16),
             "descriptors": self.descriptors,
-            "frames": self.frames.astype(np.uint8),
+            "frames": self.keypoint_stills.astype(np.uint8),
             "still_times_s": self.still_times_s,
             "stills": np.frombuffer(self.packed_stills, np.uint8),
         }
@@ -167,9 +167,9 @@ class Fingerprint:
                 weights=parts["weights"],
                 tiny_frames=rows.reshape(-1, TINY_PX, TINY_PX)[: len(parts["times_s"])].astype(np.uint8),
                 size_px=(width_px, height_px),
-                points=parts["points"].astype(np.float32) / 64,
+                keypoints=parts["points"].astype(np.float32) / 64,
                 descriptors=parts["descriptors"],
-                frames=parts["frames"].astype(np.int32),
+                keypoint_stills=parts["frames"].astype(np.int32),
                 still_times_s=parts["still_times_s"],
                 packed_stills=parts["stills"].tobytes(),
                 packed_chroma=parts["chroma"].tobytes() if "chroma" in parts else None,
@@ -247,7 +247,7 @@ def make_fingerprint(
     kept = [(times_s[index], without_bars[index]) for index in usable if frames[index].shape == size]
     height, width = kept[0][1].shape[:2]
     # Enlarge small frames: the detector finds nothing in 50 pixels.
-    scale = PICTURE_SIDE_PX / max(height, width)
+    scale = STILL_SIDE_PX / max(height, width)
     size_px = max(1, round(width * scale)), max(1, round(height * scale))
     square = (TINY_PX, TINY_PX)
     # Only the stills are made grey again: grey copies of all frames would take a third more memory.
@@ -261,15 +261,15 @@ def make_fingerprint(
     later = _choose_stills(tiny_frames[dense:], shown_s[dense:], fewest=1, most=MAX_LATER_STILLS)
     chosen += [dense + index for index in later]
     stills = [resize_frame(_to_grey(kept[index][1]), size_px) for index in chosen]
-    points, descriptors, owners = _find_points(stills)
+    keypoints, descriptors, owners = _detect_keypoints(stills)
     return Fingerprint(
         times_s=shown_s,
         weights=stand_for,
         tiny_frames=tiny_frames,
         size_px=size_px,
-        points=points,
+        keypoints=keypoints,
         descriptors=descriptors,
-        frames=owners,
+        keypoint_stills=owners,
         still_times_s=shown_s[chosen],
         packed_stills=pack_stills(stills),
         packed_chroma=pack_stills([plane for index in chosen for plane in _shrink_chroma(kept[index][1])]),
@@ -322,22 +322,22 @@ def _choose_stills(
     return sorted(chosen)
 
 
-def _find_points(
+def _detect_keypoints(
     stills: Sequence[NDArray[np.uint8]],
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]:
-    """Local features of these stills: points, descriptors, and the still of each point."""
-    points, descriptors, owners = [], [], []
+    """Keypoints of these stills, their descriptors, and the still of each."""
+    keypoints, descriptors, owners = [], [], []
     for owner, still in enumerate(stills):
         found, vectors = _sift().detectAndCompute(still, None)
         if vectors is None:
             continue
-        best = np.argsort([-point.response for point in found], kind="stable")[:POINTS_A_STILL]
-        points.append(np.array([found[place].pt for place in best], np.float32))
+        best = np.argsort([-keypoint.response for keypoint in found], kind="stable")[:KEYPOINTS_A_STILL]
+        keypoints.append(np.array([found[place].pt for place in best], np.float32))
         descriptors.append(encode_descriptors(np.asarray(vectors[best], np.float32)))
         owners.append(np.full(len(best), owner, np.int32))
-    if not points:
+    if not keypoints:
         return np.zeros((0, 2), np.float32), np.zeros((0, DESCRIPTOR_BYTES), np.uint8), np.zeros(0, np.int32)
-    return np.concatenate(points), np.concatenate(descriptors), np.concatenate(owners)
+    return np.concatenate(keypoints), np.concatenate(descriptors), np.concatenate(owners)
 
 
 def fingerprint_kind(scan: Scan, recipe: Recipe) -> str:
@@ -350,7 +350,7 @@ def fingerprint_kind(scan: Scan, recipe: Recipe) -> str:
 
 @cache
 def _sift() -> cv2.SIFT:
-    return cv2.SIFT.create(nfeatures=POINTS_A_STILL, contrastThreshold=0.02)
+    return cv2.SIFT.create(nfeatures=KEYPOINTS_A_STILL, contrastThreshold=0.02)
 
 
 @cache
@@ -381,15 +381,15 @@ def encode_descriptors(vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def mirror_descriptors(descriptors: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The codes that the same points have in the mirrored frame."""
+    """The descriptors that the same keypoints have in the mirrored frame."""
     return np.roll(descriptors, DESCRIPTOR_BYTES // 2, axis=1)
 
 
-def mirror_points(fingerprint: Fingerprint) -> Fingerprint:
-    """The fingerprint with the local features of the mirrored frames. The frames themselves stay the same."""
+def mirror_keypoints(fingerprint: Fingerprint) -> Fingerprint:
+    """The fingerprint with the keypoints of the mirrored frames. The frames themselves stay the same."""
     width_px, _ = fingerprint.size_px
     return replace(
         fingerprint,
-        points=np.stack([width_px - fingerprint.points[:, 0], fingerprint.points[:, 1]], axis=1),
+        keypoints=np.stack([width_px - fingerprint.keypoints[:, 0], fingerprint.keypoints[:, 1]], axis=1),
         descriptors=mirror_descriptors(fingerprint.descriptors),
     )

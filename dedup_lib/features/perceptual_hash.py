@@ -18,8 +18,8 @@ ORIENTATIONS = range(8)
 
 def _cosine_transform() -> NDArray[np.float32]:
     frequencies, places = np.arange(1, 17)[:, None], np.arange(TINY_PX)[None]
-    waves = np.cos(np.pi / (2 * TINY_PX) * frequencies * (2 * places + 1))
-    return np.asarray(np.sqrt(2 / TINY_PX) * waves, np.float32)
+    coefficients = np.cos(np.pi / (2 * TINY_PX) * frequencies * (2 * places + 1))
+    return np.asarray(np.sqrt(2 / TINY_PX) * coefficients, np.float32)
 
 
 _TRANSFORM = _cosine_transform()
@@ -38,42 +38,42 @@ def hash_frames(tiny_frames: NDArray[np.uint8]) -> Hashes:
 
 def hash_changes(tiny_frames: NDArray[np.uint8]) -> Hashes:
     """Perceptual hashes of how frames (N, 64, 64) differ from their mean: of what moves, not of what stands still."""
-    waves = find_frequencies(tiny_frames)
-    return _pack(_above_median(waves - waves.mean(axis=0)))
+    coefficients = find_frequencies(tiny_frames)
+    return _pack(_above_median(coefficients - coefficients.mean(axis=0)))
 
 
 def hash_orientations(tiny_frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The hashes of the frames (N, 64, 64) in each of the `ORIENTATIONS`: (8, N, 32).
 
-    All orientations need only one transform, see `turn_frequencies`.
+    All orientations need only one transform, see `orient_frequencies`.
     """
-    waves = find_frequencies(tiny_frames)
+    coefficients = find_frequencies(tiny_frames)
     hashes = np.empty((len(ORIENTATIONS), len(tiny_frames), HASH_BITS // 8), np.uint8)
     for orientation in range(4):
-        above = _above_median(turn_frequencies(waves, orientation))
+        above = _above_median(orient_frequencies(coefficients, orientation))
         hashes[orientation], hashes[orientation | 4] = _pack(above), _pack(above.transpose(0, 2, 1))
     return hashes
 
 
-def turn_frequencies(waves: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+def orient_frequencies(coefficients: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
     """The lowest frequencies (N, F, F) of the frames in one of the `ORIENTATIONS`. If rows and columns of a frame are
     exchanged, so are those of its frequencies."""
-    signs = _MIRRORED[: waves.shape[1]]
+    signs = _MIRRORED[: coefficients.shape[1]]
     across, down = (signs if orientation & bit else np.ones_like(signs) for bit in (1, 2))
-    turned = waves * across * down[:, None]
-    return turned.transpose(0, 2, 1) if orientation & 4 else turned
+    oriented = coefficients * across * down[:, None]
+    return oriented.transpose(0, 2, 1) if orientation & 4 else oriented
 
 
-def turn_frames(frames: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+def orient_frames(frames: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     """Frames (N, H, W) in one of the `ORIENTATIONS`."""
-    turned = frames[:, :, ::-1] if orientation & 1 else frames
-    turned = turned[:, ::-1] if orientation & 2 else turned
-    return turned.transpose(0, 2, 1) if orientation & 4 else turned
+    oriented = frames[:, :, ::-1] if orientation & 1 else frames
+    oriented = oriented[:, ::-1] if orientation & 2 else oriented
+    return oriented.transpose(0, 2, 1) if orientation & 4 else oriented
 
 
-def find_turn(orientation: int) -> NDArray[np.float64]:
-    """The map from points of a frame that `turn_frames` turned to those of the frame before, float64 (2, 3), both as
-    shares of the frame."""
+def find_orientation_map(orientation: int) -> NDArray[np.float64]:
+    """The map from points of a frame that `orient_frames` returns to those of the frame before, float64 (2, 3), both
+    as shares of the frame."""
     matrix = np.zeros((2, 3))
     columns = (1, 0) if orientation & 4 else (0, 1)
     for row, column in enumerate(columns):
@@ -87,8 +87,8 @@ def find_frequencies(tiny_frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(_TRANSFORM @ tiny_frames.astype(np.float32) @ _TRANSFORM.T)
 
 
-def _above_median(waves: NDArray[np.float32]) -> NDArray[np.bool_]:
-    return np.asarray(waves > np.median(waves, axis=(1, 2), keepdims=True))
+def _above_median(coefficients: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return np.asarray(coefficients > np.median(coefficients, axis=(1, 2), keepdims=True))
 
 
 def _pack(bits: NDArray[np.bool_]) -> Hashes:

@@ -83,7 +83,7 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
         }
     if evidence.registration is not None:
         agreement = evidence.registered.agreement if evidence.registered is not None else 0.0
-        row |= {"geometric_agreement": round(agreement, 4), "inliers": evidence.registration.points}
+        row |= {"geometric_agreement": round(agreement, 4), "inliers": evidence.registration.inliers}
     if evidence.has_geometric_match and evidence.registration is not None:
         row["transform"] = _describe_transform(evidence.registration) or None
     return row
@@ -106,7 +106,7 @@ def _describe_region(region: Region) -> dict[str, object]:
 
 def _describe_transform(registration: Registration) -> str:
     """How one frame lies in the other, in words; "" for upright."""
-    turned = f"turned by {registration.turn_deg}°" if registration.turn_deg >= MIN_TURN_DEG else ""
+    turned = f"turned by {registration.rotation_deg}°" if registration.rotation_deg >= MIN_TURN_DEG else ""
     return " and ".join(filter(None, ("mirrored" if registration.mirrored else "", turned)))
 
 

@@ -21,7 +21,7 @@ from dedup_lib.match.evidence import OF_THE_LIST, Evidence, MatchThresholds, Ver
 from dedup_lib.match.overlay import Side
 from dedup_lib.match.pair_comparer import PairComparer
 from dedup_lib.match.verify import with_durations
-from dedup_lib.match.visual_words import propose_pairs
+from dedup_lib.match.visual_words import find_candidates
 from dedup_lib.records import Marks, Pair, Progress, no_progress
 
 
@@ -144,10 +144,8 @@ def compare_candidates(
         for first, second in product(alike_rows[:max_candidates], alike_rows):
             if first < second and (new_rows is None or first < new_rows):
                 proposed[first, second] = Evidence(first=first, second=second)
-    for candidate in propose_pairs(fingerprints, most=max_candidates, new_rows=new_rows, begin=begin):
-        rows = candidate.first, candidate.second
-        known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
-        proposed[rows] = replace(known, words=candidate.score)
+    for rows in find_candidates(fingerprints, max_candidates=max_candidates, new_rows=new_rows, begin=begin):
+        proposed.setdefault(rows, Evidence(first=rows[0], second=rows[1]))
     comparer = PairComparer(fingerprints, workers=workers)
     evidence: dict[tuple[int, int], Evidence] = {}
     pairs: list[Pair] = []

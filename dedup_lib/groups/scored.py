@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.vectors import DECIMALS
-from dedup_lib.match.vector_join import Proposal, check_pairs
+from dedup_lib.match.vector_join import Candidates, check_pairs
 from dedup_lib.match.vector_table import MAX_IDENTICAL, VectorTable
 from dedup_lib.records import Pair
 
@@ -40,7 +40,7 @@ def is_match(similarity: float, threshold: float) -> bool:
 
 
 def score_pairs(
-    table: VectorTable, proposal: Proposal, *, rows: int, floor: float, max_pairs: int, new_rows: int | None = None
+    table: VectorTable, proposal: Candidates, *, rows: int, floor: float, max_pairs: int, new_rows: int | None = None
 ) -> Scored:
     """Compute the similarity of the proposed pairs, and return those at `floor` or above as pairs of rows of a list.
 
@@ -59,7 +59,7 @@ def score_pairs(
     sizes = np.array([len(members) for members in shown], dtype=int)
     kept = np.array([is_match(similarity, floor) for similarity in similarities], dtype=bool)
     first, second = proposal.first[kept], proposal.second[kept]
-    check_pairs(int(sizes[first] @ sizes[second] + (sizes * (sizes - 1) // 2).sum()), floor=floor, most=max_pairs)
+    check_pairs(int(sizes[first] @ sizes[second] + (sizes * (sizes - 1) // 2).sum()), floor=floor, max_pairs=max_pairs)
     pairs = [
         make_pair(int(one), int(other), float(similarity))
         for left, right, similarity in zip(first, second, similarities[kept], strict=True)

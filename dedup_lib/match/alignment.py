@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,16 +32,17 @@ MIN_PART_AGREEMENT = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One further part that two videos share: its start and end in each video."""
+    """A part that two videos share: its start and end in each video."""
 
     first_start_s: float
     first_end_s: float
     second_start_s: float
     second_end_s: float
 
-    def exchanged(self) -> Part:
-        """The same part with the two videos exchanged."""
-        return Part(
+    def exchanged(self) -> Self:
+        """The same with the two videos exchanged."""
+        return replace(
+            self,
             first_start_s=self.second_start_s,
             first_end_s=self.second_end_s,
             second_start_s=self.first_start_s,
@@ -49,8 +51,8 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignedSegment:
-    """The segment of time that two videos share: its start and end in each video, and its share of each video.
+class AlignedSegment(Part):
+    """The segment of time that two videos share, and its share of each video.
 
     `agreeing` of the `compared` frames agree, counted in the video where this share is smaller. If one video was cut in
     another order, the times are those of the longest part, `further` holds the other parts, and all other numbers
@@ -59,10 +61,6 @@ class AlignedSegment:
 
     agreeing: int
     compared: int
-    first_start_s: float
-    first_end_s: float
-    second_start_s: float
-    second_end_s: float
     first_coverage: float
     second_coverage: float
     speed: float
@@ -72,7 +70,7 @@ class AlignedSegment:
     """Number of scenes that the agreeing frames show."""
     agreeing_share: float | None = None
     """Share of agreeing frames, each weighted by the time that it stands for. None: all stand for the same time."""
-    beside: tuple[NDArray[np.intp], NDArray[np.intp]] | None = field(default=None, compare=False, repr=False)
+    correspondences: tuple[NDArray[np.intp], NDArray[np.intp]] | None = field(default=None, compare=False, repr=False)
     """Corresponding frames of the first and the second video, if the frames of one video are seconds apart in some
     part. None: frames shown at the same time correspond."""
     correlation: float = math.nan
@@ -87,7 +85,7 @@ class AlignedSegment:
     @property
     def is_sparse(self) -> bool:
         """Whether the frames of one video are seconds apart in some part of it."""
-        return self.beside is not None
+        return self.correspondences is not None
 
     @property
     def offset_s(self) -> float:
@@ -104,7 +102,7 @@ class AlignedSegment:
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Frames of the first video in the segment, and the corresponding frame of the second for each. Frames without
         one are left out."""
-        return self.beside or self.correspondences_at(first_times_s, second_times_s)
+        return self.correspondences or self.correspondences_at(first_times_s, second_times_s)
 
     def correspondences_at(
         self,
@@ -125,24 +123,18 @@ class AlignedSegment:
     def shown_in_second(self, first_times_s: NDArray[np.float32]) -> NDArray[np.float32]:
         """When the second video shows what the first one shows at these times; NaN outside the segment."""
         shown_s = np.full(len(first_times_s), np.nan, np.float32)
-        parts: tuple[Part | AlignedSegment, ...] = (*self.further, self)
-        for part in parts:
+        for part in (*self.further, self):
             inside = (first_times_s >= part.first_start_s) & (first_times_s <= part.first_end_s)
             shown_s[inside] = part.second_start_s + (first_times_s[inside] - part.first_start_s) / self.speed
         return shown_s
 
-    def exchanged(self) -> AlignedSegment:
-        """The same segment with the two videos exchanged."""
+    def exchanged(self) -> Self:
         return replace(
-            self,
-            first_start_s=self.second_start_s,
-            first_end_s=self.second_end_s,
-            second_start_s=self.first_start_s,
-            second_end_s=self.first_end_s,
+            super().exchanged(),
             first_coverage=self.second_coverage,
             second_coverage=self.first_coverage,
             speed=1 / self.speed,
-            beside=self.beside and self.beside[::-1],
+            correspondences=self.correspondences and self.correspondences[::-1],
             further=tuple(part.exchanged() for part in self.further),
         )
 
@@ -181,15 +173,15 @@ def align(
         speed, offset_s = matches.find_line() if speed is None else (speed, matches.find_offset(speed))
         second_as_first_s = second_times_s * speed - offset_s
         agrees = is_near & (np.abs(second_as_first_s - first_times_s[:, None]) <= OFFSET_TOLERANCE_S * min(1.0, speed))
-        asked = _Asked.of(distances, first_times_s, second_as_first_s, own, others, max_distance=max_distance)
-        second_agrees = agrees.any(axis=0) & (asked.second > 0)
-        agrees[asked.first == 0] = False
+        weighed = _FrameWeights.of(distances, first_times_s, second_as_first_s, own, others, max_distance=max_distance)
+        second_agrees = agrees.any(axis=0) & (weighed.second > 0)
+        agrees[weighed.first == 0] = False
         if not (agrees.any() and second_agrees.any()):
             break
         part, (here, there) = _find_segment(
             first_times_s,
             second_times_s,
-            asked=asked,
+            weighed=weighed,
             first_agrees=agrees.any(axis=1),
             second_agrees=second_agrees,
             is_taken=shown,
@@ -199,7 +191,7 @@ def align(
         is_poor = part.agreeing < MIN_IN_PART or part.agreement < MIN_PART_AGREEMENT
         if parts and (is_poor or second_shown[there].any()):
             break
-        parts.append(replace(part, beside=asked.beside(part, first_times_s, second_times_s)))
+        parts.append(replace(part, correspondences=weighed.find_correspondences(part, first_times_s, second_times_s)))
         nearest[here] = np.where(agrees[here], distances[here], np.inf).min(axis=1)
         shown[here], second_shown[there] = True, True
         is_near[here], is_near[:, there] = False, False
@@ -213,7 +205,7 @@ def align(
         [np.stack(part.frame_correspondences(first_times_s, second_times_s), axis=1) for part in parts]
     )
     places, other_places = np.unique(pairs, axis=0).T
-    return replace(joined, beside=(places, other_places))
+    return replace(joined, correspondences=(places, other_places))
 
 
 def align_videos(
@@ -268,13 +260,13 @@ def _count_scenes(hashes: Hashes) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """Weights of the frames of two videos on one time axis, (N,) and (M,), and the `counterparts`, (K, 2), of frames
-    that are seconds apart. A frame between such frames of the other video has weight 0, unless it is a counterpart."""
+class _FrameWeights:
+    """Weights of the frames of two videos on one time axis, (N,) and (M,), and the `correspondences`, (K, 2), of those
+    that are seconds apart. A frame between such frames of the other video has weight 0, unless it is in one of them."""
 
     first: NDArray[np.float64]
     second: NDArray[np.float64]
-    counterparts: NDArray[np.intp]
+    correspondences: NDArray[np.intp]
 
     @classmethod
     def of(
@@ -286,21 +278,21 @@ class _Asked:
         others: NDArray[np.float64],
         *,
         max_distance: int,
-    ) -> _Asked:
-        of_second = _find_counterparts(distances, first_s, second_s, own, others, max_distance=max_distance)
-        of_first = _find_counterparts(distances.T, second_s, first_s, others, own, max_distance=max_distance)
+    ) -> _FrameWeights:
+        of_second = _find_correspondences(distances, first_s, second_s, own, others, max_distance=max_distance)
+        of_first = _find_correspondences(distances.T, second_s, first_s, others, own, max_distance=max_distance)
         return cls(
-            first=_weigh_asked(first_s, second_s, own, others, of_second),
-            second=_weigh_asked(second_s, first_s, others, own, of_first),
-            counterparts=np.concatenate([np.stack(of_second, axis=1), np.stack(of_first[::-1], axis=1)]),
+            first=_weigh_frames(first_s, second_s, own, others, of_second),
+            second=_weigh_frames(second_s, first_s, others, own, of_first),
+            correspondences=np.concatenate([np.stack(of_second, axis=1), np.stack(of_first[::-1], axis=1)]),
         )
 
-    def beside(
+    def find_correspondences(
         self, part: AlignedSegment, first_times_s: NDArray[np.float32], second_times_s: NDArray[np.float32]
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]] | None:
         """Corresponding frames in a part; None where no frame in it stands for several."""
-        counterpart_s = first_times_s[self.counterparts[:, 0]]
-        pairs = self.counterparts[(counterpart_s >= part.first_start_s) & (counterpart_s <= part.first_end_s)]
+        counterpart_s = first_times_s[self.correspondences[:, 0]]
+        pairs = self.correspondences[(counterpart_s >= part.first_start_s) & (counterpart_s <= part.first_end_s)]
         if not len(pairs):
             return None
         dense = np.stack(part.correspondences_at(first_times_s, second_times_s), axis=1)
@@ -309,7 +301,7 @@ class _Asked:
         return places, other_places
 
 
-def _find_counterparts(
+def _find_correspondences(
     distances: NDArray[np.uint16],
     own_s: NDArray[np.floating],
     others_s: NDArray[np.floating],
@@ -318,8 +310,8 @@ def _find_counterparts(
     *,
     max_distance: int,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The counterpart of each frame of the other video that stands for several: the most similar own frame shown at
-    that time. Returns own frames (N,) and frames of the other video (N,). Frames without a counterpart are left out.
+    """For each frame of the other video that stands for several, the corresponding own frame: the most similar one
+    shown at that time. Returns own frames (N,) and frames of the other video (N,). Frames without one are left out.
 
     The nearest frame is not enough: key frames often lie at a cut, and the frame just before it shows another shot.
     """
@@ -335,12 +327,12 @@ def _find_counterparts(
     return costs.argmin(axis=0)[found], sparse[found]
 
 
-def _weigh_asked(
+def _weigh_frames(
     own_s: NDArray[np.floating],
     others_s: NDArray[np.floating],
     own: NDArray[np.float64],
     others: NDArray[np.float64],
-    counterparts: tuple[NDArray[np.intp], NDArray[np.intp]],
+    correspondences: tuple[NDArray[np.intp], NDArray[np.intp]],
 ) -> NDArray[np.float64]:
     if others.max() <= 1:
         return own
@@ -349,17 +341,17 @@ def _weigh_asked(
     # After its last frame, the other video may continue for as long as the gap before that frame.
     reaches_s = others_s[-1] + (others_s[-1] - others_s[-2] if len(others_s) > 1 else 0)
     lies_open = (others[following] > 1) & (after > 0) & (own_s <= reaches_s)
-    asked = np.where(lies_open, 0.0, own)
-    places, other_places = counterparts
-    asked[places] = np.maximum(own[places], others[other_places])
-    return asked
+    weights = np.where(lies_open, 0.0, own)
+    places, other_places = correspondences
+    weights[places] = np.maximum(own[places], others[other_places])
+    return weights
 
 
 def _find_segment(
     first_times_s: NDArray[np.float32],
     second_times_s: NDArray[np.float32],
     *,
-    asked: _Asked,
+    weighed: _FrameWeights,
     first_agrees: NDArray[np.bool_],
     second_agrees: NDArray[np.bool_],
     is_taken: NDArray[np.bool_],
@@ -367,14 +359,14 @@ def _find_segment(
     speed: float,
 ) -> tuple[AlignedSegment, tuple[slice, slice]]:
     """The densest part without taken frames of the first video, and its slices of both videos."""
-    start, end = _densest_run(first_agrees, asked.first, is_taken)
+    start, end = _densest_run(first_agrees, weighed.first, is_taken)
     # The part begins and ends with an agreeing frame in the first video, and so it must in the second.
     agreeing_seconds = np.flatnonzero(second_agrees)
     second_as_first_s = second_times_s[agreeing_seconds] * speed - offset_s
     second_start = int(agreeing_seconds[np.abs(second_as_first_s - first_times_s[start]).argmin()])
     second_end = int(agreeing_seconds[::-1][np.abs(second_as_first_s - first_times_s[end])[::-1].argmin()])
     own, others = slice(start, end + 1), slice(second_start, second_end + 1)
-    counted = (asked.first[own], first_agrees[own]), (asked.second[others], second_agrees[others])
+    counted = (weighed.first[own], first_agrees[own]), (weighed.second[others], second_agrees[others])
     if speed != 1.0:
         # The slower video has frames at moments between two frames of the faster one.
         counted = _group(*counted, first_times_s[own] + offset_s, second_times_s[others] * speed, speed=speed)
@@ -382,19 +374,19 @@ def _find_segment(
         (float(weights[agrees].sum() / weights.sum()), int(agrees.sum()), int((weights > 0).sum()))
         for weights, agrees in counted
     )
-    stretch = AlignedSegment(
+    segment = AlignedSegment(
         agreeing=agreeing,
         compared=compared,
         first_start_s=float(first_times_s[start]),
         first_end_s=float(first_times_s[end]),
         second_start_s=float(second_times_s[second_start]),
         second_end_s=float(second_times_s[second_end]),
-        first_coverage=float(asked.first[own].sum() / asked.first.sum()),
-        second_coverage=float(asked.second[others].sum() / asked.second.sum()),
+        first_coverage=float(weighed.first[own].sum() / weighed.first.sum()),
+        second_coverage=float(weighed.second[others].sum() / weighed.second.sum()),
         speed=speed,
         agreeing_share=share,
     )
-    return stretch, (own, others)
+    return segment, (own, others)
 
 
 _Counted = tuple[NDArray[np.float64], NDArray[np.bool_]]

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import CHROMA_PX
-from dedup_lib.match.blocks import shrink
+from dedup_lib.match.aligned_frames import AlignedFrames
+from dedup_lib.match.blocks import correlate, shrink
 from dedup_lib.match.fades import find_fades, is_visible
-from dedup_lib.match.laid import LaidFrames
-from dedup_lib.match.regions import MIN_STILLS, find_parts
+from dedup_lib.match.regions import MIN_STILLS, find_components
 
 MIN_DISTANCE = 18.0
 """Minimum distance of two colours that differ, in units of Cr and Cb; a vivid red lies at some 100 from grey."""
@@ -28,7 +28,7 @@ MIN_DISTANCE = 18.0
 NOISE_FACTOR = 4.0
 """Minimum ratio of that distance to its median over all cells."""
 
-MAX_TURN_DEG = 15.0
+MAX_HUE_CHANGE_DEG = 15.0
 """Maximum change of hue that all colours may share."""
 
 SATURATION = (0.35, 2.5)
@@ -91,15 +91,15 @@ class _Explained:
     wanted: NDArray[np.complex64]
 
 
-def find_other_colour(laid: LaidFrames) -> NDArray[np.bool_] | None:
+def find_other_colour(aligned: AlignedFrames) -> NDArray[np.bool_] | None:
     """The cells (32, 32) of the largest part that has another colour in most of the stills, wherever it is in each of
     them; None if there is none, or if the colours are not known."""
-    if laid.chroma is None:
+    if aligned.chroma is None:
         return None
-    lights = [shrink(stills, CHROMA_PX) for stills in laid.stills]
+    lights = [shrink(stills, CHROMA_PX) for stills in aligned.stills]
     fades = find_fades(*lights)
     kept = is_visible(fades)
-    first, second = (_as_complex(planes[kept]) for planes in laid.chroma)
+    first, second = (_as_complex(planes[kept]) for planes in aligned.chroma)
     first = first * fades[kept, None, None]
     # In most copies all colours are as they were.
     if not (_least_distance(first, second) > MIN_DISTANCE).any():
@@ -109,16 +109,16 @@ def find_other_colour(laid: LaidFrames) -> NDArray[np.bool_] | None:
         return None
     ways = [(first, light, second), (second, other_light, first)]
     best = min((_fit_map(*way) for way in ways), key=lambda one: one.cost)
-    outlines = _compare_outlines(*(stills[kept] for stills in laid.stills))
-    part = _find_part(best, *outlines)
-    if part is None:
+    outlines = _compare_outlines(*(stills[kept] for stills in aligned.stills))
+    component = _find_component(best, *outlines)
+    if component is None:
         return None
     swapped = [_fit_map(*one, other) for own, light, other in ways for one in _swap_channels(own, light)]
     least = min(swapped, key=lambda one: one.cost)
-    return _find_part(least, *outlines) if least.cost + SWAP_COST < best.cost else part
+    return _find_component(least, *outlines) if least.cost + SWAP_COST < best.cost else component
 
 
-def _find_part(
+def _find_component(
     explained: _Explained, has_outline: NDArray[np.bool_], is_same: NDArray[np.bool_]
 ) -> NDArray[np.bool_] | None:
     """The cells (32, 32) of the largest part with a colour that is not explained, in most of the stills; None if there
@@ -128,13 +128,13 @@ def _find_part(
     differs = apart > max(MIN_DISTANCE, NOISE_FACTOR * float(np.median(apart)))
     if not differs.any():
         return None
-    found = [_largest_part(*one) for one in zip(differs, has_outline, is_same, strict=True)]
-    parts = [part for part in found if part is not None]
-    if len(parts) < max(MIN_STILLS, MIN_SHARE * len(found)):
+    found = [_largest_component(*one) for one in zip(differs, has_outline, is_same, strict=True)]
+    components = [component for component in found if component is not None]
+    if len(components) < max(MIN_STILLS, MIN_SHARE * len(found)):
         return None
     # Where it is in most stills; if it moves, where it is in the first one with most of it.
-    usual = np.asarray(np.mean(parts, axis=0) > 0.5)
-    return usual if usual.sum() >= MIN_CELLS else max(parts, key=lambda part: int(part.sum()))
+    usual = np.asarray(np.mean(components, axis=0) > 0.5)
+    return usual if usual.sum() >= MIN_CELLS else max(components, key=lambda component: int(component.sum()))
 
 
 def _as_complex(planes: NDArray[np.uint8]) -> NDArray[np.complex64]:
@@ -212,9 +212,9 @@ def _cost(predicted: NDArray[np.complex64], other: NDArray[np.complex64]) -> flo
 
 
 def _limit(factor: complex) -> complex:
-    """The nearest factor within `MAX_TURN_DEG` and `SATURATION`."""
+    """The nearest factor within `MAX_HUE_CHANGE_DEG` and `SATURATION`."""
     lowest, highest = SATURATION
-    if factor.real <= 0 or abs(math.degrees(math.atan2(factor.imag, factor.real))) > MAX_TURN_DEG:
+    if factor.real <= 0 or abs(math.degrees(math.atan2(factor.imag, factor.real))) > MAX_HUE_CHANGE_DEG:
         factor = complex(max(factor.real, 0.0), 0.0)
     size = abs(factor)
     return factor / size * min(max(size, lowest), highest) if size else complex(lowest, 0.0)
@@ -237,14 +237,10 @@ def _compare_outlines(
     has_outline, is_same = [], []
     for own, other in zip(*(shrink(stills, 2 * CHROMA_PX) for stills in (first, second)), strict=True):
         other = other * np.float32((own.std() + 1) / (other.std() + 1))
-        mean, other_mean = _around(own), _around(other)
-        variance = np.maximum(_around(own * own) - mean**2, 0)
-        other_variance = np.maximum(_around(other * other) - other_mean**2, 0)
-        shared = _around(own * other) - mean * other_mean
-        correlation = np.abs(shared) / np.sqrt(np.maximum(variance * other_variance, 1))
-        shows = np.sqrt(np.minimum(variance, other_variance)) >= MIN_CONTRAST
+        correlation, *variances = correlate(own, other, average=_around, noise=1.0)
+        shows = np.sqrt(np.minimum(*variances)) >= MIN_CONTRAST
         has_outline.append(_to_cells(shows.astype(np.float32)) > 0.5)
-        is_same.append(_to_cells(correlation.astype(np.float32)) > MIN_OUTLINE_CORRELATION)
+        is_same.append(_to_cells(np.abs(correlation)) > MIN_OUTLINE_CORRELATION)
     return np.array(has_outline), np.array(is_same)
 
 
@@ -256,11 +252,11 @@ def _to_cells(frame: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(frame, (CHROMA_PX, CHROMA_PX), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _largest_part(
+def _largest_component(
     differs: NDArray[np.bool_], has_outline: NDArray[np.bool_], is_same: NDArray[np.bool_]
 ) -> NDArray[np.bool_] | None:
     """The largest connected part of a still that has another colour and the same outline; None if there is none."""
-    for cells in sorted(find_parts(differs, MIN_CELLS), key=lambda part: -int(part.sum())):
+    for cells in sorted(find_components(differs, MIN_CELLS), key=lambda component: -int(component.sum())):
         outline = (cv2.dilate(cells.astype(np.uint8), np.ones((3, 3))) > 0) & has_outline
         if outline.sum() >= MIN_OUTLINE_CELLS and is_same[outline].mean() >= MIN_SAME_OUTLINE:
             return cells

@@ -19,6 +19,7 @@ import numpy as np
 from dedup_lib.features import fingerprint, perceptual_hash
 from dedup_lib.features import sound as sound_fingerprint
 from dedup_lib.match import (
+    aligned_frames,
     alignment,
     blocks,
     colours,
@@ -27,7 +28,6 @@ from dedup_lib.match import (
     evidence,
     fades,
     geometry,
-    laid,
     moments,
     motion,
     outlines,
@@ -47,8 +47,9 @@ from dedup_lib.match.sound import SoundMatch
 from dedup_lib.media import frames
 
 MODULES = (
-    *(alignment, blocks, colours, details, difference, evidence, fades, geometry, laid, moments, motion, outlines),
-    *(overlay, refine, regions, sound, temporal_votes, verify, fingerprint, frames, perceptual_hash, sound_fingerprint),
+    *(aligned_frames, alignment, blocks, colours, details, difference, evidence, fades, geometry, moments, motion),
+    *(outlines, overlay, refine, regions, sound, temporal_votes, verify),
+    *(fingerprint, frames, perceptual_hash, sound_fingerprint),
 )
 """The modules that compare two fingerprints."""
 
@@ -67,7 +68,7 @@ def pack_evidence(found: Evidence) -> str:
 
     def keep(items: list[tuple[str, Any]]) -> dict[str, Any]:
         # Only the comparison itself needs the corresponding frames.
-        return {name: value for name, value in items if name != "beside"}
+        return {name: value for name, value in items if name != "correspondences"}
 
     known = {
         name: value
@@ -94,7 +95,7 @@ def _make_segment(known: Mapping[str, Any]) -> AlignedSegment:
 
 
 def _make_motion(known: Mapping[str, Any]) -> MotionMatch:
-    return MotionMatch(**{**known, "stretch": _make_segment(known["stretch"])})
+    return MotionMatch(**{**known, "segment": _make_segment(known["segment"])})
 
 
 def _make_registration(known: Mapping[str, Any]) -> Registration:

@@ -8,30 +8,30 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.match.blocks import BLOCK_SIDE, BLOCKS, STILL_PX, edges, shift
+from dedup_lib.match.blocks import BLOCK_SIDE, BLOCKS, STILL_PX, mean_gradient, shift
 
 MIN_CONTRAST = 8.0
 """Minimum standard deviation (of 255) of a block that shows something."""
 
 DETAIL_PX = 13
 """Side, in pixels, of the squares for details: a price is smaller than a block. One still is subtracted from the other,
-and the standard deviation (of 255) of the rest in a square is its residue."""
+and the standard deviation (of 255) of the rest in a square is its residual."""
 
 DETAIL_SHIFTS_PX = (0, -1, 1)
-"""Shifts, in pixels, of the other still; the one with the smallest residue counts."""
+"""Shifts, in pixels, of the other still; the one with the smallest residual counts."""
 
 MIN_DETAIL = 4.0
-"""Minimum residue of a detail that differs. A copy encoded again leaves little, and leaves it everywhere, so the limits
-by `DETAIL_FACTOR` and `DETAIL_SHARE` apply as well."""
+"""Minimum residual of a detail that differs. A copy encoded again leaves little, and leaves it everywhere, so the
+limits by `DETAIL_FACTOR` and `DETAIL_SHARE` apply as well."""
 
 USUAL_DETAIL = 0.5
-"""Added to the median residue before it is multiplied by `DETAIL_FACTOR`."""
+"""Added to the median residual before it is multiplied by `DETAIL_FACTOR`."""
 
 DETAIL_FACTOR = 11.0
-"""Minimum ratio of the residue of a detail that differs to the median residue."""
+"""Minimum ratio of the residual of a detail that differs to the median residual."""
 
 DETAIL_SHARE = 0.35
-"""Minimum ratio of the residue of a detail that differs to the larger deviation of the two stills there."""
+"""Minimum ratio of the residual of a detail that differs to the larger deviation of the two stills there."""
 
 MIN_SHARPER = 1.05
 """Minimum ratio of the edges of two stills, of which one is then blurred before details are said to differ."""
@@ -44,10 +44,10 @@ MIN_LIT = 64
 
 
 def find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The blocks with a square whose residue is large when one still is subtracted from the other."""
-    own, other = _equally_lit(first, second)
+    """The blocks with a square whose residual is large when one still is subtracted from the other."""
+    own, other = _equalise_lighting(first, second)
     differs = _differ_in_squares(own, other)
-    if differs.any() and (blurred := _equally_blurred(own, other)) is not None:
+    if differs.any() and (blurred := _equalise_blur(own, other)) is not None:
         differs = _differ_in_squares(*blurred)
     cells = np.asarray(differs.reshape(BLOCKS, STILL_PX // BLOCKS, BLOCKS, -1).any(axis=(1, 3)))
     # At the edge, bars end and copies are cropped.
@@ -58,11 +58,11 @@ def find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDA
 
 
 def _differ_in_squares(own: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """The pixels around which a residue is large, (256, 256)."""
+    """The pixels around which a residual is large, (256, 256)."""
     left = np.full(own.shape, np.inf, np.float32)
     for moved in shift(other, DETAIL_SHIFTS_PX):
         left = np.minimum(left, _deviation_around(own - moved))
-        # Further shifts only lower the residues, which are low enough already, as in most copies.
+        # Further shifts only lower the residuals, which are low enough already, as in most copies.
         if left.max() <= max(MIN_DETAIL, DETAIL_FACTOR * USUAL_DETAIL):
             return np.zeros(own.shape, bool)
     shown = np.maximum(_deviation_around(own), _deviation_around(other))
@@ -72,13 +72,13 @@ def _differ_in_squares(own: NDArray[np.float32], other: NDArray[np.float32]) -> 
     )
 
 
-def _equally_blurred(
+def _equalise_blur(
     own: NDArray[np.float32], other: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
-    """Two stills, the sharper one blurred until the median residue of all that they show is lowest: at an edge, blur
+    """Two stills, the sharper one blurred until the median residual of all that they show is lowest: at an edge, blur
     leaves as much as another digit. None if both are equally sharp, or show next to nothing."""
     everywhere = np.ones(own.shape, bool)
-    sharpness = [edges(one, everywhere) for one in (own, other)]
+    sharpness = [mean_gradient(one, everywhere) for one in (own, other)]
     if max(sharpness) < MIN_SHARPER * min(sharpness):
         return None
     sharp, blunt = (own, other) if sharpness[0] > sharpness[1] else (other, own)
@@ -90,16 +90,16 @@ def _equally_blurred(
     return sharp, blunt
 
 
-def _equally_lit(
+def _equalise_lighting(
     first: NDArray[np.float32], second: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Two stills, one of them with the brightness and contrast of the other. If one was brightened until it is white,
     only the darker one shows what was there. So both directions are tried, and the smaller difference counts."""
-    ways = [(_lit_as(first, second), second), (first, _lit_as(second, first))]
+    ways = [(_match_lighting(first, second), second), (first, _match_lighting(second, first))]
     return min(ways, key=lambda way: float(np.median(np.abs(way[0] - way[1])) / (way[0].std() + 1)))
 
 
-def _lit_as(frame: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
+def _match_lighting(frame: NDArray[np.float32], wanted: NDArray[np.float32]) -> NDArray[np.float32]:
     """A frame with the brightness and contrast of another one, by a line through all pixels except outliers."""
     levels, targets = frame[::4, ::4].ravel(), wanted[::4, ::4].ravel()
     near = np.ones(len(levels), bool)

@@ -22,7 +22,7 @@ from dedup_lib.match.sound import SoundMatch
 MIN_AGREEING = 3
 """Minimum number of agreeing frames for a proof."""
 
-MAX_PICTURE_S = 1.0
+MAX_FEW_FRAMES_S = 1.0
 """Maximum duration, in seconds, of two videos for which fewer frames suffice, if one of them has no more."""
 
 SAME_DURATION = 0.98
@@ -48,17 +48,17 @@ OVERWHELMING_AGREEMENT = 0.5
 OVERWHELMING_AGREEING = 6
 """Minimum number of agreeing frames that decide alone; fewer must be both close and varied."""
 
-MIN_REGISTERED_POINTS = 12
+MIN_REGISTERED_INLIERS = 12
 """Minimum number of inliers of a geometric match."""
 
 MIN_REGISTERED_SHARE = 0.3
 """Minimum share of a frame that a geometric match covers: a shared logo or caption covers less."""
 
-MIN_CONFIRMING_POINTS = 30
+MIN_CONFIRMING_INLIERS = 30
 """Minimum number of inliers that confirm agreeing frames."""
 
 CONFIRMING_FRACTION = 0.3
-"""Minimum share of inliers among the matched points that confirm agreeing frames."""
+"""Minimum share of inliers among the matched keypoints that confirm agreeing frames."""
 
 SETTLED_SHARE = 0.8
 """Minimum share of both videos that agrees without need of a second opinion."""
@@ -75,7 +75,7 @@ MIN_COMMON_SHARE = 0.5
 FULL_SCENES = 5
 """Number of scene changes among agreeing frames from which more do not raise the score."""
 
-OF_THE_LIST = ("first", "second", "cosine", "words", "is_unseen", "duration_ratio", "longest_s")
+OF_THE_LIST = ("first", "second", "cosine", "is_unseen", "duration_ratio", "longest_s")
 """Fields of `Evidence` that come from the list and not from the fingerprints of the pair."""
 
 
@@ -150,8 +150,6 @@ class Evidence:
     cosine: float = float("nan")
     """Similarity of the frames by the encoder's vectors: the mean, over the frames of one video, of the cosine to the
     nearest frame of the other. The larger of both directions counts. NaN without vectors."""
-    words: float = 0.0
-    """Cosine of the bags of visual words; 0 if visual words did not propose the pair."""
     frames: AlignedSegment | None = None
     """The aligned segment of the frames as they are."""
     registered: AlignedSegment | None = None
@@ -184,35 +182,35 @@ class Evidence:
         """Whether enough frames agree for a proof."""
         return self._has_enough(self.frames)
 
-    def _has_enough(self, stretch: AlignedSegment | None) -> bool:
-        if stretch is None:
+    def _has_enough(self, segment: AlignedSegment | None) -> bool:
+        if segment is None:
             return False
-        fewest = MIN_AGREEING if self.longest_s > MAX_PICTURE_S else min(MIN_AGREEING, self.min_frames)
-        return stretch.agreeing >= fewest or self._is_short_pair(stretch)
+        fewest = MIN_AGREEING if self.longest_s > MAX_FEW_FRAMES_S else min(MIN_AGREEING, self.min_frames)
+        return segment.agreeing >= fewest or self._is_short_pair(segment)
 
-    def _is_short_pair(self, stretch: AlignedSegment) -> bool:
+    def _is_short_pair(self, segment: AlignedSegment) -> bool:
         """Whether one video has only two frames, of two scenes, and the other shows nearly identical ones."""
         return (
-            stretch.agreeing == self.min_frames == stretch.scenes == 2
-            and _is_close(stretch)
-            and self.duration_ratio * self.longest_s <= MAX_PICTURE_S
+            segment.agreeing == self.min_frames == segment.scenes == 2
+            and _is_close(segment)
+            and self.duration_ratio * self.longest_s <= MAX_FEW_FRAMES_S
         )
 
-    def _proves(self, stretch: AlignedSegment | None) -> bool:
+    def _proves(self, segment: AlignedSegment | None) -> bool:
         """Whether enough frames agree, and they are close and varied. One of the two suffices unless motion
         contradicts it."""
-        if stretch is None or not self._has_enough(stretch):
+        if segment is None or not self._has_enough(segment):
             return False
-        is_close, is_varied = _is_close(stretch), _is_varied(stretch)
-        return (is_close and is_varied) or ((is_close or is_varied) and not self._is_contradicted(stretch))
+        is_close, is_varied = _is_close(segment), _is_varied(segment)
+        return (is_close and is_varied) or ((is_close or is_varied) and not self._is_contradicted(segment))
 
-    def _is_contradicted(self, stretch: AlignedSegment) -> bool:
+    def _is_contradicted(self, segment: AlignedSegment) -> bool:
         """Whether the frames are similar, but their motion is not, in any alignment."""
-        asked = [one for one in (self.motion, self.registered_motion) if one is not None and one.moves]
-        known = [one.stretch.correlation for one in asked if one.stretch.compared >= MIN_TO_CONTRADICT]
+        motions = [one for one in (self.motion, self.registered_motion) if one is not None and one.moves]
+        known = [one.segment.correlation for one in motions if one.segment.compared >= MIN_TO_CONTRADICT]
         # In one scene, frames agree at any offset, and the segment may be misplaced.
-        if _is_varied(stretch):
-            known.append(stretch.correlation)
+        if _is_varied(segment):
+            known.append(segment.correlation)
         return bool(known) and bool(np.fmax.reduce(known) < MIN_CORRELATION)
 
     @property
@@ -238,19 +236,19 @@ class Evidence:
 
     @property
     def is_settled_by_changes(self) -> bool:
-        """Whether both videos change alike nearly throughout. Local features could then add nothing."""
+        """Whether both videos change alike nearly throughout. Keypoints could then add nothing."""
         return (
             self.motion is not None
             and self.motion.is_alike
-            and min(self.motion.stretch.first_coverage, self.motion.stretch.second_coverage) >= SETTLED_SHARE
+            and min(self.motion.segment.first_coverage, self.motion.segment.second_coverage) >= SETTLED_SHARE
         )
 
     @property
     def has_geometric_match(self) -> bool:
-        """Whether enough points agree on one geometric alignment of both videos, and cover enough of a frame."""
+        """Whether enough keypoints agree on one geometric alignment of both videos, and cover enough of a frame."""
         return (
             self.registration is not None
-            and self.registration.points >= MIN_REGISTERED_POINTS
+            and self.registration.inliers >= MIN_REGISTERED_INLIERS
             and max(self.registration.first_share, self.registration.second_share) >= MIN_REGISTERED_SHARE
         )
 
@@ -267,8 +265,8 @@ class Evidence:
             or (
                 self.has_geometric_match
                 and self.registration is not None
-                and self.registration.points >= MIN_CONFIRMING_POINTS
-                and self.registration.points >= CONFIRMING_FRACTION * self.registration.matches
+                and self.registration.inliers >= MIN_CONFIRMING_INLIERS
+                and self.registration.inliers >= CONFIRMING_FRACTION * self.registration.matches
             )
         )
 
@@ -279,8 +277,8 @@ class Evidence:
         if self.is_exact and self.frames is not None and (self.is_enough or self.duration_ratio >= SAME_DURATION):
             return Criterion.EXACT, self.frames
         if self.frames is not None and self.is_enough and (self.is_overwhelming or self.is_confirmed):
-            rule = Criterion.FRAMES if self.is_overwhelming else Criterion.CONFIRMED
-            allowed.append((self.frames.strength, rule, self.frames))
+            criterion = Criterion.FRAMES if self.is_overwhelming else Criterion.CONFIRMED
+            allowed.append((self.frames.strength, criterion, self.frames))
         if self.registered is not None and self.is_registered:
             allowed.append((self.registered.strength, Criterion.REGISTERED, self.registered))
         # Where frames are nearly identical throughout, motion has nothing to add.
@@ -291,32 +289,32 @@ class Evidence:
             for _, _, one in allowed
         )
         if is_open and self.motion is not None and self.motion.is_alike:
-            allowed.append((self.motion.stretch.strength, Criterion.MOTION, self.motion.stretch))
+            allowed.append((self.motion.segment.strength, Criterion.MOTION, self.motion.segment))
         if (
             is_open
             and self.has_geometric_match
             and self.registered_motion is not None
             and self.registered_motion.is_alike
         ):
-            stretch = self.registered_motion.stretch
-            allowed.append((stretch.strength, Criterion.REGISTERED_MOTION, stretch))
+            segment = self.registered_motion.segment
+            allowed.append((segment.strength, Criterion.REGISTERED_MOTION, segment))
         if not allowed:
             doubtful = [self.frames] if self.is_enough else []
             if self.has_geometric_match and self._has_enough(self.registered):
                 doubtful.append(self.registered)
             if not doubtful:
                 return Criterion.WEAK, self.frames
-            return Criterion.UNCONFIRMED, max(doubtful, key=lambda stretch: stretch.strength if stretch else 0.0)
-        _, rule, stretch = max(allowed, key=lambda one: one[0])
-        return rule, stretch
+            return Criterion.UNCONFIRMED, max(doubtful, key=lambda segment: segment.strength if segment else 0.0)
+        _, criterion, segment = max(allowed, key=lambda one: one[0])
+        return criterion, segment
 
     @property
     def common_shares(self) -> tuple[float, float]:
         """The shares of both videos that the segment covers, the smaller one first."""
-        _, stretch = self.best
-        if stretch is None:
+        _, segment = self.best
+        if segment is None:
             return 0.0, 0.0
-        less, more = sorted((stretch.first_coverage, stretch.second_coverage))
+        less, more = sorted((segment.first_coverage, segment.second_coverage))
         return less, more
 
     @property
@@ -328,9 +326,12 @@ class Evidence:
     @property
     def is_proven(self) -> bool:
         """Whether one of the criteria holds for enough of the two videos."""
-        rule, stretch = self.best
+        criterion, segment = self.best
         return (
-            (rule in PROVING_CRITERIA) and stretch is not None and stretch.agreement >= MIN_AGREEMENT and self.is_whole
+            criterion in PROVING_CRITERIA
+            and segment is not None
+            and segment.agreement >= MIN_AGREEMENT
+            and self.is_whole
         )
 
     @property
@@ -343,9 +344,9 @@ class Evidence:
         """The inputs of the score, by the names of `score.TERMS`."""
         seen = [one for one in (self.frames, self.registered if self.has_geometric_match else None) if one is not None]
         moved = [
-            one.stretch.correlation
+            one.segment.correlation
             for one in (self.motion, self.registered_motion if self.has_geometric_match else None)
-            if one is not None and one.moves and one.stretch.compared >= MIN_TO_CONTRADICT
+            if one is not None and one.moves and one.segment.compared >= MIN_TO_CONTRADICT
         ]
         moved += [one.correlation for one in seen if not math.isnan(one.correlation)]
         return {
@@ -362,10 +363,10 @@ class Evidence:
         return self._compute_score(self.terms)
 
     def _compute_score(self, terms: Mapping[str, float]) -> float:
-        rule, stretch = self.best
-        if stretch is None:
+        criterion, segment = self.best
+        if segment is None:
             return 0.0
-        is_same = rule == Criterion.EXACT and self.is_proven and not terms["differs"]
+        is_same = criterion == Criterion.EXACT and self.is_proven and not terms["differs"]
         return 1.0 if is_same else round(compute_score(terms), 7)
 
     def score_under(self, versions: Versions) -> float:
@@ -374,29 +375,31 @@ class Evidence:
             return self.score
         return self._compute_score({**self.terms, **dict.fromkeys(AGAINST, 0.0)})
 
-    def judge(self, rules: MatchThresholds) -> tuple[Verdict, Criterion]:
-        """The verdict under `rules`, and what decided."""
+    def judge(self, thresholds: MatchThresholds) -> tuple[Verdict, Criterion]:
+        """The verdict under `thresholds`, and what decided."""
         if self.is_unseen:
             return Verdict.REVIEW, Criterion.COSINE
-        (rule, _), score = self.best, self.score_under(rules.versions)
+        (criterion, _), score = self.best, self.score_under(thresholds.versions)
         if self.is_version and self.is_proven:
-            rule = Criterion.DIFFERS if self.difference is not None else Criterion.SOUND
-            if rules.versions != "remove":
-                return (Verdict.REVIEW if rules.versions == "review" else Verdict.DIFFERENT), rule
-        may_join = not self.is_version or rules.versions == "remove"
-        if may_join and self.is_whole and score >= rules.min_score:
+            criterion = Criterion.DIFFERS if self.difference is not None else Criterion.SOUND
+            if thresholds.versions != "remove":
+                return (Verdict.REVIEW if thresholds.versions == "review" else Verdict.DIFFERENT), criterion
+        may_join = not self.is_version or thresholds.versions == "remove"
+        if may_join and self.is_whole and score >= thresholds.min_score:
             is_duplicate = self.common_shares[0] >= MIN_COMMON_SHARE
             # Excerpts are exempt: the frames of a far longer video may lie elsewhere.
-            if is_duplicate and rule != Criterion.EXACT and self.cosine < rules.unlike_below:
+            if is_duplicate and criterion != Criterion.EXACT and self.cosine < thresholds.unlike_below:
                 return Verdict.REVIEW, Criterion.UNLIKE
-            return (Verdict.DUPLICATE if is_duplicate else Verdict.EXCERPT), rule
-        if rule in DECIDING_CRITERIA and not self.is_whole:
+            return (Verdict.DUPLICATE if is_duplicate else Verdict.EXCERPT), criterion
+        if criterion in DECIDING_CRITERIA and not self.is_whole:
             return Verdict.DIFFERENT, Criterion.SHORT
         # One or two frames may agree by chance, and a short clip has no more. A small common part may be an intro.
-        is_question = rule != Criterion.WEAK and self.common_shares[1] >= MIN_COMMON_SHARE
-        if score >= rules.review_from and is_question:
-            return Verdict.REVIEW, rule
-        return (Verdict.REVIEW, Criterion.ALIKE) if self.cosine >= rules.alike_from else (Verdict.DIFFERENT, rule)
+        is_question = criterion != Criterion.WEAK and self.common_shares[1] >= MIN_COMMON_SHARE
+        if score >= thresholds.review_from and is_question:
+            return Verdict.REVIEW, criterion
+        if self.cosine >= thresholds.alike_from:
+            return Verdict.REVIEW, Criterion.ALIKE
+        return Verdict.DIFFERENT, criterion
 
     def exchanged(self) -> Evidence:
         """The same evidence with the roles of the two videos exchanged."""
@@ -415,18 +418,18 @@ class Evidence:
     @property
     def excerpt(self) -> Literal["first", "second"]:
         """Which of the two shows less outside the common segment."""
-        _, stretch = self.best
-        return "first" if stretch is not None and stretch.first_coverage > stretch.second_coverage else "second"
+        _, segment = self.best
+        return "first" if segment is not None and segment.first_coverage > segment.second_coverage else "second"
 
 
-def _is_close(stretch: AlignedSegment) -> bool:
+def _is_close(segment: AlignedSegment) -> bool:
     """Whether the agreeing frames are nearly identical."""
-    return stretch.distance_bits <= CLOSE_BITS
+    return segment.distance_bits <= CLOSE_BITS
 
 
-def _is_varied(stretch: AlignedSegment) -> bool:
+def _is_varied(segment: AlignedSegment) -> bool:
     """Whether the agreeing frames show several scenes."""
-    return stretch.scenes >= MIN_SCENES
+    return segment.scenes >= MIN_SCENES
 
 
 _OTHER_SIDE: Mapping[Side, Side] = {"first": "second", "second": "first", "": ""}

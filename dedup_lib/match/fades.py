@@ -21,7 +21,7 @@ brightness."""
 
 
 def find_fades(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.float32]:
-    """How much more contrast each frame of the second video has than the frame of the first one beside it, as a
+    """How much more contrast each frame of the second video has than the corresponding frame of the first one, as a
     multiple of the usual ratio of the two videos: float32 (N,) for frames (N, H, W). 1 where neither fades."""
     if not len(first):
         return np.ones(0, np.float32)
@@ -33,11 +33,11 @@ def find_fades(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArr
     return np.where(is_faded, fades, np.float32(1))
 
 
-def even_fades(
+def equalise_fades(
     first: NDArray[np.generic], second: NDArray[np.generic]
 ) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     """The frames (N, H, W) of two videos without those of which a fade leaves little. Other frames that fade get, in
-    the second video, the contrast and the brightness that it has elsewhere beside the first one."""
+    the second video, the contrast and the brightness that it has elsewhere in relation to the first one."""
     fades = find_fades(first, second)
     if (fades == 1).all():
         return first, second

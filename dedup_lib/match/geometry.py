@@ -1,4 +1,4 @@
-"""Geometric verification: how the frame of one video lies in that of another, by local features."""
+"""Geometric verification: how the frame of one video lies in that of another, by keypoints."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.features.fingerprint import CHROMA_PX, TINY_PX, Fingerprint, mirror_points
-from dedup_lib.match.laid import AffineMaps
+from dedup_lib.features.fingerprint import CHROMA_PX, TINY_PX, Fingerprint, mirror_keypoints
+from dedup_lib.match.aligned_frames import AffineMaps
 
 MAX_DISTANCE_BITS = 80
-"""Maximum Hamming distance of two matching points, of the 256 bits of their codes."""
+"""Maximum Hamming distance of two matching keypoints, of the 256 bits of their descriptors."""
 
 DISTANCE_RATIO = 0.85
 """A match counts when its distance is at most this share of the second-best one's (ratio test; D. Lowe, 2004)."""
 
-MIN_POINTS = 8
+MIN_INLIERS = 8
 """Minimum number of inliers of a registration."""
 MIN_TO_ESTIMATE = 4
 """Minimum number of matches from which a map is estimated."""
@@ -34,28 +34,28 @@ MAX_STRETCH = 2.5
 MIN_REGION_PX = 12
 
 FRAMES_TO_TRY = 2
-"""Number of frames of the second video that are compared point by point with each frame of the first."""
+"""Number of frames of the second video that are compared keypoint by keypoint with each frame of the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
     """Where the first frame lies in the second.
 
-    `matrix` float64 (2, 3) maps points of the first frame to the second, both in pixels of their fingerprints. `points`
-    of the `matches` are inliers. `region` (left, top, right, bottom) is the part of the second frame that the inliers
-    cover. `first_share` and `second_share` are the shares of the two frames that it takes.
+    `matrix` float64 (2, 3) maps points of the first frame to the second, both in pixels of their fingerprints.
+    `inliers` of the `matches` agree with it. `region` (left, top, right, bottom) is the part of the second frame that
+    the inliers cover. `first_share` and `second_share` are the shares of the two frames that it takes.
     """
 
     matrix: NDArray[np.float64]
     mirrored: bool
-    points: int
+    inliers: int
     matches: int
     region: tuple[float, float, float, float]
     first_share: float
     second_share: float
 
     @property
-    def turn_deg(self) -> int:
+    def rotation_deg(self) -> int:
         """The turn of the frame, without its direction, in degrees from 0 to 180."""
         return round(abs(math.degrees(math.atan2(self.matrix[1, 0], self.matrix[0, 0]))))
 
@@ -76,27 +76,27 @@ class Registration:
 
 
 def register(first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Registration | None:
-    """One affine map for all frames of two videos; None if their points agree on none.
+    """One affine map for all frames of two videos; None if their keypoints agree on none.
 
     Matches of all frames are pooled: a copy is cropped, scaled or turned in the same way from its first frame to its
     last. Robust estimation by MAGSAC++ (D. Barath et al., 2020).
     """
-    own = mirror_points(first) if mirrored else first
+    own = mirror_keypoints(first) if mirrored else first
     pairs = np.zeros((0, 2), np.intp)
     for tried, matches in enumerate(_match_frames(own, second), start=1):
         pairs = np.concatenate([pairs, matches])
         if tried in MIN_AFTER_FRAMES:
-            estimate = _estimate_map(own.points[pairs[:, 0]], second.points[pairs[:, 1]])
+            estimate = _estimate_map(own.keypoints[pairs[:, 0]], second.keypoints[pairs[:, 1]])
             if estimate is None or estimate[1].sum() < MIN_AFTER_FRAMES[tried]:
                 return None
-    estimate = _estimate_map(own.points[pairs[:, 0]], second.points[pairs[:, 1]])
+    estimate = _estimate_map(own.keypoints[pairs[:, 0]], second.keypoints[pairs[:, 1]])
     if estimate is None:
         return None
     matrix, agree = estimate
-    target = second.points[pairs[:, 1]]
+    target = second.keypoints[pairs[:, 1]]
     scales = np.linalg.svd(matrix[:, :2], compute_uv=False)
     if (
-        agree.sum() < MIN_POINTS
+        agree.sum() < MIN_INLIERS
         or scales[0] > MAX_SCALE
         or scales[1] < 1 / MAX_SCALE
         or scales[0] > MAX_STRETCH * scales[1]
@@ -110,7 +110,7 @@ def register(first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Regi
     return Registration(
         matrix=matrix,
         mirrored=mirrored,
-        points=int(agree.sum()),
+        inliers=int(agree.sum()),
         matches=len(pairs),
         region=region,
         first_share=min(1.0, area / float(scales.prod()) / (first.size_px[0] * first.size_px[1])),
@@ -133,16 +133,16 @@ def _estimate_map(
 
 
 def _match_frames(first: Fingerprint, second: Fingerprint) -> Iterator[NDArray[np.intp]]:
-    """For each frame of the first video, pairs of mutually nearest points (M, 2) in the best matching frame of the
+    """For each frame of the first video, pairs of mutually nearest keypoints (M, 2) in the best matching frame of the
     second. Frames with the highest scores come first."""
     scores = _score_frames(first, second)
     for frame in np.argsort(-scores.max(axis=1, initial=0), kind="stable"):
-        own = np.flatnonzero(first.frames == frame)
+        own = np.flatnonzero(first.keypoint_stills == frame)
         best = np.zeros((0, 2), np.intp)
         for other in np.argsort(-scores[frame], kind="stable")[:FRAMES_TO_TRY]:
             if not scores[frame, other]:
                 break
-            others = np.flatnonzero(second.frames == other)
+            others = np.flatnonzero(second.keypoint_stills == other)
             matches = _mutual_matches(first.descriptors[own], second.descriptors[others])
             if len(matches) > len(best):
                 best = np.stack([own[matches[:, 0]], others[matches[:, 1]]], axis=1)
@@ -166,8 +166,8 @@ def _mutual_matches(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDAr
 def _score_frames(first: Fingerprint, second: Fingerprint) -> NDArray[np.float64]:
     """Scores (N, M): how likely each frame of the first video and each of the second show the same. Each word that
     they share counts once, divided by the number of frame pairs that share it: a word in all frames says nothing."""
-    own_words, own_frames = first.words_of_frames
-    words, frames = second.words_of_frames
+    own_words, own_frames = first.words_of_stills
+    words, frames = second.words_of_stills
     low, high = (np.searchsorted(words, own_words, side=side) for side in ("left", "right"))
     lengths = high - low
     steps = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -213,7 +213,7 @@ def find_overlap(first: Fingerprint, second: Fingerprint, registration: Registra
 
 
 def find_maps(first: Fingerprint, second: Fingerprint, registration: Registration) -> AffineMaps:
-    """The maps from the frames that `warp_stills` cuts out to those of the two fingerprints, as `LaidFrames.maps`."""
+    """The maps from the frames that `warp_stills` cuts out to those of both fingerprints, as `AlignedFrames.maps`."""
     left, top, right, bottom = registration.region
     to_second = np.array([[right - left, 0, left], [0, bottom - top, top], [0, 0, 1]])
     to_first = np.linalg.inv(np.vstack([registration.matrix, [0, 0, 1]])) @ to_second
@@ -231,7 +231,7 @@ def warp_tiny_frames(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The region of both videos, cut out of their tiny_frames and aligned by geometry: uint8 (N, 64, 64) and
     (M, 64, 64)."""
-    return _lay(first, second, registration, (first.tiny_frames, second.tiny_frames), side_px=TINY_PX)
+    return _warp(first, second, registration, (first.tiny_frames, second.tiny_frames), side_px=TINY_PX)
 
 
 def warp_stills(
@@ -242,7 +242,7 @@ def warp_stills(
     side_px: int,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The same for the stills: uint8 (F, side_px, side_px) and (G, side_px, side_px)."""
-    return _lay(first, second, registration, (first.unpack_stills(), second.unpack_stills()), side_px=side_px)
+    return _warp(first, second, registration, (first.unpack_stills(), second.unpack_stills()), side_px=side_px)
 
 
 def warp_chroma(
@@ -254,11 +254,11 @@ def warp_chroma(
     if own is None or others is None:
         return None
     planes = own.reshape(-1, CHROMA_PX, CHROMA_PX), others.reshape(-1, CHROMA_PX, CHROMA_PX)
-    laid, other_laid = _lay(first, second, registration, planes, side_px=CHROMA_PX)
-    return laid.reshape(own.shape), other_laid.reshape(others.shape)
+    warped, other_warped = _warp(first, second, registration, planes, side_px=CHROMA_PX)
+    return warped.reshape(own.shape), other_warped.reshape(others.shape)
 
 
-def _lay(
+def _warp(
     first: Fingerprint,
     second: Fingerprint,
     registration: Registration,

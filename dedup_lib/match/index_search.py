@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.match.vector_join import FoundPairs, Proposal, rank_similarities
+from dedup_lib.match.vector_join import Candidates, FoundPairs, are_among_nearest
 from dedup_lib.match.vector_table import BLOCK_LINES, Lines, VectorTable
 from dedup_lib.records import Hit, Progress, Vectors, no_progress
 
@@ -24,50 +24,52 @@ def join_by_search(
     search: Search,
     *,
     floor: float,
-    top_k: int,
-    largest_top_k: int,
+    top_k: tuple[int, int],
     max_pairs: int,
-    each: int | None = None,
+    k_nearest: int | None = None,
     line_of: dict[str, int],
     begin: Progress = no_progress,
-) -> Proposal:
+) -> Candidates:
     """Pairs of lines for which a store finds a vector of one line among the neighbours of a vector of the other.
 
     A list of neighbours that is full of matches may have been cut. The search for that vector is repeated with four
-    times as many neighbours until the end of the list lies below the floor. At `largest_top_k` the vector is compared
-    with all others directly. So an exact search misses no pair with a similarity above 0. `line_of` gives the line of
-    a video by its key; other videos in the store are skipped. `each` as in `join_exactly`. `begin` reports progress
-    over the vectors. Raises SettingError for more than ten times `max_pairs` pairs.
+    times as many neighbours until the end of the list lies below the floor. `top_k` is the first number of neighbours
+    and the largest; after the largest, the vector is compared with all others directly. So an exact search misses no
+    pair with a similarity above 0. `line_of` gives the line of a video by its key; other videos in the store are
+    skipped. `k_nearest` as in `join_exactly`. `begin` reports progress over the vectors. Raises SettingError for more
+    than ten times `max_pairs` pairs.
     """
     low = floor - table.slack
-    waiting, limit, deeper = np.argwhere(table.present), top_k, 0
-    # Frames that many videos share propose more pairs than are similar in the end. A proposed pair takes only 8 bytes.
-    pairs = FoundPairs(table, floor=floor, most=10 * max_pairs + len(table), each=each)
-    asked_for = 0
+    waiting, deeper = np.argwhere(table.present), 0
+    limit, largest = top_k
+    # Frames that many videos share make more candidates than are similar in the end. A candidate takes only 8 bytes.
+    pairs = FoundPairs(table, floor=floor, max_pairs=10 * max_pairs + len(table), k_nearest=k_nearest)
+    num_queries = 0
     while len(waiting):
-        asked_for += len(waiting)
-        progress = begin("searching: vectors", asked_for)
+        num_queries += len(waiting)
+        progress = begin("searching: vectors", num_queries)
         cut: list[NDArray[np.int64]] = []
         for start in range(0, len(waiting), _VECTORS_AT_ONCE):
-            asked = waiting[start : start + _VECTORS_AT_ONCE]
+            queries = waiting[start : start + _VECTORS_AT_ONCE]
             ones, others = [], []
-            for (line, position), hits in zip(asked, search(table.lines[asked[:, 0], asked[:, 1]], limit), strict=True):
+            found = search(table.lines[queries[:, 0], queries[:, 1]], limit)
+            for (line, position), hits in zip(queries, found, strict=True):
                 near = list(near_lines(int(line), hits, line_of, low))
                 ones += [int(line)] * len(near)
                 others += near
                 if len(hits) == limit and hits[-1].cosine >= low:
                     cut.append(np.array((line, position)))
             pairs.add(np.array(ones, np.int64), np.array(others, np.int64))
-            progress(len(asked))
+            progress(len(queries))
         waiting = np.array(cut, np.int64).reshape(-1, 2)
-        if limit >= largest_top_k:
+        if limit >= largest:
             break
         deeper += len(waiting)
-        limit = min(limit * 4, largest_top_k)
+        limit = min(limit * 4, largest)
     for line, position in waiting:
         pairs.add(*_compare_with_all(table, int(line), table.lines[line, position], low))
     first, second = pairs.sorted()
-    return Proposal(
+    return Candidates(
         first=first, second=second, nearest=np.full(len(table), np.nan, np.float32), expanded_queries=deeper
     )
 
@@ -104,36 +106,36 @@ class Audit:
     pairs: int
     """Number of pairs with these videos."""
     found: int
-    """Number of these pairs that the search also proposed."""
+    """Number of these pairs that are among the candidates."""
     recall: float | None
-    """Share of these pairs that the search also proposed; None if there are no pairs."""
+    """Share of these pairs that are among the candidates; None if there are no pairs."""
 
 
-def audit_proposal(
+def audit_candidates(
     table: VectorTable,
-    proposal: Proposal,
+    candidates: Candidates,
     *,
     floor: float,
     videos: int,
     max_pairs: int,
-    each: int | None = None,
+    k_nearest: int | None = None,
     begin: Progress = no_progress,
 ) -> Audit:
-    """Compare some randomly chosen lines with all others exactly, and count which of their pairs were proposed. With
-    `each`, only pairs with the `each` nearest lines count.
+    """Compare some randomly chosen lines with all others exactly, and count which of their pairs are candidates. With
+    `k_nearest`, only pairs with the `k_nearest` nearest lines count.
 
     `begin` reports progress over the lines. Raises SettingError when the chosen lines have more than `max_pairs` pairs.
     """
-    asked = np.sort(np.random.default_rng(0).choice(len(table), size=min(videos, len(table)), replace=False))
+    queries = np.sort(np.random.default_rng(0).choice(len(table), size=min(videos, len(table)), replace=False))
     low = floor - table.slack
     flat = table.lines.reshape(len(table), table.width)
-    known = proposal.first * len(table) + proposal.second
-    pairs = FoundPairs(table, floor=floor, most=max_pairs)
+    known = candidates.first * len(table) + candidates.second
+    pairs = FoundPairs(table, floor=floor, max_pairs=max_pairs)
     progress = begin("auditing the index: vectors", len(table))
     for start in range(0, len(table), BLOCK_LINES):
         others = np.arange(start, min(start + BLOCK_LINES, len(table)))
-        for top in range(0, len(asked), BLOCK_LINES):
-            own = asked[top : top + BLOCK_LINES]
+        for top in range(0, len(queries), BLOCK_LINES):
+            own = queries[top : top + BLOCK_LINES]
             products = flat[own] @ flat[others].T / np.maximum(table.counts[own][:, None], table.counts[others])
             places, far = np.nonzero(products >= low)
             distinct = own[places] != others[far]
@@ -142,11 +144,9 @@ def audit_proposal(
     first, second = pairs.sorted()
     similarities = table.compare(first, second)
     wanted = similarities >= floor
-    if each is not None:
-        own, other = np.concatenate([first, second]), np.concatenate([second, first])
-        near: NDArray[np.bool_] = (rank_similarities(own, other, np.tile(similarities, 2)) < each) & np.isin(own, asked)
-        wanted &= near[: len(first)] | near[len(first) :]
+    if k_nearest is not None:
+        wanted &= are_among_nearest(first, second, similarities, k_nearest=k_nearest, of=queries)
     codes = (first * len(table) + second)[wanted]
     found = int(np.isin(codes, known).sum())
     recall = round(found / len(codes), 6) if len(codes) else None
-    return Audit(videos=len(asked), pairs=len(codes), found=found, recall=recall)
+    return Audit(videos=len(queries), pairs=len(codes), found=found, recall=recall)

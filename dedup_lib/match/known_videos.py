@@ -35,7 +35,7 @@ def find_near(
             if (highest >= low).any():
                 alike |= highest >= low
                 pairs += int(np.count_nonzero(products >= low))
-        check_pairs(pairs, floor=floor, most=max_pairs)
+        check_pairs(pairs, floor=floor, max_pairs=max_pairs)
         near += [urls[index] for index in np.flatnonzero(alike)]
     return near
 

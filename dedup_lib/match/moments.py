@@ -1,7 +1,7 @@
-"""Which moments of two videos show the same: offsets finer than the steps of a scan, and what moves as the witness.
+"""Which moments of two videos show the same: offsets finer than the steps of a scan, by what moves.
 
-In a scene that hardly moves, frames agree at any time. Only what moves says which frame of one video belongs beside
-which frame of the other. And a frame that stays for several steps of the scan shows the moment at which it appeared.
+In a scene that hardly moves, frames agree at any time. Only what moves says which frame of one video corresponds
+to which frame of the other. And a frame that stays for several steps of the scan shows the moment at which it appeared.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def find_moments(one: Fingerprint) -> NDArray[np.float32]:
 def align_changes(
     own: NDArray[np.uint8], others: NDArray[np.uint8], first: Fingerprint, second: Fingerprint, known: AlignedSegment
 ) -> AlignedSegment | None:
-    """The alignment in time by what moves in the frames `own` and `others`, (N, 64, 64) and (M, 64, 64), which lie on
-    one another; None if it explains less than half of what the `known` one compares."""
+    """The alignment in time by what moves in the frames `own` and `others`, (N, 64, 64) and (M, 64, 64), which are
+    aligned by geometry; None if it explains less than half of what the `known` one compares."""
     found = align_videos(hash_changes(own), hash_changes(others), first, second, max_distance=MAX_DISTANCE_BITS)
     if found is None or found.agreement < MIN_AGREEMENT or found.compared < MIN_COMPARED_SHARE * known.compared:
         return None

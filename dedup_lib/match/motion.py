@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.features.perceptual_hash import find_frequencies, turn_frequencies
+from dedup_lib.features.perceptual_hash import find_frequencies, orient_frequencies
 from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.temporal_votes import OFFSET_STEP_S
 
@@ -60,10 +60,10 @@ class MotionTrack:
     weights: NDArray[np.float32] | None = None
     """Number of steps that each frame stands for (`Fingerprint`); None: one step each."""
 
-    def turned(self, orientation: int) -> MotionTrack:
+    def oriented(self, orientation: int) -> MotionTrack:
         """The same track in one of the `perceptual_hash.ORIENTATIONS`."""
-        waves = self.shapes.reshape(-1, FREQUENCIES, FREQUENCIES)
-        return replace(self, shapes=turn_frequencies(waves, orientation).reshape(self.shapes.shape))
+        coefficients = self.shapes.reshape(-1, FREQUENCIES, FREQUENCIES)
+        return replace(self, shapes=orient_frequencies(coefficients, orientation).reshape(self.shapes.shape))
 
     @cached_property
     def timeline(self) -> _Timeline:
@@ -88,20 +88,20 @@ def extract_motion(
     tiny_frames: NDArray[np.uint8], *, times_s: NDArray[np.float32], weights: NDArray[np.float32] | None = None
 ) -> MotionTrack:
     """The motion track of frames (N, 64, 64), shown at rising `times_s`."""
-    waves = find_frequencies(tiny_frames)[:, :FREQUENCIES, :FREQUENCIES].reshape(len(tiny_frames), -1)
+    coefficients = find_frequencies(tiny_frames)[:, :FREQUENCIES, :FREQUENCIES].reshape(len(tiny_frames), -1)
     # Brightness and contrast are not part of a shape.
-    lengths = np.maximum(np.linalg.norm(waves, axis=1, keepdims=True), 1e-6)
-    return MotionTrack(shapes=(waves / lengths).astype(np.float32), times_s=times_s, weights=weights)
+    lengths = np.maximum(np.linalg.norm(coefficients, axis=1, keepdims=True), 1e-6)
+    return MotionTrack(shapes=(coefficients / lengths).astype(np.float32), times_s=times_s, weights=weights)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MotionMatch:
-    """How similarly two videos change where they overlap. `stretch` is the overlap; its frames agree if they differ
+    """How similarly two videos change where they overlap. `segment` is the overlap; its frames agree if they differ
     similarly from its mean. `weaker_half` is the lower correlation of its two halves. `energy` is how much the video
     that changes less changes there.
     """
 
-    stretch: AlignedSegment
+    segment: AlignedSegment
     weaker_half: float
     energy: float
 
@@ -110,10 +110,10 @@ class MotionMatch:
         """Whether the similarity suffices to call the videos the same."""
         return (
             self.moves
-            and self.stretch.compared >= MIN_COMPARED
-            and self.stretch.correlation >= ALIKE
+            and self.segment.compared >= MIN_COMPARED
+            and self.segment.correlation >= ALIKE
             and self.weaker_half >= ALIKE_IN_HALF
-            and self.stretch.agreement >= 0.5
+            and self.segment.agreement >= 0.5
         )
 
     @property
@@ -123,7 +123,7 @@ class MotionMatch:
 
     def exchanged(self) -> MotionMatch:
         """The same match with the two videos exchanged."""
-        return replace(self, stretch=self.stretch.exchanged())
+        return replace(self, segment=self.segment.exchanged())
 
 
 def compare_motion(
@@ -157,17 +157,17 @@ def compare_motion(
         return None
     _, offset, speed, other = best
     changes = _compare_at(own, other, offset=offset, speed=speed)
-    stretch = replace(
-        changes.stretch,
-        first_coverage=changes.stretch.first_coverage * shares[0],
-        second_coverage=changes.stretch.second_coverage * shares[1],
+    segment = replace(
+        changes.segment,
+        first_coverage=changes.segment.first_coverage * shares[0],
+        second_coverage=changes.segment.second_coverage * shares[1],
     )
-    return replace(changes, stretch=stretch)
+    return replace(changes, segment=segment)
 
 
-def correlate_stretch(first: MotionTrack, second: MotionTrack, stretch: AlignedSegment) -> float:
+def correlate_segment(first: MotionTrack, second: MotionTrack, segment: AlignedSegment) -> float:
     """How similarly two videos change in an aligned segment, -1 to 1; NaN for too few frames."""
-    own, others = stretch.frame_correspondences(first.times_s, second.times_s)
+    own, others = segment.frame_correspondences(first.times_s, second.times_s)
     if len(own) < MIN_TO_CORRELATE:
         return float("nan")
     return correlate_changes(first.shapes[own], second.shapes[others])
@@ -183,13 +183,13 @@ class _Timeline:
     times_s: NDArray[np.float32]
 
     @classmethod
-    def of(cls, course: MotionTrack, *, speed: float = 1.0) -> _Timeline:
+    def of(cls, track: MotionTrack, *, speed: float = 1.0) -> _Timeline:
         """The timeline of a track that is played `speed` times as slowly."""
-        steps = np.round(course.times_s * speed / OFFSET_STEP_S).astype(int)
-        shapes = np.zeros((steps[-1] + 1, course.shapes.shape[1]), np.float32)
+        steps = np.round(track.times_s * speed / OFFSET_STEP_S).astype(int)
+        shapes = np.zeros((steps[-1] + 1, track.shapes.shape[1]), np.float32)
         shown = np.zeros(len(shapes), bool)
         times_s = np.zeros(len(shapes), np.float32)
-        shapes[steps], shown[steps], times_s[steps] = course.shapes, True, course.times_s
+        shapes[steps], shown[steps], times_s[steps] = track.shapes, True, track.times_s
         return cls(shapes=shapes, shown=shown, times_s=times_s)
 
     @cached_property
@@ -235,8 +235,8 @@ class _Timeline:
 def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: float) -> MotionMatch:
     """The match of two timelines when the second one is `offset` steps later."""
     start, end = max(0, -offset), min(len(first.shown), len(second.shown) - offset)
-    beside = start + np.flatnonzero(first.shown[start:end] & second.shown[start + offset : end + offset])
-    own, others = first.shapes[beside], second.shapes[beside + offset]
+    common = start + np.flatnonzero(first.shown[start:end] & second.shown[start + offset : end + offset])
+    own, others = first.shapes[common], second.shapes[common + offset]
     own_changes, other_changes = own - own.mean(axis=0), others - others.mean(axis=0)
     lengths = np.linalg.norm(own_changes, axis=1) * np.linalg.norm(other_changes, axis=1)
     alike = (own_changes * other_changes).sum(axis=1) / np.maximum(lengths, 1e-9)
@@ -244,15 +244,15 @@ def _compare_at(first: _Timeline, second: _Timeline, *, offset: int, speed: floa
         correlate_changes(*parts) for parts in zip(np.array_split(own, 2), np.array_split(others, 2), strict=True)
     ]
     return MotionMatch(
-        stretch=AlignedSegment(
+        segment=AlignedSegment(
             agreeing=int((alike >= ALIKE).sum()),
-            compared=len(beside),
-            first_start_s=float(first.times_s[beside[0]]),
-            first_end_s=float(first.times_s[beside[-1]]),
-            second_start_s=float(second.times_s[beside[0] + offset]),
-            second_end_s=float(second.times_s[beside[-1] + offset]),
-            first_coverage=len(beside) / first.frames,
-            second_coverage=len(beside) / second.frames,
+            compared=len(common),
+            first_start_s=float(first.times_s[common[0]]),
+            first_end_s=float(first.times_s[common[-1]]),
+            second_start_s=float(second.times_s[common[0] + offset]),
+            second_end_s=float(second.times_s[common[-1] + offset]),
+            first_coverage=len(common) / first.frames,
+            second_coverage=len(common) / second.frames,
             speed=speed,
             correlation=correlate_changes(own, others),
         ),

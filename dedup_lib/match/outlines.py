@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.match.blocks import BLOCK_SIDE, BLOCKS, STILL_PX, edges, soften
-from dedup_lib.match.laid import LaidFrames
+from dedup_lib.match.aligned_frames import AlignedFrames
+from dedup_lib.match.blocks import BLOCK_SIDE, BLOCKS, STILL_PX, mean_gradient, soften
 
 MIN_DIFFERENCE = 10.0
 """Minimum difference (of 255) of a pixel that differs."""
@@ -19,7 +19,7 @@ MAX_OVERLAY = 0.14
 """Maximum share of the frame that an overlay takes: no more than a caption does."""
 
 MAX_CONTINUED_EDGE = 1.3
-"""Maximum ratio, in the clean frame, of the slopes along the outline of an overlay to those around it."""
+"""Maximum ratio, in the clean frame, of the gradients along the outline of an overlay to those around it."""
 
 MIN_EDGE_RATIO = 1.7
 """Minimum factor by which that ratio is larger in the marked frame."""
@@ -34,14 +34,14 @@ MAX_OUTLINES = 4
 """Maximum number of stills; the median of their ratios decides."""
 
 
-def is_overlaid(part: NDArray[np.bool_], laid: LaidFrames, *, around_moves: bool) -> bool:
+def is_overlaid(component: NDArray[np.bool_], aligned: AlignedFrames, *, around_moves: bool) -> bool:
     """Whether something, such as a logo or a caption, was laid over one of the videos there. Its outline is an edge in
     that video. In the other one, the frame continues across the outline as it does everywhere around.
 
     With two different products or prices, both videos show the edges.
     """
-    nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MAX_OUTLINES]
-    found = [_trace_outline(part, *(stills[index] for stills in laid.stills)) for index in nearest]
+    nearest = np.argsort(np.abs(aligned.apart_s), kind="stable")[:MAX_OUTLINES]
+    found = [_trace_outline(component, *(stills[index] for stills in aligned.stills)) for index in nearest]
     outlines = [outline for outline in found if outline is not None]
     if not outlines:
         return False
@@ -54,14 +54,14 @@ def is_overlaid(part: NDArray[np.bool_], laid: LaidFrames, *, around_moves: bool
 
 
 def _trace_outline(
-    part: NDArray[np.bool_], first: NDArray[np.uint8], second: NDArray[np.uint8]
+    component: NDArray[np.bool_], first: NDArray[np.uint8], second: NDArray[np.uint8]
 ) -> tuple[float, float] | None:
-    """Ratio of the slopes along the outline of the difference to those around it, in both frames, the lower one first.
-    None if the difference has no outline."""
+    """Ratio of the gradients along the outline of the difference to those around it, in both frames, the lower
+    one first. None if the difference has no outline."""
     own, other = (soften(still) for still in (first, second))
     step = STILL_PX // BLOCKS
     around = np.zeros((STILL_PX, STILL_PX), bool)
-    for row, column in np.argwhere(part):
+    for row, column in np.argwhere(component):
         around[row * step : (row + BLOCK_SIDE) * step, column * step : (column + BLOCK_SIDE) * step] = True
     # Give the second still the brightness and contrast of the first, as measured elsewhere.
     elsewhere = ~around if not around.all() else around
@@ -76,5 +76,5 @@ def _trace_outline(
     near = (cv2.dilate(shape, np.ones((41, 41))) > 0) & (cv2.dilate(shape, np.ones((7, 7))) == 0)
     if not near.any():
         return None
-    low, high = sorted(edges(one, outline) / (edges(one, near) + 1) for one in (own, other))
+    low, high = sorted(mean_gradient(one, outline) / (mean_gradient(one, near) + 1) for one in (own, other))
     return low, high

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_PICTURES = 4
+MIN_FRAMES = 4
 """Minimum number of frames in which an overlay is found."""
 
 MAX_DIFFERENCE = 8.0
@@ -31,7 +31,7 @@ MIN_OVERLAY_PX = 24
 MAX_OPPOSITE_PX = 8
 """Maximum number of connected pixels that look covered in the other copy."""
 
-MIN_FRAME = 0.15
+MIN_SURROUNDINGS = 0.15
 """Minimum share of the frame that lies around an inset video."""
 
 Side = Literal["first", "second", ""]
@@ -40,7 +40,7 @@ Side = Literal["first", "second", ""]
 def find_overlay(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Side:
     """Which of two copies has an overlay; "" if neither or both have one, or if this is unclear. The tiny_frames
     (N, 64, 64) of both are aligned and shown at the same times."""
-    if len(first) < MIN_PICTURES:
+    if len(first) < MIN_FRAMES:
         return ""
     own, other = first.astype(np.float32), second.astype(np.float32)
     # Equalise contrast by the median motion and brightness by the median pixel: an overlay is not most of a frame.
@@ -51,7 +51,7 @@ def find_overlay(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Side:
     deviations = own.std(axis=0), other.std(axis=0)
     differs = np.abs(own.mean(axis=0) - other.mean(axis=0)) >= MIN_CONTRAST
     covered_px = [
-        _largest_patch((covered < STANDS_STILL * moving) & (moving >= MIN_MOTION) & differs)
+        _largest_component((covered < STANDS_STILL * moving) & (moving >= MIN_MOTION) & differs)
         for covered, moving in (deviations, deviations[::-1])
     ]
     if max(covered_px) < MIN_OVERLAY_PX or min(covered_px) > MAX_OPPOSITE_PX:
@@ -69,14 +69,14 @@ def is_inset_frame(frames: NDArray[np.uint8], inside: tuple[float, float, float,
     left, top, right, bottom = (round(share * side) for share in inside)
     around = np.ones((side, side), bool)
     around[top:bottom, left:right] = False
-    if around.mean() < MIN_FRAME or around.all():
+    if around.mean() < MIN_SURROUNDINGS or around.all():
         return False
     motion = frames.astype(np.float32).std(axis=0)
     moving = float(np.median(motion[~around]))
     return moving >= MIN_MOTION and float(np.median(motion[around])) < STANDS_STILL * moving
 
 
-def _largest_patch(mask: NDArray[np.bool_]) -> int:
+def _largest_component(mask: NDArray[np.bool_]) -> int:
     """Number of pixels in the largest connected component of a mask."""
     count, _, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     return int(facts[1:, cv2.CC_STAT_AREA].max()) if count > 1 else 0

@@ -10,7 +10,7 @@ import numpy as np
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.features.fingerprint import Fingerprint, keep_recent
 from dedup_lib.match.evidence import Evidence
-from dedup_lib.match.verify import Looks, compare_looks
+from dedup_lib.match.verify import FrameFeatures, compare_features
 from dedup_lib.media.frames import use_one_thread
 
 MAX_PAIRS_AT_ONCE = 128
@@ -72,21 +72,21 @@ class _Work:
 
     def __init__(self, fingerprints: Sequence[Fingerprint | None]) -> None:
         self._fingerprints = fingerprints
-        self._looks_of: Callable[[int], Looks | None] | None = None
+        self._features_of: Callable[[int], FrameFeatures | None] | None = None
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_fingerprints": self._fingerprints, "_looks_of": None}
+        return {"_fingerprints": self._fingerprints, "_features_of": None}
 
     def __call__(self, pairs: Sequence[Evidence]) -> list[Evidence]:
-        if self._looks_of is None:
-            self._looks_of = keep_recent(
-                self._make_looks, count_frames=lambda one: len(one.fingerprint.times_s) if one is not None else 0
+        if self._features_of is None:
+            self._features_of = keep_recent(
+                self._make_features, count_frames=lambda one: len(one.fingerprint.times_s) if one is not None else 0
             )
-        return [compare_looks(pair, self._looks_of(pair.first), self._looks_of(pair.second)) for pair in pairs]
+        return [compare_features(pair, self._features_of(pair.first), self._features_of(pair.second)) for pair in pairs]
 
-    def _make_looks(self, row: int) -> Looks | None:
+    def _make_features(self, row: int) -> FrameFeatures | None:
         fingerprint = self._fingerprints[row]
-        return Looks(fingerprint) if fingerprint is not None else None
+        return FrameFeatures(fingerprint) if fingerprint is not None else None
 
 
 class _WorkAlone:

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.match.laid import AffineMap, LaidFrames, spread
-from dedup_lib.match.regions import measure_fit
+from dedup_lib.match.aligned_frames import AffineMap, AlignedFrames, spread
 
 SIDE_PX = 64
 """Side of the frames from which a homography is estimated."""
@@ -32,39 +31,39 @@ MAX_MOVED = 0.2
 """Distances, as shares of the side, by which a homography moves at least one corner, and at most. Where frames fit
 already, a still smaller change would bend one product into another."""
 
-MAX_ASKED = 5
+MAX_SAMPLED = 5
 """Number of stills, spread over all, that show whether frames can be refined."""
 
 MIN_GAIN = 0.04
-"""Minimum gain in `measure_fit` for which the refined alignment is used."""
+"""Minimum gain in `AlignedFrames.fit` for which the refined alignment is used."""
 
 _CORNERS = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
 _Homography = NDArray[np.float32]
 _Number = TypeVar("_Number", bound=np.generic)
 
 
-def refine(laid: LaidFrames) -> LaidFrames | None:
+def refine(aligned: AlignedFrames) -> AlignedFrames | None:
     """The same frames, each one of the first video moved by the homography with which it fits that of the second best;
     None if they fit hardly better then."""
-    places = spread(len(laid.stills[0]), MAX_ASKED)
-    asked = list(_find_homographies(*(stills[places] for stills in laid.stills)))
-    found = sorted((one for one in asked if one is not None), key=_measure_move)
-    if 2 * len(found) <= len(asked) or _measure_move(found[len(found) // 2]) < MIN_MOVED:
+    places = spread(len(aligned.stills[0]), MAX_SAMPLED)
+    sampled = list(_find_homographies(*(stills[places] for stills in aligned.stills)))
+    found = sorted((one for one in sampled if one is not None), key=_measure_move)
+    if 2 * len(found) <= len(sampled) or _measure_move(found[len(found) // 2]) < MIN_MOVED:
         return None
-    tiny_frames = _move(*laid.tiny_frames, list(_find_homographies(*laid.tiny_frames)))
-    of_stills = list(_find_homographies(*laid.stills))
-    chroma = laid.chroma
+    tiny_frames = _move(*aligned.tiny_frames, list(_find_homographies(*aligned.tiny_frames)))
+    of_stills = list(_find_homographies(*aligned.stills))
+    chroma = aligned.chroma
     if chroma is not None:
         planes = [_move(chroma[0][:, plane], chroma[1][:, plane], of_stills) for plane in (0, 1)]
         chroma = np.stack([own for own, _ in planes], axis=1), np.stack([other for _, other in planes], axis=1)
     refined = replace(
-        laid,
+        aligned,
         tiny_frames=tiny_frames,
-        stills=_move(*laid.stills, of_stills),
+        stills=_move(*aligned.stills, of_stills),
         chroma=chroma,
-        maps=(_combine(laid.maps[0], found[len(found) // 2]), laid.maps[1]),
+        maps=(_combine(aligned.maps[0], found[len(found) // 2]), aligned.maps[1]),
     )
-    return refined if measure_fit(refined) >= measure_fit(laid) + MIN_GAIN else None
+    return refined if refined.fit >= aligned.fit + MIN_GAIN else None
 
 
 def _find_homographies(first: NDArray[np.generic], second: NDArray[np.generic]) -> Iterator[_Homography | None]:

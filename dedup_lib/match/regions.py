@@ -16,22 +16,22 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dedup_lib.match.aligned_frames import AlignedFrames, Box, map_box
 from dedup_lib.match.blocks import (
     BLOCK_SIDE,
     BLOCKS,
     BlockMap,
     correlate,
+    equalise_sharpness,
+    gradients,
     mean_and_variance,
     mean_of_blocks,
-    sharpen_equally,
     shift,
     shrink,
-    slopes,
     soften,
 )
 from dedup_lib.match.details import MIN_CONTRAST, find_details
-from dedup_lib.match.fades import even_fades
-from dedup_lib.match.laid import Box, LaidFrames, map_box, spread
+from dedup_lib.match.fades import equalise_fades
 from dedup_lib.match.motion import correlate_changes
 from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
 
@@ -97,13 +97,10 @@ MARGIN = 0.1
 MIN_MOTION_AROUND = 1.0
 """Minimum deviation over time (of 255) outside a part around which the film moves."""
 
-MIN_LIKENESS = 0.5
+MIN_SIMILARITY = 0.5
 """Minimum correlation of two frames that show the same on the whole."""
 
-MAX_FITTED = 16
-"""Maximum number of frames, spread over all, by which the alignment is measured."""
-
-MIN_PICTURES = 4
+MIN_FRAMES = 4
 """Minimum number of frames from which motion is compared."""
 
 
@@ -146,57 +143,49 @@ def _place(middle: float, names: tuple[str, str, str]) -> str:
     return names[min(2, int(middle * 3))]
 
 
-def find_difference(laid: LaidFrames) -> Region | None:
+def find_region(aligned: AlignedFrames) -> Region | None:
     """The largest part of the frame that differs throughout and is not an overlay; None if there is none."""
-    shown_together = show_the_same(*laid.tiny_frames)
-    motion = _Motion.of(*even_fades(*(one[shown_together] for one in laid.tiny_frames)))
-    moving = find_parts(motion.differs(shows_moments=laid.shows_moments), MIN_MOVING_BLOCKS)
-    found = [region for part in moving if (region := _find_moving(part, laid, motion)) is not None]
-    stills = [sharpen_equally(soften(first), soften(second)) for first, second in zip(*laid.stills, strict=True)]
-    whole = _differs_standing(stills, laid, motion)
-    found += _find_standing(whole, whole, laid, motion)
+    shown_together = show_the_same(*aligned.tiny_frames)
+    motion = _Motion.of(*equalise_fades(*(one[shown_together] for one in aligned.tiny_frames)))
+    moving = find_components(motion.differs(shows_moments=aligned.shows_moments), MIN_MOVING_BLOCKS)
+    found = [region for component in moving if (region := _find_moving(component, aligned, motion)) is not None]
+    stills = [equalise_sharpness(soften(first), soften(second)) for first, second in zip(*aligned.stills, strict=True)]
+    whole = _differs_standing(stills, aligned, motion)
+    found += _find_standing(whole, whole, aligned, motion)
     if not found:
         # In a caption, whole blocks find the line and details find single letters. Together they give its outline.
-        found = _find_standing(whole | _differs_in_detail(stills, laid, motion), whole, laid, motion)
+        found = _find_standing(whole | _differs_in_detail(stills, aligned, motion), whole, aligned, motion)
     return max(found, key=lambda region: region.share, default=None)
 
 
-def _find_moving(part: NDArray[np.bool_], laid: LaidFrames, motion: _Motion) -> Region | None:
+def _find_moving(component: NDArray[np.bool_], aligned: AlignedFrames, motion: _Motion) -> Region | None:
     """The region of a part that moves in another way; None if it is an overlay, such as a ticker."""
-    region = _region(part, laid, moves=True)
+    region = _region(component, aligned, moves=True)
     # Both may show a window in which something else moves: only a clear outline in one of them shows an overlay.
-    if motion.covers(part) or (region.is_at_edge and is_overlaid(part, laid, around_moves=False)):
+    if motion.covers(component) or (region.is_at_edge and is_overlaid(component, aligned, around_moves=False)):
         return None
     return region
 
 
 def _find_standing(
-    differs: NDArray[np.bool_], whole: NDArray[np.bool_], laid: LaidFrames, motion: _Motion
+    differs: NDArray[np.bool_], whole: NDArray[np.bool_], aligned: AlignedFrames, motion: _Motion
 ) -> list[Region]:
     """The parts that stand still, differ and are not overlays. `whole` are the blocks that differ as a whole."""
     found = []
-    for part in find_parts(differs, MIN_STANDING_BLOCKS):
-        region = _region(part, laid, moves=False)
+    for component in find_components(differs, MIN_STANDING_BLOCKS):
+        region = _region(component, aligned, moves=False)
         # If the whole frame moves, an overlay stands out anywhere, not only at the edge.
-        may_be_overlay = (part & whole).mean() <= MAX_OVERLAY and (region.is_at_edge or motion.is_everywhere)
-        around_moves = motion.around(part) >= MIN_MOTION_AROUND
-        if not (motion.covers(part) or (may_be_overlay and is_overlaid(part, laid, around_moves=around_moves))):
+        may_be_overlay = (component & whole).mean() <= MAX_OVERLAY and (region.is_at_edge or motion.is_everywhere)
+        around_moves = motion.around(component) >= MIN_MOTION_AROUND
+        is_overlay = may_be_overlay and is_overlaid(component, aligned, around_moves=around_moves)
+        if not (is_overlay or motion.covers(component)):
             found.append(region)
     return found
 
 
-def measure_fit(laid: LaidFrames) -> float:
-    """How well the frames are aligned, up to 1: the median correlation over all blocks, averaged over frames. The
-    median ignores an overlay on some of the blocks."""
-    places = spread(len(laid.tiny_frames[0]), MAX_FITTED)
-    pairs = zip(*(np.asarray(one, np.float32)[places] for one in laid.tiny_frames), strict=True)
-    correlations = np.array([correlate(own, other)[0].ravel() for own, other in pairs])
-    return float(np.median(correlations, axis=1).mean())
-
-
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Which frames show the same on the whole. Where one video was cut differently, its motion differs too."""
-    alike = _correlate_frames(first, second) >= MIN_LIKENESS
+    alike = _correlate_frames(first, second) >= MIN_SIMILARITY
     return alike if alike.any() else np.ones(len(first), bool)
 
 
@@ -248,23 +237,23 @@ class _Motion:
         less, more = np.minimum(self.first, evened), np.maximum(self.first, evened)
         only_one = (more >= MIN_MOTION) & (less < MAX_REST * more) & (self.correlation < ALIKE_MOTION)
         differs = (both & (self.correlation < lowest)) | only_one
-        return np.asarray(differs & (self.frames >= MIN_PICTURES))
+        return np.asarray(differs & (self.frames >= MIN_FRAMES))
 
     @property
     def is_everywhere(self) -> bool:
         """Whether most of the frame moves, as when the camera does."""
         return bool(np.quantile(np.minimum(self.first, self.second), 0.25) >= MIN_MOTION)
 
-    def around(self, part: NDArray[np.bool_]) -> float:
+    def around(self, component: NDArray[np.bool_]) -> float:
         """How much both videos move outside this part."""
-        return float(np.median(np.minimum(self.first, self.second)[~part])) if not part.all() else 0.0
+        return float(np.median(np.minimum(self.first, self.second)[~component])) if not component.all() else 0.0
 
-    def covers(self, part: NDArray[np.bool_]) -> bool:
+    def covers(self, component: NDArray[np.bool_]) -> bool:
         """Whether one video stands still in this part, while the other one moves there as both do around it: an overlay
         hides the motion of the film."""
-        if part.mean() > MAX_OVERLAY or self.around(part) < MIN_MOTION:
+        if component.mean() > MAX_OVERLAY or self.around(component) < MIN_MOTION:
             return False
-        less, more = sorted((float(np.median(self.first[part])), float(np.median(self.second[part]))))
+        less, more = sorted((float(np.median(self.first[component])), float(np.median(self.second[component]))))
         return more >= MIN_MOTION and less <= COVERED_MOTION * more
 
 
@@ -285,24 +274,24 @@ _Stills = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
 """The stills of two videos, softened and equally sharp."""
 
 
-def _differs_standing(stills: _Stills, laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
+def _differs_standing(stills: _Stills, aligned: AlignedFrames, motion: _Motion) -> NDArray[np.bool_]:
     """The blocks that differ throughout: in enough of the stills in which both videos can be compared there."""
     shape = motion.first.shape
-    asked, agreed, loosely_asked, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
-    for both, apart_s in zip(stills, laid.apart_s, strict=True):
+    compared, agreed, loosely_compared, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
+    for both, apart_s in zip(stills, aligned.apart_s, strict=True):
         shows, agrees, usual = _compare_stills(*both)
         # If most of a frame agrees poorly, it shows another moment, or its encoding is too coarse to compare.
         is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= MIN_USUAL
-        surely = shows & (motion.is_still | (is_same_moment and laid.is_simultaneous))
-        loosely = shows & ~surely & (is_same_moment or laid.only_changes)
-        asked += surely
+        surely = shows & (motion.is_still | (is_same_moment and aligned.is_simultaneous))
+        loosely = shows & ~surely & (is_same_moment or aligned.only_changes)
+        compared += surely
         agreed += surely & agrees
-        loosely_asked += loosely
+        loosely_compared += loosely
         loosely_agreed += loosely & agrees
-    fewest = min(MIN_STILLS, len(laid.apart_s))
-    differing = asked - agreed
-    differs = (differing >= fewest) & (differing > MIN_DIFFERING * asked) & (loosely_agreed == 0)
-    differs_loosely = (agreed + loosely_agreed == 0) & (asked + loosely_asked >= fewest)
+    fewest = min(MIN_STILLS, len(aligned.apart_s))
+    differing = compared - agreed
+    differs = (differing >= fewest) & (differing > MIN_DIFFERING * compared) & (loosely_agreed == 0)
+    differs_loosely = (agreed + loosely_agreed == 0) & (compared + loosely_compared >= fewest)
     return np.asarray(differs | differs_loosely)
 
 
@@ -313,15 +302,15 @@ def _compare_stills(
     correlation of the former, or a lower one that reaches `MIN_USUAL`."""
     # A still with less contrast shows no less, so equalise it.
     other = other * np.float32((own.std() + 1) / (other.std() + 1))
-    own_slopes, other_slopes = slopes(own), slopes(other)
-    of_own, of_own_slopes = mean_and_variance(own), mean_and_variance(own_slopes)
+    own_gradients, other_gradients = gradients(own), gradients(other)
+    of_own, of_own_gradients = mean_and_variance(own), mean_and_variance(own_gradients)
     best: BlockMap | None = None
-    for moved, moved_slopes in zip(shift(other, SHIFTS_PX), shift(other_slopes, SHIFTS_PX), strict=True):
+    for moved, moved_gradients in zip(shift(other, SHIFTS_PX), shift(other_gradients, SHIFTS_PX), strict=True):
         correlation, *variances = correlate(own, moved, of_first=of_own)
         contrast = np.sqrt(variances[0] * variances[1])
         spread = variances[0] + variances[1] - 2 * correlation * contrast
         # A change of colours leaves the edges in place.
-        correlation = np.maximum(correlation, correlate(own_slopes, moved_slopes, of_first=of_own_slopes)[0])
+        correlation = np.maximum(correlation, correlate(own_gradients, moved_gradients, of_first=of_own_gradients)[0])
         if best is None:
             shows = np.sqrt(np.stack(variances)).min(axis=0) >= MIN_CONTRAST
             best, rest = correlation, spread
@@ -343,37 +332,37 @@ def _median_where(shows: NDArray[np.bool_], correlation: BlockMap) -> float:
     return float(np.median(correlation[shows])) if shows.any() else 1.0
 
 
-def _differs_in_detail(stills: _Stills, laid: LaidFrames, motion: _Motion) -> NDArray[np.bool_]:
+def _differs_in_detail(stills: _Stills, aligned: AlignedFrames, motion: _Motion) -> NDArray[np.bool_]:
     """The blocks with a small detail that differs in most of the stills."""
-    nearest = np.argsort(np.abs(laid.apart_s), kind="stable")[:MAX_DETAILED]
-    asked, differing = (np.zeros(motion.first.shape, int) for _ in range(2))
+    nearest = np.argsort(np.abs(aligned.apart_s), kind="stable")[:MAX_DETAILED]
+    compared, differing = (np.zeros(motion.first.shape, int) for _ in range(2))
     for index in nearest:
-        is_same_moment = laid.is_simultaneous and abs(laid.apart_s[index]) <= SAME_MOMENT_S
+        is_same_moment = aligned.is_simultaneous and abs(aligned.apart_s[index]) <= SAME_MOMENT_S
         comparable = motion.is_still | is_same_moment
-        asked += comparable
+        compared += comparable
         differing += comparable & find_details(*stills[index])
-    return np.asarray((differing >= min(MIN_STILLS, len(nearest))) & (differing > MIN_DETAILED * asked))
+    return np.asarray((differing >= min(MIN_STILLS, len(nearest))) & (differing > MIN_DETAILED * compared))
 
 
-def find_parts(mask: NDArray[np.bool_], fewest: int) -> list[NDArray[np.bool_]]:
+def find_components(mask: NDArray[np.bool_], fewest: int) -> list[NDArray[np.bool_]]:
     """The connected components of a mask, those with at least `fewest` cells."""
     count, labels, facts, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return [labels == part for part in range(1, count) if facts[part, cv2.CC_STAT_AREA] >= fewest]
+    return [labels == component for component in range(1, count) if facts[component, cv2.CC_STAT_AREA] >= fewest]
 
 
-def _region(part: NDArray[np.bool_], laid: LaidFrames, *, moves: bool) -> Region:
-    down, across = (np.flatnonzero(part.any(axis=axis)) for axis in (1, 0))
+def _region(component: NDArray[np.bool_], aligned: AlignedFrames, *, moves: bool) -> Region:
+    down, across = (np.flatnonzero(component.any(axis=axis)) for axis in (1, 0))
     # The outer blocks of a part reach beyond what differs.
     (left, right), (top, bottom) = (
         ((places[0] + 1) / BLOCKS, (places[-1] + BLOCK_SIDE - 1) / BLOCKS) for places in (across, down)
     )
-    return outline_region((float(left), float(top), float(right), float(bottom)), laid, moves=moves)
+    return outline_region((float(left), float(top), float(right), float(bottom)), aligned, moves=moves)
 
 
-def outline_region(box: Box, laid: LaidFrames, *, moves: bool = False, only_colour: bool = False) -> Region:
-    """The region in a box of the frames that lie on one another."""
+def outline_region(box: Box, aligned: AlignedFrames, *, moves: bool = False, only_colour: bool = False) -> Region:
+    """The region in a box of aligned frames."""
     left, top, right, bottom = box
-    in_first, in_second = (map_box(box, one) for one in laid.maps)
+    in_first, in_second = (map_box(box, one) for one in aligned.maps)
     return Region(
         left=left,
         top=top,

@@ -23,7 +23,7 @@ OFFSETS_TRIED = 64
 """Number of offset steps over a long part. At a speed that is only approximate, the ends of a long part do not meet, so
 its steps are wider."""
 
-LIKENESS_STEP = 0.125
+SIMILARITY_STEP = 0.125
 """Matches whose weights differ by less count as equal: encoding changes one frame by this much."""
 
 FITS = 4
@@ -56,9 +56,9 @@ class FrameMatches:
     weights: NDArray[np.float64]
 
     @cached_property
-    def likeness(self) -> NDArray[np.float64]:
-        """The weights in steps of `LIKENESS_STEP`."""
-        return np.round(self.weights / LIKENESS_STEP)
+    def similarity(self) -> NDArray[np.float64]:
+        """The weights in steps of `SIMILARITY_STEP`."""
+        return np.round(self.weights / SIMILARITY_STEP)
 
     @classmethod
     def of(
@@ -143,7 +143,7 @@ class FrameMatches:
             away_s = np.abs(self._offsets_s(found) - offset_s)
             near = np.flatnonzero(away_s <= near_s)
             # For each frame the most similar match, and of several equal ones the nearest to the last line.
-            near = near[np.lexsort((away_s[near], -self.likeness[near], self.voters[near]))]
+            near = near[np.lexsort((away_s[near], -self.similarity[near], self.voters[near]))]
             near = near[np.diff(self.voters[near], prepend=-1) != 0]
             if len(near) >= MIN_FITTED:
                 found = self._fit_speed(near, speed)

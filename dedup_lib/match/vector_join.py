@@ -31,7 +31,7 @@ MIN_S_FOR_GPU = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Proposal:
+class Candidates:
     """Pairs of lines of a table that may be similar, each once, `first` < `second`, in order.
 
     `nearest`, float32 (L,), is the highest similarity of each line to another one, as far as it was computed on the
@@ -46,11 +46,11 @@ class Proposal:
 
 
 class FoundPairs:
-    """Collects pairs of lines, at most `most`. With `each`, it keeps only pairs that are among the `each` nearest of
-    one of their lines."""
+    """Collects pairs of lines, at most `max_pairs`. With `k_nearest`, it keeps only pairs that are among that number of
+    nearest of one of their lines."""
 
-    def __init__(self, table: VectorTable, *, floor: float, most: int, each: int | None = None) -> None:
-        self._table, self._floor, self._most, self._each = table, floor, most, each
+    def __init__(self, table: VectorTable, *, floor: float, max_pairs: int, k_nearest: int | None = None) -> None:
+        self._table, self._floor, self._max_pairs, self._k_nearest = table, floor, max_pairs, k_nearest
         self._found: list[Lines] = []
         self._count = 0
 
@@ -58,31 +58,34 @@ class FoundPairs:
         """Raises SettingError when there are too many pairs."""
         self._found.append(np.minimum(ones, others) * len(self._table) + np.maximum(ones, others))
         self._count += len(ones)
-        if self._count > 2 * self._most:
+        if self._count > 2 * self._max_pairs:
             self.sorted()
 
     def sorted(self) -> tuple[Lines, Lines]:
         """Each pair once, in order. Raises SettingError when there are too many."""
         codes = np.unique(np.concatenate([np.zeros(0, np.int64), *self._found]))
         first, second = codes // max(1, len(self._table)), codes % max(1, len(self._table))
-        if self._each is not None:
-            kept = _are_among_nearest(first, second, self._table.compare(first, second), each=self._each)
+        if self._k_nearest is not None:
+            kept = are_among_nearest(first, second, self._table.compare(first, second), k_nearest=self._k_nearest)
             codes, first, second = codes[kept], first[kept], second[kept]
         self._found, self._count = [codes], len(codes)
-        check_pairs(self._count, floor=self._floor, most=self._most)
+        check_pairs(self._count, floor=self._floor, max_pairs=self._max_pairs)
         return first, second
 
 
-def _are_among_nearest(
-    first: Lines, second: Lines, similarities: NDArray[np.float64], *, each: int
+def are_among_nearest(
+    first: Lines, second: Lines, similarities: NDArray[np.float64], *, k_nearest: int, of: Lines | None = None
 ) -> NDArray[np.bool_]:
-    """Whether each pair is among the `each` most similar of one of its lines."""
+    """Whether each pair is among the `k_nearest` most similar of one of its lines, or of those of its lines that are in
+    `of`."""
     own, other = np.concatenate([first, second]), np.concatenate([second, first])
-    near = rank_similarities(own, other, np.tile(similarities, 2)) < each
+    near = _rank_similarities(own, other, np.tile(similarities, 2)) < k_nearest
+    if of is not None:
+        near &= np.isin(own, of)
     return near[: len(first)] | near[len(first) :]
 
 
-def rank_similarities(own: Lines, other: Lines, similarities: NDArray[np.float64]) -> NDArray[np.int64]:
+def _rank_similarities(own: Lines, other: Lines, similarities: NDArray[np.float64]) -> NDArray[np.int64]:
     """How many others are more similar to each `own` line than `other`; among equals, earlier lines come first."""
     order = np.lexsort((other, -similarities, own))
     _, starts, counts = np.unique(own[order], return_index=True, return_counts=True)
@@ -91,12 +94,12 @@ def rank_similarities(own: Lines, other: Lines, similarities: NDArray[np.float64
     return ranks
 
 
-def check_pairs(count: int, *, floor: float, most: int) -> None:
-    """Raises SettingError for more than `most` pairs, which is what a run can hold."""
-    if count > most:
+def check_pairs(count: int, *, floor: float, max_pairs: int) -> None:
+    """Raises SettingError for more than `max_pairs` pairs, which is what a run can hold."""
+    if count > max_pairs:
         raise SettingError(
             "max_pairs",
-            most,
+            max_pairs,
             f"more pairs of videos than that are alike from {floor:g} on. Set it higher where there is memory (each "
             "takes about 0.5 kB), or compare from higher on: sweep_low and cosine_thresh where the cosine decides",
         )
@@ -157,18 +160,18 @@ def join_exactly(
     *,
     floor: float,
     max_pairs: int,
-    each: int | None = None,
+    k_nearest: int | None = None,
     device: str = "cpu",
     block_lines: int | None = None,
     begin: Progress = no_progress,
-) -> Proposal:
+) -> Candidates:
     """All pairs of lines whose similarity is at least `floor`, and a few so close below it that float32 cannot exclude
     them.
 
     Computes half of the products of all lines with all, one block at a time. Memory does not grow with the pairs that
-    are not similar. With `each`, only pairs that are among the `each` nearest of one of their lines. `device` is "cpu"
-    (numpy) or a device of torch. `begin` reports progress over the blocks. Raises SettingError for more than
-    `max_pairs` pairs.
+    are not similar. With `k_nearest`, only pairs that are among that number of nearest of one of their lines.
+    `device` is "cpu" (numpy) or a device of torch. `begin` reports progress over the blocks. Raises SettingError for
+    more than `max_pairs` pairs.
     """
     step = block_lines or (BLOCK_LINES if device == "cpu" else GPU_BLOCK_LINES)
     # If each line has all positions, all products have one divisor: multiplying the floor by it is cheaper.
@@ -178,7 +181,7 @@ def join_exactly(
     made = _NumpyBlocks(lines, step) if device == "cpu" else _TorchBlocks(lines, step, device)
     low = floor - table.slack - made.slack
     nearest = np.full(len(table), -np.inf, np.float32)
-    pairs = FoundPairs(table, floor=floor, most=max_pairs, each=each)
+    pairs = FoundPairs(table, floor=floor, max_pairs=max_pairs, k_nearest=k_nearest)
     blocks = -(-len(table) // step)
     progress = begin("searching: blocks of vectors", blocks * (blocks + 1) // 2)
     for top in range(0, len(table), step):
@@ -194,7 +197,7 @@ def join_exactly(
             progress(1)
     first, second = pairs.sorted()
     nearest[np.isneginf(nearest)] = np.nan
-    return Proposal(first=first, second=second, nearest=nearest / np.float32(scale))
+    return Candidates(first=first, second=second, nearest=nearest / np.float32(scale))
 
 
 class _NumpyBlocks:

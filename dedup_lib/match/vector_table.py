@@ -120,7 +120,7 @@ class VectorTable:
         same position, float64 (N,), rounded to `vectors.DECIMALS`. A position that one of them lacks counts as 0.
 
         Each similarity is computed by itself and in float64. So it does not depend on which other pairs are compared,
-        nor on who proposed it.
+        nor on how the pair became a candidate.
         """
         step = max(1, _NUMBERS_AT_ONCE // max(1, self.width))
         found = np.zeros(len(first))

@@ -16,12 +16,12 @@ from dedup_lib.features.perceptual_hash import (
     hash_frames,
     hash_orientations,
 )
+from dedup_lib.match.aligned_frames import map_box
 from dedup_lib.match.alignment import AlignedSegment, align_videos
 from dedup_lib.match.difference import find_differing_region
 from dedup_lib.match.evidence import DECIDING_CRITERIA, PROVING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_tiny_frames
-from dedup_lib.match.laid import map_box
-from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_stretch, extract_motion
+from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_segment, extract_motion
 from dedup_lib.match.overlay import Side, find_overlay, is_inset_frame
 from dedup_lib.match.sound import SoundMatch, compare_sound
 
@@ -34,7 +34,7 @@ MAX_REGISTERED_DISTANCE_BITS = 48
 
 
 @dataclass(frozen=True)
-class Looks:
+class FrameFeatures:
     """The parts of one fingerprint that are compared, each computed on first use."""
 
     fingerprint: Fingerprint
@@ -45,15 +45,17 @@ class Looks:
         return hash_orientations(self.fingerprint.tiny_frames)
 
     @cached_property
-    def course(self) -> MotionTrack:
+    def track(self) -> MotionTrack:
         one = self.fingerprint
         return extract_motion(one.tiny_frames, times_s=one.times_s, weights=one.weights)
 
 
 def compare_pair(first: Fingerprint, second: Fingerprint, *, durations_s: Sequence[float]) -> Evidence:
-    """The evidence from the frames of two videos, whether or not anything proposed the pair. `first` stands for row 0
+    """The evidence from the frames of two videos, whether or not the pair is a candidate. `first` stands for row 0
     and `second` for row 1."""
-    return compare_looks(with_durations(Evidence(first=0, second=1), durations_s), Looks(first), Looks(second))
+    return compare_features(
+        with_durations(Evidence(first=0, second=1), durations_s), FrameFeatures(first), FrameFeatures(second)
+    )
 
 
 def with_durations(evidence: Evidence, durations_s: Sequence[float]) -> Evidence:
@@ -62,14 +64,14 @@ def with_durations(evidence: Evidence, durations_s: Sequence[float]) -> Evidence
     return replace(evidence, duration_ratio=shorter / longer if longer else math.nan, longest_s=longer or math.nan)
 
 
-def compare_looks(proposed: Evidence, first: Looks | None, second: Looks | None) -> Evidence:
-    """The evidence from the frames of two videos, added to `proposed`; only `proposed` if a fingerprint is missing."""
+def compare_features(candidate: Evidence, first: FrameFeatures | None, second: FrameFeatures | None) -> Evidence:
+    """`candidate` with the evidence from the frames of its two videos; unchanged if a fingerprint is missing."""
     if first is None or second is None:
-        return proposed
+        return candidate
     # The order in the list must not change the result.
     if is_exchanged := _content(second.fingerprint) < _content(first.fingerprint):
         first, second = second, first
-    found = _compare(proposed, first, second)
+    found = _compare(candidate, first, second)
     return found.exchanged() if is_exchanged else found
 
 
@@ -77,28 +79,28 @@ def _content(fingerprint: Fingerprint) -> tuple[int, bytes]:
     return len(fingerprint.times_s), fingerprint.tiny_frames[0].tobytes() + fingerprint.descriptors[:8].tobytes()
 
 
-def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
+def _compare(candidate: Evidence, one: FrameFeatures, other: FrameFeatures) -> Evidence:
     first, second = one.fingerprint, other.fingerprint
     # In most pairs no two frames agree in any orientation, and one comparison of all shows it.
     distances = count_differing_bits(one.hashes.reshape(-1, one.hashes.shape[2]), other.hashes[0])
     has_near = (distances <= MAX_DISTANCE_BITS).reshape(len(one.hashes), -1).any(axis=1)
     found: dict[int, AlignedSegment] = {}
     for orientation in np.flatnonzero(has_near):
-        stretch = align_videos(one.hashes[orientation], other.hashes[0], first, second, max_distance=MAX_DISTANCE_BITS)
-        if stretch is not None:
-            found[int(orientation)] = stretch
+        segment = align_videos(one.hashes[orientation], other.hashes[0], first, second, max_distance=MAX_DISTANCE_BITS)
+        if segment is not None:
+            found[int(orientation)] = segment
     best = max(found, key=lambda orientation: found[orientation].strength, default=0)
-    course = one.course.turned(best) if best else one.course
+    track = one.track.oriented(best) if best else one.track
     frames = found.get(best)
     if frames is not None:
-        frames = replace(frames, correlation=correlate_stretch(course, other.course, frames))
+        frames = replace(frames, correlation=correlate_segment(track, other.track, frames))
     evidence = replace(
-        proposed,
+        candidate,
         frames=frames,
         # Where no frame agrees, motion has nothing to contradict: it counts only if it is alike.
         motion=compare_motion(
-            course,
-            other.course,
+            track,
+            other.track,
             lowest=-1.0 if frames is not None else ALIKE,
             known=frames,
         ),
@@ -106,7 +108,7 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
         is_exact=frames is not None and _is_same(first, second),
     )
     if not (evidence.is_settled or evidence.is_settled_by_changes):
-        evidence = _ask_all(evidence, first, second)
+        evidence = _verify_both_ways(evidence, first, second)
     return replace(
         evidence,
         overlay=_find_overlay(evidence, first, second, is_turned=bool(best)),
@@ -118,10 +120,10 @@ def _compare(proposed: Evidence, one: Looks, other: Looks) -> Evidence:
 
 def _compare_sound(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> SoundMatch | None:
     """How alike both sound; None unless the agreement of their frames would decide."""
-    rule, stretch = evidence.best
-    if stretch is None or rule not in PROVING_CRITERIA:
+    criterion, segment = evidence.best
+    if segment is None or criterion not in PROVING_CRITERIA:
         return None
-    return compare_sound(first.sound, second.sound, stretch)
+    return compare_sound(first.sound, second.sound, segment)
 
 
 def _find_inset(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Side:
@@ -136,54 +138,54 @@ def _find_inset(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> 
 
 
 def _find_overlay(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, is_turned: bool) -> Side:
-    rule, stretch = evidence.best
-    if rule not in DECIDING_CRITERIA or stretch is None or stretch.speed != 1.0:
+    criterion, segment = evidence.best
+    if criterion not in DECIDING_CRITERIA or segment is None or segment.speed != 1.0:
         return ""
     own, others = first.tiny_frames, second.tiny_frames
-    if rule in (Criterion.REGISTERED, Criterion.REGISTERED_MOTION):
+    if criterion in (Criterion.REGISTERED, Criterion.REGISTERED_MOTION):
         assert evidence.registration is not None
         own, others = warp_tiny_frames(first, second, evidence.registration)
     elif is_turned:
         return ""
-    places, other_places = stretch.frame_correspondences(first.times_s, second.times_s)
+    places, other_places = segment.frame_correspondences(first.times_s, second.times_s)
     return find_overlay(own[places], others[other_places])
 
 
-def _ask_all(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Evidence:
+def _verify_both_ways(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Evidence:
     """The stronger second opinion of two: with the first video as it is, and with the first video mirrored."""
-    plain = _ask_second(evidence, first, second, mirrored=False)
+    plain = _verify_geometry(evidence, first, second, mirrored=False)
     # No two frames can be aligned both as they are and mirrored.
     if plain.has_geometric_match:
         return plain
     return max(
-        (plain, _ask_second(evidence, first, second, mirrored=True)),
+        (plain, _verify_geometry(evidence, first, second, mirrored=True)),
         key=lambda found: (
             found.has_geometric_match,
             found.registered.strength if found.registered else -1.0,
-            found.registration.points if found.registration else 0,
+            found.registration.inliers if found.registration else 0,
         ),
     )
 
 
-def _ask_second(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Evidence:
+def _verify_geometry(evidence: Evidence, first: Fingerprint, second: Fingerprint, *, mirrored: bool) -> Evidence:
     """Align the frames of two videos by geometry, and compare what both show."""
     registration = register(first, second, mirrored=mirrored)
     if registration is None:
         return evidence
-    laid_first, laid_second = warp_tiny_frames(first, second, registration)
-    own, others = hash_frames(laid_first), hash_frames(laid_second)
+    warped_first, warped_second = warp_tiny_frames(first, second, registration)
+    own, others = hash_frames(warped_first), hash_frames(warped_second)
     registered = align_videos(own, others, first, second, max_distance=MAX_REGISTERED_DISTANCE_BITS)
-    course, other = (
-        extract_motion(laid, times_s=one.times_s, weights=one.weights)
-        for laid, one in ((laid_first, first), (laid_second, second))
+    track, other = (
+        extract_motion(warped, times_s=one.times_s, weights=one.weights)
+        for warped, one in ((warped_first, first), (warped_second, second))
     )
     if registered is not None:
-        registered = replace(registered, correlation=correlate_stretch(course, other, registered))
+        registered = replace(registered, correlation=correlate_segment(track, other, registered))
     return replace(
         evidence,
         registration=registration,
         registered=registered,
-        registered_motion=compare_motion(course, other, known=registered),
+        registered_motion=compare_motion(track, other, known=registered),
     )
 
 

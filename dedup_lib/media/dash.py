@@ -38,7 +38,7 @@ _BYTE_RANGE = re.compile(r"([0-9]{1,18})-([0-9]{1,18})")
 _PLACE = re.compile(r"\$(?:(RepresentationID|Number|Time|Bandwidth)(?:%0([0-9]{1,2})d)?)?\$")
 _MAX_TEXT = 2_000
 _TRICK_MODE = "http://dashif.org/guidelines/trickmode"
-"""Marks pictures for fast winding: few, and not in the time of the film."""
+"""Marks frames for fast winding: few, and not in the time of the film."""
 
 
 def read_dash(text: bytes, base: Base) -> Playlist:
@@ -116,7 +116,7 @@ def _add_period(film: Assembly, period: Element, base: Base, duration_s: float |
 def _is_film(adaptations: Element, one: Element) -> bool:
     kind = one.get("mimeType") or adaptations.get("mimeType") or adaptations.get("contentType") or ""
     marks = [mark.get("schemeIdUri") for of in (adaptations, one) for mark in _children(of, "EssentialProperty")]
-    # Without any type, the size of the pictures tells.
+    # Without any type, the size of the frames tells.
     is_video = kind.startswith("video") if kind else bool(_stated(one, adaptations, "width"))
     return is_video and _TRICK_MODE not in marks
 

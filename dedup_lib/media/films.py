@@ -131,13 +131,13 @@ class Film:
     def _holds_one_picture(self) -> bool:
         if self._video.frames > 1:
             return False
-        pictures = 0
+        frames = 0
         for packet in self._packets():
-            pictures += bool(packet.size)
-            if pictures > 1:
+            frames += bool(packet.size)
+            if frames > 1:
                 break
         self._rewind()
-        return pictures == 1
+        return frames == 1
 
     def decode(self, *, fast: bool = False, soundtrack: Soundtrack | None = None) -> Iterator[Timed]:
         """Yields the frames from the start on, while `soundtrack` hears the sound. With `fast`, blocks may stay

@@ -87,8 +87,8 @@ def _bar_at_top(frames: Sequence[Frames]) -> int:
     # Encoders smear the edge of a bar: rows that are still mostly bar are cut off too.
     mean_of_row = deviations.mean(axis=(0, 2))
     edge = mean_of_row[bar : min(bar + MAX_SMEARED_ROWS, largest)]
-    picture = mean_of_row[bar + MAX_SMEARED_ROWS : bar + 4 * MAX_SMEARED_ROWS]
-    smeared = edge < SMEARED_FRACTION * picture.mean() if len(picture) else np.zeros(len(edge), bool)
+    beyond = mean_of_row[bar + MAX_SMEARED_ROWS : bar + 4 * MAX_SMEARED_ROWS]
+    smeared = edge < SMEARED_FRACTION * beyond.mean() if len(beyond) else np.zeros(len(edge), bool)
     return bar + (len(smeared) if smeared.all() else int(np.argmin(smeared)))
 
 

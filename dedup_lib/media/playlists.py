@@ -72,7 +72,7 @@ class Playlist:
 
 @dataclass(frozen=True, kw_only=True)
 class Rendition(Generic[_Link]):
-    """One version of a film: where it is, the size of its pictures and its bits per second, 0 where not stated."""
+    """One version of a film: where it is, the size of its frames and its bits per second, 0 where not stated."""
 
     link: _Link
     width_px: int = 0
@@ -153,7 +153,7 @@ class Assembly:
 def choose_rendition(renditions: Sequence[Rendition[_Link]]) -> Rendition[_Link]:
     """Chooses the smallest rendition that loses nothing.
 
-    Frames are shrunk to `FRAME_SIDE_PX` for the encoder, and to less for the fingerprint. So a larger picture costs
+    Frames are shrunk to `FRAME_SIDE_PX` for the encoder, and to less for the fingerprint. So a larger frame costs
     bytes and time, and gives the same result. When none is as large, the largest is chosen. Renditions without a stated
     size are often sound only: they count only when no size is stated at all.
     """

@@ -20,7 +20,7 @@ from dedup_lib.media.tracks import (
     MAX_PIXELS,
     check_size,
     choose_film,
-    count_pictures,
+    count_frames,
     find_films,
     open_container,
     start_s,
@@ -112,7 +112,7 @@ class Reel:
         films = find_films(self.container)
         if len(films) == 1:
             return films[0].index
-        chosen = choose_film(films, count_pictures(self.container, films, self._stream, self._deadline)).index
+        chosen = choose_film(films, count_frames(self.container, films, self._stream, self._deadline)).index
         self._open()
         return chosen
 

@@ -49,7 +49,7 @@ TIME_TO_SPARE = 0.25
 _MIN_SEEKS = 4
 """Seeks without any key frame after which no more are tried."""
 
-Pictures = Film | Animation
+FrameSource = Film | Animation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def grab_frames(
     """
     head = stream.read(HEAD_BYTES)
     content = tell_content(head, stream)
-    pictures: Pictures = (
+    source: FrameSource = (
         Animation(stream, deadline)
         if content == Content.WEBP
         else Film(
@@ -114,13 +114,13 @@ def grab_frames(
         )
     )
     try:
-        pictures.open()
-        grabber = FrameSampler(pictures, _Scan(scan) if scan is not None and scan.step_s else None, deadline)
+        source.open()
+        grabber = FrameSampler(source, _Scan(scan) if scan is not None and scan.step_s else None, deadline)
         return grabber.grab(num_frames, frame_span)
     except _TROUBLES as error:
-        raise stream.trouble or _trouble_of(error, is_media=pictures.has_opened or is_media(head)) from None
+        raise stream.trouble or _trouble_of(error, is_media=source.has_opened or is_media(head)) from None
     finally:
-        pictures.close()
+        source.close()
 
 
 _TROUBLES = (av.FFmpegError, OSError, ValueError, MemoryError, OverflowError, EOFError)
@@ -154,20 +154,20 @@ class _Scan:
         self._later: list[_Taken] = []
         self._ends_s = 0.0
 
-    def go_on(self, pictures: Pictures, ends_s: float, has_time: Callable[[], bool]) -> None:
+    def go_on(self, source: FrameSource, ends_s: float, has_time: Callable[[], bool]) -> None:
         """Takes frames after the dense part, up to `ends_s`, while there is time: first key frames far apart, then the
         key frames between them, so that the cover is even whenever this ends; then frames between key frames."""
         self._ends_s = ends_s
         try:
-            self._take_later(pictures, has_time)
+            self._take_later(source, has_time)
         finally:
             self._later.sort(key=lambda one: one.time_s)
 
-    def _take_later(self, pictures: Pictures, has_time: Callable[[], bool]) -> None:
+    def _take_later(self, source: FrameSource, has_time: Callable[[], bool]) -> None:
         rest_s = self._ends_s - self.dense_s
         step_s = max(LATER_STEP_S, self._step_s, rest_s / MAX_LATER)
         targets_s = [self.dense_s + step_s * number for number in range(1, math.ceil(rest_s / step_s))]
-        self._take_key_frames(pictures, targets_s, has_time)
+        self._take_key_frames(source, targets_s, has_time)
         known_s = sorted(one.time_s for one in self._later)
         # Target times that are far from any taken frame, by the key frame that they are decoded from.
         missing: dict[float, list[float]] = {}
@@ -184,33 +184,33 @@ class _Scan:
         ]
         for number in _coarse_first(len(near)):
             if near[number]:
-                self._take_between(pictures, near[number], has_time)
+                self._take_between(source, near[number], has_time)
 
-    def _take_key_frames(self, pictures: Pictures, targets_s: Sequence[float], has_time: Callable[[], bool]) -> None:
+    def _take_key_frames(self, source: FrameSource, targets_s: Sequence[float], has_time: Callable[[], bool]) -> None:
         known_s = [self.dense_s]
         seeks = 0
         for number in _coarse_first(len(targets_s)):
             target_s = targets_s[number]
             if not has_time() or (len(known_s) == 1 and seeks >= _MIN_SEEKS):
                 return
-            if not pictures.is_seeking_shorter(known_s[bisect_right(known_s, target_s) - 1], target_s):
+            if not source.is_seeking_shorter(known_s[bisect_right(known_s, target_s) - 1], target_s):
                 continue
             seeks += 1
-            found = pictures.find_key_frame(target_s)
+            found = source.find_key_frame(target_s)
             # Seeking may find the same key frame again.
             if found is not None and self.dense_s < found[1] < self._ends_s and found[1] not in known_s:
                 insort(known_s, found[1])
                 self._later.append(self._take(*found))
 
-    def _take_between(self, pictures: Pictures, targets_s: Sequence[float], has_time: Callable[[], bool]) -> None:
-        frames = pictures.decode_after_seek(targets_s[0])
+    def _take_between(self, source: FrameSource, targets_s: Sequence[float], has_time: Callable[[], bool]) -> None:
+        frames = source.decode_after_seek(targets_s[0])
         if frames is None:
             return
-        way = _Way(frames, pictures.stays_until_s)
+        way = _Way(frames, source.stays_until_s)
         for target_s in targets_s:
             if not has_time():
                 return
-            pictures.hurry_to(target_s)
+            source.hurry_to(target_s)
             shown = way.go_to(target_s)
             if shown is None:
                 return
@@ -232,12 +232,12 @@ class _Scan:
         spans = [(after_s - before_s) / self._step_s for before_s, after_s in pairwise(edges_s)] if times_s else []
         return [1.0] * len(self.taken) + [max(MIN_LATER_WEIGHT, span) for span in spans]
 
-    def watch(self, pictures: Pictures, *, fast: bool) -> Iterator[Timed]:
+    def watch(self, source: FrameSource, *, fast: bool) -> Iterator[Timed]:
         """Passes on the frames of a video, from its start on."""
         self.taken.clear()
         self.soundtrack = Soundtrack(ends_s=self.dense_s)
-        frames = pictures.decode(fast=fast, soundtrack=self.soundtrack)
-        return self._watch(frames, pictures.stays_until_s)
+        frames = source.decode(fast=fast, soundtrack=self.soundtrack)
+        return self._watch(frames, source.stays_until_s)
 
     def _watch(self, frames: Iterator[Timed], stays_until_s: Callable[[float, float | None], float]) -> Iterator[Timed]:
         """`stays_until_s` takes the time of a frame and the time of the next one (None after the last), and returns
@@ -281,33 +281,33 @@ def _coarse_first(count: int) -> list[int]:
 class FrameSampler:
     """Goes through a video and takes frames on the way."""
 
-    def __init__(self, pictures: Pictures, scan: _Scan | None, deadline: Deadline) -> None:
-        self._pictures = pictures
+    def __init__(self, source: FrameSource, scan: _Scan | None, deadline: Deadline) -> None:
+        self._source = source
         self._scan = scan
         self._deadline = deadline
         self._shown_px = (0, 0)
         self._shrink = _Shrinker(FRAME_SIDE_PX)
 
     def grab(self, num_frames: int, frame_span: str) -> GrabbedFrames:
-        pictures, scan = self._pictures, self._scan
-        expected_s = pictures.expected_s(to_be_passed_s=scan.dense_s if scan is not None else 0.0)
+        source, scan = self._source, self._scan
+        expected_s = source.expected_s(to_be_passed_s=scan.dense_s if scan is not None else 0.0)
         taken = self._first(num_frames) if frame_span == "first" else self._spread(num_frames, expected_s)
         if not taken:
-            after = "" if pictures.reached_s is None else f" after {pictures.reached_s:.1f} s"
-            raise VideoTrouble(Status.DECODE_ERROR, f"no frame{after} can be decoded{pictures.last_error}")
+            after = "" if source.reached_s is None else f" after {source.reached_s:.1f} s"
+            raise VideoTrouble(Status.DECODE_ERROR, f"no frame{after} can be decoded{source.last_error}")
         if scan is not None and not scan.taken:
-            self._finish(scan.watch(pictures, fast=True))
+            self._finish(scan.watch(source, fast=True))
         width_px, height_px = self._shown_px
-        duration_s = expected_s if pictures.ended_s is None else pictures.ended_s
+        duration_s = expected_s if source.ended_s is None else source.ended_s
         if scan is not None:
             self._scan_on(scan, duration_s)
         return GrabbedFrames(
             facts=VideoFacts(
                 width_px=width_px,
                 height_px=height_px,
-                duration_s=duration_s if pictures.has_times else 0.0,
-                codec=pictures.codec,
-                has_only_key_frames=pictures.has_only_key_frames,
+                duration_s=duration_s if source.has_times else 0.0,
+                codec=source.codec,
+                has_only_key_frames=source.has_only_key_frames,
             ),
             frames=tuple(one.rgb for one in taken),
             positions=tuple(range(len(taken))),
@@ -326,12 +326,12 @@ class FrameSampler:
             return self._deadline.remaining_s() > TIME_TO_SPARE * self._deadline.timeout_s
 
         with contextlib.suppress(VideoTrouble, *_TROUBLES):
-            scan.go_on(self._pictures, duration_s, has_time)
+            scan.go_on(self._source, duration_s, has_time)
 
     def _finish(self, frames: Iterator[Timed]) -> None:
         """Goes on until the dense part is over. A video that ends earlier is no error here."""
         assert self._scan is not None
-        self._pictures.hurry_to(math.inf)
+        self._source.hurry_to(math.inf)
         for _, time_s in frames:
             if time_s > self._scan.dense_s:
                 break
@@ -345,7 +345,7 @@ class FrameSampler:
 
     def _watched(self) -> Iterator[Timed]:
         """The frames from the start on; the scan watches them pass."""
-        return self._pictures.decode() if self._scan is None else self._scan.watch(self._pictures, fast=False)
+        return self._source.decode() if self._scan is None else self._scan.watch(self._source, fast=False)
 
     def _take(self, frame: VideoFrame, time_s: float) -> _Taken:
         if self._shown_px == (0, 0):
@@ -354,36 +354,36 @@ class FrameSampler:
         return _Taken(self._shrink(frame), time_s)
 
     def _spread(self, num_frames: int, expected_s: float) -> list[_Taken]:
-        pictures = self._pictures
-        duration_s = expected_s or pictures.measure_s()
+        source = self._source
+        duration_s = expected_s or source.measure_s()
         taken = self._take_at(num_frames, duration_s)
         if taken is None:
             # The file is shorter than stated. A cut-off stream is damage. A container that counts its sound or
             # guesses is not: then the frames are taken over the real duration.
-            real_s, own_s = pictures.measure_s(), pictures.own_duration_s()
-            if pictures.is_cut and real_s < own_s - end_tolerance_s(own_s):
+            real_s, own_s = source.measure_s(), source.own_duration_s()
+            if source.is_cut and real_s < own_s - end_tolerance_s(own_s):
                 raise VideoTrouble(Status.DECODE_ERROR, f"the file is cut off: it has {real_s:.1f} s of {own_s:.1f} s")
             taken = self._take_at(num_frames, real_s)
-        elif pictures.ended_s is not None and abs(pictures.ended_s - duration_s) > end_tolerance_s(duration_s):
+        elif source.ended_s is not None and abs(source.ended_s - duration_s) > end_tolerance_s(duration_s):
             # The real duration differs: the header of a fragmented file may state only its first fragment.
-            taken = self._take_at(num_frames, pictures.ended_s)
+            taken = self._take_at(num_frames, source.ended_s)
         return taken or []
 
     def _take_at(self, num_frames: int, duration_s: float) -> list[_Taken] | None:
         """Frames at fractions of `duration_s`, or None when the video ends before the last of them. When the dense part
         of the scan covers the whole video, this pass also does the scan."""
-        pictures = self._pictures
+        source = self._source
         taken: list[_Taken] = []
         way: _Way | None = None
         whole: Iterator[Timed] | None = None
         if self._scan is not None and duration_s <= self._scan.dense_s:
             whole = self._watched()
-            way = _Way(whole, pictures.stays_until_s)
+            way = _Way(whole, source.stays_until_s)
         for index in range(num_frames):
             target_s = duration_s * (index + 0.5) / num_frames
-            if way is None or (whole is None and pictures.is_seeking_shorter(way.time_s, target_s)):
-                way = _Way(pictures.decode_from(target_s), pictures.stays_until_s)
-            pictures.hurry_to(target_s)
+            if way is None or (whole is None and source.is_seeking_shorter(way.time_s, target_s)):
+                way = _Way(source.decode_from(target_s), source.stays_until_s)
+            source.hurry_to(target_s)
             shown = way.go_to(target_s)
             if shown is None:
                 return None

@@ -25,7 +25,7 @@ MAX_SAMPLES_A_SECOND = 8 * 192_000
 MAX_PACKETS = 20_000
 """Most packets decoded for one video. A minute of AAC has 2,800; packets of a few samples each end here."""
 
-MAX_STRETCHES = 16
+MAX_RUNS = 16
 """Most times that sound may begin anew, after a gap or in another format."""
 
 _BLOCK_S = 2.0
@@ -55,7 +55,7 @@ class Soundtrack:
         self._heard = np.zeros(math.ceil(self._ends_s * SOUND_RATE_HZ), np.float32)
         self._place = self._end = 0
         """Where the next sample belongs in `_heard`, and behind the last one."""
-        self._packets = self._stretches = 0
+        self._packets = self._runs = 0
         self._decoded_s = 0.0
         self._is_over = False
         self._format: _Format | None = None
@@ -83,7 +83,7 @@ class Soundtrack:
         """What was heard, from the first frame of the film on, at `SOUND_RATE_HZ`; 0 where nothing was heard. Empty
         without sound."""
         try:
-            self._end_stretch()
+            self._end_run()
         except Exception:
             # As in `hear`.
             self._is_over = True
@@ -99,12 +99,12 @@ class Soundtrack:
         own = rate, frame.format.name, channels
         if own != self._format or abs(time_s - self._next_s) > _MAX_GAP_S:
             # A queue must not be given another number of channels: it does not check it.
-            self._end_stretch()
-            self._stretches += 1
+            self._end_run()
+            self._runs += 1
             self._format, self._next_s = own, time_s
             self._place = round(time_s * SOUND_RATE_HZ)
         # Time stamps that stand still must not go on for ever.
-        if time_s >= self._ends_s or self._decoded_s > 2 * self._ends_s or self._stretches > MAX_STRETCHES:
+        if time_s >= self._ends_s or self._decoded_s > 2 * self._ends_s or self._runs > MAX_RUNS:
             self._is_over = True
             return
         frame.pts = None
@@ -113,7 +113,7 @@ class Soundtrack:
         if self._fifo.samples >= _BLOCK_S * rate:
             self._resample()
 
-    def _end_stretch(self) -> None:
+    def _end_run(self) -> None:
         self._resample()
         self._put(self._resampler.resample(None))
         self._fifo, self._resampler = AudioFifo(), _make_resampler()

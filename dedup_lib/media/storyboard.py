@@ -67,7 +67,7 @@ class Storyboard:
         height, width = self.frames[0].shape[:2]
         return width, height
 
-    def find_picture(self) -> tuple[float, float, float, float]:
+    def find_content_box(self) -> tuple[float, float, float, float]:
         """The part of the frame within the bars: left, top, right and bottom as shares of the frame."""
         width, height = self.size_px
         shown = [frame for frame in self.frames if not is_flat(frame)]

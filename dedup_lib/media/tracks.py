@@ -96,7 +96,7 @@ def is_mp4(container: InputContainer) -> bool:
 
 
 def is_encrypted(packet: av.Packet[Any]) -> bool:
-    """Whether a packet of an MP4 file is encrypted (ISO/IEC 23001-7). Decoded, it gives nothing, or a wrong picture."""
+    """Whether a packet of an MP4 file is encrypted (ISO/IEC 23001-7). Decoded, it gives nothing, or a wrong frame."""
     return packet.has_sidedata("encryption_info")
 
 
@@ -141,7 +141,7 @@ def choose_film(films: list[VideoStream], counts: dict[int, int]) -> VideoStream
     return max((film for film in films if _has_shape_of(film, shown)), key=_pixels)
 
 
-def count_pictures(
+def count_frames(
     container: InputContainer, films: list[VideoStream], stream: MediaStream, deadline: Deadline
 ) -> dict[int, int]:
     """Counts the frames of each of these streams, by stream index. An MP4 file states the counts in its index. For

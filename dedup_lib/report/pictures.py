@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.match.laid import Box
+from dedup_lib.match.aligned_frames import Box
 from dedup_lib.media.frames import draw_outline, encode_preview, resize_frame
 from dedup_lib.media.storyboard import MIN_STEP_S, Storyboard
 from dedup_lib.records import Frames, Outcome, Recipe, video_key
@@ -223,7 +223,7 @@ class Pictures:
         if board is None or len(shares) != 4 or None in shares:
             return None
         # Fingerprints have no bars, storyboards have.
-        inner = board.find_picture()
+        inner = board.find_content_box()
         found = self._load_outcome(url)
         share = (inner[2] - inner[0]) * (inner[3] - inner[1])
         if found is not None and abs(found.picture_fraction - share) > BARS_TOLERANCE:

@@ -19,8 +19,8 @@ from dedup_lib.groups.matches import Matches, SearchDone, SearchPlan
 from dedup_lib.groups.scored import score_pairs
 from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
 from dedup_lib.match.evidence import Evidence
-from dedup_lib.match.index_search import audit_proposal, join_by_search
-from dedup_lib.match.vector_join import Proposal, choose_search, join_exactly
+from dedup_lib.match.index_search import audit_candidates, join_by_search
+from dedup_lib.match.vector_join import Candidates, choose_search, join_exactly
 from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Progress, video_key
 from dedup_lib.run.cores import count_cores
@@ -229,14 +229,14 @@ def _propose(
     floor: float,
     store: str,
     begin: Progress,
-) -> tuple[Proposal, SearchDone]:
+) -> tuple[Candidates, SearchDone]:
     """The pairs that vectors propose, and how the vectors were searched.
 
     Raises SettingError when the index found less than `min_recall` of the pairs in its audit.
     """
     choice = choose_search(settings.search, videos=len(table), width=table.width)
     # Frames are compared only for pairs that are among this number of nearest candidates of one of the two videos.
-    each = MAX_CANDIDATES if settings.decide == "evidence" else None
+    k_nearest = MAX_CANDIDATES if settings.decide == "evidence" else None
     if choice.method == "ann" and listed.stored:
         raise SettingError(
             "search",
@@ -246,7 +246,7 @@ def _propose(
         )
     if choice.method == "exact":
         proposal = join_exactly(
-            table, floor=floor, max_pairs=settings.max_pairs, each=each, device=choice.device, begin=begin
+            table, floor=floor, max_pairs=settings.max_pairs, k_nearest=k_nearest, device=choice.device, begin=begin
         )
         return proposal, SearchDone(method=choice.method, why=choice.why, on=choice.device)
     tuning = IndexTuning.parse(settings.ann)
@@ -256,15 +256,20 @@ def _propose(
         table,
         partial(collection.search, params=tuning.search),
         floor=floor,
-        top_k=tuning.top_k,
-        largest_top_k=MAX_TOP_K,
+        top_k=(tuning.top_k, MAX_TOP_K),
         max_pairs=settings.max_pairs,
-        each=each,
+        k_nearest=k_nearest,
         line_of={video_key(urls[row]): line for line, rows in enumerate(table.rows) for row in rows},
         begin=begin,
     )
-    audit = audit_proposal(
-        table, proposal, floor=floor, videos=tuning.audit_videos, max_pairs=settings.max_pairs, each=each, begin=begin
+    audit = audit_candidates(
+        table,
+        proposal,
+        floor=floor,
+        videos=tuning.audit_videos,
+        max_pairs=settings.max_pairs,
+        k_nearest=k_nearest,
+        begin=begin,
     )
     if audit.recall is not None and audit.recall < tuning.min_recall:
         raise SettingError(

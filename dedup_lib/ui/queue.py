@@ -17,8 +17,8 @@ import traitlets
 
 from dedup_lib.errors import DedupError
 from dedup_lib.groups.decisions import Decision, DecisionFile, TransitiveDecisions
+from dedup_lib.match.aligned_frames import Box
 from dedup_lib.match.evidence import Verdict
-from dedup_lib.match.laid import Box
 from dedup_lib.records import Recipe
 from dedup_lib.report.evidence_words import OUTLINE_WORDS, VERDICT_WORDS, explain, read_number
 from dedup_lib.report.pages import is_web_url

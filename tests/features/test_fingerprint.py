@@ -20,7 +20,7 @@ from dedup_lib.features.fingerprint import (
     DESCRIPTOR_BYTES,
     MAX_STILLS,
     MIN_STILLS,
-    PICTURE_SIDE_PX,
+    STILL_SIDE_PX,
     Fingerprint,
     StoredFingerprints,
     fingerprint_kind,
@@ -66,13 +66,13 @@ def test_what_is_kept_of_a_clip() -> None:
     assert (made.times_s.dtype, made.tiny_frames.dtype, made.tiny_frames.shape) == (np.float32, np.uint8, (40, 64, 64))
     assert made.size_px == SIZE_PX
     assert made.num_stills == MIN_STILLS
-    assert sorted(set(made.frames.tolist())) == list(range(MIN_STILLS))
-    count = len(made.points)
+    assert sorted(set(made.keypoint_stills.tolist())) == list(range(MIN_STILLS))
+    count = len(made.keypoints)
     assert count > 300
-    assert (made.points.dtype, made.points.shape) == (np.float32, (count, 2))
+    assert (made.keypoints.dtype, made.keypoints.shape) == (np.float32, (count, 2))
     assert (made.descriptors.dtype, made.descriptors.shape) == (np.uint8, (count, DESCRIPTOR_BYTES))
-    assert (made.points >= 0).all()
-    assert (made.points <= SIZE_PX).all()
+    assert (made.keypoints >= 0).all()
+    assert (made.keypoints <= SIZE_PX).all()
 
 
 def test_a_fingerprint_survives_being_stored() -> None:
@@ -81,15 +81,15 @@ def test_a_fingerprint_survives_being_stored() -> None:
     assert np.array_equal(again.times_s, made.times_s)
     assert (again.size_px, again.num_stills) == (made.size_px, made.num_stills)
     assert np.array_equal(again.descriptors, made.descriptors)
-    assert np.array_equal(again.frames, made.frames)
-    assert np.abs(again.points - made.points).max() <= 1 / 64
+    assert np.array_equal(again.keypoint_stills, made.keypoint_stills)
+    assert np.abs(again.keypoints - made.keypoints).max() <= 1 / 64
     assert np.abs(again.tiny_frames.astype(int) - made.tiny_frames).mean() < 4
     for name in ("times_s", "tiny_frames", "points", "descriptors", "frames"):
         assert getattr(again, name).dtype == getattr(made, name).dtype, name
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 33])
-def test_any_number_of_pictures_can_be_stored(count: int) -> None:
+def test_any_number_of_frames_can_be_stored(count: int) -> None:
     made = fingerprint(draw_clip(3, count=count, size_px=(96, 64), shots=1))
     again = Fingerprint.from_bytes(made.to_bytes())
     assert again.tiny_frames.shape == (count, 64, 64)
@@ -194,35 +194,39 @@ def test_flat_frames_do_not_choose_the_size() -> None:
     assert len(made.times_s) == 3
 
 
-def test_a_picture_one_pixel_wide() -> None:
+def test_a_frame_one_pixel_wide() -> None:
     made = fingerprint([np.random.default_rng(0).integers(0, 256, (40, 1, 3), np.uint8)])
     assert made.tiny_frames.shape == (1, 64, 64)
 
 
 @pytest.mark.parametrize("size_px", [(2, 2), (7, 5), (40, 3), (63, 63), (64, 20), (1000, 4), (6, 900), (640, 360)])
-def test_pictures_of_any_size(size_px: tuple[int, int]) -> None:
+def test_frames_of_any_size(size_px: tuple[int, int]) -> None:
     """Points are looked for at one size."""
     generator = np.random.default_rng(0)
     made = fingerprint([generator.integers(0, 256, (size_px[1], size_px[0], 3), np.uint8) for _ in range(3)])
     assert made.tiny_frames.shape == (3, 64, 64)
-    assert max(made.size_px) == PICTURE_SIDE_PX
-    assert min(made.size_px) == max(1, round(min(size_px) * PICTURE_SIDE_PX / max(size_px)))
-    assert (made.points <= made.size_px).all()
+    assert max(made.size_px) == STILL_SIDE_PX
+    assert min(made.size_px) == max(1, round(min(size_px) * STILL_SIDE_PX / max(size_px)))
+    assert (made.keypoints <= made.size_px).all()
     assert Fingerprint.from_bytes(made.to_bytes()).size_px == made.size_px
 
 
 def test_one_frame() -> None:
     made = fingerprint(draw_clip(1, count=1, shots=1))
     assert (len(made.times_s), made.num_stills) == (1, 1)
-    assert set(made.frames.tolist()) == {0}
+    assert set(made.keypoint_stills.tolist()) == {0}
 
 
-def test_a_picture_without_texture_has_no_points() -> None:
+def shapes_of(made: Fingerprint) -> list[tuple[int, ...]]:
+    return [one.shape for one in (made.keypoints, made.descriptors, made.keypoint_stills)]
+
+
+def test_a_frame_without_texture_has_no_keypoints() -> None:
     made = fingerprint([slope(index) for index in range(4)])
-    assert (made.points.shape, made.descriptors.shape, made.frames.shape) == ((0, 2), (0, DESCRIPTOR_BYTES), (0,))
+    assert shapes_of(made) == [(0, 2), (0, DESCRIPTOR_BYTES), (0,)]
     assert made.num_stills == 4
     again = Fingerprint.from_bytes(made.to_bytes())
-    assert (again.points.shape, again.descriptors.shape, again.frames.shape) == ((0, 2), (0, DESCRIPTOR_BYTES), (0,))
+    assert shapes_of(again) == [(0, 2), (0, DESCRIPTOR_BYTES), (0,)]
     assert len(mirror_descriptors(again.descriptors)) == 0
 
 
@@ -268,7 +272,7 @@ def test_what_comes_after_the_dense_part_leaves_its_stills_as_they_are() -> None
     assert again.weights.dtype == np.float32
     assert np.array_equal(again.still_times_s[: dense.num_stills], dense.still_times_s)
     assert np.array_equal(again.descriptors[: len(dense.descriptors)], dense.descriptors)
-    assert set(again.frames.tolist()) == set(range(again.num_stills))
+    assert set(again.keypoint_stills.tolist()) == set(range(again.num_stills))
     # One every four seconds or a little fewer.
     assert dense.num_stills + 3 <= again.num_stills <= dense.num_stills + 5
     assert len(again.unpack_stills()) == again.num_stills
@@ -283,19 +287,19 @@ def test_a_film_of_which_only_the_later_part_shows_anything() -> None:
     assert made.times_s[0] == 5 and made.num_stills == 3
 
 
-def test_mirrored_codes_are_those_of_the_mirrored_picture() -> None:
+def test_mirrored_codes_are_those_of_the_mirrored_frame() -> None:
     made, mirrored = copy_of(1), copy_of(1, "mirrored")
     turned = mirror_descriptors(made.descriptors)
     found: list[Any] = []
     unturned: list[Any] = []
     for frame in range(made.num_stills):
-        own, others = np.flatnonzero(made.frames == frame), np.flatnonzero(mirrored.frames == frame)
-        places = np.stack([SIZE_PX[0] - 0.5 - made.points[own, 0], made.points[own, 1]], axis=1)
-        near = np.linalg.norm(places[:, None] - mirrored.points[others], axis=2) < 0.5
+        own, others = np.flatnonzero(made.keypoint_stills == frame), np.flatnonzero(mirrored.keypoint_stills == frame)
+        places = np.stack([SIZE_PX[0] - 0.5 - made.keypoints[own, 0], made.keypoints[own, 1]], axis=1)
+        near = np.linalg.norm(places[:, None] - mirrored.keypoints[others], axis=2) < 0.5
         for codes, nearest in ((turned, found), (made.descriptors, unturned)):
             apart = np.where(near, distances(codes[own], mirrored.descriptors[others]), 999)
             nearest.extend(apart.min(axis=1)[near.any(axis=1)].tolist())
-    assert len(found) > 0.8 * len(made.points)
+    assert len(found) > 0.8 * len(made.keypoints)
     assert np.mean(np.array(found) <= 24) > 0.9
     # The test can fail: the codes as they are do not fit.
     assert np.median(unturned) > 60

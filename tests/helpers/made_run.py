@@ -31,7 +31,7 @@ RECIPE = Recipe(encoder="pdq", model="", num_frames=8, frame_span="spread")
 LAID = Registration(
     matrix=np.eye(2, 3),
     mirrored=False,
-    points=200,
+    inliers=200,
     matches=250,
     region=(0, 0, 100, 80),
     first_share=0.8,
@@ -103,7 +103,7 @@ def make_compared(generator: np.random.Generator, sizes: list[int], *, count: in
                     pairs.append(Pair(first=one, second=other, similarity=similarity))
                     continue
                 compared = 40
-                stretch = replace(
+                segment = replace(
                     agree(
                         max(1, round(similarity * compared)),
                         compared,
@@ -113,7 +113,7 @@ def make_compared(generator: np.random.Generator, sizes: list[int], *, count: in
                     ),
                     correlation=float(generator.uniform(0.5, 1.0)),
                 )
-                found = Evidence(first=one, second=other, frames=stretch, registration=LAID, min_frames=40, cosine=0.9)
+                found = Evidence(first=one, second=other, frames=segment, registration=LAID, min_frames=40, cosine=0.9)
                 evidence[one, other] = found
                 if found.score >= 0.15:
                     pairs.append(Pair(first=one, second=other, similarity=found.score, excerpt=excerpt))
@@ -145,9 +145,9 @@ def make_fingerprint(frames: list[Frames]) -> Fingerprint:
         weights=np.ones(30, np.float32),
         tiny_frames=np.stack([grey[index % len(grey)] for index in range(30)]).astype(np.uint8),
         size_px=(256, 144),
-        points=np.zeros((0, 2), np.float32),
+        keypoints=np.zeros((0, 2), np.float32),
         descriptors=np.zeros((0, DESCRIPTOR_BYTES), np.uint8),
-        frames=np.zeros(0, np.int32),
+        keypoint_stills=np.zeros(0, np.int32),
         still_times_s=np.zeros(1, np.float32),
         packed_stills=pack_stills([np.zeros((144, 256), np.uint8)]),
     )

@@ -16,8 +16,8 @@ from dedup_lib.match.regions import Region
 from dedup_lib.match.sound import SoundMatch
 
 
-def stretch(agreeing: int = 40, compared: int = 40, *, first: float = 1.0, second: float = 1.0) -> AlignedSegment:
-    """A stretch with enough scenes, from 2 s to 12 s of the first video and from 5 s of the second."""
+def segment(agreeing: int = 40, compared: int = 40, *, first: float = 1.0, second: float = 1.0) -> AlignedSegment:
+    """A segment with enough scenes, from 2 s to 12 s of the first video and from 5 s of the second."""
     return AlignedSegment(
         agreeing=agreeing,
         compared=compared,
@@ -33,11 +33,11 @@ def stretch(agreeing: int = 40, compared: int = 40, *, first: float = 1.0, secon
     )
 
 
-def registration(points: int = 200, matches: int = 250, *, share: float = 0.8) -> Registration:
+def registration(inliers: int = 200, matches: int = 250, *, share: float = 0.8) -> Registration:
     return Registration(
         matrix=np.eye(2, 3),
         mirrored=False,
-        points=points,
+        inliers=inliers,
         matches=matches,
         region=(0, 0, 100, 80),
         first_share=share,
@@ -50,14 +50,14 @@ def changes(
 ) -> MotionMatch:
     """Over all of both videos."""
     return MotionMatch(
-        stretch=replace(stretch(round(0.9 * compared), compared), correlation=correlation),
+        segment=replace(segment(round(0.9 * compared), compared), correlation=correlation),
         weaker_half=weaker_half,
         energy=energy,
     )
 
 
 def evidence(frames: AlignedSegment | None = None, **found: object) -> Evidence:
-    """Of the first two rows, both with 40 pictures."""
+    """Of the first two rows, both with 40 frames."""
     return replace(Evidence(first=0, second=1, frames=frames, min_frames=40), **found)  # type: ignore[arg-type] # its fields, by name
 
 
@@ -73,24 +73,24 @@ COVERED = st.floats(0.01, 1)
 
 
 @st.composite
-def stretches(draw: st.DrawFn) -> AlignedSegment:
+def segments(draw: st.DrawFn) -> AlignedSegment:
     compared = draw(st.integers(1, 60))
     return replace(
-        stretch(draw(st.integers(1, compared)), compared, first=draw(COVERED), second=draw(COVERED)),
+        segment(draw(st.integers(1, compared)), compared, first=draw(COVERED), second=draw(COVERED)),
         scenes=draw(st.integers(1, 6)),
         distance_bits=draw(st.floats(0, 56)),
         correlation=draw(st.just(math.nan) | st.floats(-1, 1)),
     )
 
 
-CHANGES = st.builds(MotionMatch, stretch=stretches(), weaker_half=st.floats(-1, 1), energy=st.floats(0, 0.1))
+CHANGES = st.builds(MotionMatch, segment=segments(), weaker_half=st.floats(-1, 1), energy=st.floats(0, 0.1))
 
 REGISTRATIONS = st.builds(registration, st.integers(8, 60), st.integers(60, 300), share=COVERED)
 
 FOUND = st.builds(
     evidence,
-    st.none() | stretches(),
-    registered=st.none() | stretches(),
+    st.none() | segments(),
+    registered=st.none() | segments(),
     registration=st.none() | REGISTRATIONS,
     motion=st.none() | CHANGES,
     registered_motion=st.none() | CHANGES,

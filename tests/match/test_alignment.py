@@ -61,9 +61,9 @@ def compare(
     )
 
 
-def found(stretch: AlignedSegment | None) -> AlignedSegment:
-    assert stretch is not None
-    return stretch
+def found(segment: AlignedSegment | None) -> AlignedSegment:
+    assert segment is not None
+    return segment
 
 
 def play(frames: list[Frames], speed: float) -> list[Frames]:
@@ -91,7 +91,7 @@ def test_hashes_do_not_mind_brightness_and_contrast() -> None:
     assert np.diag(count_differing_bits(hashes(CLIP[:8]), hashes(darker))).max() < 20
 
 
-def test_hashes_of_unlike_pictures_lie_far_apart() -> None:
+def test_hashes_of_unlike_frames_lie_far_apart() -> None:
     assert count_differing_bits(hashes(CLIP), hashes(OTHER)).min() > MAX_DISTANCE_BITS
 
 
@@ -104,14 +104,12 @@ def test_orientations_are_the_eight_ways_to_lay_a_square() -> None:
     ways = [turn(frame, orientation) for orientation in ORIENTATIONS]
     assert len({way.tobytes() for way in ways}) == 8
     wanted: list[NDArray[Any]] = [
-        np.stack([np.rot90(one, quarter) for one in laid])
-        for laid in (frame, frame[:, :, ::-1])
-        for quarter in range(4)
+        np.stack([np.rot90(one, quarter) for one in way]) for way in (frame, frame[:, :, ::-1]) for quarter in range(4)
     ]
     assert {way.tobytes() for way in ways} == {way.tobytes() for way in wanted}
 
 
-def test_pictures_are_hashed_in_each_orientation_at_once() -> None:
+def test_frames_are_hashed_in_each_orientation_at_once() -> None:
     frames = np.stack([copy_of(1).tiny_frames[0], *np.random.default_rng(0).integers(0, 256, (2, 64, 64), np.uint8)])
     found = hash_orientations(frames)
     assert found.shape == (len(ORIENTATIONS), 3, 32)
@@ -126,7 +124,7 @@ def test_one_orientation_finds_a_turned_copy(quarter: int, mirrored: bool) -> No
     frame = copy_of(1).tiny_frames[:20]
     copy = np.stack([np.rot90(one[:, ::-1] if mirrored else one, quarter) for one in frame])
     at = np.array(times(20), np.float32)
-    stretches = [
+    segments = [
         align(
             own,
             hash_frames(copy),
@@ -136,7 +134,7 @@ def test_one_orientation_finds_a_turned_copy(quarter: int, mirrored: bool) -> No
         )
         for own in hash_orientations(frame)
     ]
-    assert [stretch.agreeing for stretch in stretches if stretch is not None] == [20]
+    assert [segment.agreeing for segment in segments if segment is not None] == [20]
 
 
 # --- where the frames of a video lie seconds apart
@@ -170,31 +168,31 @@ def align_films(first: dict[str, Any], second: dict[str, Any]) -> AlignedSegment
 
 @pytest.mark.parametrize("start", [60, 121, 150, 197])
 @pytest.mark.parametrize("later_s", [0.0, 7200.0])
-def test_an_excerpt_is_found_where_few_pictures_lie(start: int, later_s: float) -> None:
+def test_an_excerpt_is_found_where_few_frames_lie(start: int, later_s: float) -> None:
     excerpt = film(FILM[start : start + 40], first=40)
-    stretch = found(align_films(excerpt, film(FILM, later_s=later_s)))
-    assert stretch.offset_s == pytest.approx(start * STEP_S + later_s, abs=OFFSET_TOLERANCE_S)
-    assert 5 <= stretch.agreeing == stretch.compared <= 8
-    assert (stretch.agreement, stretch.first_coverage) == (1.0, 1.0)
-    assert stretch.second_coverage == pytest.approx(stretch.compared * 6 / 240, abs=0.01)
-    own, others = stretch.frame_correspondences(excerpt["times_s"], film(FILM, later_s=later_s)["times_s"])
+    segment = found(align_films(excerpt, film(FILM, later_s=later_s)))
+    assert segment.offset_s == pytest.approx(start * STEP_S + later_s, abs=OFFSET_TOLERANCE_S)
+    assert 5 <= segment.agreeing == segment.compared <= 8
+    assert (segment.agreement, segment.first_coverage) == (1.0, 1.0)
+    assert segment.second_coverage == pytest.approx(segment.compared * 6 / 240, abs=0.01)
+    own, others = segment.frame_correspondences(excerpt["times_s"], film(FILM, later_s=later_s)["times_s"])
     # Each frame of the film stands beside one.
-    assert len(own) == len(others) == stretch.compared == len(set(others.tolist()))
+    assert len(own) == len(others) == segment.compared == len(set(others.tolist()))
     exchanged = found(align_films(film(FILM, later_s=later_s), excerpt))
-    assert (exchanged.exchanged().agreeing, exchanged.second_coverage) == (stretch.agreeing, 1.0)
+    assert (exchanged.exchanged().agreeing, exchanged.second_coverage) == (segment.agreeing, 1.0)
 
 
 def test_a_clip_of_which_half_is_in_a_film_is_covered_by_half() -> None:
     clip = film([*FILM[120:140], *OTHER[:20]], first=40)
-    stretch = found(align_films(clip, film(FILM)))
-    assert stretch.first_coverage == pytest.approx(0.5, abs=0.1)
+    segment = found(align_films(clip, film(FILM)))
+    assert segment.first_coverage == pytest.approx(0.5, abs=0.1)
 
 
 def test_films_that_share_only_their_dense_part_share_little() -> None:
     other = draw_clip(14, count=240, shots=40)
-    stretch = found(align_films(film(FILM), film([*FILM[:40], *other[40:]])))
-    assert stretch.agreeing == 40
-    assert (stretch.first_coverage, stretch.second_coverage) == (pytest.approx(40 / 240, abs=0.02),) * 2
+    segment = found(align_films(film(FILM), film([*FILM[:40], *other[40:]])))
+    assert segment.agreeing == 40
+    assert (segment.first_coverage, segment.second_coverage) == (pytest.approx(40 / 240, abs=0.02),) * 2
     # What they share at the end does not bring together what differs in between.
     ends_alike = [*FILM[:40], *other[40:210], *FILM[210:]]
     assert found(align_films(film(FILM), film(ends_alike))).first_coverage < 0.3
@@ -202,149 +200,149 @@ def test_films_that_share_only_their_dense_part_share_little() -> None:
 
 @pytest.mark.parametrize("shift", [0, 1, 3])
 def test_copies_of_a_film_need_not_be_looked_at_at_the_same_moments(shift: int) -> None:
-    stretch = found(align_films(film(FILM), film(FILM, shift=shift)))
-    assert stretch.offset_s == 0 and stretch.agreement > 0.9
-    assert min(stretch.first_coverage, stretch.second_coverage) == 1.0
+    segment = found(align_films(film(FILM), film(FILM, shift=shift)))
+    assert segment.offset_s == 0 and segment.agreement > 0.9
+    assert min(segment.first_coverage, segment.second_coverage) == 1.0
 
 
 # --- offsets and speeds
 
 
 def test_a_video_agrees_with_itself() -> None:
-    stretch = found(compare(CLIP, CLIP))
-    assert (stretch.agreeing, stretch.compared, stretch.agreement) == (60, 60, 1.0)
-    assert (stretch.offset_s, stretch.speed) == (0.0, 1.0)
-    assert (stretch.first_coverage, stretch.second_coverage) == (1.0, 1.0)
-    assert (stretch.first_start_s, stretch.first_end_s) == (0.0, 59 * STEP_S)
-    assert stretch.strength == 1.0
+    segment = found(compare(CLIP, CLIP))
+    assert (segment.agreeing, segment.compared, segment.agreement) == (60, 60, 1.0)
+    assert (segment.offset_s, segment.speed) == (0.0, 1.0)
+    assert (segment.first_coverage, segment.second_coverage) == (1.0, 1.0)
+    assert (segment.first_start_s, segment.first_end_s) == (0.0, 59 * STEP_S)
+    assert segment.strength == 1.0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_short_videos_agree_with_themselves(count: int) -> None:
-    stretch = found(compare(CLIP[:count], CLIP[:count]))
-    assert (stretch.agreeing, stretch.compared, stretch.offset_s, stretch.speed) == (count, count, 0.0, 1.0)
+    segment = found(compare(CLIP[:count], CLIP[:count]))
+    assert (segment.agreeing, segment.compared, segment.offset_s, segment.speed) == (count, count, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("count", [1, 2, 17])
 def test_a_still_picture_agrees_with_itself(count: int) -> None:
-    stretch = found(compare(CLIP[:1] * count, CLIP[:1] * count))
-    assert (stretch.agreeing, stretch.compared, stretch.offset_s, stretch.speed) == (count, count, 0.0, 1.0)
+    segment = found(compare(CLIP[:1] * count, CLIP[:1] * count))
+    assert (segment.agreeing, segment.compared, segment.offset_s, segment.speed) == (count, count, 0.0, 1.0)
 
 
 @pytest.mark.parametrize("cut", [1, 3, 8, 20, 45])
 def test_a_trimmed_start_gives_the_offset(cut: int) -> None:
-    stretch = found(compare(CLIP, CLIP[cut:]))
-    assert stretch.offset_s == pytest.approx(-cut * STEP_S, abs=OFFSET_TOLERANCE_S)
-    assert stretch.agreement > 0.95
-    assert stretch.second_coverage == pytest.approx(1.0, abs=0.1)
-    assert stretch.first_coverage == pytest.approx((60 - cut) / 60, abs=0.04)
-    assert stretch.first_end_s == 59 * STEP_S
+    segment = found(compare(CLIP, CLIP[cut:]))
+    assert segment.offset_s == pytest.approx(-cut * STEP_S, abs=OFFSET_TOLERANCE_S)
+    assert segment.agreement > 0.95
+    assert segment.second_coverage == pytest.approx(1.0, abs=0.1)
+    assert segment.first_coverage == pytest.approx((60 - cut) / 60, abs=0.04)
+    assert segment.first_end_s == 59 * STEP_S
 
 
 def test_a_foreign_intro_gives_the_offset() -> None:
-    stretch = found(compare(CLIP, OTHER[:8] + CLIP))
-    assert stretch.offset_s == pytest.approx(2.0, abs=0.01)
-    assert (stretch.agreeing, stretch.compared) == (60, 60)
-    assert stretch.first_coverage == 1.0
-    assert stretch.second_coverage == pytest.approx(60 / 68)
-    assert stretch.second_start_s == pytest.approx(2.0, abs=0.01)
+    segment = found(compare(CLIP, OTHER[:8] + CLIP))
+    assert segment.offset_s == pytest.approx(2.0, abs=0.01)
+    assert (segment.agreeing, segment.compared) == (60, 60)
+    assert segment.first_coverage == 1.0
+    assert segment.second_coverage == pytest.approx(60 / 68)
+    assert segment.second_start_s == pytest.approx(2.0, abs=0.01)
 
 
 def test_a_still_foreign_intro_gives_the_offset() -> None:
-    stretch = found(compare(CLIP, [title_card()] * 8 + CLIP))
-    assert stretch.offset_s == pytest.approx(2.0, abs=0.01)
+    segment = found(compare(CLIP, [title_card()] * 8 + CLIP))
+    assert segment.offset_s == pytest.approx(2.0, abs=0.01)
 
 
 def test_something_foreign_in_the_middle() -> None:
     """Commercials of two seconds: the two halves have different offsets, and both are found."""
-    stretch = found(compare(CLIP, CLIP[:20] + OTHER[:8] + CLIP[20:]))
-    assert stretch.offset_s == pytest.approx(2.0, abs=OFFSET_TOLERANCE_S)
-    assert stretch.first_start_s == pytest.approx(20 * STEP_S, abs=0.5)
-    assert stretch.agreement > 0.9
-    assert len(stretch.further) == 1
-    assert stretch.first_coverage == pytest.approx(1.0, abs=0.05)
-    assert stretch.second_coverage == pytest.approx(60 / 68, abs=0.05)
+    segment = found(compare(CLIP, CLIP[:20] + OTHER[:8] + CLIP[20:]))
+    assert segment.offset_s == pytest.approx(2.0, abs=OFFSET_TOLERANCE_S)
+    assert segment.first_start_s == pytest.approx(20 * STEP_S, abs=0.5)
+    assert segment.agreement > 0.9
+    assert len(segment.further) == 1
+    assert segment.first_coverage == pytest.approx(1.0, abs=0.05)
+    assert segment.second_coverage == pytest.approx(60 / 68, abs=0.05)
 
 
 @pytest.mark.parametrize("order", [(1, 0), (2, 0, 3, 1)])
 def test_another_order_is_found(order: tuple[int, ...]) -> None:
     quarters = [CLIP[round(60 * part / len(order)) : round(60 * (part + 1) / len(order))] for part in range(len(order))]
     again = [frame for part in order for frame in quarters[part]]
-    stretch = found(compare(CLIP, again))
-    assert len(stretch.further) == len(order) - 1
-    assert stretch.agreement > 0.9
-    assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
+    segment = found(compare(CLIP, again))
+    assert len(segment.further) == len(order) - 1
+    assert segment.agreement > 0.9
+    assert min(segment.first_coverage, segment.second_coverage) > 0.9
     at = np.array(times(60), np.float32)
-    places, others = stretch.frame_correspondences(at, at)
+    places, others = segment.frame_correspondences(at, at)
     assert len(places) > 54
     same = [np.array_equal(CLIP[place], again[other]) for place, other in zip(places, others, strict=True)]
     assert np.mean(same) > 0.9
-    turned = stretch.exchanged()
+    turned = segment.exchanged()
     assert np.array_equal(turned.frame_correspondences(at, at)[0], np.unique(others))
 
 
 def test_what_is_shown_twice_counts_once() -> None:
-    stretch = found(compare(CLIP[:20], CLIP[:20] * 3))
-    assert (stretch.agreeing, stretch.compared, stretch.further) == (20, 20, ())
-    assert stretch.second_coverage == pytest.approx(1 / 3)
+    segment = found(compare(CLIP[:20], CLIP[:20] * 3))
+    assert (segment.agreeing, segment.compared, segment.further) == (20, 20, ())
+    assert segment.second_coverage == pytest.approx(1 / 3)
 
 
 def test_a_short_part_elsewhere_is_no_further_one() -> None:
     """Half a second of one studio at another time proves nothing."""
-    stretch = found(compare(CLIP, [*CLIP[:40], *OTHER[:20], *CLIP[50:53]]))
-    assert stretch.further == ()
+    segment = found(compare(CLIP, [*CLIP[:40], *OTHER[:20], *CLIP[50:53]]))
+    assert segment.further == ()
 
 
 def test_a_replaced_middle_is_held_against_it() -> None:
-    stretch = found(compare(CLIP, CLIP[:26] + OTHER[26:34] + CLIP[34:]))
-    assert (stretch.first_coverage, stretch.second_coverage) == (1.0, 1.0)
-    assert stretch.agreement == pytest.approx(52 / 60, abs=0.04)
+    segment = found(compare(CLIP, CLIP[:26] + OTHER[26:34] + CLIP[34:]))
+    assert (segment.first_coverage, segment.second_coverage) == (1.0, 1.0)
+    assert segment.agreement == pytest.approx(52 / 60, abs=0.04)
 
 
 @pytest.mark.parametrize("speed", [1.05, 1.25, 0.8, 25 / 24, 24 / 25, 0.25, 0.35, 0.6, 1.7, 2.5, 3.3, 4])
 def test_another_speed_is_found(speed: float) -> None:
     clip = draw_clip(13, count=160 if speed > 0.7 else 60, shots=20)
     fast = play(clip, speed)
-    stretch = found(compare(clip, fast))
-    assert stretch.speed == pytest.approx(speed, rel=0.015)
-    assert stretch.agreement > 0.9
-    assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
-    assert stretch.offset_s == pytest.approx(0.0, abs=0.5)
+    segment = found(compare(clip, fast))
+    assert segment.speed == pytest.approx(speed, rel=0.015)
+    assert segment.agreement > 0.9
+    assert min(segment.first_coverage, segment.second_coverage) > 0.9
+    assert segment.offset_s == pytest.approx(0.0, abs=0.5)
 
 
-def test_pictures_that_stay_and_pictures_that_are_missing() -> None:
+def test_frames_that_stay_and_frames_that_are_missing() -> None:
     """Every two seconds the copy stalls for half a second, or leaves it out."""
     stalled = [frame for index, frame in enumerate(CLIP) for _ in range(3 if index % 8 == 7 else 1)]
     dropped = [frame for index, frame in enumerate(CLIP) if index % 8 < 6]
     for copy in (stalled, dropped):
-        stretch = found(compare(CLIP, copy))
-        assert stretch.agreement > 0.6
-        assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
+        segment = found(compare(CLIP, copy))
+        assert segment.agreement > 0.6
+        assert min(segment.first_coverage, segment.second_coverage) > 0.9
 
 
 def test_far_ends_of_long_videos_meet() -> None:
     clip = draw_clip(15, count=240, shots=30)
-    stretch = found(compare(clip, play(clip, 1.06)))
-    assert stretch.speed == pytest.approx(1.06, rel=0.005)
-    assert min(stretch.first_coverage, stretch.second_coverage) > 0.95
+    segment = found(compare(clip, play(clip, 1.06)))
+    assert segment.speed == pytest.approx(1.06, rel=0.005)
+    assert min(segment.first_coverage, segment.second_coverage) > 0.95
 
 
 def test_a_shared_intro_covers_little() -> None:
     intro = draw_clip(14, count=8, shots=1)
-    stretch = found(compare(intro + CLIP, intro + OTHER))
-    assert stretch.agreement > 0.85
-    assert stretch.first_coverage == pytest.approx(8 / 68, abs=0.04)
-    assert stretch.second_coverage == pytest.approx(8 / 68, abs=0.04)
+    segment = found(compare(intro + CLIP, intro + OTHER))
+    assert segment.agreement > 0.85
+    assert segment.first_coverage == pytest.approx(8 / 68, abs=0.04)
+    assert segment.second_coverage == pytest.approx(8 / 68, abs=0.04)
 
 
 def test_unlike_videos_share_nothing() -> None:
     assert compare(CLIP, OTHER) is None
 
 
-def test_a_single_shared_picture_is_a_weak_stretch() -> None:
-    stretch = found(compare(CLIP, [*OTHER[:30], CLIP[3], *OTHER[30:]]))
-    assert stretch.strength < 0.05
-    assert stretch.first_coverage < 0.1
+def test_a_single_shared_frame_is_a_weak_segment() -> None:
+    segment = found(compare(CLIP, [*OTHER[:30], CLIP[3], *OTHER[30:]]))
+    assert segment.strength < 0.05
+    assert segment.first_coverage < 0.1
 
 
 def test_a_slower_scan_still_agrees() -> None:
@@ -352,7 +350,7 @@ def test_a_slower_scan_still_agrees() -> None:
     slow = CLIP[::4]
     for first, second in ((CLIP, slow), (slow, CLIP)):
         rate = [STEP_S * (4 if one is slow else 1) for one in (first, second)]
-        stretch = found(
+        segment = found(
             compare(
                 first,
                 second,
@@ -360,30 +358,30 @@ def test_a_slower_scan_still_agrees() -> None:
                 second_times_s=[rate[1] * index for index in range(len(second))],
             )
         )
-        assert stretch.speed == 1.0
-        assert stretch.offset_s == pytest.approx(0.0, abs=0.51)
-        assert stretch.agreement > 0.6
-        assert min(stretch.first_coverage, stretch.second_coverage) > 0.9
+        assert segment.speed == 1.0
+        assert segment.offset_s == pytest.approx(0.0, abs=0.51)
+        assert segment.agreement > 0.6
+        assert min(segment.first_coverage, segment.second_coverage) > 0.9
 
 
 def test_times_that_jitter_do_not_matter() -> None:
     jitter = np.sort(np.random.default_rng(0).uniform(-0.06, 0.06, 60) + np.arange(60) * STEP_S)
-    stretch = found(compare(CLIP, CLIP, second_times_s=[float(time_s) + 3 for time_s in jitter]))
-    assert (stretch.agreeing, stretch.compared) == (60, 60)
-    assert stretch.offset_s == pytest.approx(3.0, abs=0.1)
+    segment = found(compare(CLIP, CLIP, second_times_s=[float(time_s) + 3 for time_s in jitter]))
+    assert (segment.agreeing, segment.compared) == (60, 60)
+    assert segment.offset_s == pytest.approx(3.0, abs=0.1)
 
 
 def test_equal_times_do_no_harm() -> None:
     """A damaged file may give all its frames one time."""
-    stretch = found(compare(CLIP[:6], CLIP[:6], first_times_s=[0.5] * 6, second_times_s=[0.5] * 6))
-    assert 0 < stretch.agreeing <= stretch.compared <= 6
+    segment = found(compare(CLIP[:6], CLIP[:6], first_times_s=[0.5] * 6, second_times_s=[0.5] * 6))
+    assert 0 < segment.agreeing <= segment.compared <= 6
 
 
 def test_gaps_in_time_do_no_harm() -> None:
     """Flat frames are left out, so that times may jump."""
     at = [time_s + (30.0 if index >= 20 else 0.0) for index, time_s in enumerate(times(60))]
-    stretch = found(compare(CLIP, CLIP, first_times_s=at, second_times_s=at))
-    assert (stretch.agreeing, stretch.compared, stretch.offset_s) == (60, 60, 0.0)
+    segment = found(compare(CLIP, CLIP, first_times_s=at, second_times_s=at))
+    assert (segment.agreeing, segment.compared, segment.offset_s) == (60, 60, 0.0)
 
 
 # --- what always holds
@@ -407,28 +405,28 @@ ANY_STEPS_S = (0.0, 0.2, 0.25, 0.3, 2.0)
 def test_a_stretch_lies_within_both_videos(
     first: tuple[Hashes, NDArray[np.float32]], second: tuple[Hashes, NDArray[np.float32]]
 ) -> None:
-    stretch = align(
+    segment = align(
         first[0], second[0], first_times_s=first[1], second_times_s=second[1], max_distance=MAX_DISTANCE_BITS
     )
     are_alike = bool((count_differing_bits(first[0], second[0]) == 0).any())
-    assert (stretch is not None) == are_alike
-    if stretch is None:
+    assert (segment is not None) == are_alike
+    if segment is None:
         return
-    assert 0 < stretch.agreeing <= stretch.compared <= max(len(first[0]), len(second[0]))
-    assert 0 < stretch.agreement <= 1
-    assert 0 < stretch.first_coverage <= 1
-    assert 0 < stretch.second_coverage <= 1
-    assert 0 < stretch.strength <= 1
-    assert first[1][0] <= stretch.first_start_s <= stretch.first_end_s <= first[1][-1]
-    assert second[1][0] <= stretch.second_start_s <= stretch.second_end_s <= second[1][-1]
+    assert 0 < segment.agreeing <= segment.compared <= max(len(first[0]), len(second[0]))
+    assert 0 < segment.agreement <= 1
+    assert 0 < segment.first_coverage <= 1
+    assert 0 < segment.second_coverage <= 1
+    assert 0 < segment.strength <= 1
+    assert first[1][0] <= segment.first_start_s <= segment.first_end_s <= first[1][-1]
+    assert second[1][0] <= segment.second_start_s <= segment.second_end_s <= second[1][-1]
 
 
 @given(shown=timed(steps_s=(0.25, 0.5, 2.0)))
 def test_every_video_agrees_wholly_with_itself(shown: tuple[Hashes, NDArray[np.float32]]) -> None:
     bits, at = shown
-    stretch = found(align(bits, bits, first_times_s=at, second_times_s=at, max_distance=MAX_DISTANCE_BITS))
-    assert stretch.agreement == 1.0
-    assert (stretch.first_coverage, stretch.second_coverage, stretch.offset_s) == (1.0, 1.0, 0.0)
+    segment = found(align(bits, bits, first_times_s=at, second_times_s=at, max_distance=MAX_DISTANCE_BITS))
+    assert segment.agreement == 1.0
+    assert (segment.first_coverage, segment.second_coverage, segment.offset_s) == (1.0, 1.0, 0.0)
 
 
 @given(

@@ -43,10 +43,10 @@ def compare(first: list[Frames], second: list[Frames]) -> Evidence:
     return compare_pair(own, other, durations_s=(10.0, 10.0))
 
 
-def scale_colours(frame: Frames, *, saturation: float, turn_deg: float = 0.0) -> Frames:
+def scale_colours(frame: Frames, *, saturation: float, rotation_deg: float = 0.0) -> Frames:
     """More or less vivid colours of other hues, equally bright."""
     planes = cv2.cvtColor(frame, cv2.COLOR_RGB2YCrCb).astype(np.float32)
-    colours = (planes[..., 1] - 128 + 1j * (planes[..., 2] - 128)) * saturation * np.exp(1j * np.radians(turn_deg))
+    colours = (planes[..., 1] - 128 + 1j * (planes[..., 2] - 128)) * saturation * np.exp(1j * np.radians(rotation_deg))
     planes[..., 1], planes[..., 2] = colours.real + 128, colours.imag + 128
     return np.asarray(cv2.cvtColor(planes.clip(0, 255).astype(np.uint8), cv2.COLOR_YCrCb2RGB), np.uint8)
 
@@ -64,7 +64,7 @@ CHANGES: dict[str, Callable[[Frames], Frames]] = {
     "grey": lambda frame: scale_colours(frame, saturation=0.0),
     "pale": lambda frame: scale_colours(frame, saturation=0.5),
     "vivid": lambda frame: scale_colours(frame, saturation=1.5),
-    "a slightly other hue": lambda frame: scale_colours(frame, saturation=1.0, turn_deg=8),
+    "a slightly other hue": lambda frame: scale_colours(frame, saturation=1.0, rotation_deg=8),
     "faded": lambda frame: (frame * 0.75 + 45).astype(np.uint8),
     "sepia": lambda frame: (frame @ SEPIA.T).clip(0, 255).astype(np.uint8),
     "BGR taken for RGB": lambda frame: np.ascontiguousarray(frame[..., ::-1]),

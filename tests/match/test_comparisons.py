@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
-from measured import FOUND, evidence, stretch
+from measured import FOUND, evidence, segment
 
 from dedup_lib.match import verify
 from dedup_lib.match.alignment import Part
@@ -33,7 +33,7 @@ def test_what_was_found_comes_back(found: Evidence) -> None:
 
 def test_the_parts_of_a_re_cut_copy_come_back() -> None:
     part = Part(first_start_s=1.0, first_end_s=3.0, second_start_s=5.0, second_end_s=7.5)
-    recut = evidence(replace(stretch(), further=(part,), correlation=0.5))
+    recut = evidence(replace(segment(), further=(part,), correlation=0.5))
     again = unpack_evidence(pack_evidence(recut))
     assert again.frames == recut.frames is not None
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from measured import FOUND, SHARE, changes, evidence, place, registration, stretch
+from measured import FOUND, SHARE, changes, evidence, place, registration, segment
 from media import save_clip
 from scenes import COPIES, SIZE_PX, STEP_S, add_grain, copy_of, draw_clip, draw_take, each, fingerprint, title_card
 
@@ -32,9 +32,9 @@ from dedup_lib.match.evidence import (
     MIN_AGREEING,
     MIN_AGREEMENT,
     MIN_COMMON_SHARE,
-    MIN_CONFIRMING_POINTS,
+    MIN_CONFIRMING_INLIERS,
     MIN_CONTAINED_SHARE,
-    MIN_REGISTERED_POINTS,
+    MIN_REGISTERED_INLIERS,
     OVERWHELMING_AGREEING,
     Criterion,
     Evidence,
@@ -52,8 +52,8 @@ NONE_SCORED = Scored(pairs=(), nearest=np.zeros(0), floor=0.5, expanded_queries=
 
 
 UNLIKE = changes(0.1, weaker_half=0.0)
-STATIC = replace(stretch(), scenes=1)
-FAR = replace(stretch(), distance_bits=45.0)
+STATIC = replace(segment(), scenes=1)
+FAR = replace(segment(), distance_bits=45.0)
 
 
 def weigh(
@@ -100,9 +100,9 @@ def sketch(seed: int, *, count: int = 16) -> Fingerprint:
             np.uint8
         ),
         size_px=(256, 144),
-        points=generator.uniform(0, 120, (200, 2)).astype(np.float32),
+        keypoints=generator.uniform(0, 120, (200, 2)).astype(np.float32),
         descriptors=generator.integers(0, 256, (200, 32), np.uint8),
-        frames=np.sort(generator.integers(0, 2, 200)).astype(np.int32),
+        keypoint_stills=np.sort(generator.integers(0, 2, 200)).astype(np.int32),
         still_times_s=np.array([0, (count - 1) * STEP_S], np.float32),
         packed_stills=pack_stills(
             [cv2.resize(one, (256, 144), interpolation=cv2.INTER_CUBIC) for one in blots[[0, -1]]]
@@ -131,27 +131,27 @@ def groups_of(compared: ComparedPairs, threshold: float = RULES.min_score, choos
     ("found", "verdict", "rule"),
     [
         (evidence(), Verdict.DIFFERENT, Criterion.WEAK),
-        (evidence(stretch()), Verdict.DUPLICATE, Criterion.FRAMES),
-        (evidence(stretch(), is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
-        (evidence(stretch(20, 40)), Verdict.DUPLICATE, Criterion.FRAMES),
-        (evidence(stretch(16, 40)), Verdict.REVIEW, Criterion.UNCONFIRMED),
-        (evidence(stretch(16, 40), registration=registration()), Verdict.DUPLICATE, Criterion.CONFIRMED),
-        (evidence(stretch(16, 40), registration=registration(10, 12)), Verdict.REVIEW, Criterion.UNCONFIRMED),
-        (evidence(stretch(16, 40), registration=registration(40, 400)), Verdict.REVIEW, Criterion.UNCONFIRMED),
-        (evidence(stretch(16, 40), registration=registration(share=0.1)), Verdict.REVIEW, Criterion.UNCONFIRMED),
-        (evidence(stretch(16, 40, first=0.3, second=0.4)), Verdict.DIFFERENT, Criterion.UNCONFIRMED),
-        (evidence(stretch(2, 2, first=0.05, second=0.05)), Verdict.DIFFERENT, Criterion.WEAK),
-        (evidence(registered=stretch(), registration=registration()), Verdict.DUPLICATE, Criterion.REGISTERED),
-        (evidence(registered=stretch(), registration=registration(share=0.1)), Verdict.DIFFERENT, Criterion.WEAK),
-        (evidence(registered=stretch(), registration=registration(11, 12)), Verdict.DIFFERENT, Criterion.WEAK),
-        (evidence(registered=stretch(8, 40), registration=registration()), Verdict.REVIEW, Criterion.REGISTERED),
-        (evidence(stretch(first=0.3)), Verdict.EXCERPT, Criterion.FRAMES),
-        (evidence(stretch(second=0.3)), Verdict.EXCERPT, Criterion.FRAMES),
-        (evidence(stretch(first=0.3, second=0.8)), Verdict.DIFFERENT, Criterion.SHORT),
-        (evidence(stretch(first=0.6, second=0.6)), Verdict.DUPLICATE, Criterion.FRAMES),
-        (evidence(stretch(first=0.12, second=0.12)), Verdict.DIFFERENT, Criterion.SHORT),
-        (evidence(stretch(), cosine=0.99, words=0.99), Verdict.DUPLICATE, Criterion.FRAMES),
-        (evidence(cosine=0.99, words=0.99), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(segment()), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(segment(), is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
+        (evidence(segment(20, 40)), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(segment(16, 40)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(segment(16, 40), registration=registration()), Verdict.DUPLICATE, Criterion.CONFIRMED),
+        (evidence(segment(16, 40), registration=registration(10, 12)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(segment(16, 40), registration=registration(40, 400)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(segment(16, 40), registration=registration(share=0.1)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(segment(16, 40, first=0.3, second=0.4)), Verdict.DIFFERENT, Criterion.UNCONFIRMED),
+        (evidence(segment(2, 2, first=0.05, second=0.05)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(registered=segment(), registration=registration()), Verdict.DUPLICATE, Criterion.REGISTERED),
+        (evidence(registered=segment(), registration=registration(share=0.1)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(registered=segment(), registration=registration(11, 12)), Verdict.DIFFERENT, Criterion.WEAK),
+        (evidence(registered=segment(8, 40), registration=registration()), Verdict.REVIEW, Criterion.REGISTERED),
+        (evidence(segment(first=0.3)), Verdict.EXCERPT, Criterion.FRAMES),
+        (evidence(segment(second=0.3)), Verdict.EXCERPT, Criterion.FRAMES),
+        (evidence(segment(first=0.3, second=0.8)), Verdict.DIFFERENT, Criterion.SHORT),
+        (evidence(segment(first=0.6, second=0.6)), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(segment(first=0.12, second=0.12)), Verdict.DIFFERENT, Criterion.SHORT),
+        (evidence(segment(), cosine=0.99), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(cosine=0.99), Verdict.DIFFERENT, Criterion.WEAK),
         (evidence(motion=changes()), Verdict.DUPLICATE, Criterion.MOTION),
         (evidence(motion=changes(0.5)), Verdict.DIFFERENT, Criterion.WEAK),
         (evidence(motion=changes(weaker_half=0.3)), Verdict.DIFFERENT, Criterion.WEAK),
@@ -175,7 +175,7 @@ def groups_of(compared: ComparedPairs, threshold: float = RULES.min_score, choos
             Verdict.DUPLICATE,
             Criterion.FRAMES,
         ),
-        (evidence(stretch(), motion=UNLIKE), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(segment(), motion=UNLIKE), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(FAR, motion=UNLIKE), Verdict.REVIEW, Criterion.UNCONFIRMED),
         (evidence(replace(FAR, correlation=0.2)), Verdict.REVIEW, Criterion.UNCONFIRMED),
         (evidence(replace(FAR, correlation=0.6), motion=UNLIKE), Verdict.DUPLICATE, Criterion.FRAMES),
@@ -184,8 +184,8 @@ def groups_of(compared: ComparedPairs, threshold: float = RULES.min_score, choos
             Verdict.REVIEW,
             Criterion.UNCONFIRMED,
         ),
-        (evidence(replace(stretch(5, 5), distance_bits=4.0)), Verdict.DUPLICATE, Criterion.FRAMES),
-        (evidence(replace(stretch(5, 5), distance_bits=30.0)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(replace(segment(5, 5), distance_bits=4.0)), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(replace(segment(5, 5), distance_bits=30.0)), Verdict.REVIEW, Criterion.UNCONFIRMED),
     ],
 )
 def test_verdicts(found: Evidence, verdict: Verdict, rule: Criterion) -> None:
@@ -198,15 +198,15 @@ BY_ENCODER = replace(RULES, unlike_below=0.5, alike_from=0.6)
 @pytest.mark.parametrize(
     ("found", "verdict", "rule"),
     [
-        (evidence(stretch(), cosine=0.5), Verdict.DUPLICATE, Criterion.FRAMES),
-        (evidence(stretch(), cosine=0.49), Verdict.REVIEW, Criterion.UNLIKE),
-        (evidence(stretch()), Verdict.DUPLICATE, Criterion.FRAMES),
-        (evidence(stretch(), cosine=0.1, is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
-        (evidence(stretch(first=0.3), cosine=0.1), Verdict.EXCERPT, Criterion.FRAMES),
+        (evidence(segment(), cosine=0.5), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(segment(), cosine=0.49), Verdict.REVIEW, Criterion.UNLIKE),
+        (evidence(segment()), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(segment(), cosine=0.1, is_exact=True), Verdict.DUPLICATE, Criterion.EXACT),
+        (evidence(segment(first=0.3), cosine=0.1), Verdict.EXCERPT, Criterion.FRAMES),
         (evidence(cosine=0.6), Verdict.REVIEW, Criterion.ALIKE),
         (evidence(cosine=0.59), Verdict.DIFFERENT, Criterion.WEAK),
-        (evidence(stretch(2, 2, first=0.05, second=0.05), cosine=0.6), Verdict.REVIEW, Criterion.ALIKE),
-        (evidence(stretch(first=0.3, second=0.8), cosine=0.9), Verdict.DIFFERENT, Criterion.SHORT),
+        (evidence(segment(2, 2, first=0.05, second=0.05), cosine=0.6), Verdict.REVIEW, Criterion.ALIKE),
+        (evidence(segment(first=0.3, second=0.8), cosine=0.9), Verdict.DIFFERENT, Criterion.SHORT),
     ],
 )
 def test_what_the_encoder_says_is_heard(found: Evidence, verdict: Verdict, rule: Criterion) -> None:
@@ -215,33 +215,33 @@ def test_what_the_encoder_says_is_heard(found: Evidence, verdict: Verdict, rule:
 
 
 def test_limits_belong_to_the_match() -> None:
-    least = evidence(stretch(20, 40, first=0.5, second=0.5))
+    least = evidence(segment(20, 40, first=0.5, second=0.5))
     assert least.judge(replace(RULES, min_score=least.score))[0] == Verdict.DUPLICATE
     more = least.score + 1e-6
     assert least.judge(MatchThresholds(min_score=more, review_from=least.score))[0] == Verdict.REVIEW
     assert least.judge(MatchThresholds(min_score=more, review_from=more))[0] == Verdict.DIFFERENT
-    part = evidence(stretch(first=0.49, second=0.89))
+    part = evidence(segment(first=0.49, second=0.89))
     assert part.judge(MatchThresholds(min_score=0.0, review_from=0.0)) == (Verdict.DIFFERENT, Criterion.SHORT)
-    contained = evidence(stretch(first=0.1, second=MIN_CONTAINED_SHARE))
+    contained = evidence(segment(first=0.1, second=MIN_CONTAINED_SHARE))
     assert contained.judge(RULES)[0] == Verdict.EXCERPT
-    assert evidence(stretch(first=0.1, second=MIN_CONTAINED_SHARE - 0.01)).judge(RULES)[0] == Verdict.DIFFERENT
+    assert evidence(segment(first=0.1, second=MIN_CONTAINED_SHARE - 0.01)).judge(RULES)[0] == Verdict.DIFFERENT
 
 
-def test_the_stronger_of_two_stretches_decides() -> None:
-    laid = evidence(stretch(20, 40), registered=stretch(39, 40), registration=registration())
-    assert laid.judge(RULES) == (Verdict.DUPLICATE, Criterion.REGISTERED)
-    plain = evidence(stretch(39, 40), registered=stretch(20, 40), registration=registration())
+def test_the_stronger_of_two_segments_decides() -> None:
+    registered = evidence(segment(20, 40), registered=segment(39, 40), registration=registration())
+    assert registered.judge(RULES) == (Verdict.DUPLICATE, Criterion.REGISTERED)
+    plain = evidence(segment(39, 40), registered=segment(20, 40), registration=registration())
     assert plain.judge(RULES) == (Verdict.DUPLICATE, Criterion.FRAMES)
 
 
-def test_few_pictures_are_a_proof_only_where_there_are_no_more() -> None:
-    assert evidence(stretch(2, 2, first=0.05, second=0.05)).judge(RULES)[0] == Verdict.DIFFERENT
-    short = evidence(stretch(2, 2), registration=registration(), min_frames=2)
+def test_few_frames_are_a_proof_only_where_there_are_no_more() -> None:
+    assert evidence(segment(2, 2, first=0.05, second=0.05)).judge(RULES)[0] == Verdict.DIFFERENT
+    short = evidence(segment(2, 2), registration=registration(), min_frames=2)
     assert short.judge(RULES) == (Verdict.DUPLICATE, Criterion.CONFIRMED)
 
 
 def test_a_scene_that_hardly_changes_needs_closer_frames() -> None:
-    still = replace(stretch(), scenes=1)
+    still = replace(segment(), scenes=1)
     assert evidence(replace(still, distance_bits=5.0)).judge(RULES)[0] == Verdict.DUPLICATE
     assert evidence(replace(still, distance_bits=50.0)).judge(RULES) == (Verdict.REVIEW, Criterion.UNCONFIRMED)
     assert evidence(replace(still, distance_bits=50.0)).score < 0.5
@@ -249,7 +249,7 @@ def test_a_scene_that_hardly_changes_needs_closer_frames() -> None:
 
 @pytest.mark.parametrize(("first", "second", "excerpt"), [(1.0, 0.2, "first"), (0.2, 1.0, "second")])
 def test_the_excerpt_is_the_one_that_is_covered(first: float, second: float, excerpt: str) -> None:
-    assert evidence(stretch(first=first, second=second)).excerpt == excerpt
+    assert evidence(segment(first=first, second=second)).excerpt == excerpt
 
 
 @given(found=FOUND, scores=st.tuples(SHARE, SHARE), keeps_excerpts=st.booleans())
@@ -278,7 +278,7 @@ def test_verdicts_hold_together(found: Evidence, min_score: float, review_from: 
 
 
 def test_another_version_of_a_video_is_what_it_is_said_to_be() -> None:
-    priced = evidence(stretch(), difference=place(0.8, 0.8))
+    priced = evidence(segment(), difference=place(0.8, 0.8))
     looked_at, removed, kept = (
         priced.judge(replace(RULES, versions=versions)) for versions in ("review", "remove", "keep")
     )
@@ -286,7 +286,7 @@ def test_another_version_of_a_video_is_what_it_is_said_to_be() -> None:
     assert removed == (Verdict.DUPLICATE, Criterion.DIFFERS)
     assert kept == (Verdict.DIFFERENT, Criterion.DIFFERS)
     assert priced.score < 0.5 <= priced.score_under("remove")
-    excerpt = replace(priced, frames=stretch(first=0.2))
+    excerpt = replace(priced, frames=segment(first=0.2))
     assert excerpt.judge(replace(RULES, versions="remove"))[0] == Verdict.EXCERPT
 
 
@@ -303,8 +303,8 @@ def test_exchanging_the_videos_keeps_the_verdict(found: Evidence, min_score: flo
     exchanged = found.exchanged()
     assert exchanged.judge(rules) == found.judge(rules)
     assert exchanged.score == found.score
-    stretch_of = found.best[1]
-    if stretch_of is not None and stretch_of.first_coverage != stretch_of.second_coverage:
+    segment_of = found.best[1]
+    if segment_of is not None and segment_of.first_coverage != segment_of.second_coverage:
         assert {exchanged.excerpt, found.excerpt} == {"first", "second"}
 
 
@@ -401,7 +401,7 @@ def test_of_two_copies_the_one_with_a_logo_is_known() -> None:
     assert weigh([plain, plain]).marks.overlaid == frozenset()
 
 
-def test_identical_pictures_are_known_as_such() -> None:
+def test_identical_frames_are_known_as_such() -> None:
     stored = Fingerprint.from_bytes(copy_of(1).to_bytes())
     again = Fingerprint.from_bytes(copy_of(1).to_bytes())
     found = compare(stored, again)
@@ -442,7 +442,7 @@ def test_an_excerpt_is_found_whichever_comes_first() -> None:
         assert find_doubtful(kept, rules=RULES, groups=[]) == [(0, 1)]
 
 
-def test_two_pictures_prove_an_excerpt_where_they_are_all_and_differ() -> None:
+def test_two_frames_prove_an_excerpt_where_they_are_all_and_differ() -> None:
     shots, others = (draw_clip(seed, count=8, shots=8) for seed in (1, 2))
     whole = fingerprint(shots)
     assert compare(whole, fingerprint(each(partial(crop, fraction=0.1), shots[3:5]))).judge(RULES)[0] == Verdict.EXCERPT
@@ -480,10 +480,10 @@ def test_a_re_cut_copy_is_a_duplicate_with_all_its_parts() -> None:
     assert found.exchanged().exchanged().frames == found.frames
 
 
-def test_what_movement_says_is_asked_where_pictures_leave_something_open() -> None:
-    whole = stretch(30, 40)
+def test_what_movement_says_is_asked_where_frames_leave_something_open() -> None:
+    whole = segment(30, 40)
     assert evidence(whole, motion=changes()).best[0] == Criterion.FRAMES
-    for open_ in (stretch(30, 40, first=0.7), stretch(16, 40), replace(whole, distance_bits=36.0)):
+    for open_ in (segment(30, 40, first=0.7), segment(16, 40), replace(whole, distance_bits=36.0)):
         found = evidence(open_, motion=changes(), registration=registration())
         assert found.best[0] == Criterion.MOTION
 
@@ -578,7 +578,6 @@ def test_vectors_propose_what_words_do_not() -> None:
     compared = weigh([first, second, sketch(9)], scored=[Pair(first=0, second=1, similarity=0.77)])
     assert groups_of(compared) == [{0, 1}]
     assert compared.evidence[0, 1].cosine == 0.77
-    assert compared.evidence[0, 1].words == 0.0
 
 
 def test_vectors_alone_prove_nothing() -> None:
@@ -607,10 +606,10 @@ TOLD = [name for name in COLUMNS if name != "next_score"]
 
 
 def test_the_row_of_a_copy_tells_all() -> None:
-    shared = stretch(30, 40, first=0.75, second=0.5)
+    shared = segment(30, 40, first=0.75, second=0.5)
     found = evidence(
         shared,
-        registered=stretch(10, 40),
+        registered=segment(10, 40),
         registration=registration(50, 60),
         cosine=0.912345,
         duration_ratio=2 / 3,
@@ -649,14 +648,14 @@ def test_the_row_of_a_copy_tells_all() -> None:
 @pytest.mark.parametrize("pair", [(0, 2), (2, 0)])
 def test_how_a_frame_lies_is_said(degrees: int, mirrored: bool, said: str | None, pair: tuple[int, int]) -> None:
     turn = cv2.getRotationMatrix2D((128, 72), degrees, 1.0)
-    laid = replace(registration(50, 60), matrix=turn, mirrored=mirrored)
-    found = evidence(stretch(30, 40), registered=stretch(30, 40), registration=laid)
+    mapped = replace(registration(50, 60), matrix=turn, mirrored=mirrored)
+    found = evidence(segment(30, 40), registered=segment(30, 40), registration=mapped)
     row = describe_evidence(hand_made(r02=found), kept=pair[0], copy=pair[1], rules=RULES)
     assert row["transform"] == said
 
 
 def test_the_copy_may_come_before_the_kept_one() -> None:
-    compared = hand_made(r02=evidence(stretch(30, 40, first=0.75, second=0.5)))
+    compared = hand_made(r02=evidence(segment(30, 40, first=0.75, second=0.5)))
     row = describe_evidence(compared, kept=2, copy=0, rules=RULES)
     assert row["offset_s"] == -3.0
     assert (row["kept_coverage"], row["copy_coverage"]) == (0.5, 0.75)
@@ -682,7 +681,7 @@ def test_what_is_not_known_stays_empty() -> None:
 
 
 def test_a_pair_that_a_person_joined() -> None:
-    row = describe_evidence(hand_made(r01=evidence(stretch())), kept=3, copy=4, rules=RULES)
+    row = describe_evidence(hand_made(r01=evidence(segment())), kept=3, copy=4, rules=RULES)
     assert list(row) == TOLD
     assert (row["verdict"], row["rule"]) == ("duplicate", "a person's decision")
 
@@ -697,8 +696,8 @@ def test_a_pair_that_the_cosine_decided() -> None:
 
 
 def test_the_nearest_video_outside_the_group() -> None:
-    near, nearer = evidence(stretch(25, 40, first=0.7, second=0.7)), evidence(stretch(30, 40))
-    compared = hand_made(r01=evidence(stretch()), r02=nearer, r13=near, r04=evidence())
+    near, nearer = evidence(segment(25, 40, first=0.7, second=0.7)), evidence(segment(30, 40))
+    compared = hand_made(r01=evidence(segment()), r02=nearer, r13=near, r04=evidence())
     assert find_next_score(compared, row=0, group={0, 1}) == nearer.score > near.score
     assert find_next_score(compared, row=1, group={0, 1}) == near.score
     assert find_next_score(compared, row=0, group={0, 1, 2}) == 0.0
@@ -707,7 +706,7 @@ def test_the_nearest_video_outside_the_group() -> None:
 
 
 def test_a_shared_intro_is_not_near() -> None:
-    compared = hand_made(r01=evidence(stretch(first=0.1, second=0.2)), r02=evidence(stretch(20, 40, first=0.2)))
+    compared = hand_made(r01=evidence(segment(first=0.1, second=0.2)), r02=evidence(segment(20, 40, first=0.2)))
     intro, whole = (find_next_score(compared, row=row, group={row}) for row in (1, 2))
     assert intro is not None and intro < 0.1
     assert whole is not None and whole >= 0.5, "all of the other one is in it"
@@ -726,10 +725,10 @@ def group(number: int, kept: int, *copies: int) -> Group:
 
 def test_doubtful_pairs_come_most_uncertain_first() -> None:
     compared = hand_made(
-        r01=evidence(stretch(18, 40)),
-        r02=evidence(stretch(first=0.2)),
-        r03=evidence(stretch(13, 40)),
-        r04=evidence(stretch()),
+        r01=evidence(segment(18, 40)),
+        r02=evidence(segment(first=0.2)),
+        r03=evidence(segment(13, 40)),
+        r04=evidence(segment()),
         r05=evidence(),
     )
     assert find_doubtful(compared, rules=RULES, groups=[]) == [(0, 1), (0, 3), (0, 2)]
@@ -739,7 +738,7 @@ def test_doubtful_pairs_come_most_uncertain_first() -> None:
 
 
 def test_what_is_settled_is_not_doubtful() -> None:
-    doubt = evidence(stretch(16, 40))
+    doubt = evidence(segment(16, 40))
     compared = hand_made(r01=doubt, r02=doubt, r12=doubt, r34=doubt)
     everything = [(0, 1), (0, 2), (1, 2), (3, 4)]
     assert find_doubtful(compared, rules=RULES, groups=[]) == everything
@@ -755,7 +754,7 @@ def test_a_list_by_cosine_has_no_evidence() -> None:
 
 def test_limits_stand_in_an_order_that_makes_sense() -> None:
     assert MIN_AGREEING <= OVERWHELMING_AGREEING
-    assert MIN_REGISTERED_POINTS <= MIN_CONFIRMING_POINTS
+    assert MIN_REGISTERED_INLIERS <= MIN_CONFIRMING_INLIERS
     assert MIN_AGREEMENT < MIN_COMMON_SHARE < MIN_CONTAINED_SHARE
 
 

@@ -15,8 +15,8 @@ from scenes import COPIES, SIZE_PX, copy_of, draw_clip, each, fingerprint
 
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.features.perceptual_hash import count_differing_bits, hash_frames
-from dedup_lib.match.evidence import MIN_REGISTERED_POINTS, MIN_REGISTERED_SHARE
-from dedup_lib.match.geometry import MIN_POINTS, Registration, register, warp_tiny_frames
+from dedup_lib.match.evidence import MIN_REGISTERED_INLIERS, MIN_REGISTERED_SHARE
+from dedup_lib.match.geometry import MIN_INLIERS, Registration, register, warp_tiny_frames
 from dedup_lib.match.verify import MAX_REGISTERED_DISTANCE_BITS
 from dedup_lib.records import Frames
 
@@ -38,7 +38,7 @@ LAID: dict[str, NDArray[np.float64]] = {
 """Where the corners of the clip come to lie in each of its copies, in pixels of the copy."""
 
 
-def lay(name: str) -> Registration:
+def register_copy(name: str) -> Registration:
     """A clip in one of its copies."""
     found = register(copy_of(1), copy_of(1, name), mirrored=name == "mirrored")
     assert found is not None
@@ -47,7 +47,12 @@ def lay(name: str) -> Registration:
 
 def with_points(made: Fingerprint, count: int) -> Fingerprint:
     """The same with its first points only."""
-    return replace(made, points=made.points[:count], descriptors=made.descriptors[:count], frames=made.frames[:count])
+    return replace(
+        made,
+        keypoints=made.keypoints[:count],
+        descriptors=made.descriptors[:count],
+        keypoint_stills=made.keypoint_stills[:count],
+    )
 
 
 def scattered(seed: int, count: int, *, frames: int = 8) -> Fingerprint:
@@ -55,9 +60,9 @@ def scattered(seed: int, count: int, *, frames: int = 8) -> Fingerprint:
     generator = np.random.default_rng(seed)
     return replace(
         copy_of(1),
-        points=generator.uniform(0, 120, (count, 2)).astype(np.float32),
+        keypoints=generator.uniform(0, 120, (count, 2)).astype(np.float32),
         descriptors=generator.integers(0, 256, (count, 32), np.uint8),
-        frames=np.sort(generator.integers(0, frames, count)).astype(np.int32),
+        keypoint_stills=np.sort(generator.integers(0, frames, count)).astype(np.int32),
     )
 
 
@@ -67,19 +72,19 @@ def test_every_copy_is_laid_somewhere() -> None:
 
 @pytest.mark.parametrize("name", COPIES)
 def test_known_maps_are_found(name: str) -> None:
-    found = lay(name)
+    found = register_copy(name)
     assert found.mirrored == (name == "mirrored")
-    assert found.points >= MIN_REGISTERED_POINTS
-    assert MIN_POINTS <= found.points <= found.matches
-    laid = CORNERS @ found.matrix[:, :2].T + found.matrix[:, 2]
+    assert found.inliers >= MIN_REGISTERED_INLIERS
+    assert MIN_INLIERS <= found.inliers <= found.matches
+    mapped = CORNERS @ found.matrix[:, :2].T + found.matrix[:, 2]
     # A fingerprint looks at every frame at one size.
     enlarged = copy_of(1, name).size_px[0] / COPIES[name](draw_clip(1, count=1, shots=1))[0].shape[1]
-    assert np.abs(laid - LAID[name] * enlarged).max() < 3.0
+    assert np.abs(mapped - LAID[name] * enlarged).max() < 3.0
 
 
 @pytest.mark.parametrize("name", COPIES)
 def test_the_region_lies_within_the_frame(name: str) -> None:
-    found = lay(name)
+    found = register_copy(name)
     left, top, right, bottom = found.region
     width, height = copy_of(1, name).size_px
     assert 0 <= left < right <= width
@@ -89,8 +94,8 @@ def test_the_region_lies_within_the_frame(name: str) -> None:
     assert max(found.first_share, found.second_share) > 0.75
 
 
-def test_shares_say_how_much_of_either_picture_is_seen() -> None:
-    cropped, framed = lay("crop 20 %"), lay("picture in picture")
+def test_shares_say_how_much_of_either_frame_is_seen() -> None:
+    cropped, framed = register_copy("crop 20 %"), register_copy("picture in picture")
     assert cropped.second_share > 0.9
     assert cropped.first_share == pytest.approx(0.64, abs=0.06)
     assert framed.first_share > 0.9
@@ -100,8 +105,8 @@ def test_shares_say_how_much_of_either_picture_is_seen() -> None:
 def test_a_caption_is_left_out_of_the_region() -> None:
     # A little of it may be in the margin around the points.
     made = copy_of(1, "caption")
-    assert lay("caption").region[3] <= HEIGHT - HEIGHT // 7 + 0.06 * made.size_px[1] + 1
-    assert lay("caption").second_share < lay("itself").second_share
+    assert register_copy("caption").region[3] <= HEIGHT - HEIGHT // 7 + 0.06 * made.size_px[1] + 1
+    assert register_copy("caption").second_share < register_copy("itself").second_share
 
 
 def test_a_caption_on_top_is_left_out_of_the_region() -> None:
@@ -116,7 +121,7 @@ def test_a_caption_on_top_is_left_out_of_the_region() -> None:
 
 
 def test_a_picture_in_a_picture_is_found_where_it_is() -> None:
-    left, top, right, bottom = lay("picture in picture").region
+    left, top, right, bottom = register_copy("picture in picture").region
     assert (left, top) == pytest.approx((WIDTH * 0.15, HEIGHT * 0.15), abs=6)
     assert (right, bottom) == pytest.approx((WIDTH * 0.85, HEIGHT * 0.85), abs=6)
 
@@ -124,16 +129,17 @@ def test_a_picture_in_a_picture_is_found_where_it_is() -> None:
 def test_mirrored_codes_find_a_mirrored_frame() -> None:
     """Discs look the same in a mirror, so that a few points agree without them too."""
     other_way = register(copy_of(1), copy_of(1, "mirrored"), mirrored=False)
-    assert other_way is None or (other_way.points < 0.3 * lay("mirrored").points and other_way.matrix[0, 0] < 0)
+    mirrored, itself = register_copy("mirrored"), register_copy("itself")
+    assert other_way is None or (other_way.inliers < 0.3 * mirrored.inliers and other_way.matrix[0, 0] < 0)
     turned_away = register(copy_of(1), copy_of(1), mirrored=True)
-    assert turned_away is None or (turned_away.points < 0.3 * lay("itself").points and turned_away.matrix[0, 0] < 0)
+    assert turned_away is None or (turned_away.inliers < 0.3 * itself.inliers and turned_away.matrix[0, 0] < 0)
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("seed", range(2, 6))
 def test_unlike_clips_agree_on_no_map(seed: int, mirrored: bool) -> None:
     found = register(copy_of(1), copy_of(seed), mirrored=mirrored)
-    assert found is None or found.points < MIN_REGISTERED_POINTS
+    assert found is None or found.inliers < MIN_REGISTERED_INLIERS
 
 
 def badge(frame: Any) -> Any:
@@ -153,20 +159,20 @@ def test_a_shared_logo_covers_too_little() -> None:
 
 
 @pytest.mark.parametrize("name", ["crop 20 %", "caption", "turned by 5°", "picture in picture", "mirrored"])
-def test_pictures_laid_on_one_another_agree(name: str) -> None:
+def test_frames_laid_on_one_another_agree(name: str) -> None:
     first, second = copy_of(1), copy_of(1, name)
-    laid_first, laid_second = warp_tiny_frames(first, second, lay(name))
-    assert laid_first.shape == laid_second.shape == (40, 64, 64)
-    assert laid_first.dtype == laid_second.dtype == np.uint8
-    distances = np.diag(count_differing_bits(hash_frames(laid_first), hash_frames(laid_second)))
+    warped_first, warped_second = warp_tiny_frames(first, second, register_copy(name))
+    assert warped_first.shape == warped_second.shape == (40, 64, 64)
+    assert warped_first.dtype == warped_second.dtype == np.uint8
+    distances = np.diag(count_differing_bits(hash_frames(warped_first), hash_frames(warped_second)))
     assert distances.max() <= MAX_REGISTERED_DISTANCE_BITS
 
 
-def test_laying_does_not_make_unlike_pictures_alike() -> None:
+def test_laying_does_not_make_unlike_frames_alike() -> None:
     """Of the same geometry, but another film."""
     unlike = replace(copy_of(1, "crop 20 %"), tiny_frames=copy_of(2, "crop 20 %").tiny_frames)
-    laid_first, laid_second = warp_tiny_frames(copy_of(1), unlike, lay("crop 20 %"))
-    distances = count_differing_bits(hash_frames(laid_first), hash_frames(laid_second))
+    warped_first, warped_second = warp_tiny_frames(copy_of(1), unlike, register_copy("crop 20 %"))
+    distances = count_differing_bits(hash_frames(warped_first), hash_frames(warped_second))
     assert distances.min() > MAX_REGISTERED_DISTANCE_BITS
 
 
@@ -177,11 +183,11 @@ def test_laying_keeps_the_number_of_frames() -> None:
         times_s=copy_of(1).times_s[:1],
         weights=copy_of(1).weights[:1],
     )
-    laid_first, laid_second = warp_tiny_frames(short, copy_of(1, "crop 20 %"), lay("crop 20 %"))
-    assert (len(laid_first), len(laid_second)) == (1, 40)
+    warped_first, warped_second = warp_tiny_frames(short, copy_of(1, "crop 20 %"), register_copy("crop 20 %"))
+    assert (len(warped_first), len(warped_second)) == (1, 40)
 
 
-@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, MIN_POINTS - 1])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 5, MIN_INLIERS - 1])
 def test_few_points_agree_on_nothing(count: int) -> None:
     few = with_points(copy_of(1), count)
     for first, second in ((few, copy_of(1)), (copy_of(1), few), (few, few)):
@@ -200,7 +206,7 @@ def test_points_of_one_frame_are_enough() -> None:
 def test_identical_codes_everywhere_do_no_harm() -> None:
     """A chessboard looks the same at each of its corners."""
     same = replace(scattered(0, 1200), descriptors=np.full((1200, 32), 77, np.uint8))
-    found = register(same, replace(same, points=scattered(1, 1200).points), mirrored=False)
+    found = register(same, replace(same, keypoints=scattered(1, 1200).keypoints), mirrored=False)
     assert found is None
 
 
@@ -208,8 +214,8 @@ def test_identical_codes_everywhere_do_no_harm() -> None:
 def test_points_on_one_line_do_no_harm(slope: float) -> None:
     """Text in one line: how high the frame is cannot be known."""
     points = np.stack([np.linspace(5, 200, 120), 20 + slope * np.linspace(5, 100, 120)], axis=1).astype(np.float32)
-    line = replace(scattered(2, 120), points=points)
-    found = register(line, replace(line, points=points + np.float32(3.0)), mirrored=False)
+    line = replace(scattered(2, 120), keypoints=points)
+    found = register(line, replace(line, keypoints=points + np.float32(3.0)), mirrored=False)
     if slope == 0:
         assert found is None or max(found.first_share, found.second_share) < MIN_REGISTERED_SHARE
     else:
@@ -217,7 +223,7 @@ def test_points_on_one_line_do_no_harm(slope: float) -> None:
 
 
 def test_points_in_one_place_tell_no_map() -> None:
-    spot = replace(scattered(3, 60), points=np.full((60, 2), 50, np.float32))
+    spot = replace(scattered(3, 60), keypoints=np.full((60, 2), 50, np.float32))
     assert register(spot, spot, mirrored=False) is None
     assert register(spot, scattered(3, 60), mirrored=False) is None
 
@@ -225,15 +231,15 @@ def test_points_in_one_place_tell_no_map() -> None:
 @pytest.mark.parametrize("scale", [0.1, 8.0])
 def test_what_would_be_far_too_large_is_no_copy(scale: float) -> None:
     points = scattered(4, 300)
-    scaled = replace(points, points=points.points * np.float32(scale))
+    scaled = replace(points, keypoints=points.keypoints * np.float32(scale))
     assert register(points, scaled, mirrored=False) is None
 
 
 def test_what_would_be_squeezed_is_no_copy() -> None:
     points = scattered(5, 300)
-    squeezed = replace(points, points=points.points * np.array([3.0, 1.0], np.float32))
+    squeezed = replace(points, keypoints=points.keypoints * np.array([3.0, 1.0], np.float32))
     assert register(points, squeezed, mirrored=False) is None
-    stretched = replace(points, points=points.points * np.array([1.5, 1.0], np.float32))
+    stretched = replace(points, keypoints=points.keypoints * np.array([1.5, 1.0], np.float32))
     assert register(points, stretched, mirrored=False) is not None
 
 

@@ -22,13 +22,13 @@ from dedup_lib.match.motion import (
     MotionMatch,
     MotionTrack,
     compare_motion,
-    correlate_stretch,
+    correlate_segment,
     extract_motion,
 )
 from dedup_lib.records import Frames
 
 
-def course(frames: Sequence[Frames], *, speed: float = 1.0) -> MotionTrack:
+def track(frames: Sequence[Frames], *, speed: float = 1.0) -> MotionTrack:
     made = fingerprint(frames, speed=speed)
     return extract_motion(made.tiny_frames, times_s=made.times_s)
 
@@ -71,8 +71,8 @@ def test_an_excerpt_is_compared_where_its_frames_agree() -> None:
             compare_motion(excerpt, film, known=known.exchanged()),
         ):
             assert found is not None and found.is_alike
-            assert found.stretch.correlation == pytest.approx(1.0)
-            assert max(found.stretch.first_coverage, found.stretch.second_coverage) == 1.0
+            assert found.segment.correlation == pytest.approx(1.0)
+            assert max(found.segment.first_coverage, found.segment.second_coverage) == 1.0
     assert compare_motion(film, excerpt, known=agreeing(3.0, 0.0)) is None, "it does not change alike there"
     assert compare_motion(film, made_up(1, 16), known=agreeing(7.5, 0.0)) is None
     short = MotionTrack(shapes=film.shapes[30:36], times_s=film.times_s[:6])
@@ -80,14 +80,14 @@ def test_an_excerpt_is_compared_where_its_frames_agree() -> None:
 
 
 def test_a_video_changes_like_itself() -> None:
-    found = compare(course(draw_take(1)), course(draw_take(1)))
+    found = compare(track(draw_take(1)), track(draw_take(1)))
     assert found.is_alike
     assert found.moves
-    assert found.stretch.correlation == pytest.approx(1.0)
+    assert found.segment.correlation == pytest.approx(1.0)
     assert found.weaker_half == pytest.approx(1.0)
-    assert (found.stretch.agreeing, found.stretch.compared) == (40, 40)
-    assert (found.stretch.first_coverage, found.stretch.second_coverage) == (1.0, 1.0)
-    assert found.stretch.offset_s == 0.0
+    assert (found.segment.agreeing, found.segment.compared) == (40, 40)
+    assert (found.segment.first_coverage, found.segment.second_coverage) == (1.0, 1.0)
+    assert found.segment.offset_s == 0.0
 
 
 @pytest.mark.parametrize(
@@ -102,14 +102,14 @@ def test_a_video_changes_like_itself() -> None:
 )
 def test_a_poor_copy_changes_alike(change: object) -> None:
     frames = draw_take(1)
-    found = compare(course(frames), course(each(change, frames)))  # type: ignore[arg-type]
+    found = compare(track(frames), track(each(change, frames)))  # type: ignore[arg-type]
     assert found.is_alike
-    assert found.stretch.correlation > 0.8
+    assert found.segment.correlation > 0.8
 
 
 @pytest.mark.parametrize("scene", [1, 2, 3])
 def test_two_takes_of_one_scene_do_not_change_alike(scene: int) -> None:
-    takes = [course(draw_take(seed, scene=scene)) for seed in range(4)]
+    takes = [track(draw_take(seed, scene=scene)) for seed in range(4)]
     for first, second in combinations(takes, 2):
         found = compare(first, second)
         assert found.moves
@@ -118,30 +118,30 @@ def test_two_takes_of_one_scene_do_not_change_alike(scene: int) -> None:
 
 def test_a_cut_start_moves_everything() -> None:
     frames = draw_clip(1)
-    found = compare(course(frames), course(frames[8:]))
+    found = compare(track(frames), track(frames[8:]))
     assert found.is_alike
-    assert found.stretch.offset_s == pytest.approx(-2.0, abs=STEP_S)
-    assert (found.stretch.first_coverage, found.stretch.second_coverage) == (32 / 40, 1.0)
-    assert found.stretch.first_start_s == pytest.approx(2.0)
+    assert found.segment.offset_s == pytest.approx(-2.0, abs=STEP_S)
+    assert (found.segment.first_coverage, found.segment.second_coverage) == (32 / 40, 1.0)
+    assert found.segment.first_start_s == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("speed", [0.8, 1.25])
 def test_another_speed(speed: float) -> None:
     frames = draw_clip(1)
-    found = compare(course(frames), course(frames, speed=speed))
+    found = compare(track(frames), track(frames, speed=speed))
     assert found.is_alike
-    assert found.stretch.speed == pytest.approx(speed, rel=0.02)
+    assert found.segment.speed == pytest.approx(speed, rel=0.02)
 
 
 @pytest.mark.parametrize("speed", [0.25, 0.3])
-def test_a_speed_that_the_pictures_say(speed: float) -> None:
+def test_a_speed_that_the_frames_say(speed: float) -> None:
     frames = draw_clip(1, count=80)
     played = [frames[min(int(index * speed), 79)] for index in range(round(80 / speed))]
-    first, second = course(frames), course(played)
+    first, second = track(frames), track(played)
     assert compare_motion(first, second) is None, "less than half of the longer one"
     found = compare_motion(first, second, known=agreeing(0.0, 0.0, speed=speed))
     assert found is not None and found.is_alike
-    assert found.stretch.speed == speed
+    assert found.segment.speed == speed
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
@@ -155,12 +155,12 @@ def test_turned_frames(orientation: int) -> None:
     if orientation & 4:
         turned = turned.transpose(0, 2, 1)
     own, other = (extract_motion(one, times_s=made.times_s) for one in (made.tiny_frames, turned))
-    assert np.allclose(own.turned(orientation).shapes, other.shapes, atol=1e-4)
+    assert np.allclose(own.oriented(orientation).shapes, other.shapes, atol=1e-4)
 
 
 def test_a_picture_that_stands_still_says_nothing() -> None:
     still = draw_take(1)[:1] * 40
-    found = compare(course(add_grain(still, seed=0)), course(add_grain(still, seed=1)))
+    found = compare(track(add_grain(still, seed=0)), track(add_grain(still, seed=1)))
     assert not found.moves
     assert not found.is_alike
 
@@ -169,10 +169,10 @@ def test_one_shared_cut_is_not_enough() -> None:
     """Two takes that are both cut to the same frame in the middle."""
     card = draw_clip(9, count=1, shots=1)
     found = compare(
-        course(add_grain(draw_take(1)[:20] + card * 20, seed=0)),
-        course(add_grain(draw_take(2)[:20] + card * 20, seed=1)),
+        track(add_grain(draw_take(1)[:20] + card * 20, seed=0)),
+        track(add_grain(draw_take(2)[:20] + card * 20, seed=1)),
     )
-    assert found.stretch.correlation > ALIKE
+    assert found.segment.correlation > ALIKE
     assert not found.is_alike
 
 
@@ -192,7 +192,7 @@ def test_a_gap_in_the_frames() -> None:
     kept = np.r_[0:10, 18:40]
     found = compare(whole, MotionTrack(shapes=whole.shapes[kept], times_s=whole.times_s[kept]))
     assert found.is_alike
-    assert (found.stretch.compared, found.stretch.second_coverage) == (32, 1.0)
+    assert (found.segment.compared, found.segment.second_coverage) == (32, 1.0)
 
 
 @given(seed=st.integers(0, 50), frames=st.tuples(st.integers(1, 40), st.integers(1, 40)), cut=st.integers(0, 12))
@@ -204,26 +204,26 @@ def test_changes_hold_together(seed: int, frames: tuple[int, int], cut: int) -> 
         found = compare_motion(one, other)
         if found is None:
             continue
-        assert -1.001 <= found.stretch.correlation <= 1.001
+        assert -1.001 <= found.segment.correlation <= 1.001
         assert -1.001 <= found.weaker_half <= 1.001
-        assert 0 <= found.stretch.agreeing <= found.stretch.compared <= min(len(one.times_s), len(other.times_s))
-        assert 0 < found.stretch.first_coverage <= 1
-        assert 0 < found.stretch.second_coverage <= 1
+        assert 0 <= found.segment.agreeing <= found.segment.compared <= min(len(one.times_s), len(other.times_s))
+        assert 0 < found.segment.first_coverage <= 1
+        assert 0 < found.segment.second_coverage <= 1
         assert found.exchanged().exchanged() == found
 
 
 def test_a_stretch_is_correlated_by_itself() -> None:
     """Where only a part is shared, what lies outside of it does not count."""
     shared = draw_clip(3, count=16, shots=2)
-    first, second = course(draw_clip(1, count=12) + shared), course(draw_clip(2, count=12) + shared)
-    inside = compare(first, first).stretch
+    first, second = track(draw_clip(1, count=12) + shared), track(draw_clip(2, count=12) + shared)
+    inside = compare(first, first).segment
     part = MotionTrack(shapes=first.shapes[12:], times_s=first.times_s[12:])
-    stretch = compare(part, part).stretch
-    assert correlate_stretch(first, second, stretch) == pytest.approx(1.0, abs=1e-3)
-    assert correlate_stretch(first, second, inside) < 0.9
+    segment = compare(part, part).segment
+    assert correlate_segment(first, second, segment) == pytest.approx(1.0, abs=1e-3)
+    assert correlate_segment(first, second, inside) < 0.9
 
 
-def test_few_pictures_are_not_correlated() -> None:
+def test_few_frames_are_not_correlated() -> None:
     few = made_up(0, MIN_TO_CORRELATE - 1)
-    (stretch,) = [compare(made_up(0, 10), made_up(0, 10)).stretch]
-    assert np.isnan(correlate_stretch(few, few, stretch))
+    (segment,) = [compare(made_up(0, 10), made_up(0, 10)).segment]
+    assert np.isnan(correlate_segment(few, few, segment))

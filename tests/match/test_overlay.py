@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scenes import COPIES, add_grain, draw_clip, fingerprint
 
-from dedup_lib.match.overlay import MIN_PICTURES, find_overlay
+from dedup_lib.match.overlay import MIN_FRAMES, find_overlay
 
 Miniatures = NDArray[np.uint8]
 
@@ -46,11 +46,11 @@ def test_grain_is_no_overlay() -> None:
 
 
 @pytest.mark.parametrize("name", ["crop 10 %", "turned by 5°", "mirrored"])
-def test_pictures_that_do_not_lie_on_one_another_say_nothing(name: str) -> None:
+def test_frames_that_do_not_lie_on_one_another_say_nothing(name: str) -> None:
     assert find_overlay(tiny_frames(), tiny_frames(name)) == ""
 
 
-def test_unlike_pictures_say_nothing() -> None:
+def test_unlike_frames_say_nothing() -> None:
     assert find_overlay(tiny_frames(seed=1), tiny_frames(seed=2)) == ""
 
 
@@ -65,7 +65,7 @@ def test_marks_on_both_say_nothing() -> None:
 
 
 def test_too_few_frames() -> None:
-    few = MIN_PICTURES - 1
+    few = MIN_FRAMES - 1
     assert find_overlay(tiny_frames()[:few], tiny_frames("logo")[:few]) == ""
     assert find_overlay(tiny_frames()[:0], tiny_frames()[:0]) == ""
 

@@ -268,7 +268,7 @@ def test_a_mirrored_clip_is_asked_both_ways() -> None:
     assert found_of(compare(fingerprint(frames), mirrored)).judge(RULES)[0] == Verdict.DUPLICATE
 
 
-def test_one_picture_proves_nothing_of_videos_of_seconds() -> None:
+def test_one_frame_proves_nothing_of_videos_of_seconds() -> None:
     poster = draw_canvas(np.random.default_rng(1), size_px=SIZE_PX)
     one, other = fingerprint([poster]), fingerprint(add_grain([poster], seed=3))
     assert found_of(compare(one, other, durations_s=(8.0, 12.0))).judge(RULES)[0] == Verdict.DIFFERENT

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from measured import evidence, place, stretch
+from measured import evidence, place, segment
 from scenes import copy_of
 from sounds import music_print, play_music, print_of, speak
 
@@ -30,9 +30,9 @@ MUSIC = play_music(1, lasts_s=LASTS_S, rate_hz=SOUND_RATE_HZ)
 SPEECH = speak(1, lasts_s=LASTS_S, rate_hz=SOUND_RATE_HZ)
 
 
-def segment(*, offset_s: float = 0.0, lasts_s: float = LASTS_S, speed: float = 1.0) -> AlignedSegment:
+def shared_segment(*, offset_s: float = 0.0, lasts_s: float = LASTS_S, speed: float = 1.0) -> AlignedSegment:
     return replace(
-        stretch(),
+        segment(),
         first_start_s=0.0,
         first_end_s=lasts_s,
         second_start_s=offset_s,
@@ -42,7 +42,7 @@ def segment(*, offset_s: float = 0.0, lasts_s: float = LASTS_S, speed: float = 1
 
 
 def compare(first: Samples, second: Samples, **along: float) -> SoundMatch | None:
-    return compare_sound(print_of(first), print_of(second), segment(**along))
+    return compare_sound(print_of(first), print_of(second), shared_segment(**along))
 
 
 def add_noise(samples: Samples, share: float) -> Samples:
@@ -113,8 +113,8 @@ def test_a_short_video_needs_less_sound() -> None:
 
 
 def test_silence_and_another_speed_are_not_compared() -> None:
-    assert compare_sound(None, music_print(1), segment()) is None
-    assert compare_sound(music_print(1), None, segment()) is None
+    assert compare_sound(None, music_print(1), shared_segment()) is None
+    assert compare_sound(music_print(1), None, shared_segment()) is None
     assert compare(MUSIC, MUSIC, speed=1.05) is None
     # Beside what is loud, what is hardly heard counts as silence.
     hushed = np.append(play_music(2, lasts_s=2, rate_hz=SOUND_RATE_HZ), 0.001 * at(SPEECH, 2)).astype(np.float32)
@@ -128,7 +128,9 @@ def test_the_measure_keeps_its_range_and_both_orders_agree(seed: int, lengths: t
     same = round(shared * min(lengths))
     other[:same] = one[:same]
     prints = [Sound(bits=bits, levels_db=np.full(len(bits), -20, np.int8)) for bits in (one, other)]
-    found, exchanged = (compare_sound(mine, others, segment(lasts_s=20)) for mine, others in (prints, prints[::-1]))
+    found, exchanged = (
+        compare_sound(mine, others, shared_segment(lasts_s=20)) for mine, others in (prints, prints[::-1])
+    )
     assert found is not None and exchanged is not None
     assert -1 <= found.correlation <= 1
     assert found.correlation == pytest.approx(exchanged.correlation)
@@ -160,7 +162,7 @@ def test_nothing_changes_without_sound() -> None:
 @given(correlation=st.floats(-1, 1), share=st.none() | st.floats(0.1, 0.9))
 def test_sound_only_ever_makes_a_version(correlation: float, share: float | None) -> None:
     found = evidence(
-        stretch(),
+        segment(),
         sound=SoundMatch(correlation=correlation, compared_s=8.0),
         difference=place(share, share) if share is not None else None,
     )
@@ -174,5 +176,5 @@ def test_sound_only_ever_makes_a_version(correlation: float, share: float | None
 
 
 def test_sound_does_not_judge_what_is_shared_in_part_only() -> None:
-    intro: Evidence = evidence(stretch(first=0.1, second=0.1), sound=SoundMatch(correlation=0.0, compared_s=8.0))
+    intro: Evidence = evidence(segment(first=0.1, second=0.1), sound=SoundMatch(correlation=0.0, compared_s=8.0))
     assert intro.judge(RULES) == (Verdict.DIFFERENT, Criterion.SHORT)

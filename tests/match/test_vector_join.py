@@ -19,7 +19,7 @@ from dedup_lib.features.vectors import normalise_rows
 from dedup_lib.groups.grouping import group_copies
 from dedup_lib.groups.scored import Scored, score_pairs
 from dedup_lib.match import vector_join
-from dedup_lib.match.index_search import Search, audit_proposal, join_by_search
+from dedup_lib.match.index_search import Search, audit_candidates, join_by_search
 from dedup_lib.match.known_videos import find_near
 from dedup_lib.match.vector_join import TF32_ROUNDING, SearchChoice, choose_search, join_exactly
 from dedup_lib.match.vector_table import VectorTable
@@ -78,8 +78,7 @@ def score_by_search(
         table,
         search or search_in(videos),
         floor=floor,
-        top_k=top_k,
-        largest_top_k=largest_top_k,
+        top_k=(top_k, largest_top_k),
         max_pairs=MOST,
         line_of={keys[row]: line for line, rows in enumerate(table.rows) for row in rows},
     )
@@ -256,9 +255,9 @@ def test_more_pairs_than_memory_holds_end_with_the_settings_name() -> None:
     assert len(join_exactly(table, floor=0.9, max_pairs=1770, block_lines=7).first) == 1770
 
 
-@given(videos=lists_of_videos(), each=st.integers(1, 4), most=st.integers(20, 40), block_lines=st.integers(1, 20))
+@given(videos=lists_of_videos(), k_nearest=st.integers(1, 4), most=st.integers(20, 40), block_lines=st.integers(1, 20))
 def test_the_nearest_of_each_are_kept_without_holding_the_others(
-    videos: Videos, each: int, most: int, block_lines: int
+    videos: Videos, k_nearest: int, most: int, block_lines: int
 ) -> None:
     table = table_of(videos)
     every = join_exactly(table, floor=-1, max_pairs=MOST)
@@ -270,9 +269,9 @@ def test_the_nearest_of_each_are_kept_without_holding_the_others(
             for one, other, value in zip(every.first.tolist(), every.second.tolist(), similarities, strict=True)
             if line in (one, other)
         )
-        wanted |= {pair for *_, pair in ranked[:each]}
+        wanted |= {pair for *_, pair in ranked[:k_nearest]}
     if len(wanted) <= most:
-        found = join_exactly(table, floor=-1, max_pairs=most, each=each, block_lines=block_lines)
+        found = join_exactly(table, floor=-1, max_pairs=most, k_nearest=k_nearest, block_lines=block_lines)
         assert set(zip(found.first.tolist(), found.second.tolist(), strict=True)) == wanted
 
 
@@ -391,8 +390,8 @@ def test_an_audit_counts_what_an_index_misses() -> None:
     line_of = {one.key: row for row, one in enumerate(videos) if one is not None}
 
     def audit(search: Search) -> tuple[int, int, float | None]:
-        proposal = join_by_search(table, search, floor=0.9, top_k=5, largest_top_k=50, max_pairs=MOST, line_of=line_of)
-        found = audit_proposal(table, proposal, floor=0.9, videos=200, max_pairs=MOST)
+        proposal = join_by_search(table, search, floor=0.9, top_k=(5, 50), max_pairs=MOST, line_of=line_of)
+        found = audit_candidates(table, proposal, floor=0.9, videos=200, max_pairs=MOST)
         assert found.videos == 200
         return found.pairs, found.found, found.recall
 
@@ -403,11 +402,11 @@ def test_an_audit_counts_what_an_index_misses() -> None:
     # A pair is missed when neither of its two is asked in luck.
     assert missed_recall == pytest.approx(0.75, abs=0.12) == missed_found / pairs
     exact = join_exactly(table, floor=0.9, max_pairs=MOST)
-    assert audit_proposal(table, exact, floor=0.9, videos=1000, max_pairs=MOST).recall == 1
-    assert audit_proposal(table, exact, floor=0.999999, videos=1000, max_pairs=MOST).recall is None
-    nearest = join_exactly(table, floor=0.3, max_pairs=MOST, each=2)
-    assert audit_proposal(table, nearest, floor=0.3, videos=100, max_pairs=MOST, each=2).recall == 1
-    assert (audit_proposal(table, nearest, floor=0.3, videos=100, max_pairs=MOST).recall or 0) < 0.9
+    assert audit_candidates(table, exact, floor=0.9, videos=1000, max_pairs=MOST).recall == 1
+    assert audit_candidates(table, exact, floor=0.999999, videos=1000, max_pairs=MOST).recall is None
+    nearest = join_exactly(table, floor=0.3, max_pairs=MOST, k_nearest=2)
+    assert audit_candidates(table, nearest, floor=0.3, videos=100, max_pairs=MOST, k_nearest=2).recall == 1
+    assert (audit_candidates(table, nearest, floor=0.3, videos=100, max_pairs=MOST).recall or 0) < 0.9
 
 
 # New against old

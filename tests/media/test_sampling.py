@@ -240,7 +240,7 @@ SLIDES_S = {"slides.mp4": {}, "slides.mkv": {}, "slides.flv": {}, "slides.webm":
 
 
 @pytest.mark.parametrize("name", SLIDES_S)
-def test_a_slide_show_has_the_pictures_of_its_copy_at_a_usual_rate(tmp_path: Path, name: str) -> None:
+def test_a_slide_show_has_the_frames_of_its_copy_at_a_usual_rate(tmp_path: Path, name: str) -> None:
     slides = [number_frame(number) for number in range(3)]
     few = grab(save_clip(tmp_path / name, frames=slides, fps=1, **SLIDES_S[name]), **SCAN)
     many = [slide for slide in slides for _ in range(25)]
@@ -259,7 +259,7 @@ def test_a_slide_show_has_the_pictures_of_its_copy_at_a_usual_rate(tmp_path: Pat
     ("moving", "suffix"),
     [*product([1, 10], [".mp4", ".mkv", ".webm"]), *product([10], [".gif", ".webp", ".png", ".avif"])],
 )
-def test_the_last_picture_stands(tmp_path: Path, moving: int, suffix: str, scan: dict[str, Scan]) -> None:
+def test_the_last_frame_stands(tmp_path: Path, moving: int, suffix: str, scan: dict[str, Scan]) -> None:
     clip = save_still_end(tmp_path / f"clip{suffix}", moving=moving, stands_s=9.0)
     grabbed = grab(clip, num_frames=8, **scan)
     whole_s = moving / 10 - 0.1 + 9.0
@@ -411,9 +411,7 @@ LONG = {
 
 @pytest.mark.parametrize("key_every", [20, 300])
 @pytest.mark.parametrize("name", LONG)
-def test_after_its_dense_part_a_scan_takes_a_picture_every_few_seconds(
-    tmp_path: Path, name: str, key_every: int
-) -> None:
+def test_after_its_dense_part_a_scan_takes_a_frame_every_few_seconds(tmp_path: Path, name: str, key_every: int) -> None:
     clip = save_clip(tmp_path / name, count=250, key_every=key_every, **LONG[name])
     grabbed = grab(clip, scan=Scan(step_s=0.25, dense_s=5))
     times_s = later(grabbed)
@@ -429,14 +427,14 @@ def test_after_its_dense_part_a_scan_takes_a_picture_every_few_seconds(
     assert np.allclose(dense[:20], short.scanned_times_s, atol=0.11)
 
 
-def test_a_format_without_an_index_has_its_later_pictures_too(tmp_path: Path) -> None:
+def test_a_format_without_an_index_has_its_later_frames_too(tmp_path: Path) -> None:
     clip = save_clip(tmp_path / "clip.ts", count=250, key_every=20, file_format="mpegts")
     times_s = later(grab(clip, scan=Scan(step_s=0.25, dense_s=5)))
     # Its first key frame is that at or behind the place that a seek leads to.
     assert times_s[0] < 9 and (np.diff([*times_s, 25]) <= 3).all()
 
 
-def test_of_a_long_film_so_many_pictures_are_taken_over_all_of_it(
+def test_of_a_long_film_so_many_frames_are_taken_over_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = save_clip(tmp_path / "clip.mp4", count=250, key_every=50)

@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from dedup_lib.groups.decisions import DecisionFile
-from dedup_lib.match.laid import Box
+from dedup_lib.match.aligned_frames import Box
 from dedup_lib.media.frames import draw_outline
 from dedup_lib.media.storyboard import Storyboard
 from dedup_lib.records import Frames, Outcome, Status

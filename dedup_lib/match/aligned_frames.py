@@ -1,19 +1,23 @@
-"""The frames of two videos, laid on one another."""
+"""The frames of two videos, aligned in space and time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dedup_lib.match.blocks import correlate
+
+MAX_FITTED = 16
+"""Maximum number of frames, spread over all, by which the alignment is measured."""
 
 AffineMap = NDArray[np.float64]
 """An affine map of points of a frame, float64 (2, 3)."""
 AffineMaps = tuple[AffineMap, AffineMap]
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a part of a frame, as shares of it."""
-
-UNMOVED: AffineMap = np.eye(2, 3)
 
 
 def map_box(box: Box, matrix: AffineMap) -> Box:
@@ -30,7 +34,7 @@ def spread(count: int, most: int) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LaidFrames:
+class AlignedFrames:
     """Aligned frames of two videos, shown at the same times: `tiny_frames` grey (N, 64, 64) and `stills` grey uint8
     (K, 256, 256), of the first video and of the second. `maps` lead from these frames to those of the two fingerprints:
     float64 (2, 3) each, both ends as shares of the frame."""
@@ -49,3 +53,12 @@ class LaidFrames:
     infinite if unknown."""
     chroma: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None
     """The colours of the stills, uint8 (K, 2, 32, 32) as `Fingerprint.unpack_chroma`; None if they are not known."""
+
+    @cached_property
+    def fit(self) -> float:
+        """How well the frames are aligned, up to 1: the median correlation over all blocks, averaged over frames. The
+        median ignores an overlay on some of the blocks."""
+        places = spread(len(self.tiny_frames[0]), MAX_FITTED)
+        pairs = zip(*(np.asarray(one, np.float32)[places] for one in self.tiny_frames), strict=True)
+        correlations = np.array([correlate(own, other)[0].ravel() for own, other in pairs])
+        return float(np.median(correlations, axis=1).mean())
