@@ -84,7 +84,7 @@ def test_a_fingerprint_survives_being_stored() -> None:
     assert np.array_equal(again.keypoint_stills, made.keypoint_stills)
     assert np.abs(again.keypoints - made.keypoints).max() <= 1 / 64
     assert np.abs(again.tiny_frames.astype(int) - made.tiny_frames).mean() < 4
-    for name in ("times_s", "tiny_frames", "points", "descriptors", "frames"):
+    for name in ("times_s", "tiny_frames", "keypoints", "descriptors", "keypoint_stills"):
         assert getattr(again, name).dtype == getattr(made, name).dtype, name
 
 
@@ -252,7 +252,7 @@ def test_longer_videos_have_points_of_more_frames(count: int, step_s: float, fra
 
 def test_parts_must_fit_each_other() -> None:
     parts = {field.name: getattr(copy_of(1), field.name) for field in fields(Fingerprint)}
-    for name in ("times_s", "weights", "tiny_frames", "points", "descriptors", "frames"):
+    for name in ("times_s", "weights", "tiny_frames", "keypoints", "descriptors", "keypoint_stills"):
         with pytest.raises(ValueError, match=r"one weight a tiny_frame|one frame a point"):
             Fingerprint(**(parts | {name: parts[name][:-1]}))
 

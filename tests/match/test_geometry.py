@@ -24,7 +24,7 @@ WIDTH, HEIGHT = SIZE_PX
 CORNERS = np.array([[0, 0], [WIDTH, 0], [WIDTH, HEIGHT], [0, HEIGHT]], float)
 
 TURN = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), 5, 1.0)
-LAID: dict[str, NDArray[np.float64]] = {
+MAPPED: dict[str, NDArray[np.float64]] = {
     "itself": CORNERS,
     "logo": CORNERS,
     "smaller": CORNERS / 2,
@@ -45,8 +45,8 @@ def register_copy(name: str) -> Registration:
     return found
 
 
-def with_points(made: Fingerprint, count: int) -> Fingerprint:
-    """The same with its first points only."""
+def with_keypoints(made: Fingerprint, count: int) -> Fingerprint:
+    """The same with its first keypoints only."""
     return replace(
         made,
         keypoints=made.keypoints[:count],
@@ -56,7 +56,7 @@ def with_points(made: Fingerprint, count: int) -> Fingerprint:
 
 
 def scattered(seed: int, count: int, *, frames: int = 8) -> Fingerprint:
-    """A fingerprint with points and codes drawn at random."""
+    """A fingerprint with keypoints and descriptors drawn at random."""
     generator = np.random.default_rng(seed)
     return replace(
         copy_of(1),
@@ -66,8 +66,8 @@ def scattered(seed: int, count: int, *, frames: int = 8) -> Fingerprint:
     )
 
 
-def test_every_copy_is_laid_somewhere() -> None:
-    assert LAID.keys() == COPIES.keys()
+def test_every_copy_is_mapped_somewhere() -> None:
+    assert MAPPED.keys() == COPIES.keys()
 
 
 @pytest.mark.parametrize("name", COPIES)
@@ -79,7 +79,7 @@ def test_known_maps_are_found(name: str) -> None:
     mapped = CORNERS @ found.matrix[:, :2].T + found.matrix[:, 2]
     # A fingerprint looks at every frame at one size.
     enlarged = copy_of(1, name).size_px[0] / COPIES[name](draw_clip(1, count=1, shots=1))[0].shape[1]
-    assert np.abs(mapped - LAID[name] * enlarged).max() < 3.0
+    assert np.abs(mapped - MAPPED[name] * enlarged).max() < 3.0
 
 
 @pytest.mark.parametrize("name", COPIES)
@@ -189,15 +189,15 @@ def test_laying_keeps_the_number_of_frames() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5, MIN_INLIERS - 1])
 def test_few_points_agree_on_nothing(count: int) -> None:
-    few = with_points(copy_of(1), count)
+    few = with_keypoints(copy_of(1), count)
     for first, second in ((few, copy_of(1)), (copy_of(1), few), (few, few)):
         for mirrored in (False, True):
             assert register(first, second, mirrored=mirrored) is None
 
 
 def test_points_of_one_frame_are_enough() -> None:
-    one = with_points(copy_of(1), 100)
-    assert set(one.frames.tolist()) == {0}
+    one = with_keypoints(copy_of(1), 100)
+    assert set(one.keypoint_stills.tolist()) == {0}
     found = register(one, copy_of(1), mirrored=False)
     assert found is not None
     assert found.matrix == pytest.approx(np.eye(2, 3), abs=0.05)
