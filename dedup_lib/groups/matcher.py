@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import product
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -109,6 +110,8 @@ class FingerprintedList:
     """Rows from this one on were there before the list, and are compared with rows of the list only. None: no row."""
     cosine_of: Callable[[int, int], float] = lambda first, second: math.nan
     """The `Evidence.cosine` of two rows."""
+    folder: Path | None = None
+    """The folder for files that are needed on the way; None: where the system keeps such files."""
 
 
 class EvidenceCache(Protocol):
@@ -151,7 +154,9 @@ def compare_candidates(
         for first, second in product(alike_rows[:max_candidates], alike_rows):
             if first < second and (new_rows is None or first < new_rows):
                 proposed[first, second] = Evidence(first=first, second=second)
-    for candidate in propose_pairs(fingerprints, most=max_candidates, new_rows=new_rows, begin=begin):
+    for candidate in propose_pairs(
+        fingerprints, most=max_candidates, new_rows=new_rows, folder=listed.folder, begin=begin
+    ):
         rows = candidate.first, candidate.second
         known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
         proposed[rows] = replace(known, words=candidate.score)

@@ -133,6 +133,7 @@ def search_list(
                     durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
                     new_rows=listed.new_rows,
                     cosine_of=cosine_of,
+                    folder=run.path,
                 ),
                 scored=scored,
                 rules=replace(plan.rules, min_score=plan.sweep_low),
