@@ -37,6 +37,8 @@ class ComparedPairs(Scored):
     evidence: Mapping[tuple[int, int], Evidence]
     versions: Versions = "review"
     """What becomes of versions of one film; their scores depend on it."""
+    proposed: AbstractSet[tuple[int, int]] = frozenset()
+    """The pairs that vectors or visual words proposed; others were compared because one of the two is kept."""
 
     @cached_property
     def neighbours_of(self) -> Mapping[int, Mapping[int, float]]:
@@ -112,6 +114,8 @@ class FingerprintedList:
     """The `Evidence.cosine` of two rows."""
     folder: Path | None = None
     """The folder for files that are needed on the way; None: where the system keeps such files."""
+    proposed: Mapping[tuple[int, int], float] | None = None
+    """The pairs that an earlier search proposed, each with its `Evidence.words`; None: they are looked for."""
 
 
 class EvidenceCache(Protocol):
@@ -147,19 +151,13 @@ def compare_candidates(
     `begin` reports progress over all pairs to compare, as far as they are known.
     """
     fingerprints, new_rows = listed.fingerprints, listed.new_rows
-    near = _nearest_pairs(scored.pairs, most=max_candidates)
-    proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
-    # Each row with identical vectors is compared with the first `max_candidates` of them.
-    for alike_rows in scored.identical:
-        for first, second in product(alike_rows[:max_candidates], alike_rows):
-            if first < second and (new_rows is None or first < new_rows):
-                proposed[first, second] = Evidence(first=first, second=second)
-    for candidate in propose_pairs(
-        fingerprints, most=max_candidates, new_rows=new_rows, folder=listed.folder, begin=begin
-    ):
-        rows = candidate.first, candidate.second
-        known = proposed.get(rows) or Evidence(first=candidate.first, second=candidate.second)
-        proposed[rows] = replace(known, words=candidate.score)
+    words = listed.proposed
+    if words is None:
+        words = _propose(listed, scored, max_candidates=max_candidates, begin=begin)
+    proposed = {
+        (first, second): Evidence(first=first, second=second, words=of) for (first, second), of in words.items()
+    }
+    first_proposed = frozenset(proposed)
     comparer = PairComparer(fingerprints, workers=workers)
     evidence: dict[tuple[int, int], Evidence] = {}
     pairs: list[Pair] = []
@@ -206,7 +204,27 @@ def compare_candidates(
         expanded_queries=scored.expanded_queries,
         evidence=evidence,
         versions=rules.versions,
+        proposed=first_proposed,
     )
+
+
+def _propose(
+    listed: FingerprintedList, scored: Scored, *, max_candidates: int, begin: Progress
+) -> dict[tuple[int, int], float]:
+    """The pairs of rows that vectors or visual words propose, each with its `Evidence.words`."""
+    fingerprints, new_rows = listed.fingerprints, listed.new_rows
+    near = _nearest_pairs(scored.pairs, most=max_candidates)
+    proposed = {(pair.first, pair.second): 0.0 for pair in near}
+    # Each row with identical vectors is compared with the first `max_candidates` of them.
+    for alike_rows in scored.identical:
+        for first, second in product(alike_rows[:max_candidates], alike_rows):
+            if first < second and (new_rows is None or first < new_rows):
+                proposed[first, second] = 0.0
+    for candidate in propose_pairs(
+        fingerprints, most=max_candidates, new_rows=new_rows, folder=listed.folder, begin=begin
+    ):
+        proposed[candidate.first, candidate.second] = candidate.score
+    return proposed
 
 
 def _find_marks(pairs: Sequence[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> Marks:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+
+import numpy as np
 
 from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.features.encoders import DEFAULT_THRESHOLDS
@@ -16,7 +18,7 @@ from dedup_lib.groups.clean import outcome_of_row
 from dedup_lib.groups.keepers import FIRST_SEEN, KeeperPolicy
 from dedup_lib.groups.matcher import ComparedPairs, FingerprintedList, compare_candidates
 from dedup_lib.groups.matches import Matches, SearchDone, SearchPlan
-from dedup_lib.groups.scored import score_pairs
+from dedup_lib.groups.scored import Scored, score_pairs
 from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.index_search import audit_proposal, join_by_search
@@ -32,7 +34,8 @@ from dedup_lib.steps.existing import copy_storyboards
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.outputs import find_outputs
 from dedup_lib.steps.review import load_row_decisions
-from dedup_lib.steps.search_plan import load_vector_table, plan_search
+from dedup_lib.steps.saved_search import SavedSearch, name_search
+from dedup_lib.steps.search_plan import load_vector_table, make_plan, plan_search
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.collection import Collection
 from dedup_lib.store.store import Store
@@ -89,29 +92,36 @@ def search_list(
     """
     find_outputs(run, listed, settings=settings)
     begin = progress_on(bar)
-    with Store(StoreAddress.choose(settings.store, run)) as store:
-        collection = store.open_collection(settings.collection)
-        plan = plan_search(collection, listed, settings, store=str(store.address))
-        table = load_vector_table(run, collection, listed, begin=begin)
-        proposal, done = _propose(
-            table, collection, listed, settings=settings, floor=plan.floor, store=plan.store, begin=begin
+    address = StoreAddress.choose(settings.store, run)
+    name = name_search(listed, settings, address)
+    saved = _load_search(run, listed, name)
+    if saved is not None and listed.recipe is not None:
+        plan = make_plan(listed.recipe, saved.pooling, settings, store=saved.store)
+        plan = replace(plan, search=saved.done)
+        scored = Scored(pairs=(), nearest=np.zeros(0), floor=plan.floor, expanded_queries=saved.expanded_queries)
+        table_of = partial(_load_table, run, listed, settings, address, begin)
+    else:
+        with Store(address) as store:
+            collection = store.open_collection(settings.collection)
+            plan = plan_search(collection, listed, settings, store=str(store.address))
+            table = load_vector_table(run, collection, listed, begin=begin)
+            proposal, done = _propose(
+                table, collection, listed, settings=settings, floor=plan.floor, store=plan.store, begin=begin
+            )
+            plan = replace(plan, search=done)
+        scored = score_pairs(
+            table,
+            proposal,
+            rows=len(listed.urls),
+            floor=plan.floor,
+            max_pairs=settings.max_pairs,
+            new_rows=listed.new_rows,
         )
-        plan = replace(plan, search=done)
-    scored = score_pairs(
-        table,
-        proposal,
-        rows=len(listed.urls),
-        floor=plan.floor,
-        max_pairs=settings.max_pairs,
-        new_rows=listed.new_rows,
-    )
-    if settings.decide == "cosine":
-        return ComparedPairs.by_cosine(scored), plan
-    line_of = {int(row): line for line, rows in enumerate(table.rows) for row in rows}
+        if settings.decide == "cosine":
+            return ComparedPairs.by_cosine(scored), plan
 
-    def cosine_of(first: int, second: int) -> float:
-        lines = line_of.get(first), line_of.get(second)
-        return math.nan if lines[0] is None or lines[1] is None else table.match_frames(lines[0], lines[1])
+        def table_of() -> VectorTable:
+            return table
 
     read = listed.find_read()
     with ExitStack() as stack:
@@ -132,8 +142,9 @@ def search_list(
                     fingerprints=StoredFingerprints(load, rows=len(urls)),
                     durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
                     new_rows=listed.new_rows,
-                    cosine_of=cosine_of,
+                    cosine_of=_Cosines(saved.cosine_of if saved is not None else {}, table_of),
                     folder=run.path,
+                    proposed=saved.proposed if saved is not None else None,
                 ),
                 scored=scored,
                 rules=replace(plan.rules, min_score=plan.sweep_low),
@@ -150,7 +161,46 @@ def search_list(
             raise RunFolderError(
                 f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, then {FINGERPRINT_REMEDY}"
             ) from None
+        if name and saved is None:
+            own.record_search(name, SavedSearch.of(compared, plan).to_bytes())
     return compared, plan
+
+
+def _load_search(run: RunFolder, listed: ExtractedList, name: str) -> SavedSearch | None:
+    """What the last search proposed, unless its list, its settings or the code were others."""
+    if not name or listed.recipe is None:
+        return None
+    with Ledger(run.ledger_path, listed.recipe) as ledger:
+        data = ledger.load_search(name)
+    return SavedSearch.from_bytes(data) if data is not None else None
+
+
+def _load_table(
+    run: RunFolder, listed: ExtractedList, settings: SearchSettings, address: StoreAddress, begin: Progress
+) -> VectorTable:
+    with Store(address) as store:
+        return load_vector_table(run, store.open_collection(settings.collection), listed, begin=begin)
+
+
+class _Cosines:
+    """The `Evidence.cosine` of any two rows: as it was saved, else from the vectors of the list, which `table_of` reads
+    from their store."""
+
+    def __init__(self, saved: Mapping[tuple[int, int], float], table_of: Callable[[], VectorTable]) -> None:
+        self._saved, self._table_of = saved, table_of
+
+    @cached_property
+    def _table(self) -> tuple[VectorTable, Mapping[int, int]]:
+        """The vectors, and the line of each row."""
+        table = self._table_of()
+        return table, {int(row): line for line, rows in enumerate(table.rows) for row in rows}
+
+    def __call__(self, first: int, second: int) -> float:
+        if (known := self._saved.get((first, second))) is not None:
+            return known
+        table, line_of = self._table
+        lines = line_of.get(first), line_of.get(second)
+        return math.nan if lines[0] is None or lines[1] is None else table.match_frames(lines[0], lines[1])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import COPIES, copy_of, draw_clip, fingerprint, title_card
 
+from dedup_lib.errors import RunFolderError
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, mirror_descriptors
 from dedup_lib.match.visual_words import MIN_TO_CORRECT, Candidate, propose_pairs
 
@@ -210,3 +212,11 @@ def test_a_still_video_is_no_hub() -> None:
     assert still is not None
     (found,) = propose_pairs([still, once], most=5)
     assert found.score > 0.95
+
+
+def test_words_lie_in_a_folder_and_leave_nothing(tmp_path: Path) -> None:
+    videos = [*(noise(seed) for seed in range(MIN_TO_CORRECT + 5)), noise(3)]
+    assert propose_pairs(videos, most=3, folder=tmp_path) == propose_pairs(videos, most=3)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RunFolderError, match=r"the visual words of the list cannot be written to .*gone"):
+        propose_pairs(videos, most=3, folder=tmp_path / "gone")
