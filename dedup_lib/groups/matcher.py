@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.grouping import Choose, components, group_copies, neighbours
@@ -41,18 +42,23 @@ class ComparedPairs(Scored):
     """The pairs that vectors or visual words proposed; others were compared because one of the two is kept."""
 
     @cached_property
-    def neighbours_of(self) -> Mapping[int, Mapping[int, float]]:
-        """For each row, its similarity to every row that it was compared with."""
-        compared = (
-            [(rows, evidence.score_under(self.versions)) for rows, evidence in self.evidence.items()]
-            if self.evidence
-            else [((pair.first, pair.second), pair.similarity) for pair in self.pairs]
-        )
-        found: dict[int, dict[int, float]] = {}
-        for (first, second), similarity in compared:
-            found.setdefault(first, {})[second] = similarity
-            found.setdefault(second, {})[first] = similarity
-        return found
+    def _by_row(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+        """Every compared pair from both of its sides: a row, rising, the other row, and their similarity."""
+        if self.evidence:
+            ends = np.array(list(self.evidence), np.int32).reshape(-1, 2)
+            scores = np.array([one.score_under(self.versions) for one in self.evidence.values()], np.float64)
+        else:
+            ends = np.array([(pair.first, pair.second) for pair in self.pairs], np.int32).reshape(-1, 2)
+            scores = self.similarities
+        own, others = ends.T.ravel(), ends[:, ::-1].T.ravel()
+        order = np.argsort(own, kind="stable")
+        return own[order], others[order], np.tile(scores, 2)[order]
+
+    def neighbours_of(self, row: int) -> dict[int, float]:
+        """The similarity of a row to every row that it was compared with."""
+        own, others, scores = self._by_row
+        first, last = np.searchsorted(own, (row, row + 1))
+        return dict(zip(others[first:last].tolist(), scores[first:last].tolist(), strict=True))
 
     @cached_property
     def shown_by(self) -> Mapping[int, int]:
@@ -62,7 +68,7 @@ class ComparedPairs(Scored):
     def similarity_of(self, first: int, second: int) -> float | None:
         """Similarity of two rows; None if they were not compared or are too far from each other."""
         one, other = (self.shown_by.get(row, row) for row in (first, second))
-        return 1.0 if one == other else self.neighbours_of.get(one, {}).get(other)
+        return 1.0 if one == other else self.neighbours_of(one).get(other)
 
     @cached_property
     def marks(self) -> Marks:

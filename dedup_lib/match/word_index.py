@@ -18,7 +18,7 @@ MIN_WORD_BITS, MAX_WORD_BITS = 16, 32
 POINTS_A_WORD = 16
 """Average number of local features per word: larger collections have longer words, so that each word stays as rare."""
 
-_WORDS_AT_ONCE = 2**21
+_WORDS_AT_ONCE = 2**20
 """Words of videos that are put into the index at once. They take some 80 MB on the way."""
 
 _HEAD_BYTES = 4
