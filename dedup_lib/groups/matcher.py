@@ -157,12 +157,9 @@ def compare_candidates(
     `begin` reports progress over all pairs to compare, as far as they are known.
     """
     fingerprints, new_rows = listed.fingerprints, listed.new_rows
-    words = listed.proposed
-    if words is None:
-        words = _propose(listed, scored, max_candidates=max_candidates, begin=begin)
-    proposed = {
-        (first, second): Evidence(first=first, second=second, words=of) for (first, second), of in words.items()
-    }
+    proposed = listed.proposed
+    if proposed is None:
+        proposed = _propose(listed, scored, max_candidates=max_candidates, begin=begin)
     first_proposed = frozenset(proposed)
     comparer = PairComparer(fingerprints, workers=workers)
     evidence: dict[tuple[int, int], Evidence] = {}
@@ -170,14 +167,16 @@ def compare_candidates(
     nearest = np.full(len(fingerprints), np.nan)
     while proposed:
         progress = begin("comparing pairs", len(evidence) + len(proposed))
-        proposed = {
-            rows: with_durations(replace(pair, cosine=listed.cosine_of(*rows)), listed.durations_s)
-            for rows, pair in sorted(proposed.items())
+        asked = {
+            rows: with_durations(
+                Evidence(first=rows[0], second=rows[1], words=words, cosine=listed.cosine_of(*rows)), listed.durations_s
+            )
+            for rows, words in sorted(proposed.items())
         }
         # Their order does not depend on which are compared first.
-        evidence |= proposed
+        evidence |= asked
         unknown = []
-        for rows, known in proposed.items():
+        for rows, known in asked.items():
             if (before := cache.recall(*rows) if cache is not None else None) is None:
                 unknown.append(known)
             else:
@@ -188,7 +187,7 @@ def compare_candidates(
                 cache.remember(found)
             evidence[found.first, found.second] = found
             progress(1)
-        for rows in proposed:
+        for rows in asked:
             found = evidence[rows]
             if new_rows is not None and rows[1] >= new_rows and fingerprints[rows[1]] is None:
                 found = evidence[rows] = replace(found, is_unseen=found.cosine >= strict_cosine)
@@ -200,9 +199,7 @@ def compare_candidates(
                 pairs.append(Pair(first=rows[0], second=rows[1], similarity=score, excerpt=excerpt))
         choose = choose_knowing(_find_marks(pairs, evidence))
         missing = _pairs_with_kept(pairs, rules.min_score, choose) - evidence.keys()
-        proposed = {
-            rows: Evidence(first=rows[0], second=rows[1]) for rows in missing if new_rows is None or rows[0] < new_rows
-        }
+        proposed = {rows: 0.0 for rows in missing if new_rows is None or rows[0] < new_rows}
     return ComparedPairs(
         pairs=tuple(sorted(pairs)),
         nearest=nearest,
