@@ -112,7 +112,7 @@ def _describe_transform(registration: Registration) -> str:
 
 def find_next_score(compared: ComparedPairs, *, row: int, group: Collection[int]) -> float | None:
     """Similarity of a row to the nearest video outside its group; None if it was compared with none."""
-    others = compared.neighbours_of.get(compared.shown_by.get(row, row), {})
+    others = compared.neighbours_of(compared.shown_by.get(row, row))
     return max((similarity for other, similarity in others.items() if other not in group), default=None)
 
 

@@ -10,9 +10,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from heapq import heappop, heappush
 from itertools import product
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.grouping import Choose, components, group_copies, neighbours
@@ -36,20 +38,27 @@ class ComparedPairs(Scored):
     evidence: Mapping[tuple[int, int], Evidence]
     versions: Versions = "review"
     """What becomes of versions of one film; their scores depend on it."""
+    candidates: AbstractSet[tuple[int, int]] = frozenset()
+    """The pairs that vectors or visual words proposed; others were compared because one of the two is kept."""
 
     @cached_property
-    def neighbours_of(self) -> Mapping[int, Mapping[int, float]]:
-        """For each row, its similarity to every row that it was compared with."""
-        compared = (
-            [(rows, evidence.score_under(self.versions)) for rows, evidence in self.evidence.items()]
-            if self.evidence
-            else [((pair.first, pair.second), pair.similarity) for pair in self.pairs]
-        )
-        found: dict[int, dict[int, float]] = {}
-        for (first, second), similarity in compared:
-            found.setdefault(first, {})[second] = similarity
-            found.setdefault(second, {})[first] = similarity
-        return found
+    def _by_row(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
+        """Every compared pair from both of its sides: a row, rising, the other row, and their similarity."""
+        if self.evidence:
+            ends = np.array(list(self.evidence), np.int32).reshape(-1, 2)
+            scores = np.array([one.score_under(self.versions) for one in self.evidence.values()], np.float64)
+        else:
+            ends = np.array([(pair.first, pair.second) for pair in self.pairs], np.int32).reshape(-1, 2)
+            scores = np.array([pair.similarity for pair in self.pairs], np.float64)
+        own, others = ends.T.ravel(), ends[:, ::-1].T.ravel()
+        order = np.argsort(own, kind="stable")
+        return own[order], others[order], np.tile(scores, 2)[order]
+
+    def neighbours_of(self, row: int) -> dict[int, float]:
+        """The similarity of a row to every row that it was compared with."""
+        own, others, scores = self._by_row
+        first, last = np.searchsorted(own, (row, row + 1))
+        return dict(zip(others[first:last].tolist(), scores[first:last].tolist(), strict=True))
 
     @cached_property
     def shown_by(self) -> Mapping[int, int]:
@@ -59,7 +68,7 @@ class ComparedPairs(Scored):
     def similarity_of(self, first: int, second: int) -> float | None:
         """Similarity of two rows; None if they were not compared or are too far from each other."""
         one, other = (self.shown_by.get(row, row) for row in (first, second))
-        return 1.0 if one == other else self.neighbours_of.get(one, {}).get(other)
+        return 1.0 if one == other else self.neighbours_of(one).get(other)
 
     @cached_property
     def marks(self) -> Marks:
@@ -102,6 +111,10 @@ class FingerprintedList:
     """Rows from this one on were there before the list, and are compared with rows of the list only. None: no row."""
     cosine_of: Callable[[int, int], float] = lambda first, second: math.nan
     """The `Evidence.cosine` of two rows."""
+    folder: Path | None = None
+    """The folder for files that are needed on the way; None: where the system keeps such files."""
+    candidates: AbstractSet[tuple[int, int]] | None = None
+    """The pairs of rows that an earlier search found; None: they are looked for."""
 
 
 class EvidenceCache(Protocol):
@@ -137,29 +150,26 @@ def compare_candidates(
     `begin` reports progress over all pairs to compare, as far as they are known.
     """
     fingerprints, new_rows = listed.fingerprints, listed.new_rows
-    near = _nearest_pairs(scored.pairs, most=max_candidates)
-    proposed = {(pair.first, pair.second): Evidence(first=pair.first, second=pair.second) for pair in near}
-    # Each row with identical vectors is compared with the first `max_candidates` of them.
-    for alike_rows in scored.identical:
-        for first, second in product(alike_rows[:max_candidates], alike_rows):
-            if first < second and (new_rows is None or first < new_rows):
-                proposed[first, second] = Evidence(first=first, second=second)
-    for rows in find_candidates(fingerprints, max_candidates=max_candidates, new_rows=new_rows, begin=begin):
-        proposed.setdefault(rows, Evidence(first=rows[0], second=rows[1]))
+    candidates = listed.candidates
+    if candidates is None:
+        candidates = _find_candidates(listed, scored, max_candidates=max_candidates, begin=begin)
     comparer = PairComparer(fingerprints, workers=workers)
     evidence: dict[tuple[int, int], Evidence] = {}
     pairs: list[Pair] = []
     nearest = np.full(len(fingerprints), np.nan)
+    proposed = candidates
     while proposed:
         progress = begin("comparing pairs", len(evidence) + len(proposed))
-        proposed = {
-            rows: with_durations(replace(pair, cosine=listed.cosine_of(*rows)), listed.durations_s)
-            for rows, pair in sorted(proposed.items())
+        asked = {
+            rows: with_durations(
+                Evidence(first=rows[0], second=rows[1], cosine=listed.cosine_of(*rows)), listed.durations_s
+            )
+            for rows in sorted(proposed)
         }
         # Their order does not depend on which are compared first.
-        evidence |= proposed
+        evidence |= asked
         unknown = []
-        for rows, known in proposed.items():
+        for rows, known in asked.items():
             if (before := cache.recall(*rows) if cache is not None else None) is None:
                 unknown.append(known)
             else:
@@ -170,7 +180,7 @@ def compare_candidates(
                 cache.remember(found)
             evidence[found.first, found.second] = found
             progress(1)
-        for rows in proposed:
+        for rows in asked:
             found = evidence[rows]
             if new_rows is not None and rows[1] >= new_rows and fingerprints[rows[1]] is None:
                 found = evidence[rows] = replace(found, is_unseen=found.cosine >= strict_cosine)
@@ -182,9 +192,7 @@ def compare_candidates(
                 pairs.append(Pair(first=rows[0], second=rows[1], similarity=score, excerpt=excerpt))
         choose = choose_knowing(_find_marks(pairs, evidence))
         missing = _pairs_with_kept(pairs, rules.min_score, choose) - evidence.keys()
-        proposed = {
-            rows: Evidence(first=rows[0], second=rows[1]) for rows in missing if new_rows is None or rows[0] < new_rows
-        }
+        proposed = {rows for rows in missing if new_rows is None or rows[0] < new_rows}
     return ComparedPairs(
         pairs=tuple(sorted(pairs)),
         nearest=nearest,
@@ -192,7 +200,27 @@ def compare_candidates(
         expanded_queries=scored.expanded_queries,
         evidence=evidence,
         versions=rules.versions,
+        candidates=candidates,
     )
+
+
+def _find_candidates(
+    listed: FingerprintedList, scored: Scored, *, max_candidates: int, begin: Progress
+) -> AbstractSet[tuple[int, int]]:
+    """The pairs of rows that vectors or visual words propose."""
+    new_rows = listed.new_rows
+    found = {(pair.first, pair.second) for pair in _nearest_pairs(scored.pairs, most=max_candidates)}
+    # Each row with identical vectors is compared with the first `max_candidates` of them.
+    for alike_rows in scored.identical:
+        for first, second in product(alike_rows[:max_candidates], alike_rows):
+            if first < second and (new_rows is None or first < new_rows):
+                found.add((first, second))
+    found.update(
+        find_candidates(
+            listed.fingerprints, max_candidates=max_candidates, new_rows=new_rows, folder=listed.folder, begin=begin
+        )
+    )
+    return found
 
 
 def _find_marks(pairs: Sequence[Pair], evidence: Mapping[tuple[int, int], Evidence]) -> Marks:

@@ -67,8 +67,8 @@ def pack_evidence(found: Evidence) -> str:
     """The evidence from the fingerprints of a pair, as JSON."""
 
     def keep(items: list[tuple[str, Any]]) -> dict[str, Any]:
-        # Only the comparison itself needs the corresponding frames.
-        return {name: value for name, value in items if name != "correspondences"}
+        # Only the comparison itself needs the corresponding frames. What was computed from the rest is no finding.
+        return {name: value for name, value in items if name != "correspondences" and not name.startswith("_")}
 
     known = {
         name: value

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -141,9 +140,12 @@ class MatchThresholds:
     """A person should look at videos whose `cosine` is at least this, though their frames prove nothing."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evidence:
-    """What was found about two videos, by their rows in the list (`first` < `second`). No threshold changes it."""
+    """What was found about two videos, by their rows in the list (`first` < `second`). No threshold changes it.
+
+    A long list has a million of them. So they have no dictionary, and keep of what is computed only what takes longest.
+    """
 
     first: int
     second: int
@@ -176,6 +178,8 @@ class Evidence:
     """Duration of the shorter video divided by that of the longer."""
     longest_s: float = float("nan")
     """Duration of the longer video, in seconds."""
+    _best: tuple[Criterion, AlignedSegment | None] | None = field(default=None, init=False, repr=False, compare=False)
+    _score: float | None = field(default=None, init=False, repr=False, compare=False)
 
     @property
     def is_enough(self) -> bool:
@@ -252,7 +256,7 @@ class Evidence:
             and max(self.registration.first_share, self.registration.second_share) >= MIN_REGISTERED_SHARE
         )
 
-    @cached_property
+    @property
     def is_registered(self) -> bool:
         """Whether the frames, aligned by geometry, suffice for a decision."""
         return self.has_geometric_match and self._proves(self.registered)
@@ -270,9 +274,15 @@ class Evidence:
             )
         )
 
-    @cached_property
+    @property
     def best(self) -> tuple[Criterion, AlignedSegment | None]:
         """The strongest segment that is allowed to decide, and its rule."""
+        if self._best is None:
+            object.__setattr__(self, "_best", self._find_best())
+        assert self._best is not None
+        return self._best
+
+    def _find_best(self) -> tuple[Criterion, AlignedSegment | None]:
         allowed: list[tuple[float, Criterion, AlignedSegment]] = []
         if self.is_exact and self.frames is not None and (self.is_enough or self.duration_ratio >= SAME_DURATION):
             return Criterion.EXACT, self.frames
@@ -303,7 +313,7 @@ class Evidence:
             if self.has_geometric_match and self._has_enough(self.registered):
                 doubtful.append(self.registered)
             if not doubtful:
-                return Criterion.WEAK, self.frames
+                return (Criterion.WEAK, self.frames) if self.frames is not None else _NOTHING
             return Criterion.UNCONFIRMED, max(doubtful, key=lambda segment: segment.strength if segment else 0.0)
         _, criterion, segment = max(allowed, key=lambda one: one[0])
         return criterion, segment
@@ -339,7 +349,7 @@ class Evidence:
         """Whether a part of the frame or the sound differs throughout, however much agrees."""
         return self.difference is not None or (self.sound is not None and self.sound.is_other)
 
-    @cached_property
+    @property
     def terms(self) -> Mapping[str, float]:
         """The inputs of the score, by the names of `score.TERMS`."""
         seen = [one for one in (self.frames, self.registered if self.has_geometric_match else None) if one is not None]
@@ -357,10 +367,13 @@ class Evidence:
             "differs": float(self.is_version),
         }
 
-    @cached_property
+    @property
     def score(self) -> float:
         """Confidence that the two are the same video, 0 to 1."""
-        return self._compute_score(self.terms)
+        if self._score is None:
+            object.__setattr__(self, "_score", self._compute_score(self.terms) if self.best[1] is not None else 0.0)
+        assert self._score is not None
+        return self._score
 
     def _compute_score(self, terms: Mapping[str, float]) -> float:
         criterion, segment = self.best
@@ -431,5 +444,8 @@ def _is_varied(segment: AlignedSegment) -> bool:
     """Whether the agreeing frames show several scenes."""
     return segment.scenes >= MIN_SCENES
 
+
+_NOTHING: tuple[Criterion, AlignedSegment | None] = (Criterion.WEAK, None)
+"""The best of most pairs. One object for all of them takes less memory."""
 
 _OTHER_SIDE: Mapping[Side, Side] = {"first": "second", "second": "first", "": ""}

@@ -72,6 +72,12 @@ CREATE TABLE IF NOT EXISTS comparisons (
     PRIMARY KEY (first, second)
 ) WITHOUT ROWID
 """
+_SEARCHES = """
+CREATE TABLE IF NOT EXISTS searches (
+    name TEXT NOT NULL PRIMARY KEY,
+    data BLOB NOT NULL
+)
+"""
 _COMPARED = "CREATE INDEX IF NOT EXISTS comparisons_second ON comparisons (second)"
 
 _WRITTEN = (*_COLUMNS, "finished", "stored")
@@ -137,7 +143,7 @@ class Ledger(_Reader):
             with self._database:
                 self._database.execute(_TABLE)
                 self._upgrade()
-                for statement in (_FINGERPRINTS, _EXTRACTIONS, _COMPARISONS, _COMPARED, _INDEX, _CONTENTS):
+                for statement in (_FINGERPRINTS, _EXTRACTIONS, _COMPARISONS, _COMPARED, _SEARCHES, _INDEX, _CONTENTS):
                     self._database.execute(statement)
 
     def _upgrade(self) -> None:
@@ -192,6 +198,8 @@ class Ledger(_Reader):
             self._database.execute("UPDATE extractions SET heard = ? WHERE number = ?", (now, self._extraction))
             self._database.executemany(_UPSERT, rows)
             self._database.executemany("INSERT OR REPLACE INTO fingerprints VALUES (?, ?, ?)", prints)
+            if rows:
+                self._database.execute("DELETE FROM searches")
             for side in ("first", "second"):
                 self._database.executemany(f"DELETE FROM comparisons WHERE {side} = ?", [(key,) for key, *_ in prints])
 
@@ -206,6 +214,19 @@ class Ledger(_Reader):
         rows = [(first, second, method, data) for first, second, data in found]
         with _explained(self.path), self._database:
             self._database.executemany("INSERT OR REPLACE INTO comparisons VALUES (?, ?, ?, ?)", rows)
+
+    def load_search(self, name: str) -> bytes | None:
+        """What `record_search` wrote under this name, or None."""
+        with _explained(self.path):
+            row = self._database.execute("SELECT data FROM searches WHERE name = ?", (name,)).fetchone()
+        return row[0] if row is not None else None
+
+    def record_search(self, name: str, data: bytes) -> None:
+        """Writes what a search of all videos proposed, in place of an earlier one. It is forgotten when a video is
+        written."""
+        with _explained(self.path), self._database:
+            self._database.execute("DELETE FROM searches")
+            self._database.execute("INSERT INTO searches VALUES (?, ?)", (name, data))
 
     def load(self) -> dict[str, Outcome]:
         """Every outcome of this recipe, by URL."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+
+import numpy as np
 
 from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.features.encoders import DEFAULT_THRESHOLDS
@@ -16,7 +18,7 @@ from dedup_lib.groups.clean import outcome_of_row
 from dedup_lib.groups.keepers import FIRST_SEEN, KeeperPolicy
 from dedup_lib.groups.matcher import ComparedPairs, FingerprintedList, compare_candidates
 from dedup_lib.groups.matches import Matches, SearchDone, SearchPlan
-from dedup_lib.groups.scored import score_pairs
+from dedup_lib.groups.scored import Scored, score_pairs
 from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.index_search import audit_candidates, join_by_search
@@ -32,7 +34,8 @@ from dedup_lib.steps.existing import copy_storyboards
 from dedup_lib.steps.extracted_list import ExtractedList
 from dedup_lib.steps.outputs import find_outputs
 from dedup_lib.steps.review import load_row_decisions
-from dedup_lib.steps.search_plan import load_vector_table, plan_search
+from dedup_lib.steps.saved_search import SavedSearch, name_search
+from dedup_lib.steps.search_plan import load_vector_table, make_plan, plan_search
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.collection import Collection
 from dedup_lib.store.store import Store
@@ -89,24 +92,35 @@ def search_list(
     """
     find_outputs(run, listed, settings=settings)
     begin = progress_on(bar)
-    with Store(StoreAddress.choose(settings.store, run)) as store:
-        collection = store.open_collection(settings.collection)
-        plan = plan_search(collection, listed, settings, store=str(store.address))
-        table = load_vector_table(run, collection, listed, begin=begin)
-        proposal, done = _propose(
-            table, collection, listed, settings=settings, floor=plan.floor, store=plan.store, begin=begin
+    address = StoreAddress.choose(settings.store, run)
+    name = name_search(run, listed, settings, address)
+    saved = _load_search(run, listed, name)
+    cosine_of: Callable[[int, int], float]
+    if saved is not None and listed.recipe is not None:
+        plan = make_plan(listed.recipe, saved.pooling, settings, store=saved.store)
+        plan = replace(plan, search=saved.done)
+        scored = Scored(pairs=(), nearest=np.zeros(0), floor=plan.floor, expanded_queries=saved.expanded_queries)
+        cosine_of = _SavedCosines(saved.cosine_of, partial(_load_table, run, listed, settings, address, begin))
+    else:
+        with Store(address) as store:
+            collection = store.open_collection(settings.collection)
+            plan = plan_search(collection, listed, settings, store=str(store.address))
+            table = load_vector_table(run, collection, listed, begin=begin)
+            proposal, done = _propose(
+                table, collection, listed, settings=settings, floor=plan.floor, store=plan.store, begin=begin
+            )
+            plan = replace(plan, search=done)
+        scored = score_pairs(
+            table,
+            proposal,
+            rows=len(listed.urls),
+            floor=plan.floor,
+            max_pairs=settings.max_pairs,
+            new_rows=listed.new_rows,
         )
-        plan = replace(plan, search=done)
-    scored = score_pairs(
-        table, proposal, rows=len(listed.urls), floor=plan.floor, max_pairs=settings.max_pairs, new_rows=listed.new_rows
-    )
-    if settings.decide == "cosine":
-        return ComparedPairs.by_cosine(scored), plan
-    line_of = {int(row): line for line, rows in enumerate(table.rows) for row in rows}
-
-    def cosine_of(first: int, second: int) -> float:
-        lines = line_of.get(first), line_of.get(second)
-        return math.nan if lines[0] is None or lines[1] is None else table.match_frames(lines[0], lines[1])
+        if settings.decide == "cosine":
+            return ComparedPairs.by_cosine(scored), plan
+        cosine_of = _compare_rows(table)
 
     urls = listed.urls
     read = [urls[row] for row in listed.compared_rows]
@@ -128,6 +142,8 @@ def search_list(
                     durations_s=[outcome_of_row(url, listed.outcomes).duration_s for url in urls],
                     new_rows=listed.new_rows,
                     cosine_of=cosine_of,
+                    folder=run.path,
+                    candidates=saved.candidates if saved is not None else None,
                 ),
                 scored=scored,
                 rules=replace(plan.rules, min_score=plan.sweep_low),
@@ -144,7 +160,52 @@ def search_list(
             raise RunFolderError(
                 f"{run.shown(run.ledger_path)} is damaged ({error}): move it away, then {FINGERPRINT_REMEDY}"
             ) from None
+        if name and saved is None:
+            own.record_search(name, SavedSearch.of(compared, plan).to_bytes())
     return compared, plan
+
+
+def _load_search(run: RunFolder, listed: ExtractedList, name: str) -> SavedSearch | None:
+    """What the last search proposed, unless its list, its settings or the code were others."""
+    if not name or listed.recipe is None:
+        return None
+    with Ledger(run.ledger_path, listed.recipe) as ledger:
+        data = ledger.load_search(name)
+    return SavedSearch.from_bytes(data) if data is not None else None
+
+
+def _load_table(
+    run: RunFolder, listed: ExtractedList, settings: SearchSettings, address: StoreAddress, begin: Progress
+) -> VectorTable:
+    with Store(address) as store:
+        return load_vector_table(run, store.open_collection(settings.collection), listed, begin=begin)
+
+
+def _compare_rows(table: VectorTable) -> Callable[[int, int], float]:
+    """The `Evidence.cosine` of two rows of the list; NaN without vectors."""
+    line_of = {int(row): line for line, rows in enumerate(table.rows) for row in rows}
+
+    def cosine_of(first: int, second: int) -> float:
+        lines = line_of.get(first), line_of.get(second)
+        return math.nan if lines[0] is None or lines[1] is None else table.match_frames(lines[0], lines[1])
+
+    return cosine_of
+
+
+class _SavedCosines:
+    """The `Evidence.cosine` of two rows as an earlier search found it. Vectors are loaded only for a pair that is new,
+    as where another video is kept."""
+
+    def __init__(self, saved: Mapping[tuple[int, int], float], load: Callable[[], VectorTable]) -> None:
+        self._saved, self._load = saved, load
+
+    @cached_property
+    def _of_others(self) -> Callable[[int, int], float]:
+        return _compare_rows(self._load())
+
+    def __call__(self, first: int, second: int) -> float:
+        known = self._saved.get((first, second))
+        return known if known is not None else self._of_others(first, second)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from dedup_lib.features.encoders import DEFAULT_THRESHOLDS, SWEEP_LOWS
 from dedup_lib.groups.clean import outcome_of_row
 from dedup_lib.groups.matches import SearchPlan
 from dedup_lib.match.vector_table import VectorTable
-from dedup_lib.records import Progress, Recipe, Status, VideoVectors
+from dedup_lib.records import Pooling, Progress, Recipe, Status, VideoVectors
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.extracted_list import ExtractedList
@@ -64,6 +64,12 @@ def plan_search(collection: Collection, listed: ExtractedList, settings: SearchS
             "run 03_extract (and 05_upload in the batch flow) with the settings you want, or set collection to another "
             "one"
         )
+    return make_plan(recipe, collection.pooling, settings, store=store)
+
+
+def make_plan(recipe: Recipe, pooling: Pooling, settings: SearchSettings, *, store: str) -> SearchPlan:
+    """The numbers of a search among vectors of this recipe. Raises SettingError where the sweep would end before it
+    starts."""
     if settings.decide == "cosine":
         threshold = settings.cosine_thresh if settings.cosine_thresh is not None else DEFAULT_THRESHOLDS[recipe.encoder]
     else:
@@ -72,7 +78,7 @@ def plan_search(collection: Collection, listed: ExtractedList, settings: SearchS
     return SearchPlan(
         store=store,
         collection=settings.collection,
-        pooling=collection.pooling,
+        pooling=pooling,
         recipe=recipe,
         measure="cosine" if settings.decide == "cosine" else "score",
         threshold=threshold,

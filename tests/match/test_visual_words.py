@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import COPIES, copy_of, draw_clip, fingerprint, title_card
 
+from dedup_lib.errors import RunFolderError
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint, mirror_descriptors
 from dedup_lib.match.visual_words import MIN_TO_CORRECT, find_candidates
 
@@ -183,3 +185,12 @@ def test_a_still_video_and_its_frame() -> None:
     once = fingerprint(short_clip(3)[:1])
     assert still is not None
     assert find_candidates([still, once], max_candidates=5) == [(0, 1)]
+
+
+def test_words_lie_in_a_folder_and_leave_nothing(tmp_path: Path) -> None:
+    videos = [*(noise(seed) for seed in range(MIN_TO_CORRECT + 5)), noise(3)]
+    beside = find_candidates(videos, max_candidates=3, folder=tmp_path)
+    assert beside == find_candidates(videos, max_candidates=3)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RunFolderError, match=r"the visual words of the list cannot be written to .*gone"):
+        find_candidates(videos, max_candidates=3, folder=tmp_path / "gone")

@@ -630,6 +630,43 @@ def test_what_was_compared_is_not_compared_again(run: RunFolder) -> None:
     assert fresh.pairs == first.pairs
 
 
+@pytest.mark.parametrize("changed", [{"min_score": 0.9}, {"excerpts": "keep"}, {"versions": "remove"}])
+def test_another_threshold_searches_nothing_again(run: RunFolder, changed: dict[str, object]) -> None:
+    """What a search proposed is kept: neither the store nor a fingerprint is read again. A new video ends that."""
+    settings = search_settings(decide="evidence")
+    listed = seen(run, row_1=FRAMES[1][:16])
+    before, plan = search_list(run, listed, settings=settings)
+    expected, _ = search_list(run, listed, settings=replace(settings, **changed))
+    run.lite_path.rename(run.path / "away.db")
+    with sqlite3.connect(run.ledger_path) as database:
+        database.execute("UPDATE fingerprints SET data = x'00'")
+    again, plan_again = search_list(run, listed, settings=settings)
+    assert (again.pairs, again.evidence, again.candidates) == (before.pairs, before.evidence, before.candidates)
+    assert plan_again == plan
+    found, _ = search_list(run, listed, settings=replace(settings, **changed))
+    assert (found.pairs, found.evidence) == (expected.pairs, expected.evidence)
+    for other in ({"max_pairs": 4_000_000}, {"search": "exact"}):
+        with pytest.raises(StoreError, match="there is no collection"):
+            search_list(run, listed, settings=replace(settings, **other))
+    assert listed.recipe is not None
+    with Ledger(run.ledger_path, listed.recipe) as ledger:
+        ledger.record([])
+        search_list(run, listed, settings=settings)
+        ledger.record([Outcome(url="http://example.com/new", status=Status.TIMEOUT)])
+    with pytest.raises(StoreError, match="there is no collection"):
+        search_list(run, listed, settings=settings)
+
+
+def test_an_upload_ends_what_a_search_found(run: RunFolder) -> None:
+    listed = seen(run, row_1=FRAMES[1][:16])
+    search_list(run, listed, settings=search_settings(decide="evidence"))
+    run.lite_path.rename(run.path / "away.db")
+    search_list(run, listed, settings=search_settings(decide="evidence"))
+    run.write_record(upload_settings(run_dir=str(run.path)), counts={}, files={})
+    with pytest.raises(StoreError, match="there is no collection"):
+        search_list(run, listed, settings=search_settings(decide="evidence"))
+
+
 def test_a_comparison_that_is_damaged_is_said(run: RunFolder) -> None:
     listed = seen(run)
     search_list(run, listed, settings=search_settings(decide="evidence"))
