@@ -38,7 +38,6 @@ HEIGHT_PX, WIDTH_PX = 144, 256
 PICTURES = 60
 """Frames per video: 15 seconds with four frames per second, in six shots."""
 COPY_EVERY = 10
-MAX_CANDIDATES = 10
 
 console = Console(highlight=False)
 
@@ -110,7 +109,6 @@ def decide(fingerprints: Sequence[Fingerprint]) -> dict[str, Any]:
         scored=Scored(pairs=(), nearest=np.zeros(0), floor=0.0, expanded_queries=0),
         rules=RULES,
         keeps_excerpts=False,
-        max_candidates=MAX_CANDIDATES,
     )
     groups = group_copies(compared.pairs, threshold=RULES.min_score)
     seconds = time.perf_counter() - start_s

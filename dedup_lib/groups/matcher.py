@@ -26,6 +26,9 @@ from dedup_lib.match.verify import with_durations
 from dedup_lib.match.visual_words import find_candidates
 from dedup_lib.records import Marks, Pair, Progress, no_progress
 
+MAX_CANDIDATES = 10
+"""The most videos that each video is compared with because their vectors are near, and because they share words."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ComparedPairs(Scored):
@@ -133,7 +136,7 @@ def compare_candidates(
     scored: Scored,
     rules: MatchThresholds,
     keeps_excerpts: bool,
-    max_candidates: int,
+    max_candidates: int = MAX_CANDIDATES,
     choose_knowing: Callable[[Marks], Choose] = lambda marks: min,
     strict_cosine: float = 1.0,
     cache: EvidenceCache | None = None,

@@ -16,7 +16,7 @@ from dedup_lib.features.encoders import DEFAULT_THRESHOLDS
 from dedup_lib.features.fingerprint import StoredFingerprints
 from dedup_lib.groups.clean import outcome_of_row
 from dedup_lib.groups.keepers import FIRST_SEEN, KeeperPolicy
-from dedup_lib.groups.matcher import ComparedPairs, FingerprintedList, compare_candidates
+from dedup_lib.groups.matcher import MAX_CANDIDATES, ComparedPairs, FingerprintedList, compare_candidates
 from dedup_lib.groups.matches import Matches, SearchDone, SearchPlan
 from dedup_lib.groups.scored import Scored, score_pairs
 from dedup_lib.match.comparisons import find_method, pack_evidence, unpack_evidence
@@ -41,9 +41,6 @@ from dedup_lib.store.collection import Collection
 from dedup_lib.store.store import Store
 
 FINGERPRINT_REMEDY = "run 03_extract again in this run folder, or set decide: cosine"
-
-MAX_CANDIDATES = 10
-"""The most videos that each video is compared with because they share visual words."""
 
 COMPARISONS_AT_ONCE = 200
 """Comparisons that are written to the ledger at once. A run that is killed loses at most this number."""
@@ -148,7 +145,6 @@ def search_list(
                 scored=scored,
                 rules=replace(plan.rules, min_score=plan.sweep_low),
                 keeps_excerpts=settings.excerpts == "keep",
-                max_candidates=MAX_CANDIDATES,
                 choose_knowing=lambda marks: keeper.knowing(marks).choose,
                 strict_cosine=DEFAULT_THRESHOLDS[plan.recipe.encoder],
                 cache=comparisons,
