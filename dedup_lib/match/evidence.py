@@ -277,10 +277,9 @@ class Evidence:
     @property
     def best(self) -> tuple[Criterion, AlignedSegment | None]:
         """The strongest segment that is allowed to decide, and its rule."""
-        if self._best is None:
-            object.__setattr__(self, "_best", self._find_best())
-        assert self._best is not None
-        return self._best
+        best = self._best or self._find_best()
+        object.__setattr__(self, "_best", best)
+        return best
 
     def _find_best(self) -> tuple[Criterion, AlignedSegment | None]:
         allowed: list[tuple[float, Criterion, AlignedSegment]] = []
@@ -370,10 +369,9 @@ class Evidence:
     @property
     def score(self) -> float:
         """Confidence that the two are the same video, 0 to 1."""
-        if self._score is None:
-            object.__setattr__(self, "_score", self._compute_score(self.terms) if self.best[1] is not None else 0.0)
-        assert self._score is not None
-        return self._score
+        score = self._score if self._score is not None else self._compute_score(self.terms)
+        object.__setattr__(self, "_score", score)
+        return score
 
     def _compute_score(self, terms: Mapping[str, float]) -> float:
         criterion, segment = self.best
