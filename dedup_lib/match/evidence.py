@@ -369,9 +369,9 @@ class Evidence:
     @property
     def score(self) -> float:
         """Confidence that the two are the same video, 0 to 1."""
-        score = self._score if self._score is not None else self._compute_score(self.terms)
-        object.__setattr__(self, "_score", score)
-        return score
+        if self._score is None:
+            object.__setattr__(self, "_score", self._compute_score(self.terms) if self.best[1] else 0.0)
+        return self._score or 0.0
 
     def _compute_score(self, terms: Mapping[str, float]) -> float:
         criterion, segment = self.best
