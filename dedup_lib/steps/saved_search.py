@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,6 +90,14 @@ class SavedSearch:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> SavedSearch:
+        """Raises ValueError for damaged data."""
+        try:
+            return cls._unpack(data)
+        except (BadZipFile, EOFError, KeyError, TypeError) as error:
+            raise ValueError(str(error)) from error
+
+    @classmethod
+    def _unpack(cls, data: bytes) -> SavedSearch:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             parts: dict[str, Any] = {name: file[name] for name in file.files}
         facts = json.loads(parts.pop("facts").tobytes())
@@ -132,6 +141,6 @@ def name_search(run: RunFolder, listed: ExtractedList, settings: SearchSettings,
 @cache
 def _digest_code() -> str:
     code = hashlib.sha256(find_method().encode())
-    for module in MODULES:
-        code.update(Path(str(module.__file__)).read_bytes())
+    for path in (__file__, *(module.__file__ for module in MODULES)):
+        code.update(Path(str(path)).read_bytes())
     return code.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -167,7 +167,10 @@ def _load_search(run: RunFolder, listed: ExtractedList, name: str) -> SavedSearc
         return None
     with Ledger(run.ledger_path, listed.recipe) as ledger:
         data = ledger.load_search(name)
-    return SavedSearch.from_bytes(data) if data is not None else None
+    # A damaged one is made anew.
+    with suppress(ValueError):
+        return SavedSearch.from_bytes(data) if data is not None else None
+    return None
 
 
 def _load_table(

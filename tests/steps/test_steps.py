@@ -657,6 +657,18 @@ def test_another_threshold_searches_nothing_again(run: RunFolder, changed: dict[
         search_list(run, listed, settings=settings)
 
 
+@pytest.mark.parametrize("data", [b"", b"PK", bytes(100)])
+def test_a_damaged_search_is_made_anew(run: RunFolder, data: bytes) -> None:
+    listed = seen(run, row_1=FRAMES[1][:16])
+    before, _ = search_list(run, listed, settings=search_settings(decide="evidence"))
+    with sqlite3.connect(run.ledger_path) as database:
+        database.execute("UPDATE searches SET data = ?", (data,))
+    again, _ = search_list(run, listed, settings=search_settings(decide="evidence"))
+    assert again.pairs == before.pairs
+    with sqlite3.connect(run.ledger_path) as database:
+        assert len(database.execute("SELECT data FROM searches").fetchone()[0]) > len(data)
+
+
 def test_an_upload_ends_what_a_search_found(run: RunFolder) -> None:
     listed = seen(run, row_1=FRAMES[1][:16])
     search_list(run, listed, settings=search_settings(decide="evidence"))
