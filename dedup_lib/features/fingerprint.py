@@ -52,8 +52,9 @@ DESCRIPTOR_BYTES = 32
 _SIFT_MEAN = 0.08
 """Mean entry of a RootSIFT descriptor over all kinds of frames."""
 
-FINGERPRINTS_AT_HAND = 600
-"""Maximum number of fingerprints in the memory of a process."""
+FINGERPRINTS_AT_HAND = 200
+"""Maximum number of fingerprints in the memory of a process. Pairs are compared in squares of 100 videos
+(`match.pair_comparer`)."""
 FRAMES_AT_HAND = 24_000
 """Maximum number of their frames, of 8 kB each: those of 100 one-minute videos. Fewer fingerprints of long films are
 kept."""
