@@ -45,23 +45,28 @@ class ComparedPairs(Scored):
     """The pairs that vectors or visual words proposed; others were compared because one of the two is kept."""
 
     @cached_property
-    def _by_row(self) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]:
-        """Every compared pair from both of its sides: a row, rising, the other row, and their similarity."""
+    def _by_row(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Every compared pair from both of its sides: a row, the other row, both rising, and their similarity."""
         if self.evidence:
-            ends = np.array(list(self.evidence), np.int32).reshape(-1, 2)
+            ends = np.array(list(self.evidence), np.int64).reshape(-1, 2)
             scores = np.array([one.score_under(self.versions) for one in self.evidence.values()], np.float64)
         else:
-            ends = np.array([(pair.first, pair.second) for pair in self.pairs], np.int32).reshape(-1, 2)
+            ends = np.array([(pair.first, pair.second) for pair in self.pairs], np.int64).reshape(-1, 2)
             scores = np.array([pair.similarity for pair in self.pairs], np.float64)
         own, others = ends.T.ravel(), ends[:, ::-1].T.ravel()
-        order = np.argsort(own, kind="stable")
+        order = np.lexsort((others, own))
         return own[order], others[order], np.tile(scores, 2)[order]
 
     def neighbours_of(self, row: int) -> dict[int, float]:
         """The similarity of a row to every row that it was compared with."""
+        others, scores = self._beside(row)
+        return dict(zip(others.tolist(), scores.tolist(), strict=True))
+
+    def _beside(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The rows that a row was compared with, rising, and its similarity to each."""
         own, others, scores = self._by_row
         first, last = np.searchsorted(own, (row, row + 1))
-        return dict(zip(others[first:last].tolist(), scores[first:last].tolist(), strict=True))
+        return others[first:last], scores[first:last]
 
     @cached_property
     def shown_by(self) -> Mapping[int, int]:
@@ -71,7 +76,12 @@ class ComparedPairs(Scored):
     def similarity_of(self, first: int, second: int) -> float | None:
         """Similarity of two rows; None if they were not compared or are too far from each other."""
         one, other = (self.shown_by.get(row, row) for row in (first, second))
-        return 1.0 if one == other else self.neighbours_of(one).get(other)
+        if one == other:
+            return 1.0
+        # Without a mapping of all: a video with ten thousand copies is asked about each of them.
+        others, scores = self._beside(one)
+        place = int(np.searchsorted(others, other))
+        return float(scores[place]) if place < len(others) and others[place] == other else None
 
     @cached_property
     def marks(self) -> Marks:
