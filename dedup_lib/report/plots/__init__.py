@@ -1,22 +1,39 @@
 """Every plot of a notebook: drawn from records and arrays, decided and read nowhere here."""
 
-from dedup_lib.report.plots.evaluation import figure_curves, figure_likeness, figure_recalls
-from dedup_lib.report.plots.run import figure_flow, figure_resources, figure_statuses, figure_throughput
-from dedup_lib.report.plots.strips import figure_groups, figure_mistakes, figure_pairs
-from dedup_lib.report.plots.thresholds import figure_measured, figure_similarities, figure_sweep
+from __future__ import annotations
 
-__all__ = [
-    "figure_curves",
-    "figure_flow",
-    "figure_groups",
-    "figure_likeness",
-    "figure_measured",
-    "figure_mistakes",
-    "figure_pairs",
-    "figure_recalls",
-    "figure_resources",
-    "figure_similarities",
-    "figure_statuses",
-    "figure_sweep",
-    "figure_throughput",
-]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dedup_lib.report.plots.evaluation import figure_curves as figure_curves
+    from dedup_lib.report.plots.evaluation import figure_likeness as figure_likeness
+    from dedup_lib.report.plots.evaluation import figure_recalls as figure_recalls
+    from dedup_lib.report.plots.run import figure_flow as figure_flow
+    from dedup_lib.report.plots.run import figure_resources as figure_resources
+    from dedup_lib.report.plots.run import figure_statuses as figure_statuses
+    from dedup_lib.report.plots.run import figure_throughput as figure_throughput
+    from dedup_lib.report.plots.strips import figure_groups as figure_groups
+    from dedup_lib.report.plots.strips import figure_mistakes as figure_mistakes
+    from dedup_lib.report.plots.strips import figure_pairs as figure_pairs
+    from dedup_lib.report.plots.thresholds import figure_measured as figure_measured
+    from dedup_lib.report.plots.thresholds import figure_similarities as figure_similarities
+    from dedup_lib.report.plots.thresholds import figure_sweep as figure_sweep
+
+_HOMES = {
+    "evaluation": ("figure_curves", "figure_likeness", "figure_recalls"),
+    "run": ("figure_flow", "figure_resources", "figure_statuses", "figure_throughput"),
+    "strips": ("figure_groups", "figure_mistakes", "figure_pairs"),
+    "thresholds": ("figure_measured", "figure_similarities", "figure_sweep"),
+}
+"""The plots of each module."""
+
+__all__ = [name for names in _HOMES.values() for name in names]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a plot at its first use. While 03_extract reads videos, matplotlib would take memory for nothing."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{home}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
