@@ -22,6 +22,8 @@ from dedup_lib.settings import (
 )
 from dedup_lib.steps.inputs import describe_choice
 
+_OUTPUTS = ("output_csv", "report_csv", "unique_csv", "invalid_csv")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
@@ -81,12 +83,31 @@ def _plan(
         for stage in notebooks
     }
     settings = {stage: SETTINGS[stage](**parameters[stage]) for stage in notebooks}
+    run = RunFolder(values["run_dir"])
+    _check_outputs(run, settings, input_csv=values.get("input_csv"))
     search = settings.get(SearchSettings.stage)
     if isinstance(search, SearchSettings) and search.decisions_csv and not resolve_path(search.decisions_csv).exists():
         notes = (*notes, f"decisions_csv = {search.decisions_csv!r} names no file yet: no decision of a person counts")
-    return RunPlan(
-        run=RunFolder(values["run_dir"]), notebooks=notebooks, parameters=parameters, settings=settings, notes=notes
-    )
+    return RunPlan(run=run, notebooks=notebooks, parameters=parameters, settings=settings, notes=notes)
+
+
+def _check_outputs(run: RunFolder, settings: Mapping[str, NotebookSettings], *, input_csv: object) -> None:
+    """Raises SettingError where a parameter names the list, or the same file for two outputs, as an output. Without
+    this check, a run could read for hours before 06 refuses."""
+    taken = [(resolve_path(input_csv), "the list")] if isinstance(input_csv, str) and input_csv else []
+    for stage, chosen in settings.items():
+        for name in _OUTPUTS:
+            if not (given := getattr(chosen, name, "")):
+                continue
+            path = run.output_path(given, "")
+            for place, what in taken:
+                if is_same_place(path, place):
+                    raise SettingError(
+                        name,
+                        given,
+                        f"{stage} would overwrite {what}: name another file, or run one notebook alone (--only)",
+                    )
+            taken.append((path, f"{name} of {stage}"))
 
 
 def _keep_earlier(values: dict[str, Any], notebooks: Sequence[str], *, against: Sequence[str]) -> tuple[str, ...]:

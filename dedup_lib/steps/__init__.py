@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dedup_lib.steps.extracted_list import ExtractedList as ExtractedList
     from dedup_lib.steps.extracted_list import load_extracted_list as load_extracted_list
     from dedup_lib.steps.inputs import ListSource as ListSource
+    from dedup_lib.steps.inputs import check_outputs as check_outputs
     from dedup_lib.steps.inputs import find_first_list as find_first_list
     from dedup_lib.steps.inputs import find_list as find_list
     from dedup_lib.steps.outputs import check_reading as check_reading
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "open_bar": "bar",
     "ListSource": "inputs",
+    "check_outputs": "inputs",
     "find_first_list": "inputs",
     "find_list": "inputs",
     "choose_resources": "extract",

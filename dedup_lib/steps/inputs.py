@@ -149,6 +149,17 @@ def find_list(run: RunFolder, *, input_csv: str, url_column: str, after: Sequenc
     return ListSource(path=named, url_column=url_column, list_csv=named, list_rows=None, text_duplicates=0)
 
 
+def check_outputs(source: ListSource, **outputs: Path) -> None:
+    """Raises SettingError where an output of a notebook, under the name of its parameter, would overwrite the list, the
+    file that the notebook reads, or another of these outputs."""
+    taken = [(source.list_csv, "the list"), (source.path, "the file that this notebook reads")]
+    for parameter, path in outputs.items():
+        for place, what in taken:
+            if is_same_place(path, place):
+                raise SettingError(parameter, str(path), f"it would overwrite {what}; name another file")
+        taken.append((path, parameter))
+
+
 def _check_place(run: RunFolder, list_csv: Path) -> None:
     """Raises SettingError for a list at a path that 06_search_and_clean writes to."""
     for name in OUTPUTS:

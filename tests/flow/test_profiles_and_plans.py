@@ -346,3 +346,22 @@ def test_a_file_of_decisions_that_is_not_there_is_said(project: Path) -> None:
     assert plan(project, {"decisions_csv": "mine.csv"}).notes == ()
     (note,) = plan(project, {"decisions_csv": "mnie.csv"}).notes
     assert note == "decisions_csv = 'mnie.csv' names no file yet: no decision of a person counts"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"output_csv": "ads.csv"}, "01_decode would overwrite the list"),
+        ({"unique_csv": "ads.csv"}, "06_search_and_clean would overwrite the list"),
+        ({"output_csv": "x.csv"}, "02_dedupe_urls would overwrite output_csv of 01_decode"),
+        ({"report_csv": "x.csv"}, "06_search_and_clean would overwrite report_csv of 02_dedupe_urls"),
+        ({"unique_csv": "x.csv", "invalid_csv": "x.csv"}, "06_search_and_clean would overwrite unique_csv"),
+    ],
+)
+def test_a_file_is_written_once(project: Path, given: dict[str, str], words: str) -> None:
+    (project / "ads.csv").write_text("url\nhttps://h/a\n")
+    named = {name: str(project / file) for name, file in given.items()}
+    with pytest.raises(SettingError, match=f"{words}.*: name another file, or run one notebook alone"):
+        plan(project, {"input_csv": "ads.csv"} | named)
+    alone = plan(project, {"input_csv": "ads.csv", "report_csv": "x.csv"}, only="06")
+    assert alone.notebooks == ("06_search_and_clean",)

@@ -49,7 +49,7 @@ from dedup_lib.steps.collections import manage_collections
 from dedup_lib.steps.existing import add_existing
 from dedup_lib.steps.extract import choose_resources, make_recipe
 from dedup_lib.steps.extracted_list import ExtractedList, load_extracted_list
-from dedup_lib.steps.inputs import ListSource, find_first_list, find_list, list_stem
+from dedup_lib.steps.inputs import ListSource, check_outputs, find_first_list, find_list, list_stem
 from dedup_lib.steps.outputs import clean_by_evidence, save_outputs, save_sweep, write_summary
 from dedup_lib.steps.review import find_decisions, list_doubtful, list_questions, load_row_decisions, open_decisions
 from dedup_lib.steps.search import find_matches, search_list
@@ -872,6 +872,26 @@ def test_a_list_that_a_run_would_write_over_is_refused_at_once(run: RunFolder, r
             find_list(run, input_csv=given, url_column="", after=AFTER)
     # In the folder of another run it is a list as any other.
     assert find_first_list(RunFolder("outputs/other"), input_csv=str(run.path / name), url_column="").stem == name[:-4]
+
+
+@pytest.mark.parametrize(
+    ("outputs", "parameter", "what"),
+    [
+        ({"output_csv": "../ads.csv"}, "output_csv", "the list"),
+        ({"output_csv": "x.csv", "report_csv": "../ads.csv"}, "report_csv", "the list"),
+        ({"output_csv": "ads.decoded.csv"}, "output_csv", "the file that this notebook reads"),
+        ({"output_csv": "x.csv", "report_csv": "./x.csv"}, "report_csv", "output_csv"),
+    ],
+)
+def test_no_notebook_overwrites_what_it_reads(
+    run: RunFolder, outputs: dict[str, str], parameter: str, what: str
+) -> None:
+    first = find_first_list(run, input_csv=str(run.path.parent / "ads.csv"), url_column="")
+    record(run, decode_settings(), first, output_csv="ads.decoded.csv")
+    source = find_list(run, input_csv="", url_column="", after=["01_decode"])
+    check_outputs(source, output_csv=run.path / "x.csv", report_csv=run.path / "y.csv")
+    with pytest.raises(SettingError, match=rf"{parameter} = .*it would overwrite {what}; name another file"):
+        check_outputs(source, **{name: run.path / place for name, place in outputs.items()})
 
 
 @pytest.mark.parametrize(

@@ -369,6 +369,7 @@ def test_the_command_line_says_why_and_where(tmp_path: Path) -> None:
         [
             *(sys.executable, "-m", "dedup_lib", "run", "direct", "--set", f"run_dir={tmp_path / 'run'}"),
             *("--set", f"input_csv={tmp_path / 'ads.csv'}", "--set", f"output_csv={tmp_path / 'taken'}"),
+            *("--only", "01"),
         ],
         cwd=find_project_root(),
         capture_output=True,
