@@ -14,7 +14,8 @@ VIDEO_SUFFIXES = (
 
 URL_WORDS = frozenset({"url", "link", "uri", "href", "src"})
 
-_ADDRESS = re.compile(r"www\.|[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+# No column is called `https:/host`, `blob:https:…`, `magnet:?…` or `data:video/…`, but `Data: 1` may be one.
+_ADDRESS = re.compile(r"www\.|[a-z][a-z0-9+.-]+://|((blob|view-source):)?https?:|magnet:\?|data:[a-z]+/", re.IGNORECASE)
 
 # A cell that a spreadsheet may take for a formula when it opens a CSV (OWASP, "CSV Injection"). In some languages Excel
 # reads full-width signs as plain ones, so they count too. A byte order mark in front would vanish, so it is skipped.

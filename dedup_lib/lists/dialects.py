@@ -37,6 +37,8 @@ _FIELD_LIMIT = 2**31 - 1
 _SEP_LINE = re.compile(r'"?sep=(\\t|[^\r\n])"?[,;\t|]*(?:\r*\n|\r|$)', re.IGNORECASE)
 _FIRST_LINE_END = re.compile(r'(?:[^"\r\n]|"[^"]*")*+(\r*\n|\r)')
 _PATH_PARAMETER = re.compile(r"[\w.~-]+=\S*")
+# A header may begin with the name `#` or `#id`, but not with a remark.
+_REMARK = re.compile(r"\s*#+\s+\S")
 _NUMERIC = re.compile(r"[\d\s.,:/+%-]+")
 
 _OTHER_FILES = {
@@ -182,7 +184,8 @@ def split_text(text: str, dialect: Dialect, *, is_ours: bool = False) -> SplitTe
     Raises ListError for a text that cannot be split without loss; its text continues a sentence that begins with the
     name of the file.
     """
-    _refuse_other_texts(text)
+    if not is_ours:
+        _refuse_other_texts(text)
     try:
         return _split(text, dialect, is_ours=is_ours)
     except ListError:
@@ -195,7 +198,7 @@ def split_text(text: str, dialect: Dialect, *, is_ours: bool = False) -> SplitTe
 
 def _refuse_other_texts(text: str) -> None:
     head = text[:200].lstrip().lower()
-    if head.startswith(("<!doctype html", "<html", "<?xml")):
+    if head.startswith(("<!--", "<!doctype html", "<html", "<head", "<body", "<table", "<?xml")):
         raise ListError("is a web page or XML and no CSV: download the list itself, or save it as a CSV")
     if head.startswith(("{", "[")) and (_is_json(text, dict, list) or _is_json(text.lstrip().split("\n")[0], dict)):
         raise ListError("is JSON and no CSV: save the list as a CSV with one video URL per line")
@@ -322,7 +325,8 @@ def _looks_like_columns(record: list[str]) -> bool:
 def _find_start(records: list[list[str]]) -> tuple[int, bool]:
     """Returns the record at which the table begins, and whether that record is its header.
 
-    The header is the first record, unless a later record fits the rows and those above it are titles with fewer cells.
+    The header is the first record, unless a later record fits the rows and those above it are titles with fewer cells,
+    or remarks behind a `#`.
     """
     top = records[:_FIRST_RECORDS]
     first_link = next((at for at, record in enumerate(top) if any(map(is_link, record))), None)
@@ -333,15 +337,21 @@ def _find_start(records: list[list[str]]) -> tuple[int, bool]:
         # In a list of one column, only the name tells a header.
         named = [at for at in range(first_link) if len(top[at]) == 1 and _is_name_of_urls(top[at][0])]
         return (named[-1] if named else 0), True
-    start = next((at for at in range(first_link) if _may_be_header(top[at], width)), 0)
+    start = next((at for at in range(first_link) if _may_be_header(top[at], width) and not _is_remark(top[at])), 0)
     is_named = any(map(_is_name_of_urls, top[start]))
     # A line with one filled cell may be a header with one name, unless there is evidence against that.
     is_certain = is_named or not all(map(_count_filled, top[:start]))
     are_titles = all(
-        (len(record) < width and is_named) or (_count_filled(record) <= 1 and (len(record) < width or is_certain))
+        ((len(record) < width or _is_remark(record)) and is_named)
+        or (_count_filled(record) <= 1 and (len(record) < width or is_certain))
         for record in top[:start]
     )
     return (start if are_titles else 0), True
+
+
+def _is_remark(record: list[str]) -> bool:
+    """Whether a line is a remark such as `# exported by me, today`, and not a header such as `# id,url`."""
+    return bool(_REMARK.match(record[0])) and not any(map(_is_name_of_urls, record))
 
 
 def _may_be_header(record: list[str], width: int) -> bool:
@@ -420,7 +430,8 @@ def _fill(records: Iterable[tuple[int, list[str]]], width: int, delimiter: str) 
         if not _is_of_width(cells, min(width, len(cells))):
             raise ListError(
                 f"cannot be read as a table: line {line} has {len(cells)} cells, and the list has {width} columns. "
-                "Put quotes around cells that contain the delimiter, and delete lines above the header"
+                "Put quotes around cells that contain the delimiter, delete lines above the header, and give every "
+                "column a name in the header"
             )
         yield cells[:width] + [""] * (width - len(cells))
 

@@ -344,11 +344,12 @@ def split_text_copies(
             dtype="str",
         ),
     }
-    report = pd.DataFrame({name: columns[name] for name in REPORT_COLUMNS})
-    copied = frame.iloc[rows].reset_index(drop=True)
-    for name in copied.columns:
-        if name != url_column:
-            report[free_column_name(report, name)] = copied[name]
+    copied = frame.iloc[rows].reset_index(drop=True).drop(columns=[url_column])
+    taken = {*REPORT_COLUMNS, *copied.columns}
+    renamed = {name: _free_name(name, taken) for name in copied.columns if name in REPORT_COLUMNS}
+    report = pd.concat(
+        [pd.DataFrame({name: columns[name] for name in REPORT_COLUMNS}), copied.rename(columns=renamed)], axis=1
+    )
     is_first = pd.Series(True, index=range(len(frame)))
     is_first.iloc[rows] = False
     return frame[is_first.to_numpy()].reset_index(drop=True), report

@@ -6,6 +6,7 @@ import bz2
 import csv
 import gzip
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -198,6 +199,8 @@ def test_every_column_has_a_name_of_its_own(write: Write, header: str, names: li
         (b"%PDF-1.7\n", ["a PDF document", "save the list as a CSV"]),
         (bz2.compress(b"url\nu\n"), ["compressed by bzip2", "decompress it first"]),
         (b"\n<!DOCTYPE html>\n<html>", ["a web page", "download the list itself"]),
+        (b"<table><tr><td>url</td></tr>\n<tr><td>https://h/a</td></tr></table>\n", ["a web page"]),
+        (b'"id","url"\n"1",1,"https://h/a"\n', ["line 2 has 3 cells", "give every column a name in the header"]),
         (b'[{"url": "https://h/a"},\n{"url": "https://h/b"}]\n', ["is JSON", "save the list as a CSV"]),
         (b'{"url": "https://h/a"}\n{"url": "https://h/b"}\n', ["is JSON", "save the list as a CSV"]),
         (gzip.compress(b"url\nu\n", mtime=0)[:-9], ["damaged gzip", "again"]),
@@ -256,6 +259,7 @@ def lines(delimiter: str, *, before: str = "", after: str = "") -> str:
         pytest.param(lines(";", before="Export, of 2024\nFrom;2024-05-01\n;;\n\n"), id="titles"),
         pytest.param(lines(";", before="Video URL export;;\n;;\n"), id="title with delimiters"),
         pytest.param(lines(",", before="sep=,\nAds, and more\n"), id="sep and title"),
+        pytest.param(lines(",", before="# of today\n# by me, at home\n# a, b, c, d\n"), id="remarks"),
         pytest.param("".join(f'"{line}"\n' for line in lines(",").splitlines()), id="lines quoted as a whole"),
         pytest.param('id,title,url\n"1,""eins"",https://h/a.mp4"\n2,zwei,https://h/b.mp4\n', id="some lines quoted"),
         pytest.param(lines(",").replace("\n", "\r\r\n"), id="CR CR LF"),
@@ -281,6 +285,14 @@ def test_a_list_is_read_as_people_have_it(write: Write, text: str, encoding: str
         (",url,n\n0,https://h/a,1\n", [["column_1", "url", "n"], ["0", "https://h/a", "1"]]),
         ("id,url\n1,https://h/a\n,\nTotal: 1,\n", [["id", "url"], ["1", "https://h/a"], ["", ""], ["Total: 1", ""]]),
         ("My list\n\nurl\nhttps://h/a,b\n", [["url"], ["https://h/a,b"]]),
+        ("#,url\n1,https://h/a\n", [["#", "url"], ["1", "https://h/a"]]),
+        ("# id,video url\n1,https://h/a\n", [["# id", "video url"], ["1", "https://h/a"]]),
+        ("# id,t,film\nx,y,z\na,b,https://h/a\n", [["# id", "t", "film"], ["x", "y", "z"], ["a", "b", "https://h/a"]]),
+        ("https:/h/a\nhttps://h/b\n", [["url"], ["https:/h/a"], ["https://h/b"]]),
+        ("1,blob:https://h/1\n2,https://h/b\n", [["column_1", "url"], ["1", "blob:https://h/1"], ["2", "https://h/b"]]),
+        ("magnet:?xt=a;b\nhttps://h/b\n", [["url"], ["magnet:?xt=a;b"], ["https://h/b"]]),
+        ("data:video/mp4;base64,A\nhttps://h/b\n", [["url"], ["data:video/mp4;base64,A"], ["https://h/b"]]),
+        ("Data: oggi,url\n1,https://h/a\n", [["Data: oggi", "url"], ["1", "https://h/a"]]),
         ("a,b\nx,\ny,\n", [["a", "b"], ["x", ""], ["y", ""]]),
         ("film\nno link yet\nhttps://h/a\n", [["film"], ["no link yet"], ["https://h/a"]]),
         (",film\n1,no link yet\n2,https://h/a\n", [["column_1", "film"], ["1", "no link yet"], ["2", "https://h/a"]]),
@@ -726,6 +738,18 @@ def test_what_an_earlier_run_has_read_is_set_aside_with_its_name() -> None:
         ["http://h/old", "http://h/old", "identical text", 4, "", "week 47"],
         ["//h/old", "http://h/old", "no scheme", 5, "", "week 47"],
     ]
+
+
+def test_the_report_on_many_columns_takes_no_longer_than_they_are() -> None:
+    names = [f"c{number}" for number in range(5000)]
+    frame = table(
+        {"url": ["http://h/a"] * 2, "row": ["r1", "r2"], "row_2": ["x", "y"]} | {name: ["", ""] for name in names}
+    )
+    began_s = time.process_time()
+    _, report = split_text_copies(frame, url_column="url")
+    assert time.process_time() - began_s < 10
+    assert list(report.columns) == [*REPORT_COLUMNS, "row_3", "row_2", *names]
+    assert report[["row", "row_3", "row_2"]].to_numpy().tolist() == [[2, "r2", "y"]]
 
 
 def test_options_decide_what_is_a_copy() -> None:
