@@ -118,23 +118,31 @@ def _free_name(wanted: str, taken: Collection[str]) -> str:
 
 def _link_columns(frame: pd.DataFrame) -> list[str]:
     """The columns in which at least half of the filled cells are web URLs; if none, the same with local videos."""
-    for is_wanted in (lambda cell: is_web_url(decode_url(cell)), is_video_path):
-        found = []
-        for name in frame.columns:
-            cells = [cell for cell in frame[name] if cell.strip()]
-            if cells and 2 * sum(map(is_wanted, cells)) >= len(cells):
-                found.append(name)
-        if found:
-            return found
-    return []
+    return _columns_of(frame, lambda cell: is_web_url(decode_url(cell))) or _columns_of(frame, is_video_path)
+
+
+def _columns_of(frame: pd.DataFrame, is_wanted: Callable[[str], bool]) -> list[str]:
+    """The columns in which at least half of the filled cells are wanted."""
+    found = []
+    for name in frame.columns:
+        cells = [cell for cell in frame[name] if cell.strip()]
+        if cells and 2 * sum(map(is_wanted, cells)) >= len(cells):
+            found.append(name)
+    return found
+
+
+def _is_url_of_video(cell: str) -> bool:
+    """Whether a cell is a web URL that ends like the name of a video. An animation may be the still of one."""
+    url = decode_url(cell)
+    return is_web_url(url) and is_video_path(url) and not url.lower().endswith(".gif")
 
 
 def find_url_column(frame: pd.DataFrame, *, url_column: str = "") -> str:
     """Finds the name of the column that holds the videos' URLs.
 
     That is `url_column` if given (in any case, when only one column fits); else the column called url; else the only
-    column with url, link, uri, href or src as a word of its name; else the only column with URLs (or paths of videos)
-    in at least half of its filled cells.
+    column with url, link, uri, href or src as a word of its name, unless only other columns have URLs that end like
+    videos; else the only column with URLs (or paths of videos) in at least half of its filled cells.
 
     Raises ListError when no column or several columns fit, when a cell holds several URLs, and when no cell holds a URL
     that can be fetched or the path of an existing file. A list without rows has none to refuse.
@@ -157,11 +165,16 @@ def _choose_url_column(frame: pd.DataFrame, url_column: str) -> str:
             return alike[0]
         raise ListError(f"url_column = {url_column!r} is not a column of the list: set it to one of {listed}")
     exact = [name for name in names if name.strip().casefold() == "url"]
-    candidates = exact or list(filter(is_url_name, names))
-    if len(candidates) != 1 and not exact:
-        candidates = _link_columns(frame) or candidates
     # A clean list of this project, read again, has this column with the URLs before their repair.
-    candidates = [name for name in candidates if not _ORIGINAL.fullmatch(name)] or candidates
+    named = [name for name in names if is_url_name(name) and not _ORIGINAL.fullmatch(name)]
+    candidates = exact or named
+    if len(named) == 1 and not exact:
+        # The only link of a list may lead to a page or to a still, beside a column with the videos.
+        of_videos = _columns_of(frame, _is_url_of_video)
+        candidates = named if named[0] in of_videos else [*named, *of_videos]
+    elif not exact:
+        candidates = _link_columns(frame) or named
+        candidates = [name for name in candidates if not _ORIGINAL.fullmatch(name)] or candidates
     if len(candidates) == 1:
         return candidates[0]
     if candidates:

@@ -461,6 +461,9 @@ def test_cells_with_an_apostrophe_of_ours_are_counted() -> None:
         ({"a": ["clips/1.mp4"], "b": ["https://h/1"]}, "b"),
         ({"video_url": ["https://h/1"], "original_url": ["//h/1"]}, "video_url"),
         ({"original_url": ["https://h/1"]}, "original_url"),
+        ({"film": ["https://h/1", "https://h/2"], "original_url": ["", "//h/2"]}, "film"),
+        ({"film_link": ["https://h/1"], "preview": ["https://h/1.gif"], "file": ["1.mp4"]}, "film_link"),
+        ({"film_link": ["https://h/1.mp4"], "other": ["https://h/2.mp4"]}, "film_link"),
     ],
 )
 def test_the_url_column_is_found_by_name_then_by_content(
@@ -489,6 +492,7 @@ def test_a_named_url_column_is_taken() -> None:
         ({"url": ["x"], "URL": ["x"]}, "several .*'url', 'URL'.* set url_column"),
         ({"a_url": ["x"], "b_url": ["x"], "c": ["x"]}, "several .*'a_url', 'b_url'\\).* set url_column"),
         ({"a": ["https://h/1"], "b": ["https://h/1"], "c": ["x"]}, "several .*'a', 'b'\\).* set url_column"),
+        ({"thumb_link": ["https://h/1.jpg"], "film": ["https://h/1.mp4"]}, "several .*'thumb_link', 'film'\\)"),
         ({"a": ["x"], "b": [""]}, "no column looks like URLs.* set url_column to one of 'a', 'b'"),
         ({}, "no column looks like URLs.* none"),
     ],
