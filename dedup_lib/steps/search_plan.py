@@ -48,7 +48,8 @@ def load_vector_table(run: RunFolder, collection: Collection, listed: ExtractedL
     if missing:
         raise StoreError(
             f"{len(missing)} of {len(rows)} videos have no vector in the collection {collection.facts.name!r}, "
-            f"such as {missing[0]}: run 03_extract (direct flow) or 05_upload (batch flow) again first"
+            f"such as {missing[0]}: run 03_extract (direct flow) or 05_upload (batch flow) again first, "
+            "without overwrite, start and end"
         )
     return table
 
