@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dedup_lib.run.paths import find_inputs, is_same_place, resolve_path
 from dedup_lib.settings import (
     FLOWS,
     SETTINGS,
+    DecodeSettings,
     DedupeUrlsSettings,
     NotebookSettings,
     SearchSettings,
@@ -71,7 +73,7 @@ def _plan(
     if not str(values.get("run_dir") or "").strip():
         raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
     notes = _settle_list(values)
-    notes = (*notes, *_keep_earlier(values, notebooks, against=against))
+    notes = (*notes, *_keep_earlier(values, notebooks, against=against), *_note_newer_list(values, notebooks))
     if against:
         earlier, said = choose_earlier(RunFolder(values["run_dir"]), against)
         given = values.get("existing_runs", [])
@@ -122,6 +124,23 @@ def _keep_earlier(values: dict[str, Any], notebooks: Sequence[str], *, against: 
     values["existing_runs"] = known
     names = ", ".join(Path(name).name for name in known)
     return (f"compared with {names} too, as when 02_dedupe_urls ran here; --set 'existing_runs=[]' compares with none",)
+
+
+def _note_newer_list(values: Mapping[str, Any], notebooks: Sequence[str]) -> tuple[str, ...]:
+    """A note where a plan begins after 01_decode, whose list was saved since: rows that are new in it would be missing
+    in every output."""
+    if DecodeSettings.stage in notebooks or not set(notebooks) & set(FLOWS["batch"]):
+        return ()
+    record = RunFolder(values["run_dir"]).read_record(DecodeSettings.stage)
+    if record is None or not (path := Path(record["list"]["csv"])).is_file():
+        return ()
+    saved = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
+    if saved <= record["finished"]:
+        return ()
+    return (
+        f"{path.name} was saved after 01_decode had read it: this run has the rows of that time; run without --from "
+        "and --only to read it again",
+    )
 
 
 def _settle_list(values: dict[str, Any]) -> tuple[str, ...]:

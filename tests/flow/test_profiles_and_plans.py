@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from dedup_lib.flow.plan import RunPlan, plan_notebook, plan_run
 from dedup_lib.flow.profiles import load_profile, parse_overrides
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.paths import find_project_root
-from dedup_lib.settings import FLOWS, DedupeUrlsSettings
+from dedup_lib.settings import FLOWS, DecodeSettings, DedupeUrlsSettings
 
 PROFILES = sorted((Path(__file__).resolve().parents[2] / "params").glob("*.yaml"))
 DIRECT = ("01_decode", "02_dedupe_urls", "03_extract", "06_search_and_clean")
@@ -365,3 +366,19 @@ def test_a_file_is_written_once(project: Path, given: dict[str, str], words: str
         plan(project, {"input_csv": "ads.csv"} | named)
     alone = plan(project, {"input_csv": "ads.csv", "report_csv": "x.csv"}, only="06")
     assert alone.notebooks == ("06_search_and_clean",)
+
+
+def test_a_later_notebook_alone_says_when_the_list_is_newer(project: Path) -> None:
+    path = project / "ads.csv"
+    path.write_text("url\nhttps://h/a\n")
+    settings = DecodeSettings(run_dir="outputs/x")
+    RunFolder("outputs/x").write_record(settings, counts={}, files={}, details={"list": {"csv": str(path), "rows": 1}})
+    finished_s = path.stat().st_mtime
+    for later_s, words in ((-60, []), (60, ["ads.csv was saved after 01_decode had read it"])):
+        os.utime(path, (finished_s + later_s, finished_s + later_s))
+        for choice in ({"only": "06"}, {"first": "03"}):
+            notes = plan(project, {"input_csv": str(path)}, **choice).notes
+            assert [note.partition(":")[0] for note in notes] == words
+        assert plan(project, {"input_csv": str(path)}).notes == ()
+    path.unlink()
+    assert plan(project, only="06").notes == ()
