@@ -96,20 +96,17 @@ def _plan(
 def _check_outputs(run: RunFolder, settings: Mapping[str, NotebookSettings], *, input_csv: object) -> None:
     """Raises SettingError where a parameter names the list, or the same file for two outputs, as an output. Without
     this check, a run could read for hours before 06 refuses."""
-    taken = [(resolve_path(input_csv), "the list")] if isinstance(input_csv, str) and input_csv else []
+    taken = [(resolve_path(input_csv), "", "the list")] if isinstance(input_csv, str) and input_csv else []
     for stage, chosen in settings.items():
         for name in _OUTPUTS:
             if not (given := getattr(chosen, name, "")):
                 continue
             path = run.output_path(given, "")
-            for place, what in taken:
+            for place, parameter, what in taken:
                 if is_same_place(path, place):
-                    raise SettingError(
-                        name,
-                        given,
-                        f"{stage} would overwrite {what}: name another file, or run one notebook alone (--only)",
-                    )
-            taken.append((path, f"{name} of {stage}"))
+                    remedy = "give it to one of the two alone (--only)" if parameter == name else "name another file"
+                    raise SettingError(name, given, f"{stage} would overwrite {what}: {remedy}")
+            taken.append((path, name, f"{name} of {stage}"))
 
 
 def _keep_earlier(values: dict[str, Any], notebooks: Sequence[str], *, against: Sequence[str]) -> tuple[str, ...]:
