@@ -17,6 +17,9 @@ URL_WORDS = frozenset({"url", "link", "uri", "href", "src"})
 # No column is called `https:/host`, `blob:https:…`, `magnet:?…` or `data:video/…`, but `Data: 1` may be one.
 _ADDRESS = re.compile(r"www\.|[a-z][a-z0-9+.-]+://|((blob|view-source):)?https?:|magnet:\?|data:[a-z]+/", re.IGNORECASE)
 
+# Signs of a list in a program or a text before a URL: `'https://…',`, `- https://…`, `1. https://…`.
+_LISTED_URL = re.compile(r"[\W\d_]*https?://", re.IGNORECASE)
+
 # A cell that a spreadsheet may take for a formula when it opens a CSV (OWASP, "CSV Injection"). In some languages Excel
 # reads full-width signs as plain ones, so they count too. A byte order mark in front would vanish, so it is skipped.
 # Numbers, dates and telephone numbers are safe: they can name no cell, function or program.
@@ -50,8 +53,13 @@ def _is_formula(text: str) -> bool:
     return bool(_FORMULA.match(text)) and not _NUMBER.fullmatch(text)
 
 
+def is_no_name(cell: str) -> bool:
+    """Whether `cell` must be data and not a column name: a link, or a URL behind signs of a list."""
+    return is_link(cell) or bool(_LISTED_URL.match(cell))
+
+
 def is_link(cell: str) -> bool:
-    """Whether `cell` must be data and not a column name: a URL of any kind, or a local video."""
+    """Whether `cell` is a link: a URL of any kind, or a local video."""
     decoded = decode_url(cell)
     return bool(_ADDRESS.match(decoded)) or is_web_url(decoded) or is_video_path(cell)
 

@@ -20,7 +20,7 @@ from itertools import chain, islice
 from pathlib import Path
 
 from dedup_lib.errors import ListError
-from dedup_lib.lists.cells import URL_WORDS, bare_cell, is_link, is_url_name, is_video_path, words_of
+from dedup_lib.lists.cells import URL_WORDS, bare_cell, is_link, is_no_name, is_url_name, is_video_path, words_of
 from dedup_lib.lists.urls import decode_url, is_web_url
 
 DELIMITERS = ",;\t|"
@@ -329,7 +329,7 @@ def _find_start(records: list[list[str]]) -> tuple[int, bool]:
     or remarks behind a `#`.
     """
     top = records[:_FIRST_RECORDS]
-    first_link = next((at for at, record in enumerate(top) if any(map(is_link, record))), None)
+    first_link = next((at for at, record in enumerate(top) if any(map(is_no_name, record))), None)
     if not first_link:
         return 0, first_link is None
     width = _common_width(list(map(_without_end, records[first_link:])))

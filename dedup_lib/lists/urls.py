@@ -39,6 +39,9 @@ RULES = (
 )
 """The changes that `normalise_url` may make, in the order in which reports name them."""
 
+_NO_URL = frozenset({"", "-", "--", "#n/a", "\\n", "n/a", "na", "nan", "nil", "none", "null"})
+"""What programs write, in any case, where there is no value."""
+
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))
 _UNSEEN = _BLANKS + "\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\ufeff"
 _QUOTES = frozenset({"''", '""', "“”", "„“", "„”", "«»", "‘’", "``", "<>"})
@@ -337,7 +340,8 @@ def find_text_copies(
     drop_query_parameters: Collection[str] = (),
     progress: Callable[[int], object] = lambda count: None,
 ) -> list[TextCopy]:
-    """Finds every row whose URL equals that of an earlier row, with the first such row. Empty cells equal nothing.
+    """Finds every row whose URL equals that of an earlier row, with the first such row. Empty cells, and what stands
+    for them (`NULL`, `n/a`, `-`), equal nothing.
 
     `before` are URLs that precede the list. A row that equals one of them has a negative `first_row`: its index in
     `before`, counted from the end.
@@ -357,7 +361,7 @@ def find_text_copies(
     copies = []
     for row, url in enumerate(every, start=-len(before)):
         progress(int(row >= 0))
-        if not url.strip():
+        if url.strip().casefold() in _NO_URL:
             continue
         normalised = normalise(url)
         key = normalised.key

@@ -292,6 +292,11 @@ def test_a_list_is_read_as_people_have_it(write: Write, text: str, encoding: str
         ("1,blob:https://h/1\n2,https://h/b\n", [["column_1", "url"], ["1", "blob:https://h/1"], ["2", "https://h/b"]]),
         ("magnet:?xt=a;b\nhttps://h/b\n", [["url"], ["magnet:?xt=a;b"], ["https://h/b"]]),
         ("data:video/mp4;base64,A\nhttps://h/b\n", [["url"], ["data:video/mp4;base64,A"], ["https://h/b"]]),
+        (
+            "- https://h/a\n- https://h/b\nhttps://h/c\nhttps://h/d\n",
+            [["url"], ["- https://h/a"], ["- https://h/b"], ["https://h/c"], ["https://h/d"]],
+        ),
+        ("'https://h/a',\n'https://h/b'\n", [["url"], ["'https://h/a',"], ["'https://h/b'"]]),
         ("Data: oggi,url\n1,https://h/a\n", [["Data: oggi", "url"], ["1", "https://h/a"]]),
         ("a,b\nx,\ny,\n", [["a", "b"], ["x", ""], ["y", ""]]),
         ("film\nno link yet\nhttps://h/a\n", [["film"], ["no link yet"], ["https://h/a"]]),

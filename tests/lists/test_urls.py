@@ -506,6 +506,13 @@ def test_each_copy_names_its_first_row_and_the_rule() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "text", ["", " ", "-", "--", " -- ", "NULL", "null", "NaN", "None", "n/a", "N/A", "#N/A", "\\N"]
+)
+def test_what_stands_for_no_url_repeats_nothing(text: str) -> None:
+    assert find_text_copies([text, "http://h/a", text, "http://h/a"]) == [TextCopy(3, 1, "identical text")]
+
+
 def test_options_reach_the_keys() -> None:
     urls = ["http://h/A?v=1&utm_a=2", "http://h/a?v=1", "http://h/a?v=1&utm_a=3"]
     assert find_text_copies(urls) == []
