@@ -29,8 +29,7 @@ BYTE_ORDER_MARK = "\ufeff"
 
 # A table holds no NUL, so this never splits a line.
 _ONE_COLUMN = "\0"
-_SAMPLE_RECORDS = 1000
-_FIRST_RECORDS = 50
+_SAMPLE_RECORDS, _FIRST_RECORDS = 1000, 50
 # The largest limit that the csv module accepts on every platform.
 _FIELD_LIMIT = 2**31 - 1
 # The line that Excel reads and writes as the first one; also its remains after saving with other delimiters.
@@ -133,6 +132,9 @@ def _read_bytes(path: Path) -> bytes:
     try:
         if path.is_dir():
             raise ListError("is a folder, not a file: name the CSV inside it")
+        if path.exists() and not path.is_file():
+            # It gives its content once, and each notebook reads the list.
+            raise ListError("is a pipe or a device, not a file: save its content as a file first")
         data = path.read_bytes()
         return gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
     except FileNotFoundError as error:

@@ -6,6 +6,8 @@ import bz2
 import csv
 import gzip
 import io
+import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -220,6 +222,13 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_refused(tmp_path: Path) -> N
         load_list(tmp_path / "none.csv")
     with pytest.raises(ListError, match="is a folder, not a file: name the CSV"):
         load_list(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no named pipes in folders")
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ListError, match="is a pipe or a device, not a file: save its content as a file first"):
+        load_list(tmp_path / "pipe")
 
 
 def test_the_limit_of_the_csv_module_is_left_as_it_was(write: Write) -> None:
