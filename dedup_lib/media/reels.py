@@ -23,6 +23,7 @@ from dedup_lib.media.tracks import (
     count_frames,
     find_films,
     open_container,
+    read_packets,
     start_s,
 )
 
@@ -137,7 +138,7 @@ class Reel:
         sound = find_sound(self.container) if soundtrack is not None else None
         while True:
             # What is not asked for is read all the same, and dropped by PyAV.
-            for packet in self.container.demux([self.video, *([sound] if sound is not None else [])]):
+            for packet in read_packets(self.container, [self.video, *([sound] if sound is not None else [])]):
                 self._deadline.check()
                 if soundtrack is not None and packet.stream == sound:
                     soundtrack.hear(cast("av.Packet[AudioStream]", packet), start_s=self.start_s)

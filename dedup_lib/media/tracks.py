@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -84,6 +85,15 @@ def open_container(
     return av.open(stream, mode="r", format=demuxer, metadata_errors="replace", container_options=options)
 
 
+def read_packets(container: InputContainer, streams: Sequence[av.stream.Stream]) -> Iterator[av.Packet[Any]]:
+    """Yields the packets of these streams, and at the end, for each of them, one without content. Raises the exceptions
+    of PyAV."""
+    # MPEG files may begin further streams anywhere, such as subtitles. PyAV knows only those from the beginning: behind
+    # the last packet, it takes unset memory for whether a further one was asked for, and then does not find it.
+    with contextlib.suppress(IndexError):
+        yield from container.demux(*streams)
+
+
 def describe_error(error: av.FFmpegError) -> str:
     """What FFmpeg says of a damaged file, after a colon. Decoders also use codes of the system, such as EPERM: these
     say nothing of a file, and are left out."""
@@ -151,7 +161,7 @@ def count_frames(
     counts = {film.index: 0 for film in films}
     first_byte = stream.tell()
     try:
-        for packet in container.demux(films):
+        for packet in read_packets(container, films):
             deadline.check()
             counts[packet.stream.index] += bool(packet.size)
             if (

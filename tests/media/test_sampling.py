@@ -344,6 +344,16 @@ def test_times_that_begin_anew_go_on(tmp_path: Path) -> None:
     assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.11)
 
 
+@pytest.mark.parametrize("scan", [{}, SCAN])
+def test_a_stream_that_begins_in_the_middle_is_no_trouble(tmp_path: Path, scan: dict[str, Scan]) -> None:
+    other = {"mpegts_start_pid": "0x200", "mpegts_pmt_start_pid": "0x1100"}
+    content = save_clip(tmp_path / "a.ts", count=30, file_format="mpegts").read_bytes()
+    content += save_clip(tmp_path / "b.ts", count=30, file_format="mpegts", options=other).read_bytes()
+    path = tmp_path / "joined.ts"
+    path.write_bytes(content)
+    assert numbers(grab(path, **scan)) == [5, 15, 25]
+
+
 @pytest.mark.parametrize(("dense_s", "count"), [(1.0, 5), (1.1, 5), (0.2, 1), (2.5, 11), (60, 12)])
 def test_the_dense_part_of_a_scan_ends_where_it_shall(clips: Path, dense_s: float, count: int) -> None:
     grabbed = grab(clips / "index-last.mp4", scan=Scan(step_s=0.25, dense_s=dense_s))
