@@ -65,8 +65,9 @@ class _Span:
 
 
 def size_of(answer: Answer) -> int | None:
-    """Length of the body in bytes; None when it is not stated or not a number."""
-    length = answer.field("Content-Length")
+    """Length of the body in bytes; None when it is not stated or not a number. Chunks have their own lengths, and a
+    length beside them does not count (RFC 9112, section 6.3)."""
+    length = "" if "chunked" in answer.field("Transfer-Encoding").lower() else answer.field("Content-Length")
     return int(length) if re.fullmatch(_FILE_SIZE, length) else None
 
 
@@ -204,9 +205,10 @@ def _join(parts: Iterator[tuple[_Span, bytes]], first: int, last: int) -> Held |
 
 
 def _codings_of(answer: Answer) -> list[str]:
-    """The compressions of the body, in the order in which they were applied. Other names are ignored: they change no
-    byte (some servers name a character set there)."""
-    named = re.split("[ \t,]+", answer.field("Content-Encoding").lower())
+    """The compressions of the body, in the order in which they were applied, those of the file before those of its
+    transfer. Other names are ignored: they change no byte (some servers name a character set there)."""
+    fields = f"{answer.field('Content-Encoding')},{answer.field('Transfer-Encoding')}"
+    named = re.split("[ \t,]+", fields.lower())
     return [coding for coding in named if coding in _COMPRESSIONS]
 
 

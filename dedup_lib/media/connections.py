@@ -121,7 +121,8 @@ class _NotedLines:
 
 
 class _Response(http.client.HTTPResponse):
-    """Detects a head that is cut off, which its parent takes for a short head, and skips interim answers."""
+    """Detects a head that is cut off, which its parent takes for a short head, skips interim answers, and knows chunks
+    where further transfer codings are named."""
 
     fp: Any
 
@@ -138,6 +139,10 @@ class _Response(http.client.HTTPResponse):
                 self.fp = stream
         if lines.is_cut_off:
             raise http.client.RemoteDisconnected("the head of the answer is cut off")
+        # The parent takes only the single word for chunks. What packs the content before it is undone by whoever reads.
+        codings = ",".join(self.headers.get_all("Transfer-Encoding", [])).lower().split(",")
+        if not self.chunked and codings[-1].strip() == "chunked" and self.length != 0:
+            self.chunked, self.chunk_left, self.length = True, None, None
 
     def _read_status(self) -> tuple[str, int, str]:
         """Returns the status line of the final answer. Interim answers (RFC 9110, section 15.2) may come before it; the

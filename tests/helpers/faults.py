@@ -119,9 +119,13 @@ def trickle(head: bytes, piece: bytes) -> Answer:
     return answer
 
 
-def chunked(*chunks: bytes) -> bytes:
+def chunked(*chunks: bytes, **headers: object) -> bytes:
     body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-    return reply("200 OK", body, Content_Length=None, Transfer_Encoding="chunked")
+    return reply("200 OK", body, **{"Content_Length": None, "Transfer_Encoding": "chunked"} | headers)
+
+
+def in_chunks(content: bytes, **headers: object) -> Answer:
+    return always(chunked(content[:1000], content[1000:], b"", **headers))
 
 
 def second_part(answer: Answer) -> Answer:
@@ -562,6 +566,17 @@ FAULTS: dict[str, Fault] = {
     "a coding that is none": fine(part(Content_Encoding="utf-8")),
     "chunks": fine(lambda request: [chunked(clip()[:1000], clip()[1000:], b"")]),
     "chunks of a byte": fine(lambda request: [chunked(*(clip()[at : at + 1] for at in range(len(clip()))), b"")]),
+    **{
+        f"chunks called {coding!r}": fine(in_chunks(pack(clip()), Transfer_Encoding=coding))
+        for coding, pack in {
+            "Chunked ": bytes,
+            "identity, chunked": bytes,
+            "chunked, chunked": bytes,
+            "gzip, chunked": gzip.compress,
+            "deflate,chunked": zlib.compress,
+        }.items()
+    },
+    "chunks beside a length": fine(in_chunks(clip(), Content_Length=5)),
     "chunks without end": Fault(
         answer=without_end(chunked(), lambda: b"1ffff\r\n" + bytes(0x1FFFF) + b"\r\n"), status=Status.NOT_VIDEO
     ),
