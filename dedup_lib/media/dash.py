@@ -127,11 +127,13 @@ def _stated(one: Element, adaptations: Element, name: str) -> int:
 
 @dataclass(frozen=True)
 class _Timed:
-    """One segment by the timeline: its number, its time in ticks, and its duration in seconds."""
+    """One segment by the timeline: its number, its time in ticks, its duration in seconds, and whether it is the last
+    one by the duration of the period alone, which counts the sound too, and that may be longer."""
 
     number: int
     time: int
     duration_s: float
+    is_assumed: bool = False
 
 
 class _Source:
@@ -154,7 +156,7 @@ class _Source:
             )
             for timed in _timeline(kinds, duration_s, None):
                 url = self._url(self._fill(media, Number=timed.number, Time=timed.time))
-                film.add(Piece(url=url), beginning=beginning, duration_s=timed.duration_s)
+                film.add(Piece(url=url), beginning=beginning, duration_s=timed.duration_s, is_assumed=timed.is_assumed)
         elif kinds := self._kinds("SegmentList"):
             beginning = self._beginning(kinds)
             parts = next((found for kind in kinds if (found := list(_children(kind, "SegmentURL")))), [])
@@ -233,6 +235,7 @@ def _timeline(kinds: list[Element], duration_s: float | None, count: int | None)
             yield _Timed(number, 0, duration_s)
             return
         raise damaged("its segments state no duration")
+    is_counted = False
     if count is None:
         last = _number(_first(kinds, "endNumber"), 0)
         if duration_s is None and not last:
@@ -240,8 +243,10 @@ def _timeline(kinds: list[Element], duration_s: float | None, count: int | None)
         # A little less than a whole segment comes of rounding, and is none.
         of_duration = math.ceil((duration_s or 0.0) * ticks_per_s / ticks - 0.01)
         count = max(1, last - number + 1 if last else of_duration)
+        is_counted = not last
     for index in range(count):
-        yield _Timed(number + index, shift + index * ticks, ticks / ticks_per_s)
+        is_assumed = is_counted and index == count - 1
+        yield _Timed(number + index, shift + index * ticks, ticks / ticks_per_s, is_assumed)
 
 
 def _repeats(

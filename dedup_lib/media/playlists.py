@@ -53,6 +53,8 @@ class Segment:
     """Seconds from the start of the film, by the playlist."""
     run: int
     """Segments of one run continue each other: joined, they are one file."""
+    is_assumed: bool = False
+    """Whether only the duration of the film makes one expect it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +125,7 @@ class Assembly:
         if not self._at_s <= MAX_DURATION_S:
             raise VideoTrouble(Status.TOO_LARGE, f"the playlist lasts more than {MAX_DURATION_S / 3600:g} hours")
 
-    def add(self, piece: Piece, *, beginning: Piece | None, duration_s: float) -> None:
+    def add(self, piece: Piece, *, beginning: Piece | None, duration_s: float, is_assumed: bool = False) -> None:
         """Adds a segment behind the others. Raises VideoTrouble when there are too many."""
         if len(self._segments) >= MAX_SEGMENTS:
             raise VideoTrouble(Status.TOO_LARGE, f"the playlist has more than {MAX_SEGMENTS:,} segments")
@@ -134,7 +136,9 @@ class Assembly:
             )
         if self._run < 0:
             self.begin_run()
-        self._segments.append(Segment(piece=piece, beginning=beginning, start_s=self._at_s, run=self._run))
+        self._segments.append(
+            Segment(piece=piece, beginning=beginning, start_s=self._at_s, run=self._run, is_assumed=is_assumed)
+        )
         self.skip(duration_s)
 
     def skip(self, duration_s: float) -> None:

@@ -130,6 +130,9 @@ class SegmentedStream(MediaStream):
         try:
             data = self._fetch(index, piece.url, held, piece.first + offset, wanted)
         except VideoTrouble as trouble:
+            if self._is_behind_the_end(index, piece, trouble):
+                held.is_complete = True
+                return b""
             raise self._trouble_at(index, trouble) from None
         if piece.size_bytes is not None and len(data) < wanted:
             cut = VideoTrouble(Status.DECODE_ERROR, "its file ends before the byte range that the playlist names")
@@ -158,6 +161,12 @@ class SegmentedStream(MediaStream):
             held.file_bytes = self._file.size_bytes
         self._file.seek(position)
         return self._file.read(size)
+
+    def _is_behind_the_end(self, index: int, piece: Piece, trouble: VideoTrouble) -> bool:
+        """Whether a segment is missing that only the duration made one expect behind the others."""
+        segment = self._segments[index]
+        is_refused = trouble.status == Status.HTTP_ERROR and not trouble.retryable
+        return is_refused and segment.is_assumed and index > 0 and piece is segment.piece
 
     def _trouble_at(self, index: int, trouble: VideoTrouble) -> VideoTrouble:
         """The same trouble, said of a segment. That a segment is certainly no video says nothing about the whole, which

@@ -424,6 +424,17 @@ def test_sound_may_go_on_behind_the_last_frame(films: Path, tmp_path: Path) -> N
         assert scanned.scanned_times_s[-1] > 8
 
 
+@pytest.mark.parametrize("scan", [None, SCAN, Scan(step_s=0.25, dense_s=3)])
+def test_a_last_segment_that_only_the_duration_promises_may_be_missing(films: Path, scan: Scan | None) -> None:
+    """The duration of a manifest may be that of its sound, which goes on a little longer."""
+    text = (films / "number.mpd" / "number.mpd").read_text().replace("PT25.0S", "PT26.1S")
+    with one_playlist(films, "longer.mpd", text, kind="number.mpd") as (url, server):
+        grabbed, file = grab(url, scan=scan), grab(server.url("film.mp4"), scan=scan)
+        assert "chunk-stream0-00014.m4s" in asked_files(server)
+    assert grabbed.facts.duration_s == pytest.approx(25, abs=1.2)
+    assert np.allclose(numbers(grabbed), numbers(file), atol=12)
+
+
 # Refused
 
 
