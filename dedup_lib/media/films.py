@@ -29,6 +29,7 @@ from dedup_lib.media.tracks import (
     find_stated_end,
     has_times,
     is_encrypted,
+    is_joinable,
     is_matroska,
     is_mp4,
     own_duration_s,
@@ -216,7 +217,7 @@ class Film:
 
     def own_duration_s(self) -> float:
         """Duration that the header of the video stream states, 0 when it states none, or only that of a segment."""
-        return 0.0 if self._reel.stated_s else own_duration_s(self._video)
+        return 0.0 if self._reel.stated_s or is_joinable(self._container) else own_duration_s(self._video)
 
     def expected_s(self, *, to_be_passed_s: float) -> float:
         """Duration of the film as far as it can be known without reading it through, 0 when it cannot. The end of a

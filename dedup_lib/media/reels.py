@@ -16,12 +16,14 @@ from dedup_lib.media.ranges import file_changed
 from dedup_lib.media.segments import SegmentedStream
 from dedup_lib.media.soundtrack import Soundtrack, find_sound
 from dedup_lib.media.streams import MediaStream
+from dedup_lib.media.timestamps import Joints
 from dedup_lib.media.tracks import (
     MAX_PIXELS,
     check_size,
     choose_film,
     count_frames,
     find_films,
+    is_joinable,
     open_container,
     read_packets,
     start_s,
@@ -133,6 +135,8 @@ class Reel:
 
     def packets(self) -> Iterator[av.Packet[VideoStream]]:
         """Yields the packets of the film from here on. Raises VideoTrouble and the exceptions of PyAV."""
+        # After a seek, the gaps before are not known.
+        joints = Joints() if self._is_at_start and self._segments is None and is_joinable(self.container) else None
         self._is_at_start = False
         soundtrack = self._soundtrack
         sound = find_sound(self.container) if soundtrack is not None else None
@@ -141,9 +145,14 @@ class Reel:
             for packet in read_packets(self.container, [self.video, *([sound] if sound is not None else [])]):
                 self._deadline.check()
                 if soundtrack is not None and packet.stream == sound:
-                    soundtrack.hear(cast("av.Packet[AudioStream]", packet), start_s=self.start_s)
-                else:
-                    yield self._shifted(cast("av.Packet[VideoStream]", packet))
+                    heard = cast("av.Packet[AudioStream]", packet)
+                    if joints is None or joints.close_beside(heard):
+                        soundtrack.hear(heard, start_s=self.start_s)
+                    continue
+                shown = cast("av.Packet[VideoStream]", packet)
+                if joints is not None:
+                    joints.close(shown)
+                yield self._shifted(shown)
             if not self._open_next_run():
                 return
             # The time stamps of another run count from elsewhere.

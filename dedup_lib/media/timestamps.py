@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import heapq
+from typing import Any
 
 import av
+from av.audio.stream import AudioStream
 from av.video.stream import VideoStream
 
 MAX_REORDERED = 32
@@ -13,11 +15,54 @@ MAX_REORDERED = 32
 JUMP_S = 1.0
 """Seconds. Time stamps that fall by more than this start anew, as where two recordings are spliced together."""
 
+LEAP_S = 10.0
+"""Seconds. Time stamps of MPEG files that rise by more than this also go on from elsewhere."""
+
 
 def repeats_frame(packet: av.Packet[VideoStream]) -> bool:
     """Whether a packet without content says that the frame before it stays, as in Theora. PyAV's packet that ends a
     stream has no time."""
     return not packet.size and (packet.pts is not None or packet.dts is not None)
+
+
+class Joints:
+    """Closes the gaps where recordings were joined to one MPEG file: there, time stamps go on from another time.
+
+    Players do not wait for hours between two frames, nor does FFmpeg, which takes more than `LEAP_S` for such a gap."""
+
+    def __init__(self) -> None:
+        self._shift_s = self._next_s = 0.0
+        """Seconds to add to the time stamps, and when the next frame is due by those of the file."""
+        self._has_begun = False
+
+    def close(self, packet: av.Packet[VideoStream]) -> None:
+        """Changes the time stamps of the film's next packet."""
+        stamp = packet.pts if packet.dts is None else packet.dts
+        if stamp is None or not packet.size:
+            return
+        stamp_s = float(stamp * packet.time_base)
+        if self._has_begun and not -JUMP_S <= stamp_s - self._next_s <= LEAP_S:
+            self._shift_s += self._next_s - stamp_s
+        self._has_begun = True
+        self._next_s = stamp_s + float((packet.duration or 0) * packet.time_base)
+        self._move(packet)
+
+    def close_beside(self, packet: av.Packet[AudioStream]) -> bool:
+        """Changes the time stamps of a packet of sound. Returns False for one that is already behind the gap, or still
+        before it, while the film is on the other side."""
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is None or not self._has_begun:
+            return True
+        if abs(float(stamp * packet.time_base) - self._next_s) > LEAP_S:
+            return False
+        self._move(packet)
+        return True
+
+    def _move(self, packet: av.Packet[Any]) -> None:
+        if self._shift_s:
+            shift = round(self._shift_s / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + shift
+            packet.dts = None if packet.dts is None else packet.dts + shift
 
 
 class Span:

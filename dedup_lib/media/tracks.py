@@ -115,6 +115,12 @@ def has_times(container: InputContainer) -> bool:
     return not container.format.flags & cast("int", Flags.no_timestamps.value)
 
 
+def is_joinable(container: InputContainer) -> bool:
+    """Whether such files may be joined by putting one behind the other, as those of MPEG-TS and MPEG-PS. They state no
+    duration: what FFmpeg tells of it is the difference of their first and last time stamps."""
+    return bool(container.format.flags & cast("int", Flags.ts_discont.value))
+
+
 def is_matroska(container: InputContainer) -> bool:
     """Whether it is a Matroska file, which counts durations from zero and states that of a video only in a tag."""
     return container.format.name.startswith("matroska")

@@ -70,10 +70,11 @@ def save_film(
     bit_rate: int = 64_000,
     layout: str = "stereo",
     frame_rate: int = 4,
+    options: dict[str, str] | None = None,
 ) -> Path:
     """Frames and their sound, (N,) in all channels or (channels, N), in one file."""
     height, width = frames[0].shape[:2]
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options=options or {}) as container:
         stream: Any = container.add_stream("libx264", rate=frame_rate)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1

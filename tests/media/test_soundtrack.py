@@ -78,6 +78,19 @@ FILES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.parametrize("later_s", [0, 60, 3600])
+def test_the_sound_of_joined_recordings_goes_on_as_their_frames_do(tmp_path: Path, later_s: int) -> None:
+    content = b""
+    for part, shown in enumerate((FRAMES[:20], FRAMES[20:])):
+        music = MUSIC[part * 5 * RATE_HZ : (part + 1) * 5 * RATE_HZ]
+        options = {"output_ts_offset": str(later_s * part)}
+        content += save_film(tmp_path / f"{part}.ts", shown, music, options=options).read_bytes()
+    (tmp_path / "joined.ts").write_bytes(content)
+    joined = sound_of(tmp_path / "joined.ts")
+    assert is_alike(joined, sound_of(save_film(tmp_path / "film.ts", FRAMES, MUSIC)))
+    assert len(joined.bits) == pytest.approx(len(print_of(hear(tmp_path / "film.ts")).bits), abs=3)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_sound_is_heard_in_every_format(tmp_path: Path, name: str) -> None:
     how = FILES[name]
