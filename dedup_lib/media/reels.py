@@ -135,12 +135,13 @@ class Reel:
 
     def packets(self) -> Iterator[av.Packet[VideoStream]]:
         """Yields the packets of the film from here on. Raises VideoTrouble and the exceptions of PyAV."""
-        # After a seek, the gaps before are not known.
-        joints = Joints() if self._is_at_start and self._segments is None and is_joinable(self.container) else None
+        # After a seek in a file, the gaps before are not known; a playlist says where its segments begin.
+        knows_gaps = self._is_at_start or self._segments is not None
         self._is_at_start = False
         soundtrack = self._soundtrack
         sound = find_sound(self.container) if soundtrack is not None else None
         while True:
+            joints = Joints() if knows_gaps and is_joinable(self.container) else None
             # What is not asked for is read all the same, and dropped by PyAV.
             for packet in read_packets(self.container, [self.video, *([sound] if sound is not None else [])]):
                 self._deadline.check()

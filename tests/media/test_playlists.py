@@ -387,17 +387,21 @@ def test_a_missing_part_is_left_out(films: Path) -> None:
     assert sum(a != b for a, b in zip(numbers(grabbed), numbers(file), strict=True)) <= 1
 
 
-def test_segments_that_all_begin_at_zero_stand_in_their_order(tmp_path: Path) -> None:
-    """Some writers make each segment by itself, and say nothing of it."""
+@pytest.mark.parametrize("later_s", [0, 3600])
+def test_segments_of_several_recordings_stand_in_their_order(tmp_path: Path, later_s: int) -> None:
+    """Some writers make each segment by itself, or join recordings, and say nothing of it."""
     names = []
     for part in range(6):
         frames = [number_frame(part * 20 + number) for number in range(20)]
-        names.append(save_clip(tmp_path / f"{part}.ts", frames=frames, file_format="mpegts").name)
+        options = {"output_ts_offset": str(later_s if part > 2 else 0)}
+        names.append(save_clip(tmp_path / f"{part}.ts", frames=frames, file_format="mpegts", options=options).name)
     (tmp_path / "list.m3u8").write_text(media_list(*names))
     with ClipServer(tmp_path) as server:
-        grabbed = grab(server.url("list.m3u8"), num_frames=6)
+        grabbed = grab(server.url("list.m3u8"), num_frames=6, scan=SCAN)
     assert grabbed.facts.duration_s == pytest.approx(12, abs=0.3)
     assert np.allclose(numbers(grabbed), [10, 30, 50, 70, 90, 110], atol=2)
+    shown = [read_number(frame) / 10 for frame in grabbed.scanned]
+    assert np.allclose(shown, grabbed.scanned_times_s, atol=0.3)
 
 
 @pytest.mark.parametrize("kind", ["ts.m3u8", "fmp4.m3u8"])
