@@ -15,9 +15,10 @@ from dedup_lib.media.limits import Deadline
 from dedup_lib.media.ranges import file_changed
 from dedup_lib.media.segments import SegmentedStream
 from dedup_lib.media.soundtrack import Soundtrack, find_sound
-from dedup_lib.media.streams import MediaStream
+from dedup_lib.media.streams import MediaStream, Rest
 from dedup_lib.media.timestamps import Joints
 from dedup_lib.media.tracks import (
+    BROKEN_ENDS,
     MAX_PIXELS,
     check_size,
     choose_film,
@@ -31,6 +32,9 @@ from dedup_lib.media.tracks import (
 
 _AT_ONCE = {"analyzeduration": "1", "probesize": "65536"}
 """Options to open a container without reading ahead: what the first one has told of the film holds for the next."""
+
+_MIN_REST_FRACTION = 0.05
+"""Share of a file from which on what follows the last packet of the film may be another recording."""
 
 
 class Reel:
@@ -60,6 +64,8 @@ class Reel:
         """Ticks to add to the time stamps of the open container."""
         self._begins_s: float | None = None
         """When it begins by the playlist; None when `_shift` is known."""
+        self._start = 0
+        """The byte of the stream at which the open container begins."""
         self._is_at_start = False
         self._soundtrack: Soundtrack | None = None
 
@@ -108,6 +114,7 @@ class Reel:
     def _open(self) -> None:
         self.close()
         self._stream.seek(0)
+        self._start = 0
         self._container = open_container(self._stream, self._demuxer)
 
     def _choose(self) -> int:
@@ -140,8 +147,9 @@ class Reel:
         self._is_at_start = False
         soundtrack = self._soundtrack
         sound = find_sound(self.container) if soundtrack is not None else None
+        joints = Joints() if knows_gaps and is_joinable(self.container) else None
         while True:
-            joints = Joints() if knows_gaps and is_joinable(self.container) else None
+            behind = 0
             # What is not asked for is read all the same, and dropped by PyAV.
             for packet in read_packets(self.container, [self.video, *([sound] if sound is not None else [])]):
                 self._deadline.check()
@@ -151,10 +159,15 @@ class Reel:
                         soundtrack.hear(heard, start_s=self.start_s)
                     continue
                 shown = cast("av.Packet[VideoStream]", packet)
+                behind = max(behind, (shown.pos or 0) + shown.size)
                 if joints is not None:
                     joints.close(shown)
                 yield self._shifted(shown)
-            if not self._open_next_run():
+            if self._segments is not None:
+                if not self._open_next_run():
+                    return
+                joints = Joints() if is_joinable(self.container) else None
+            elif not (knows_gaps and behind and self._open_rest(behind)):
                 return
             # The time stamps of another run count from elsewhere.
             sound = None
@@ -168,6 +181,26 @@ class Reel:
                 return True
             at_s = self._segments.begin_next_run()
         return False
+
+    def _open_rest(self, place: int) -> bool:
+        """Opens what follows the last packet of the film, when that is a considerable part of a file of MPEG-TS:
+        recordings of two writers, one behind the other, number their streams differently. Returns False at the end."""
+        size_bytes = self._stream.size_bytes or 0
+        if self.container.format.name != "mpegts" or size_bytes - self._start - place < size_bytes * _MIN_REST_FRACTION:
+            return False
+        self._start += place
+        try:
+            opened = open_container(Rest(self._stream, self._start), "mpegts", _AT_ONCE)
+        except BROKEN_ENDS:
+            if self._stream.trouble:
+                raise self._stream.trouble from None
+            return False
+        if not self._take(opened, self.video.index):
+            opened.close()
+            return False
+        # The container before stays open, as in `_open_next_run`.
+        self._container = opened
+        return True
 
     def _shifted(self, packet: av.Packet[VideoStream]) -> av.Packet[VideoStream]:
         if self._segments is None:
@@ -202,6 +235,8 @@ class Reel:
         """Goes to a key frame at or before `seek_s`; returns False when that is not possible."""
         if self.video.time_base is None:
             return False
+        if self._start:
+            self.rewind()
         self._is_at_start, self._soundtrack = False, None
         try:
             if self._segments is not None:

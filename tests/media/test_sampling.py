@@ -353,13 +353,25 @@ def test_times_that_begin_anew_go_on(tmp_path: Path, later_s: int) -> None:
 
 
 @pytest.mark.parametrize("scan", [{}, SCAN])
-def test_a_stream_that_begins_in_the_middle_is_no_trouble(tmp_path: Path, scan: dict[str, Scan]) -> None:
-    other = {"mpegts_start_pid": "0x200", "mpegts_pmt_start_pid": "0x1100"}
-    content = save_clip(tmp_path / "a.ts", count=30, file_format="mpegts").read_bytes()
-    content += save_clip(tmp_path / "b.ts", count=30, file_format="mpegts", options=other).read_bytes()
-    path = tmp_path / "joined.ts"
-    path.write_bytes(content)
-    assert numbers(grab(path, **scan)) == [5, 15, 25]
+def test_recordings_whose_streams_have_other_numbers_are_one_film(tmp_path: Path, scan: dict[str, Scan]) -> None:
+    content = b""
+    for part in range(3):
+        path = save_clip(
+            tmp_path / f"{part}.ts",
+            frames=[number_frame(20 * part + number) for number in range(20)],
+            file_format="mpegts",
+            options={"mpegts_start_pid": f"0x{part + 2}00", "mpegts_pmt_start_pid": f"0x1{part}00"},
+        )
+        content += path.read_bytes()
+    (tmp_path / "joined.ts").write_bytes(content)
+    grabbed = grab(tmp_path / "joined.ts", num_frames=6, **scan)
+    if scan:
+        assert grabbed.facts.duration_s == pytest.approx(6.0, abs=0.11)
+        assert np.allclose(numbers(grabbed), [5, 15, 25, 35, 45, 55], atol=1)
+        assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.11)
+    else:
+        # Nothing says that the first recording is not all, and its frames are found without reading on.
+        assert numbers(grabbed)[0] < 5
 
 
 @pytest.mark.parametrize(("dense_s", "count"), [(1.0, 5), (1.1, 5), (0.2, 1), (2.5, 11), (60, 12)])
