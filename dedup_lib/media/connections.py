@@ -46,7 +46,8 @@ class Answer:
     ) -> None:
         self.server = source.server
         """Scheme, host and port."""
-        self.status = response.status
+        # 203 is 200 from a proxy that may have changed the content (RFC 9110, section 15.3.4).
+        self.status = 200 if response.status == 203 else response.status
         # The server may send a status line of up to 64 KB.
         self.title = f"HTTP {response.status} {(response.reason or '')[:120]}".strip()
         self._response = response

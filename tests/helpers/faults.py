@@ -439,6 +439,7 @@ FAULTS: dict[str, Fault] = {
     "an empty file has no range": Fault(
         answer=always(reply("416 Range Not Satisfiable", Content_Range="bytes */0")), status=Status.NOT_VIDEO
     ),
+    "the whole from a proxy": fine(always(reply("203 Non-Authoritative Information", clip()))),
     # Refusals of ranges
     **{
         f"{status} for a range": fine(refusing_ranges(status))
