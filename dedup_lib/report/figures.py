@@ -116,8 +116,8 @@ def _draw(figure: Figure, *, dpi: float) -> NDArray[np.uint8]:
     figure.set_dpi(dpi)
     try:
         canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()
+        canvas.draw()  # type: ignore[no-untyped-call]
+        pixels: NDArray[np.uint8] = np.asarray(canvas.buffer_rgba())[:, :, :3].copy()  # type: ignore[no-untyped-call]
     finally:
         figure.set_dpi(before)
     return pixels
