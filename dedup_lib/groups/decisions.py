@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,11 +108,11 @@ class DecisionFile:
 
     def decide(self, first_url: str, second_url: str, decision: Decision) -> None:
         """Add a decision. It is on the disk when this returns."""
-        line = _line(first_url, second_url, decision, utc_now())
         with _locked(self.path, "a+b") as file:
             file.seek(0)
             data = file.read()
             whole = _without_torn_line(data)
+            line = _line(first_url, second_url, decision, utc_now(), delimiter=_find_delimiter(whole))
             gap = b"" if whole.endswith(b"\n") else b"\n" if whole else _line(*COLUMNS)
             # Parse before writing: no decision may make the file unreadable.
             decisions = _parse(whole + gap + line, self.path)
@@ -270,10 +271,16 @@ def _find_links(same_urls: Sequence[tuple[str, str]], first_url: str, second_url
     return links[second_url][1:]
 
 
-def _line(*cells: str) -> bytes:
+def _find_delimiter(data: bytes) -> str:
+    """What divides the cells of a file: in many languages Excel reads and writes semicolons."""
+    header = re.match(rb'(?:\xef\xbb\xbf)?\s*"?first_url"?([;\t])', data)
+    return header[1].decode() if header else ","
+
+
+def _line(*cells: str, delimiter: str = ",") -> bytes:
     # The csv module quotes a carriage return only if its own line end contains one.
     text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(map(protect_cell, cells))
+    csv.writer(text, delimiter=delimiter, lineterminator="\r\n").writerow(map(protect_cell, cells))
     return (text.getvalue().removesuffix("\r\n") + "\n").encode("utf-8", "surrogatepass")
 
 
@@ -286,7 +293,7 @@ def _without_torn_line(data: bytes) -> bytes:
     text = last.decode("utf-8", "replace").removeprefix("\ufeff")
     if not end:
         return b"" if ",".join(COLUMNS).startswith(text) else data
-    cells = next(csv.reader([text]), [])
+    cells = next(csv.reader([text], delimiter=_find_delimiter(before)), [])
     is_torn = len(cells) < 3 or (len(cells) == 3 and any(d != cells[2] and d.startswith(cells[2]) for d in Decision))
     return before + end if is_torn else data
 
@@ -301,7 +308,8 @@ def _parse(data: bytes, path: Path) -> dict[frozenset[str], Decision]:
             f"{path} is not valid UTF-8 (byte 0x{data[error.start]:02X} on line {line}): save the file as UTF-8 (in "
             "Excel: CSV UTF-8)"
         ) from error
-    reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
+    lines = io.StringIO(text.removeprefix("\ufeff"), newline="")
+    reader = csv.reader(lines, delimiter=_find_delimiter(data), strict=True)
     decisions: dict[frozenset[str], Decision] = {}
     has_header = False
     line = 1

@@ -78,6 +78,21 @@ def test_what_spreadsheets_make_of_it_is_read(path: Path) -> None:
     assert load_decisions(path) == memory(('https://h/a,b "c"', B, SAME), ("https://ö/日本", A, DIFFERENT))
 
 
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_semicolons_and_tabs_are_read_and_written_again(path: Path, delimiter: str) -> None:
+    """In many languages Excel saves a CSV with semicolons."""
+    lines = [HEADER.replace(",", delimiter), delimiter.join(["https://h/a,b", B, "same", "30.11.2026 10:15"])]
+    saved = "\r\n".join([*lines, ""]).encode("utf-8-sig")
+    path.write_bytes(saved)
+    file = DecisionFile(path)
+    file.decide(f"https://h/a{delimiter}b", C, DIFFERENT)
+    assert load_decisions(path) == memory(("https://h/a,b", B, SAME), (f"https://h/a{delimiter}b", C, DIFFERENT))
+    path.write_bytes(path.read_bytes()[:-9])
+    assert load_decisions(path) == file.decisions, "a torn line, but complete up to its decision"
+    path.write_bytes(saved + f"{A}{delimiter}{C}{delimiter}diff".encode())
+    assert load_decisions(path) == memory(("https://h/a,b", B, SAME))
+
+
 @pytest.mark.parametrize(
     ("text", "line", "value", "remedy"),
     [
