@@ -63,6 +63,9 @@ MAX_MOTION = 3.0
 SAME_MOMENT_S = 0.02
 """Maximum distance in time, in seconds, of stills of the same moment. Only these show the same in a moving block."""
 
+MIN_PERSISTING = 0.95
+"""Minimum correlation of a block with the same block of the stills before and after, if it stands still."""
+
 MIN_STILLS = 2
 """Minimum number of stills in which a block must differ to differ throughout."""
 
@@ -91,11 +94,17 @@ MIN_MOVING_BLOCKS = 8
 COVERED_MOTION = 0.25
 """Maximum motion of a covered part, as a share of its motion in the other copy."""
 
+MAX_MOTION_LEFT = 0.85
+"""Maximum motion that an overlay leaves of a film that moves less, as a share of its motion in the other copy."""
+
 MARGIN = 0.1
 """Height of the upper and of the lower margin, as a share of the frame."""
 
 MIN_MOTION_AROUND = 1.0
 """Minimum deviation over time (of 255) outside a part around which the film moves."""
+
+MUCH_MOTION = 5.0
+"""Deviation over time (of 255) outside a part from which on the film moves so much that no edge of its own stays."""
 
 MIN_SIMILARITY = 0.5
 """Minimum correlation of two frames that show the same on the whole."""
@@ -176,7 +185,8 @@ def _find_standing(
         region = _region(component, aligned, moves=False)
         # If the whole frame moves, an overlay stands out anywhere, not only at the edge.
         may_be_overlay = (component & whole).mean() <= MAX_OVERLAY and (region.is_at_edge or motion.is_everywhere)
-        around_moves = motion.around(component) >= MIN_MOTION_AROUND
+        around = motion.around(component)
+        around_moves = around >= MUCH_MOTION or (around >= MIN_MOTION_AROUND and motion.hides(component))
         is_overlay = may_be_overlay and is_overlaid(component, aligned, around_moves=around_moves)
         if not (is_overlay or motion.covers(component)):
             found.append(region)
@@ -248,6 +258,12 @@ class _Motion:
         """How much both videos move outside this part."""
         return float(np.median(np.minimum(self.first, self.second)[~component])) if not component.all() else 0.0
 
+    def hides(self, component: NDArray[np.bool_]) -> bool:
+        """Whether one video moves less in this part than the other: an overlay hides some of the film's motion, even if
+        one can see through it."""
+        less, more = sorted((float(np.median(self.first[component])), float(np.median(self.second[component]))))
+        return less < MAX_MOTION_LEFT * more
+
     def covers(self, component: NDArray[np.bool_]) -> bool:
         """Whether one video stands still in this part, while the other one moves there as both do around it: an overlay
         hides the motion of the film."""
@@ -278,11 +294,14 @@ def _differs_standing(stills: _Stills, aligned: AlignedFrames, motion: _Motion) 
     """The blocks that differ throughout: in enough of the stills in which both videos can be compared there."""
     shape = motion.first.shape
     compared, agreed, loosely_compared, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
-    for both, apart_s in zip(stills, aligned.apart_s, strict=True):
+    for place, (both, apart_s) in enumerate(zip(stills, aligned.apart_s, strict=True)):
         shows, agrees, usual = _compare_stills(*both)
         # If most of a frame agrees poorly, it shows another moment, or its encoding is too coarse to compare.
         is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= MIN_USUAL
         surely = shows & (motion.is_still | (is_same_moment and aligned.is_simultaneous))
+        is_known = len(stills) > 1 and np.isfinite(apart_s) and usual >= MIN_USUAL
+        if is_known and (shows & ~agrees & ~surely).any():
+            surely |= shows & _persists(stills, place)
         loosely = shows & ~surely & (is_same_moment or aligned.only_changes)
         compared += surely
         agreed += surely & agrees
@@ -293,6 +312,14 @@ def _differs_standing(stills: _Stills, aligned: AlignedFrames, motion: _Motion) 
     differs = (differing >= fewest) & (differing > MIN_DIFFERING * compared) & (loosely_agreed == 0)
     differs_loosely = (agreed + loosely_agreed == 0) & (compared + loosely_compared >= fewest)
     return np.asarray(differs | differs_loosely)
+
+
+def _persists(stills: _Stills, place: int) -> NDArray[np.bool_]:
+    """The blocks that each video shows in this still, in the one before it and in the one after it. They stand for so
+    long that stills of slightly different moments show the same."""
+    beside = [other for other in (place - 1, place + 1) if 0 <= other < len(stills)]
+    lowest = [correlate(stills[place][video], stills[other][video])[0] for video in (0, 1) for other in beside]
+    return np.asarray(np.min(lowest, axis=0) >= MIN_PERSISTING)
 
 
 def _compare_stills(

@@ -89,6 +89,59 @@ def test_another_product_of_one_template_is_never_a_copy(moves: str) -> None:
     assert found_of(again).judge(RULES)[0] == Verdict.DUPLICATE
 
 
+def scan_fading(price: str, *, step_s: float) -> Fingerprint:
+    """An advertisement of eight seconds that appears out of one flat colour, and vanishes into it."""
+    count = int(8 / step_s)
+    frames = draw_ad(1, "nothing", price=price, count=count)
+    flat = np.full_like(frames[0], (90, 60, 130))
+    shown = [min(1.0, (index * step_s + 0.2) / 2.5, (8 - index * step_s) / 1.5) for index in range(count)]
+    faded = [cv2.addWeighted(frame, part, flat, 1 - part, 0) for frame, part in zip(frames, shown, strict=True)]
+    return fingerprint(add_grain(faded, seed=len(price)), speed=STEP_S / step_s)
+
+
+@pytest.mark.parametrize("step_s", [0.27, 0.3])
+def test_another_price_that_fades_in_goes_to_review(step_s: float) -> None:
+    """Every block changes then, and no two stills need be of the same moment. What stills show for longer is compared
+    all the same."""
+    first = scan_fading("9.99", step_s=STEP_S)
+    for price, verdict in (("9.99", Verdict.DUPLICATE), ("24.50", Verdict.REVIEW)):
+        found = found_of(compare(first, scan_fading(price, step_s=step_s)))
+        assert found.judge(RULES)[0] == verdict
+        assert (found.difference is None) == (price == "9.99")
+
+
+def draw_presenter(seed: int) -> list[Frames]:
+    """An advertisement of a product before stripes that move, and at its lower edge somebody who nods, in clothes of
+    their own."""
+    shirt, face, lines = np.random.default_rng(seed).integers(40, 220, (3, 3)).tolist()
+    frames = []
+    for index, ad in enumerate(draw_ad(1, "nothing")):
+        frame = np.full_like(ad, (210, 225, 130))
+        for x in range(-60, 330, 28):
+            start = x + 4 * index % 28
+            cv2.line(frame, (start, 0), (start - 50, SIZE_PX[1]), (150, 150, 90), 11)
+        frame[10:60, 60:150] = ad[44:94, 90:180]
+        across = 220 + int(3 * np.sin(index))
+        cv2.ellipse(frame, (across, SIZE_PX[1]), (14, 22), 0, 180, 360, shirt, -1)
+        for line in range(0, 19, 5 + seed % 3):
+            cv2.line(frame, (across - 11, 124 + line), (across + 11, 124 + line), lines, 2)
+        cv2.circle(frame, (across, int(112 + 2 * np.cos(index))), 7, face, -1)
+        frames.append(frame)
+    return frames
+
+
+@pytest.mark.parametrize(("seed", "other"), [(3, 4), (2, 9), (1, 5)])
+def test_another_presenter_before_what_moves_is_no_overlay(seed: int, other: int) -> None:
+    """Under an overlay, less is left of the motion of the film than the copy without it shows."""
+    first = fingerprint(draw_presenter(seed))
+    for frames, verdict in (
+        (draw_presenter(seed), Verdict.DUPLICATE),
+        (each(add_logo, draw_presenter(seed)), Verdict.DUPLICATE),
+        (draw_presenter(other), Verdict.REVIEW),
+    ):
+        assert found_of(compare(first, fingerprint(add_grain(frames, seed=5)))).judge(RULES)[0] == verdict
+
+
 def test_an_excerpt_without_a_common_still_differs_nowhere() -> None:
     """A film has stills of a few moments only, and an excerpt may show none of them."""
     film = draw_clip(0, count=160, shots=2)
