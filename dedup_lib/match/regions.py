@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.match.aligned_frames import AlignedFrames, Box, map_box
+from dedup_lib.match.aligned_frames import AlignedFrames, Box, map_box, spread
 from dedup_lib.match.blocks import (
     BLOCK_SIDE,
     BLOCKS,
@@ -101,10 +101,16 @@ MARGIN = 0.1
 """Height of the upper and of the lower margin, as a share of the frame."""
 
 MIN_MOTION_AROUND = 1.0
-"""Minimum deviation over time (of 255) outside a part around which the film moves."""
+"""Minimum steady motion (of 255) outside a part around which the film moves."""
 
 MUCH_MOTION = 5.0
-"""Deviation over time (of 255) outside a part from which on the film moves so much that no edge of its own stays."""
+"""Steady motion (of 255) outside a part from which on the film moves so much that no edge of its own stays."""
+
+MAX_SAMPLED = 64
+"""Maximum number of frames from which the motion most of the time is estimated."""
+
+MAD_TO_DEVIATION = 1.4826
+"""Standard deviation of a normal distribution, as a multiple of its median absolute deviation."""
 
 MIN_SIMILARITY = 0.5
 """Minimum correlation of two frames that show the same on the whole."""
@@ -213,6 +219,8 @@ class _Motion:
 
     first: BlockMap
     second: BlockMap
+    steady: BlockMap
+    """How much both move most of the time: that is little where they only fade or slide in."""
     is_still: NDArray[np.bool_]
     correlation: BlockMap
     overall: float
@@ -230,6 +238,7 @@ class _Motion:
         return cls(
             first=np.sqrt(own_energy),
             second=np.sqrt(other_energy),
+            steady=np.minimum(np.sqrt(np.minimum(own_energy, other_energy)), np.minimum(*map(_steady_motion, fine))),
             is_still=largest < MAX_MOTION**2,
             overall=correlate_changes(*fine),
             correlation=shared / np.sqrt(np.maximum(own_energy * other_energy, 1e-6)),
@@ -251,12 +260,12 @@ class _Motion:
 
     @property
     def is_everywhere(self) -> bool:
-        """Whether most of the frame moves, as when the camera does."""
-        return bool(np.quantile(np.minimum(self.first, self.second), 0.25) >= MIN_MOTION)
+        """Whether most of the frame moves steadily, as when the camera does."""
+        return bool(np.quantile(self.steady, 0.25) >= MIN_MOTION)
 
     def around(self, component: NDArray[np.bool_]) -> float:
-        """How much both videos move outside this part."""
-        return float(np.median(np.minimum(self.first, self.second)[~component])) if not component.all() else 0.0
+        """How much both videos move steadily outside this part."""
+        return float(np.median(self.steady[~component])) if not component.all() else 0.0
 
     def hides(self, component: NDArray[np.bool_]) -> bool:
         """Whether one video moves less in this part than the other: an overlay hides some of the film's motion, even if
@@ -277,6 +286,13 @@ def _deviations(frames: NDArray[np.generic]) -> NDArray[np.float32]:
     """Difference from the mean over time, in pixels of 1/32 of the side."""
     small = shrink(frames)
     return np.asarray(small - small.mean(axis=0), np.float32)
+
+
+def _steady_motion(deviations: NDArray[np.float32]) -> BlockMap:
+    """The standard deviation over time of each block, (B, B), estimated by the median absolute deviation (MAD)."""
+    sampled = deviations[spread(len(deviations), MAX_SAMPLED)]
+    typical = np.median(np.abs(sampled - np.median(sampled, axis=0)), axis=0)
+    return mean_of_blocks(np.asarray(MAD_TO_DEVIATION * typical, np.float32))
 
 
 def _smooth(frames: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -366,8 +382,11 @@ def _differs_in_detail(stills: _Stills, aligned: AlignedFrames, motion: _Motion)
     for index in nearest:
         is_same_moment = aligned.is_simultaneous and abs(aligned.apart_s[index]) <= SAME_MOMENT_S
         comparable = motion.is_still | is_same_moment
+        details = find_details(*stills[index])
+        if len(stills) > 1 and np.isfinite(aligned.apart_s[index]) and (details & ~comparable).any():
+            comparable = comparable | _persists(stills, index)
         compared += comparable
-        differing += comparable & find_details(*stills[index])
+        differing += comparable & details
     return np.asarray((differing >= min(MIN_STILLS, len(nearest))) & (differing > MIN_DETAILED * compared))
 
 
