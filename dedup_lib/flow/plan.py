@@ -128,8 +128,9 @@ def _note_newer_list(values: Mapping[str, Any], notebooks: Sequence[str]) -> tup
     in every output."""
     if DecodeSettings.stage in notebooks or not set(notebooks) & set(FLOWS["batch"]):
         return ()
-    record = RunFolder(values["run_dir"]).read_record(DecodeSettings.stage)
-    if record is None or not (path := Path(record["list"]["csv"])).is_file():
+    record = RunFolder(values["run_dir"]).read_record(DecodeSettings.stage) or {}
+    path = Path(record.get("list", {}).get("csv", ""))
+    if not path.is_file():
         return ()
     saved = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")
     if saved <= record["finished"]:
