@@ -82,7 +82,8 @@ def test_a_run_goes_on_when_there_is_room_again(disk: tuple[Path, Remount], tmp_
         assert "No space left on device" in full.stderr and "Free space" in full.stderr
         before = read_progress(RunFolder(folder / "run"))
         assert before.state == State.FAILED and before.holder is not None and "No space left" in before.holder.failure
-        assert before.extraction is not None and 0 < before.extraction.done < 40
+        # How many are done depends on how large the first batch is that finds no room.
+        assert before.extraction is not None and before.extraction.done < 40
 
         remount("ro")
         refused = run()
