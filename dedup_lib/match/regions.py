@@ -267,10 +267,15 @@ class _Motion:
         """How much both videos move steadily outside this part."""
         return float(np.median(self.steady[~component])) if not component.all() else 0.0
 
+    def _within(self, component: NDArray[np.bool_]) -> tuple[float, float]:
+        """How much the two videos move in this part, the lower value first."""
+        own, other = (float(np.median(one[component])) for one in (self.first, self.second))
+        return min(own, other), max(own, other)
+
     def hides(self, component: NDArray[np.bool_]) -> bool:
         """Whether one video moves less in this part than the other: an overlay hides some of the film's motion, even if
         one can see through it."""
-        less, more = sorted((float(np.median(self.first[component])), float(np.median(self.second[component]))))
+        less, more = self._within(component)
         return less < MAX_MOTION_LEFT * more
 
     def covers(self, component: NDArray[np.bool_]) -> bool:
@@ -278,7 +283,7 @@ class _Motion:
         hides the motion of the film."""
         if component.mean() > MAX_OVERLAY or self.around(component) < MIN_MOTION:
             return False
-        less, more = sorted((float(np.median(self.first[component])), float(np.median(self.second[component]))))
+        less, more = self._within(component)
         return more >= MIN_MOTION and less <= COVERED_MOTION * more
 
 
@@ -315,9 +320,8 @@ def _differs_standing(stills: _Stills, aligned: AlignedFrames, motion: _Motion) 
         # If most of a frame agrees poorly, it shows another moment, or its encoding is too coarse to compare.
         is_same_moment = abs(apart_s) <= SAME_MOMENT_S and usual >= MIN_USUAL
         surely = shows & (motion.is_still | (is_same_moment and aligned.is_simultaneous))
-        is_known = len(stills) > 1 and np.isfinite(apart_s) and usual >= MIN_USUAL
-        if is_known and (shows & ~agrees & ~surely).any():
-            surely |= shows & _persists(stills, place)
+        if usual >= MIN_USUAL and (shows & ~agrees & ~surely).any():
+            surely |= shows & _persists(stills, aligned, place)
         loosely = shows & ~surely & (is_same_moment or aligned.only_changes)
         compared += surely
         agreed += surely & agrees
@@ -330,10 +334,12 @@ def _differs_standing(stills: _Stills, aligned: AlignedFrames, motion: _Motion) 
     return np.asarray(differs | differs_loosely)
 
 
-def _persists(stills: _Stills, place: int) -> NDArray[np.bool_]:
+def _persists(stills: _Stills, aligned: AlignedFrames, place: int) -> NDArray[np.bool_]:
     """The blocks that each video shows in this still, in the one before it and in the one after it. They stand for so
-    long that stills of slightly different moments show the same."""
+    long that stills of slightly different moments show the same. None if it is not known how different these are."""
     beside = [other for other in (place - 1, place + 1) if 0 <= other < len(stills)]
+    if not beside or not np.isfinite(aligned.apart_s[place]):
+        return np.zeros((BLOCKS - BLOCK_SIDE + 1,) * 2, bool)
     lowest = [correlate(stills[place][video], stills[other][video])[0] for video in (0, 1) for other in beside]
     return np.asarray(np.min(lowest, axis=0) >= MIN_PERSISTING)
 
@@ -383,8 +389,8 @@ def _differs_in_detail(stills: _Stills, aligned: AlignedFrames, motion: _Motion)
         is_same_moment = aligned.is_simultaneous and abs(aligned.apart_s[index]) <= SAME_MOMENT_S
         comparable = motion.is_still | is_same_moment
         details = find_details(*stills[index])
-        if len(stills) > 1 and np.isfinite(aligned.apart_s[index]) and (details & ~comparable).any():
-            comparable = comparable | _persists(stills, index)
+        if (details & ~comparable).any():
+            comparable = comparable | _persists(stills, aligned, index)
         compared += comparable
         differing += comparable & details
     return np.asarray((differing >= min(MIN_STILLS, len(nearest))) & (differing > MIN_DETAILED * compared))

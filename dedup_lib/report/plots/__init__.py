@@ -21,19 +21,27 @@ if TYPE_CHECKING:
     from dedup_lib.report.plots.thresholds import figure_sweep as figure_sweep
 
 _HOMES = {
-    "evaluation": ("figure_curves", "figure_likeness", "figure_recalls"),
-    "run": ("figure_flow", "figure_resources", "figure_statuses", "figure_throughput"),
-    "strips": ("figure_groups", "figure_mistakes", "figure_pairs"),
-    "thresholds": ("figure_measured", "figure_similarities", "figure_sweep"),
+    "figure_curves": "evaluation",
+    "figure_likeness": "evaluation",
+    "figure_recalls": "evaluation",
+    "figure_flow": "run",
+    "figure_resources": "run",
+    "figure_statuses": "run",
+    "figure_throughput": "run",
+    "figure_groups": "strips",
+    "figure_mistakes": "strips",
+    "figure_pairs": "strips",
+    "figure_measured": "thresholds",
+    "figure_similarities": "thresholds",
+    "figure_sweep": "thresholds",
 }
-"""The plots of each module."""
+"""The module of each plot."""
 
-__all__ = [name for names in _HOMES.values() for name in names]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
     """Load a plot at its first use. While 03_extract reads videos, matplotlib would take memory for nothing."""
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
