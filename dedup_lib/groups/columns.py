@@ -35,6 +35,7 @@ COLUMNS = {
     "differs_in_kept": "where that region lies in the frame of the kept video, without bars: left, top, right and "
     "bottom, as shares of the frame",
     "differs_in_copy": "where it lies in the frame of the copy",
+    "frames_unlike": "frames that show something else than the other video does at the same moment; empty: not checked",
     "sound_correlation": "how alike both sound in that part, 0 as by chance, 1 the same; empty: not compared",
     "cosine": "how alike frames of both are by the encoder's vectors, -1 to 1; empty: one of them has none",
     "duration_ratio": "the shorter duration divided by the longer",
@@ -61,6 +62,7 @@ def describe_evidence(compared: ComparedPairs, *, kept: int, copy: int, rules: M
         "verdict": str(verdict),
         "rule": str(rule),
         "score": evidence.score_under(rules.versions),
+        "frames_unlike": evidence.moments.unlike if evidence.moments is not None else None,
         "sound_correlation": round(evidence.sound.correlation, 4) if evidence.sound is not None else None,
         "cosine": _known(evidence.cosine),
         "duration_ratio": _known(evidence.duration_ratio),

@@ -34,7 +34,7 @@ PAIR_COLUMNS = {
 gives what each term adds to the score."""
 
 WORDS = ("verdict", "rule", "transform", "differs", "differs_in_kept", "differs_in_copy")
-COUNTS = ("frames_agreeing", "frames_compared", "inliers")
+COUNTS = ("frames_agreeing", "frames_compared", "frames_unlike", "inliers")
 ROWS_AT_ONCE = 20_000
 
 

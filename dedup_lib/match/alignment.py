@@ -17,6 +17,14 @@ from dedup_lib.match.temporal_votes import OFFSET_STEP_S, OFFSET_TOLERANCE_S, Fr
 SAME_SCENE_BITS = 40
 """Maximum Hamming distance, in bits, between two frames of one scene."""
 
+CLOSE_BITS = 28
+"""Maximum median distance, in bits, of close frames. Others may show two people in front of one wall, who are nearly as
+similar as a copy with a logo. Frames that prove a match are varied or close. Unless they are both, motion must not
+contradict them."""
+
+MIN_SCENES = 3
+"""Minimum number of scenes of varied frames: frames of a scene that hardly changes agree at any time."""
+
 MIN_DENSITY = 0.25
 """Minimum share of agreeing frames in an aligned segment."""
 
@@ -81,6 +89,16 @@ class AlignedSegment(Part):
     def agreement(self) -> float:
         """Share of agreeing frames."""
         return self.agreeing / self.compared if self.agreeing_share is None else self.agreeing_share
+
+    @property
+    def is_close(self) -> bool:
+        """Whether the agreeing frames are nearly identical."""
+        return self.distance_bits <= CLOSE_BITS
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether the agreeing frames show several scenes."""
+        return self.scenes >= MIN_SCENES
 
     @property
     def is_sparse(self) -> bool:

@@ -41,6 +41,7 @@ from dedup_lib.match import (
 from dedup_lib.match.alignment import AlignedSegment, Part
 from dedup_lib.match.evidence import OF_THE_LIST, Evidence
 from dedup_lib.match.geometry import Registration
+from dedup_lib.match.moments import SameMoments
 from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.regions import Region
 from dedup_lib.match.sound import SoundMatch
@@ -114,4 +115,5 @@ _PARTS: Mapping[str, Callable[[Any], Any]] = {
     "registered_motion": _make_motion,
     "difference": _make_region,
     "sound": lambda known: SoundMatch(**known),
+    "moments": lambda known: SameMoments(**known),
 }

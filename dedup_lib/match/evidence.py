@@ -12,6 +12,7 @@ import numpy as np
 
 from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.geometry import Registration
+from dedup_lib.match.moments import SameMoments
 from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.overlay import Side
 from dedup_lib.match.regions import Region
@@ -27,16 +28,14 @@ MAX_FEW_FRAMES_S = 1.0
 SAME_DURATION = 0.98
 """Minimum ratio of the two durations for which fewer frames suffice, if they are identical."""
 
-MIN_SCENES = 3
-"""Minimum number of scenes of varied frames: frames of a scene that hardly changes agree at any time."""
-
-CLOSE_BITS = 28
-"""Maximum median distance, in bits, of close frames. Others may show two people in front of one wall, who are nearly as
-similar as a copy with a logo. Frames must be varied or close. Unless they are both, motion must not contradict them."""
-
 MIN_CORRELATION = 0.5
 """Motion contradicts agreeing frames if it correlates less than this at every offset. Copies change alike, two takes
 of one scene do not."""
+
+FULL_AGREEMENT = 0.9
+MIN_CORRELATION_OF_LOOSE = 0.65
+"""If a smaller share of the frames agrees, motion must correlate with this: two recordings of one program share all
+that stands still, and half of the rest."""
 
 MIN_TO_CONTRADICT = 5
 """Minimum number of compared frames for such a contradiction."""
@@ -102,6 +101,7 @@ class Criterion(StrEnum):
     UNCONFIRMED = "frames agree, inliers or motion do not"
     DIFFERS = "a region differs throughout"
     SOUND = "the sound differs"
+    MOMENTS = "other frames at the same moments"
     UNLIKE = "frames are unlike by the encoder"
     ALIKE = "frames are alike by the encoder, but do not agree in time"
     WEAK = "too few frames agree"
@@ -132,8 +132,8 @@ class MatchThresholds:
     review_from: float
     """Minimum score from which a person should look, up to `min_score`."""
     versions: Versions = "review"
-    """Two videos that are the same except for a part of the frame that differs throughout, or for their sound: a person
-    should look ("review"), they are the same ("remove"), or they are different ("keep")."""
+    """Two videos that are the same but for a part of the frame that differs throughout, for some moments, or for their
+    sound: a person should look ("review"), they are the same ("remove"), or they are different ("keep")."""
     unlike_below: float = -1.0
     """A person should look at duplicates whose `cosine` is below this."""
     alike_from: float = math.inf
@@ -167,6 +167,8 @@ class Evidence:
     """The part of the frame that differs throughout, however much agrees."""
     sound: SoundMatch | None = None
     """How alike both sound where their frames agree; None if not compared, as where one of them is silent."""
+    moments: SameMoments | None = None
+    """What both show at the same moments; None if not compared, or if these are not known."""
     inset: Side = ""
     """Which of the two shows the other inside a larger frame that stands still around it."""
     is_exact: bool = False
@@ -196,26 +198,28 @@ class Evidence:
         """Whether one video has only two frames, of two scenes, and the other shows nearly identical ones."""
         return (
             segment.agreeing == self.min_frames == segment.scenes == 2
-            and _is_close(segment)
+            and segment.is_close
             and self.duration_ratio * self.longest_s <= MAX_FEW_FRAMES_S
         )
 
     def _proves(self, segment: AlignedSegment | None) -> bool:
         """Whether enough frames agree, and they are close and varied. One of the two suffices unless motion
-        contradicts it."""
+        contradicts it. If many frames do not agree, motion must not contradict it either."""
         if segment is None or not self._has_enough(segment):
             return False
-        is_close, is_varied = _is_close(segment), _is_varied(segment)
-        return (is_close and is_varied) or ((is_close or is_varied) and not self._is_contradicted(segment))
+        is_both, is_either = segment.is_close and segment.is_varied, segment.is_close or segment.is_varied
+        if segment.agreement < FULL_AGREEMENT:
+            return is_either and not self._is_contradicted(segment, MIN_CORRELATION_OF_LOOSE)
+        return is_both or (is_either and not self._is_contradicted(segment, MIN_CORRELATION))
 
-    def _is_contradicted(self, segment: AlignedSegment) -> bool:
-        """Whether the frames are similar, but their motion is not, in any alignment."""
+    def _is_contradicted(self, segment: AlignedSegment, lowest: float) -> bool:
+        """Whether the frames are similar, but their motion correlates less than this in any alignment."""
         motions = [one for one in (self.motion, self.registered_motion) if one is not None and one.moves]
         known = [one.segment.correlation for one in motions if one.segment.compared >= MIN_TO_CONTRADICT]
         # In one scene, frames agree at any offset, and the segment may be misplaced.
-        if _is_varied(segment):
+        if segment.is_varied:
             known.append(segment.correlation)
-        return bool(known) and bool(np.fmax.reduce(known) < MIN_CORRELATION)
+        return bool(known) and bool(np.fmax.reduce(known) < lowest)
 
     @property
     def is_overwhelming(self) -> bool:
@@ -226,7 +230,7 @@ class Evidence:
             and self.frames.agreement >= OVERWHELMING_AGREEMENT
             and (
                 self.frames.agreeing >= OVERWHELMING_AGREEING
-                or (self.frames.agreeing >= MIN_AGREEING and _is_close(self.frames) and _is_varied(self.frames))
+                or (self.frames.agreeing >= MIN_AGREEING and self.frames.is_close and self.frames.is_varied)
             )
         )
 
@@ -292,7 +296,7 @@ class Evidence:
             allowed.append((self.registered.strength, Criterion.REGISTERED, self.registered))
         # Where frames are nearly identical throughout, motion has nothing to add.
         is_open = not any(
-            _is_close(one)
+            one.is_close
             and one.agreement >= OVERWHELMING_AGREEMENT
             and min(one.first_coverage, one.second_coverage) >= SETTLED_SHARE
             for _, _, one in allowed
@@ -345,8 +349,14 @@ class Evidence:
 
     @property
     def is_version(self) -> bool:
-        """Whether a part of the frame or the sound differs throughout, however much agrees."""
-        return self.difference is not None or (self.sound is not None and self.sound.is_other)
+        """Whether a part of the frame or the sound differs throughout, or the frames at times, however much agrees."""
+        return self.difference is not None or any(one and one.is_other for one in (self.sound, self.moments))
+
+    @property
+    def _why_version(self) -> Criterion:
+        if self.difference is not None:
+            return Criterion.DIFFERS
+        return Criterion.MOMENTS if self.moments is not None and self.moments.is_other else Criterion.SOUND
 
     @property
     def terms(self) -> Mapping[str, float]:
@@ -392,7 +402,7 @@ class Evidence:
             return Verdict.REVIEW, Criterion.COSINE
         (criterion, _), score = self.best, self.score_under(thresholds.versions)
         if self.is_version and self.is_proven:
-            criterion = Criterion.DIFFERS if self.difference is not None else Criterion.SOUND
+            criterion = self._why_version
             if thresholds.versions != "remove":
                 return (Verdict.REVIEW if thresholds.versions == "review" else Verdict.DIFFERENT), criterion
         may_join = not self.is_version or thresholds.versions == "remove"
@@ -431,16 +441,6 @@ class Evidence:
         """Which of the two shows less outside the common segment."""
         _, segment = self.best
         return "first" if segment is not None and segment.first_coverage > segment.second_coverage else "second"
-
-
-def _is_close(segment: AlignedSegment) -> bool:
-    """Whether the agreeing frames are nearly identical."""
-    return segment.distance_bits <= CLOSE_BITS
-
-
-def _is_varied(segment: AlignedSegment) -> bool:
-    """Whether the agreeing frames show several scenes."""
-    return segment.scenes >= MIN_SCENES
 
 
 _NOTHING: tuple[Criterion, AlignedSegment | None] = (Criterion.WEAK, None)

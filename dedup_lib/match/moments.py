@@ -6,18 +6,40 @@ to which frame of the other. And a frame that stays for several steps of the sca
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dedup_lib.features.fingerprint import Fingerprint
-from dedup_lib.features.perceptual_hash import hash_changes
-from dedup_lib.match.alignment import AlignedSegment, align_videos
+from dedup_lib.features.perceptual_hash import Hashes, count_differing_bits, hash_changes
+from dedup_lib.match.alignment import CLOSE_BITS, SAME_SCENE_BITS, AlignedSegment, align_videos
 from dedup_lib.match.blocks import shrink
 from dedup_lib.match.motion import correlate_changes
 from dedup_lib.match.temporal_votes import OFFSET_STEP_S
 
 MAX_DISTANCE_BITS = 56
 """Maximum Hamming distance, in bits, of two frames that differ alike from the mean of their videos."""
+
+SAME_MOMENT_S = 0.02
+"""Maximum distance in time, in seconds, of frames of the same moment."""
+
+OFFSET_PRECISION_S = 0.01
+"""Step, in seconds, in which the offset of frames of the same moment is searched."""
+
+IDENTICAL_BITS = 8
+"""Maximum Hamming distance, in bits, of changing frames that are of the same moment."""
+
+MIN_TELLING = 2
+"""Minimum number of changing frames that tell the offset."""
+
+UNLIKE_BITS = 75
+"""Minimum Hamming distance, in bits, of frames that show something else."""
+
+MIN_UNLIKE = 3
+MIN_UNLIKE_SHARE = 0.1
+"""Minimum number, and share, of unlike frames at the same moments of two videos that are not copies. Single frames may
+be damaged."""
 
 MIN_AGREEMENT = 0.5
 """Minimum share of frames whose changes agree where two videos are aligned by what moves."""
@@ -36,6 +58,23 @@ MIN_TO_SHIFT = 4
 
 MIN_GAIN = 0.002
 """Minimum gain in correlation for which the frames are shifted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SameMoments:
+    """The frames of two videos that show the same moments: `unlike` of the `compared` ones show something else.
+    `distance_bits` is the median Hamming distance of those that agree."""
+
+    compared: int
+    unlike: int
+    distance_bits: float
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the two videos show other things at times, while they are nearly identical for the rest."""
+        # Under a large logo, some frames hardly agree, and others no longer do.
+        is_close = self.distance_bits <= CLOSE_BITS
+        return is_close and self.unlike >= max(MIN_UNLIKE, MIN_UNLIKE_SHARE * self.compared)
 
 
 def find_moments(one: Fingerprint) -> NDArray[np.float32]:
@@ -86,3 +125,54 @@ def find_shift(
     }
     best = max(correlations, key=correlations.__getitem__)
     return best * SHIFT_S if correlations[best] > correlations[0] + MIN_GAIN else 0.0
+
+
+def compare_same_moments(
+    own: Hashes, others: Hashes, first: Fingerprint, second: Fingerprint, segment: AlignedSegment, *, max_distance: int
+) -> SameMoments | None:
+    """Compare the frames of an aligned segment that show the same moments, by the hashes of all frames, which agree
+    within `max_distance` bits. A frame is unlike if the other video shows nothing similar at the moment, a step before
+    or a step after. Only dense parts are compared.
+
+    Two scans lie between each other. Where the camera moves fast, frames a tenth of a second apart have nothing in
+    common. So the offset must be known to a hundredth of a second, and only frames that change can tell it. None if too
+    few of them do, at another speed, and in a video that was cut in another order.
+    """
+    if segment.speed != 1.0 or segment.further:
+        return None
+    moments_s, other_moments_s = find_moments(first), find_moments(second)
+    distances = count_differing_bits(own, others)
+    later_s = other_moments_s[None] - segment.shown_in_second(moments_s)[:, None]
+    later_s[(first.weights > 1)[:, None] | (second.weights > 1)[None]] = np.inf
+    is_near = np.abs(later_s) <= OFFSET_STEP_S + OFFSET_PRECISION_S
+    (changes, stands), (others_change, others_stand) = _find_changes(own), _find_changes(others)
+    telling = later_s[is_near & (distances <= IDENTICAL_BITS) & changes[:, None] & others_change]
+    steps = round(OFFSET_STEP_S / OFFSET_PRECISION_S)
+    shifts_s = np.arange(-steps, steps + 1) * OFFSET_PRECISION_S
+    votes = (np.abs(telling[None] - shifts_s[:, None]) <= SAME_MOMENT_S).sum(axis=1)
+    if votes.max() < MIN_TELLING:
+        return None
+    # Neighbouring shifts have the same votes: the middle one is the best estimate.
+    best = np.flatnonzero(votes == votes.max())
+    later_s -= shifts_s[best[len(best) // 2]]
+    # What stands still shows all moments around.
+    is_same = (np.abs(later_s) <= SAME_MOMENT_S) | (
+        (np.abs(later_s) <= OFFSET_STEP_S / 2) & (stands[:, None] | others_stand)
+    )
+    shown = np.where(is_near, distances, np.inf)
+    # Counted in the video where more frames are unlike: the order of the two must not change the result.
+    ways = [shown.min(axis=axis)[is_same.any(axis=axis)] for axis in (0, 1)]
+    nearest = max(ways, key=lambda way: (float((way >= UNLIKE_BITS).mean()), len(way)))
+    agreeing = nearest[nearest <= max_distance]
+    return SameMoments(
+        compared=len(nearest),
+        unlike=int((nearest >= UNLIKE_BITS).sum()),
+        distance_bits=float(np.median(agreeing)) if len(agreeing) else float(max_distance),
+    )
+
+
+def _find_changes(hashes: Hashes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Which frames differ both from the one before and from the one after, and which are the same as both."""
+    bits = np.bitwise_count(hashes[1:] ^ hashes[:-1]).sum(axis=1)
+    changes, stands = bits > SAME_SCENE_BITS, bits <= IDENTICAL_BITS
+    return tuple(np.concatenate([[False], one]) & np.concatenate([one, [False]]) for one in (changes, stands))

@@ -21,6 +21,7 @@ from dedup_lib.match.alignment import AlignedSegment, align_videos
 from dedup_lib.match.difference import find_differing_region
 from dedup_lib.match.evidence import DECIDING_CRITERIA, PROVING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_tiny_frames
+from dedup_lib.match.moments import SameMoments, compare_same_moments
 from dedup_lib.match.motion import ALIKE, MotionTrack, compare_motion, correlate_segment, extract_motion
 from dedup_lib.match.overlay import Side, find_overlay, is_inset_frame
 from dedup_lib.match.sound import SoundMatch, compare_sound
@@ -114,6 +115,7 @@ def _compare(candidate: Evidence, one: FrameFeatures, other: FrameFeatures) -> E
         overlay=_find_overlay(evidence, first, second, is_turned=bool(best)),
         difference=find_differing_region(evidence, first, second, orientation=best),
         sound=_compare_sound(evidence, first, second),
+        moments=_compare_moments(evidence, one, other, orientation=best),
         inset=_find_inset(evidence, first, second),
     )
 
@@ -124,6 +126,21 @@ def _compare_sound(evidence: Evidence, first: Fingerprint, second: Fingerprint) 
     if segment is None or criterion not in PROVING_CRITERIA:
         return None
     return compare_sound(first.sound, second.sound, segment)
+
+
+def _compare_moments(
+    evidence: Evidence, one: FrameFeatures, other: FrameFeatures, *, orientation: int
+) -> SameMoments | None:
+    """What both show at the same moments; None unless the agreement of their frames would decide."""
+    (criterion, segment), first, second = evidence.best, one.fingerprint, other.fingerprint
+    if segment is None or criterion not in (Criterion.FRAMES, Criterion.CONFIRMED, Criterion.REGISTERED):
+        return None
+    hashes, others, max_distance = one.hashes[orientation], other.hashes[0], MAX_DISTANCE_BITS
+    if criterion == Criterion.REGISTERED and evidence.registration is not None:
+        warped_first, warped_second = warp_tiny_frames(first, second, evidence.registration)
+        hashes, others = hash_frames(warped_first), hash_frames(warped_second)
+        max_distance = MAX_REGISTERED_DISTANCE_BITS
+    return compare_same_moments(hashes, others, first, second, segment, max_distance=max_distance)
 
 
 def _find_inset(evidence: Evidence, first: Fingerprint, second: Fingerprint) -> Side:

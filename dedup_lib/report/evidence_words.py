@@ -25,6 +25,7 @@ CRITERION_WORDS = {
     Criterion.UNCONFIRMED: "{share} frames agree, but local features or movement do not",
     Criterion.DIFFERS: "{share} frames agree, but a region differs throughout",
     Criterion.SOUND: "{share} frames agree, but the sound differs",
+    Criterion.MOMENTS: "{share} frames agree, but others differ at the same moments",
     Criterion.UNLIKE: "{share} frames agree, but the encoder finds the frames unlike",
     Criterion.ALIKE: "the encoder finds the frames alike, but their pictures do not prove it",
     Criterion.WEAK: "too few frames agree: {share}",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from dedup_lib.match.alignment import AlignedSegment
 from dedup_lib.match.evidence import Evidence
 from dedup_lib.match.geometry import Registration
+from dedup_lib.match.moments import SameMoments
 from dedup_lib.match.motion import MotionMatch
 from dedup_lib.match.regions import Region
 from dedup_lib.match.sound import SoundMatch
@@ -98,4 +99,6 @@ FOUND = st.builds(
     min_frames=st.integers(1, 60),
     difference=st.none() | st.builds(place, SHARE, SHARE),
     sound=st.none() | st.builds(SoundMatch, correlation=st.floats(-1, 1), compared_s=st.floats(3, 60)),
+    moments=st.none()
+    | st.builds(SameMoments, compared=st.just(40), unlike=st.integers(0, 40), distance_bits=st.floats(0, 56)),
 )

@@ -41,6 +41,7 @@ from dedup_lib.match.evidence import (
     MatchThresholds,
     Verdict,
 )
+from dedup_lib.match.moments import SameMoments
 from dedup_lib.match.verify import compare_pair
 from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.sampling import grab_frames
@@ -54,6 +55,8 @@ NONE_SCORED = Scored(pairs=(), nearest=np.zeros(0), floor=0.5, expanded_queries=
 UNLIKE = changes(0.1, weaker_half=0.0)
 STATIC = replace(segment(), scenes=1)
 FAR = replace(segment(), distance_bits=45.0)
+COPY = Verdict.DUPLICATE, Criterion.FRAMES
+OTHER_MOMENTS = Verdict.REVIEW, Criterion.MOMENTS
 
 
 def weigh(
@@ -178,6 +181,17 @@ def groups_of(compared: ComparedPairs, threshold: float = RULES.min_score, choos
         (evidence(segment(), motion=UNLIKE), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(FAR, motion=UNLIKE), Verdict.REVIEW, Criterion.UNCONFIRMED),
         (evidence(replace(FAR, correlation=0.2)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        # If many frames do not agree, motion must support the others.
+        (evidence(replace(segment(27), correlation=0.6)), Verdict.REVIEW, Criterion.UNCONFIRMED),
+        (evidence(replace(segment(27), correlation=0.7)), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(replace(segment(27), correlation=0.3), motion=changes(0.7)), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(segment(27)), Verdict.DUPLICATE, Criterion.FRAMES),
+        (evidence(replace(segment(36), correlation=0.3)), Verdict.DUPLICATE, Criterion.FRAMES),
+        # Single frames may be damaged; in a copy under a large logo, some frames no longer agree.
+        (evidence(segment(), moments=SameMoments(compared=40, unlike=5, distance_bits=4.0)), *OTHER_MOMENTS),
+        (evidence(segment(), moments=SameMoments(compared=40, unlike=3, distance_bits=4.0)), *COPY),
+        (evidence(segment(), moments=SameMoments(compared=12, unlike=2, distance_bits=4.0)), *COPY),
+        (evidence(segment(), moments=SameMoments(compared=40, unlike=5, distance_bits=40.0)), *COPY),
         (evidence(replace(FAR, correlation=0.6), motion=UNLIKE), Verdict.DUPLICATE, Criterion.FRAMES),
         (
             evidence(registered=replace(FAR, correlation=0.2), registration=registration()),
@@ -613,6 +627,7 @@ def test_the_row_of_a_copy_tells_all() -> None:
         registration=registration(50, 60),
         cosine=0.912345,
         duration_ratio=2 / 3,
+        moments=SameMoments(compared=30, unlike=2, distance_bits=10.0),
     )
     row = describe_evidence(hand_made(r02=found), kept=0, copy=2, rules=RULES)
     assert list(row) == TOLD
@@ -635,6 +650,7 @@ def test_the_row_of_a_copy_tells_all() -> None:
         "differs": None,
         "differs_in_kept": None,
         "differs_in_copy": None,
+        "frames_unlike": 2,
         "sound_correlation": None,
         "cosine": 0.9123,
         "duration_ratio": 0.6667,
