@@ -24,6 +24,7 @@ from dedup_lib.media.tracks import (
     choose_film,
     count_frames,
     find_films,
+    is_edited_away,
     is_joinable,
     open_container,
     read_packets,
@@ -32,6 +33,9 @@ from dedup_lib.media.tracks import (
 
 _AT_ONCE = {"analyzeduration": "1", "probesize": "65536"}
 """Options to open a container without reading ahead: what the first one has told of the film holds for the next."""
+
+_UNEDITED = {"ignore_editlist": "1"}
+"""Options to read the pictures of an MP4 file as they come, whatever its edit lists say."""
 
 _MIN_REST_FRACTION = 0.05
 """Share of a file from which on what follows the last packet of the film may be another recording."""
@@ -55,6 +59,8 @@ class Reel:
         self._segments = stream if isinstance(stream, SegmentedStream) else None
         self._deadline = deadline
         self._demuxer = demuxer
+        self._options = dict[str, str]()
+        """Options to open the file with."""
         self._container: InputContainer | None = None
         self._index: int | None = None
         self._time_base = Fraction(0)
@@ -115,7 +121,11 @@ class Reel:
         self.close()
         self._stream.seek(0)
         self._start = 0
-        self._container = open_container(self._stream, self._demuxer)
+        self._container = open_container(self._stream, self._demuxer, self._options)
+        if not self._options and is_edited_away(self._container):
+            # Edit lists that show nothing are damaged: the pictures are there.
+            self._options = _UNEDITED
+            self._open()
 
     def _choose(self) -> int:
         """Returns the index of the stream that is the film; leaves the container as newly opened."""

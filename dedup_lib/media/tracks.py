@@ -105,6 +105,12 @@ def is_mp4(container: InputContainer) -> bool:
     return container.format.name.startswith("mov,")
 
 
+def is_edited_away(container: InputContainer) -> bool:
+    """Whether the edit lists of an MP4 file leave out all its pictures: as edits of no length, or outside the film."""
+    films = [film for film in container.streams.video if film.frames]
+    return is_mp4(container) and bool(films) and all(entry.is_discard for film in films for entry in film.index_entries)
+
+
 def is_encrypted(packet: av.Packet[Any]) -> bool:
     """Whether a packet of an MP4 file is encrypted (ISO/IEC 23001-7). Decoded, it gives nothing, or a wrong frame."""
     return packet.has_sidedata("encryption_info")

@@ -314,6 +314,22 @@ def test_an_encrypted_stream_of_webm_is_refused_as_such(tmp_path: Path) -> None:
         grab(tmp_path / "encrypted.webm", **SCAN)
 
 
+@pytest.mark.parametrize("scan", [{}, SCAN], ids=["without a scan", "with a scan"])
+@pytest.mark.parametrize(
+    ("lasts", "begins"), [(3000, -1), (3000, 10**8), (3000, 40_000), (0, 1024), (1, 0)], ids=lambda number: f"{number}"
+)
+def test_an_edit_list_that_shows_nothing_hides_nothing(
+    clips: Path, tmp_path: Path, lasts: int, begins: int, scan: dict[str, Scan]
+) -> None:
+    content = bytearray((clips / "with-sound.mp4").read_bytes())
+    place = content.index(b"elst") + 12
+    content[place : place + 8] = struct.pack(">Ii", lasts, begins)
+    (tmp_path / "edited.mp4").write_bytes(content)
+    edited, plain = (grab(path, **scan) for path in (tmp_path / "edited.mp4", clips / "with-sound.mp4"))
+    assert numbers(edited) == numbers(plain)
+    assert np.allclose(edited.times_s, plain.times_s) and np.allclose(edited.scanned_times_s, plain.scanned_times_s)
+
+
 def test_what_stays_beyond_the_longest_scan_is_not_taken(tmp_path: Path) -> None:
     clip = save_still_end(tmp_path / "clip.mp4", moving=10, stands_s=60.0)
     assert grab(clip, scan=Scan(step_s=0.5, dense_s=5)).scanned_times_s[-1] == 5.0
