@@ -224,6 +224,8 @@ class Film:
         film no longer than `to_be_passed_s` is not searched for: that film will be read through anyway."""
         if self._reel.stated_s:
             return self._reel.stated_s
+        if self._reel.is_joined:
+            return 0.0
         container_s = self._container_s()
         # A fragmented file may state the length of its first fragment only: the container knows better.
         if len(self._container.streams) == 1:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import random
+import re
 import struct
 from collections.abc import Iterator
 from itertools import product
@@ -381,13 +382,48 @@ def test_recordings_whose_streams_have_other_numbers_are_one_film(tmp_path: Path
         content += path.read_bytes()
     (tmp_path / "joined.ts").write_bytes(content)
     grabbed = grab(tmp_path / "joined.ts", num_frames=6, **scan)
-    if scan:
-        assert grabbed.facts.duration_s == pytest.approx(6.0, abs=0.11)
-        assert np.allclose(numbers(grabbed), [5, 15, 25, 35, 45, 55], atol=1)
-        assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.11)
-    else:
-        # Nothing says that the first recording is not all, and its frames are found without reading on.
-        assert numbers(grabbed)[0] < 5
+    assert grabbed.facts.duration_s == pytest.approx(6.0, abs=0.11)
+    assert np.allclose(numbers(grabbed), [5, 15, 25, 35, 45, 55], atol=1)
+    assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.11)
+
+
+@pytest.mark.parametrize("scan", [{}, SCAN], ids=["without a scan", "with a scan"])
+@pytest.mark.parametrize("later_s", [0, 4], ids=["counting anew", "going on"])
+@pytest.mark.parametrize("mode", [0, 1], ids=["usual packets", "packets of a camera"])
+@pytest.mark.parametrize(
+    "codecs", [("mpeg2video", "libx264"), ("libx264", "mpeg2video"), ("libx264", "libx265"), ("libx265", "libx264")]
+)
+def test_recordings_in_other_codecs_are_one_film(
+    tmp_path: Path, codecs: tuple[str, str], mode: int, later_s: int, scan: dict[str, Scan]
+) -> None:
+    content = b""
+    for part, codec in enumerate(codecs):
+        path = save_clip(
+            tmp_path / f"{part}.ts",
+            frames=[number_frame(100 * part + number) for number in range(100)],
+            fps=25,
+            codec=codec,
+            file_format="mpegts",
+            sound=True,
+            options={"output_ts_offset": str(part * later_s), "mpegts_m2ts_mode": str(mode)},
+        )
+        content += path.read_bytes()
+    (tmp_path / "joined.ts").write_bytes(content)
+    grabbed = grab(tmp_path / "joined.ts", num_frames=6, **scan)
+    assert grabbed.facts.duration_s == pytest.approx(8.0, abs=0.2)
+    assert np.allclose(numbers(grabbed), [17, 50, 83, 117, 150, 183], atol=4)
+    assert np.allclose([read_number(frame) / 25 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.2)
+
+
+def test_a_damaged_table_begins_no_recording(clips: Path, tmp_path: Path) -> None:
+    content = bytearray((clips / "clip.ts").read_bytes())
+    # The table of the streams, which says that packet number 256 is of H.264.
+    places = [found.start() for found in re.finditer(b"\x1b\xe1\x00", content)]
+    assert len(places) > 2
+    content[places[1]] = 0x02
+    (tmp_path / "damaged.ts").write_bytes(content)
+    damaged, plain = (grab(path, **SCAN) for path in (tmp_path / "damaged.ts", clips / "clip.ts"))
+    assert numbers(damaged) == numbers(plain) and damaged.scanned_times_s == plain.scanned_times_s
 
 
 @pytest.mark.parametrize(("dense_s", "count"), [(1.0, 5), (1.1, 5), (0.2, 1), (2.5, 11), (60, 12)])
