@@ -179,9 +179,13 @@ class SegmentedStream(MediaStream):
             refused_by=trouble.refused_by,
         )
 
+    def release(self) -> None:
+        """Closes this stream; its route stays open for another one."""
+        if self._file is not None:
+            self._file.release()
+        super().close()
+
     def close(self) -> None:
         if not self.closed:
-            if self._file is not None:
-                self._file.release()
+            self.release()
             self._route.close()
-        super().close()
