@@ -171,7 +171,7 @@ class Ranges:
         named = answer.field("ETag")
         self.tag = f"{answer.server} {named}" if _DIGEST_TAG.fullmatch(named) else ""
         self._route = route
-        self._named = named
+        self._version = _version_of(answer)
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
         self._chunks_at_once = 1
         self._next_index = 0
@@ -232,9 +232,9 @@ class Ranges:
         if is_whole(answer):
             raise NoRanges(answer)
         with answer:
-            # A new tag may only mean another server. NoRanges makes the caller compare the bytes of the whole file.
-            named = answer.field("ETag")
-            if named and self._named and named != self._named:
+            # A new tag, or date, may only mean another server. NoRanges makes the caller compare the bytes of the whole
+            # file.
+            if _differ(_version_of(answer), self._version):
                 raise NoRanges
             held = read_part(answer, first, last)
             if held is None:
@@ -242,6 +242,17 @@ class Ranges:
         if held.size_bytes not in (None, self.size_bytes):
             raise file_changed()
         return held.data
+
+
+def _version_of(answer: Answer) -> tuple[str, str]:
+    """The tag of the file, and the date of its last change, each "" where the server states none."""
+    return answer.field("ETag"), answer.field("Last-Modified")
+
+
+def _differ(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two answers name two versions of a file: by their tags where both have one, otherwise by their dates."""
+    pairs = [pair for pair in zip(one, other, strict=True) if all(pair)]
+    return bool(pairs) and pairs[0][0] != pairs[0][1]
 
 
 class Whole:

@@ -287,6 +287,8 @@ def refused_by_code(status: str, *, retryable: bool = False) -> Fault:
     return refused(always(reply(status, b"oops", Content_Length=length)), f"HTTP {status}", retryable=retryable)
 
 
+DATES = ("Mon, 01 Jan 2024 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:07 GMT")
+
 BOMB = zlib.compress(bytes(50_000_000))
 
 FAULTS: dict[str, Fault] = {
@@ -427,6 +429,33 @@ FAULTS: dict[str, Fault] = {
         ),
         "changed",
         retryable=True,
+    ),
+    **{
+        f"a later part of another date, {name}, of another file": refused(
+            in_turn(
+                part("raw.avi", Last_Modified=DATES[0], **first),
+                lambda request, then=then: [
+                    reply_range(request, clip("raw.avi")[::-1], Last_Modified=DATES[1], **then)
+                ],
+            ),
+            "changed",
+            retryable=True,
+        )
+        for name, first, then in (
+            ("without a tag", {}, {}),
+            ("with a tag at first", {"ETag": '"a"'}, {}),
+            ("with a tag later on", {}, {"ETag": '"a"'}),
+        )
+    },
+    "a later part of another date": fine(
+        in_turn(part("raw.avi", Last_Modified=DATES[0]), part("raw.avi", Last_Modified=DATES[1]), whole("raw.avi"))
+    ),
+    "later parts of other dates with one tag": fine(
+        lambda request: [
+            reply_range(request, clip("raw.avi"), ETag='"a"', Last_Modified=DATES[request.number % 2])
+            if "range" in request.headers
+            else reply("403 Forbidden")
+        ]
     ),
     "ranges ignored later on, and of another file": refused(
         second_part(lambda request: [reply("200 OK", clip("raw.avi")[::-1])]), "changed", retryable=True
