@@ -37,6 +37,9 @@ SOCKET_TIMEOUT_S = 15.0
 _READ_BYTES = 64 * 1024
 _MAX_INTERIM_ANSWERS = 100
 
+# Chains of proxies send more fields than the 100 that are usual.
+http.client._MAXHEADERS = 1000  # type: ignore[attr-defined] # typeshed leaves it out
+
 
 class Answer:
     """The answer of a server: its head, and its body, which is fetched while it is read."""

@@ -331,6 +331,7 @@ FAULTS: dict[str, Fault] = {
     "headers without end": Fault(
         answer=without_end(b"HTTP/1.1 200 OK\r\n", lambda: b"X: x\r\n" * 99), status=Status.UNREACHABLE, words="HTTP"
     ),
+    "300 fields in the head": fine(part(**{f"X_{number}": "x" * 40 for number in range(300)})),
     # Lengths
     "a length too long": broken_off(whole(Content_Length=10**12)),
     "a length too short": Fault(
