@@ -316,6 +316,36 @@ def test_an_encrypted_stream_of_webm_is_refused_as_such(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scan", [{}, SCAN], ids=["without a scan", "with a scan"])
+@pytest.mark.parametrize("filling", [bytes(300_000), random.Random(1).randbytes(300_001)], ids=["zeros", "noise"])
+@pytest.mark.parametrize("part", [0.5, 1])
+@pytest.mark.parametrize("mode", [0, 1], ids=["usual packets", "packets of a camera"])
+def test_recorders_leave_gaps_in_their_files_and_fill_them_up(
+    clips: Path, tmp_path: Path, mode: int, part: float, filling: bytes, scan: dict[str, Scan]
+) -> None:
+    plain = save_clip(tmp_path / "plain.ts", file_format="mpegts", options={"mpegts_m2ts_mode": str(mode)})
+    content = plain.read_bytes()
+    place = int(len(content) * part)
+    (tmp_path / "filled.ts").write_bytes(content[:place] + filling + content[place:])
+    assert np.allclose(numbers(grab(tmp_path / "filled.ts", **scan)), numbers(grab(plain, **scan)), atol=3)
+
+
+def test_films_of_ogg_one_behind_the_other_are_one_film(corpus_dir: Path, tmp_path: Path) -> None:
+    """Each begins with packets that are no pictures, and that the decoder refuses."""
+    film = corpus_dir / "videos" / "wpt" / "counting.ogv"
+    (tmp_path / "joined.ogv").write_bytes(film.read_bytes() * 2)
+    once, twice = grab(film, num_frames=4, **SCAN), grab(tmp_path / "joined.ogv", num_frames=8, **SCAN)
+    assert twice.facts.duration_s == pytest.approx(2 * once.facts.duration_s, abs=0.5)
+    assert np.allclose(twice.times_s[4:], np.add(once.times_s, twice.facts.duration_s / 2), atol=0.5)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.swf", "flv1"), ("a.h261", "h261"), ("a.gxf", "mpeg2video")])
+def test_formats_of_other_times_are_read(tmp_path: Path, name: str, codec: str) -> None:
+    fps, size_px = (25, (720, 576)) if codec == "mpeg2video" else (30, (176, 144))
+    clip = save_clip(tmp_path / name, codec=codec, fps=fps, size_px=size_px, key_every=5)
+    assert np.allclose(numbers(grab(clip)), [5, 15, 25], atol=2)
+
+
+@pytest.mark.parametrize("scan", [{}, SCAN], ids=["without a scan", "with a scan"])
 @pytest.mark.parametrize(
     ("lasts", "begins"), [(3000, -1), (3000, 10**8), (3000, 40_000), (0, 1024), (1, 0)], ids=lambda number: f"{number}"
 )
