@@ -35,7 +35,7 @@ from dedup_lib.sanitise import without_credentials
 
 CHUNK_BYTES = 128 * 1024
 
-MAX_REDIRECTS = 5
+MAX_REDIRECTS = 10
 """Most redirects in a row for one request."""
 
 MAX_RETURNS = 16
@@ -51,6 +51,9 @@ MAX_CHUNKS_AT_ONCE = 8
 
 _MAX_PIECES = 64
 """Most answers that are joined to fill one range."""
+
+_MAX_BREAKS = 3
+"""How often a connection may break off while parts of a file are fetched; a long film takes many requests."""
 
 _DIGEST_TAG = re.compile('"([0-9A-Fa-f]{32,128})(-[0-9]{1,5})?"')
 """A strong entity tag (RFC 9110, section 8.8.3) that looks like a content hash, MD5 or longer; object stores append
@@ -174,7 +177,7 @@ class Ranges:
         self._version = _version_of(answer)
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
         self._chunks_at_once = 1
-        self._next_index = 0
+        self._next_index = self._breaks = 0
         self._fetch_chunks(first // CHUNK_BYTES, math.ceil(len(start.data) / CHUNK_BYTES), start.data)
 
     def read_at(self, position: int, size: int) -> bytes:
@@ -216,7 +219,12 @@ class Ranges:
         for _ in range(_MAX_PIECES):
             if len(data) == last - first + 1:
                 return bytes(data)
-            data += self._fetch_piece(first + len(data), last)
+            try:
+                data += self._fetch_piece(first + len(data), last)
+            except VideoTrouble as trouble:
+                if trouble.status != Status.UNREACHABLE or not trouble.retryable or self._breaks == _MAX_BREAKS:
+                    raise
+                self._breaks += 1
         raise NoRanges
 
     def _fetch_piece(self, first: int, last: int) -> bytes:
