@@ -27,6 +27,7 @@ from dedup_lib.records import Status
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]{1,40})=("[^"]*"|[^",]*)')
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _DURATION = re.compile(r"\s*(-?)([0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+)\s*(?:,.*)?")
+_VOD = re.compile(r"#EXT-X-PLAYLIST-TYPE:\s*VOD")
 _BYTE_RANGE = re.compile(r"([0-9]{1,18})(?:@([0-9]{1,18}))?")
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,12}")
@@ -46,9 +47,9 @@ def read_hls(text: str, base: Base) -> list[str] | Playlist:
     if "#EXT-X-STREAM-INF" in tags:
         first, *others = (one.link for one in rank_renditions(_find_renditions(lines)))
         return list(dict.fromkeys([base.join(first), *_join_those_allowed(others, base)]))
-    if "#EXT-X-TARGETDURATION" not in tags:
+    if not any(tag.startswith("#EXT-X-") for tag in tags):
         raise VideoTrouble(Status.NOT_VIDEO, "the URL gives a list of files (M3U), not a video")
-    if "#EXT-X-ENDLIST" not in tags and "#EXT-X-PLAYLIST-TYPE:VOD" not in lines:
+    if "#EXT-X-ENDLIST" not in tags and not any(map(_VOD.fullmatch, lines)):
         raise live()
     return _Reader(base).read(lines)
 

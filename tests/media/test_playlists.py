@@ -343,9 +343,21 @@ def test_pictures_for_fast_winding_are_no_film() -> None:
         lambda text: " \n\r\n\n" + text,
         lambda text: "\ufeff\n" + text.replace("\n", "\n\n"),
         lambda text: re.sub("#EXTINF:[^,]*", "#EXTINF:-1", text),
+        lambda text: text.replace("#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE: VOD"),
+        lambda text: re.sub("#EXT-X-TARGETDURATION.*\n", "", text),
         lambda text: re.sub("#EXTINF:[^,]*,", "#EXTINF:-1.000000", text),
     ],
-    ids=["CR", "CRLF", "mark", "blank lines before", "blank lines between", "no durations", "no durations or commas"],
+    ids=[
+        "CR",
+        "CRLF",
+        "mark",
+        "blank lines before",
+        "blank lines between",
+        "no durations",
+        "no end",
+        "no usual duration",
+        "no durations or commas",
+    ],
 )
 def test_a_playlist_may_be_written_otherwise(films: Path, change: Callable[[str], str]) -> None:
     text = (films / "ts.m3u8" / "ts.m3u8").read_text()
@@ -721,10 +733,11 @@ def test_where_one_way_is_dead_the_next_may_not_be_a_private_address(
             True,
         ),
         (reply("200 OK", b""), None, "", False),
+        (reply("416 Range Not Satisfiable", Content_Range="bytes */0"), None, "", False),
         (reply("200 OK", b"<html><body>gone</body></html>"), None, "", False),
         (b"", Status.UNREACHABLE, "the server breaks off", True),
     ],
-    ids=["404", "503", "empty", "web page", "hangs up"],
+    ids=["404", "503", "empty", "no range of nothing", "web page", "hangs up"],
 )
 def test_a_segment_in_the_middle_is_gone(
     films: Path, answer: bytes, status: Status | None, words: str, retryable: bool
