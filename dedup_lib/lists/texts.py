@@ -42,6 +42,8 @@ def without_backslashes(text: str) -> str:
 def without_line_commas(text: str) -> str:
     """Takes the comma, or semicolon, from the end of each line of a list of URLs, as it was copied from a program. The
     last line often has none, so that it is not a second column. A text with any other line is left as it is."""
+    if not re.search(r"[,;][ \t]*(?:[\r\n]|$)", text):
+        return text
     lines = re.split("(\r\n|\r|\n)", text)
     first = next((at for at, line in enumerate(lines) if is_no_name(line.strip().rstrip(",;"))), len(lines))
     filled = [at for at in range(first, len(lines), 2) if lines[at].strip()]
