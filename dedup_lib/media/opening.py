@@ -95,16 +95,10 @@ def _follow(stream: WebStream, kind: PlaylistKind) -> MediaStream:
         # A list of renditions leads to the segments of one of them (RFC 8216, 2).
         return _first_alive([functools.partial(_open_rendition, route, url) for url in found], route)
     film = read_dash(text, base)
-    return _first_alive(
-        [
-            functools.partial(_open_film, route, film),
-            *(
-                functools.partial(_open_mirror, route, text, replace(base, mirror=number))
-                for number in range(1, min(film.mirrors, _MAX_WAYS))
-            ),
-        ],
-        route,
-    )
+    others = [replace(base, mirror=number) for number in range(1, film.mirrors)]
+    others += [replace(base, rendition=number) for number in range(1, film.renditions)]
+    ways = [functools.partial(_open_other, route, text, other) for other in others]
+    return _first_alive([functools.partial(_open_film, route, film), *ways], route)
 
 
 def _read(stream: WebStream) -> tuple[bytes, Base]:
@@ -143,7 +137,7 @@ def _open_rendition(route: Route, url: str) -> MediaStream:
     return _open_film(route, found)
 
 
-def _open_mirror(route: Route, text: bytes, base: Base) -> MediaStream:
+def _open_other(route: Route, text: bytes, base: Base) -> MediaStream:
     return _open_film(route, read_dash(text, base))
 
 

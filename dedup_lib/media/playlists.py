@@ -64,7 +64,8 @@ class Playlist:
     segments: tuple[Segment, ...]
     duration_s: float
     mirrors: int = 1
-    """How many addresses it names for the same files."""
+    renditions: int = 1
+    """How many addresses it names for the same files, and how many renditions, at most in one part of it."""
 
     @property
     def file_url(self) -> str:
@@ -91,7 +92,9 @@ class Base:
     url: str
     may_leave_tls: bool
     mirror: int = 0
-    """Which one to take of several addresses of the same files; the last one where there are fewer."""
+    rendition: int = 0
+    """Which one to take of several addresses of the same files, and of the renditions, from the best one on; the last
+    one where there are fewer."""
 
     def join(self, link: str) -> str:
         """The URL that a link means. Raises VideoTrouble when the rules for redirects forbid to follow it."""

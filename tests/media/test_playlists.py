@@ -381,8 +381,18 @@ WAYS_OF_BEING_DEAD: dict[str, Callable[[Request], Iterable[bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("place", ["rendition", "segment"])
-@pytest.mark.parametrize("way", [name for name in WAYS_OF_BEING_DEAD if name != "leads elsewhere"])
+def dead_at(often: str, once: str) -> list[tuple[str, str]]:
+    """Every way of being dead at one place, and at the other one, all but that which takes long."""
+    ways = [way for way in WAYS_OF_BEING_DEAD if way != "leads elsewhere"]
+    return [(way, often) for way in ways] + [(way, once) for way in ways if way != "no answer"]
+
+
+def patience(way: str) -> FetchLimits:
+    """Half of the time is for what does not answer."""
+    return replace(LIMITS, timeout_s=12) if way == "no answer" else LIMITS
+
+
+@pytest.mark.parametrize(("way", "place"), dead_at("rendition", "segment"))
 def test_another_rendition_is_read_where_the_best_one_is_dead(films: Path, way: str, place: str) -> None:
     files = {f"/{path.name}": path.read_bytes() for path in (films / "ts.m3u8").iterdir()}
     files["/list"] = master(
@@ -397,12 +407,11 @@ def test_another_rendition_is_read_where_the_best_one_is_dead(films: Path, way: 
         return (WAYS_OF_BEING_DEAD[way] if request.path.startswith("/dead/") else serve_files(files))(request)
 
     with FaultServer(answer) as server:
-        grabbed = grab(server.url("/list"), limits=replace(LIMITS, timeout_s=5))
+        grabbed = grab(server.url("/list"), limits=patience(way))
     assert numbers(grabbed) == numbers(grab(str(films / "film.mp4")))
 
 
-@pytest.mark.parametrize("way", [name for name in WAYS_OF_BEING_DEAD if name != "leads elsewhere"])
-@pytest.mark.parametrize("level", ["MPD", "Representation"])
+@pytest.mark.parametrize(("way", "level"), dead_at("MPD", "Representation"))
 def test_the_next_mirror_is_read_where_the_first_one_is_dead(films: Path, way: str, level: str) -> None:
     folder = films / "number.mpd"
     files = {f"/alive/{path.name}": path.read_bytes() for path in folder.iterdir()}
@@ -414,7 +423,25 @@ def test_the_next_mirror_is_read_where_the_first_one_is_dead(films: Path, way: s
         return (WAYS_OF_BEING_DEAD[way] if request.path.startswith("/dead/") else serve_files(files))(request)
 
     with FaultServer(answer) as server:
-        grabbed = grab(server.url("/list"), limits=replace(LIMITS, timeout_s=5))
+        grabbed = grab(server.url("/list"), limits=patience(way))
+    assert numbers(grabbed) == numbers(grab(str(films / "film.mp4")))
+
+
+@pytest.mark.parametrize("way", ["404", "hangs up"])
+def test_another_representation_is_read_where_the_best_one_is_dead(films: Path, way: str) -> None:
+    folder = films / "number.mpd"
+    files = {f"/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    text = (folder / "number.mpd").read_text()
+    (one,) = re.findall(r"<Representation.*?</Representation>", text, re.DOTALL)
+    dead = re.sub(r"(<Representation[^>]*>)", r"\1<BaseURL>dead/</BaseURL>", one).replace('width="160"', 'width="640"')
+    files["/list"] = text.replace(one, one + dead).encode()
+
+    def answer(request: Request) -> Iterable[bytes]:
+        return (WAYS_OF_BEING_DEAD[way] if request.path.startswith("/dead/") else serve_files(files))(request)
+
+    with FaultServer(answer) as server:
+        grabbed = grab(server.url("/list"))
+        assert any(request.path.startswith("/dead/") for request in server.requests)
     assert numbers(grabbed) == numbers(grab(str(films / "film.mp4")))
 
 
@@ -440,7 +467,9 @@ def test_where_all_renditions_are_dead_the_most_telling_reason_is_given(
         return WAYS_OF_BEING_DEAD[ways[int(request.path[1:])]](request)
 
     with FaultServer(answer) as server:
-        outcome = outcome_of(server.url("/list"), limits=replace(LIMITS, timeout_s=1.5))
+        outcome = outcome_of(
+            server.url("/list"), limits=replace(LIMITS, timeout_s=1.5) if "no answer" in ways else LIMITS
+        )
         asked = {request.path for request in server.requests} - {"/list"}
     assert outcome.status == status and words in outcome.reason
     assert len(asked) == (1 if ways[0] == "leads elsewhere" else min(len(ways), 4))
