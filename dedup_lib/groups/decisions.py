@@ -317,9 +317,15 @@ def _parse(data: bytes, path: Path) -> dict[frozenset[str], Decision]:
         for cells in reader:
             if any(map(str.strip, cells)):
                 if has_header:
-                    pair, decision = _parse_line(cells, f"{path}: line {line}")
+                    place = f"{path}: line {line}"
+                    pair, decision = _parse_line(cells, place)
                     decisions[pair] = decision
-                elif tuple(cells) != COLUMNS:
+                    # People leave blanks around a URL; a list that was not cleaned may have them too.
+                    bare = [cell.strip() for cell in cells]
+                    if bare != cells and bare[0] != bare[1]:
+                        pair, decision = _parse_line(bare, place)
+                        decisions[pair] = decision
+                elif tuple(map(str.strip, cells)) != COLUMNS:
                     raise ListError(
                         f"{path}: line {line} is {','.join(cells)!r}, and must be the header {','.join(COLUMNS)}"
                     )
@@ -339,7 +345,7 @@ def _parse_line(cells: Sequence[str], place: str) -> tuple[frozenset[str], Decis
             f"{place} has {len(cells)} cells ({','.join(cells)!r}): write {','.join(COLUMNS)}, and put quotes around "
             "a URL that contains a comma"
         )
-    first_url, second_url, decision = map(bare_cell, cells[:3])
+    first_url, second_url, decision = map(bare_cell, (*cells[:2], cells[2].strip()))
     if decision not in set(Decision):
         *others, last = Decision
         raise ListError(f"{place} has the decision {decision!r}: write {', '.join(others)} or {last}")

@@ -20,6 +20,8 @@ _ADDRESS = re.compile(r"www\.|[a-z][a-z0-9+.-]+://|((blob|view-source):)?https?:
 # Signs of a list in a program or a text before a URL: `'https://…',`, `- https://…`, `1. https://…`.
 _LISTED_URL = re.compile(r"[\W\d_]*https?://", re.IGNORECASE)
 
+_JSON = re.compile(r"\s*[\[{]\s*(?:[\[{\"]|$)")
+
 # A cell that a spreadsheet may take for a formula when it opens a CSV (OWASP, "CSV Injection"). In some languages Excel
 # reads full-width signs as plain ones, so they count too. A byte order mark in front would vanish, so it is skipped.
 # Numbers, dates and telephone numbers are safe: they can name no cell, function or program.
@@ -54,8 +56,9 @@ def _is_formula(text: str) -> bool:
 
 
 def is_no_name(cell: str) -> bool:
-    """Whether `cell` must be data and not a column name: a link, or a URL behind signs of a list."""
-    return is_link(cell) or bool(_LISTED_URL.match(cell))
+    """Whether `cell` must be data and not a column name: a link, a URL behind signs of a list, or JSON."""
+    # The cheap ones first.
+    return bool(_LISTED_URL.match(cell) or _JSON.match(cell)) or is_link(cell)
 
 
 def is_link(cell: str) -> bool:

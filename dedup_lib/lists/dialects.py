@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import io
-import json
 import re
 import zlib
 from collections import Counter
@@ -21,7 +20,8 @@ from pathlib import Path
 
 from dedup_lib.errors import ListError
 from dedup_lib.lists.cells import URL_WORDS, bare_cell, is_link, is_no_name, is_url_name, is_video_path, words_of
-from dedup_lib.lists.urls import decode_url, is_web_url
+from dedup_lib.lists.texts import refuse_other_texts, without_backslashes, without_line_commas
+from dedup_lib.lists.urls import decode_url, is_no_value, is_web_url
 
 DELIMITERS = ",;\t|"
 
@@ -187,47 +187,21 @@ def split_text(text: str, dialect: Dialect, *, is_ours: bool = False) -> SplitTe
     name of the file.
     """
     if not is_ours:
-        _refuse_other_texts(text)
+        refuse_other_texts(text)
     try:
         return _split(text, dialect, is_ours=is_ours)
     except ListError:
         # Only as a last resort, because a backslash may also be the last character of a cell.
         if '\\"' in text:
             with suppress(ListError):
-                return _split(_without_backslashes(text), dialect, is_ours=is_ours)
+                return _split(without_backslashes(text), dialect, is_ours=is_ours)
         raise
-
-
-def _refuse_other_texts(text: str) -> None:
-    head = text[:200].lstrip().lower()
-    if head.startswith(("<!--", "<!doctype html", "<html", "<head", "<body", "<table", "<?xml")):
-        raise ListError("is a web page or XML and no CSV: download the list itself, or save it as a CSV")
-    if head.startswith(("{", "[")) and (_is_json(text, dict, list) or _is_json(text.lstrip().split("\n")[0], dict)):
-        raise ListError("is JSON and no CSV: save the list as a CSV with one video URL per line")
-
-
-def _is_json(text: str, *kinds: type) -> bool:
-    try:
-        return isinstance(json.loads(text), kinds)
-    except (ValueError, RecursionError):
-        return False
-
-
-def _without_backslashes(text: str) -> str:
-    """Rewrites `\\"` inside cells to doubled quotes. When the text also doubles its backslashes, they become single."""
-    doubles_all = not re.search(r"(?<!\\)\\(?:\\\\)*(?![\\\"])", text)
-
-    def double_quotes(match: re.Match[str]) -> str:
-        backslashes = match[1]
-        if not match[2]:
-            return backslashes[: len(backslashes) // 2] if doubles_all else backslashes
-        return backslashes[: len(backslashes) // 2] + '"' * (1 + len(backslashes) % 2)
-
-    return re.sub(r'(\\+)("?)', double_quotes, text)
 
 
 def _split(text: str, dialect: Dialect, *, is_ours: bool) -> SplitText:
     delimiter, is_wrapped = _choose_layout(text)
+    if delimiter == _ONE_COLUMN:
+        text = without_line_commas(text)
     start, has_header = _find_start(_sample(text, delimiter, is_wrapped=is_wrapped)[0])
     records: Iterator[tuple[int, list[str]]]
     records = islice(_records(text, delimiter, is_wrapped=is_wrapped), start, None)
@@ -332,7 +306,7 @@ def _find_start(records: list[list[str]]) -> tuple[int, bool]:
     """
     top = records[:_FIRST_RECORDS]
     first_link = next((at for at, record in enumerate(top) if any(map(is_no_name, record))), None)
-    if not first_link:
+    if not first_link or _lacks_url(top[0], top[first_link]):
         return 0, first_link is None
     width = _common_width(list(map(_without_end, records[first_link:])))
     if width == 1:
@@ -349,6 +323,15 @@ def _find_start(records: list[list[str]]) -> tuple[int, bool]:
         for record in top[:start]
     )
     return (start if are_titles else 0), True
+
+
+def _lacks_url(record: list[str], other: list[str]) -> bool:
+    """Whether a record is a row like `other`, only without a URL: `7,NULL`, but not `id,url` nor the `,0` of pandas."""
+    place = next(at for at, cell in enumerate(other) if is_no_name(cell))
+    if place >= len(record) or not is_no_value(record[place]):
+        return False
+    others = [cell for cell in record[:place] + record[place + 1 :] if cell.strip()]
+    return bool(record[place].strip() or (others and all(map(_NUMERIC.fullmatch, others))))
 
 
 def _is_remark(record: list[str]) -> bool:

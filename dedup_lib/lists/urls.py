@@ -176,6 +176,11 @@ def is_web_url(text: str) -> bool:
     return bool(match and match[2].rpartition("@")[2].partition(":")[0])
 
 
+def is_no_value(cell: str) -> bool:
+    """Whether a cell is empty, or holds what stands for no value, such as `NULL`, `n/a` or `-`."""
+    return cell.strip().casefold() in _NO_URL
+
+
 def has_scheme(url: str) -> bool:
     """Whether a web URL names its scheme."""
     return not _PROTOCOL_RELATIVE.match(url)
@@ -361,7 +366,7 @@ def find_text_copies(
     copies = []
     for row, url in enumerate(every, start=-len(before)):
         progress(int(row >= 0))
-        if url.strip().casefold() in _NO_URL:
+        if is_no_value(url):
             continue
         normalised = normalise(url)
         key = normalised.key

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import http.client
 import io
+import re
 import socket
 import ssl
 from dataclasses import dataclass
@@ -36,6 +37,11 @@ SOCKET_TIMEOUT_S = 15.0
 
 _READ_BYTES = 64 * 1024
 _MAX_INTERIM_ANSWERS = 100
+_MAX_NO_FIELDS = 100
+_BLANKS_BEFORE_COLON = re.compile(rb"^([^:\s]+)[ \t]+:")
+
+# Chains of proxies send more fields than the 100 that are usual.
+http.client._MAXHEADERS = 1000  # type: ignore[attr-defined] # typeshed leaves it out
 
 
 class Answer:
@@ -106,16 +112,25 @@ class Answer:
 
 
 class _NotedLines:
-    """Reads the lines of a stream and notes whether the last one was cut off."""
+    """Reads the lines of heads, and notes whether the last one was cut off.
+
+    Lines that are no fields are left out, and so are blanks before a colon, as browsers do: the parser would take such
+    a line for the end of the head, and the length of the body would be lost.
+    """
 
     def __init__(self, stream: io.BufferedIOBase) -> None:
         self._stream = stream
+        self._begins_head = True
         self.is_cut_off = False
 
     def readline(self, most: int = -1, /) -> bytes:
-        line = self._stream.readline(most)
+        for _ in range(_MAX_NO_FIELDS):
+            line = self._stream.readline(most)
+            if self._begins_head or b":" in line or not line.strip() or line[:1].isspace():
+                break
         self.is_cut_off = len(line) != most and not line.endswith(b"\n")
-        return line
+        is_status, self._begins_head = self._begins_head, not line.strip()
+        return line if is_status else _BLANKS_BEFORE_COLON.sub(rb"\1:", line)
 
     def close(self) -> None:
         self._stream.close()

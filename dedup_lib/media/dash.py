@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
@@ -23,10 +23,10 @@ from dedup_lib.media.playlists import (
     Piece,
     Playlist,
     Rendition,
-    choose_rendition,
     damaged,
     encrypted,
     live,
+    rank_renditions,
 )
 from dedup_lib.records import Status
 
@@ -63,7 +63,7 @@ def read_dash(text: bytes, base: Base) -> Playlist:
     periods = list(_children(root, "Period"))
     if not periods:
         raise damaged("it has no periods")
-    at_s = 0.0
+    at_s, most = 0.0, 1
     for number, period in enumerate(periods):
         start_s = _seconds(period.get("start"))
         at_s = at_s if start_s is None else start_s
@@ -73,15 +73,17 @@ def read_dash(text: bytes, base: Base) -> Playlist:
             duration_s = max(0.0, following_s - at_s)
         film.begin_run()
         film.move_to(at_s)
-        _add_period(film, period, base, duration_s)
+        most = max(most, _add_period(film, period, base, duration_s))
         if duration_s is not None:
             # The last segment of a template may reach beyond the end.
             at_s += duration_s
             film.move_to(at_s)
-    return film.finish()
+    mirrors = max(sum(1 for _ in _children(element, "BaseURL")) for element in root.iter())
+    return replace(film.finish(), mirrors=max(1, mirrors), renditions=most)
 
 
-def _add_period(film: Assembly, period: Element, base: Base, duration_s: float | None) -> None:
+def _add_period(film: Assembly, period: Element, base: Base, duration_s: float | None) -> int:
+    """Adds a period that lasts so long; returns how many renditions it has."""
     base = _base_at(period, base)
     renditions: list[Rendition[tuple[Element, Element]]] = []
     protected = others = 0
@@ -109,8 +111,10 @@ def _add_period(film: Assembly, period: Element, base: Base, duration_s: float |
         raise VideoTrouble(Status.NO_VIDEO_STREAM, "the playlist has no video")
     if not renditions:
         raise damaged("a period has no renditions")
-    chosen = choose_rendition(renditions)
+    ranked = rank_renditions(renditions)
+    chosen = ranked[min(base.rendition, len(ranked) - 1)]
     _Source(period, *chosen.link, base=base, bits_per_s=chosen.bits_per_s).add_to(film, duration_s)
+    return len(ranked)
 
 
 def _is_film(adaptations: Element, one: Element) -> bool:
@@ -273,9 +277,9 @@ def _repeats(
 
 
 def _base_at(element: Element, base: Base) -> Base:
-    """The base for what is in an element. Of several BaseURLs, which are mirrors, the first counts."""
-    found = next(_children(element, "BaseURL"), None)
-    return base.at(found.text) if found is not None and (found.text or "").strip() and found.text else base
+    """The base for what is in an element, by the BaseURL of the mirror that `base` names."""
+    links = [text for found in _children(element, "BaseURL") if (text := (found.text or "").strip())]
+    return base.at(links[min(base.mirror, len(links) - 1)]) if links else base
 
 
 def _children(element: Element, name: str) -> Iterator[Element]:

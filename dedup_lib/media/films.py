@@ -22,6 +22,7 @@ from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.timestamps import Clock, ShownOrder, Span, repeats_frame
 from dedup_lib.media.tracks import (
     BROKEN_ENDS,
+    BROKEN_PACKETS,
     MAX_PIXELS,
     check_count,
     describe_error,
@@ -186,7 +187,7 @@ class Film:
             # A decoder holds a frame back while frames to be shown before it may still come; None says that none will.
             try:
                 frames = [*packet.decode(), *decoder.decode(None)]
-            except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError):
+            except BROKEN_PACKETS:
                 # Other key frames may still be fine.
                 frames = []
             decoder.flush_buffers()
@@ -224,6 +225,8 @@ class Film:
         film no longer than `to_be_passed_s` is not searched for: that film will be read through anyway."""
         if self._reel.stated_s:
             return self._reel.stated_s
+        if self._reel.is_joined:
+            return 0.0
         container_s = self._container_s()
         # A fragmented file may state the length of its first fragment only: the container knows better.
         if len(self._container.streams) == 1:
@@ -291,7 +294,7 @@ class Film:
             self._video.codec_context.skip_frame = "NONREF" if is_passed_over else "DEFAULT"
             try:
                 decoded = packet.decode()
-            except (av.InvalidDataError, av.PatchWelcomeError, av.UnknownError) as error:
+            except BROKEN_PACKETS as error:
                 # Only this packet is damaged: later frames may be fine.
                 self.last_error = describe_error(error)
                 self._has_lost = True

@@ -5,7 +5,9 @@ The text is only read here. Nothing is fetched.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.media.playlists import (
@@ -15,41 +17,50 @@ from dedup_lib.media.playlists import (
     Piece,
     Playlist,
     Rendition,
-    choose_rendition,
     damaged,
     encrypted,
     live,
+    rank_renditions,
 )
 from dedup_lib.records import Status
 
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]{1,40})=("[^"]*"|[^",]*)')
-_DURATION = re.compile(r"\s*([0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+)\s*(?:,.*)?")
+_LINE_END = re.compile(r"\r\n|\r|\n")
+_DURATION = re.compile(r"\s*(-?)([0-9]{1,9}(?:\.[0-9]*)?|\.[0-9]+)\s*(?:,.*)?")
+_VOD = re.compile(r"#EXT-X-PLAYLIST-TYPE:\s*VOD")
 _BYTE_RANGE = re.compile(r"([0-9]{1,18})(?:@([0-9]{1,18}))?")
 _SIZE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,12}")
 _SOUND = re.compile(r"(mp4a|[ae]c-[34]|opus|flac|vorbis|mp3|dts|alac)[^,]*", re.IGNORECASE)
 
 
-def read_hls(text: str, base: Base) -> str | Playlist:
-    """Reads a playlist: a URL is that of the chosen rendition's own playlist. `base` is for relative links.
+def read_hls(text: str, base: Base) -> list[str] | Playlist:
+    """Reads a playlist: URLs are those of the renditions' own playlists, the one to read first, and behind it those to
+    read where it cannot be. `base` is for relative links.
 
     Raises VideoTrouble for what is live, encrypted, damaged or no HLS.
     """
-    lines = [line.strip() for line in text.lstrip("\ufeff \t\r\n").split("\n")]
+    lines = [line.strip() for line in _LINE_END.split(text.lstrip("\ufeff \t\r\n"))]
     if not lines or not lines[0].startswith("#EXTM3U"):
         raise damaged("it does not begin with #EXTM3U")
     tags = {line.partition(":")[0] for line in lines}
     if "#EXT-X-STREAM-INF" in tags:
-        return base.join(_choose(lines))
-    if "#EXT-X-TARGETDURATION" not in tags:
+        first, *others = (one.link for one in rank_renditions(_find_renditions(lines)))
+        return list(dict.fromkeys([base.join(first), *_join_those_allowed(others, base)]))
+    if not any(tag.startswith("#EXT-X-") for tag in tags):
         raise VideoTrouble(Status.NOT_VIDEO, "the URL gives a list of files (M3U), not a video")
-    if "#EXT-X-ENDLIST" not in tags and "#EXT-X-PLAYLIST-TYPE:VOD" not in lines:
+    if "#EXT-X-ENDLIST" not in tags and not any(map(_VOD.fullmatch, lines)):
         raise live()
     return _Reader(base).read(lines)
 
 
-def _choose(lines: list[str]) -> str:
-    """The link of the chosen rendition."""
+def _join_those_allowed(links: list[str], base: Base) -> Iterator[str]:
+    for link in links:
+        with contextlib.suppress(VideoTrouble):
+            yield base.join(link)
+
+
+def _find_renditions(lines: list[str]) -> list[Rendition[str]]:
     renditions: list[Rendition[str]] = []
     stated: dict[str, str] | None = None
     sound_only = 0
@@ -74,7 +85,7 @@ def _choose(lines: list[str]) -> str:
         raise VideoTrouble(Status.NO_VIDEO_STREAM, "the playlist has sound only")
     if not renditions:
         raise damaged("it names no rendition")
-    return choose_rendition(renditions).link
+    return renditions
 
 
 class _Reader:
@@ -84,6 +95,8 @@ class _Reader:
         self._base = base
         self._film = Assembly()
         self._beginning: Piece | None = None
+        self._usual_s = 0.0
+        """The longest duration of a segment, rounded."""
         self._duration_s: float | None = None
         self._range = ""
         self._is_missing = False
@@ -101,7 +114,11 @@ class _Reader:
                     found = _DURATION.fullmatch(value)
                     if found is None:
                         raise damaged(f"the duration of a segment is {value[:40]!r}")
-                    self._duration_s = float(found[1])
+                    # A negative one means that it is not known.
+                    self._duration_s = self._usual_s if found[1] else float(found[2])
+                case "#EXT-X-TARGETDURATION":
+                    found = _DURATION.fullmatch(value)
+                    self._usual_s = float(found[2]) if found is not None else 0.0
                 case "#EXT-X-BYTERANGE":
                     self._range = value
                 case "#EXT-X-MAP":

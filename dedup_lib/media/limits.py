@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from dedup_lib.errors import VideoTrouble
@@ -44,6 +46,19 @@ class Deadline:
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self._end_s = time.monotonic() + timeout_s
+        self._words = f"{timeout_s:g} s (timeout_s)"
+
+    @contextlib.contextmanager
+    def halved(self) -> Iterator[None]:
+        """Lets what is done in this context take half of the time that is left, so that something else may still be
+        tried. Raises VideoTrouble when no time is left."""
+        before = self._end_s, self._words
+        half_s = self.remaining_s() / 2
+        self._end_s, self._words = self._end_s - half_s, f"{half_s:.1f} s, half of the time that was left"
+        try:
+            yield
+        finally:
+            self._end_s, self._words = before
 
     def check(self) -> None:
         """Raises VideoTrouble when no time is left."""
@@ -53,7 +68,7 @@ class Deadline:
         """Seconds left. Raises VideoTrouble when no time is left."""
         left = self._end_s - time.monotonic()
         if left <= 0:
-            raise VideoTrouble(Status.TIMEOUT, f"not finished within {self.timeout_s:g} s (timeout_s)", retryable=True)
+            raise VideoTrouble(Status.TIMEOUT, f"not finished within {self._words}", retryable=True)
         return left
 
 

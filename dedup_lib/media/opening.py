@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from dedup_lib.errors import SettingError, VideoTrouble
 from dedup_lib.media.dash import read_dash
 from dedup_lib.media.hls import read_hls
 from dedup_lib.media.limits import Deadline, FetchLimits
 from dedup_lib.media.playlists import MAX_PLAYLIST_BYTES, Base, Playlist, damaged
-from dedup_lib.media.ranges import check_link
+from dedup_lib.media.ranges import Route, check_link
 from dedup_lib.media.segments import SegmentedStream
 from dedup_lib.media.sniff import HEAD_BYTES, PlaylistKind, is_page, is_segment, tell_playlist
 from dedup_lib.media.streams import MediaStream, WebStream, open_next, open_stream
 from dedup_lib.records import Status
 from dedup_lib.settings import ExtractSettings
+
+_MAX_WAYS = 4
+"""Most renditions, or mirrors, that are tried."""
+
+_MAY_BE_ALIVE_ELSEWHERE = frozenset({Status.HTTP_ERROR, Status.UNREACHABLE, Status.TIMEOUT, Status.DECODE_ERROR})
 
 
 def check_resolver(settings: ExtractSettings) -> None:
@@ -78,33 +86,72 @@ def _resolve(page: WebStream) -> WebStream:
 
 def _follow(stream: WebStream, kind: PlaylistKind) -> MediaStream:
     """The film of a playlist, as a stream in the place of this one. After an error, this one may still be open."""
-    found = _read(stream, kind)
-    if isinstance(found, str):
+    text, base = _read(stream)
+    route = stream.release()
+    if kind is PlaylistKind.HLS:
+        found = read_hls(text.decode("utf-8", "replace"), base)
+        if isinstance(found, Playlist):
+            return _open_film(route, found)
         # A list of renditions leads to the segments of one of them (RFC 8216, 2).
-        stream = open_next(stream.release(), found)
-        found = _read(stream, kind)
-    if isinstance(found, str):
-        raise damaged("it leads from one list of renditions to another")
-    if found.file_url:
-        return _checked(open_next(stream.release(), found.file_url))
-    return _checked(SegmentedStream(stream.release(), found))
+        return _first_alive([functools.partial(_open_rendition, route, url) for url in found], route)
+    film = read_dash(text, base)
+    others = [replace(base, mirror=number) for number in range(1, film.mirrors)]
+    others += [replace(base, rendition=number) for number in range(1, film.renditions)]
+    ways = [functools.partial(_open_other, route, text, other) for other in others]
+    return _first_alive([functools.partial(_open_film, route, film), *ways], route)
 
 
-def _read(stream: WebStream, kind: PlaylistKind) -> str | Playlist:
+def _read(stream: WebStream) -> tuple[bytes, Base]:
     text = stream.read(MAX_PLAYLIST_BYTES + 1)
     if len(text) > MAX_PLAYLIST_BYTES:
         raise VideoTrouble(Status.TOO_LARGE, f"the playlist has more than {MAX_PLAYLIST_BYTES:,} bytes")
-    base = Base(url=stream.route.url, may_leave_tls=stream.route.may_leave_tls)
-    return read_dash(text, base) if kind is PlaylistKind.DASH else read_hls(text.decode("utf-8", "replace"), base)
+    return text, Base(url=stream.route.url, may_leave_tls=stream.route.may_leave_tls)
 
 
-def _checked(film: SegmentedStream | WebStream) -> MediaStream:
-    """The same film, from its start. Raises VideoTrouble when it begins like no film: with a web page, or another
-    playlist."""
-    head = film.read(HEAD_BYTES)
-    film.seek(0)
-    if not is_segment(head):
-        raise VideoTrouble(
-            Status.DECODE_ERROR, "what the playlist leads to is in no format of segments (MPEG-TS, MP4, WebM)"
-        )
+def _first_alive(ways: Sequence[Callable[[], MediaStream]], route: Route) -> MediaStream:
+    """The film by the first of several ways that leads to it. Raises VideoTrouble: where none does, that of a way that
+    may lead there later, or else that of the first one."""
+    ways = ways[:_MAX_WAYS]
+    troubles: list[VideoTrouble] = []
+    for number, way in enumerate(ways):
+        try:
+            # A server that does not answer must leave time for the next one.
+            with route.deadline.halved() if number < len(ways) - 1 else contextlib.nullcontext():
+                return way()
+        except VideoTrouble as trouble:
+            if not number and trouble.status not in _MAY_BE_ALIVE_ELSEWHERE:
+                raise
+            troubles.append(trouble)
+    raise next((trouble for trouble in troubles if trouble.retryable), troubles[0])
+
+
+def _open_rendition(route: Route, url: str) -> MediaStream:
+    stream = open_next(route, url)
+    try:
+        text, base = _read(stream)
+    finally:
+        stream.release()
+    found = read_hls(text.decode("utf-8", "replace"), base)
+    if not isinstance(found, Playlist):
+        raise damaged("it leads from one list of renditions to another")
+    return _open_film(route, found)
+
+
+def _open_other(route: Route, text: bytes, base: Base) -> MediaStream:
+    return _open_film(route, read_dash(text, base))
+
+
+def _open_film(route: Route, found: Playlist) -> MediaStream:
+    """The film of a playlist, from its start. Raises VideoTrouble when it begins like no film: with a web page, or
+    another playlist; the route stays open."""
+    film = open_next(route, found.file_url) if found.file_url else SegmentedStream(route, found)
+    with contextlib.ExitStack() as until_known:
+        until_known.callback(film.release)
+        head = film.read(HEAD_BYTES)
+        film.seek(0)
+        if not is_segment(head):
+            raise VideoTrouble(
+                Status.DECODE_ERROR, "what the playlist leads to is in no format of segments (MPEG-TS, MP4, WebM)"
+            )
+        until_known.pop_all()
     return film

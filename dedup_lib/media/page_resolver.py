@@ -30,7 +30,7 @@ from dedup_lib.media.answers import read_whole
 from dedup_lib.media.connections import Source
 from dedup_lib.media.cookies import Cookies
 from dedup_lib.media.limits import Deadline, FetchLimits, Meter
-from dedup_lib.media.playlists import Rendition, choose_rendition, encrypted, live
+from dedup_lib.media.playlists import Rendition, encrypted, live, rank_renditions
 from dedup_lib.media.ranges import MAX_REDIRECTS, find_redirect
 from dedup_lib.records import Status
 from dedup_lib.sanitise import without_credentials
@@ -164,7 +164,7 @@ def _choose(found: Mapping[str, Any]) -> ResolvedPage:
         if any(one.get("has_drm") for one in formats):
             raise encrypted("DRM")
         raise VideoTrouble(Status.HTML, "the URL gives a web page in which yt-dlp finds no video that can be read")
-    best = choose_rendition(usable).link
+    best = rank_renditions(usable)[0].link
     headers = {
         name: str(best["http_headers"][name]) for name in _OF_THE_VIDEO if best.get("http_headers", {}).get(name)
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 from urllib.parse import urljoin
 
@@ -63,6 +63,9 @@ class Playlist:
 
     segments: tuple[Segment, ...]
     duration_s: float
+    mirrors: int = 1
+    renditions: int = 1
+    """How many addresses it names for the same files, and how many renditions, at most in one part of it."""
 
     @property
     def file_url(self) -> str:
@@ -88,6 +91,10 @@ class Base:
 
     url: str
     may_leave_tls: bool
+    mirror: int = 0
+    rendition: int = 0
+    """Which one to take of several addresses of the same files, and of the renditions, from the best one on; the last
+    one where there are fewer."""
 
     def join(self, link: str) -> str:
         """The URL that a link means. Raises VideoTrouble when the rules for redirects forbid to follow it."""
@@ -101,7 +108,7 @@ class Base:
 
     def at(self, link: str) -> Base:
         """The base that such a link makes."""
-        return Base(url=self.join(link), may_leave_tls=self.may_leave_tls)
+        return replace(self, url=self.join(link))
 
 
 class Assembly:
@@ -154,21 +161,24 @@ class Assembly:
         return Playlist(segments=tuple(self._segments), duration_s=self._at_s)
 
 
-def choose_rendition(renditions: Sequence[Rendition[_Link]]) -> Rendition[_Link]:
-    """Chooses the smallest rendition that loses nothing.
+def rank_renditions(renditions: Sequence[Rendition[_Link]]) -> list[Rendition[_Link]]:
+    """Puts the smallest rendition that loses nothing first, then larger ones, then those that are too small.
 
     Frames are shrunk to `FRAME_SIDE_PX` for the encoder, and to less for the fingerprint. So a larger frame costs
-    bytes and time, and gives the same result. When none is as large, the largest is chosen. Renditions without a stated
-    size are often sound only: they count only when no size is stated at all.
+    bytes and time, and gives the same result. Renditions without a stated size are often sound only: they count only
+    when no size is stated at all.
     """
     sized = [one for one in renditions if one.width_px and one.height_px]
-    if not sized:
-        enough = [one for one in renditions if one.bits_per_s >= _ENOUGH_BITS_PER_S]
-        return min(enough, key=_bits) if enough else max(renditions, key=_bits)
-    enough = [one for one in sized if max(one.width_px, one.height_px) >= FRAME_SIDE_PX]
-    if enough:
-        return min(enough, key=lambda one: (one.width_px * one.height_px, _bits(one)))
-    return max(sized, key=lambda one: (one.width_px * one.height_px, -_bits(one)))
+
+    def rank(one: Rendition[_Link]) -> tuple[bool, float, float]:
+        if not sized:
+            is_small = one.bits_per_s < _ENOUGH_BITS_PER_S
+            return is_small, -_bits(one) if is_small else _bits(one), 0
+        is_small = max(one.width_px, one.height_px) < FRAME_SIDE_PX
+        pixels = one.width_px * one.height_px
+        return is_small, -pixels if is_small else pixels, _bits(one)
+
+    return sorted(sized or renditions, key=rank)
 
 
 def _bits(one: Rendition[_Link]) -> float:

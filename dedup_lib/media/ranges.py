@@ -35,7 +35,7 @@ from dedup_lib.sanitise import without_credentials
 
 CHUNK_BYTES = 128 * 1024
 
-MAX_REDIRECTS = 5
+MAX_REDIRECTS = 10
 """Most redirects in a row for one request."""
 
 MAX_RETURNS = 16
@@ -51,6 +51,9 @@ MAX_CHUNKS_AT_ONCE = 8
 
 _MAX_PIECES = 64
 """Most answers that are joined to fill one range."""
+
+_MAX_BREAKS = 3
+"""How often a connection may break off while parts of a file are fetched; a long film takes many requests."""
 
 _DIGEST_TAG = re.compile('"([0-9A-Fa-f]{32,128})(-[0-9]{1,5})?"')
 """A strong entity tag (RFC 9110, section 8.8.3) that looks like a content hash, MD5 or longer; object stores append
@@ -171,10 +174,10 @@ class Ranges:
         named = answer.field("ETag")
         self.tag = f"{answer.server} {named}" if _DIGEST_TAG.fullmatch(named) else ""
         self._route = route
-        self._named = named
+        self._version = _version_of(answer)
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
         self._chunks_at_once = 1
-        self._next_index = 0
+        self._next_index = self._breaks = 0
         self._fetch_chunks(first // CHUNK_BYTES, math.ceil(len(start.data) / CHUNK_BYTES), start.data)
 
     def read_at(self, position: int, size: int) -> bytes:
@@ -216,7 +219,12 @@ class Ranges:
         for _ in range(_MAX_PIECES):
             if len(data) == last - first + 1:
                 return bytes(data)
-            data += self._fetch_piece(first + len(data), last)
+            try:
+                data += self._fetch_piece(first + len(data), last)
+            except VideoTrouble as trouble:
+                if trouble.status != Status.UNREACHABLE or not trouble.retryable or self._breaks == _MAX_BREAKS:
+                    raise
+                self._breaks += 1
         raise NoRanges
 
     def _fetch_piece(self, first: int, last: int) -> bytes:
@@ -232,9 +240,9 @@ class Ranges:
         if is_whole(answer):
             raise NoRanges(answer)
         with answer:
-            # A new tag may only mean another server. NoRanges makes the caller compare the bytes of the whole file.
-            named = answer.field("ETag")
-            if named and self._named and named != self._named:
+            # A new tag, or date, may only mean another server. NoRanges makes the caller compare the bytes of the whole
+            # file.
+            if _differ(_version_of(answer), self._version):
                 raise NoRanges
             held = read_part(answer, first, last)
             if held is None:
@@ -242,6 +250,17 @@ class Ranges:
         if held.size_bytes not in (None, self.size_bytes):
             raise file_changed()
         return held.data
+
+
+def _version_of(answer: Answer) -> tuple[str, str]:
+    """The tag of the file, and the date of its last change, each "" where the server states none."""
+    return answer.field("ETag"), answer.field("Last-Modified")
+
+
+def _differ(one: tuple[str, str], other: tuple[str, str]) -> bool:
+    """Whether two answers name two versions of a file: by their tags where both have one, otherwise by their dates."""
+    pairs = [pair for pair in zip(one, other, strict=True) if all(pair)]
+    return bool(pairs) and pairs[0][0] != pairs[0][1]
 
 
 class Whole:

@@ -13,9 +13,11 @@ from av.video.stream import VideoStream
 
 from dedup_lib.media.limits import Deadline
 from dedup_lib.media.ranges import file_changed
+from dedup_lib.media.recordings import Recording
 from dedup_lib.media.segments import SegmentedStream
+from dedup_lib.media.sniff import HEAD_BYTES, is_transport_stream
 from dedup_lib.media.soundtrack import Soundtrack, find_sound
-from dedup_lib.media.streams import MediaStream, Rest
+from dedup_lib.media.streams import MediaStream
 from dedup_lib.media.timestamps import Joints
 from dedup_lib.media.tracks import (
     BROKEN_ENDS,
@@ -24,6 +26,7 @@ from dedup_lib.media.tracks import (
     choose_film,
     count_frames,
     find_films,
+    is_edited_away,
     is_joinable,
     open_container,
     read_packets,
@@ -33,8 +36,12 @@ from dedup_lib.media.tracks import (
 _AT_ONCE = {"analyzeduration": "1", "probesize": "65536"}
 """Options to open a container without reading ahead: what the first one has told of the film holds for the next."""
 
-_MIN_REST_FRACTION = 0.05
-"""Share of a file from which on what follows the last packet of the film may be another recording."""
+_UNEDITED = {"ignore_editlist": "1"}
+"""Options to read the pictures of an MP4 file as they come, whatever its edit lists say."""
+
+_MAX_JOINED_BYTES = 64 * 1024 * 1024
+"""Of a larger file, whose end belongs to another recording, only the first recording counts, unless reading on meets
+the others anyway: their time stamps count anew, so that the file must be read through."""
 
 
 class Reel:
@@ -51,10 +58,14 @@ class Reel:
         rate that the file states."""
         self.rates: list[float] = []
         """Frames per second, as far as the file tells."""
+        self.is_joined = False
+        """Whether the file is known to hold several recordings."""
         self._stream = stream
         self._segments = stream if isinstance(stream, SegmentedStream) else None
         self._deadline = deadline
         self._demuxer = demuxer
+        self._options = dict[str, str]()
+        """Options to open the file with."""
         self._container: InputContainer | None = None
         self._index: int | None = None
         self._time_base = Fraction(0)
@@ -64,8 +75,8 @@ class Reel:
         """Ticks to add to the time stamps of the open container."""
         self._begins_s: float | None = None
         """When it begins by the playlist; None when `_shift` is known."""
-        self._start = 0
-        """The byte of the stream at which the open container begins."""
+        self._recording: Recording | None = None
+        """What the open container reads of a file of MPEG-TS."""
         self._is_at_start = False
         self._soundtrack: Soundtrack | None = None
 
@@ -114,8 +125,17 @@ class Reel:
     def _open(self) -> None:
         self.close()
         self._stream.seek(0)
-        self._start = 0
-        self._container = open_container(self._stream, self._demuxer)
+        if self._segments is None and is_transport_stream(self._stream.read(HEAD_BYTES)):
+            self._recording = Recording(self._stream, 0)
+        self._stream.seek(0)
+        self._container = open_container(self._recording or self._stream, self._demuxer, self._options)
+        if not self._options and is_edited_away(self._container):
+            # Edit lists that show nothing are damaged: the pictures are there.
+            self._options = _UNEDITED
+            self._open()
+        if self._recording is not None and (self._stream.size_bytes or 0) <= _MAX_JOINED_BYTES:
+            # The end was read too, for the duration.
+            self.is_joined = self.is_joined or not self._recording.is_all
 
     def _choose(self) -> int:
         """Returns the index of the stream that is the film; leaves the container as newly opened."""
@@ -149,7 +169,6 @@ class Reel:
         sound = find_sound(self.container) if soundtrack is not None else None
         joints = Joints() if knows_gaps and is_joinable(self.container) else None
         while True:
-            behind = 0
             # What is not asked for is read all the same, and dropped by PyAV.
             for packet in read_packets(self.container, [self.video, *([sound] if sound is not None else [])]):
                 self._deadline.check()
@@ -159,7 +178,6 @@ class Reel:
                         soundtrack.hear(heard, start_s=self.start_s)
                     continue
                 shown = cast("av.Packet[VideoStream]", packet)
-                behind = max(behind, (shown.pos or 0) + shown.size)
                 if joints is not None:
                     joints.close(shown)
                 yield self._shifted(shown)
@@ -167,7 +185,7 @@ class Reel:
                 if not self._open_next_run():
                     return
                 joints = Joints() if is_joinable(self.container) else None
-            elif not (knows_gaps and behind and self._open_rest(behind)):
+            elif not self._open_following():
                 return
             # The time stamps of another run count from elsewhere.
             sound = None
@@ -182,15 +200,16 @@ class Reel:
             at_s = self._segments.begin_next_run()
         return False
 
-    def _open_rest(self, place: int) -> bool:
-        """Opens what follows the last packet of the film, when that is a considerable part of a file of MPEG-TS:
-        recordings of two writers, one behind the other, number their streams differently. Returns False at the end."""
-        size_bytes = self._stream.size_bytes or 0
-        if self.container.format.name != "mpegts" or size_bytes - self._start - place < size_bytes * _MIN_REST_FRACTION:
+    def _open_following(self) -> bool:
+        """Opens the next recording of a file of MPEG-TS; returns False at the end."""
+        start = self._recording.following if self._recording is not None else None
+        if start is None:
             return False
-        self._start += place
+        self._deadline.check()
+        self.is_joined = True
+        recording = Recording(self._stream, start)
         try:
-            opened = open_container(Rest(self._stream, self._start), "mpegts", _AT_ONCE)
+            opened = open_container(recording, "mpegts", _AT_ONCE)
         except BROKEN_ENDS:
             if self._stream.trouble:
                 raise self._stream.trouble from None
@@ -199,7 +218,7 @@ class Reel:
             opened.close()
             return False
         # The container before stays open, as in `_open_next_run`.
-        self._container = opened
+        self._container, self._recording = opened, recording
         return True
 
     def _shifted(self, packet: av.Packet[VideoStream]) -> av.Packet[VideoStream]:
@@ -235,8 +254,9 @@ class Reel:
         """Goes to a key frame at or before `seek_s`; returns False when that is not possible."""
         if self.video.time_base is None:
             return False
-        if self._start:
-            self.rewind()
+        if self.is_joined:
+            # The time stamps of each recording count anew.
+            return False
         self._is_at_start, self._soundtrack = False, None
         try:
             if self._segments is not None:
@@ -273,6 +293,8 @@ class Reel:
         """Whether a key frame lies between the two times; assumed when the file has no full index."""
         if self._segments is not None:
             return self._segments.start_of(target_s) > here_s
+        if self.is_joined:
+            return False
         entries = self.video.index_entries
         if self.video.time_base is None or not len(entries):
             return True

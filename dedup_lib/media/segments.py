@@ -130,7 +130,8 @@ class SegmentedStream(MediaStream):
         try:
             data = self._fetch(index, piece.url, held, piece.first + offset, wanted)
         except VideoTrouble as trouble:
-            if self._is_behind_the_end(index, piece, trouble):
+            is_empty = trouble.status == Status.NOT_VIDEO
+            if is_empty or self._is_behind_the_end(index, piece, trouble):
                 held.is_complete = True
                 return b""
             raise self._trouble_at(index, trouble) from None
@@ -179,9 +180,13 @@ class SegmentedStream(MediaStream):
             refused_by=trouble.refused_by,
         )
 
+    def release(self) -> None:
+        """Closes this stream; its route stays open for another one."""
+        if self._file is not None:
+            self._file.release()
+        super().close()
+
     def close(self) -> None:
         if not self.closed:
-            if self._file is not None:
-                self._file.release()
+            self.release()
             self._route.close()
-        super().close()

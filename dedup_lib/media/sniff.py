@@ -94,7 +94,7 @@ def is_media(head: bytes) -> bool:
         head.startswith((*_MEDIA_MAGIC, _JPEG_MAGIC, _PNG_MAGIC))
         or head[4:8] in _BOXES
         or (head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WEBP"))
-        or _is_transport_stream(head)
+        or is_transport_stream(head)
     )
 
 
@@ -118,11 +118,12 @@ def is_page(head: bytes) -> bool:
 def is_segment(head: bytes) -> bool:
     """Whether a file begins as a segment of a playlist may: like MPEG-TS, MP4, WebM, or sound alone (AAC, MP3)."""
     is_sound = head.startswith(b"ID3") or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")
-    return head[4:8] in _BOXES or head.startswith(_MATROSKA_MAGIC) or _is_transport_stream(head) or is_sound
+    return head[4:8] in _BOXES or head.startswith(_MATROSKA_MAGIC) or is_transport_stream(head) or is_sound
 
 
-def _is_transport_stream(head: bytes) -> bool:
-    return len(head) > 376 and head[0] == head[188] == head[376] == 0x47
+def is_transport_stream(head: bytes) -> bool:
+    """Whether a file begins like MPEG-TS, of packets of 188 bytes or, by cameras, of 192."""
+    return len(head) > 388 and (head[0] == head[188] == head[376] == 0x47 or head[4] == head[196] == head[388] == 0x47)
 
 
 def _tell(head: bytes, stream: MediaStream) -> Content:

@@ -113,26 +113,6 @@ class MediaStream(io.RawIOBase):
         """Up to `size` bytes from `position` on; fewer only at the end. Raises VideoTrouble."""
 
 
-class Rest(MediaStream):
-    """What another stream holds from the byte `start` on. Closing it leaves that one open."""
-
-    def __init__(self, stream: MediaStream, start: int) -> None:
-        super().__init__(None if stream.size_bytes is None else stream.size_bytes - start)
-        self._stream = stream
-        self._start = start
-
-    @property
-    def fetched_bytes(self) -> int:
-        return self._stream.fetched_bytes
-
-    def _end(self) -> int:
-        return self._stream.seek(0, io.SEEK_END) - self._start
-
-    def _read_at(self, position: int, size: int) -> bytes:
-        self._stream.seek(self._start + position)
-        return self._stream.read(size)
-
-
 class FileStream(MediaStream):
     """A local file."""
 

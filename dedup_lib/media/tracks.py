@@ -44,7 +44,8 @@ _NO_FILMS = Disposition.attached_pic | Disposition.still_image | Disposition.tim
 
 _CONTAINERS = (
     "3g2,3gp,apng,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mj2,mjpeg,mov,mp4,m4a,mpeg,mpegts,mpegvideo,"
-    "mpjpeg,mxf,nut,obu,ogg,rm,vc1,webm,wtv,yuv4mpegpipe,aac,flac,mp3,wav,amr"
+    "mpjpeg,mxf,nut,obu,ogg,rm,vc1,webm,wtv,yuv4mpegpipe,aac,flac,mp3,wav,amr,"
+    "dhav,gxf,h261,nsv,nuv,pva,swf"
 )
 """Demuxers that read only the stream they are given. Playlists (hls, dash, concat, sdp) are left out: they open further
 addresses or files. `opening` follows those of HLS and DASH itself. Audio formats are included, so that they get the
@@ -52,6 +53,18 @@ status no_video_stream."""
 
 BROKEN_ENDS = (av.InvalidDataError, av.EOFError, av.PatchWelcomeError)
 """What a demuxer raises where it cannot go on: the file is damaged, is cut off, or goes on as another recording."""
+
+BROKEN_PACKETS = (
+    av.InvalidDataError,
+    av.PatchWelcomeError,
+    av.UnknownError,
+    av.PermissionError,
+    av.ArgumentError,
+)
+"""What a decoder raises for a damaged packet, or one that is not for it; some decoders return -1, which is EPERM."""
+
+_MAX_PAUSES = 1_000
+"""How often in a row a demuxer may stop without a packet: that of MPEG-TS does after each 64 KiB that make no sense."""
 
 _END_TOLERANCE_FRACTION = 0.1
 
@@ -90,8 +103,17 @@ def read_packets(container: InputContainer, streams: Sequence[av.stream.Stream])
     of PyAV."""
     # MPEG files may begin further streams anywhere, such as subtitles. PyAV knows only those from the beginning: behind
     # the last packet, it takes unset memory for whether a further one was asked for, and then does not find it.
-    with contextlib.suppress(IndexError):
-        yield from container.demux(*streams)
+    pauses = 0
+    while pauses < _MAX_PAUSES:
+        try:
+            with contextlib.suppress(IndexError):
+                for packet in container.demux(*streams):
+                    pauses = 0
+                    yield packet
+            return
+        except av.BlockingIOError:
+            # What follows may be read all the same: recorders leave such gaps, and fill up their files.
+            pauses += 1
 
 
 def describe_error(error: av.FFmpegError) -> str:
@@ -103,6 +125,12 @@ def describe_error(error: av.FFmpegError) -> str:
 def is_mp4(container: InputContainer) -> bool:
     """Whether it is an MP4 file, whose index names every frame."""
     return container.format.name.startswith("mov,")
+
+
+def is_edited_away(container: InputContainer) -> bool:
+    """Whether the edit lists of an MP4 file leave out all its pictures: as edits of no length, or outside the film."""
+    films = [film for film in container.streams.video if film.frames]
+    return is_mp4(container) and bool(films) and all(entry.is_discard for film in films for entry in film.index_entries)
 
 
 def is_encrypted(packet: av.Packet[Any]) -> bool:

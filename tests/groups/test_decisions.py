@@ -78,6 +78,15 @@ def test_what_spreadsheets_make_of_it_is_read(path: Path) -> None:
     assert load_decisions(path) == memory(('https://h/a,b "c"', B, SAME), ("https://ö/日本", A, DIFFERENT))
 
 
+def test_blanks_around_a_cell_do_not_count(path: Path) -> None:
+    path.write_text(f"first_url, second_url, decision, decided_at\n{A} ,  {B}, same ,\n{B},{C}\t,keep second\n")
+    known = TransitiveDecisions(load_decisions(path))
+    assert known.about(A, B) == SAME and known.about(B, C) == KEEP_SECOND
+    assert rows_of_decisions(load_decisions(path), [A, B, C]).same == {(0, 1), (0, 2), (1, 2)}
+    # A list that was not cleaned has them too.
+    assert rows_of_decisions(load_decisions(path), [f"{A} ", f"  {B}"]).same == {(0, 1)}
+
+
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_semicolons_and_tabs_are_read_and_written_again(path: Path, delimiter: str) -> None:
     """In many languages Excel saves a CSV with semicolons."""

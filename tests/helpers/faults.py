@@ -69,6 +69,16 @@ def part(name: str = "index-first.mp4", /, **headers: object) -> Answer:
     return lambda request: [reply_range(request, clip(name), **headers)]
 
 
+def staying_open(line: bytes) -> Answer:
+    """The whole file, whose head has this line with its length, on a connection that is not closed."""
+
+    def answer(request: Request) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\n" + line % len(clip()) + b"\r\n\r\n" + clip()
+        yield from request.stall()
+
+    return answer
+
+
 def late(request: Request) -> Iterator[bytes]:
     request.closing.wait(0.3)
     yield reply_range(request, clip())
@@ -287,6 +297,8 @@ def refused_by_code(status: str, *, retryable: bool = False) -> Fault:
     return refused(always(reply(status, b"oops", Content_Length=length)), f"HTTP {status}", retryable=retryable)
 
 
+DATES = ("Mon, 01 Jan 2024 00:00:00 GMT", "Mon, 01 Jan 2024 00:00:07 GMT")
+
 BOMB = zlib.compress(bytes(50_000_000))
 
 FAULTS: dict[str, Fault] = {
@@ -328,6 +340,21 @@ FAULTS: dict[str, Fault] = {
     ),
     "headers without end": Fault(
         answer=without_end(b"HTTP/1.1 200 OK\r\n", lambda: b"X: x\r\n" * 99), status=Status.UNREACHABLE, words="HTTP"
+    ),
+    "300 fields in the head": fine(part(**{f"X_{number}": "x" * 40 for number in range(300)})),
+    **{
+        f"{name} in the head": fine(staying_open(line))
+        for name, line in {
+            "a line without a colon": b"X-Powered-By PHP\r\nContent-Length: %d",
+            "a blank before a colon": b"Content-Length \t: %d",
+            "many lines without a colon": b"none\r\n" * 90 + b"Content-Length: %d",
+        }.items()
+    },
+    "lines without a colon without end": Fault(
+        answer=without_end(b"HTTP/1.1 200 OK\r\n", lambda: b"none\r\n" * 99), status=Status.UNREACHABLE, words="HTTP"
+    ),
+    "three connections closed in later parts": fine(
+        lambda request: [reply_range(request, clip("raw.avi"))[: -9 if request.number in (1, 2, 4) else None]]
     ),
     # Lengths
     "a length too long": broken_off(whole(Content_Length=10**12)),
@@ -428,6 +455,33 @@ FAULTS: dict[str, Fault] = {
         "changed",
         retryable=True,
     ),
+    **{
+        f"a later part of another date, {name}, of another file": refused(
+            in_turn(
+                part("raw.avi", Last_Modified=DATES[0], **first),
+                lambda request, then=then: [
+                    reply_range(request, clip("raw.avi")[::-1], Last_Modified=DATES[1], **then)
+                ],
+            ),
+            "changed",
+            retryable=True,
+        )
+        for name, first, then in (
+            ("without a tag", {}, {}),
+            ("with a tag at first", {"ETag": '"a"'}, {}),
+            ("with a tag later on", {}, {"ETag": '"a"'}),
+        )
+    },
+    "a later part of another date": fine(
+        in_turn(part("raw.avi", Last_Modified=DATES[0]), part("raw.avi", Last_Modified=DATES[1]), whole("raw.avi"))
+    ),
+    "later parts of other dates with one tag": fine(
+        lambda request: [
+            reply_range(request, clip("raw.avi"), ETag='"a"', Last_Modified=DATES[request.number % 2])
+            if "range" in request.headers
+            else reply("403 Forbidden")
+        ]
+    ),
     "ranges ignored later on, and of another file": refused(
         second_part(lambda request: [reply("200 OK", clip("raw.avi")[::-1])]), "changed", retryable=True
     ),
@@ -484,7 +538,7 @@ FAULTS: dict[str, Fault] = {
         with_cookie("seen=1; Expires=Fri, 31 Dec 9999 23:59:59 GMT; Max-Age=86400", wanted="seen=1")
     ),
     **{
-        f"the cookie {field[:40]!r}": refused(with_cookie(field, wanted="seen"), "more than 5 redirects")
+        f"the cookie {field[:40]!r}": refused(with_cookie(field, wanted="seen"), "more than 10 redirects")
         for field in (
             "seen=1; Path=/elsewhere",
             "seen=1; Secure",
@@ -498,7 +552,7 @@ FAULTS: dict[str, Fault] = {
         )
     },
     "cookies without number": refused(
-        with_cookie(*(f"c{number}={'x' * 400}" for number in range(60)), wanted="c59"), "more than 5 redirects"
+        with_cookie(*(f"c{number}={'x' * 400}" for number in range(60)), wanted="c59"), "more than 10 redirects"
     ),
     # Addresses that are good for a while
     "an address for one request": fine(good_for(1)),
@@ -587,9 +641,9 @@ FAULTS: dict[str, Fault] = {
         answer=without_end(chunked(), lambda: b"1" * 9999), status=Status.UNREACHABLE, words="HTTP"
     ),
     # Redirects
-    "five redirects": fine(hops(5)),
-    "six redirects": refused(hops(6), "more than 5 redirects"),
-    "a loop of redirects": refused(redirect("/clip.mp4"), "more than 5 redirects"),
+    "ten redirects": fine(hops(10)),
+    "eleven redirects": refused(hops(11), "more than 10 redirects"),
+    "a loop of redirects": refused(redirect("/clip.mp4"), "more than 10 redirects"),
     "a redirect to nowhere": refused_by_code("302 Found"),
     **{
         f"a redirect to {location}": Fault(

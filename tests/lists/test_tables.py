@@ -30,6 +30,7 @@ from dedup_lib.lists.tables import (
     save_table,
     split_text_copies,
 )
+from dedup_lib.lists.urls import decode_url
 
 Write = Callable[[str | bytes], Path]
 Cells = list[list[str]]
@@ -127,6 +128,40 @@ def test_a_list_of_one_column_is_never_split(write: Write, text: str, urls: list
     assert frame["url"].tolist() == urls
 
 
+@pytest.mark.parametrize("count", [2, 3, 30])
+@pytest.mark.parametrize("header", ["", "url\n"])
+@pytest.mark.parametrize("mark", [",", ";"])
+@pytest.mark.parametrize("last", ["", "the mark"])
+@pytest.mark.parametrize("quoted", ["{}", '"{}"', "'{}'", '    "{}"', "{}  "])
+def test_a_mark_at_the_end_of_each_line_is_no_column(
+    write: Write, count: int, header: str, mark: str, last: str, quoted: str
+) -> None:
+    """Lists that were copied from a program have one, often without one behind the last line."""
+    urls = [f"https://h/{number}.mp4" for number in range(count)]
+    text = header + f"{mark}\n".join(map(quoted.format, urls)) + (mark if last else "") + "\n"
+    frame = load_list(write(text))
+    assert list(frame.columns) == ["url"]
+    assert [decode_url(url) for url in frame["url"]] == urls
+
+
+@pytest.mark.parametrize(
+    ("text", "cells"),
+    [
+        ("1,NULL\n2,https://h/b\n", [["column_1", "url"], ["1", "NULL"], ["2", "https://h/b"]]),
+        ("a,n/a\nb,https://h/b\n", [["column_1", "url"], ["a", "n/a"], ["b", "https://h/b"]]),
+        ("1,\n2,https://h/b\n", [["column_1", "url"], ["1", ""], ["2", "https://h/b"]]),
+        ("none\nhttps://h/b\n", [["url"], ["none"], ["https://h/b"]]),
+        ('{"url": "https://h/a", "ti\nhttps://h/b\n', [["url"], ['{"url": "https://h/a", "ti'], ["https://h/b"]]),
+        # Headers all the same: pandas counts columns without a name, and leaves out the name of the first one.
+        (",0\n0,https://h/a\n", [["column_1", "0"], ["0", "https://h/a"]]),
+        ("0\nhttps://h/a\n", [["0"], ["https://h/a"]]),
+        ("id,\n1,https://h/a\n", [["id", "column_2"], ["1", "https://h/a"]]),
+    ],
+)
+def test_a_row_without_a_url_is_no_header(write: Write, text: str, cells: Cells) -> None:
+    assert rows_of(load_list(write(text))) == cells
+
+
 @pytest.mark.parametrize(
     ("text", "cells"),
     [
@@ -203,6 +238,7 @@ def test_every_column_has_a_name_of_its_own(write: Write, header: str, names: li
         (b"<table><tr><td>url</td></tr>\n<tr><td>https://h/a</td></tr></table>\n", ["a web page"]),
         (b'"id","url"\n"1",1,"https://h/a"\n', ["line 2 has 3 cells", "give every column a name in the header"]),
         (b'[{"url": "https://h/a"},\n{"url": "https://h/b"}]\n', ["is JSON", "save the list as a CSV"]),
+        (b'{"url": "https://h/a", "ti\n{"url": "https://h/b"}\n', ["is JSON", "save the list as a CSV"]),
         (b'{"url": "https://h/a"}\n{"url": "https://h/b"}\n', ["is JSON", "save the list as a CSV"]),
         (gzip.compress(b"url\nu\n", mtime=0)[:-9], ["damaged gzip", "again"]),
         (b"\x1f\x8bno gzip at all", ["damaged gzip"]),
@@ -304,7 +340,7 @@ def test_a_list_is_read_as_people_have_it(write: Write, text: str, encoding: str
             "- https://h/a\n- https://h/b\nhttps://h/c\nhttps://h/d\n",
             [["url"], ["- https://h/a"], ["- https://h/b"], ["https://h/c"], ["https://h/d"]],
         ),
-        ("'https://h/a',\n'https://h/b'\n", [["url"], ["'https://h/a',"], ["'https://h/b'"]]),
+        ("'https://h/a',\n'https://h/b'\n", [["url"], ["'https://h/a'"], ["'https://h/b'"]]),
         ("Data: oggi,url\n1,https://h/a\n", [["Data: oggi", "url"], ["1", "https://h/a"]]),
         ("a,b\nx,\ny,\n", [["a", "b"], ["x", ""], ["y", ""]]),
         ("film\nno link yet\nhttps://h/a\n", [["film"], ["no link yet"], ["https://h/a"]]),

@@ -6,6 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,7 +270,8 @@ def test_the_smallest_rendition_that_is_large_enough_is_read(entries: dict[str, 
         *((f"BANDWIDTH=9,RESOLUTION={size}" if size else "BANDWIDTH=1", link) for link, size in entries.items())
     )
     base = Base(url="https://example.com/films/master.m3u8?x=1", may_leave_tls=False)
-    assert read_hls(text, base) == f"https://example.com/films/{chosen}"
+    found = read_hls(text, base)
+    assert isinstance(found, list) and found[0] == f"https://example.com/films/{chosen}"
     sets = "".join(
         f'<Representation id="{link}" bandwidth="9" {{}}><BaseURL>{link}</BaseURL></Representation>'.format(
             'width="{}" height="{}"'.format(*size.split("x")) if size else ""
@@ -296,7 +298,8 @@ def test_the_smallest_rendition_that_is_large_enough_is_read(entries: dict[str, 
 )
 def test_without_sizes_the_bandwidth_tells(entries: tuple[str, ...], chosen: int) -> None:
     text = master(*((facts, f"{number}.m3u8") for number, facts in enumerate(entries)))
-    assert read_hls(text, Base(url="http://a/", may_leave_tls=True)) == f"http://a/{chosen}.m3u8"
+    found = read_hls(text, Base(url="http://a/", may_leave_tls=True))
+    assert isinstance(found, list) and found[0] == f"http://a/{chosen}.m3u8"
 
 
 def test_a_list_of_renditions_leads_to_the_film(films: Path) -> None:
@@ -329,6 +332,147 @@ def test_pictures_for_fast_winding_are_no_film() -> None:
     )
     film = read_dash(text.encode(), Base(url="http://a/b/", may_leave_tls=True))
     assert film.file_url == "http://a/b/film" and film.duration_s == 4.5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("\n", "\r"),
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: " \n\r\n\n" + text,
+        lambda text: "\ufeff\n" + text.replace("\n", "\n\n"),
+        lambda text: re.sub("#EXTINF:[^,]*", "#EXTINF:-1", text),
+        lambda text: text.replace("#EXT-X-ENDLIST", "#EXT-X-PLAYLIST-TYPE: VOD"),
+        lambda text: re.sub("#EXT-X-TARGETDURATION.*\n", "", text),
+        lambda text: re.sub("#EXTINF:[^,]*,", "#EXTINF:-1.000000", text),
+    ],
+    ids=[
+        "CR",
+        "CRLF",
+        "mark",
+        "blank lines before",
+        "blank lines between",
+        "no durations",
+        "no end",
+        "no usual duration",
+        "no durations or commas",
+    ],
+)
+def test_a_playlist_may_be_written_otherwise(films: Path, change: Callable[[str], str]) -> None:
+    text = (films / "ts.m3u8" / "ts.m3u8").read_text()
+    changed = change(text)
+    assert changed != text
+    with one_playlist(films, "odd.m3u8", changed) as (url, _):
+        found = numbers(grab(url))
+    assert np.allclose(found, numbers(grab(str(films / "film.mp4"))), atol=8)
+
+
+# Renditions and mirrors that are dead
+
+WAYS_OF_BEING_DEAD: dict[str, Callable[[Request], Iterable[bytes]]] = {
+    "404": lambda request: [reply("404 Not Found")],
+    "403": lambda request: [reply("403 Forbidden")],
+    "503": lambda request: [reply("503 Service Unavailable")],
+    "a web page": lambda request: [reply("200 OK", b"<html><body>gone</body></html>")],
+    "hangs up": lambda request: [b""],
+    "no answer": lambda request: request.stall(),
+    "leads elsewhere": lambda request: [reply("302 Found", Location="ftp://127.0.0.1/a")],
+}
+
+
+def dead_at(often: str, once: str) -> list[tuple[str, str]]:
+    """Every way of being dead at one place, and at the other one, all but that which takes long."""
+    ways = [way for way in WAYS_OF_BEING_DEAD if way != "leads elsewhere"]
+    return [(way, often) for way in ways] + [(way, once) for way in ways if way != "no answer"]
+
+
+def patience(way: str) -> FetchLimits:
+    """Half of the time is for what does not answer."""
+    return replace(LIMITS, timeout_s=12) if way == "no answer" else LIMITS
+
+
+@pytest.mark.parametrize(("way", "place"), dead_at("rendition", "segment"))
+def test_another_rendition_is_read_where_the_best_one_is_dead(films: Path, way: str, place: str) -> None:
+    files = {f"/{path.name}": path.read_bytes() for path in (films / "ts.m3u8").iterdir()}
+    files["/list"] = master(
+        ("BANDWIDTH=1,RESOLUTION=640x360", "dead/list"),
+        ("BANDWIDTH=1,RESOLUTION=1920x1080", "ts.m3u8"),
+        ("BANDWIDTH=1,RESOLUTION=1280x720", "file:///etc/passwd"),
+    ).encode()
+
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.path == "/dead/list" and place == "segment":
+            return [reply("200 OK", media_list("a.ts").encode())]
+        return (WAYS_OF_BEING_DEAD[way] if request.path.startswith("/dead/") else serve_files(files))(request)
+
+    with FaultServer(answer) as server:
+        grabbed = grab(server.url("/list"), limits=patience(way))
+    assert numbers(grabbed) == numbers(grab(str(films / "film.mp4")))
+
+
+@pytest.mark.parametrize(("way", "level"), dead_at("MPD", "Representation"))
+def test_the_next_mirror_is_read_where_the_first_one_is_dead(films: Path, way: str, level: str) -> None:
+    folder = films / "number.mpd"
+    files = {f"/alive/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    text = (folder / "number.mpd").read_text()
+    mirrors = "<BaseURL>dead/</BaseURL><BaseURL> alive/ </BaseURL>"
+    files["/list"] = re.sub(f"(<{level}[^>]*>)", rf"\1{mirrors}", text, count=1).encode()
+
+    def answer(request: Request) -> Iterable[bytes]:
+        return (WAYS_OF_BEING_DEAD[way] if request.path.startswith("/dead/") else serve_files(files))(request)
+
+    with FaultServer(answer) as server:
+        grabbed = grab(server.url("/list"), limits=patience(way))
+    assert numbers(grabbed) == numbers(grab(str(films / "film.mp4")))
+
+
+@pytest.mark.parametrize("way", ["404", "hangs up"])
+def test_another_representation_is_read_where_the_best_one_is_dead(films: Path, way: str) -> None:
+    folder = films / "number.mpd"
+    files = {f"/{path.name}": path.read_bytes() for path in folder.iterdir()}
+    text = (folder / "number.mpd").read_text()
+    (one,) = re.findall(r"<Representation.*?</Representation>", text, re.DOTALL)
+    dead = re.sub(r"(<Representation[^>]*>)", r"\1<BaseURL>dead/</BaseURL>", one).replace('width="160"', 'width="640"')
+    files["/list"] = text.replace(one, one + dead).encode()
+
+    def answer(request: Request) -> Iterable[bytes]:
+        return (WAYS_OF_BEING_DEAD[way] if request.path.startswith("/dead/") else serve_files(files))(request)
+
+    with FaultServer(answer) as server:
+        grabbed = grab(server.url("/list"))
+        assert any(request.path.startswith("/dead/") for request in server.requests)
+    assert numbers(grabbed) == numbers(grab(str(films / "film.mp4")))
+
+
+@pytest.mark.parametrize(
+    ("ways", "status", "words"),
+    [
+        (["404", "503", "403"], Status.HTTP_ERROR, "HTTP 503"),
+        (["404", "403"], Status.HTTP_ERROR, "HTTP 404"),
+        (["404", "leads elsewhere"], Status.HTTP_ERROR, "HTTP 404"),
+        (["leads elsewhere", "404"], Status.BLOCKED_ADDRESS, "redirects to ftp:"),
+        (["no answer", "no answer"], Status.TIMEOUT, ""),
+        (["404"] * 9, Status.HTTP_ERROR, "HTTP 404"),
+    ],
+)
+def test_where_all_renditions_are_dead_the_most_telling_reason_is_given(
+    ways: list[str], status: Status, words: str
+) -> None:
+    text = master(*(("BANDWIDTH=1,RESOLUTION=640x360", f"{number}") for number in range(len(ways))))
+
+    def answer(request: Request) -> Iterable[bytes]:
+        if request.path == "/list":
+            return [reply("200 OK", text.encode())]
+        return WAYS_OF_BEING_DEAD[ways[int(request.path[1:])]](request)
+
+    with FaultServer(answer) as server:
+        outcome = outcome_of(
+            server.url("/list"), limits=replace(LIMITS, timeout_s=1.5) if "no answer" in ways else LIMITS
+        )
+        asked = {request.path for request in server.requests} - {"/list"}
+    assert outcome.status == status and words in outcome.reason
+    assert len(asked) == (1 if ways[0] == "leads elsewhere" else min(len(ways), 4))
 
 
 # Recordings one after the other
@@ -458,7 +602,7 @@ def test_a_last_segment_that_only_the_duration_promises_may_be_missing(films: Pa
         ("none.m3u8", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\n", Status.DECODE_ERROR, "no rendition"),
         ("nothing.m3u8", media_list("ts0.ts", duration_s=0), Status.DECODE_ERROR, "0 seconds"),
         ("odd.m3u8", media_list("ts0.ts", duration_s=float("nan")), Status.DECODE_ERROR, "'nan,'"),
-        ("minus.m3u8", media_list("ts0.ts", duration_s=-1), Status.DECODE_ERROR, "'-1,'"),
+        ("none.m3u8", media_list("ts0.ts").replace("INF:2", "INF:"), Status.DECODE_ERROR, "','"),
         ("power.m3u8", media_list("ts0.ts").replace("F:2", "F:1e9"), Status.DECODE_ERROR, "'1e9,'"),
         ("untimed.m3u8", media_list("ts0.ts\nts1.ts"), Status.DECODE_ERROR, "no #EXTINF"),
         ("map.m3u8", media_list("ts0.ts", tags="#EXT-X-MAP:BYTERANGE=1@2"), Status.DECODE_ERROR, "no URI"),
@@ -587,6 +731,23 @@ def test_a_playlist_is_no_way_to_a_private_address(
     assert outcome.refused_by == "allow_private_addresses=False"
 
 
+@pytest.mark.parametrize("kind", ["renditions", "mirrors"])
+def test_where_one_way_is_dead_the_next_may_not_be_a_private_address(
+    films: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(addresses, "is_public_address", lambda address: address == "127.0.0.1")
+    with FaultServer(serve_files({"/a": (films / "ts.m3u8" / "ts0.ts").read_bytes()})) as inner:
+        target = inner.url("/a", host="127.0.0.2")
+        text = {
+            "renditions": master(("BANDWIDTH=1", "dead"), ("BANDWIDTH=1", target)),
+            "mirrors": manifest(f"<BaseURL>dead</BaseURL><BaseURL>{target}</BaseURL>"),
+        }[kind]
+        with FaultServer(serve_files({"/list": text.encode()})) as outer:
+            outcome = outcome_of(outer.url("/list"), limits=FetchLimits(timeout_s=20, max_bytes=50_000_000))
+        assert inner.connections == 0
+    assert outcome.status == Status.HTTP_ERROR and "404" in outcome.reason
+
+
 # Faults
 
 
@@ -601,10 +762,11 @@ def test_a_playlist_is_no_way_to_a_private_address(
             True,
         ),
         (reply("200 OK", b""), None, "", False),
+        (reply("416 Range Not Satisfiable", Content_Range="bytes */0"), None, "", False),
         (reply("200 OK", b"<html><body>gone</body></html>"), None, "", False),
         (b"", Status.UNREACHABLE, "the server breaks off", True),
     ],
-    ids=["404", "503", "empty", "web page", "hangs up"],
+    ids=["404", "503", "empty", "no range of nothing", "web page", "hangs up"],
 )
 def test_a_segment_in_the_middle_is_gone(
     films: Path, answer: bytes, status: Status | None, words: str, retryable: bool
@@ -714,7 +876,7 @@ def test_the_number_of_renditions_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(hls, "MAX_RENDITIONS", 3)
     assert playlists.MAX_RENDITIONS < MAX_SEGMENTS
     base = Base(url="http://a/", may_leave_tls=True)
-    assert read_hls(master(*[("BANDWIDTH=1", "a")] * 3), base) == "http://a/a"
+    assert read_hls(master(*[("BANDWIDTH=1", "a")] * 3), base) == ["http://a/a"]
     with pytest.raises(VideoTrouble, match="more than 3 renditions"):
         read_hls(master(*[("BANDWIDTH=1", "a")] * 4), base)
 
@@ -833,7 +995,7 @@ def test_a_sample_for_calibration_is_saved_as_one_file(films: Path, tmp_path: Pa
 # Text
 
 
-def pieces(found: str | Playlist) -> list[Piece]:
+def pieces(found: list[str] | Playlist) -> list[Piece]:
     assert isinstance(found, Playlist)
     return [segment.piece for segment in found.segments]
 
@@ -944,5 +1106,5 @@ def test_no_text_does_more_than_be_refused(sample: str, edits: list[tuple[float,
         except VideoTrouble as trouble:
             assert trouble.reason and len(trouble.reason) < 300
         else:
-            links = [found] if isinstance(found, str) else [piece.url for piece in pieces(found)]
+            links = found if isinstance(found, list) else [piece.url for piece in pieces(found)]
             assert 0 < len(links) <= MAX_SEGMENTS and all(link.startswith("https://") for link in links)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import random
+import re
 import struct
 from collections.abc import Iterator
 from itertools import product
@@ -314,6 +315,52 @@ def test_an_encrypted_stream_of_webm_is_refused_as_such(tmp_path: Path) -> None:
         grab(tmp_path / "encrypted.webm", **SCAN)
 
 
+@pytest.mark.parametrize("scan", [{}, SCAN], ids=["without a scan", "with a scan"])
+@pytest.mark.parametrize("filling", [bytes(300_000), random.Random(1).randbytes(300_001)], ids=["zeros", "noise"])
+@pytest.mark.parametrize("part", [0.5, 1])
+@pytest.mark.parametrize("mode", [0, 1], ids=["usual packets", "packets of a camera"])
+def test_recorders_leave_gaps_in_their_files_and_fill_them_up(
+    clips: Path, tmp_path: Path, mode: int, part: float, filling: bytes, scan: dict[str, Scan]
+) -> None:
+    plain = save_clip(tmp_path / "plain.ts", file_format="mpegts", options={"mpegts_m2ts_mode": str(mode)})
+    content = plain.read_bytes()
+    place = int(len(content) * part)
+    (tmp_path / "filled.ts").write_bytes(content[:place] + filling + content[place:])
+    assert np.allclose(numbers(grab(tmp_path / "filled.ts", **scan)), numbers(grab(plain, **scan)), atol=3)
+
+
+def test_films_of_ogg_one_behind_the_other_are_one_film(corpus_dir: Path, tmp_path: Path) -> None:
+    """Each begins with packets that are no pictures, and that the decoder refuses."""
+    film = corpus_dir / "videos" / "wpt" / "counting.ogv"
+    (tmp_path / "joined.ogv").write_bytes(film.read_bytes() * 2)
+    once, twice = grab(film, num_frames=4, **SCAN), grab(tmp_path / "joined.ogv", num_frames=8, **SCAN)
+    assert twice.facts.duration_s == pytest.approx(2 * once.facts.duration_s, abs=0.5)
+    assert np.allclose(twice.times_s[4:], np.add(once.times_s, twice.facts.duration_s / 2), atol=0.5)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.swf", "flv1"), ("a.h261", "h261"), ("a.gxf", "mpeg2video")])
+def test_formats_of_other_times_are_read(tmp_path: Path, name: str, codec: str) -> None:
+    fps, size_px = (25, (720, 576)) if codec == "mpeg2video" else (30, (176, 144))
+    clip = save_clip(tmp_path / name, codec=codec, fps=fps, size_px=size_px, key_every=5)
+    assert np.allclose(numbers(grab(clip)), [5, 15, 25], atol=2)
+
+
+@pytest.mark.parametrize("scan", [{}, SCAN], ids=["without a scan", "with a scan"])
+@pytest.mark.parametrize(
+    ("lasts", "begins"), [(3000, -1), (3000, 10**8), (3000, 40_000), (0, 1024), (1, 0)], ids=lambda number: f"{number}"
+)
+def test_an_edit_list_that_shows_nothing_hides_nothing(
+    clips: Path, tmp_path: Path, lasts: int, begins: int, scan: dict[str, Scan]
+) -> None:
+    content = bytearray((clips / "with-sound.mp4").read_bytes())
+    place = content.index(b"elst") + 12
+    content[place : place + 8] = struct.pack(">Ii", lasts, begins)
+    (tmp_path / "edited.mp4").write_bytes(content)
+    edited, plain = (grab(path, **scan) for path in (tmp_path / "edited.mp4", clips / "with-sound.mp4"))
+    assert numbers(edited) == numbers(plain)
+    assert np.allclose(edited.times_s, plain.times_s) and np.allclose(edited.scanned_times_s, plain.scanned_times_s)
+
+
 def test_what_stays_beyond_the_longest_scan_is_not_taken(tmp_path: Path) -> None:
     clip = save_still_end(tmp_path / "clip.mp4", moving=10, stands_s=60.0)
     assert grab(clip, scan=Scan(step_s=0.5, dense_s=5)).scanned_times_s[-1] == 5.0
@@ -365,13 +412,48 @@ def test_recordings_whose_streams_have_other_numbers_are_one_film(tmp_path: Path
         content += path.read_bytes()
     (tmp_path / "joined.ts").write_bytes(content)
     grabbed = grab(tmp_path / "joined.ts", num_frames=6, **scan)
-    if scan:
-        assert grabbed.facts.duration_s == pytest.approx(6.0, abs=0.11)
-        assert np.allclose(numbers(grabbed), [5, 15, 25, 35, 45, 55], atol=1)
-        assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.11)
-    else:
-        # Nothing says that the first recording is not all, and its frames are found without reading on.
-        assert numbers(grabbed)[0] < 5
+    assert grabbed.facts.duration_s == pytest.approx(6.0, abs=0.11)
+    assert np.allclose(numbers(grabbed), [5, 15, 25, 35, 45, 55], atol=1)
+    assert np.allclose([read_number(frame) / 10 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.11)
+
+
+@pytest.mark.parametrize("scan", [{}, SCAN], ids=["without a scan", "with a scan"])
+@pytest.mark.parametrize("later_s", [0, 4], ids=["counting anew", "going on"])
+@pytest.mark.parametrize("mode", [0, 1], ids=["usual packets", "packets of a camera"])
+@pytest.mark.parametrize(
+    "codecs", [("mpeg2video", "libx264"), ("libx264", "mpeg2video"), ("libx264", "libx265"), ("libx265", "libx264")]
+)
+def test_recordings_in_other_codecs_are_one_film(
+    tmp_path: Path, codecs: tuple[str, str], mode: int, later_s: int, scan: dict[str, Scan]
+) -> None:
+    content = b""
+    for part, codec in enumerate(codecs):
+        path = save_clip(
+            tmp_path / f"{part}.ts",
+            frames=[number_frame(100 * part + number) for number in range(100)],
+            fps=25,
+            codec=codec,
+            file_format="mpegts",
+            sound=True,
+            options={"output_ts_offset": str(part * later_s), "mpegts_m2ts_mode": str(mode)},
+        )
+        content += path.read_bytes()
+    (tmp_path / "joined.ts").write_bytes(content)
+    grabbed = grab(tmp_path / "joined.ts", num_frames=6, **scan)
+    assert grabbed.facts.duration_s == pytest.approx(8.0, abs=0.2)
+    assert np.allclose(numbers(grabbed), [17, 50, 83, 117, 150, 183], atol=4)
+    assert np.allclose([read_number(frame) / 25 for frame in grabbed.scanned], grabbed.scanned_times_s, atol=0.2)
+
+
+def test_a_damaged_table_begins_no_recording(clips: Path, tmp_path: Path) -> None:
+    content = bytearray((clips / "clip.ts").read_bytes())
+    # The table of the streams, which says that packet number 256 is of H.264.
+    places = [found.start() for found in re.finditer(b"\x1b\xe1\x00", content)]
+    assert len(places) > 2
+    content[places[1]] = 0x02
+    (tmp_path / "damaged.ts").write_bytes(content)
+    damaged, plain = (grab(path, **SCAN) for path in (tmp_path / "damaged.ts", clips / "clip.ts"))
+    assert numbers(damaged) == numbers(plain) and damaged.scanned_times_s == plain.scanned_times_s
 
 
 @pytest.mark.parametrize(("dense_s", "count"), [(1.0, 5), (1.1, 5), (0.2, 1), (2.5, 11), (60, 12)])
