@@ -18,7 +18,7 @@ from dedup_lib.media.segments import SegmentedStream
 from dedup_lib.media.sniff import HEAD_BYTES, is_transport_stream
 from dedup_lib.media.soundtrack import Soundtrack, find_sound
 from dedup_lib.media.streams import MediaStream
-from dedup_lib.media.timestamps import Joints
+from dedup_lib.media.timestamps import Joints, is_gif_comment
 from dedup_lib.media.tracks import (
     BROKEN_ENDS,
     MAX_PIXELS,
@@ -180,7 +180,8 @@ class Reel:
                 shown = cast("av.Packet[VideoStream]", packet)
                 if joints is not None:
                     joints.close(shown)
-                yield self._shifted(shown)
+                if not is_gif_comment(shown):
+                    yield self._shifted(shown)
             if self._segments is not None:
                 if not self._open_next_run():
                     return

@@ -18,11 +18,28 @@ JUMP_S = 1.0
 LEAP_S = 10.0
 """Seconds. Time stamps of MPEG files that rise by more than this also go on from elsewhere."""
 
+_GIF_EXTENSION, _GIF_TRAILER = 0x21, 0x3B
+"""The first bytes of blocks of a GIF that hold no picture."""
+
 
 def repeats_frame(packet: av.Packet[VideoStream]) -> bool:
     """Whether a packet without content says that the frame before it stays, as in Theora. PyAV's packet that ends a
     stream has no time."""
     return not packet.size and (packet.pts is not None or packet.dts is not None)
+
+
+def is_gif_comment(packet: av.Packet[VideoStream]) -> bool:
+    """Whether a packet of a GIF holds no picture: FFmpeg gives what follows the last one the delay of that one."""
+    if packet.stream.codec_context.name != "gif":
+        return False
+    data, place = bytes(packet), 0
+    # Extensions, such as comments: a label, and blocks with their lengths up to an empty one (GIF89a, 24).
+    while place < len(data) and data[place] == _GIF_EXTENSION:
+        place += 2
+        while place < len(data) and data[place]:
+            place += 1 + data[place]
+        place += 1
+    return bool(data) and (place >= len(data) or data[place] == _GIF_TRAILER)
 
 
 class Joints:

@@ -282,6 +282,19 @@ def test_a_frame_that_is_repeated_stays(tmp_path: Path, suffix: str, scan: dict[
 
 
 @pytest.mark.parametrize("scan", [{}, SCAN])
+@pytest.mark.parametrize("comments", [1, 3])
+def test_comments_at_the_end_of_a_gif_are_no_frames(tmp_path: Path, comments: int, scan: dict[str, Scan]) -> None:
+    """FFmpeg gives them the delay of the last picture again, and that may be long."""
+    clip = save_still_end(tmp_path / "clip.gif", moving=10, stands_s=9.0)
+    usual = grab(clip, num_frames=8, **scan)
+    comment = b"\x21\xfe\x05hello\x05world\x00"
+    clip.write_bytes(clip.read_bytes().removesuffix(b"\x3b") + comment * comments + b"\x3b")
+    commented = grab(clip, num_frames=8, **scan)
+    assert commented.facts == usual.facts
+    assert numbers(commented) == numbers(usual)
+
+
+@pytest.mark.parametrize("scan", [{}, SCAN])
 def test_where_the_damage_begins_is_said(clips: Path, tmp_path: Path, scan: dict[str, Scan]) -> None:
     content = (clips / "mjpeg.avi").read_bytes()
     start, end = len(content) // 2, content.rindex(b"idx1")
