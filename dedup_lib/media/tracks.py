@@ -44,8 +44,7 @@ _NO_FILMS = Disposition.attached_pic | Disposition.still_image | Disposition.tim
 
 _CONTAINERS = (
     "3g2,3gp,apng,asf,av1,avi,dv,flv,gif,h263,h264,hevc,ivf,m4v,matroska,mj2,mjpeg,mov,mp4,m4a,mpeg,mpegts,mpegvideo,"
-    "mpjpeg,mxf,nut,obu,ogg,rm,vc1,webm,wtv,yuv4mpegpipe,aac,flac,mp3,wav,amr,"
-    "dhav,gxf,h261,nsv,nuv,pva,swf"
+    "mpjpeg,mxf,nut,obu,ogg,rm,vc1,webm,wtv,yuv4mpegpipe,aac,flac,mp3,wav,amr,gxf,h261,swf"
 )
 """Demuxers that read only the stream they are given. Playlists (hls, dash, concat, sdp) are left out: they open further
 addresses or files. `opening` follows those of HLS and DASH itself. Audio formats are included, so that they get the
