@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import chdir
 from typing import Any
 
@@ -15,9 +16,15 @@ def run_cells(plan: RunPlan) -> None:
 
     Raises what a cell raises.
     """
+    for stage in plan.notebooks:
+        run_notebook(stage, plan.parameters[stage])
+
+
+def run_notebook(stage: str, parameters: Mapping[str, Any]) -> None:
+    """The same for one notebook, whatever its parameters are."""
+    names: dict[str, Any] = {"In": [""]}
     with chdir(find_project_root()):
-        for stage in plan.notebooks:
-            names: dict[str, Any] = {}
-            for cell in fill_in(stage, plan.parameters[stage]).cells:
-                if cell.cell_type == "code":
-                    exec(compile(cell.source, stage, "exec"), names)
+        for cell in fill_in(stage, parameters).cells:
+            if cell.cell_type == "code":
+                names["In"].append(cell.source)
+                exec(compile(cell.source, stage, "exec"), names)
