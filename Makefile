@@ -5,6 +5,8 @@ PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
+# What is compiled stays for the other processes of the tests, and for the next time, even where PYTHON* says otherwise.
+TESTED := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 # Options that a target hands on, as in make lab ARGS="--port 9000".
 ARGS ?=
 # On a server there is no browser to open.
@@ -37,10 +39,10 @@ run: $(if $(PARAMS),$(VENV)/runtime.stamp) ## run a profile: make run PARAMS=par
 	@$(BIN)/python -m dedup_lib run "$(PARAMS)" $(if $(RUN),--run "$(RUN)") $(foreach pair,$(SET),--set '$(pair)')
 
 test: $(VENV)/dev.stamp ## run the tests (PYTEST_ARGS="-k name" runs some of them)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(TESTED) $(PYTEST_ARGS)
 
 quick: $(VENV)/dev.stamp ## run the tests that need no server, kernel or browser: under 30 seconds
-	@QUICK=1 $(BIN)/python -m pytest -q -n 2 $(ARGS)
+	@QUICK=1 $(TESTED) -q -n 2 $(ARGS)
 
 check: $(VENV)/dev.stamp ## check lint, formatting, types, and that notebooks hold no outputs
 	@$(BIN)/ruff check .

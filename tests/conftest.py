@@ -33,7 +33,8 @@ os.environ.update(MILVUS_URI="", MILVUS_TOKEN="")
 SLOW = (
     *("cli", "demo", "evaluate", "flow", "store", "whole"),
     *("extract/test_extract.py", "extract/test_faults.py", "extract/test_ray_pool.py", "extract/test_worker_pool.py"),
-    *("features/test_encoders.py", "match/test_evidence.py", "match/test_motion.py", "match/test_pair_comparer.py"),
+    *("features/test_encoders.py", "match/test_colours.py", "match/test_difference.py", "match/test_evidence.py"),
+    *("match/test_motion.py", "match/test_pair_comparer.py", "match/test_refine.py"),
     *("match/test_regions.py", "match/test_vector_join.py", "match/test_visual_words.py", "media/test_playlists.py"),
     *("media/test_page_resolver.py", "media/test_sampling.py", "media/test_soundtrack.py", "media/test_streams.py"),
     *("report/test_outlines.py", "report/test_overview.py", "report/test_plots.py"),
@@ -55,12 +56,11 @@ loopback_only.install()
 
 
 LONGEST = (
-    *("whole/test_flows.py", "extract/test_ray_pool.py", "whole/test_weekly.py", "whole/test_killed_runs.py"),
-    *("whole/test_live_run.py", "whole/test_jupyter.py", "whole/test_hostile.py", "evaluate/test_metrics.py"),
-    *("store/test_store.py", "store/test_store_server.py", "store/test_transfer.py", "store/test_store_away.py"),
-    *("whole/test_outdated.py", "flow/test_papermill.py", "whole", "match/test_evidence.py", "run/test_failures.py"),
-    *("evaluate", "report/test_overview.py", "demo", "extract/test_faults.py", "extract/test_worker_pool.py"),
-    "store",
+    *("whole/test_flows.py", "extract/test_ray_pool.py", "whole/test_killed_runs.py", "whole/test_hostile.py"),
+    *("whole/test_live_run.py", "match/test_evidence.py", "whole/test_jupyter.py", "store/test_store.py"),
+    *("store/test_store_server.py", "store/test_transfer.py", "extract/test_extract.py", "report/test_overview.py"),
+    *("match/test_regions.py", "extract/test_faults.py", "evaluate", "whole", "steps", "media/test_soundtrack.py"),
+    *("media/test_playlists.py", "store", "run/test_failures.py", "demo", "match/test_colours.py", "extract"),
 )
 """By the seconds that they take, the longest first."""
 

@@ -24,8 +24,9 @@ from fault_server import FaultServer, Request, reply, reply_range, serve
 from hypothesis import given
 from hypothesis import strategies as st
 from media import save_clip, save_repeats
+from notebook_cells import run_cells
 
-from dedup_lib.errors import ListError, NotebookError, RunFolderError, SettingError
+from dedup_lib.errors import ListError, RunFolderError, SettingError
 from dedup_lib.evaluate.edits import RATE, Clip
 from dedup_lib.evaluate.metrics import (
     Compared,
@@ -974,7 +975,7 @@ def test_the_command_samples_the_clean_list_and_holds_on_to_the_threshold_in_use
     run_dir = tmp_path / "run"
     given = {"input_csv": str(listed), "run_dir": str(run_dir), "allow_local_paths": True, "min_score": 0.2}
     given |= {"encoder": "pdq"}
-    execute_plan(plan_run(load_profile("direct") | given), report=False)
+    run_cells(plan_run(load_profile("direct") | given))
     final = (run_dir / "FINAL_RESULT.csv").read_text(encoding="utf-8").split()[1:]
     assert len(final) == 3
     given |= {"kinds": "[grey]", "workers": 2, "leave_out": f"[{copies[0]}]"}
@@ -1008,5 +1009,5 @@ def test_the_notebook_says_what_it_lacks(own_list: Path, tmp_path: Path) -> None
         "decide": "cosine",
     }
     given |= {"allow_local_paths": True}
-    with pytest.raises(NotebookError, match=r"wanted_precision = 0\.995 .*no pair of copies was found"):
-        execute_plan(plan_notebook("07_calibrate", given), report=False)
+    with pytest.raises(SettingError, match=r"wanted_precision = 0\.995 .*no pair of copies was found"):
+        run_cells(plan_notebook("07_calibrate", given))

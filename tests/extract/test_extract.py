@@ -364,8 +364,8 @@ def test_a_file_that_was_missing_is_read_once_it_is_there(tmp_path: Path) -> Non
 @pytest.fixture(scope="module")
 def long_film(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """A film of many ranges; what comes behind it is of no consequence to a player."""
-    noise = np.random.default_rng(0).integers(0, 256, (320, 120, 160, 3), dtype=np.uint8)
-    content = save_clip(tmp_path_factory.mktemp("long") / "noise.mp4", frames=noise).read_bytes()
+    noise = np.random.default_rng(0).integers(0, 256, (80, 240, 320, 3), dtype=np.uint8)
+    content = save_clip(tmp_path_factory.mktemp("long") / "noise.mp4", frames=noise, size_px=(320, 240)).read_bytes()
     assert len(content) > 20 * CHUNK_BYTES
     return content
 

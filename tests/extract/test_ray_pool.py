@@ -26,6 +26,7 @@ import psutil
 import pytest
 from extraction import WANTED, Hostile, load_fingerprints, load_jobs, load_ledger, run
 from live_runs import Site, call, command, run_in_terminal, wait_until
+from notebook_cells import run_cells
 from ray_cluster import RayCluster
 
 from dedup_lib.demo.server import ClipServer
@@ -36,6 +37,8 @@ from dedup_lib.extract.pipeline import ExtractReport
 from dedup_lib.features.clip import ClipEncoder
 from dedup_lib.features.encoders import load_encoder
 from dedup_lib.features.pdq import PdqEncoder
+from dedup_lib.flow.plan import plan_run
+from dedup_lib.flow.profiles import load_profile
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run.versions import find_versions
@@ -154,8 +157,8 @@ def test_a_list_is_cleaned_on_a_cluster_as_on_this_machine(nodes: RayCluster, si
     found = {path.name: path.read_bytes() for path in there.glob("*.csv")}
     for name in found.keys() - {"[red]list.decoded.csv", "[red]list.unique.csv", "[red]list.duplicates.csv"}:
         (here / name).unlink()
-    told = call(*command(site.list_csv, here, "--no-report", "--from", "03")[3:])
-    assert told.returncode == 0, told.stderr
+    given = {"input_csv": str(site.list_csv), "run_dir": str(here), "allow_private_addresses": True, "encoder": "pdq"}
+    run_cells(plan_run(load_profile("direct") | given, first="03"))
     assert {path.name: path.read_bytes() for path in here.glob("*.csv")} == found and len(found) == 9
 
 

@@ -62,6 +62,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 def command(list_csv: Path, folder: Path, *more: str, flow: str = "direct") -> list[str]:
     given = {"input_csv": list_csv, "run_dir": folder, "allow_private_addresses": "true", "timeout_s": 100}
+    given |= {"encoder": "pdq"}
     sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
     return [sys.executable, "-m", "dedup_lib", "run", flow, *sets, *more]
 

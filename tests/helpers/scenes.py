@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from dedup_lib.evaluate.edits import add_caption, add_logo, crop, put_in_picture, resize, rotate
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint
@@ -117,7 +118,18 @@ def draw_take(seed: int, *, count: int = 40, scene: int = 1) -> list[Frames]:
     return frames
 
 
+@lru_cache(maxsize=2)
+def _draw_grain(shape: tuple[int, ...], *, seed: int, deviation: float) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(0, deviation, shape)
+
+
 def add_grain(frames: Sequence[Frames], *, seed: int, deviation: float = 4.0) -> list[Frames]:
     """Noise as an encoder or a sensor adds it."""
-    generator = np.random.default_rng(seed)
-    return each(lambda frame: np.clip(frame + generator.normal(0, deviation, frame.shape), 0, 255), frames)
+    grain = _draw_grain((len(frames), *frames[0].shape), seed=seed, deviation=deviation)
+    return [(frame + noise).clip(0, 255).astype(np.uint8) for frame, noise in zip(frames, grain, strict=True)]
+
+
+@cache
+def encoded(draw: Callable[..., list[Frames]], *what: Any, grain: int, **how: Any) -> Fingerprint:
+    """The fingerprint of one encoding of what this draws."""
+    return fingerprint(add_grain(draw(*what, **how), seed=grain))

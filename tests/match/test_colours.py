@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-from scenes import add_grain, draw_clip, each, fingerprint
+from scenes import add_grain, draw_clip, each, encoded, fingerprint
 
 from dedup_lib.features.fingerprint import CHROMA_PX, Fingerprint
 from dedup_lib.match.evidence import Criterion, Evidence, MatchThresholds, Verdict
@@ -38,9 +38,13 @@ def draw_shirt(colour: tuple[int, int, int], *, moves: bool = False) -> list[Fra
     return frames
 
 
-def compare(first: list[Frames], second: list[Frames]) -> Evidence:
-    own, other = fingerprint(add_grain(first, seed=0)), fingerprint(add_grain(second, seed=1))
+def compare(own: Fingerprint, other: Fingerprint) -> Evidence:
     return compare_pair(own, other, durations_s=(10.0, 10.0))
+
+
+def compare_shirts(*colours: tuple[int, int, int], moves: bool = False) -> Evidence:
+    own, other = (encoded(draw_shirt, colour, moves=moves, grain=grain) for grain, colour in enumerate(colours))
+    return compare(own, other)
 
 
 def scale_colours(frame: Frames, *, saturation: float, rotation_deg: float = 0.0) -> Frames:
@@ -76,7 +80,8 @@ CHANGES: dict[str, Callable[[Frames], Frames]] = {
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_change_of_all_colours_makes_a_copy(change: Callable[[Frames], Frames], seed: int) -> None:
-    found = compare(draw_clip(seed), each(change, draw_clip(seed)))
+    other = fingerprint(add_grain(each(change, draw_clip(seed)), seed=1))
+    found = compare(encoded(draw_clip, seed, grain=0), other)
     assert found.difference is None
     assert found.judge(RULES)[0] == Verdict.DUPLICATE
 
@@ -86,8 +91,7 @@ def test_a_change_of_all_colours_makes_a_copy(change: Callable[[Frames], Frames]
 def test_another_colour_of_a_product_makes_a_version(
     colours: tuple[tuple[int, int, int], tuple[int, int, int]], moves: bool
 ) -> None:
-    first, second = (draw_shirt(colour, moves=moves) for colour in colours)
-    for found in (compare(first, second), compare(second, first)):
+    for found in (compare_shirts(*colours, moves=moves), compare_shirts(*colours[::-1], moves=moves)):
         assert found.judge(RULES) == (Verdict.REVIEW, Criterion.DIFFERS)
         assert found.difference is not None
         assert found.difference.only_colour
@@ -97,7 +101,7 @@ def test_another_colour_of_a_product_makes_a_version(
 
 def test_the_same_product_is_a_copy() -> None:
     for colour in (BLUE, RED, BLACK):
-        assert compare(draw_shirt(colour), draw_shirt(colour)).judge(RULES)[0] == Verdict.DUPLICATE
+        assert compare_shirts(colour, colour).judge(RULES)[0] == Verdict.DUPLICATE
 
 
 def test_fingerprints_without_colours_are_compared_without_them() -> None:
@@ -105,15 +109,15 @@ def test_fingerprints_without_colours_are_compared_without_them() -> None:
     before = Fingerprint.from_bytes(replace(red, packed_chroma=None).to_bytes())
     assert before.unpack_chroma() is None
     for pair in ((blue, before), (before, blue), (before, before)):
-        assert compare_pair(*pair, durations_s=(10.0, 10.0)).difference is None
+        assert compare(*pair).difference is None
 
 
 def test_videos_that_are_equal_but_for_their_colours_are_not_the_same() -> None:
     """Two colours of one brightness: all that is compared in grey is identical."""
     grey = fingerprint(draw_shirt(BLUE))
     other = replace(grey, packed_chroma=fingerprint(draw_shirt(RED)).packed_chroma)
-    assert compare_pair(grey, grey, durations_s=(10.0, 10.0)).is_exact
-    found = compare_pair(grey, other, durations_s=(10.0, 10.0))
+    assert compare(grey, grey).is_exact
+    found = compare(grey, other)
     assert not found.is_exact
     assert found.judge(RULES) == (Verdict.REVIEW, Criterion.DIFFERS)
 

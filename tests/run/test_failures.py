@@ -159,7 +159,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> Refused:
     folder = tmp_path_factory.mktemp("refused")
     urls = [f"http://127.0.0.1:{port}/spot.mp4" for port in (9, 10, 11)]
     (folder / "ads.csv").write_text("id,url\n" + "".join(f"{n},{url}\n" for n, url in enumerate([*urls, "", urls[0]])))
-    done = call("run", "direct", "--set", f"input_csv={folder / 'ads.csv'}", "--set", f"run_dir={folder / 'run'}")
+    given = {"input_csv": folder / "ads.csv", "run_dir": folder / "run", "encoder": "pdq"}
+    done = call("run", "direct", *(f"--set={name}={value}" for name, value in given.items()))
     return Refused(folder / "run", folder / "ads.csv", done)
 
 

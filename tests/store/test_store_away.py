@@ -106,7 +106,7 @@ def test_a_run_goes_on_when_its_server_is_back(tmp_path: Path, port: int) -> Non
         urls = [files.url(f"/{number}") for number in range(len(contents))]
         with (tmp_path / "list.csv").open("w", newline="") as file:
             csv.writer(file).writerows([["url"], *([url] for url in urls)])
-        words = command(tmp_path / "list.csv", folder, "--no-report", "--set", "encoder=pdq", "--set", "num_frames=3")
+        words = command(tmp_path / "list.csv", folder, "--no-report", "--from", "03", "--set", "num_frames=3")
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "env": environment}
         with serving(tmp_path / "data", port) as server, started(words, **pipes) as first:
             wait_until(lambda: folder.exists() and count_done(folder) == 6)

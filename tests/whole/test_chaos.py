@@ -23,7 +23,7 @@ from final_rows import load_rows
 from dedup_lib.groups.clean import clean_list
 from dedup_lib.records import Outcome, Status
 
-LENGTH = 150
+LENGTH = 100
 KILLS = 3
 
 CHILD = """

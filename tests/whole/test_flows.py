@@ -22,6 +22,7 @@ import yaml
 from browser import Visit
 from made_once import shared_folder
 from milvus_for_tests import TOKEN, MilvusServer
+from notebook_cells import run_cells
 from pages import open_page
 
 from dedup_lib.cli.console import show_outcome
@@ -30,7 +31,7 @@ from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import FailedRowsError, NotebookError
 from dedup_lib.flow.execute import execute_plan
-from dedup_lib.flow.plan import plan_run
+from dedup_lib.flow.plan import RunPlan, plan_run
 from dedup_lib.flow.profiles import load_profile
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.paths import find_project_root
@@ -70,14 +71,23 @@ def run_flow(
     run_dir: Path,
     *,
     first: str = "",
-    only: str = "",
-    report: bool = True,
     on_done: Callable[[str, float], object] = lambda name, elapsed_s: None,
     **changed: Any,
 ) -> Path:
-    profile = load_profile("demo") | {"input_csv": str(site.list_csv), "run_dir": str(run_dir)} | changed
-    execute_plan(plan_run(profile, first=first, only=only), report=report, on_done=on_done)
+    """As the command line runs it."""
+    execute_plan(plan_flow(site, run_dir, first=first, **changed), on_done=on_done)
     return run_dir
+
+
+def run_by_hand(site: Site, run_dir: Path, *, first: str = "", only: str = "", **changed: Any) -> Path:
+    """The same notebooks without their kernels and pages."""
+    run_cells(plan_flow(site, run_dir, first=first, only=only, **changed))
+    return run_dir
+
+
+def plan_flow(site: Site, run_dir: Path, *, first: str = "", only: str = "", **changed: Any) -> RunPlan:
+    profile = load_profile("demo") | {"input_csv": str(site.list_csv), "run_dir": str(run_dir)} | changed
+    return plan_run(profile, first=first, only=only)
 
 
 @pytest.fixture(scope="session")
@@ -218,7 +228,7 @@ def test_a_second_run_changes_nothing_and_fetches_nothing(site: Site, batch: Pat
     run_dir = tmp_path / "batch"
     shutil.copytree(batch, run_dir)
     before, requests = read_outputs(run_dir), sum(site.server.requests.values())
-    run_flow(site, run_dir, mode="batch", vectors="frames")
+    run_by_hand(site, run_dir, mode="batch", vectors="frames")
     assert read_outputs(run_dir) == before
     assert sum(site.server.requests.values()) == requests
     counts = json.loads((run_dir / "stages" / "03_extract.json").read_text("utf-8"))["counts"]
@@ -230,7 +240,7 @@ def test_the_cosine_alone_finds_less_and_fetches_nothing(site: Site, direct: Pat
     run_dir = tmp_path / "strict"
     shutil.copytree(direct, run_dir)
     requests = sum(site.server.requests.values())
-    run_flow(site, run_dir, only="06", decide="cosine", cosine_thresh=0.95, auto_clean=False)
+    run_by_hand(site, run_dir, only="06", decide="cosine", cosine_thresh=0.95, auto_clean=False)
     assert sum(site.server.requests.values()) == requests
     strict, loose = (json.loads((path / "summary.json").read_text("utf-8")) for path in (run_dir, direct))
     assert (strict["decision"]["measure"], loose["decision"]["measure"]) == ("cosine", "score")
@@ -248,7 +258,7 @@ def test_other_rules_fetch_nothing_and_an_excerpt_that_stays_is_for_review(
     (run_dir / "stages" / "06_search_and_clean.json").unlink()
     requests = sum(site.server.requests.values())
     extracted = (run_dir / "stages" / "03_extract.json").read_bytes()
-    run_flow(site, run_dir, only="06", min_score=0.6, excerpts="keep", keep="first_seen")
+    run_by_hand(site, run_dir, only="06", min_score=0.6, excerpts="keep", keep="first_seen")
     assert sum(site.server.requests.values()) == requests
     assert (run_dir / "stages" / "03_extract.json").read_bytes() == extracted
     assert json.loads((run_dir / "summary.json").read_text("utf-8"))["decision"]["threshold"] == 0.6
@@ -274,7 +284,7 @@ def test_what_a_person_decided_beside_the_list_is_honoured(site: Site, direct: P
             f"{','.join(map(site.server.url, copies))},different,\n",
             encoding="utf-8",
         )
-        run_flow(site, run_dir, only="06")
+        run_by_hand(site, run_dir, only="06")
     finally:
         decisions.unlink()
     assert sum(site.server.requests.values()) == requests
@@ -287,7 +297,7 @@ def test_what_a_person_decided_beside_the_list_is_honoured(site: Site, direct: P
     check_every_row(site.list_csv, run_dir)
     assert "a person decided so" in (run_dir / "reports" / "index.html").read_text("utf-8")
 
-    run_flow(site, run_dir, only="06", report=False)
+    run_by_hand(site, run_dir, only="06")
     assert read_outputs(run_dir) == read_outputs(direct)
 
 
@@ -307,7 +317,7 @@ def test_the_best_copy_is_kept(site: Site, direct: Path) -> None:
 def test_first_frames_alone_do_not_join_black_starts(site: Site, tmp_path: Path) -> None:
     black, others = {"TVC-1552", "TVC-1624", "TVC-2210"}, {"TVC-0952", "TVC-0088", "TVC-0526"}
     listed = shorten(site, tmp_path / "videos.csv", ids=black | others)
-    run_dir = run_flow(site, tmp_path / "first", report=False, input_csv=str(listed), num_frames=1, frame_span="first")
+    run_dir = run_by_hand(site, tmp_path / "first", input_csv=str(listed), num_frames=1, frame_span="first")
     assert {row["id"] for row in load_rows(run_dir / "featureless_urls.csv")} == black
     copies = {row["id"] for row in load_rows(run_dir / "duplicates.csv")}
     assert copies and copies <= {"TVC-0952", "TVC-0088"}
@@ -316,7 +326,7 @@ def test_first_frames_alone_do_not_join_black_starts(site: Site, tmp_path: Path)
 def test_the_flow_with_a_clip_model(site: Site, clip_dir: Path, tmp_path: Path) -> None:
     listed = shorten(site, tmp_path / "videos.csv", ids={"TVC-2041", "TVC-2042", "TVC-0952", "TVC-0088", "TVC-1433"})
     changed = {"input_csv": str(listed), "encoder": "clip", "model": str(clip_dir), "cosine_thresh": 0.999}
-    run_dir = run_flow(site, tmp_path / "clip", report=False, **changed)
+    run_dir = run_by_hand(site, tmp_path / "clip", **changed)
     summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
     assert (summary["decision"]["encoder"], summary["decision"]["model"]) == ("clip", str(clip_dir))
     assert (summary["statuses"]["ok"], summary["rows"]["input"]) == (4, 5)
@@ -325,7 +335,7 @@ def test_the_flow_with_a_clip_model(site: Site, clip_dir: Path, tmp_path: Path) 
 def test_jobs_upload_pooled_too(site: Site, batch: Path, tmp_path: Path) -> None:
     run_dir = tmp_path / "average"
     shutil.copytree(batch, run_dir)
-    run_flow(site, run_dir, mode="batch", first="05", vectors="average", collection="pooled")
+    run_by_hand(site, run_dir, mode="batch", first="05", vectors="average", collection="pooled")
     summary = json.loads((run_dir / "summary.json").read_text("utf-8"))
     assert (summary["decision"]["pooling"], summary["decision"]["schema"]) == ("average", "aggregated")
     assert summary["rows"]["duplicates"] > 0
@@ -335,7 +345,7 @@ def test_a_list_without_a_single_video_is_accounted_for(site: Site, tmp_path: Pa
     listed = tmp_path / "videos.csv"
     listed.write_text(f"url\n{site.server.url('nowhere.mp4')}\nnot here.mp4\n", encoding="utf-8")
     with pytest.raises(FailedRowsError, match="1 of 2 videos could not be read, and no row gave a video"):
-        run_flow(site, tmp_path / "run", input_csv=str(listed), mode="batch")
+        run_by_hand(site, tmp_path / "run", input_csv=str(listed), mode="batch")
     run_dir = tmp_path / "run"
     rows = json.loads((run_dir / "summary.json").read_text("utf-8"))["rows"]
     assert rows == {"input": 2, "text_duplicates": 0, "final": 0, "duplicates": 0, "invalid": 1, "failed": 1}

@@ -62,6 +62,7 @@ def test_a_run_goes_on_when_there_is_room_again(disk: tuple[Path, Remount], tmp_
         urls = [f"{server.url('a.mp4')}?{number}" for number in range(40)]
         (tmp_path / "list.csv").write_text("\n".join(["url", *urls, ""]))
         given = {"input_csv": tmp_path / "list.csv", "run_dir": folder / "run", "allow_private_addresses": "true"}
+        given |= {"encoder": "pdq"}
         sets = [word for name, value in given.items() for word in ("--set", f"{name}={value}")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), os.environ["PYTHONPATH"]])}
 

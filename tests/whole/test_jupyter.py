@@ -6,10 +6,8 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +15,11 @@ import pytest
 from browser import TIMEOUT_MS, Visit, find_free_port, jupyterlab, open_visit, run_all, serving, violations
 from fault_server import FaultServer, Request, reply, reply_range
 from media import save_clip
+from notebook_cells import run_cells
 from playwright.sync_api import Browser, Page, expect
 from scenes import SIZE_PX, STEP_S, draw_clip
 
+from dedup_lib.flow.plan import plan_run
 from dedup_lib.flow.profiles import load_profile
 from dedup_lib.groups.decisions import Decision, load_decisions
 
@@ -67,9 +67,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     }
     with FaultServer(answer) as server:
         (root / "list.csv").write_text("url\n" + "".join(f"{server.url(path)}\n" for path in clips))
-        settings = ["input_csv=list.csv", "allow_private_addresses=true"]
-        words = ["run", "direct", "--run", "demo", *(f"--set={setting}" for setting in settings)]
-        subprocess.run([sys.executable, "-m", "dedup_lib", *words], cwd=root, env=environment, check=True)
+        with chdir(root):
+            given = {"input_csv": "list.csv", "allow_private_addresses": True}
+            run_cells(plan_run(load_profile("direct") | given, run_name="demo"))
         yield Project(root, environment)
 
 

@@ -72,7 +72,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         f"{urls[0]},{urls[1]},different,\n{urls[0]},{urls[2]},same,\n{urls[0]},{elsewhere},same,\n",
         encoding="utf-8",
     )
-    sets = {"input_csv": folder / "ads.csv", "run_dir": folder / "run", "allow_local_paths": "true"}
+    sets = {"input_csv": folder / "ads.csv", "run_dir": folder / "run", "allow_local_paths": "true", "encoder": "pdq"}
     words = [word for name, value in (sets | {"min_score": 0.5}).items() for word in ("--set", f"{name}={value}")]
     return Made(folder / "run", urls, call("run", "direct", *words))
 

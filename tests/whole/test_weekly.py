@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from made_once import shared_folder
 from milvus_for_tests import TOKEN, MilvusServer
+from notebook_cells import run_cells
 
 from dedup_lib.demo.clips import make_clips, write_list
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import RunFolderError, SettingError
-from dedup_lib.flow.execute import execute_plan
 from dedup_lib.flow.plan import RunPlan, plan_run
 from dedup_lib.flow.preflight import check_start
 from dedup_lib.flow.profiles import load_profile
@@ -53,7 +53,7 @@ def plan(name: str, against: Sequence[str] = (), **changed: Any) -> RunPlan:
 def run(name: str, against: Sequence[str] = (), **changed: Any) -> dict[str, Any]:
     planned = plan(name, against, **changed)
     check_start(planned)
-    execute_plan(planned, report=False)
+    run_cells(planned)
     summary: dict[str, Any] = json.loads((planned.run.path / "summary.json").read_text(encoding="utf-8"))
     return summary
 
