@@ -34,8 +34,7 @@ of one scene do not."""
 
 FULL_AGREEMENT = 0.9
 MIN_CORRELATION_OF_LOOSE = 0.65
-"""If a smaller share of the frames agrees, motion must correlate with this: two recordings of one program share all
-that stands still, and half of the rest."""
+"""If a smaller share of the frames agrees, motion must correlate with this, unlike in two recordings of one program."""
 
 MIN_TO_CONTRADICT = 5
 """Minimum number of compared frames for such a contradiction."""
@@ -204,13 +203,15 @@ class Evidence:
 
     def _proves(self, segment: AlignedSegment | None) -> bool:
         """Whether enough frames agree, and they are close and varied. One of the two suffices unless motion
-        contradicts it. If many frames do not agree, motion must not contradict it either."""
-        if segment is None or not self._has_enough(segment):
+        contradicts it."""
+        if segment is None or not self._has_enough(segment) or self._is_loose(segment):
             return False
         is_both, is_either = segment.is_close and segment.is_varied, segment.is_close or segment.is_varied
-        if segment.agreement < FULL_AGREEMENT:
-            return is_either and not self._is_contradicted(segment, MIN_CORRELATION_OF_LOOSE)
         return is_both or (is_either and not self._is_contradicted(segment, MIN_CORRELATION))
+
+    def _is_loose(self, segment: AlignedSegment) -> bool:
+        """Whether many frames do not agree, and motion does not support those that do."""
+        return segment.agreement < FULL_AGREEMENT and self._is_contradicted(segment, MIN_CORRELATION_OF_LOOSE)
 
     def _is_contradicted(self, segment: AlignedSegment, lowest: float) -> bool:
         """Whether the frames are similar, but their motion correlates less than this in any alignment."""
@@ -294,8 +295,9 @@ class Evidence:
             allowed.append((self.frames.strength, criterion, self.frames))
         if self.registered is not None and self.is_registered:
             allowed.append((self.registered.strength, Criterion.REGISTERED, self.registered))
-        # Where frames are nearly identical throughout, motion has nothing to add.
-        is_open = not any(
+        # Motion has nothing to add where frames are nearly identical throughout, nor where it does not support them.
+        is_loose = self.is_enough and self.frames is not None and self.frames.is_close and self._is_loose(self.frames)
+        is_open = not is_loose and not any(
             one.is_close
             and one.agreement >= OVERWHELMING_AGREEMENT
             and min(one.first_coverage, one.second_coverage) >= SETTLED_SHARE
@@ -318,8 +320,7 @@ class Evidence:
             if not doubtful:
                 return (Criterion.WEAK, self.frames) if self.frames is not None else _NOTHING
             return Criterion.UNCONFIRMED, max(doubtful, key=lambda segment: segment.strength if segment else 0.0)
-        _, criterion, segment = max(allowed, key=lambda one: one[0])
-        return criterion, segment
+        return max(allowed, key=lambda one: one[0])[1:]
 
     @property
     def common_shares(self) -> tuple[float, float]:

@@ -186,6 +186,17 @@ def groups_of(compared: ComparedPairs, threshold: float = RULES.min_score, choos
         (evidence(replace(segment(27), correlation=0.7)), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(replace(segment(27), correlation=0.3), motion=changes(0.7)), Verdict.DUPLICATE, Criterion.FRAMES),
         (evidence(segment(27)), Verdict.DUPLICATE, Criterion.FRAMES),
+        # What motion does not support, it does not prove either, unless the frames agree from afar only.
+        (
+            evidence(replace(segment(27), correlation=0.6), motion=changes(0.6)),
+            Verdict.REVIEW,
+            Criterion.UNCONFIRMED,
+        ),
+        (
+            evidence(replace(segment(27), correlation=0.6, distance_bits=45.0), motion=changes(0.6)),
+            Verdict.DUPLICATE,
+            Criterion.MOTION,
+        ),
         (evidence(replace(segment(36), correlation=0.3)), Verdict.DUPLICATE, Criterion.FRAMES),
         # Single frames may be damaged; in a copy under a large logo, some frames no longer agree.
         (evidence(segment(), moments=SameMoments(compared=40, unlike=5, distance_bits=4.0)), *OTHER_MOMENTS),
