@@ -20,13 +20,12 @@ from dedup_lib.match.blocks import STILL_PX, shrink
 from dedup_lib.match.colours import find_other_colour
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
 from dedup_lib.match.geometry import find_maps, find_overlap, register, warp_chroma, warp_stills, warp_tiny_frames
-from dedup_lib.match.moments import align_changes, find_moments, find_shift, show_at
+from dedup_lib.match.moments import SAME_MOMENT_S, align_changes, find_moments, find_shift, show_at
 from dedup_lib.match.motion import ALIKE, correlate_changes
 from dedup_lib.match.refine import refine
 from dedup_lib.match.regions import (
     MIN_FRAMES,
     MIN_STILLS,
-    SAME_MOMENT_S,
     Region,
     find_region,
     outline_region,

@@ -22,7 +22,7 @@ MAX_DISTANCE_BITS = 56
 """Maximum Hamming distance, in bits, of two frames that differ alike from the mean of their videos."""
 
 SAME_MOMENT_S = 0.02
-"""Maximum distance in time, in seconds, of frames of the same moment."""
+"""Maximum distance in time, in seconds, of frames of the same moment. Only they show the same where something moves."""
 
 OFFSET_PRECISION_S = 0.01
 """Step, in seconds, in which the offset of frames of the same moment is searched."""
@@ -159,6 +159,8 @@ def compare_same_moments(
     is_same = (np.abs(later_s) <= SAME_MOMENT_S) | (
         (np.abs(later_s) <= OFFSET_STEP_S / 2) & (stands[:, None] | others_stand)
     )
+    if not is_same.any():
+        return None
     shown = np.where(is_near, distances, np.inf)
     # Counted in the video where more frames are unlike: the order of the two must not change the result.
     ways = [shown.min(axis=axis)[is_same.any(axis=axis)] for axis in (0, 1)]

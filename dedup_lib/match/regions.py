@@ -32,6 +32,7 @@ from dedup_lib.match.blocks import (
 )
 from dedup_lib.match.details import MIN_CONTRAST, find_details
 from dedup_lib.match.fades import equalise_fades
+from dedup_lib.match.moments import SAME_MOMENT_S
 from dedup_lib.match.motion import correlate_changes
 from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
 
@@ -59,9 +60,6 @@ MIN_DETAILED = 0.5
 
 MAX_MOTION = 3.0
 """Maximum deviation over time (of 255) of a block that stands still in both videos."""
-
-SAME_MOMENT_S = 0.02
-"""Maximum distance in time, in seconds, of stills of the same moment. Only these show the same in a moving block."""
 
 MIN_PERSISTING = 0.95
 """Minimum correlation of a block with the same block of the stills before and after, if it stands still."""
