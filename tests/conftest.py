@@ -34,7 +34,7 @@ SLOW = (
     *("cli", "demo", "evaluate", "flow", "store", "whole"),
     *("extract/test_extract.py", "extract/test_faults.py", "extract/test_ray_pool.py", "extract/test_worker_pool.py"),
     *("features/test_encoders.py", "match/test_colours.py", "match/test_difference.py", "match/test_evidence.py"),
-    *("match/test_motion.py", "match/test_pair_comparer.py", "match/test_refine.py"),
+    *("match/test_moments.py", "match/test_motion.py", "match/test_pair_comparer.py", "match/test_refine.py"),
     *("match/test_regions.py", "match/test_vector_join.py", "match/test_visual_words.py", "media/test_playlists.py"),
     *("media/test_page_resolver.py", "media/test_sampling.py", "media/test_soundtrack.py", "media/test_streams.py"),
     *("report/test_outlines.py", "report/test_overview.py", "report/test_plots.py"),
