@@ -168,6 +168,7 @@ class Reel:
         soundtrack = self._soundtrack
         sound = find_sound(self.container) if soundtrack is not None else None
         joints = Joints() if knows_gaps and is_joinable(self.container) else None
+        is_gif = self.container.format.name == "gif"
         while True:
             # What is not asked for is read all the same, and dropped by PyAV.
             for packet in read_packets(self.container, [self.video, *([sound] if sound is not None else [])]):
@@ -180,7 +181,7 @@ class Reel:
                 shown = cast("av.Packet[VideoStream]", packet)
                 if joints is not None:
                     joints.close(shown)
-                if not is_gif_comment(shown):
+                if not (is_gif and is_gif_comment(shown)):
                     yield self._shifted(shown)
             if self._segments is not None:
                 if not self._open_next_run():

@@ -30,8 +30,6 @@ def repeats_frame(packet: av.Packet[VideoStream]) -> bool:
 
 def is_gif_comment(packet: av.Packet[VideoStream]) -> bool:
     """Whether a packet of a GIF holds no picture: FFmpeg gives what follows the last one the delay of that one."""
-    if packet.stream.codec_context.name != "gif":
-        return False
     data, place = bytes(packet), 0
     # Extensions, such as comments: a label, and blocks with their lengths up to an empty one (GIF89a, 24).
     while place < len(data) and data[place] == _GIF_EXTENSION:
