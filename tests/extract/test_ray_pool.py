@@ -24,7 +24,7 @@ import nbformat
 import numpy as np
 import psutil
 import pytest
-from extraction import WANTED, Hostile, load_fingerprints, load_jobs, load_ledger, run
+from extraction import LIMITS, WANTED, Hostile, load_fingerprints, load_jobs, load_ledger, run
 from live_runs import Site, call, command, run_in_terminal, wait_until
 from notebook_cells import run_cells
 from ray_cluster import RayCluster
@@ -213,10 +213,14 @@ def test_nodes_that_come_and_go_lose_nothing(
         urls = [f"{server.url(name)}?{number}" for number in range(20) for name in ("a.mp4", "page.mp4")]
         urls += [f"{url}held" for url in urls[:6:2]]
         felling = server.url("fell.mp4")
+        # Where nodes take long to start, those that are held are not ended before.
+        patient = replace(LIMITS, timeout_s=600)
         reports: list[ExtractReport] = []
         third = nodes.add_node()
         runner = threading.Thread(
-            target=lambda: reports.append(run([*urls[::-1], felling], tmp_path, workers=4, engine="ray", store="clips"))
+            target=lambda: reports.append(
+                run([*urls[::-1], felling], tmp_path, workers=4, engine="ray", store="clips", limits=patient)
+            )
         )
         runner.start()
         # Those that are held keep all of them at work.
