@@ -5,8 +5,9 @@ What a notebook or a script needs stands here; docs/architecture.md shows where 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dedup_lib.lazy import load_at_use
 
 if TYPE_CHECKING:
     from dedup_lib import steps as steps
@@ -40,44 +41,25 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "CalibrateSettings": "settings",
-    "CleanJobsSettings": "settings",
-    "CollectionsSettings": "settings",
-    "DecodeSettings": "settings",
-    "DedupeUrlsSettings": "settings",
-    "ExtractSettings": "settings",
-    "SearchSettings": "settings",
-    "UploadSettings": "settings",
-    "RunFolder": "run.folder",
-    "Status": "records",
-    "describe_record": "report.tables",
-    "find_url_column": "lists.tables",
-    "load_list": "lists.tables",
-    "read_list": "lists.tables",
-    "save_table": "lists.tables",
-    "shown_table": "report.tables",
-    "load_encoder": "features.encoders",
-    "MatchThresholds": "match.evidence",
-    "Verdict": "match.evidence",
-    "compare_pair": "match.verify",
-    "Matches": "groups.matches",
-    "load_pairs": "groups.pairs",
-    "plots": "report.plots",
-    "overview": "report.overview",
-    "steps": "steps",
-    "load_strips": "report.pictures",
-    "ReviewQueue": "ui.queue",
-    "ThresholdExplorer": "ui.explorer",
-}
-"""The module of each name. `plots`, `overview` and `steps` are modules themselves."""
-
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Load a name from `_HOMES` at its first use, so that nobody waits for modules that they do not use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = import_module(f"{__name__}.{_HOMES[name]}")
-    return home if home.__name__.endswith(f".{name}") else getattr(home, name)
+__all__, __getattr__ = load_at_use(
+    __name__,
+    {
+        "settings": "CalibrateSettings CleanJobsSettings CollectionsSettings DecodeSettings DedupeUrlsSettings "
+        "ExtractSettings SearchSettings UploadSettings",
+        "run.folder": "RunFolder",
+        "records": "Status",
+        "report.tables": "describe_record shown_table",
+        "lists.tables": "find_url_column load_list read_list save_table",
+        "features.encoders": "load_encoder",
+        "match.evidence": "MatchThresholds Verdict",
+        "match.verify": "compare_pair",
+        "groups.matches": "Matches",
+        "groups.pairs": "load_pairs",
+        "report.plots": "plots",
+        "report.overview": "overview",
+        "steps": "steps",
+        "report.pictures": "load_strips",
+        "ui.queue": "ReviewQueue",
+        "ui.explorer": "ThresholdExplorer",
+    },
+)

@@ -27,7 +27,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 PACKAGE = ROOT / "dedup_lib"
 
 ROOMS = (
-    ("Nouns, beneath everything", ("sanitise", "records", "errors", "settings")),
+    ("Nouns, beneath everything", ("lazy", "sanitise", "records", "errors", "settings")),
     ("A run and its list", ("run", "lists")),
     ("From a URL to vectors", ("media", "features", "store", "extract")),
     ("From vectors to groups", ("match", "groups", "evaluate")),

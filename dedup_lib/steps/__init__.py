@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dedup_lib.lazy import load_at_use
 
 if TYPE_CHECKING:
     from dedup_lib.steps.bar import open_bar as open_bar
@@ -34,42 +35,18 @@ if TYPE_CHECKING:
     from dedup_lib.steps.search import find_matches as find_matches
     from dedup_lib.steps.upload import upload_jobs as upload_jobs
 
-_HOMES = {
-    "open_bar": "bar",
-    "ListSource": "inputs",
-    "check_outputs": "inputs",
-    "find_first_list": "inputs",
-    "find_list": "inputs",
-    "choose_resources": "extract",
-    "extract_list": "extract",
-    "find_place": "extract",
-    "jobs_path": "extract",
-    "make_recipe": "extract",
-    "upload_jobs": "upload",
-    "ExtractedList": "extracted_list",
-    "load_extracted_list": "extracted_list",
-    "progress_on": "bar",
-    "add_existing": "existing",
-    "load_known_urls": "existing",
-    "find_matches": "search",
-    "list_doubtful": "review",
-    "list_questions": "review",
-    "open_decisions": "review",
-    "check_reading": "outputs",
-    "clean_by_evidence": "outputs",
-    "save_compared_pairs": "outputs",
-    "save_outputs": "outputs",
-    "save_sweep": "outputs",
-    "write_summary": "outputs",
-    "manage_collections": "collections",
-}
-"""The module of each name."""
-
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Load a name from `_HOMES` at its first use, so that nobody waits for modules that they do not use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__all__, __getattr__ = load_at_use(
+    __name__,
+    {
+        "bar": "open_bar progress_on",
+        "inputs": "ListSource check_outputs find_first_list find_list",
+        "extract": "choose_resources extract_list find_place jobs_path make_recipe",
+        "upload": "upload_jobs",
+        "extracted_list": "ExtractedList load_extracted_list",
+        "existing": "add_existing load_known_urls",
+        "search": "find_matches",
+        "review": "list_doubtful list_questions open_decisions",
+        "outputs": "check_reading clean_by_evidence save_compared_pairs save_outputs save_sweep write_summary",
+        "collections": "manage_collections",
+    },
+)

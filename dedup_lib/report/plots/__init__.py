@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dedup_lib.lazy import load_at_use
 
 if TYPE_CHECKING:
     from dedup_lib.report.plots.evaluation import figure_curves as figure_curves
@@ -20,28 +21,12 @@ if TYPE_CHECKING:
     from dedup_lib.report.plots.thresholds import figure_similarities as figure_similarities
     from dedup_lib.report.plots.thresholds import figure_sweep as figure_sweep
 
-_HOMES = {
-    "figure_curves": "evaluation",
-    "figure_likeness": "evaluation",
-    "figure_recalls": "evaluation",
-    "figure_flow": "run",
-    "figure_resources": "run",
-    "figure_statuses": "run",
-    "figure_throughput": "run",
-    "figure_groups": "strips",
-    "figure_mistakes": "strips",
-    "figure_pairs": "strips",
-    "figure_measured": "thresholds",
-    "figure_similarities": "thresholds",
-    "figure_sweep": "thresholds",
-}
-"""The module of each plot."""
-
-__all__ = list(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    """Load a plot at its first use. While 03_extract reads videos, matplotlib would take memory for nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__all__, __getattr__ = load_at_use(
+    __name__,
+    {
+        "evaluation": "figure_curves figure_likeness figure_recalls",
+        "run": "figure_flow figure_resources figure_statuses figure_throughput",
+        "strips": "figure_groups figure_mistakes figure_pairs",
+        "thresholds": "figure_measured figure_similarities figure_sweep",
+    },
+)
