@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -58,10 +59,15 @@ MODULES = (
 @cache
 def find_method() -> str:
     """A hash of this code and the versions of its libraries. The text changes whenever results may change."""
+    return f"{digest_code(MODULES)[:16]} opencv {cv2.__version__} numpy {np.__version__}"
+
+
+def digest_code(modules: Iterable[ModuleType]) -> str:
+    """A hash of the source of these modules."""
     code = hashlib.sha256()
-    for module in MODULES:
+    for module in modules:
         code.update(Path(str(module.__file__)).read_bytes())
-    return f"{code.hexdigest()[:16]} opencv {cv2.__version__} numpy {np.__version__}"
+    return code.hexdigest()
 
 
 def pack_evidence(found: Evidence) -> str:

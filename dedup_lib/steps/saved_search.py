@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
@@ -21,7 +20,7 @@ from dedup_lib.groups.clean import outcome_of_row
 from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.matches import SearchDone, SearchPlan
 from dedup_lib.match import index_search, vector_join, vector_table, visual_words, word_index
-from dedup_lib.match.comparisons import find_method
+from dedup_lib.match.comparisons import digest_code, find_method
 from dedup_lib.match.index_search import Audit
 from dedup_lib.records import Pooling
 from dedup_lib.run.folder import RunFolder
@@ -124,7 +123,7 @@ def name_search(run: RunFolder, listed: ExtractedList, settings: SearchSettings,
         return ""
     digest = hashlib.sha256()
     about = {
-        "code": _digest_code(),
+        "code": [find_method(), digest_code((sys.modules[__name__], *MODULES))],
         "recipe": listed.recipe.key,
         "floor": SWEEP_LOWS[listed.recipe.encoder],
         "store": str(address),
@@ -136,11 +135,3 @@ def name_search(run: RunFolder, listed: ExtractedList, settings: SearchSettings,
     for url in listed.own_urls:
         digest.update(f"\n{outcome_of_row(url, listed.outcomes).status} {url}".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
-
-
-@cache
-def _digest_code() -> str:
-    code = hashlib.sha256(find_method().encode())
-    for path in (__file__, *(module.__file__ for module in MODULES)):
-        code.update(Path(str(path)).read_bytes())
-    return code.hexdigest()
