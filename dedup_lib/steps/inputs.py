@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,10 +154,16 @@ def check_outputs(source: ListSource, **outputs: Path) -> None:
     file that the notebook reads, or another of these outputs."""
     taken = [(source.list_csv, "the list"), (source.path, "the file that this notebook reads")]
     for parameter, path in outputs.items():
-        for place, what in taken:
-            if is_same_place(path, place):
-                raise SettingError(parameter, str(path), f"it would overwrite {what}; name another file")
+        refuse_overwriting(parameter, path, taken)
         taken.append((path, parameter))
+
+
+def refuse_overwriting(parameter: str, path: Path, taken: Iterable[tuple[Path, str]]) -> None:
+    """Raises SettingError where an output, under the name of its parameter, is one of the files in `taken`, each given
+    with what it is."""
+    for place, what in taken:
+        if is_same_place(path, place):
+            raise SettingError(parameter, str(path), f"it would overwrite {what}: name another file")
 
 
 def _check_place(run: RunFolder, list_csv: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from dedup_lib import __version__
-from dedup_lib.errors import AccountingError, ListError, SettingError
+from dedup_lib.errors import AccountingError, ListError
 from dedup_lib.groups.clean import CleanedList, clean_list
 from dedup_lib.groups.columns import COLUMNS, describe_evidence, find_criterion, find_next_score
 from dedup_lib.groups.decisions import Decision
@@ -25,10 +25,9 @@ from dedup_lib.records import FAILED_STATUSES, Group, video_key
 from dedup_lib.run.failures import Reading, check_failures, find_causes
 from dedup_lib.run.files import digest_file, write_text_atomically
 from dedup_lib.run.folder import Record, RunFolder
-from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import FLOWS, DedupeUrlsSettings, ExtractSettings, SearchSettings
 from dedup_lib.steps.extracted_list import ExtractedList
-from dedup_lib.steps.inputs import OUTPUTS
+from dedup_lib.steps.inputs import OUTPUTS, refuse_overwriting
 from dedup_lib.steps.review import MAX_DECISIONS, find_decisions, list_decided
 from dedup_lib.steps.search_plan import find_sweep_low
 
@@ -73,20 +72,18 @@ def find_outputs(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
     what earlier notebooks made of it, and the decisions of a person.
     """
     records = [record for stage in FLOWS["direct"][:-1] if (record := run.read_record(stage)) is not None]
-    taken = [(run.recorded_path(record, name), record["stage"]) for record in records for name in record["files"]]
+    taken = [
+        (run.recorded_path(record, name), f"a file of {record['stage']}")
+        for record in records
+        for name in record["files"]
+    ]
     taken.append((find_decisions(run, listed, settings=settings), "the decisions of a person"))
     if listed.list_csv is not None:
         taken.insert(0, (listed.list_csv, "the list"))
     found = {}
     for name, parameter in OUTPUTS.items():
         path = run.output_path(getattr(settings, parameter) if parameter else "", f"{name}.csv")
-        for place, what in taken:
-            if is_same_place(path, place):
-                raise SettingError(
-                    parameter or name,
-                    str(path),
-                    f"this file is already used for {what}; name another one, or rename the list",
-                )
+        refuse_overwriting(parameter or name, path, taken)
         taken.append((path, f"{name}.csv"))
         found[name] = path
     return found

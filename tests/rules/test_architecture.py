@@ -207,7 +207,7 @@ def test_importing_the_package_loads_nothing_else() -> None:
     assert brought - set(sys.stdlib_module_names) == {"dedup_lib"}
 
 
-@pytest.mark.parametrize("package", [dedup_lib, dedup_lib.steps, dedup_lib.report.plots], ids=lambda package: package.__name__)
+@pytest.mark.parametrize("package", [dedup_lib, dedup_lib.steps, dedup_lib.report.plots], ids=lambda one: one.__name__)
 def test_what_a_package_names_is_there(package: ModuleType) -> None:
     """For the person who imports it, and for the type checker, which reads another list."""
     named = {name for name in package.__all__ if getattr(package, name) is not None}

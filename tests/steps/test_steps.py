@@ -889,7 +889,7 @@ def test_no_notebook_overwrites_what_it_reads(
     record(run, decode_settings(), first, output_csv="ads.decoded.csv")
     source = find_list(run, input_csv="", url_column="", after=["01_decode"])
     check_outputs(source, output_csv=run.path / "x.csv", report_csv=run.path / "y.csv")
-    with pytest.raises(SettingError, match=rf"{parameter} = .*it would overwrite {what}; name another file"):
+    with pytest.raises(SettingError, match=rf"{parameter} = .*it would overwrite {what}: name another file"):
         check_outputs(source, **{name: run.path / place for name, place in outputs.items()})
 
 
@@ -898,7 +898,7 @@ def test_no_notebook_overwrites_what_it_reads(
     [
         ("unique_csv", "../ads.csv", "the list"),
         ("report_csv", "../decisions.csv", "the decisions of a person"),
-        ("invalid_csv", "ads.duplicates.csv", "02_dedupe_urls"),
+        ("invalid_csv", "ads.duplicates.csv", "a file of 02_dedupe_urls"),
         ("report_csv", "FINAL_RESULT.csv", "FINAL_RESULT.csv"),
         ("invalid_csv", "./review.csv", "review.csv"),
     ],
@@ -916,7 +916,7 @@ def test_no_output_is_written_over_another_list(run: RunFolder, parameter: str, 
         lambda: search_list(run, listed, settings=settings),
         lambda: save_outputs(run, listed, cleaned, review=pd.DataFrame(), settings=settings),
     ):
-        with pytest.raises(SettingError, match=rf"this file is already used for {whose}; name another one"):
+        with pytest.raises(SettingError, match=rf"it would overwrite {whose}: name another file"):
             go()
     assert before == {path: path.read_bytes() for path in run.path.parent.rglob("*.csv")}
 
