@@ -42,9 +42,11 @@ SLOW = (
     *("run/test_lock.py", "steps"),
 )
 """What `make quick` leaves out: it starts servers, kernels, browsers or clusters, or takes more than five seconds."""
-collect_ignore = list(SLOW) if os.environ.get("QUICK") else []
+QUICK = bool(os.environ.get("QUICK"))
+collect_ignore = list(SLOW) if QUICK else []
 
-settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=50)
+# What few examples do not find is for `make test`.
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=10 if QUICK else 50)
 settings.load_profile("repeatable")
 
 _log = tempfile.NamedTemporaryFile(prefix="network-guard-", suffix=".log")  # noqa: SIM115 - lives as long as the tests
