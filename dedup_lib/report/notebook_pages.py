@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -156,6 +157,18 @@ def _link_page(link: re.Match[str]) -> str:
     return f'{link[1]}data-page="{"index" if link[2] == "00_start" else link[2]}.html{link[3] or ""}"'
 
 
+@cache
+def _exporter() -> HTMLExporter:
+    """The one that renders every notebook: its templates take longer to compile than a page to write."""
+    return HTMLExporter(  # type: ignore[no-untyped-call]  # nbconvert has no types
+        template_name="basic",
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+
+
 def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None:
     """Renders an executed notebook as a page of prose, tables and images.
 
@@ -164,14 +177,7 @@ def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None
     """
     notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
     prepare_notebook(notebook)
-    exporter = HTMLExporter(  # type: ignore[no-untyped-call]  # nbconvert has no types
-        template_name="basic",
-        exclude_input=True,
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
-    )
-    cells, _ = exporter.from_notebook_node(notebook)
+    cells, _ = _exporter().from_notebook_node(notebook)
     save_page(html_path, "notebook.html", title=title, cells=NOTEBOOK_LINK.sub(_link_page, cells))
 
 
