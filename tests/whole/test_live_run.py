@@ -32,7 +32,7 @@ from dedup_lib.run.status import Done, State, read_progress
 
 def test_a_run_is_watched_guarded_killed_and_gone_on_with(site: Site, tmp_path: Path) -> None:
     folder = tmp_path / "my run"
-    words = command(site.list_csv, folder)
+    words = command(site.list_csv, folder, "--no-report")
     with started(words, stdout=subprocess.DEVNULL) as first:
         # Of the first eight nothing waits for the last four: a trickle is seen.
         wait_until(lambda: folder.exists() and count_done(folder) == 8)

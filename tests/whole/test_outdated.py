@@ -74,7 +74,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     )
     sets = {"input_csv": folder / "ads.csv", "run_dir": folder / "run", "allow_local_paths": "true", "encoder": "pdq"}
     words = [word for name, value in (sets | {"min_score": 0.5}).items() for word in ("--set", f"{name}={value}")]
-    return Made(folder / "run", urls, call("run", "direct", *words))
+    return Made(folder / "run", urls, call("run", "direct", "--from", "03", *words))
 
 
 def test_what_people_decided_is_told(made: Made) -> None:
