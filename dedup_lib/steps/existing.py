@@ -95,7 +95,7 @@ def add_existing(
     - where frames decide, also every video with a fingerprint, if there are at most `MAX_BY_WORDS`, because visual
       words find copies that vectors do not find;
     - the videos about which a person decided together with a listed one;
-    - the videos of an earlier run whose URL the list repeats.
+    - the videos of an earlier run whose URL the list repeats, where the list could read them too.
 
     `bar` shows one step after the other. Raises as `search_list` and `find_earlier` do, and StoreError for an earlier
     run that made its vectors with other settings.
@@ -144,12 +144,14 @@ def add_existing(
         existing |= found
         if pool.place != everything.place:
             stored.append(StoredVideos(address=pool.address, collection=pool.collection, urls=tuple(sorted(found))))
-    urls = tuple(sorted(existing.union(*(own & urls for urls in read))))
-    known = {url: before.get(url) or Outcome(url=url, status=Status.OK) for url in urls}
+    compared = {outcome.url for outcome in listed.own_outcomes if outcome.status == Status.OK}
+    urls = tuple(sorted(existing.union(*(compared & urls for urls in read))))
+    # This run may have tried one of them for an older list, and failed.
+    known = {url: before.get(url) or Outcome(url=url, status=Status.OK) for url in urls if url not in own}
     return replace(
         listed,
         existing=urls,
-        outcomes={**known, **listed.outcomes},
+        outcomes={**listed.outcomes, **known},
         ledgers=tuple(folder.ledger_path for folder in earlier),
         stored=tuple(stored),
     )

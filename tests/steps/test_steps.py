@@ -578,6 +578,25 @@ def test_old_videos_are_told_by_the_pictures_of_the_runs_that_read_them(run: Run
         search_both(run, decide="evidence", existing_runs=["outputs/none"])
 
 
+def test_what_failed_here_and_was_read_by_an_earlier_run_is_compared(run: RunFolder) -> None:
+    """One URL is of the list, and one was of an older list of this run. The vectors lie with the earlier run."""
+    listed = seen(run)
+    before, again = "https://old/failed here", URLS[2]
+    with Ledger(run.ledger_path, RECIPE) as ledger:
+        ledger.record([Outcome(url=before, status=Status.HTML)])
+    earlier = RunFolder("outputs/earlier")
+    earlier.make()
+    fill(earlier, [copy_of(before), video_of(again, 70)])
+    with Ledger(earlier.ledger_path, RECIPE) as ledger:
+        ledger.record(Outcome(url=url, status=Status.OK, duration_s=10) for url in (before, again))
+    print_all(earlier, {before: SMALLER, again: FRAMES[0]})
+    listed, duplicates, _, summary = search_both(run, decide="evidence", existing_runs=["outputs/earlier"])
+    assert listed.existing == (before,)
+    found = dict(zip(duplicates["url"], duplicates["duplicate_of"], strict=True))
+    assert found == {URLS[1]: before, URLS[4]: before}
+    assert (summary["rows"]["failed"], summary["existing"]["compared"]) == (2, 1), "the list's row stays a failed one"
+
+
 def test_pictures_decide(run: RunFolder) -> None:
     with tqdm(file=io.StringIO()) as bar:
         compared, plan = search_list(run, seen(run), settings=search_settings(decide="evidence"), bar=bar)
