@@ -10,7 +10,7 @@ import numpy as np
 
 from dedup_lib.errors import SettingError
 from dedup_lib.features.fingerprint import Fingerprint
-from dedup_lib.groups.decisions import Decision, load_decisions
+from dedup_lib.groups.decisions import Decision, TransitiveDecisions, load_decisions
 from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.pairs import COUNTS, find_pair, load_pairs, tabulate_pairs
 from dedup_lib.lists.urls import normalise_url
@@ -67,6 +67,10 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
     if one == other:
         raise SettingError("URL_B", second, "the list counts it as the same URL as URL_A; give two different videos")
     outcome = load_outcome(run)
+    is_joined = outcome.kept_of.get(one, one) == outcome.kept_of.get(other, other)
+    memory = load_decisions(find_decisions(run, listed, settings=settings))
+    decided = TransitiveDecisions(memory, are_versions_same=settings.versions == "remove").about(one, other)
+    said = _say_decision(decided, is_direct=frozenset((one, other)) in memory)
 
     def tell(verdict: str, why: str, origin: str, measured: Mapping[str, Any] | None = None) -> Explained:
         return Explained(
@@ -92,11 +96,11 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
     origin = f"compared by {SearchSettings.stage}"
     row = find_pair(table, one, other)
     if row is None and settings.decide == "cosine":
-        if outcome.kept_of.get(one, one) == outcome.kept_of.get(other, other):
-            return tell(Verdict.DUPLICATE, "both are in one group, which did not need this pair", origin)
+        if is_joined:
+            return tell(Verdict.DUPLICATE, f"both are in one group, which did not need this pair{said}", origin)
         threshold = table.attrs["rules"]["min_score"]
         why = f"the cosine of their vectors is below all that the sweep asks for, and {threshold:g} is asked for here"
-        return tell(Verdict.DIFFERENT, why, origin)
+        return tell(Verdict.DIFFERENT, why + said, origin)
     if row is None:
         row = _compare_now(run, one, other, outcomes=read, rules=MatchThresholds(**table.attrs["rules"]))
         origin = "compared now: neither vectors nor visual words proposed them to the run"
@@ -106,11 +110,9 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
         one, other = other, one
     verdict = Verdict(row["verdict"])
     why = f"{say_evidence(row, first='the first', second='the second')}; so {VERDICT_WORDS[verdict]}"
-    decided = load_decisions(find_decisions(run, listed, settings=settings)).get(frozenset((one, other)))
-    if decided is not None:
-        said = "the same" if decided.is_same else "versions of one film" if decided is Decision.VERSION else "different"
-        why += f"; a person said that they are {said}, which outweighs this"
-    return tell(verdict, why, origin, row)
+    if is_joined and not said and verdict not in (Verdict.DUPLICATE, Verdict.EXCERPT):
+        why += "; yet both are in one group, by way of other videos in it"
+    return tell(verdict, why + said, origin, row)
 
 
 def _find_url(text: str, known: Iterable[str], argument: str) -> str:
@@ -121,6 +123,15 @@ def _find_url(text: str, known: Iterable[str], argument: str) -> str:
     if found is None:
         raise SettingError(argument, text, "it is not in the list of this run; give a URL as the list has it")
     return found
+
+
+def _say_decision(decided: Decision | None, *, is_direct: bool) -> str:
+    """What people decided about the two, after a sentence about the evidence; empty if they decided nothing."""
+    if decided is None:
+        return ""
+    said = "the same" if decided.is_same else "versions of one film" if decided is Decision.VERSION else "different"
+    who = "a person said" if is_direct else "it follows from what people said"
+    return f"; {who} that they are {said}, which outweighs this"
 
 
 def _say_output(url: str, outcome: RunOutcome) -> str:

@@ -149,6 +149,29 @@ def test_the_decision_of_a_person_is_told(tmp_path: Path) -> None:
     assert "a person said that they are different" in explain_pair(made.run, urls[0], urls[1]).why
 
 
+def test_what_follows_from_decisions_is_told(tmp_path: Path) -> None:
+    made = make_run(tmp_path / "ads", sizes=[1, 1, 1, 1])
+    first, second, third, fourth = made.listed.urls
+    assert made.listed.list_csv is not None
+    decisions = DecisionFile(made.listed.list_csv.with_name("decisions.csv"))
+    decisions.decide(first, second, Decision.SAME)
+    decisions.decide(second, third, Decision.SAME)
+    decisions.decide(second, fourth, Decision.DIFFERENT)
+    for other, said in ((third, "the same"), (fourth, "different")):
+        words = f"it follows from what people said that they are {said}, which outweighs this"
+        assert words in explain_pair(made.run, first, other).why
+
+
+def test_two_that_are_joined_by_way_of_others_are_said_to_be_so(tmp_path: Path) -> None:
+    """A person joined the first with the second, which is like the others."""
+    made = make_run(tmp_path / "ads", sizes=[1, 3], same={(0, 1)})
+    urls = made.listed.urls
+    for other in urls[2:]:
+        explained = explain_pair(made.run, urls[0], other)
+        assert explained.verdict == str(Verdict.DIFFERENT)
+        assert explained.why.endswith("yet both are in one group, by way of other videos in it")
+
+
 def test_by_cosine_a_pair_below_the_sweep_is_said_to_be_so(by_cosine: MadeRun) -> None:
     urls = by_cosine.listed.urls
     explained = explain_pair(by_cosine.run, urls[0], urls[SIZES[0]])
