@@ -80,13 +80,16 @@ def load_list(path: Path, *, is_ours: bool = False) -> pd.DataFrame:
     return read_list(path, is_ours=is_ours).table
 
 
-def load_table(path: Path) -> pd.DataFrame:
-    """Reads a table that `save_table` wrote, as text; it may have no rows. Raises ListError when it cannot be read."""
+def load_table(path: Path, *, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Reads a table that `save_table` wrote, as text; it may have no rows. Raises ListError when it cannot be read, and
+    when it lacks one of these columns, because a person edited it."""
     try:
         split = _split_file(path, is_ours=True)
     except ListError as error:
         cause, _, _ = str(error).removeprefix(f"{path} ").partition(":")
         raise ListError(f"{path} cannot be read ({cause}): run 06_search_and_clean again to rewrite it") from error
+    if missing := [name for name in columns if name not in split.header]:
+        raise ListError(f"{path} has no column {missing[0]!r}: run 06_search_and_clean again to rewrite it")
     return pd.DataFrame(split.rows, columns=split.header, dtype="str")
 
 

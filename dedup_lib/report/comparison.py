@@ -13,10 +13,10 @@ from math import comb
 from typing import Any
 
 from dedup_lib.errors import SettingError
-from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.settings import ExtractSettings, SearchSettings
 
-KEPT, DUPLICATE = "kept", "duplicate"
+KEPT, DUPLICATE, KNOWN = "kept", "duplicate", "already known"
 
 NOTEBOOKS = "notebooks"
 
@@ -35,7 +35,8 @@ class RunOutcome:
     rows: Mapping[str, int]
     """Number of rows in the list and in each output."""
     fates: Mapping[str, str]
-    """For each URL: `kept`, `duplicate`, or the status for which it was set aside."""
+    """For each URL: `kept`, `duplicate`, `already known` from an earlier run, or the status for which it was set
+    aside."""
     kept_of: Mapping[str, str]
     """For each duplicate, the video that is kept in its place."""
     settings: Mapping[str, Any]
@@ -116,15 +117,16 @@ def load_outcome(run: RunFolder) -> RunOutcome:
     record = run.require_record(SearchSettings.stage)
     records = run.read_records()
     url_column = records.get(ExtractSettings.stage, {}).get("url_column", "url")
-    fates: dict[str, str] = {}
+    fates = dict.fromkeys(_load_known(run, record), KNOWN)
     for name in ("failed_urls", "invalid_urls"):
-        table = load_table(run.recorded_path(record, name))
+        table = load_table(run.recorded_path(record, name), columns=("url", "status"))
         fates |= dict(zip(table["url"], table["status"], strict=True))
-    copies = load_table(run.recorded_path(record, "duplicates"))
+    copies = load_table(run.recorded_path(record, "duplicates"), columns=("url", "duplicate_of"))
     kept_of = dict(zip(copies["url"], copies["duplicate_of"], strict=True))
     fates |= dict.fromkeys(kept_of, DUPLICATE)
     # Last, because a list may hold a kept URL twice.
-    fates |= dict.fromkeys(load_table(run.recorded_path(record, "FINAL_RESULT"))[str(url_column)], KEPT)
+    final = load_table(run.recorded_path(record, "FINAL_RESULT"), columns=(str(url_column),))
+    fates |= dict.fromkeys(final[str(url_column)], KEPT)
     return RunOutcome(
         name=run.path.name,
         rows=record["counts"],
@@ -138,6 +140,18 @@ def load_outcome(run: RunFolder) -> RunOutcome:
             if name != "run_dir"
         },
     )
+
+
+def _load_known(run: RunFolder, record: Record) -> list[str]:
+    """The URLs that 02_dedupe_urls set aside because an earlier run has read them. Raises ListError as `load_outcome`
+    does."""
+    from dedup_lib.lists.tables import load_table
+
+    # A run without 02_dedupe_urls has no such file, one of an earlier version no such column.
+    if "text_duplicates" not in record["files"] or not (path := run.recorded_path(record, "text_duplicates")).exists():
+        return []
+    table = load_table(path)
+    return list(table.loc[table["read_by"] != "", "url"]) if {"url", "read_by"} <= set(table) else []
 
 
 def compare_runs(before: RunOutcome, after: RunOutcome) -> Comparison:

@@ -217,6 +217,32 @@ def test_an_output_that_is_gone_is_named(runs: tuple[RunFolder, RunFolder]) -> N
         load_outcome(runs[0])
 
 
+@pytest.mark.parametrize(
+    ("name", "column"), [("FINAL_RESULT", "link"), ("duplicates", "url"), ("failed_urls", "status")]
+)
+def test_a_column_that_somebody_removed_is_named(runs: tuple[RunFolder, RunFolder], name: str, column: str) -> None:
+    path = runs[0].path / f"{name}.csv"
+    path.write_text(path.read_text().replace(column, "renamed", 1))
+    with pytest.raises(ListError, match=rf"{name}\.csv has no column '{column}': run 06_search_and_clean again"):
+        load_outcome(runs[0])
+
+
+def test_what_an_earlier_run_has_read_counts_as_looked_at(runs: tuple[RunFolder, RunFolder]) -> None:
+    """The second run set two URLs aside by their text: one that an earlier run has read, and one that is repeated."""
+    _, after = runs
+    record = json.loads(after.record_path("06_search_and_clean").read_text())
+    record["files"]["text_duplicates"] = "ads.duplicates.csv"
+    after.record_path("06_search_and_clean").write_text(json.dumps(record))
+    save_table(pd.DataFrame({"link": URLS[1:3]}), after.path / "FINAL_RESULT.csv")
+    set_aside = {"url": [URLS[0], URLS[1]], "duplicate_of": [URLS[0], URLS[1]], "read_by": ["archive", ""]}
+    save_table(pd.DataFrame(set_aside), after.path / "ads.duplicates.csv")
+    found = compare_runs(*map(load_outcome, runs))
+    assert (found.in_both, found.only_before) == (3, 1)
+    assert Change(what=URLS[0], before="kept", after="already known") in found.fates
+    save_table(pd.DataFrame(set_aside).drop(columns="read_by"), after.path / "ads.duplicates.csv")
+    assert URLS[0] not in load_outcome(after).fates, "an earlier version wrote no such column"
+
+
 def drawn(comparison: Comparison) -> str:
     console = Console(width=100, file=io.StringIO())
     with console.capture() as captured:
