@@ -217,12 +217,14 @@ def describe_decisions(counts: Mapping[str, Any]) -> str:
     return f"{total:,} {'pair' if total == 1 else 'pairs'} decided by people ({words})"
 
 
-def rows_of_decisions(memory: Memory, urls: Sequence[str | None], *, are_versions_same: bool = False) -> RowDecisions:
+def rows_of_decisions(
+    memory: Memory, urls: Sequence[str | None], *, are_versions_same: bool = False, place: object = DECISIONS_NAME
+) -> RowDecisions:
     """The decisions about rows of a list, and what follows from them.
 
     A URL stands for all its rows, and may link others even if it is not in the list. None is a row that takes no part,
-    such as a video that was not read. Raises ListError, naming the URLs, if decisions about videos of the list
-    contradict each other.
+    such as a video that was not read. Raises ListError, naming the URLs and `place`, the file of the decisions, if
+    decisions about videos of the list contradict each other.
     """
     conclusions = TransitiveDecisions(memory, are_versions_same=are_versions_same)
     rows: dict[str, list[int]] = {}
@@ -233,9 +235,12 @@ def rows_of_decisions(memory: Memory, urls: Sequence[str | None], *, are_version
         unit = conclusions.unit(first_url)
         if unit == conclusions.unit(second_url) and len(rows.get(unit, ())) > 1:
             links = ", ".join(_find_links(conclusions.same, first_url, second_url))
+            is_version = memory[frozenset((first_url, second_url))] is Decision.VERSION
+            counted = " (with versions: remove, versions count as the same)" if are_versions_same else ""
             raise ListError(
-                f"{DECISIONS_NAME} contradicts itself: it calls {first_url} and {second_url} different, but also the "
-                f"same by way of {links}. Change one of these decisions"
+                f"{place} contradicts itself: it calls {first_url} and {second_url} "
+                f"{'versions' if is_version else 'different'}, but also the same by way of {links}{counted}. Change "
+                "one of these decisions"
             )
     same = {pair for unit in conclusions.units for pair in combinations(rows.get(unit, ()), 2)}
     different = {

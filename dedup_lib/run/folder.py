@@ -211,6 +211,8 @@ class RunFolder:
             return None
         try:
             record: Record = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(record, dict):
+                raise ValueError("it holds no JSON object")
         except ValueError as error:
             raise RunFolderError(
                 f"{self.shown(path)} is damaged ({error}): run notebooks/{stage}.ipynb again with the same run_dir"

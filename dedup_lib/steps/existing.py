@@ -14,7 +14,7 @@ from dedup_lib.match.known_videos import find_near
 from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Outcome, Progress, Recipe, Status, StoredRows, video_key
 from dedup_lib.run.files import writing
-from dedup_lib.run.folder import RunFolder, thumbnail_path
+from dedup_lib.run.folder import RunFolder, describe_known_runs, thumbnail_path
 from dedup_lib.run.ledger import LedgerView
 from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import SearchSettings
@@ -34,12 +34,17 @@ collection, only the videos that vectors propose are read."""
 def find_earlier(run: RunFolder, names: Sequence[str]) -> list[RunFolder]:
     """The run folders that `existing_runs` names.
 
-    Raises SettingError where it names the run itself, and RunFolderError for a folder without a ledger.
+    Raises SettingError where it names the run itself, and RunFolderError for a folder that is gone or has no ledger.
     """
     folders = [RunFolder(name) for name in names]
     for name, folder in zip(names, folders, strict=True):
         if is_same_place(folder.path, run.path):
             raise SettingError("existing_runs", name, "it is the folder of this run itself; name the runs before it")
+        if not folder.path.is_dir():
+            raise RunFolderError(
+                f"existing_runs names {run.shown(folder.path)}, and there is no such folder (any more); "
+                f"{describe_known_runs()}: put it back, or name its new place"
+            )
         if not folder.ledger_path.is_file():
             raise RunFolderError(
                 f"existing_runs names {run.shown(folder.path)}, which holds no ledger.sqlite: name the folders of runs "

@@ -78,7 +78,8 @@ class ListSample:
             example = next((f" ({url}: {reason})" for url, reason in self.failures.items()), "")
             raise ListError(
                 f"at least two videos are needed, and {len(self.paths)} of the {len(self.paths) + len(self.failures)} "
-                f"sampled can be used{example}: raise sample_size, or set another seed"
+                f"sampled can be used{example}: raise sample_size, set another seed, or, if these are all, give a list "
+                "with more videos that can be read"
             )
         paths = list(self.paths.values())
         others = [*paths[1:], paths[0]]

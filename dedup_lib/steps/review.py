@@ -54,8 +54,10 @@ def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: Searc
     """
     found = (outcome_of_row(url, listed.outcomes) for url in listed.urls)
     urls = [outcome.url if outcome.status in KEPT_STATUSES else None for outcome in found]
-    memory = load_decisions(find_decisions(run, listed, settings=settings))
-    return rows_of_decisions(memory, urls, are_versions_same=settings.versions == "remove")
+    path = find_decisions(run, listed, settings=settings)
+    return rows_of_decisions(
+        load_decisions(path), urls, are_versions_same=settings.versions == "remove", place=run.shown(path)
+    )
 
 
 def list_decided(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> list[tuple[Decision, str, str]]:

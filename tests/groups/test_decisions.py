@@ -364,6 +364,12 @@ def test_contradictions_name_the_urls() -> None:
     with pytest.raises(ListError, match=f"calls {A} and {D} different, but also the same by way of {B}, {C}. Change"):
         rows_of_decisions(said, [D, B])
     assert rows_of_decisions(said, [B]) == NOTHING, "nothing of this list hangs on it"
+    said = memory((A, B, SAME), (B, C, SAME), (C, A, VERSION))
+    with pytest.raises(ListError, match=f"mine.csv contradicts itself: it calls {A} and {C} versions, but also"):
+        rows_of_decisions(said, [A, B, C], place="mine.csv")
+    said = memory((A, B, VERSION), (B, C, VERSION), (C, A, DIFFERENT))
+    with pytest.raises(ListError, match=rf"of {B} \(with versions: remove, versions count as the same\)\. Change"):
+        rows_of_decisions(said, [A, B, C], are_versions_same=True)
 
 
 def test_conclusions() -> None:

@@ -182,7 +182,7 @@ def test_a_stage_that_has_not_run(project: Path) -> None:
     assert run.read_record("01_decode") is None
 
 
-@pytest.mark.parametrize("content", [b"", b'{"stage": ', b"\xff\xfe{"])
+@pytest.mark.parametrize("content", [b"", b'{"stage": ', b"\xff\xfe{", b"[]", b"null"])
 def test_a_damaged_record_is_named(project: Path, content: bytes) -> None:
     run = RunFolder("outputs/x")
     run.write_record(SETTINGS, counts={}, files={}).write_bytes(content)

@@ -574,6 +574,10 @@ def test_old_videos_are_told_by_the_pictures_of_the_runs_that_read_them(run: Run
     assert list(zip(review["first_url"], review["second_url"], review["rule"], strict=True)) == [
         (URLS[0], lost, "cosine")
     ]
+    words = r"names outputs/none, and there is no such folder \(any more\); outputs/ holds earlier, mine: put"
+    with pytest.raises(RunFolderError, match=words):
+        search_both(run, decide="evidence", existing_runs=["outputs/none"])
+    RunFolder("outputs/none").make()
     with pytest.raises(RunFolderError, match=r"existing_runs names outputs/none, which holds no ledger\.sqlite"):
         search_both(run, decide="evidence", existing_runs=["outputs/none"])
 
