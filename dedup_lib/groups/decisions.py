@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,10 +21,12 @@ from io import FileIO
 from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from dedup_lib.errors import ListError
 from dedup_lib.groups.grouping import components, neighbours
 from dedup_lib.lists.cells import bare_cell, protect_cell
+from dedup_lib.lists.urls import decode_url, normalise_url
 from dedup_lib.records import utc_now
 
 if sys.platform != "win32":
@@ -32,6 +34,9 @@ if sys.platform != "win32":
 
 DECISIONS_NAME = "decisions.csv"
 COLUMNS = ("first_url", "second_url", "decision", "decided_at")
+
+_NO_LETTERS = re.compile(r"^\w+:|:(?:80|443)?(?=[/?]|$)|[\W_]+")
+"""What two spellings of a URL need not have in common: the scheme, a default port, and all but letters and digits."""
 
 
 class Decision(StrEnum):
@@ -186,6 +191,35 @@ class TransitiveDecisions:
         if first == second:
             return Decision.SAME
         return Decision.DIFFERENT if {(first, second), (second, first)} & self.apart else None
+
+
+def spell_as(memory: Memory, urls: Iterable[str]) -> Memory:
+    """The decisions, each URL spelled as among `urls` if it counts as the same URL there (see `normalise_url`).
+
+    A decision in the spelling of `urls` comes before one that was spelled otherwise.
+    """
+    known = set(urls)
+    others = {url for pair in memory for url in pair} - known
+    if not others:
+        return memory
+    bare = {url: decode_url(url) for url in others}
+    tails = set(map(_tail, bare.values()))
+    # Making a URL canonical takes long, and the list may have millions.
+    near = sorted((url for url in known if _tail(url) in tails), reverse=True)
+    spelled = {normalise_url(url).key: url for url in near}
+    as_known = {url: spelled.get(normalise_url(bare[url]).key, url) for url in others}
+    found: dict[frozenset[str], Decision] = {}
+    for pair, said in memory.items():
+        first, second = (as_known.get(url, url) for url in (min(pair), max(pair)))
+        renamed = frozenset((first, second))
+        if first != second and (renamed == pair or renamed not in memory):
+            found[renamed] = said if first < second else said.reversed
+    return found
+
+
+def _tail(url: str) -> str:
+    """The last letters and digits of a URL, which spellings of it have in common."""
+    return _NO_LETTERS.sub("", unquote(url.partition("#")[0]))[-6:].lower()
 
 
 def list_pairs(memory: Memory, decision: Decision) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dedup_lib.errors import RunFolderError, SettingError, StoreError
-from dedup_lib.groups.decisions import load_decisions
+from dedup_lib.groups.grouping import components, neighbours
 from dedup_lib.match.known_videos import find_near
 from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Outcome, Progress, Recipe, Status, StoredRows, video_key
@@ -20,7 +20,7 @@ from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.bar import Bar, progress_on
 from dedup_lib.steps.extracted_list import ExtractedList, StoredVideos, find_filled_store
-from dedup_lib.steps.review import find_decisions
+from dedup_lib.steps.review import load_memory
 from dedup_lib.steps.search_plan import load_vector_table, plan_search
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.collection import Collection
@@ -121,8 +121,9 @@ def add_existing(
     before, with_words = _find_before(outcomes, own)
     if settings.decide == "cosine" or len(with_words) > MAX_BY_WORDS:
         with_words = set()
-    decided = load_decisions(find_decisions(run, listed, settings=settings))
-    told = {url for pair in decided if not own.isdisjoint(pair) for url in pair}
+    # What follows from decisions counts too, also by way of videos that nobody has read.
+    decided = neighbours((min(pair), max(pair)) for pair in load_memory(run, listed, settings=settings))
+    told = {url for urls in components(decided) if not own.isdisjoint(urls) for url in urls}
     read = [set(outcomes[folder.ledger_path]) for folder in earlier]
     everything = _Pool(address, settings.collection, None)
     existing: set[str] = set()

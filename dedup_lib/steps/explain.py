@@ -10,7 +10,7 @@ import numpy as np
 
 from dedup_lib.errors import SettingError
 from dedup_lib.features.fingerprint import Fingerprint
-from dedup_lib.groups.decisions import Decision, TransitiveDecisions, load_decisions
+from dedup_lib.groups.decisions import Decision, TransitiveDecisions
 from dedup_lib.groups.matcher import ComparedPairs
 from dedup_lib.groups.pairs import COUNTS, find_pair, load_pairs, tabulate_pairs
 from dedup_lib.lists.urls import normalise_url
@@ -25,7 +25,7 @@ from dedup_lib.run.folder import RunFolder
 from dedup_lib.run.ledger import LedgerView
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.extracted_list import load_extracted_list
-from dedup_lib.steps.review import find_decisions
+from dedup_lib.steps.review import load_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def explain_pair(run: RunFolder, first: str, second: str) -> Explained:
         raise SettingError("URL_B", second, "the list counts it as the same URL as URL_A; give two different videos")
     outcome = load_outcome(run)
     is_joined = outcome.kept_of.get(one, one) == outcome.kept_of.get(other, other)
-    memory = load_decisions(find_decisions(run, listed, settings=settings))
+    memory = load_memory(run, listed, settings=settings)
     decided = TransitiveDecisions(memory, are_versions_same=settings.versions == "remove").about(one, other)
     said = _say_decision(decided, is_direct=frozenset((one, other)) in memory)
 

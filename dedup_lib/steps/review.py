@@ -12,11 +12,13 @@ from dedup_lib.groups.columns import COLUMNS, describe_evidence
 from dedup_lib.groups.decisions import (
     Decision,
     DecisionFile,
+    Memory,
     RowDecisions,
     decisions_path,
     list_pairs,
     load_decisions,
     rows_of_decisions,
+    spell_as,
 )
 from dedup_lib.groups.matches import Matches
 from dedup_lib.groups.review import ask_once, find_doubtful
@@ -47,6 +49,11 @@ def open_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSet
     return DecisionFile(find_decisions(run, listed, settings=settings))
 
 
+def load_memory(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> Memory:
+    """What people decided, in the URLs of the list. Raises ListError for a file that cannot be understood."""
+    return spell_as(load_decisions(find_decisions(run, listed, settings=settings)), listed.urls)
+
+
 def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: SearchSettings) -> RowDecisions:
     """What people decided about pairs of rows.
 
@@ -54,9 +61,11 @@ def load_row_decisions(run: RunFolder, listed: ExtractedList, *, settings: Searc
     """
     found = (outcome_of_row(url, listed.outcomes) for url in listed.urls)
     urls = [outcome.url if outcome.status in KEPT_STATUSES else None for outcome in found]
-    path = find_decisions(run, listed, settings=settings)
     return rows_of_decisions(
-        load_decisions(path), urls, are_versions_same=settings.versions == "remove", place=run.shown(path)
+        load_memory(run, listed, settings=settings),
+        urls,
+        are_versions_same=settings.versions == "remove",
+        place=run.shown(find_decisions(run, listed, settings=settings)),
     )
 
 
@@ -66,7 +75,7 @@ def list_decided(run: RunFolder, listed: ExtractedList, *, settings: SearchSetti
     Raises ListError for a file of decisions that cannot be understood.
     """
     urls = {url for url in listed.urls if outcome_of_row(url, listed.outcomes).status in KEPT_STATUSES}
-    memory = load_decisions(find_decisions(run, listed, settings=settings))
+    memory = load_memory(run, listed, settings=settings)
     return [
         (decision, first, second)
         for decision in Decision

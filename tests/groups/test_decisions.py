@@ -29,6 +29,7 @@ from dedup_lib.groups.decisions import (
     describe_decisions,
     load_decisions,
     rows_of_decisions,
+    spell_as,
 )
 from dedup_lib.groups.grouping import group_copies
 from dedup_lib.lists.tables import load_list, save_table
@@ -357,6 +358,20 @@ def test_what_people_decided_is_told_in_words() -> None:
     assert describe_decisions({"same": 1, "different": 0}) == "1 pair decided by people (1 same, 0 different)"
     counts = {"same": 1, "keep first": 2, "different": 3, "version": 1}
     assert describe_decisions(counts) == "7 pairs decided by people (3 same, 3 different, 1 versions)"
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        *("HTTPS://h/b.mp4", "https://H/b.mp4", "https://h:443/b.mp4", "https://h/b.mp4#t=3", "https://h/%62.mp4"),
+        *("https://h/b.mp4/", "https://h/b.mp4?", "//h/b.mp4", "https%3A%2F%2Fh%2Fb.mp4"),
+    ],
+)
+def test_a_url_may_be_spelled_otherwise_than_in_the_list(spelling: str) -> None:
+    for first, second, said in ((spelling, A, KEEP_FIRST), (A, spelling, KEEP_SECOND)):
+        assert spell_as(memory((first, second, said)), [A, B, C]) == memory((B, A, KEEP_FIRST))
+    assert spell_as(memory((A, B, SAME), (spelling, A, DIFFERENT)), [A, B]) == memory((A, B, SAME)), "as in the list"
+    assert spell_as(memory((B, spelling, SAME), (A, D, SAME)), [A, B]) == memory((A, D, SAME))
 
 
 def test_contradictions_name_the_urls() -> None:

@@ -551,6 +551,11 @@ def test_a_new_list_is_compared_with_what_the_collection_holds(run: RunFolder) -
     listed, duplicates, _, summary = search_both(run)
     assert listed.existing == ("https://old/1", "https://old/2")
     assert dict(zip(duplicates["url"], duplicates["duplicate_of"], strict=True))[URLS[0]] == "https://old/2"
+    decisions = DecisionFile(run.path.parent / "decisions.csv")
+    decisions.decide("https://nobody/read", URLS[3], Decision.SAME)
+    decisions.decide("https://nobody/read", "https://old/3", Decision.SAME)
+    _, duplicates, _, summary = search_both(run)
+    assert dict(zip(duplicates["url"], duplicates["duplicate_of"], strict=True))[URLS[3]] == "https://old/3"
     listed = add_existing(run, extracted(run), settings=search_settings())
     assert listed.existing == (), "only where it is asked for"
 
@@ -794,6 +799,16 @@ def test_what_a_person_decided_outweighs_all_else(run: RunFolder, root: Path, ho
     assert (summary["rows"]["duplicates"], summary["decision"]["review"]) == (1, 0)
     # A video that was not read is neither kept nor a copy, whatever was said of it.
     assert load_list(files["failed_urls"])["url"].tolist() == [URLS[2], URLS[5]]
+
+
+def test_a_decision_counts_in_any_spelling_of_its_urls(run: RunFolder) -> None:
+    fill(run, STORED)
+    path = run.path.parent / "decisions.csv"
+    path.write_text("first_url,second_url,decision,decided_at\nHTTPS://H/0,https://h:443/1#t=2,same,\n")
+    summary, files = finish(run, extracted(run))
+    found = load_list(files["duplicates"])
+    assert dict(zip(found["url"], found["duplicate_of"], strict=True))[URLS[3]] == URLS[0]
+    assert summary["decisions"]["same"] == 1
 
 
 def test_decisions_that_contradict_each_other_stop_the_run(run: RunFolder, root: Path) -> None:
