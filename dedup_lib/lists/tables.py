@@ -88,7 +88,7 @@ def load_table(path: Path, *, columns: Sequence[str] = ()) -> pd.DataFrame:
     except ListError as error:
         cause, _, _ = str(error).removeprefix(f"{path} ").partition(":")
         raise ListError(f"{path} cannot be read ({cause}): run 06_search_and_clean again to rewrite it") from error
-    if missing := [name for name in columns if name not in split.header]:
+    if missing := [name for name in columns if name not in (split.header or ())]:
         raise ListError(f"{path} has no column {missing[0]!r}: run 06_search_and_clean again to rewrite it")
     return pd.DataFrame(split.rows, columns=split.header, dtype="str")
 
