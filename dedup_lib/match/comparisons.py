@@ -22,6 +22,7 @@ from dedup_lib.features import sound as sound_fingerprint
 from dedup_lib.match import (
     aligned_frames,
     alignment,
+    block_motion,
     blocks,
     colours,
     details,
@@ -49,8 +50,8 @@ from dedup_lib.match.sound import SoundMatch
 from dedup_lib.media import frames
 
 MODULES = (
-    *(aligned_frames, alignment, blocks, colours, details, difference, evidence, fades, geometry, moments, motion),
-    *(outlines, overlay, refine, regions, sound, temporal_votes, verify),
+    *(aligned_frames, alignment, block_motion, blocks, colours, details, difference, evidence, fades, geometry),
+    *(moments, motion, outlines, overlay, refine, regions, sound, temporal_votes, verify),
     *(fingerprint, frames, perceptual_hash, sound_fingerprint),
 )
 """The modules that compare two fingerprints."""

@@ -20,6 +20,12 @@ and the standard deviation (of 255) of the rest in a square is its residual."""
 DETAIL_SHIFTS_PX = (0, -1, 1)
 """Shifts, in pixels, of the other still; the one with the smallest residual counts."""
 
+MAX_MOVED_PX = 2.5
+"""Maximum distance, in pixels, by which a still is moved so that it fits closely."""
+
+OUTLIER_FACTOR = 3.0
+"""A pixel does not count for that move if it differs by more than this many times the median pixel."""
+
 MIN_DETAIL = 4.0
 """Minimum residual of a detail that differs. A copy encoded again leaves little, and leaves it everywhere, so the
 limits by `DETAIL_FACTOR` and `DETAIL_SHARE` apply as well."""
@@ -47,6 +53,9 @@ def find_details(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDA
     """The blocks with a square whose residual is large when one still is subtracted from the other."""
     own, other = _equalise_lighting(first, second)
     differs = _differ_in_squares(own, other)
+    if differs.any():
+        other = _align_closely(own, other)
+        differs &= _differ_in_squares(own, other)
     if differs.any() and (blurred := _equalise_blur(own, other)) is not None:
         differs = _differ_in_squares(*blurred)
     cells = np.asarray(differs.reshape(BLOCKS, STILL_PX // BLOCKS, BLOCKS, -1).any(axis=(1, 3)))
@@ -70,6 +79,30 @@ def _differ_in_squares(own: NDArray[np.float32], other: NDArray[np.float32]) -> 
     return np.asarray(
         (left > max(MIN_DETAIL, DETAIL_FACTOR * (USUAL_DETAIL + usual))) & (left > DETAIL_SHARE * (MIN_DETAIL + shown))
     )
+
+
+def _align_closely(own: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The other still, moved by the affine map by which it fits best. Copies are cropped and scaled by parts of pixels,
+    and at a sharp edge that leaves as much as another digit does. One step of B. Lucas and T. Kanade (1981)."""
+    mean = (own + other) / 2
+    slopes = [cv2.Sobel(mean, cv2.CV_32F, 1 - axis, axis, ksize=3) / 8 for axis in (0, 1)]
+    places = np.linspace(-1, 1, len(own), dtype=np.float32)
+    across, down = places[None, :], places[:, None]
+    # A shift, and how much more or less of it across and down the frame.
+    terms = np.stack([slope * by for slope in slopes for by in (np.float32(1), across, down)]).reshape(6, -1)
+    rest = (own - other).ravel()
+    # What differs must not move the rest.
+    usual = np.abs(rest) <= OUTLIER_FACTOR * np.median(np.abs(rest)) + 1
+    shifts = np.linalg.solve(terms[:, usual] @ terms[:, usual].T + np.eye(6), terms[:, usual] @ rest[usual])
+    ways = shifts.reshape(2, 3).astype(np.float32)
+    if np.abs(ways).sum(axis=1).max() > MAX_MOVED_PX:
+        return other
+    columns, rows = np.meshgrid(*(np.arange(len(own), dtype=np.float32),) * 2)
+    from_columns, from_rows = (
+        grid + way[0] + way[1] * across + way[2] * down for grid, way in zip((columns, rows), ways, strict=True)
+    )
+    moved = cv2.remap(other, from_columns, from_rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(moved, np.float32)
 
 
 def _equalise_blur(

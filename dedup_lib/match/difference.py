@@ -16,6 +16,7 @@ from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.features.perceptual_hash import find_orientation_map, orient_frames
 from dedup_lib.match.aligned_frames import AffineMaps, AlignedFrames, spread
 from dedup_lib.match.alignment import AlignedSegment
+from dedup_lib.match.block_motion import MIN_FRAMES
 from dedup_lib.match.blocks import STILL_PX, shrink
 from dedup_lib.match.colours import find_other_colour
 from dedup_lib.match.evidence import DECIDING_CRITERIA, Criterion, Evidence
@@ -24,7 +25,6 @@ from dedup_lib.match.moments import SAME_MOMENT_S, align_changes, find_moments, 
 from dedup_lib.match.motion import ALIKE, correlate_changes
 from dedup_lib.match.refine import refine
 from dedup_lib.match.regions import (
-    MIN_FRAMES,
     MIN_STILLS,
     Region,
     find_region,

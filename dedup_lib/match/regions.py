@@ -16,7 +16,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dedup_lib.match.aligned_frames import AlignedFrames, Box, map_box, spread
+from dedup_lib.match.aligned_frames import AlignedFrames, Box, map_box
+from dedup_lib.match.block_motion import BlockMotion
 from dedup_lib.match.blocks import (
     BLOCK_SIDE,
     BLOCKS,
@@ -25,15 +26,12 @@ from dedup_lib.match.blocks import (
     equalise_sharpness,
     gradients,
     mean_and_variance,
-    mean_of_blocks,
     shift,
-    shrink,
     soften,
 )
 from dedup_lib.match.details import MIN_CONTRAST, find_details
 from dedup_lib.match.fades import equalise_fades
 from dedup_lib.match.moments import SAME_MOMENT_S
-from dedup_lib.match.motion import correlate_changes
 from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
 
 SHIFTS_PX = (0, -2, 2)
@@ -58,9 +56,6 @@ MAX_DETAILED = 6
 MIN_DETAILED = 0.5
 """A block differs in detail if it does in more than this share of these stills."""
 
-MAX_MOTION = 3.0
-"""Maximum deviation over time (of 255) of a block that stands still in both videos."""
-
 MIN_PERSISTING = 0.95
 """Minimum correlation of a block with the same block of the stills before and after, if it stands still."""
 
@@ -71,29 +66,23 @@ MIN_DIFFERING = 0.4
 """A block must also differ in more than this share of the stills in which it can be compared: what slides or fades in
 is not there yet in the first ones."""
 
-MIN_MOTION = 3.0
-"""Minimum deviation over time (of 255) of a block that moves."""
-
-MIN_MOTION_CORRELATION = 0.3
-"""Minimum correlation of a block that moves alike, if it moves in both videos."""
-
-MAX_REST = 0.25
-"""A block moves in one video only if its deviation in the other is less than this share of it."""
-
-ALIKE_MOTION = 0.6
-"""Minimum correlation of a block that moves alike, if it moves in one video only."""
-
 MIN_STANDING_BLOCKS = 6
 """Minimum number of connected blocks of a region that stands still."""
 
 MIN_MOVING_BLOCKS = 8
 """Minimum number of connected blocks of a region that moves. Blocks overlap: one cell that differs spoils nine."""
 
-COVERED_MOTION = 0.25
-"""Maximum motion of a covered part, as a share of its motion in the other copy."""
+MAX_ROWS = 7
+"""Maximum number of rows of blocks of a logo or a line of text. A presenter is taller."""
 
-MAX_MOTION_LEFT = 0.85
-"""Maximum motion that an overlay leaves of a film that moves less, as a share of its motion in the other copy."""
+MIN_KNOWN = 0.5
+"""A part belongs to such an overlay if more than this share of its blocks does: around letters, details differ too."""
+
+MAX_GAP = 6
+"""Maximum number of blocks between two parts of a line, such as the words of a caption."""
+
+MIN_IN_LINE = 0.5
+"""A part lies in line with an overlay if more than this share of its blocks does."""
 
 MARGIN = 0.1
 """Height of the upper and of the lower margin, as a share of the frame."""
@@ -104,17 +93,8 @@ MIN_MOTION_AROUND = 1.0
 MUCH_MOTION = 5.0
 """Steady motion (of 255) outside a part from which on the film moves so much that no edge of its own stays."""
 
-MAX_SAMPLED = 64
-"""Maximum number of frames from which the motion most of the time is estimated."""
-
-MAD_TO_DEVIATION = 1.4826
-"""Standard deviation of a normal distribution, as a multiple of its median absolute deviation."""
-
 MIN_SIMILARITY = 0.5
 """Minimum correlation of two frames that show the same on the whole."""
-
-MIN_FRAMES = 4
-"""Minimum number of frames from which motion is compared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,42 +139,77 @@ def _place(middle: float, names: tuple[str, str, str]) -> str:
 def find_region(aligned: AlignedFrames) -> Region | None:
     """The largest part of the frame that differs throughout and is not an overlay; None if there is none."""
     shown_together = show_the_same(*aligned.tiny_frames)
-    motion = _Motion.of(*equalise_fades(*(one[shown_together] for one in aligned.tiny_frames)))
-    moving = find_components(motion.differs(shows_moments=aligned.shows_moments), MIN_MOVING_BLOCKS)
-    found = [region for component in moving if (region := _find_moving(component, aligned, motion)) is not None]
+    motion = BlockMotion.of(*equalise_fades(*(one[shown_together] for one in aligned.tiny_frames)))
     stills = [equalise_sharpness(soften(first), soften(second)) for first, second in zip(*aligned.stills, strict=True)]
     whole = _differs_standing(stills, aligned, motion)
-    found += _find_standing(whole, whole, aligned, motion)
+    parts = [(one, False) for one in find_components(whole, MIN_STANDING_BLOCKS)]
+    moving = motion.differs(shows_moments=aligned.shows_moments)
+    parts += [(one, True) for one in find_components(moving, MIN_MOVING_BLOCKS)]
+    are_overlaid = [
+        _is_moving_overlay(one, aligned, motion) if moves else _is_standing_overlay(one, whole, aligned, motion)
+        for one, moves in parts
+    ]
+    overlays = [one for (one, _), is_overlay in zip(parts, are_overlaid, strict=True) if is_overlay]
+    found = [
+        _region(one, aligned, moves=moves)
+        for (one, moves), is_overlay in zip(parts, are_overlaid, strict=True)
+        if not (is_overlay or _extends_overlay(one, overlays, whole, aligned, motion))
+    ]
     if not found:
         # In a caption, whole blocks find the line and details find single letters. Together they give its outline.
-        found = _find_standing(whole | _differs_in_detail(stills, aligned, motion), whole, aligned, motion)
+        detailed = find_components(whole | _differs_in_detail(stills, aligned, motion), MIN_STANDING_BLOCKS)
+        found = [
+            _region(one, aligned, moves=False)
+            for one in detailed
+            if not _is_standing_overlay(one, whole, aligned, motion)
+            and not _extends_overlay(one, overlays, whole, aligned, motion)
+        ]
     return max(found, key=lambda region: region.share, default=None)
 
 
-def _find_moving(component: NDArray[np.bool_], aligned: AlignedFrames, motion: _Motion) -> Region | None:
-    """The region of a part that moves in another way; None if it is an overlay, such as a ticker."""
-    region = _region(component, aligned, moves=True)
+def _extends_overlay(
+    component: NDArray[np.bool_],
+    overlays: Sequence[NDArray[np.bool_]],
+    whole: NDArray[np.bool_],
+    aligned: AlignedFrames,
+    motion: BlockMotion,
+) -> bool:
+    """Whether a part belongs to one of the overlays, which is a logo or a line: either most of the part is known to be
+    that overlay, or the part lies in line with it, as words of a caption do, and both together are an overlay."""
+    for overlay in overlays:
+        down, across = (np.flatnonzero(overlay.any(axis=axis)) for axis in (1, 0))
+        if down[-1] - down[0] >= MAX_ROWS:
+            continue
+        if overlay[component].mean() > MIN_KNOWN:
+            return True
+        in_line = np.zeros(overlay.shape, bool)
+        in_line[max(0, down[0] - 1) : down[-1] + 2, max(0, across[0] - MAX_GAP) : across[-1] + MAX_GAP + 1] = True
+        is_in_line = in_line[component].mean() > MIN_IN_LINE
+        if is_in_line and _is_standing_overlay(overlay | component, whole, aligned, motion):
+            return True
+    return False
+
+
+def _is_moving_overlay(component: NDArray[np.bool_], aligned: AlignedFrames, motion: BlockMotion) -> bool:
+    """Whether a part that moves in another way is an overlay, such as a ticker."""
     # Both may show a window in which something else moves: only a clear outline in one of them shows an overlay.
-    if motion.covers(component) or (region.is_at_edge and is_overlaid(component, aligned, around_moves=False)):
-        return None
-    return region
+    is_at_edge = _region(component, aligned, moves=True).is_at_edge
+    return motion.covers(component) or (is_at_edge and is_overlaid(component, aligned, around_moves=False))
 
 
-def _find_standing(
-    differs: NDArray[np.bool_], whole: NDArray[np.bool_], aligned: AlignedFrames, motion: _Motion
-) -> list[Region]:
-    """The parts that stand still, differ and are not overlays. `whole` are the blocks that differ as a whole."""
-    found = []
-    for component in find_components(differs, MIN_STANDING_BLOCKS):
-        region = _region(component, aligned, moves=False)
-        # If the whole frame moves, an overlay stands out anywhere, not only at the edge.
-        may_be_overlay = (component & whole).mean() <= MAX_OVERLAY and (region.is_at_edge or motion.is_everywhere)
-        around = motion.around(component)
-        around_moves = around >= MUCH_MOTION or (around >= MIN_MOTION_AROUND and motion.hides(component))
-        is_overlay = may_be_overlay and is_overlaid(component, aligned, around_moves=around_moves)
-        if not (is_overlay or motion.covers(component)):
-            found.append(region)
-    return found
+def _is_standing_overlay(
+    component: NDArray[np.bool_], whole: NDArray[np.bool_], aligned: AlignedFrames, motion: BlockMotion
+) -> bool:
+    """Whether a part that stands still is an overlay. `whole` are the blocks that differ as a whole."""
+    if motion.covers(component):
+        return True
+    is_at_edge = _region(component, aligned, moves=False).is_at_edge
+    # If the whole frame moves, an overlay stands out anywhere, not only at the edge.
+    if (component & whole).mean() > MAX_OVERLAY or not (is_at_edge or motion.is_everywhere):
+        return False
+    around = motion.around(component)
+    around_moves = around >= MUCH_MOTION or (around >= MIN_MOTION_AROUND and motion.hides(component))
+    return is_overlaid(component, aligned, around_moves=around_moves)
 
 
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -211,105 +226,11 @@ def _correlate_frames(first: NDArray[np.generic], second: NDArray[np.generic]) -
     return np.asarray((own * other).sum(axis=1) / np.maximum(lengths, 1e-6), np.float32)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Motion:
-    """How much each video moves in each block, as a standard deviation over time, and how similarly they move."""
-
-    first: BlockMap
-    second: BlockMap
-    steady: BlockMap
-    """How much both move most of the time: that is little where they only fade or slide in."""
-    is_still: NDArray[np.bool_]
-    correlation: BlockMap
-    overall: float
-    """Correlation over all blocks."""
-    frames: int
-
-    @classmethod
-    def of(cls, first: NDArray[np.generic], second: NDArray[np.generic]) -> _Motion:
-        fine = [_deviations(one) for one in (first, second)]
-        largest = np.maximum(*(mean_of_blocks((one**2).mean(axis=0)) for one in fine))
-        own, other = (_smooth(one) for one in fine)
-        # The mean of a block is a difference of large sums, so rounding may make it slightly negative.
-        own_energy, other_energy = (np.maximum(mean_of_blocks((one**2).mean(axis=0)), 0) for one in (own, other))
-        shared = mean_of_blocks((own * other).mean(axis=0))
-        return cls(
-            first=np.sqrt(own_energy),
-            second=np.sqrt(other_energy),
-            steady=np.minimum(np.sqrt(np.minimum(own_energy, other_energy)), np.minimum(*map(_steady_motion, fine))),
-            is_still=largest < MAX_MOTION**2,
-            overall=correlate_changes(*fine),
-            correlation=shared / np.sqrt(np.maximum(own_energy * other_energy, 1e-6)),
-            frames=len(first),
-        )
-
-    def differs(self, *, shows_moments: bool) -> NDArray[np.bool_]:
-        """The blocks that move in one of the videos, but not alike in the other one."""
-        both = np.minimum(self.first, self.second) >= MIN_MOTION
-        # Frames of nearly the same moment are only roughly similar, but not if nothing moves alike on the whole.
-        lowest = MIN_MOTION_CORRELATION if shows_moments or self.overall < MIN_MOTION_CORRELATION else 0.0
-        # Lower contrast reduces all motion.
-        ratio = float(np.median(self.first + 1)) / float(np.median(self.second + 1))
-        evened = self.second * ratio
-        less, more = np.minimum(self.first, evened), np.maximum(self.first, evened)
-        only_one = (more >= MIN_MOTION) & (less < MAX_REST * more) & (self.correlation < ALIKE_MOTION)
-        differs = (both & (self.correlation < lowest)) | only_one
-        return np.asarray(differs & (self.frames >= MIN_FRAMES))
-
-    @property
-    def is_everywhere(self) -> bool:
-        """Whether most of the frame moves steadily, as when the camera does."""
-        return bool(np.quantile(self.steady, 0.25) >= MIN_MOTION)
-
-    def around(self, component: NDArray[np.bool_]) -> float:
-        """How much both videos move steadily outside this part."""
-        return float(np.median(self.steady[~component])) if not component.all() else 0.0
-
-    def _within(self, component: NDArray[np.bool_]) -> tuple[float, float]:
-        """How much the two videos move in this part, the lower value first."""
-        own, other = (float(np.median(one[component])) for one in (self.first, self.second))
-        return min(own, other), max(own, other)
-
-    def hides(self, component: NDArray[np.bool_]) -> bool:
-        """Whether one video moves less in this part than the other: an overlay hides some of the film's motion, even if
-        one can see through it."""
-        less, more = self._within(component)
-        return less < MAX_MOTION_LEFT * more
-
-    def covers(self, component: NDArray[np.bool_]) -> bool:
-        """Whether one video stands still in this part, while the other one moves there as both do around it: an overlay
-        hides the motion of the film."""
-        if component.mean() > MAX_OVERLAY or self.around(component) < MIN_MOTION:
-            return False
-        less, more = self._within(component)
-        return more >= MIN_MOTION and less <= COVERED_MOTION * more
-
-
-def _deviations(frames: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Difference from the mean over time, in pixels of 1/32 of the side."""
-    small = shrink(frames)
-    return np.asarray(small - small.mean(axis=0), np.float32)
-
-
-def _steady_motion(deviations: NDArray[np.float32]) -> BlockMap:
-    """The standard deviation over time of each block, (B, B), estimated by the median absolute deviation (MAD)."""
-    sampled = deviations[spread(len(deviations), MAX_SAMPLED)]
-    typical = np.median(np.abs(sampled - np.median(sampled, axis=0)), axis=0)
-    return mean_of_blocks(np.asarray(MAD_TO_DEVIATION * typical, np.float32))
-
-
-def _smooth(frames: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The frames, slightly blurred: an object moves on between frames that two copies show at slightly different
-    times."""
-    blurred = [cv2.GaussianBlur(frame, (5, 5), 0, borderType=cv2.BORDER_REPLICATE) for frame in frames]
-    return np.asarray(blurred, np.float32).reshape(frames.shape)
-
-
 _Stills = Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]]
 """The stills of two videos, softened and equally sharp."""
 
 
-def _differs_standing(stills: _Stills, aligned: AlignedFrames, motion: _Motion) -> NDArray[np.bool_]:
+def _differs_standing(stills: _Stills, aligned: AlignedFrames, motion: BlockMotion) -> NDArray[np.bool_]:
     """The blocks that differ throughout: in enough of the stills in which both videos can be compared there."""
     shape = motion.first.shape
     compared, agreed, loosely_compared, loosely_agreed = (np.zeros(shape, int) for _ in range(4))
@@ -379,7 +300,7 @@ def _median_where(shows: NDArray[np.bool_], correlation: BlockMap) -> float:
     return float(np.median(correlation[shows])) if shows.any() else 1.0
 
 
-def _differs_in_detail(stills: _Stills, aligned: AlignedFrames, motion: _Motion) -> NDArray[np.bool_]:
+def _differs_in_detail(stills: _Stills, aligned: AlignedFrames, motion: BlockMotion) -> NDArray[np.bool_]:
     """The blocks with a small detail that differs in most of the stills."""
     nearest = np.argsort(np.abs(aligned.apart_s), kind="stable")[:MAX_DETAILED]
     compared, differing = (np.zeros(motion.first.shape, int) for _ in range(2))
