@@ -12,7 +12,18 @@ import numpy as np
 import pytest
 from scenes import STEP_S, add_grain, draw_canvas, draw_clip, draw_take, each, fingerprint
 
-from dedup_lib.evaluate.edits import Clip, Edit, add_bars, add_caption, add_logo, add_ticker, crop, put_in_corner
+from dedup_lib.evaluate.edits import (
+    Clip,
+    Edit,
+    add_bars,
+    add_caption,
+    add_logo,
+    add_subtitles,
+    add_ticker,
+    crop,
+    put_in_corner,
+)
+from dedup_lib.evaluate.edits import each as edit_each
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.groups.columns import describe_evidence, find_criterion
 from dedup_lib.groups.matcher import FingerprintedList, compare_candidates
@@ -284,6 +295,25 @@ def test_a_ticker_over_a_copy_is_no_difference(seed: int) -> None:
     clean = draw_clip(seed)
     marked = edited(add_ticker, clean, clean)
     assert found_of(compare(fingerprint(clean), fingerprint(marked))).judge(RULES)[0] == Verdict.DUPLICATE
+
+
+CHANGES: dict[str, Callable[[Frames], Any]] = {
+    "none": lambda frame: frame,
+    "crop": lambda frame: cv2.resize(crop(frame, 0.1), SIZE_PX, interpolation=cv2.INTER_AREA),
+    "blur": lambda frame: cv2.GaussianBlur(frame, (0, 0), 2.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "mark"),
+    [("none", add_subtitles), ("crop", add_subtitles), ("blur", edit_each(add_caption))],
+    ids=lambda one: one if isinstance(one, str) else "mark",
+)
+def test_all_words_of_a_line_over_a_copy_are_one_overlay(change: str, mark: Edit) -> None:
+    frames = draw_take(1, count=COUNT)
+    marked = edited(mark, each(CHANGES[change], frames), frames)
+    found = found_of(compare(fingerprint(add_grain(frames, seed=0)), fingerprint(add_grain(marked, seed=1))))
+    assert (found.judge(RULES)[0], found.difference) == (Verdict.DUPLICATE, None)
 
 
 @pytest.mark.parametrize("seed", range(2))
