@@ -24,7 +24,7 @@ from dedup_lib.extract.ray_pool import ClusterPool
 from dedup_lib.extract.scheduler import Schedule
 from dedup_lib.extract.sinks import Extracted, Sink
 from dedup_lib.extract.worker import KnownFiles, ReadVideo, ask_for_alike, look_up_alike, read_video
-from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool, release_memory
+from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.features.encoder import Encoder
 from dedup_lib.features.fingerprint import fingerprint_kind
 from dedup_lib.media.limits import FetchLimits
@@ -32,6 +32,7 @@ from dedup_lib.records import Outcome, Recipe, Scan, Status, Vectors, VideoVecto
 from dedup_lib.run.files import write_bytes_atomically
 from dedup_lib.run.folder import thumbnail_path
 from dedup_lib.run.ledger import Ledger
+from dedup_lib.run.memory import release_memory, return_large_blocks
 from dedup_lib.settings import ExtractSettings
 
 Pool = WorkerPool["tuple[int, str]", "ReadVideo"] | ClusterPool["tuple[int, str]", "ReadVideo"]
@@ -85,6 +86,7 @@ def extract_videos(
 
     Raises RunFolderError for an error of the disk, and ClusterError for an error of the cluster.
     """
+    return_large_blocks()
     row_of: dict[str, int] = {}
     for row, url in zip(rows, urls, strict=True):
         row_of.setdefault(url, row)

@@ -7,8 +7,6 @@ task.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import gc
 import math
 import multiprocessing
@@ -28,6 +26,7 @@ from typing import Any, Generic, TypeVar
 import psutil
 
 from dedup_lib.run.cores import count_cores
+from dedup_lib.run.memory import release_memory, return_large_blocks
 
 MEMORY_LIMIT_BYTES = 4 * 1024**3
 """Bytes of data that a worker process may hold. An 8K video takes a tenth of that; larger requests for memory fail, so
@@ -107,21 +106,6 @@ def call_parent(question: Any) -> Any:
     assert _to_parent is not None
     _to_parent.send(ParentCall(question))
     return _to_parent.recv()
-
-
-@functools.cache
-def _find_trim() -> Callable[[int], int] | None:
-    """`malloc_trim` of glibc; None elsewhere."""
-    try:
-        return ctypes.CDLL("libc.so.6").malloc_trim
-    except (OSError, AttributeError):
-        return None
-
-
-def release_memory() -> None:
-    """Gives freed memory back to the system. glibc would keep the memory of the largest video, and of every thread."""
-    if trim := _find_trim():
-        trim(0)
 
 
 class _IdleCores:
@@ -325,6 +309,7 @@ def _serve(pipe: Connection, work: Callable[[Task], Result]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _silence()
     _limit_memory()
+    return_large_blocks()
     threading.Thread(target=_follow_parent, daemon=True).start()
     pipe.send(_Ready())
     while True:

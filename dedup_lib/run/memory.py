@@ -1,0 +1,43 @@
+"""Memory that was freed and goes back to the system."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of glibc's `mallopt`, in its malloc.h."""
+
+_MOST_KEPT_BYTES = 8_000_000
+"""Freed bytes at the end of the heap above which glibc gives them back by itself."""
+
+_LARGE_BYTES = 4_000_000
+"""Bytes from which a block goes back as soon as it is freed. Smaller blocks are allocated so often that fetching each
+from the system takes noticeable time."""
+
+
+@functools.cache
+def _find_glibc() -> Any:
+    """The C library of Linux; None elsewhere."""
+    try:
+        library = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return library if hasattr(library, "malloc_trim") else None
+
+
+def return_large_blocks() -> None:
+    """Makes this process give back each large block of memory as soon as it is freed.
+
+    glibc would keep blocks of up to 32 MB, once one of that size was freed: for each thread as many as it ever had.
+    """
+    if glibc := _find_glibc():
+        glibc.mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
+        glibc.mallopt(_TRIM_THRESHOLD, _MOST_KEPT_BYTES)
+
+
+def release_memory() -> None:
+    """Gives freed memory back to the system. glibc would keep the memory of the largest video, and of every thread."""
+    if glibc := _find_glibc():
+        glibc.malloc_trim(0)
