@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dedup_lib.errors import RunFolderError
-from dedup_lib.extract.pipeline import ExtractReport, extract_videos
-from dedup_lib.extract.sinks import CollectionSink, JobSink, Sink
 from dedup_lib.features.encoder import Encoder
 from dedup_lib.media.opening import check_resolver
 from dedup_lib.records import Pooling, Recipe, Scan
@@ -20,6 +19,10 @@ from dedup_lib.run.resources import ResourceMonitor
 from dedup_lib.settings import CollectionsSettings, ExtractSettings, SearchSettings, UploadSettings
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store
+
+if TYPE_CHECKING:
+    from dedup_lib.extract.pipeline import ExtractReport
+    from dedup_lib.extract.sinks import Sink
 
 
 def make_recipe(settings: ExtractSettings | CollectionsSettings, encoder: Encoder) -> Recipe:
@@ -86,6 +89,10 @@ def extract_list(
     Raises RunFolderError when another process works on the run folder, or when the disk takes no more. Raises
     ClusterError when the cluster cannot do the work, and SettingError when `resolve_pages` lacks its package.
     """
+    # The command line imports this module for its other functions, and would keep PyAV in memory during the whole run.
+    from dedup_lib.extract.pipeline import extract_videos
+    from dedup_lib.extract.sinks import CollectionSink, JobSink
+
     check_resolver(settings)
     recipe = make_recipe(settings, encoder)
     rows = range(len(urls))[settings.start : settings.end]

@@ -228,6 +228,10 @@ def test_pure_modules_load_nothing_heavy(module: str) -> None:
     assert loaded & set(HEAVY) == set()
 
 
+def test_what_the_command_line_keeps_during_a_run_decodes_nothing() -> None:
+    assert not modules_loaded_by("import dedup_lib.flow.preflight") & {"av", "matplotlib", "onnxruntime"}
+
+
 # --- notebooks
 
 START = ROOT / "notebooks" / "00_start.ipynb"
