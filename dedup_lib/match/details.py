@@ -23,6 +23,9 @@ DETAIL_SHIFTS_PX = (0, -1, 1)
 MAX_MOVED_PX = 2.5
 """Maximum distance, in pixels, by which a still is moved so that it fits closely."""
 
+STEPS = 2
+"""Number of steps by which that move is found."""
+
 OUTLIER_FACTOR = 3.0
 """A pixel does not count for that move if it differs by more than this many times the median pixel."""
 
@@ -83,27 +86,31 @@ def _differ_in_squares(own: NDArray[np.float32], other: NDArray[np.float32]) -> 
 
 def _align_closely(own: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
     """The other still, moved by the affine map by which it fits best. Copies are cropped and scaled by parts of pixels,
-    and at a sharp edge that leaves as much as another digit does. One step of B. Lucas and T. Kanade (1981)."""
-    mean = (own + other) / 2
-    slopes = [cv2.Sobel(mean, cv2.CV_32F, 1 - axis, axis, ksize=3) / 8 for axis in (0, 1)]
+    and at a sharp edge that leaves as much as another digit does. By the steps of B. Lucas and T. Kanade (1981)."""
     places = np.linspace(-1, 1, len(own), dtype=np.float32)
     across, down = places[None, :], places[:, None]
     # A shift, and how much more or less of it across and down the frame. A quarter of the pixels tells it.
     by = np.float32(1), across[:, ::2], down[::2]
-    terms = np.stack([slope[::2, ::2] * one for slope in slopes for one in by]).reshape(6, -1)
-    rest = (own - other)[::2, ::2].ravel()
-    # What differs must not move the rest.
-    usual = np.abs(rest) <= OUTLIER_FACTOR * np.median(np.abs(rest)) + 1
-    shifts = np.linalg.solve(terms[:, usual] @ terms[:, usual].T + np.eye(6), terms[:, usual] @ rest[usual])
-    ways = shifts.reshape(2, 3).astype(np.float32)
-    if np.abs(ways).sum(axis=1).max() > MAX_MOVED_PX:
-        return other
     columns, rows = np.meshgrid(*(np.arange(len(own), dtype=np.float32),) * 2)
-    from_columns, from_rows = (
-        grid + way[0] + way[1] * across + way[2] * down for grid, way in zip((columns, rows), ways, strict=True)
-    )
-    moved = cv2.remap(other, from_columns, from_rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(moved, np.float32)
+    moved, ways = other, np.zeros((2, 3), np.float32)
+    for _ in range(STEPS):
+        mean = (own + moved) / 2
+        slopes = [cv2.Sobel(mean, cv2.CV_32F, 1 - axis, axis, ksize=3)[::2, ::2] / 8 for axis in (0, 1)]
+        terms = np.stack([slope * one for slope in slopes for one in by]).reshape(6, -1)
+        rest = (own - moved)[::2, ::2].ravel()
+        # What differs must not move the rest.
+        usual = np.abs(rest) <= OUTLIER_FACTOR * np.median(np.abs(rest)) + 1
+        step = np.linalg.solve(terms[:, usual] @ terms[:, usual].T + np.eye(6), terms[:, usual] @ rest[usual])
+        ways += step.reshape(2, 3).astype(np.float32)
+        if np.abs(ways).sum(axis=1).max() > MAX_MOVED_PX:
+            return other
+        from_columns, from_rows = (
+            grid + way[0] + way[1] * across + way[2] * down for grid, way in zip((columns, rows), ways, strict=True)
+        )
+        moved = np.asarray(
+            cv2.remap(other, from_columns, from_rows, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.float32
+        )
+    return moved
 
 
 def _equalise_blur(
