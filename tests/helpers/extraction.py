@@ -84,6 +84,7 @@ def run(
     folder: Path,
     *,
     workers: int = 2,
+    most_a_host: int | None = None,
     limits: FetchLimits = LIMITS,
     recipe: Recipe = RECIPE,
     scan: Scan = SCAN,
@@ -103,7 +104,7 @@ def run(
     settings = ExtractSettings(
         **vars(limits),
         workers=workers,
-        most_a_host=workers,
+        most_a_host=most_a_host or workers,
         retries=retries,
         batch_size=batch_size,
         overwrite=overwrite,
