@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
 import signal
 import sys
@@ -20,6 +22,10 @@ _STOP_AT_SIGTERM = (
 )
 """What a kernel executes first, without a name in the notebook's variables. At SIGTERM it then ends as a script ends,
 once its cell is finished."""
+
+_IDLE_KERNEL_ENDS_WITHIN_S = 1.0
+"""A kernel that has not ended by then is still in a cell, and the cell is interrupted. Between cells, kernels ignore
+interrupts."""
 
 
 class LoggedKernelManager(AsyncKernelManager):
@@ -47,13 +53,22 @@ class LoggedKernelManager(AsyncKernelManager):
         with Path(self.log_path).open("wb") as log:
             await super()._async_launch_kernel(kernel_cmd, stderr=log, pass_fds=self.inherited, **kwargs)
 
+    async def _async_interrupt_kernel(self) -> None:
+        # Each shutdown begins with an interrupt. A kernel that has just finished its last cell would report an error.
+        if sys.platform == "win32" or not self.shutting_down:
+            await super()._async_interrupt_kernel()
+
     async def _async_request_shutdown(self, restart: bool = False) -> None:
         # Asked by a message, ipykernel first waits for its child processes. The resource tracker of multiprocessing
         # ignores SIGTERM, so that the kernel is killed after 2.5 s and leaves its temporary files.
         if sys.platform == "win32":
             await super()._async_request_shutdown(restart=restart)
-        else:
-            await self._async_signal_kernel(signal.SIGTERM)
+            return
+        await self._async_signal_kernel(signal.SIGTERM)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._async_wait(pollinterval=0.05), timeout=_IDLE_KERNEL_ENDS_WITHIN_S)
+            return
+        await self._async_signal_kernel(signal.SIGINT)
 
     async def _async_cleanup_resources(self, restart: bool = False) -> None:
         await super()._async_cleanup_resources(restart=restart)
