@@ -47,14 +47,14 @@ from templates import TEMPLATE
 from dedup_lib.errors import VideoTrouble
 from dedup_lib.evaluate.metrics import are_copies
 from dedup_lib.evaluate.variants import REFERENCE
-from dedup_lib.features.fingerprint import VERSION, Fingerprint, make_fingerprint
+from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint
 from dedup_lib.match.evidence import MIN_COMMON_SHARE, Evidence
 from dedup_lib.match.score import AGAINST, TERMS
 from dedup_lib.match.verify import compare_pair
 from dedup_lib.media.limits import Deadline
 from dedup_lib.media.sampling import grab_frames
 from dedup_lib.media.streams import FileStream
-from dedup_lib.records import Scan
+from dedup_lib.records import FINGERPRINT_VERSION, Scan
 from dedup_lib.report.figures import new_figure
 from dedup_lib.report.style import COLOURS, STYLE
 from dedup_lib.run.files import write_file_atomically, write_text_atomically
@@ -124,7 +124,7 @@ def read_file(path: Path) -> Read | None:
 def read_all(files: Sequence[File], *, cache_path: Path, workers: int) -> dict[Path, Read]:
     """The fingerprint and duration of each file that can be read. Files in the cache are not read again."""
     known: dict[str, Read | None] = pickle.loads(cache_path.read_bytes()) if cache_path.is_file() else {}
-    keys = {file.path: f"{VERSION} {file.path} {file.path.stat().st_size}" for file in files}
+    keys = {file.path: f"{FINGERPRINT_VERSION} {file.path} {file.path.stat().st_size}" for file in files}
     missing = [path for path, key in keys.items() if key not in known]
     with progress_bar("reading videos", len(missing)) as advance, ProcessPoolExecutor(workers) as pool:
         for path, read in zip(missing, pool.map(read_file, missing, chunksize=4), strict=True):

@@ -5,6 +5,7 @@ What a notebook or a script needs stands here; docs/architecture.md shows where 
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from dedup_lib.lazy import load_at_use
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from dedup_lib.ui.queue import ReviewQueue as ReviewQueue
 
 __version__ = "0.1.0"
+
+# Read when pandas loads Arrow, in which Milvus Lite works too. Arrow's own allocator keeps what it once had: a store of
+# 6,000 videos with eight frames takes 480 MB with it, and 270 without.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 __all__, __getattr__ = load_at_use(
     __name__,

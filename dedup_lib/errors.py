@@ -21,7 +21,9 @@ place where the outcome is recorded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dedup_lib.records import Status
 from dedup_lib.sanitise import sanitise
@@ -36,9 +38,20 @@ class DedupError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(sanitise(message))
 
+    def __reduce__(self) -> tuple[Callable[..., DedupError], tuple[type[DedupError], str, dict[str, Any]]]:
+        # By default, pickle makes an error anew from its message alone, which not every kind can be made from.
+        return _restore, (type(self), str(self), vars(self))
+
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows: the message, which says what to do, and not the way through the code to it."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def _restore(kind: type[DedupError], message: str, held: dict[str, Any]) -> DedupError:
+    """An error as it was before it was pickled."""
+    error = kind.__new__(kind, message)
+    vars(error).update(held)
+    return error
 
 
 class SettingError(DedupError):

@@ -39,6 +39,11 @@ def no_progress(step: str, count: int) -> Callable[[int], object]:
     return lambda done: None
 
 
+FINGERPRINT_VERSION = 6
+"""Raised when a change in `features.fingerprint` changes fingerprints: earlier ones are then made again. Fingerprints
+of before sound was heard, or colours were kept, have the same version and no `sound` or `packed_chroma`: all else of
+them is the same, and reading every video again would cost more than it tells."""
+
 MAX_URL_BYTES = 65_535
 """A longer text is no valid URL. The limit is the longest text that a VARCHAR field of Milvus holds."""
 
@@ -154,6 +159,15 @@ class Scan:
 
     step_s: float
     dense_s: float = 60.0
+
+    def fingerprint_kind(self, recipe: Recipe) -> str:
+        """Name of all settings that change a fingerprint. Fingerprints of different kinds are never compared."""
+        looked_at = (
+            f"every {self.step_s:g} s to {self.dense_s:g} s"
+            if self.step_s
+            else f"{recipe.num_frames} {recipe.frame_span}"
+        )
+        return f"{FINGERPRINT_VERSION}, {looked_at}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,7 @@ from dedup_lib.cli.reports import report, share
 from dedup_lib.cli.runs import runs
 from dedup_lib.errors import DedupError, FailedRowsError, SettingError
 from dedup_lib.records import json_line
+from dedup_lib.run.memory import run_apart
 from dedup_lib.run.paths import find_project_root, is_same_place
 from dedup_lib.run.status import State, read_progress
 from dedup_lib.sanitise import sanitise
@@ -176,13 +178,12 @@ def run(
 def _execute(plan: RunPlan, *, report: bool = True) -> None:
     """Run the notebooks of a plan and show their progress. A person may stop the run."""
     from dedup_lib.flow.execute import execute_plan
-    from dedup_lib.flow.preflight import check_start
 
     command = _given_command()
     for note in plan.notes:
         complaints.print(shown(note))
     try:
-        check_start(plan)
+        run_apart(partial(_check_start, plan))
         with RunDisplay(console, plan.run) as display:
             execute_plan(
                 plan,
@@ -197,6 +198,12 @@ def _execute(plan: RunPlan, *, report: bool = True) -> None:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         complaints.print(f"stopped; finished work is kept. To continue: {shown(command)}")
         sys.exit(130)
+
+
+def _check_start(plan: RunPlan) -> None:
+    from dedup_lib.flow.preflight import check_start
+
+    check_start(plan)
 
 
 def _given_command() -> str:

@@ -23,10 +23,10 @@ from dedup_lib.extract.buffers import BatchWriter, MicroBatcher, Prefetcher
 from dedup_lib.extract.ray_pool import ClusterPool
 from dedup_lib.extract.scheduler import Schedule
 from dedup_lib.extract.sinks import Extracted, Sink
-from dedup_lib.extract.worker import KnownFiles, ReadVideo, ask_for_alike, look_up_alike, read_video
+from dedup_lib.extract.videos_read import KnownFiles, ReadVideo, ask_for_alike, look_up_alike
+from dedup_lib.extract.worker import read_video
 from dedup_lib.extract.worker_pool import WorkerFailure, WorkerPool
 from dedup_lib.features.encoder import Encoder
-from dedup_lib.features.fingerprint import fingerprint_kind
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Outcome, Recipe, Scan, Status, Vectors, VideoVectors
 from dedup_lib.run.files import write_bytes_atomically
@@ -92,7 +92,7 @@ def extract_videos(
         row_of.setdefault(url, row)
     limits = FetchLimits.of(settings)
     earlier = ledger.load()
-    kind = fingerprint_kind(scan, recipe)
+    kind = scan.fingerprint_kind(recipe)
     known = {} if settings.overwrite else sink.find_saved(earlier, row_of)
     kinds = ledger.load_kinds()
     known = {url: o for url, o in known.items() if o.status != Status.OK or kinds.get(o.key) == kind}

@@ -296,7 +296,7 @@ def _choose_context() -> BaseContext:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["dedup_lib.extract.worker"])
+        context.set_forkserver_preload(["dedup_lib.extract.worker", "dedup_lib.extract.decoding"])
     return context
 
 

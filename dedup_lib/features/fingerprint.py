@@ -1,4 +1,7 @@
-"""The fingerprint of a video: small grey frames, and a few larger ones with keypoints."""
+"""The fingerprint of a video: small grey frames, and a few larger ones with keypoints.
+
+Raise `records.FINGERPRINT_VERSION` with every change here that changes fingerprints.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,7 @@ from numpy.typing import NDArray
 
 from dedup_lib.features.sound import Sound
 from dedup_lib.media.frames import cut_bars, is_flat, resize_frame
-from dedup_lib.records import Frames, Recipe, Scan
-
-VERSION = 6
-"""Increased when a change here changes fingerprints: earlier fingerprints are then made again. Fingerprints of before
-sound was heard, or colours were kept, have the same version and no `sound` or `packed_chroma`: all else of them is the
-same, and reading every video again would cost more than it tells."""
+from dedup_lib.records import Frames
 
 TINY_PX = 64
 """Side of a tiny_frame in pixels: the size at which PDQ takes its cosine transform, and enough to hash a part of it."""
@@ -339,14 +337,6 @@ def _detect_keypoints(
     if not keypoints:
         return np.zeros((0, 2), np.float32), np.zeros((0, DESCRIPTOR_BYTES), np.uint8), np.zeros(0, np.int32)
     return np.concatenate(keypoints), np.concatenate(descriptors), np.concatenate(owners)
-
-
-def fingerprint_kind(scan: Scan, recipe: Recipe) -> str:
-    """Name of all settings that change a fingerprint. Fingerprints of different kinds are never compared."""
-    looked_at = (
-        f"every {scan.step_s:g} s to {scan.dense_s:g} s" if scan.step_s else f"{recipe.num_frames} {recipe.frame_span}"
-    )
-    return f"{VERSION}, {looked_at}"
 
 
 @cache

@@ -1,5 +1,8 @@
 """What is done to frames before the encoder: flat ones are dropped, bars are cut off.
 
+OpenCV is imported where it is used, because encoders import this module, and the process that only runs the encoder of
+03 saves 30 MB.
+
 Raise `Recipe.preprocessing` with every change here that changes vectors.
 """
 
@@ -10,7 +13,6 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -42,6 +44,8 @@ SMEARED_FRACTION = 0.3
 
 def is_flat(frame: Frames) -> bool:
     """Whether a frame (H, W, 3) shows only one colour: black, white, a colour card."""
+    import cv2
+
     small = cv2.resize(frame, (64, 64), interpolation=cv2.INTER_AREA)
     return bool(cv2.meanStdDev(small)[1].max() < FLAT_DEVIATION)
 
@@ -147,6 +151,8 @@ def cut_middle(frame: Frames, size_px: tuple[int, int]) -> Frames:
 def resize_frame(frame: Frames, size_px: tuple[int, int]) -> Frames:
     """Resizes a frame, RGB (H, W, 3) or grey (H, W), to `size_px` (width, height): by averaging when it shrinks, by
     cubic interpolation when it grows."""
+    import cv2
+
     shrinks = frame.shape[1] >= size_px[0]
     resized = cv2.resize(frame, size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     return np.asarray(resized, np.uint8)
@@ -169,6 +175,8 @@ def draw_outline(frame: Frames, box: tuple[float, float, float, float]) -> Frame
 
 def use_one_thread() -> None:
     """Makes OpenCV use only the calling thread: its threads in many worker processes would compete for the cores."""
+    import cv2
+
     cv2.setNumThreads(1)
 
 
@@ -182,6 +190,8 @@ def encode_preview(frame: Frames) -> bytes:
 
 def load_picture(path: Path) -> Frames:
     """Loads an image file as RGB uint8 (H, W, 3). Raises ValueError when OpenCV cannot read it."""
+    import cv2
+
     decoded = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", dtype=np.uint8), cv2.IMREAD_COLOR)
     if decoded is None:
         raise ValueError(f"{path} is not a picture that OpenCV can read")

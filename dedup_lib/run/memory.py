@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import multiprocessing
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
+
+from dedup_lib.errors import DedupError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of glibc's `mallopt`, in its malloc.h."""
@@ -41,3 +49,47 @@ def release_memory() -> None:
     """Gives freed memory back to the system. glibc would keep the memory of the largest video, and of every thread."""
     if glibc := _find_glibc():
         glibc.malloc_trim(0)
+
+
+def run_apart(work: Callable[[], object]) -> None:
+    """Runs `work` in a child process where that is safe, so that the modules and data that it loads leave no memory
+    behind. Raises the DedupError that `work` raises."""
+    # A fork copies no threads, but the locks that they hold. macOS ends a forked process that uses its libraries.
+    if sys.platform != "linux" or threading.active_count() > 1:
+        work()
+        return
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    child = context.Process(target=_tell_outcome, args=(work, theirs))
+    with ours, warnings.catch_warnings():
+        # Python sees the threads of OpenBLAS, which is ready for a fork.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child.start()
+        theirs.close()
+        try:
+            outcome = ours.recv()
+        except EOFError:
+            outcome = _Unknown()
+        finally:
+            child.terminate()
+            child.join()
+    if isinstance(outcome, DedupError):
+        raise outcome
+    if isinstance(outcome, _Unknown):
+        # The same once more, for the traceback.
+        work()
+
+
+class _Unknown:
+    """The outcome of work that ended in an error which nobody expected."""
+
+
+def _tell_outcome(work: Callable[[], object], pipe: Connection) -> None:
+    outcome: object = None
+    try:
+        work()
+    except DedupError as error:
+        outcome = error
+    except BaseException:
+        outcome = _Unknown()
+    pipe.send(outcome)

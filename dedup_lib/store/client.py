@@ -32,7 +32,7 @@ _LOAD_POLL_S = 0.05
 _NOT_LOADED = 101
 """Error code for a collection that is not in the store's memory, for example after a restart of the server."""
 
-_LITE_MEMORY_BYTES = 32 * 1024**2
+_LITE_MEMORY_BYTES = 16 * 1024**2
 """Bytes of new rows that Milvus Lite keeps in memory before it writes them to a file. Writing takes many times as much
 memory: 1.4 GB for 80,000 rows at once, 0.7 GB for the same rows by 32 MiB."""
 

@@ -30,7 +30,7 @@ from dedup_lib.extract import pipeline, scheduler
 from dedup_lib.extract.job_folders import find_jobs, job_dir, load_job
 from dedup_lib.extract.worker import read_video
 from dedup_lib.features.encoder import Prepared
-from dedup_lib.features.fingerprint import Fingerprint, fingerprint_kind, make_fingerprint
+from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint
 from dedup_lib.features.pdq import PdqEncoder, hash_frame
 from dedup_lib.media.frames import prepare_sample
 from dedup_lib.media.limits import FetchLimits
@@ -139,7 +139,7 @@ def test_what_can_be_compared_has_a_fingerprint(server: ClipServer, tmp_path: Pa
     report = run(urls, tmp_path, store=store)
     stored = load_fingerprints(tmp_path, urls)
     assert list(stored) == [url for url in urls if report.outcomes[url].status == Status.OK]
-    assert {kind for kind, _ in stored.values()} == {fingerprint_kind(SCAN, RECIPE)}
+    assert {kind for kind, _ in stored.values()} == {SCAN.fingerprint_kind(RECIPE)}
     found = Fingerprint.from_bytes(stored[server.url("a.mp4")][1])
     # Two seconds, a picture a quarter of a second.
     assert len(found.tiny_frames) == 8
@@ -163,7 +163,7 @@ def test_a_video_without_a_fingerprint_of_this_kind_is_read_again(
     before = load_fingerprints(tmp_path, urls)
     coarse = Scan(step_s=0.5)
     assert run(urls, tmp_path, store=store, scan=coarse).attempted == 2
-    assert {kind for kind, _ in load_fingerprints(tmp_path, urls).values()} == {fingerprint_kind(coarse, RECIPE)}
+    assert {kind for kind, _ in load_fingerprints(tmp_path, urls).values()} == {coarse.fingerprint_kind(RECIPE)}
     assert run(urls, tmp_path, store=store, scan=coarse).attempted == 0
 
     assert run(urls[:1], tmp_path, store=store).attempted == 1
@@ -756,3 +756,12 @@ def test_a_trouble_of_one_video_never_leaves(tmp_path: Path) -> None:
     except VideoTrouble as trouble:
         pytest.fail(f"it left: {trouble}")
     assert {o.status for o in report.outcomes.values()} == {Status.INVALID_URL}
+
+
+def test_the_process_that_encodes_loads_no_decoder() -> None:
+    code = (
+        "import sys, dedup_lib.extract.pipeline, dedup_lib.features.encoders, dedup_lib.steps.extract\n"
+        "sys.exit(' '.join(sorted({'av', 'cv2'} & set(sys.modules))) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr == ""

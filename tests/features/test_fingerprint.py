@@ -23,7 +23,6 @@ from dedup_lib.features.fingerprint import (
     STILL_SIDE_PX,
     Fingerprint,
     StoredFingerprints,
-    fingerprint_kind,
     make_fingerprint,
     mirror_descriptors,
 )
@@ -314,18 +313,18 @@ def test_the_kind_names_what_changes_a_fingerprint() -> None:
     dense = Scan(step_s=0.25)
     none = Scan(step_s=0)
     kinds = [
-        fingerprint_kind(dense, RECIPE),
-        fingerprint_kind(Scan(step_s=0.5), RECIPE),
-        fingerprint_kind(Scan(step_s=0.25, dense_s=30), RECIPE),
-        fingerprint_kind(none, RECIPE),
-        fingerprint_kind(none, Recipe(encoder="pdq", model="", num_frames=8, frame_span="spread")),
-        fingerprint_kind(none, Recipe(encoder="pdq", model="", num_frames=3, frame_span="first")),
+        dense.fingerprint_kind(RECIPE),
+        Scan(step_s=0.5).fingerprint_kind(RECIPE),
+        Scan(step_s=0.25, dense_s=30).fingerprint_kind(RECIPE),
+        none.fingerprint_kind(RECIPE),
+        none.fingerprint_kind(Recipe(encoder="pdq", model="", num_frames=8, frame_span="spread")),
+        none.fingerprint_kind(Recipe(encoder="pdq", model="", num_frames=3, frame_span="first")),
     ]
     assert len(set(kinds)) == len(kinds)
     # Encoder and frames do not touch what a scan takes.
     clip = Recipe(encoder="clip", model="x", num_frames=8, frame_span="first")
-    assert fingerprint_kind(dense, clip) == kinds[0]
-    assert fingerprint_kind(Scan(step_s=0, dense_s=9), RECIPE) == kinds[3]
+    assert dense.fingerprint_kind(clip) == kinds[0]
+    assert Scan(step_s=0, dense_s=9).fingerprint_kind(RECIPE) == kinds[3]
 
 
 def test_stored_fingerprints_are_loaded_when_asked_for() -> None:

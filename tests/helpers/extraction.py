@@ -17,7 +17,8 @@ from media import save_clip, save_sound
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.extract.pipeline import ExtractReport, extract_videos
 from dedup_lib.extract.sinks import CollectionSink, JobSink
-from dedup_lib.extract.worker import KnownFiles, read_video
+from dedup_lib.extract.videos_read import KnownFiles
+from dedup_lib.extract.worker import read_video
 from dedup_lib.features.encoder import Encoder, Prepared
 from dedup_lib.features.pdq import PdqEncoder
 from dedup_lib.media.limits import FetchLimits

@@ -20,7 +20,8 @@ from media import number_frame, read_number, save_clip, save_sound
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import VideoTrouble
-from dedup_lib.extract.worker import ReadVideo, read_video
+from dedup_lib.extract.videos_read import ReadVideo
+from dedup_lib.extract.worker import read_video
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.features.pdq import hash_frame
 from dedup_lib.match.evidence import MatchThresholds, Verdict

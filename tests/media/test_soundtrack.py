@@ -14,7 +14,8 @@ from media import save_clip
 from scenes import draw_clip
 from sounds import RATE_HZ, play_music, print_of, save_film, speak
 
-from dedup_lib.extract.worker import ReadVideo, read_video
+from dedup_lib.extract.videos_read import ReadVideo
+from dedup_lib.extract.worker import read_video
 from dedup_lib.features.fingerprint import Fingerprint
 from dedup_lib.features.sound import Sound
 from dedup_lib.groups.columns import describe_evidence

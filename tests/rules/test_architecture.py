@@ -47,7 +47,7 @@ OWNERS: dict[str, set[str]] = {
     "jupyter_client": {"flow.kernel"},
     "matplotlib": {"report"},
     "milvus_lite": {"store"},
-    "multiprocessing": {"extract.worker_pool"},
+    "multiprocessing": {"extract.worker_pool", "run.memory"},
     "nbconvert": {"report.notebook_pages"},
     "onnxruntime": {"features.sscd"},
     "papermill": {"flow"},

@@ -22,3 +22,38 @@ print(held - psutil.Process().memory_info().rss)
 def test_large_blocks_go_back_to_the_system_when_they_are_freed() -> None:
     freed = subprocess.run([sys.executable, "-c", FREEING], capture_output=True, text=True, check=True)
     assert int(freed.stdout) > 100_000_000
+
+
+# In a process of its own, which has one thread and has not loaded the module.
+APART = """
+import sys
+from functools import partial
+from importlib import import_module
+from dedup_lib.errors import SettingError
+from dedup_lib.run.memory import run_apart
+
+def refuse():
+    raise SettingError("top_k", 0, "it must be positive")
+
+run_apart(partial(import_module, "colorsys"))
+print("colorsys" in sys.modules)
+try:
+    run_apart(refuse)
+except SettingError as error:
+    print(error, error.name, error.value, sep="|")
+try:
+    run_apart(partial(int, "x"))
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the work is done in the process itself")
+def test_what_runs_apart_leaves_nothing_but_its_error() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", APART], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [
+        "False",
+        "top_k = 0 cannot be used: it must be positive|top_k|0",
+        "invalid literal for int() with base 10: 'x'",
+    ]
+    assert done.stderr == ""
