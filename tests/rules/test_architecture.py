@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -16,6 +15,7 @@ import nbformat
 import papermill
 import pytest
 import reference
+from fresh_python import modules_loaded_by
 
 import dedup_lib.report.plots
 import dedup_lib.steps
@@ -194,12 +194,6 @@ def test_heavy_packages_have_one_owner(path: Path) -> None:
 def test_names_say_what_is_inside(path: Path) -> None:
     parts = {part.removesuffix(".py") for part in path.relative_to(PACKAGE).parts}
     assert not parts & UNTELLING_NAMES
-
-
-def modules_loaded_by(statement: str) -> set[str]:
-    """Top-level packages that a fresh Python has loaded after the statement."""
-    code = f"{statement}\nimport sys\nprint(*{{name.partition('.')[0] for name in sys.modules}})"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
 def test_importing_the_package_loads_nothing_else() -> None:
