@@ -44,6 +44,22 @@ each takes memory, and more than the cores need bring nothing."""
 _MIN_IDLE_CORES = 0.2
 _MEASURE_EVERY_S = 0.5
 
+_PRELOADED = (
+    "dedup_lib.extract.worker",
+    "dedup_lib.extract.decoding",
+    # Libraries import these only when a first video is read.
+    "av.subtitles.stream",
+    "encodings.idna",
+    "numpy.ma",
+    "numpy.random",
+    "PIL.BmpImagePlugin",
+    "PIL.GifImagePlugin",
+    "PIL.JpegImagePlugin",
+    "PIL.PngImagePlugin",
+    "PIL.PpmImagePlugin",
+)
+"""Modules that the fork server loads once, so that all processes share their memory."""
+
 START_WITHIN_S = 120.0
 """Seconds within which a new process must be ready. On a busy machine, its imports alone take several."""
 
@@ -296,7 +312,7 @@ def _choose_context() -> BaseContext:
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload(["dedup_lib.extract.worker", "dedup_lib.extract.decoding"])
+        context.set_forkserver_preload(list(_PRELOADED))
     return context
 
 

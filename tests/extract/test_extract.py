@@ -24,12 +24,14 @@ from extraction import LIMITS, RECIPE, SCAN, WANTED, Hostile, load_fingerprints,
 from fault_server import FaultServer, Request, reply, reply_range
 from fresh_python import modules_loaded_by
 from media import save_clip
+from worker_modules import modules_loaded_for
 
 from dedup_lib.demo.server import ClipServer
 from dedup_lib.errors import RunFolderError, VideoTrouble
 from dedup_lib.extract import pipeline, scheduler
 from dedup_lib.extract.job_folders import find_jobs, job_dir, load_job
 from dedup_lib.extract.worker import read_video
+from dedup_lib.extract.worker_pool import WorkerPool
 from dedup_lib.features.encoder import Prepared
 from dedup_lib.features.fingerprint import Fingerprint, make_fingerprint
 from dedup_lib.features.pdq import PdqEncoder, hash_frame
@@ -764,3 +766,10 @@ def test_the_process_that_encodes_loads_no_decoder() -> None:
         "import dedup_lib.extract.pipeline, dedup_lib.features.encoders, dedup_lib.steps.extract"
     )
     assert not loaded & {"av", "cv2"}
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "d.gif"])
+def test_workers_share_all_modules_that_a_video_needs(server: ClipServer, name: str) -> None:
+    with WorkerPool(modules_loaded_for, workers=1, timeout_s=60) as pool:
+        [(_, outcome)] = pool.run([server.url(name)])
+    assert outcome == (Status.OK, set())
