@@ -183,7 +183,8 @@ def _execute(plan: RunPlan, *, report: bool = True) -> None:
     for note in plan.notes:
         complaints.print(shown(note))
     try:
-        run_apart(partial(_check_start, plan))
+        for note in run_apart(partial(_check_start, plan)):
+            complaints.print(shown(note))
         with RunDisplay(console, plan.run) as display:
             execute_plan(
                 plan,
@@ -200,10 +201,10 @@ def _execute(plan: RunPlan, *, report: bool = True) -> None:
         sys.exit(130)
 
 
-def _check_start(plan: RunPlan) -> None:
+def _check_start(plan: RunPlan) -> tuple[str, ...]:
     from dedup_lib.flow.preflight import check_start
 
-    check_start(plan)
+    return check_start(plan)
 
 
 def _given_command() -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from dedup_lib.errors import ListError, RunFolderError, SettingError
 from dedup_lib.features.encoders import check_encoder
+from dedup_lib.flow.forecast import forecast_memory
 from dedup_lib.flow.plan import RunPlan
 from dedup_lib.groups.decisions import decisions_path, load_decisions
 from dedup_lib.lists.tables import find_url_column, load_list
@@ -30,20 +31,19 @@ from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store
 
 
-def check_start(plan: RunPlan) -> None:
-    """Raises early what the notebooks of a plan would raise later.
+def check_start(plan: RunPlan) -> tuple[str, ...]:
+    """Raises early what the notebooks of a plan would raise later. Returns notes for the person.
 
-    These are ListError for a list, or decisions about it, that cannot be read; RunFolderError where no list is known,
-    or an earlier run to compare with has read nothing;
-    EncoderError for a model that cannot be loaded; and SettingError and StoreError for a store that is not named or
-    does not answer.
+    The errors are ListError for a list, or decisions about it, that cannot be read; RunFolderError where no list is
+    known, or an earlier run to compare with has read nothing; EncoderError for a model that cannot be loaded; and
+    SettingError and StoreError for a store that is not named or does not answer.
     """
     places = [
         find_place(plan.run, settings)
         for settings in plan.settings.values()
         if isinstance(settings, ExtractSettings | UploadSettings | SearchSettings)
     ]
-    source = _check_list(plan)
+    source, rows = _check_list(plan)
     _check_work_before(plan)
     for settings in plan.settings.values():
         if isinstance(settings, SearchSettings):
@@ -60,10 +60,12 @@ def check_start(plan: RunPlan) -> None:
     if any(place.collection for place in places) and not address.is_local:
         with Store(address) as store:
             store.ping()
+    note = forecast_memory(plan, rows=rows)
+    return (note,) if note else ()
 
 
-def _check_list(plan: RunPlan) -> ListSource | None:
-    """The list that the first notebook reads. None where it reads no list."""
+def _check_list(plan: RunPlan) -> tuple[ListSource | None, int]:
+    """The list that the first notebook reads, and the number of its rows. None and 0 where it reads no list."""
     first = plan.settings[plan.notebooks[0]]
     if isinstance(first, DecodeSettings):
         source = find_first_list(plan.run, input_csv=first.input_csv, url_column=first.url_column)
@@ -71,11 +73,12 @@ def _check_list(plan: RunPlan) -> ListSource | None:
         before = [stage for stage in (DedupeUrlsSettings.stage, DecodeSettings.stage) if stage != first.stage]
         source = find_list(plan.run, input_csv=first.input_csv, url_column=first.url_column, after=before)
     else:
-        return None
+        return None, 0
     if first.input_csv and not source.path.exists():
         raise ListError(_describe_missing(first.input_csv, source.path))
-    find_url_column(load_list(source.path, is_ours=source.is_ours), url_column=source.url_column)
-    return source
+    listed = load_list(source.path, is_ours=source.is_ours)
+    find_url_column(listed, url_column=source.url_column)
+    return source, len(listed)
 
 
 def _check_earlier(plan: RunPlan, settings: SearchSettings) -> None:

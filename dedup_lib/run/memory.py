@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import multiprocessing
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from dedup_lib.errors import DedupError
+Result = TypeVar("Result")
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of glibc's `mallopt`, in its malloc.h."""
@@ -51,16 +53,16 @@ def release_memory() -> None:
         glibc.malloc_trim(0)
 
 
-def run_apart(work: Callable[[], object]) -> None:
+def run_apart(work: Callable[[], Result]) -> Result:
     """Runs `work` in a child process where that is safe, so that the modules and data that it loads leave no memory
-    behind. Raises the DedupError that `work` raises."""
+    behind. Returns what it returns, and raises what it raises."""
     # A fork copies no threads, but the locks that they hold. macOS ends a forked process that uses its libraries.
     if sys.platform != "linux" or threading.active_count() > 1:
-        work()
-        return
+        return work()
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=_tell_outcome, args=(work, theirs))
+    outcome: tuple[Result, None] | tuple[None, BaseException] | None = None
     with ours, warnings.catch_warnings():
         # Python sees the threads of OpenBLAS, which is ready for a fork.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -68,28 +70,27 @@ def run_apart(work: Callable[[], object]) -> None:
         theirs.close()
         try:
             outcome = ours.recv()
-        except EOFError:
-            outcome = _Unknown()
+        except Exception:
+            # The process was killed, or its outcome cannot be sent.
+            outcome = None
         finally:
             child.terminate()
             child.join()
-    if isinstance(outcome, DedupError):
-        raise outcome
-    if isinstance(outcome, _Unknown):
-        # The same once more, for the traceback.
-        work()
-
-
-class _Unknown:
-    """The outcome of work that ended in an error which nobody expected."""
+    if outcome is None:
+        return work()
+    result, error = outcome
+    if error is not None:
+        raise error
+    return cast(Result, result)
 
 
 def _tell_outcome(work: Callable[[], object], pipe: Connection) -> None:
-    outcome: object = None
+    outcome: tuple[object, BaseException | None]
     try:
-        work()
-    except DedupError as error:
-        outcome = error
-    except BaseException:
-        outcome = _Unknown()
-    pipe.send(outcome)
+        outcome = work(), None
+    except BaseException as error:
+        # The traceback itself cannot be sent.
+        error.add_note(traceback.format_exc())
+        outcome = None, error
+    with contextlib.suppress(Exception):
+        pipe.send(outcome)

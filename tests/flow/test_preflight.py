@@ -14,7 +14,9 @@ import pytest
 from dedup_lib.cli.main import main
 from dedup_lib.errors import EncoderError
 from dedup_lib.features.encoders import check_encoder
+from dedup_lib.flow.forecast import forecast_memory
 from dedup_lib.flow.plan import plan_run
+from dedup_lib.flow.preflight import check_start
 from dedup_lib.flow.profiles import apply_overrides, load_profile
 from dedup_lib.settings import ExtractSettings
 
@@ -187,6 +189,39 @@ def test_a_python_without_the_packages_is_told_what_to_type(tmp_path: Path, is_i
     assert err.startswith("error: the package ") and "is not installed" in err
     assert f"type source {'' if is_in_the_project else f'{ROOT}/'}.venv/bin/activate first" in err
     assert "make run" in err
+
+
+# Notes
+
+
+@pytest.mark.parametrize(
+    ("profile", "settings", "said"),
+    [
+        ("direct", {}, "about 1.2 GB for 30,000 videos with 8 each. A server holds them elsewhere (MILVUS_URI,"),
+        ("batch", {}, "about 1.2 GB for 30,000 videos with 8 each. A server"),
+        ("direct", {"end": 28_000}, "about 1.1 GB for 28,000 videos"),
+        ("direct", {"end": 20_000}, ""),
+        ("direct", {"encoder": "pdq"}, ""),
+        ("direct", {"num_frames": 1}, ""),
+        ("batch", {"vectors": "average"}, ""),
+    ],
+)
+def test_memory_that_a_long_list_will_take_is_told(
+    project: Path, profile: str, settings: dict[str, object], said: str
+) -> None:
+    path = project / "lists" / "long.csv"
+    path.write_text("url\n" + "".join(f"http://h/{row}.mp4\n" for row in range(30_000)))
+    values = load_profile(profile) | {"input_csv": str(path)} | settings
+    notes = check_start(plan_run(values, run_name="long"))
+    assert [said in note for note in notes] == [True] * bool(said)
+    assert not (project / "outputs").exists()
+
+
+def test_vectors_on_a_server_take_no_memory_here(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = plan_run(load_profile("direct") | {"input_csv": str(project / "lists" / "ads.csv")}, run_name="long")
+    assert "Milvus Lite" in forecast_memory(plan, rows=90_000)
+    monkeypatch.setenv("MILVUS_URI", "http://127.0.0.1:9")
+    assert forecast_memory(plan, rows=90_000) == ""
 
 
 # A model, by its files alone
