@@ -32,7 +32,7 @@ from dedup_lib.match.blocks import (
 from dedup_lib.match.details import MIN_CONTRAST, find_details
 from dedup_lib.match.fades import equalise_fades
 from dedup_lib.match.moments import SAME_MOMENT_S
-from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid
+from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid, shows_own_colours
 
 SHIFTS_PX = (0, -2, 2)
 """Shifts, in pixels, of a block in the other still that are tried: bars are cut and sizes rounded differently."""
@@ -194,7 +194,7 @@ def _is_moving_overlay(component: NDArray[np.bool_], aligned: AlignedFrames, mot
     """Whether a part that moves in another way is an overlay, such as a ticker."""
     # Both may show a window in which something else moves: only a clear outline in one of them shows an overlay.
     is_at_edge = _region(component, aligned, moves=True).is_at_edge
-    return motion.covers(component) or (is_at_edge and is_overlaid(component, aligned, around_moves=False))
+    return motion.covers(component) or (is_at_edge and _is_laid_over(component, aligned, around_moves=False))
 
 
 def _is_standing_overlay(
@@ -209,7 +209,16 @@ def _is_standing_overlay(
         return False
     around = motion.around(component)
     around_moves = around >= MUCH_MOTION or (around >= MIN_MOTION_AROUND and motion.hides(component))
-    return is_overlaid(component, aligned, around_moves=around_moves)
+    return _is_laid_over(component, aligned, around_moves=around_moves)
+
+
+def _is_laid_over(component: NDArray[np.bool_], aligned: AlignedFrames, *, around_moves: bool) -> bool:
+    """Whether a part has an outline in one video only, and the other video shows no object of its own there. Under a
+    line of text, which is wide, other colours may begin."""
+    if not is_overlaid(component, aligned, around_moves=around_moves):
+        return False
+    rows = np.flatnonzero(component.any(axis=1))
+    return bool(rows[-1] - rows[0] < MAX_ROWS) or not shows_own_colours(component, aligned)
 
 
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:
