@@ -282,6 +282,17 @@ def test_kernels_listen_in_a_folder_of_their_own_that_is_gone_afterwards(project
     assert sockets_dir.is_absolute() and not sockets_dir.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot kill by a signal")
+def test_a_notebook_whose_process_is_killed_has_failed(project: Path) -> None:
+    """As the system does where memory runs out."""
+    planned = write_notebook(project, "import os\nos.write(2, b'its last words')\nos.kill(os.getpid(), 9)")
+    with pytest.raises(NotebookError, match=r"its process ended before it was done \(Kernel died\)") as caught:
+        execute_plan(planned)
+    log_path = planned.run.notebooks_dir / "01_decode.log"
+    assert f"finished work is kept. What it said last is in {log_path}" in str(caught.value)
+    assert "its last words" in log_path.read_text(encoding="utf-8")
+
+
 def test_what_a_notebook_says_is_obeyed_by_no_terminal(project: Path) -> None:
     source = (
         "import os, sys\n"
