@@ -388,6 +388,16 @@ def test_the_list_is_what_extract_worked_through(run: RunFolder) -> None:
         load_extracted_list(run, collection="videos")
 
 
+def test_a_ledger_that_is_gone_is_missed(run: RunFolder) -> None:
+    """With an empty one, every row would be set aside as not read yet, and FINAL_RESULT.csv would be empty."""
+    extracted(run)
+    for path in run.path.glob("ledger.sqlite*"):
+        path.unlink()
+    with pytest.raises(RunFolderError, match=r"outputs/mine/ledger\.sqlite is missing.*or run 03_extract again"):
+        load_extracted_list(run, collection="videos")
+    assert not run.ledger_path.exists()
+
+
 def test_without_extract_the_list_is_what_the_collection_holds(run: RunFolder) -> None:
     with pytest.raises(StoreError, match="no collection 'videos'"):
         load_extracted_list(run, collection="videos")
