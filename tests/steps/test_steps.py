@@ -1103,6 +1103,7 @@ def test_rows_that_do_not_add_up_are_not_written_down(run: RunFolder) -> None:
     with pytest.raises(AccountingError, match=r"the rows of ads\.csv do not add up"):
         finish(run, listed)
     assert not (run.path / "summary.json").exists()
+    assert not (run.path / "FINAL_RESULT.csv").exists(), "what an earlier run wrote is left as it is"
 
 
 # Collections
