@@ -318,6 +318,17 @@ def test_job_folders_of_other_settings_stay_behind(run: RunFolder) -> None:
     assert (report.jobs, report.other_recipes, report.facts.recipe) == (3, 2, RECIPE)
 
 
+def test_the_folder_that_a_longer_list_left_over_is_not_uploaded(run: RunFolder) -> None:
+    stale, fresh = video_of("https://h/b", 1), video_of("https://h/b", 2)
+    save_jobs(run, [VIDEOS[0], stale])
+    save_jobs(run, [fresh])
+    report = upload_jobs(run, settings=upload_settings("average"))
+    assert (report.jobs, report.other_recipes, report.facts.rows) == (1, 1, 1)
+    with Store(StoreAddress.find(run)) as store:
+        held = store.open_collection("videos").load_vectors([fresh.url])
+    np.testing.assert_allclose(held[fresh.url].vectors, pool_vectors(fresh.vectors, Pooling.AVERAGE), atol=1e-6)
+
+
 def test_a_list_without_a_readable_video_leaves_an_empty_collection(run: RunFolder) -> None:
     save_jobs(run, [None])
     source = find_first_list(run, input_csv="ads.csv", url_column="")
