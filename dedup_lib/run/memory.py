@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import multiprocessing
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
-
-from dedup_lib.errors import DedupError
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Names of glibc's `mallopt`, in its malloc.h."""
@@ -53,7 +53,7 @@ def release_memory() -> None:
 
 def run_apart(work: Callable[[], object]) -> None:
     """Runs `work` in a child process where that is safe, so that the modules and data that it loads leave no memory
-    behind. Raises the DedupError that `work` raises."""
+    behind. Raises what `work` raises."""
     # A fork copies no threads, but the locks that they hold. macOS ends a forked process that uses its libraries.
     if sys.platform != "linux" or threading.active_count() > 1:
         work()
@@ -66,30 +66,29 @@ def run_apart(work: Callable[[], object]) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)
         child.start()
         theirs.close()
+        error: BaseException | None = None
+        is_told = True
         try:
-            outcome = ours.recv()
-        except EOFError:
-            outcome = _Unknown()
+            error = ours.recv()
+        except Exception:
+            is_told = False
         finally:
             child.terminate()
             child.join()
-    if isinstance(outcome, DedupError):
-        raise outcome
-    if isinstance(outcome, _Unknown):
-        # The same once more, for the traceback.
+    if error is not None:
+        raise error
+    if not is_told:
+        # The process was killed, or its error cannot be sent.
         work()
-
-
-class _Unknown:
-    """The outcome of work that ended in an error which nobody expected."""
 
 
 def _tell_outcome(work: Callable[[], object], pipe: Connection) -> None:
-    outcome: object = None
+    told: BaseException | None = None
     try:
         work()
-    except DedupError as error:
-        outcome = error
-    except BaseException:
-        outcome = _Unknown()
-    pipe.send(outcome)
+    except BaseException as error:
+        # The traceback itself cannot be sent.
+        error.add_note(traceback.format_exc())
+        told = error
+    with contextlib.suppress(Exception):
+        pipe.send(told)

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -41,19 +42,34 @@ try:
     run_apart(refuse)
 except SettingError as error:
     print(error, error.name, error.value, sep="|")
-try:
-    run_apart(partial(int, "x"))
-except ValueError as error:
-    print(error)
+
+class Odd(Exception):
+    def __init__(self, one, other):
+        super().__init__(one)
+
+def fail(error):
+    with open(sys.argv[1], "a") as file:
+        file.write(type(error).__name__ + "\\n")
+    raise error
+
+for error in (ValueError("no"), Odd("cannot be", "sent")):
+    try:
+        run_apart(partial(fail, error))
+    except (ValueError, Odd) as error:
+        print(type(error).__name__, error)
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the work is done in the process itself")
-def test_what_runs_apart_leaves_nothing_but_its_error() -> None:
-    done = subprocess.run([sys.executable, "-W", "error", "-c", APART], capture_output=True, text=True, check=True)
+def test_what_runs_apart_leaves_nothing_but_its_error(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "error", "-c", APART, str(tmp_path / "done")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
         "False",
         "top_k = 0 cannot be used: it must be positive|top_k|0",
-        "invalid literal for int() with base 10: 'x'",
+        "ValueError no",
+        "Odd cannot be",
     ]
     assert done.stderr == ""
+    again = "an error that cannot be sent is raised once more"
+    assert (tmp_path / "done").read_text().split() == ["ValueError", "Odd", "Odd"], again
