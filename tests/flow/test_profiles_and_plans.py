@@ -175,6 +175,7 @@ def test_a_parameter_of_the_other_flow(project: Path) -> None:
         ("cosine_thresh", 1.5, "from -1 to 1"),
         ("cosine_thresh", float("nan"), "a number"),
         ("run_dir", 7, "text"),
+        ("timeout_s", 1e10, "from 0.1 to 86400"),
         ("input_csv", None, "text"),
         ("input_csv", {"C": "x"}, "text"),
         ("drop_query_parameters", "token", "a list of text"),
