@@ -72,8 +72,9 @@ def _plan(
     values = dict(profile) | ({"run_dir": named_run_dir(run_name)} if run_name else {})
     if not str(values.get("run_dir") or "").strip():
         raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
+    NotebookSettings.check_given(values)
     notes = _settle_list(values)
-    notes = (*notes, *_keep_earlier(values, notebooks, against=against), *_note_newer_list(values, notebooks))
+    notes = (*notes, *_keep_earlier(values, notebooks, against=against), *_note_list(values, notebooks))
     if against:
         earlier, said = choose_earlier(RunFolder(values["run_dir"]), against)
         given = values.get("existing_runs", [])
@@ -123,13 +124,20 @@ def _keep_earlier(values: dict[str, Any], notebooks: Sequence[str], *, against: 
     return (f"compared with {names} too, as when 02_dedupe_urls ran here; --set 'existing_runs=[]' compares with none",)
 
 
-def _note_newer_list(values: Mapping[str, Any], notebooks: Sequence[str]) -> tuple[str, ...]:
-    """A note where a plan begins after 01_decode, whose list was saved since: rows that are new in it would be missing
-    in every output."""
+def _note_list(values: Mapping[str, Any], notebooks: Sequence[str]) -> tuple[str, ...]:
+    """A note where a plan begins after 01_decode, and the outputs would lack rows of the list: no notebook reads the
+    list that a person names, or the list was saved since 01_decode read it."""
     if DecodeSettings.stage in notebooks or not set(notebooks) & set(FLOWS["batch"]):
         return ()
     record = RunFolder(values["run_dir"]).read_record(DecodeSettings.stage) or {}
     path = Path(record.get("list", {}).get("csv", ""))
+    named = values.get("input_csv")
+    is_read = any("input_csv" in parameter_types(SETTINGS[stage]) for stage in notebooks)
+    if record and isinstance(named, str) and named and not is_read and not is_same_place(resolve_path(named), path):
+        return (
+            f"input_csv = {named!r} is not read: this run has the rows of {path.name}; run without --from and --only "
+            "to read another list",
+        )
     if not path.is_file():
         return ()
     saved = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")

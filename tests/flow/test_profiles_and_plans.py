@@ -392,5 +392,8 @@ def test_a_later_notebook_alone_says_when_the_list_is_newer(project: Path) -> No
             notes = plan(project, {"input_csv": str(path)}, **choice).notes
             assert [note.partition(":")[0] for note in notes] == words
         assert plan(project, {"input_csv": str(path)}).notes == ()
+    for choice, words in (({"only": "06"}, ["input_csv = 'other.csv' is not read"]), ({"first": "03"}, [])):
+        notes = plan(project, {"input_csv": "other.csv"}, **choice).notes
+        assert [note.partition(":")[0] for note in notes if "other.csv" in note] == words
     path.unlink()
     assert plan(project, only="06").notes == ()
