@@ -225,7 +225,7 @@ class RunFolder:
         if record is None:
             raise RunFolderError(
                 f"{stage} has not finished in {self.shown(self.path)}: `python -m dedup_lib status "
-                f"{shlex.quote(self.path.name)}` shows how far the run is and how to continue it"
+                f"{shlex.quote(name_run(self))}` shows how far the run is and how to continue it"
             )
         return record
 
