@@ -11,7 +11,7 @@ from typing import Any
 from dedup_lib.errors import SettingError
 from dedup_lib.flow.earlier import choose_earlier
 from dedup_lib.run.folder import RunFolder, named_run_dir
-from dedup_lib.run.paths import find_inputs, is_same_place, resolve_path
+from dedup_lib.run.paths import find_inputs, is_same_place, is_there, resolve_path
 from dedup_lib.settings import (
     FLOWS,
     SETTINGS,
@@ -89,7 +89,7 @@ def _plan(
     run = RunFolder(values["run_dir"])
     _check_outputs(run, settings, input_csv=values.get("input_csv"))
     search = settings.get(SearchSettings.stage)
-    if isinstance(search, SearchSettings) and search.decisions_csv and not resolve_path(search.decisions_csv).exists():
+    if isinstance(search, SearchSettings) and search.decisions_csv and not is_there(resolve_path(search.decisions_csv)):
         notes = (*notes, f"decisions_csv = {search.decisions_csv!r} names no file yet: no decision of a person counts")
     return RunPlan(run=run, notebooks=notebooks, parameters=parameters, settings=settings, notes=notes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from pathlib import Path
 
 from dedup_lib.errors import ListError, RunFolderError, SettingError
@@ -12,7 +13,7 @@ from dedup_lib.groups.decisions import decisions_path, load_decisions
 from dedup_lib.lists.tables import find_url_column, load_list
 from dedup_lib.media.opening import check_resolver
 from dedup_lib.run.folder import describe_known_runs
-from dedup_lib.run.paths import expand_home, resolve_path
+from dedup_lib.run.paths import expand_home, is_there, resolve_path
 from dedup_lib.settings import (
     CalibrateSettings,
     CleanJobsSettings,
@@ -72,7 +73,7 @@ def _check_list(plan: RunPlan) -> ListSource | None:
         source = find_list(plan.run, input_csv=first.input_csv, url_column=first.url_column, after=before)
     else:
         return None
-    if first.input_csv and not source.path.exists():
+    if first.input_csv and not is_there(source.path):
         raise ListError(_describe_missing(first.input_csv, source.path))
     find_url_column(load_list(source.path, is_ours=source.is_ours), url_column=source.url_column)
     return source
@@ -110,7 +111,10 @@ def _check_work_before(plan: RunPlan) -> None:
 def _describe_missing(input_csv: str, path: Path) -> str:
     here = Path.cwd() / expand_home(input_csv)
     places = [path] if here.resolve() == path.resolve() else [here, path]
-    names = {file.name for place in places if place.parent.is_dir() for file in place.parent.iterdir()}
+    names: set[str] = set()
+    for place in places:
+        with suppress(OSError):
+            names.update(file.name for file in place.parent.iterdir())
     near = difflib.get_close_matches(path.name, sorted(names), n=1)
     meant = f"; did you mean {near[0]}?" if near else ": check the path of the list"
     return f"{' and '.join(map(str, places))} {'does' if len(places) == 1 else 'do'} not exist{meant}"

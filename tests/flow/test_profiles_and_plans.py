@@ -90,6 +90,13 @@ def test_a_profile_that_cannot_be_read_is_one_line(project: Path, content: bytes
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no file refuses everybody")
+def test_a_profile_that_the_system_does_not_give_is_one_line(project: Path) -> None:
+    (project / "mine.yaml").symlink_to("/proc/self/mem")
+    with pytest.raises(SettingError, match=r"mine\.yaml cannot be read \(Input/output error\): make it readable"):
+        load_profile("mine.yaml")
+
+
 # Overrides
 
 
@@ -199,6 +206,8 @@ def test_a_run_needs_a_folder(project: Path, run_dir: object) -> None:
         plan(project, {"run_dir": run_dir})
     with pytest.raises(SettingError, match="run_dir = None"):
         plan_run({})
+    with pytest.raises(SettingError, match="run_dir = 2024 cannot be used: it must be text"):
+        plan(project, {"run_dir": 2024}, only="06")
 
 
 def test_a_run_of_another_name(project: Path) -> None:
