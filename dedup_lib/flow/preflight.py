@@ -35,9 +35,8 @@ def check_start(plan: RunPlan) -> None:
     """Raises early what the notebooks of a plan would raise later.
 
     These are ListError for a list, or decisions about it, that cannot be read; RunFolderError where no list is known,
-    or an earlier run to compare with has read nothing;
-    EncoderError for a model that cannot be loaded; and SettingError and StoreError for a store that is not named or
-    does not answer.
+    or an earlier run to compare with has read nothing; EncoderError for a model that cannot be loaded; and SettingError
+    and StoreError for a store that is not named, is missing, or does not answer.
     """
     places = [
         find_place(plan.run, settings)
