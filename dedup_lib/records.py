@@ -40,9 +40,9 @@ def no_progress(step: str, count: int) -> Callable[[int], object]:
 
 
 FINGERPRINT_VERSION = 6
-"""Raised when a change in `features.fingerprint` changes fingerprints: earlier ones are then made again. Fingerprints
-of before sound was heard, or colours were kept, have the same version and no `sound` or `packed_chroma`: all else of
-them is the same, and reading every video again would cost more than it tells."""
+"""Raised when a change in `features.fingerprint` changes fingerprints: earlier ones are then made again. The oldest
+fingerprints of this version have no `sound` and no `packed_chroma`. All else of them is the same, so their videos are
+not read again for these two."""
 
 MAX_URL_BYTES = 65_535
 """A longer text is no valid URL. The limit is the longest text that a VARCHAR field of Milvus holds."""

@@ -289,7 +289,7 @@ class ExtractSettings(NotebookSettings):
     most_a_host: Annotated[int, Range(1, 256)] = 6
     retries: Annotated[int, Range(0, 10)] = 2
     retry_failed: bool = True
-    timeout_s: Annotated[float, Range(0.1)] = 60.0
+    timeout_s: Annotated[float, Range(0.1, 86_400)] = 60.0
     max_bytes: Count = 500000000
     allow_private_addresses: bool = False
     allow_local_paths: bool = False
@@ -374,7 +374,7 @@ class CalibrateSettings(NotebookSettings):
     wanted_precision: Annotated[float, Range(0, 1)] = 0.995
     collection_size: Count | None = None
     workers: Annotated[int, Range(1, 256)] | None = None
-    timeout_s: Annotated[float, Range(0.1)] = 60.0
+    timeout_s: Annotated[float, Range(0.1, 86_400)] = 60.0
     max_bytes: Count = 500000000
     allow_private_addresses: bool = False
     allow_local_paths: bool = False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from rich.table import Table
 
@@ -84,8 +86,8 @@ def remove(names: tuple[str, ...], yes: bool) -> None:
     for run in chosen:
         size = measure_size(run.path)
         left = remove_run(run, but=inputs)
-        console.print(
-            f"removed {shown(run.path.name)}, {describe_bytes(size - sum(path.stat().st_size for path in left))}"
-        )
+        console.print(f"removed {shown(run.path.name)}, {describe_bytes(size - measure_size(run.path))}")
         for path in left:
-            console.print(f"left {shown(run.shown(path))}, because a run was given it")
+            # A link stays, whatever it leads to.
+            place = Path(run.shown(run.path), path.relative_to(run.path))
+            console.print(f"left {shown(place)}, because a run was given it")

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from dedup_lib.errors import RunFolderError
 from dedup_lib.features.vectors import is_unit
 from dedup_lib.records import Outcome, Recipe, Status, VideoVectors
+from dedup_lib.run.files import writing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -173,10 +174,11 @@ def describe_jobs(paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def remove_empty_jobs(jobs_dir: Path, *, dry_run: bool) -> list[Path]:
-    """Removes the job folders that hold no vector and returns their paths; with `dry_run` it removes nothing."""
+    """Removes the job folders that hold no vector and returns their paths; with `dry_run` it removes nothing. Raises
+    RunFolderError where the disk refuses."""
     empty = find_empty_jobs(jobs_dir)
-    if not dry_run:
-        for path in empty:
+    for path in () if dry_run else empty:
+        with writing(path):
             for name in _BARE_FILES:
                 (path / name).unlink(missing_ok=True)
             path.rmdir()

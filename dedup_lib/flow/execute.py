@@ -119,6 +119,15 @@ def _execute(
             if error.ename == FailedRowsError.__name__:
                 raise FailedRowsError(reason) from None
             raise NotebookError(name, reason, executed) from None
+        except RuntimeError as error:
+            # Jupyter has no error of its own for a kernel that does not begin.
+            if not str(error).startswith("Kernel died"):
+                raise
+            reason = (
+                f"its process ended before it was done ({error}), as where memory runs out: give the same command "
+                f"again, for finished work is kept. What it said last is in {log_path}"
+            )
+            raise NotebookError(name, reason, executed) from None
 
 
 def _escape_braces(path: Path) -> str:

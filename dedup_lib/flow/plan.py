@@ -11,7 +11,7 @@ from typing import Any
 from dedup_lib.errors import SettingError
 from dedup_lib.flow.earlier import choose_earlier
 from dedup_lib.run.folder import RunFolder, named_run_dir
-from dedup_lib.run.paths import find_inputs, is_same_place, resolve_path
+from dedup_lib.run.paths import find_inputs, is_same_place, is_there, resolve_path
 from dedup_lib.settings import (
     FLOWS,
     SETTINGS,
@@ -72,8 +72,9 @@ def _plan(
     values = dict(profile) | ({"run_dir": named_run_dir(run_name)} if run_name else {})
     if not str(values.get("run_dir") or "").strip():
         raise SettingError("run_dir", values.get("run_dir"), "set it in the profile, or give the run a name with --run")
+    NotebookSettings.check_given(values)
     notes = _settle_list(values)
-    notes = (*notes, *_keep_earlier(values, notebooks, against=against), *_note_newer_list(values, notebooks))
+    notes = (*notes, *_keep_earlier(values, notebooks, against=against), *_note_list(values, notebooks))
     if against:
         earlier, said = choose_earlier(RunFolder(values["run_dir"]), against)
         given = values.get("existing_runs", [])
@@ -88,7 +89,7 @@ def _plan(
     run = RunFolder(values["run_dir"])
     _check_outputs(run, settings, input_csv=values.get("input_csv"))
     search = settings.get(SearchSettings.stage)
-    if isinstance(search, SearchSettings) and search.decisions_csv and not resolve_path(search.decisions_csv).exists():
+    if isinstance(search, SearchSettings) and search.decisions_csv and not is_there(resolve_path(search.decisions_csv)):
         notes = (*notes, f"decisions_csv = {search.decisions_csv!r} names no file yet: no decision of a person counts")
     return RunPlan(run=run, notebooks=notebooks, parameters=parameters, settings=settings, notes=notes)
 
@@ -123,13 +124,20 @@ def _keep_earlier(values: dict[str, Any], notebooks: Sequence[str], *, against: 
     return (f"compared with {names} too, as when 02_dedupe_urls ran here; --set 'existing_runs=[]' compares with none",)
 
 
-def _note_newer_list(values: Mapping[str, Any], notebooks: Sequence[str]) -> tuple[str, ...]:
-    """A note where a plan begins after 01_decode, whose list was saved since: rows that are new in it would be missing
-    in every output."""
+def _note_list(values: Mapping[str, Any], notebooks: Sequence[str]) -> tuple[str, ...]:
+    """A note where a plan begins after 01_decode, and the outputs would lack rows of the list: no notebook reads the
+    list that a person names, or the list was saved since 01_decode read it."""
     if DecodeSettings.stage in notebooks or not set(notebooks) & set(FLOWS["batch"]):
         return ()
     record = RunFolder(values["run_dir"]).read_record(DecodeSettings.stage) or {}
     path = Path(record.get("list", {}).get("csv", ""))
+    named = values.get("input_csv")
+    is_read = any("input_csv" in parameter_types(SETTINGS[stage]) for stage in notebooks)
+    if record and isinstance(named, str) and named and not is_read and not is_same_place(resolve_path(named), path):
+        return (
+            f"input_csv = {named!r} is not read: this run has the rows of {path.name}; run without --from and --only "
+            "to read another list",
+        )
     if not path.is_file():
         return ()
     saved = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from pathlib import Path
 
 from dedup_lib.errors import ListError, RunFolderError, SettingError
@@ -13,7 +14,7 @@ from dedup_lib.groups.decisions import decisions_path, load_decisions
 from dedup_lib.lists.tables import find_url_column, load_list
 from dedup_lib.media.opening import check_resolver
 from dedup_lib.run.folder import describe_known_runs
-from dedup_lib.run.paths import expand_home, resolve_path
+from dedup_lib.run.paths import expand_home, is_there, resolve_path
 from dedup_lib.settings import (
     CalibrateSettings,
     CleanJobsSettings,
@@ -36,7 +37,7 @@ def check_start(plan: RunPlan) -> tuple[str, ...]:
 
     The errors are ListError for a list, or decisions about it, that cannot be read; RunFolderError where no list is
     known, or an earlier run to compare with has read nothing; EncoderError for a model that cannot be loaded; and
-    SettingError and StoreError for a store that is not named or does not answer.
+    SettingError and StoreError for a store that is not named, is missing, or does not answer.
     """
     places = [
         find_place(plan.run, settings)
@@ -74,7 +75,7 @@ def _check_list(plan: RunPlan) -> tuple[ListSource | None, int]:
         source = find_list(plan.run, input_csv=first.input_csv, url_column=first.url_column, after=before)
     else:
         return None, 0
-    if first.input_csv and not source.path.exists():
+    if first.input_csv and not is_there(source.path):
         raise ListError(_describe_missing(first.input_csv, source.path))
     listed = load_list(source.path, is_ours=source.is_ours)
     find_url_column(listed, url_column=source.url_column)
@@ -113,7 +114,10 @@ def _check_work_before(plan: RunPlan) -> None:
 def _describe_missing(input_csv: str, path: Path) -> str:
     here = Path.cwd() / expand_home(input_csv)
     places = [path] if here.resolve() == path.resolve() else [here, path]
-    names = {file.name for place in places if place.parent.is_dir() for file in place.parent.iterdir()}
+    names: set[str] = set()
+    for place in places:
+        with suppress(OSError):
+            names.update(file.name for file in place.parent.iterdir())
     near = difflib.get_close_matches(path.name, sorted(names), n=1)
     meant = f"; did you mean {near[0]}?" if near else ": check the path of the list"
     return f"{' and '.join(map(str, places))} {'does' if len(places) == 1 else 'do'} not exist{meant}"

@@ -30,6 +30,8 @@ def load_profile(profile: str) -> dict[str, Any]:
         raise SettingError("profile", profile, _describe_missing_profile(profile, path))
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise SettingError("profile", profile, f"{path} cannot be read ({error.strerror}): make it readable") from None
     except yaml.MarkedYAMLError as error:
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if (mark := error.problem_mark) else ""
         raise SettingError("profile", profile, f"{path.name} is not valid YAML{place}: {error.problem}") from None

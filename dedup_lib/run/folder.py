@@ -27,17 +27,22 @@ from dedup_lib.settings import SETTINGS, NotebookSettings, SearchSettings
 
 Record = dict[str, Any]
 
+MAX_NAME_BYTES = 255
+"""Most bytes in the name of a folder."""
+
 _LOCK_NAME, _STAGES_NAME, _LEDGER_NAME = "run.lock", "stages", "ledger.sqlite"
 
 
 def named_run_dir(name: str) -> str:
-    """Returns the value of `run_dir` for a run of this name. Raises SettingError for a name that could be a path."""
-    if not name.strip(". ") or not name.isprintable() or set(name) & set("/\\"):
+    """Returns the value of `run_dir` for a run of this name. Raises SettingError for a name that could be a path, or
+    that no disk takes."""
+    is_path = not name.strip(". ") or not name.isprintable() or bool(set(name) & set("/\\"))
+    if is_path or len(name.encode()) > MAX_NAME_BYTES:
         raise SettingError(
             "--run",
             name,
-            "the name of a run may not contain / or \\, control characters, or only dots; set run_dir for a folder "
-            "outside outputs/",
+            f"the name of a run may not contain / or \\, control characters, only dots, or more than {MAX_NAME_BYTES} "
+            "bytes; set run_dir for a folder outside outputs/",
         )
     return str(Path("outputs") / name)
 
@@ -225,7 +230,7 @@ class RunFolder:
         if record is None:
             raise RunFolderError(
                 f"{stage} has not finished in {self.shown(self.path)}: `python -m dedup_lib status "
-                f"{shlex.quote(self.path.name)}` shows how far the run is and how to continue it"
+                f"{shlex.quote(name_run(self))}` shows how far the run is and how to continue it"
             )
         return record
 

@@ -61,11 +61,9 @@ def _describe(run: RunFolder) -> RunFacts:
 
 
 def _find_last_work(run: RunFolder) -> str:
-    times_s = []
-    for path in (run.lock_path, run.ledger_path, *(run.record_path(stage) for stage in SETTINGS)):
-        if is_there(path):
-            times_s.append(path.stat().st_mtime)
-    return datetime.fromtimestamp(max(times_s, default=0.0), UTC).isoformat(timespec="seconds")
+    books = (run.lock_path, run.ledger_path, *(run.record_path(stage) for stage in SETTINGS))
+    last_s = max((path.stat().st_mtime for path in books if is_there(path)), default=0.0)
+    return datetime.fromtimestamp(last_s, UTC).isoformat(timespec="seconds")
 
 
 def measure_size(folder: Path) -> int:

@@ -111,8 +111,14 @@ class _Reader:
 
     def load_outcomes(self, recipe: str) -> dict[str, Outcome]:
         """Every outcome of the recipe with this key, by URL."""
-        found = self._ask(f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? ORDER BY key", recipe)
-        return {outcome.url: outcome for outcome in map(_read_outcome, found)}
+        return {outcome.url: outcome for outcome in self._read_outcomes("recipe = ? ORDER BY key", recipe)}
+
+    def _read_outcomes(self, condition: str, *values: str) -> list[Outcome]:
+        # A ledger of an earlier version lacks columns.
+        held = {row[1] for row in self._ask("PRAGMA table_info(outcomes)")}
+        names = [name for name in _COLUMNS if name in held]
+        rows = self._ask(f"SELECT {', '.join(names)} FROM outcomes WHERE {condition}", *values)
+        return [_read_outcome(names, row) for row in rows]
 
     def load_kinds(self) -> dict[str, str]:
         """The kind of each fingerprint, by the key of its video."""
@@ -217,9 +223,7 @@ class Ledger(_Reader):
 
     def load_search(self, name: str) -> bytes | None:
         """What `record_search` wrote under this name, or None."""
-        with _explained(self.path):
-            row = self._database.execute("SELECT data FROM searches WHERE name = ?", (name,)).fetchone()
-        return row[0] if row is not None else None
+        return next((data for (data,) in self._ask("SELECT data FROM searches WHERE name = ?", name)), None)
 
     def record_search(self, name: str, data: bytes) -> None:
         """Writes what a search of all videos proposed, in place of an earlier one. It is forgotten when a video is
@@ -312,8 +316,7 @@ class LedgerView(_Reader):
 
     def load_outcome(self, recipe: str, key: str) -> Outcome | None:
         """The outcome of one URL, by its key; None when there is none."""
-        rows = self._ask(f"SELECT {', '.join(_COLUMNS)} FROM outcomes WHERE recipe = ? AND key = ?", recipe, key)
-        return _read_outcome(rows[0]) if rows else None
+        return next(iter(self._read_outcomes("recipe = ? AND key = ?", recipe, key)), None)
 
     def find_alike(self, recipe: str, beginning: str, kind: str) -> list[tuple[Outcome, bytes]]:
         """Videos with status ok whose `content` begins with `beginning`, each with its fingerprint of this kind. Leaves
@@ -324,7 +327,7 @@ class LedgerView(_Reader):
             "ORDER BY key",
             *(recipe, beginning, f"{beginning}!", kind, Status.OK),
         )
-        return [(_read_outcome(row[1:]), row[0]) for row in rows]
+        return [(_read_outcome(_COLUMNS, row[1:]), row[0]) for row in rows]
 
     def tally(self, recipe: str, *, since: str = "") -> dict[Status, Tally]:
         """The outcomes of a recipe by status, all or those since a moment (UTC, ISO format)."""
@@ -350,8 +353,8 @@ class LedgerView(_Reader):
         return [(url, Status(status), reason) for url, status, reason in rows]
 
 
-def _read_outcome(values: Sequence[Any]) -> Outcome:
-    row = dict(zip(_COLUMNS, values, strict=True))
+def _read_outcome(names: Sequence[str], values: Sequence[Any]) -> Outcome:
+    row = dict(zip(names, values, strict=True))
     return Outcome(**row | {"status": Status(row["status"]), "retryable": bool(row["retryable"])})
 
 

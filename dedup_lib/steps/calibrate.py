@@ -240,8 +240,9 @@ def find_threshold(run: RunFolder, settings: CalibrateSettings) -> float | None:
 def describe_choice(chosen: ThresholdResult, *, in_use: float, reported: ThresholdResult) -> str:
     """Say in words which threshold is proposed and what it reaches."""
     if chosen.threshold == in_use:
-        change = f"The threshold in use, {in_use:g}, stays: no stricter one would avoid a false pair of the half"
-        change += " that chose, and no looser one finds more, holds what was wanted, or is known to be safe."
+        change = f"The threshold in use, {in_use:g}, stays. On the half that chose, a stricter one would avoid no false"
+        change += " pair. A looser one would find nothing more, would not reach wanted_precision, or would be untested,"
+        change += " because too few different videos are that alike."
     else:
         kind = "stricter" if chosen.threshold > in_use else "looser"
         change = f"A {kind} threshold than the one in use ({in_use:g}) is proposed."

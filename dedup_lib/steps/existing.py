@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from dedup_lib.errors import RunFolderError, SettingError, StoreError
@@ -13,13 +14,13 @@ from dedup_lib.groups.grouping import components, neighbours
 from dedup_lib.match.known_videos import find_near
 from dedup_lib.match.vector_table import VectorTable
 from dedup_lib.records import Outcome, Progress, Recipe, Status, StoredRows, video_key
-from dedup_lib.run.files import writing
+from dedup_lib.run.files import write_file_atomically
 from dedup_lib.run.folder import RunFolder, describe_known_runs, thumbnail_path
 from dedup_lib.run.ledger import LedgerView
 from dedup_lib.run.paths import is_same_place
 from dedup_lib.settings import SearchSettings
 from dedup_lib.steps.bar import Bar, progress_on
-from dedup_lib.steps.extracted_list import ExtractedList, StoredVideos, find_filled_store
+from dedup_lib.steps.extracted_list import ExtractedList, StoredVideos
 from dedup_lib.steps.review import load_memory
 from dedup_lib.steps.search_plan import load_vector_table, plan_search
 from dedup_lib.store.address import StoreAddress
@@ -58,9 +59,15 @@ def find_earlier_store(folder: RunFolder, settings: SearchSettings) -> StoreAddr
 
     Raises StoreError where its Milvus Lite file is missing.
     """
-    if settings.against_existing and not folder.lite_path.exists() and StoreAddress.find(folder).is_local:
+    address = StoreAddress.find(folder)
+    if not address.is_local or folder.lite_path.exists():
+        return address
+    if settings.against_existing:
         return None
-    return find_filled_store(folder, settings.collection)
+    raise StoreError(
+        f"{folder.shown(folder.lite_path)} is missing, which holds the vectors of a run that existing_runs names: put "
+        "it back, give that run's command again, or leave that run out of existing_runs"
+    )
 
 
 def load_known_urls(run: RunFolder, existing_runs: Sequence[str]) -> dict[str, str]:
@@ -224,14 +231,12 @@ def _look_through(
 
 def copy_storyboards(run: RunFolder, listed: ExtractedList, urls: Iterable[str]) -> None:
     """Copy the storyboards of earlier runs' videos into this run, for its pages and its app."""
-    with writing(run.thumbnails_dir):
-        for url in urls:
-            target = thumbnail_path(url, thumbnails_dir=run.thumbnails_dir)
-            sources = [folder / target.relative_to(run.path) for folder in (path.parent for path in listed.ledgers)]
-            source = next((path for path in sources if path.is_file()), None)
-            if source is not None and not target.exists():
-                run.thumbnails_dir.mkdir(exist_ok=True)
-                shutil.copyfile(source, target)
+    for url in urls:
+        target = thumbnail_path(url, thumbnails_dir=run.thumbnails_dir)
+        sources = [path.parent / target.relative_to(run.path) for path in listed.ledgers]
+        source = next((path for path in sources if path.is_file()), None)
+        if source is not None and not target.exists():
+            write_file_atomically(target, partial(shutil.copyfile, source))
 
 
 def _load_read(path: Path, recipe: Recipe) -> dict[str, Outcome]:

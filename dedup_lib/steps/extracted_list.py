@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from dedup_lib.errors import RunFolderError
 from dedup_lib.groups.clean import count_statuses, outcome_of_row
 from dedup_lib.groups.keepers import Traits
 from dedup_lib.lists.dialects import PLAIN, Dialect
 from dedup_lib.lists.tables import read_list
 from dedup_lib.records import Outcome, Recipe, Status
 from dedup_lib.run.folder import RunFolder
-from dedup_lib.run.ledger import Ledger
+from dedup_lib.run.ledger import LedgerView
 from dedup_lib.settings import ExtractSettings
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store, missing_collection
@@ -97,7 +98,7 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
     """The list that 03_extract processed in this run folder, with the outcomes from the ledger.
 
     Where 03_extract has not run, the list is the content of the collection. Raises StoreError where there is no
-    collection either.
+    collection either, and RunFolderError where 03_extract has run and its ledger is gone.
     """
     record = run.read_record(ExtractSettings.stage)
     if record is None:
@@ -113,8 +114,14 @@ def load_extracted_list(run: RunFolder, *, collection: str) -> ExtractedList:
             recipe=None,
         )
     recipe = Recipe(**record["recipe"])
-    with Ledger(run.ledger_path, recipe) as ledger:
-        outcomes = ledger.load()
+    if not run.ledger_path.exists():
+        # An empty one would set aside every row as not read yet.
+        raise RunFolderError(
+            f"{run.shown(run.ledger_path)} is missing, which holds what became of each URL: put it back, or run "
+            "03_extract again in this run folder"
+        )
+    with LedgerView(run.ledger_path) as ledger:
+        outcomes = ledger.load_outcomes(recipe.key)
     path, list_csv = run.recorded_path(record, "input_csv"), Path(record["list"]["csv"])
     read = read_list(path, is_ours=path != list_csv)
     return ExtractedList(

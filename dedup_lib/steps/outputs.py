@@ -96,7 +96,8 @@ def save_outputs(
     02_dedupe_urls.
 
     Raises RunFolderError when another process works on the run folder, or when the disk takes no more. Raises
-    SettingError when an output would overwrite another list.
+    SettingError when an output would overwrite another list. Raises AccountingError unless every row of the list, text
+    duplicates included, is in exactly one output.
     """
     tables = {
         "FINAL_RESULT": cleaned.final,
@@ -107,12 +108,24 @@ def save_outputs(
         "featureless_urls": cleaned.featureless,
     }
     files = find_outputs(run, listed, settings=settings)
+    _count_rows(listed, cleaned)
     with run.locked(settings.stage):
         for name, path in files.items():
             save_table(tables[name], path, dialect=listed.dialect)
     if (deduped := _find_deduped(run)) is not None:
         files["text_duplicates"] = run.recorded_path(deduped, "text_duplicates")
     return files
+
+
+def _count_rows(listed: ExtractedList, cleaned: CleanedList) -> dict[str, int]:
+    """Number of rows in the list and in each output. Raises AccountingError unless the two add up."""
+    rows = {"input": listed.list_rows, "text_duplicates": listed.text_duplicates, **cleaned.count_rows()}
+    if rows["input"] != sum(count for name, count in rows.items() if name != "input"):
+        raise AccountingError(
+            f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
+            "on one list"
+        )
+    return rows
 
 
 def write_summary(
@@ -126,16 +139,9 @@ def write_summary(
     review: pd.DataFrame,
     files: Mapping[str, Path],
 ) -> dict[str, Any]:
-    """Save summary.json and return its content: what went in, what came out, and with which settings.
-
-    Raises AccountingError unless every row of the list, text duplicates included, is in exactly one output.
-    """
-    rows = {"input": listed.list_rows, "text_duplicates": listed.text_duplicates, **cleaned.count_rows()}
-    if rows["input"] != sum(count for name, count in rows.items() if name != "input"):
-        raise AccountingError(
-            f"the rows of {listed.name} do not add up: {rows}. Run all notebooks again in this run folder, in order, "
-            "on one list"
-        )
+    """Save summary.json and return its content: what went in, what came out, and with which settings. Raises
+    AccountingError as `save_outputs` does."""
+    rows = _count_rows(listed, cleaned)
     compared, plan = matches.compared, matches.plan
     decided = list_decided(run, listed, settings=settings)
     known = _count_known(run)

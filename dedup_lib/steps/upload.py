@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from dedup_lib.errors import RunFolderError
 from dedup_lib.extract.job_folders import load_jobs
 from dedup_lib.extract.sinks import pool_video
-from dedup_lib.records import Pooling, Recipe
+from dedup_lib.records import Pooling, Recipe, VideoVectors
 from dedup_lib.run.folder import RunFolder
 from dedup_lib.settings import ExtractSettings, UploadSettings
 from dedup_lib.steps.extract import jobs_path
@@ -27,7 +28,8 @@ class UploadReport:
     jobs: int
     """Number of job folders that were uploaded."""
     other_recipes: int
-    """Number of job folders that were skipped, because they hold no vectors or other settings made them."""
+    """Number of job folders with vectors that were skipped, because other settings made them, or because the folder of
+    an earlier row has their URL."""
 
 
 def upload_jobs(
@@ -42,26 +44,29 @@ def upload_jobs(
     pooling = Pooling(settings.vectors)
     jobs_dir = jobs_path(run, settings.jobs_dir)
     recipe, dimension = _recipe_to_upload(run, jobs_dir)
-    uploaded = others = 0
+    uploaded: set[str] = set()
+    others = 0
+
+    def choose() -> Iterator[VideoVectors]:
+        nonlocal others
+        for job in load_jobs(jobs_dir):
+            # Where rows of the list were removed, the last folders are left over, and their URLs moved to earlier ones.
+            if job.vectors is None or job.recipe != recipe or job.outcome.url in uploaded:
+                others += 1
+                continue
+            uploaded.add(job.outcome.url)
+            yield pool_video(job.vectors, pooling)
+
     with run.locked(settings.stage), Store(StoreAddress.choose(settings.store, run)) as store:
         collection = store.ensure_collection(
             settings.collection, pooling=pooling, recipe=recipe, dimension=dimension, overwrite=settings.overwrite
         )
-        batch = []
-        for job in load_jobs(jobs_dir):
-            if job.vectors is None or job.recipe != recipe:
-                others += 1
-                continue
-            batch.append(pool_video(job.vectors, pooling))
-            if len(batch) == UPSERT_ROWS:
-                collection.upsert(batch)
-                progress(len(batch))
-                uploaded += len(batch)
-                batch = []
-        collection.upsert(batch)
-        progress(len(batch))
-        uploaded += len(batch)
-        return UploadReport(facts=store.open_collection(settings.collection).facts, jobs=uploaded, other_recipes=others)
+        videos = choose()
+        while batch := list(islice(videos, UPSERT_ROWS)):
+            collection.upsert(batch)
+            progress(len(batch))
+        facts = store.open_collection(settings.collection).facts
+        return UploadReport(facts=facts, jobs=len(uploaded), other_recipes=others)
 
 
 def _recipe_to_upload(run: RunFolder, jobs_dir: Path) -> tuple[Recipe, int]:

@@ -113,7 +113,7 @@ class StoreAddress:
         if self.is_local:
             return f"Milvus Lite, {Path(self.uri).name}"
         parts = urlsplit(self.uri)
-        return f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
     def __repr__(self) -> str:
         return f"StoreAddress({str(self)!r})"

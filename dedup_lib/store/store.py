@@ -128,22 +128,22 @@ class Store:
 
     def rename_collection(self, name: str, new_name: str) -> None:
         """Renames a collection. Raises StoreError when there is none, or the new name is taken or not allowed."""
-        if not self.has_collection(name):
-            raise StoreError(
-                f"there is no collection {name!r} in {self.address} to rename: `collections list` shows what there is"
-            )
+        self._require(name, "rename")
         self._check_new_name(new_name)
         with self._client.explained(f"rename {name}"):
             self._client.milvus.rename_collection(name, new_name, timeout=self._client.timeout_s)
 
     def drop_collection(self, name: str) -> None:
         """Deletes a collection with all its rows. Raises StoreError when there is none."""
-        if not self.has_collection(name):
-            raise StoreError(
-                f"there is no collection {name!r} in {self.address} to drop: `collections list` shows what there is"
-            )
+        self._require(name, "drop")
         with self._client.explained(f"drop {name}"):
             self._client.milvus.drop_collection(name, timeout=self._client.timeout_s)
+
+    def _require(self, name: str, action: str) -> None:
+        if not self.has_collection(name):
+            raise StoreError(
+                f"there is no collection {name!r} in {self.address} to {action}: `collections list` shows what there is"
+            )
 
     def _check_new_name(self, name: str) -> None:
         check_name(name)

@@ -105,8 +105,8 @@ def explain_trouble(address: StoreAddress, action: str, error: Exception) -> str
     # A server may repeat the token, plain or in the base64 form that the transport sends.
     details = (isinstance(error, grpc.Call) and error.details()) or str(error)
     said = details.strip().partition("\n")[0].replace(address.uri, str(address))
-    parts = urlsplit(address.uri)
-    for token in (address.token, f"{parts.username}:{parts.password}"):
+    user = urlsplit(address.uri).netloc.rpartition("@")[0]
+    for token in (address.token, user):
         for secret in filter(None, (base64.b64encode(token.encode()).decode(), token, token.partition(":")[2])):
             said = said.replace(secret, "…")
     return f"cannot {action} in {address}: {said}"

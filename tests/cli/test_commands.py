@@ -190,7 +190,7 @@ def test_copying_a_collection(say: Say, project: Path) -> None:
         assert said.err.startswith(message)
 
 
-@pytest.mark.parametrize("name", ["../../x", "..", ".", "a/b", "a\\b", "/tmp/x", "a\x1b[31m", " ", "a\nb"])
+@pytest.mark.parametrize("name", ["../../x", "..", ".", "a/b", "a\\b", "/tmp/x", "a\x1b[31m", " ", "a\nb", "ä" * 128])
 @pytest.mark.parametrize("command", [("run", "direct"), ("calibrate", "direct"), ("collections", "list")], ids=" ".join)
 def test_a_run_is_named_and_leads_nowhere_else(say: Say, project: Path, command: tuple[str, ...], name: str) -> None:
     said = say(*command, "--run", name)

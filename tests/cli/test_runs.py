@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,19 @@ def test_a_run_goes_with_everything_but_what_it_was_given(say: Say, project: Pat
     again = say("runs", "remove", "ads", "--yes")
     assert (again.code, again.out) == (1, "")
     assert "no run has worked there, so it is left alone" in again.err
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_list_that_is_a_link_stays_and_counts_as_a_link(say: Say, project: Path, is_there: bool) -> None:
+    run = make(project, "ads")
+    (run / "ads.csv").unlink()
+    (run / "ads.csv").symlink_to(project / "large.csv")
+    if is_there:
+        (project / "large.csv").write_bytes(bytes(50_000_000))
+    said = say("runs", "remove", "ads", "--yes")
+    assert (said.code, said.err) == (0, "")
+    assert re.match(r"removed ads, [0-9.]+ [kM]?B\nleft outputs/ads/ads.csv", said.out), said.out
+    assert [path.name for path in run.iterdir()] == ["ads.csv"]
 
 
 def test_the_output_of_one_run_that_is_the_list_of_another_stays(say: Say, project: Path) -> None:

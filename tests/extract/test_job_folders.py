@@ -320,5 +320,15 @@ def test_only_what_holds_no_vector_is_removed(tmp_path: Path) -> None:
     assert remove_empty_jobs(jobs_dir, dry_run=False) == []
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_removal_that_the_disk_refuses_is_told(tmp_path: Path) -> None:
+    path = save(job_dir(tmp_path, 0), outcome=FAILURE, count=0)
+    path.chmod(0o500)
+    with pytest.raises(RunFolderError, match=r"cannot write .*url_0000: Permission denied"):
+        remove_empty_jobs(tmp_path, dry_run=False)
+    path.chmod(0o700)
+    assert remove_empty_jobs(tmp_path, dry_run=False) == [path]
+
+
 def test_describing_nothing_has_columns() -> None:
     assert list(describe_jobs([]).columns) == ["job", "url", "status", "reason"]

@@ -11,8 +11,10 @@ import nbformat
 import pytest
 from notebook_cells import run_notebook
 
-from dedup_lib.errors import SettingError
+from dedup_lib.errors import RunFolderError, SettingError
 from dedup_lib.flow.profiles import load_profile
+from dedup_lib.run.folder import RunFolder
+from dedup_lib.settings import CleanJobsSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +40,18 @@ def test_a_name_that_no_notebook_knows_ends_papermill(tmp_path: Path) -> None:
     assert code == 1
     assert re.search("min_scor = 0.4 cannot be used: .* did you mean min_score?", told)
     assert not (tmp_path / "run").exists()
+
+
+def test_job_folders_stay_while_another_run_works_in_the_folder(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    job = run.path / "batch_outputs" / "url_0000"
+    job.mkdir(parents=True)
+    usual = CleanJobsSettings(run_dir=str(run.path)).as_record()
+    with run.locked("03_extract"), pytest.raises(RunFolderError, match="is in use by process"):
+        run_notebook("04_clean_jobs", usual)
+    assert job.exists()
+    run_notebook("04_clean_jobs", usual)
+    assert not job.exists()
 
 
 def test_a_name_in_the_parameters_cell_that_no_notebook_knows(tmp_path: Path) -> None:

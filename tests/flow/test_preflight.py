@@ -64,6 +64,7 @@ LIST_BESIDE = "a list is given beside one, as in run direct --set "
         (("direct", "--set", "input_csv=https://u:p@h/ads.csv"), "it is an address, not a file: download the list"),
         (("direct", "--set", "input_csv=adz.csv"), "adz.csv do not exist; did you mean ads.csv?"),
         (("direct", "--set", "input_csv=nowhere/x.csv"), "x.csv do not exist: check the path of the list"),
+        (("direct", "--set", f"input_csv={'a' * 300}.csv"), "a.csv do not exist: check the path of the list"),
         (("direct", *ADS, "--set", "url_column=link"), "url_column = 'link' is not a column of the list"),
         (("direct",), "input_csv is empty"),
         (("direct", "--from", "03"), "input_csv is empty, and 02_dedupe_urls or 01_decode has not run"),

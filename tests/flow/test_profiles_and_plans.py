@@ -90,6 +90,13 @@ def test_a_profile_that_cannot_be_read_is_one_line(project: Path, content: bytes
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no file refuses everybody")
+def test_a_profile_that_the_system_does_not_give_is_one_line(project: Path) -> None:
+    (project / "mine.yaml").symlink_to("/proc/self/mem")
+    with pytest.raises(SettingError, match=r"mine\.yaml cannot be read \(Input/output error\): make it readable"):
+        load_profile("mine.yaml")
+
+
 # Overrides
 
 
@@ -175,6 +182,7 @@ def test_a_parameter_of_the_other_flow(project: Path) -> None:
         ("cosine_thresh", 1.5, "from -1 to 1"),
         ("cosine_thresh", float("nan"), "a number"),
         ("run_dir", 7, "text"),
+        ("timeout_s", 1e10, "from 0.1 to 86400"),
         ("input_csv", None, "text"),
         ("input_csv", {"C": "x"}, "text"),
         ("drop_query_parameters", "token", "a list of text"),
@@ -198,6 +206,8 @@ def test_a_run_needs_a_folder(project: Path, run_dir: object) -> None:
         plan(project, {"run_dir": run_dir})
     with pytest.raises(SettingError, match="run_dir = None"):
         plan_run({})
+    with pytest.raises(SettingError, match="run_dir = 2024 cannot be used: it must be text"):
+        plan(project, {"run_dir": 2024}, only="06")
 
 
 def test_a_run_of_another_name(project: Path) -> None:
@@ -280,6 +290,17 @@ def test_kernels_listen_in_a_folder_of_their_own_that_is_gone_afterwards(project
     sockets_dir = Path(known["ip"]).parent
     assert known["transport"] == "ipc"
     assert sockets_dir.is_absolute() and not sockets_dir.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot kill by a signal")
+def test_a_notebook_whose_process_is_killed_has_failed(project: Path) -> None:
+    """As the system does where memory runs out."""
+    planned = write_notebook(project, "import os\nos.write(2, b'its last words')\nos.kill(os.getpid(), 9)")
+    with pytest.raises(NotebookError, match=r"its process ended before it was done \(Kernel died\)") as caught:
+        execute_plan(planned)
+    log_path = planned.run.notebooks_dir / "01_decode.log"
+    assert f"finished work is kept. What it said last is in {log_path}" in str(caught.value)
+    assert "its last words" in log_path.read_text(encoding="utf-8")
 
 
 def test_what_a_notebook_says_is_obeyed_by_no_terminal(project: Path) -> None:
@@ -380,5 +401,8 @@ def test_a_later_notebook_alone_says_when_the_list_is_newer(project: Path) -> No
             notes = plan(project, {"input_csv": str(path)}, **choice).notes
             assert [note.partition(":")[0] for note in notes] == words
         assert plan(project, {"input_csv": str(path)}).notes == ()
+    for choice, words in (({"only": "06"}, ["input_csv = 'other.csv' is not read"]), ({"first": "03"}, [])):
+        notes = plan(project, {"input_csv": "other.csv"}, **choice).notes
+        assert [note.partition(":")[0] for note in notes if "other.csv" in note] == words
     path.unlink()
     assert plan(project, only="06").notes == ()

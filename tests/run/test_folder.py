@@ -180,6 +180,10 @@ def test_a_record_says_which_versions_were_at_work() -> None:
 def test_a_stage_that_has_not_run(project: Path) -> None:
     run = RunFolder("outputs/x")
     assert run.read_record("01_decode") is None
+    with pytest.raises(RunFolderError, match="has not finished in outputs/x: `python -m dedup_lib status x`"):
+        run.require_record("01_decode")
+    with pytest.raises(RunFolderError, match=re.escape(f"dedup_lib status '{project / 'elsewhere'}'`")):
+        RunFolder("elsewhere").require_record("01_decode")
 
 
 @pytest.mark.parametrize("content", [b"", b'{"stage": ', b"\xff\xfe{", b"[]", b"null"])

@@ -304,6 +304,9 @@ def test_an_older_ledger_is_read_as_it_is(path: Path) -> None:
         assert view.load_extraction() is None
         assert view.tally(RECIPE.key) == {Status.OK: Tally(1, 50)}
         assert view.list_troubles(RECIPE.key) == []
+        old = view.load_outcomes(RECIPE.key)["old"]
+        assert (old.status, old.width_px, old.started, old.content) == (Status.OK, 16, "", "")
+        assert view.load_outcome(RECIPE.key, video_key("old")) == old
     assert len(read_rows(path)[0]) == 16
 
 

@@ -32,7 +32,7 @@ from dedup_lib.lists.dialects import PLAIN, Dialect
 from dedup_lib.lists.tables import load_list, load_table, save_table
 from dedup_lib.match.evidence import Verdict
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Status, Vectors, VideoVectors
-from dedup_lib.run.folder import RunFolder
+from dedup_lib.run.folder import RunFolder, thumbnail_path
 from dedup_lib.run.ledger import Ledger
 from dedup_lib.run.resources import ResourceMonitor
 from dedup_lib.settings import (
@@ -46,7 +46,7 @@ from dedup_lib.settings import (
 )
 from dedup_lib.steps.bar import progress_on
 from dedup_lib.steps.collections import manage_collections
-from dedup_lib.steps.existing import add_existing
+from dedup_lib.steps.existing import add_existing, copy_storyboards
 from dedup_lib.steps.extract import choose_resources, make_recipe
 from dedup_lib.steps.extracted_list import ExtractedList, load_extracted_list
 from dedup_lib.steps.inputs import ListSource, check_outputs, find_first_list, find_list, list_stem
@@ -318,6 +318,17 @@ def test_job_folders_of_other_settings_stay_behind(run: RunFolder) -> None:
     assert (report.jobs, report.other_recipes, report.facts.recipe) == (3, 2, RECIPE)
 
 
+def test_the_folder_that_a_longer_list_left_over_is_not_uploaded(run: RunFolder) -> None:
+    stale, fresh = video_of("https://h/b", 1), video_of("https://h/b", 2)
+    save_jobs(run, [VIDEOS[0], stale])
+    save_jobs(run, [fresh])
+    report = upload_jobs(run, settings=upload_settings("average"))
+    assert (report.jobs, report.other_recipes, report.facts.rows) == (1, 1, 1)
+    with Store(StoreAddress.find(run)) as store:
+        held = store.open_collection("videos").load_vectors([fresh.url])
+    np.testing.assert_allclose(held[fresh.url].vectors, pool_vectors(fresh.vectors, Pooling.AVERAGE), atol=1e-6)
+
+
 def test_a_list_without_a_readable_video_leaves_an_empty_collection(run: RunFolder) -> None:
     save_jobs(run, [None])
     source = find_first_list(run, input_csv="ads.csv", url_column="")
@@ -386,6 +397,16 @@ def test_the_list_is_what_extract_worked_through(run: RunFolder) -> None:
     (run.path / "ads.unique.csv").unlink()
     with pytest.raises(ListError, match="does not exist"):
         load_extracted_list(run, collection="videos")
+
+
+def test_a_ledger_that_is_gone_is_missed(run: RunFolder) -> None:
+    """With an empty one, every row would be set aside as not read yet, and FINAL_RESULT.csv would be empty."""
+    extracted(run)
+    for path in run.path.glob("ledger.sqlite*"):
+        path.unlink()
+    with pytest.raises(RunFolderError, match=r"outputs/mine/ledger\.sqlite is missing.*or run 03_extract again"):
+        load_extracted_list(run, collection="videos")
+    assert not run.ledger_path.exists()
 
 
 def test_without_extract_the_list_is_what_the_collection_holds(run: RunFolder) -> None:
@@ -585,6 +606,33 @@ def test_old_videos_are_told_by_the_pictures_of_the_runs_that_read_them(run: Run
     RunFolder("outputs/none").make()
     with pytest.raises(RunFolderError, match=r"existing_runs names outputs/none, which holds no ledger\.sqlite"):
         search_both(run, decide="evidence", existing_runs=["outputs/none"])
+
+
+def test_the_missing_store_of_an_earlier_run_is_named(run: RunFolder) -> None:
+    fill(run, STORED)
+    with Ledger(RunFolder("outputs/earlier").ledger_path, RECIPE):
+        pass
+    with pytest.raises(StoreError, match=r"outputs/earlier/milvus\.db is missing.* a run that existing_runs names"):
+        add_existing(run, extracted(run), settings=search_settings(existing_runs=["outputs/earlier"]))
+
+
+def test_a_storyboard_is_copied_whole_or_not_at_all(run: RunFolder) -> None:
+    resource = pytest.importorskip("resource", reason="Windows does not limit the size of files")
+    earlier = RunFolder("outputs/earlier")
+    source, target = (thumbnail_path(URLS[0], thumbnails_dir=folder.thumbnails_dir) for folder in (earlier, run))
+    source.parent.mkdir(parents=True)
+    source.write_bytes(bytes(100_000))
+    listed = replace(extracted(run), ledgers=(earlier.ledger_path,))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+    try:
+        with pytest.raises(RunFolderError, match="File too large"):
+            copy_storyboards(run, listed, [URLS[0]])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not target.exists()
+    copy_storyboards(run, listed, [URLS[0]])
+    assert target.read_bytes() == source.read_bytes()
 
 
 def test_what_failed_here_and_was_read_by_an_earlier_run_is_compared(run: RunFolder) -> None:
@@ -1066,6 +1114,7 @@ def test_rows_that_do_not_add_up_are_not_written_down(run: RunFolder) -> None:
     with pytest.raises(AccountingError, match=r"the rows of ads\.csv do not add up"):
         finish(run, listed)
     assert not (run.path / "summary.json").exists()
+    assert not (run.path / "FINAL_RESULT.csv").exists(), "what an earlier run wrote is left as it is"
 
 
 # Collections
