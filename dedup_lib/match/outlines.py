@@ -43,8 +43,8 @@ a logo or a caption it is below 10 in all of 83 pairs of copies."""
 MIN_COVERED = 0.6
 """A cell of the colours belongs to a part if it covers more than this share of the cell."""
 
-MIN_CELLS_INSIDE, MIN_CELLS_AROUND = 3, 6
-"""Minimum numbers of cells whose colours are compared."""
+MIN_CELLS_INSIDE, MIN_CELLS_AROUND = 10, 6
+"""Minimum numbers of cells, of 1024, whose colours are compared."""
 
 
 def is_overlaid(component: NDArray[np.bool_], aligned: AlignedFrames, *, around_moves: bool) -> bool:
