@@ -207,7 +207,7 @@ def test_runs_are_read_from_their_folders(runs: tuple[RunFolder, RunFolder]) -> 
 
 
 def test_a_run_that_has_not_finished_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match=r"06_search_and_clean has not finished in .* status new`"):
+    with pytest.raises(RunFolderError, match=rf"06_search_and_clean has not finished in .* status {tmp_path}/new`"):
         load_outcome(RunFolder(tmp_path / "new"))
 
 
