@@ -390,7 +390,7 @@ def dead_at(often: str, once: str) -> list[tuple[str, str]]:
 
 def patience(way: str) -> FetchLimits:
     """Half of the time is for what does not answer."""
-    return replace(LIMITS, timeout_s=12) if way == "no answer" else LIMITS
+    return replace(LIMITS, timeout_s=6) if way == "no answer" else LIMITS
 
 
 @pytest.mark.parametrize(("way", "place"), dead_at("rendition", "segment"))
