@@ -174,7 +174,8 @@ def _read_videos(pool: Pool, schedule: Schedule, thumbnails_dir: Path) -> Genera
         row, url = task
         if isinstance(result, WorkerFailure):
             status = Status.TIMEOUT if result.timed_out else Status.DECODE_CRASH
-            outcome = Outcome(url=url, status=status, reason=result.reason, retryable=result.timed_out)
+            may_pass = result.timed_out or result.was_killed
+            outcome = Outcome(url=url, status=status, reason=result.reason, retryable=may_pass)
             yield row, ReadVideo(outcome=outcome, tries=schedule.finish(task) or 1)
             continue
         tries = schedule.finish(task, may_pass=result.outcome.retryable, pause_s=result.retry_after_s)

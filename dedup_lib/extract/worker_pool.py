@@ -66,6 +66,9 @@ START_WITHIN_S = 120.0
 RECEIVE_WITHIN_S = 60.0
 """Seconds within which an answer that has begun must be complete. The largest takes a few."""
 
+_KILLED = -9
+"""Exit code of a process that was ended by SIGKILL, a signal that Windows does not have."""
+
 _LOOK_EVERY_S = 0.2
 """Seconds between checks whether a waiting task may start, and whether to stop."""
 
@@ -81,11 +84,13 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class WorkerFailure:
-    """Given in place of a result. The process died or raised an exception during the task (`reason` says how), or was
-    killed because the task took too long (`timed_out`)."""
+    """Given in place of a result. During the task, the process died or raised an exception (`reason` says how), was
+    killed because it took too long (`timed_out`), or was killed from outside (`was_killed`), as by the system when
+    memory runs out."""
 
     reason: str
     timed_out: bool
+    was_killed: bool = False
 
 
 @dataclass(frozen=True)
@@ -262,8 +267,14 @@ class WorkerPool(Generic[Task, Result]):
         worker.kill_at_s = time.monotonic() + (self._timeout_s if worker.is_ready else START_WITHIN_S)
 
     def _collect(self, worker: _Worker[Task]) -> Result | WorkerFailure | ParentCall | _Ready:
+        is_stuck = threading.Event()
+
+        def end() -> None:
+            is_stuck.set()
+            worker.process.kill()
+
         # A process that stops in the middle of its answer would hold up all others.
-        guard = threading.Timer(RECEIVE_WITHIN_S, worker.process.kill)
+        guard = threading.Timer(RECEIVE_WITHIN_S, end)
         guard.start()
         try:
             result: Result | WorkerFailure | ParentCall | _Ready = worker.pipe.recv()
@@ -271,9 +282,15 @@ class WorkerPool(Generic[Task, Result]):
             # The answer is cut off or garbage: a process with damaged memory may send anything.
             connection.wait([worker.process.sentinel], 1)
             with _starting:
-                reason = _describe_exit(worker.process.exitcode)
+                code = worker.process.exitcode
             self._remove(worker)
-            return WorkerFailure(reason, timed_out=False)
+            if code == _KILLED and not is_stuck.is_set():
+                return WorkerFailure(
+                    "its process was killed (SIGKILL), as the system does when memory runs out",
+                    timed_out=False,
+                    was_killed=True,
+                )
+            return WorkerFailure(_describe_exit(code), timed_out=False)
         finally:
             guard.cancel()
         return result

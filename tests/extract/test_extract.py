@@ -575,6 +575,20 @@ def test_workers_that_crash_and_hang_become_outcomes(
     assert run(urls, tmp_path).attempted == 1
 
 
+def test_a_video_whose_process_was_killed_from_outside_is_tried_again(
+    server: ClipServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system does when memory runs out: that says nothing about the video."""
+    monkeypatch.setattr(pipeline, "read_video", Hostile(a=signal.SIGKILL))
+    urls = [server.url("a.mp4"), server.url("b.webm")]
+    killed, fine = run(urls, tmp_path).outcomes.values()
+    assert (killed.status, killed.retryable, fine.status) == (Status.DECODE_CRASH, True, Status.OK)
+    assert "was killed (SIGKILL), as the system does when memory runs out" in killed.reason
+    monkeypatch.undo()
+    report = run(urls, tmp_path)
+    assert (report.attempted, report.outcomes[urls[0]].status) == (1, Status.OK)
+
+
 class Deadly(PdqEncoder):
     """Does to its process, where a frame is prepared, what a broken decoder would."""
 
