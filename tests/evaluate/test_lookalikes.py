@@ -128,18 +128,7 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Lookalike]
     return files, compare_files(paths, profile=parse_profile("pdq:3:spread"), workers=2)
 
 
-@pytest.mark.parametrize(
-    "of",
-    [
-        pytest.param(of, id=ids(of), marks=marks)
-        for of in SAMPLE
-        for marks in [
-            pytest.mark.xfail(strict=True, reason="a pale person low in the picture is taken for a logo laid over it")
-            if (of.differs, of.moves) == ("presenter", "zoom")
-            else ()
-        ]
-    ],
-)
+@pytest.mark.parametrize("of", SAMPLE, ids=ids)
 def test_no_member_of_a_family_is_removed(of: Family, looked_at: tuple[list[Lookalike], Compared]) -> None:
     files, compared = looked_at
     assert {outcome.status for outcome in compared.outcomes} == {Status.OK}
