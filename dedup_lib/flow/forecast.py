@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dedup_lib.features.pdq import PdqEncoder
 from dedup_lib.flow.plan import RunPlan
 from dedup_lib.report.words import describe_bytes
 from dedup_lib.settings import ExtractSettings, UploadSettings
@@ -11,7 +12,7 @@ LITE_BYTES_A_NUMBER = 10
 """Bytes of memory for each number of a stored vector: Milvus Lite keeps all rows of a collection in memory. Measured:
 6 to 14 (docs/decisions/009-extraction.md)."""
 
-_NUMBERS = {"pdq": 256}
+_NUMBERS = {"pdq": PdqEncoder.dimension}
 """Numbers in a vector, where they are not the 512 of SSCD and of CLIP's base model."""
 
 _TELL_FROM_BYTES = 1_000_000_000

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -47,16 +48,27 @@ MIN_CELLS_INSIDE, MIN_CELLS_AROUND = 10, 6
 """Minimum numbers of cells, of 1024, whose colours are compared."""
 
 
-def is_overlaid(component: NDArray[np.bool_], aligned: AlignedFrames, *, around_moves: bool) -> bool:
+@dataclass(frozen=True)
+class Outline:
+    """The outline of what differs in one pair of stills."""
+
+    still: int
+    """Number of the still."""
+    shape: NDArray[np.uint8]
+    """(256, 256), 1 for a pixel that differs."""
+    ratios: tuple[float, float]
+    """For both frames, the gradients along the outline as a multiple of those around it."""
+
+
+def is_overlaid(outlines: Sequence[Outline], *, around_moves: bool) -> bool:
     """Whether something, such as a logo or a caption, was laid over one of the videos there. Its outline is an edge in
     that video. In the other one, the frame continues across the outline as it does everywhere around.
 
     With two different products or prices, both videos show the edges.
     """
-    outlines = [sorted(ratios) for _, _, ratios in _trace_outlines(component, aligned)]
     if not outlines:
         return False
-    low, high = np.median(outlines, axis=0)
+    low, high = np.median([sorted(outline.ratios) for outline in outlines], axis=0)
     # What both videos were made with stands still only if the film around it does. If that moves, little but an overlay
     # is left.
     if around_moves:
@@ -64,18 +76,19 @@ def is_overlaid(component: NDArray[np.bool_], aligned: AlignedFrames, *, around_
     return bool(low <= MAX_CONTINUED_EDGE and high >= MIN_EDGE_RATIO * low)
 
 
-def shows_own_colours(component: NDArray[np.bool_], aligned: AlignedFrames) -> bool:
+def shows_own_colours(outlines: Sequence[Outline], chroma: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None) -> bool:
     """Whether the frame that shows the weaker outline has colours there that it has nowhere around: a presenter, or a
     product, who is as bright as the wall behind. If nothing but the background were there, it would continue.
 
-    False if the colours are not known.
+    `chroma` as in `AlignedFrames`. False if the colours are not known.
     """
-    if aligned.chroma is None:
+    if chroma is None:
         return False
     found = []
-    for index, shape, (first_ratio, second_ratio) in _trace_outlines(component, aligned):
-        colours = aligned.chroma[int(second_ratio < first_ratio)][index].astype(np.float32)
-        covered = cv2.resize(shape.astype(np.float32), (CHROMA_PX, CHROMA_PX), interpolation=cv2.INTER_AREA)
+    for outline in outlines:
+        first_ratio, second_ratio = outline.ratios
+        colours = chroma[int(second_ratio < first_ratio)][outline.still].astype(np.float32)
+        covered = cv2.resize(outline.shape.astype(np.float32), (CHROMA_PX, CHROMA_PX), interpolation=cv2.INTER_AREA)
         touched = (covered > 0).astype(np.uint8)
         inside = covered > MIN_COVERED
         around = (cv2.dilate(touched, np.ones((9, 9))) > 0) & (cv2.dilate(touched, np.ones((3, 3))) == 0)
@@ -86,22 +99,17 @@ def shows_own_colours(component: NDArray[np.bool_], aligned: AlignedFrames) -> b
     return bool(found) and float(np.median(found)) >= MIN_OWN_COLOUR
 
 
-def _trace_outlines(
-    component: NDArray[np.bool_], aligned: AlignedFrames
-) -> Iterator[tuple[int, NDArray[np.uint8], tuple[float, float]]]:
-    """The outlines in the stills that are nearest in time: the number of the still, and the results of
-    `_trace_outline`."""
-    for index in np.argsort(np.abs(aligned.apart_s), kind="stable")[:MAX_OUTLINES]:
-        outline = _trace_outline(component, *(stills[index] for stills in aligned.stills))
-        if outline is not None:
-            yield int(index), *outline
+def trace_outlines(component: NDArray[np.bool_], aligned: AlignedFrames) -> list[Outline]:
+    """The outlines in the stills that are nearest in time, of those in which the difference has one."""
+    nearest = np.argsort(np.abs(aligned.apart_s), kind="stable")[:MAX_OUTLINES]
+    found = [_trace_outline(component, int(index), *(stills[index] for stills in aligned.stills)) for index in nearest]
+    return [outline for outline in found if outline is not None]
 
 
 def _trace_outline(
-    component: NDArray[np.bool_], first: NDArray[np.uint8], second: NDArray[np.uint8]
-) -> tuple[NDArray[np.uint8], tuple[float, float]] | None:
-    """The pixels that differ, 1 in (256, 256), and the ratio of the gradients along their outline to those around it,
-    in both frames. None if the difference has no outline."""
+    component: NDArray[np.bool_], index: int, first: NDArray[np.uint8], second: NDArray[np.uint8]
+) -> Outline | None:
+    """The outline in the stills with this number. None if the difference has no outline."""
     own, other = (soften(still) for still in (first, second))
     step = STILL_PX // BLOCKS
     around = np.zeros((STILL_PX, STILL_PX), bool)
@@ -121,4 +129,4 @@ def _trace_outline(
     if not near.any():
         return None
     first_ratio, second_ratio = (mean_gradient(one, outline) / (mean_gradient(one, near) + 1) for one in (own, other))
-    return shape.astype(np.uint8, copy=False), (first_ratio, second_ratio)
+    return Outline(index, shape.astype(np.uint8, copy=False), (first_ratio, second_ratio))

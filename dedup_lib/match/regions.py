@@ -32,7 +32,7 @@ from dedup_lib.match.blocks import (
 from dedup_lib.match.details import MIN_CONTRAST, find_details
 from dedup_lib.match.fades import equalise_fades
 from dedup_lib.match.moments import SAME_MOMENT_S
-from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid, shows_own_colours
+from dedup_lib.match.outlines import MAX_OVERLAY, is_overlaid, shows_own_colours, trace_outlines
 
 SHIFTS_PX = (0, -2, 2)
 """Shifts, in pixels, of a block in the other still that are tried: bars are cut and sizes rounded differently."""
@@ -215,10 +215,11 @@ def _is_standing_overlay(
 def _is_laid_over(component: NDArray[np.bool_], aligned: AlignedFrames, *, around_moves: bool) -> bool:
     """Whether a part has an outline in one video only, and the other video shows no object of its own there. Under a
     line of text, which is wide, other colours may begin."""
-    if not is_overlaid(component, aligned, around_moves=around_moves):
+    outlines = trace_outlines(component, aligned)
+    if not is_overlaid(outlines, around_moves=around_moves):
         return False
     rows = np.flatnonzero(component.any(axis=1))
-    return bool(rows[-1] - rows[0] < MAX_ROWS) or not shows_own_colours(component, aligned)
+    return bool(rows[-1] - rows[0] < MAX_ROWS) or not shows_own_colours(outlines, aligned.chroma)
 
 
 def show_the_same(first: NDArray[np.generic], second: NDArray[np.generic]) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dedup_lib.features.fingerprint import CHROMA_PX
 from dedup_lib.match.aligned_frames import AlignedFrames
 from dedup_lib.match.blocks import BLOCK_SIDE, BLOCKS, STILL_PX
-from dedup_lib.match.outlines import is_overlaid, shows_own_colours
+from dedup_lib.match.outlines import is_overlaid, shows_own_colours, trace_outlines
 
 COUNT = 4
 WALL, SHIRT = (90, 103), (190, 103)
@@ -50,20 +50,20 @@ def component() -> NDArray[np.bool_]:
     return found
 
 
-def test_only_colours_tell_a_seller_who_is_as_bright_as_the_wall(
-    component: NDArray[np.bool_],
-) -> None:
+def have_own_colours(component: NDArray[np.bool_], aligned: AlignedFrames) -> bool:
+    return shows_own_colours(trace_outlines(component, aligned), aligned.chroma)
+
+
+def test_only_colours_tell_a_seller_who_is_as_bright_as_the_wall(component: NDArray[np.bool_]) -> None:
     seller, wall = align_sellers(SHIRT), align_sellers(WALL)
     for aligned in (seller, wall):
-        assert is_overlaid(component, aligned, around_moves=False)
-    assert shows_own_colours(component, seller)
-    assert not shows_own_colours(component, wall)
+        assert is_overlaid(trace_outlines(component, aligned), around_moves=False)
+    assert have_own_colours(component, seller)
+    assert not have_own_colours(component, wall)
     exchanged = replace(seller, stills=seller.stills[::-1], chroma=seller.chroma and seller.chroma[::-1])
-    assert shows_own_colours(component, exchanged)
+    assert have_own_colours(component, exchanged)
 
 
-def test_unknown_colours_and_those_of_small_parts_tell_nothing(
-    component: NDArray[np.bool_],
-) -> None:
-    assert not shows_own_colours(component, replace(align_sellers(SHIRT), chroma=None))
-    assert not shows_own_colours(component, align_sellers(SHIRT, height=24, width=16))
+def test_unknown_colours_and_those_of_small_parts_tell_nothing(component: NDArray[np.bool_]) -> None:
+    assert not have_own_colours(component, replace(align_sellers(SHIRT), chroma=None))
+    assert not have_own_colours(component, align_sellers(SHIRT, height=24, width=16))
