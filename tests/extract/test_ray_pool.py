@@ -349,7 +349,7 @@ def test_a_head_that_dies_ends_the_run(
     monkeypatch.setattr(pipeline, "read_video", Reader(tmp_path))
 
     def kill_the_head() -> None:
-        wait_until(lambda: len(load_ledger(tmp_path)) == 1)
+        wait_until(lambda: (tmp_path / "ledger.sqlite").exists() and len(load_ledger(tmp_path)) == 1)
         nodes.kill_head()
 
     with ClipServer(media) as server:

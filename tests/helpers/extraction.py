@@ -23,7 +23,7 @@ from dedup_lib.features.encoder import Encoder, Prepared
 from dedup_lib.features.pdq import PdqEncoder
 from dedup_lib.media.limits import FetchLimits
 from dedup_lib.records import Frames, Outcome, Pooling, Recipe, Scan, Status
-from dedup_lib.run.ledger import Ledger
+from dedup_lib.run.ledger import Ledger, LedgerView
 from dedup_lib.settings import ExtractSettings
 from dedup_lib.store.address import StoreAddress
 from dedup_lib.store.store import Store
@@ -132,8 +132,9 @@ def run(
 
 
 def load_ledger(folder: Path) -> dict[str, Outcome]:
-    with Ledger(folder / "ledger.sqlite", RECIPE) as ledger:
-        return ledger.load()
+    """The outcomes of an extraction that may still go on: a second writer could lock out the one that creates it."""
+    with LedgerView(folder / "ledger.sqlite") as view:
+        return view.load_outcomes(RECIPE.key) if view.load_extraction() is not None else {}
 
 
 def load_jobs(folder: Path) -> dict[str, Any]:
