@@ -161,7 +161,7 @@ class Film:
     def decode_after_seek(self, target_s: float) -> Iterator[Timed] | None:
         """Returns the frames from a key frame at or before `target_s`; None when seeking finds no key frame."""
         for early_s in (0.0, _SEEK_EARLIER_S):
-            if target_s < early_s or not self._reel.seek(target_s - early_s):
+            if not self._reel.seek(max(0.0, target_s - early_s)):
                 continue
             frames = self._decode()
             first = next(frames, None)

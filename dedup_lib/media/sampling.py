@@ -32,8 +32,8 @@ from dedup_lib.records import Frames, Samples, Scan, Status
 SCAN_SIDE_PX = 256
 """Longer side in pixels to which frames of a scan are shrunk."""
 
-LATER_STEP_S = 1.5
-MAX_LATER = 360
+LATER_STEP_S = 1.0
+MAX_LATER = 540
 """After its dense part, a scan takes a frame every `LATER_STEP_S` seconds; from a long video `MAX_LATER` frames, evenly
 over the rest."""
 
