@@ -43,12 +43,14 @@ class ReviewQueue(anywidget.AnyWidget):
     the next pair is shown. A skipped pair comes back once, at the end.
 
     `current` is the current pair of URLs, None at the end. The traits are what the browser shows: `question`, None at
-    the end; `progress`, how far the review is; `nothing`, what is said at the end; `message`, an error; `can_undo`.
+    the end; `asked`, how often something was asked; `progress`, how far the review is; `nothing`, what is said at the
+    end; `message`, an error; `can_undo`.
     """
 
     _esm = TEMPLATES_DIR / "queue.js"
     _css = TEMPLATES_DIR / "queue.css"
     question: dict[str, Any] | None = traitlets.Dict(default_value=None, allow_none=True).tag(sync=True)  # type: ignore[assignment]
+    asked = traitlets.Int().tag(sync=True)
     progress = traitlets.Unicode().tag(sync=True)
     nothing = traitlets.Unicode().tag(sync=True)
     message = traitlets.Unicode().tag(sync=True)
@@ -100,7 +102,10 @@ class ReviewQueue(anywidget.AnyWidget):
             self._ask()
 
     def _hear(self, widget: object, content: object, buffers: object) -> None:
-        word = content.get("answer") if isinstance(content, dict) else None
+        # Whoever presses a key twice has answered one pair, and has not seen the next one.
+        if not isinstance(content, dict) or content.get("asked") != self.asked:
+            return
+        word = content.get("answer")
         if isinstance(word, str) and word in {SKIP, UNDO, *Decision}:
             self.answer(word)
 
@@ -117,6 +122,7 @@ class ReviewQueue(anywidget.AnyWidget):
         self._asked_s = time.monotonic()
         self.current = None if asked is None else _urls_of(self._questions[asked])
         with self.hold_sync():
+            self.asked += 1
             self.message = ""
             self.nothing = f"{self._nothing}{skipped}" if asked is None else ""
             self.progress = self._describe_progress(len(undecided), total)

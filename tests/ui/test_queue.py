@@ -222,8 +222,23 @@ def test_the_time_that_is_left_is_told_after_some_answers(tmp_path: Path) -> Non
 
 def test_the_browser_can_only_send_answers(tmp_path: Path) -> None:
     queue = review(tmp_path)
-    for content in ({"answer": "remove all"}, {"answer": ["same"]}, {}, "same", None):
+    for answer in ({"answer": "remove all"}, {"answer": ["same"]}, {}):
+        queue._handle_custom_msg(answer | {"asked": queue.asked}, [])
+    for content in ({"answer": "same"}, "same", None):
         queue._handle_custom_msg(content, [])
     assert saved(tmp_path) == {} and queue.current == urls_of(PAIRS[0])
-    queue._handle_custom_msg({"answer": "same"}, [])
+    queue._handle_custom_msg({"answer": "same", "asked": queue.asked}, [])
     assert saved(tmp_path) == {key(PAIRS[0]): Decision.SAME}
+
+
+@pytest.mark.parametrize("word", ["different", "skip", "undo"])
+def test_a_button_pressed_twice_answers_only_the_pair_that_was_shown(tmp_path: Path, word: str) -> None:
+    queue = review(tmp_path)
+    queue.answer("different")
+    queue.answer("different")
+    before = len(saved(tmp_path))
+    shown = queue.asked
+    for _ in range(2):
+        queue._handle_custom_msg({"answer": word, "asked": shown}, [])
+    assert queue.asked == shown + 1
+    assert len(saved(tmp_path)) - before == {"different": 1, "skip": 0, "undo": -1}[word]

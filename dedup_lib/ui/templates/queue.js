@@ -194,7 +194,7 @@ function render({ model, el }) {
   }
 
   function answer(word) {
-    if (!buttons.get(word).disabled) model.send({ answer: word });
+    if (!buttons.get(word).disabled) model.send({ answer: word, asked: model.get("asked") });
   }
 
   for (const [word, button] of buttons) {
@@ -215,8 +215,10 @@ function render({ model, el }) {
     if (event.ctrlKey || event.metaKey || event.altKey || !(inside || event.target === document.body)) return;
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     const word = KEYS[event.key.toLowerCase()];
-    if (word) answer(word);
-    else if (event.key.toLowerCase() === "p") toggle();
+    if (word) {
+      // A key that is held down would answer pairs that nobody has seen.
+      if (!event.repeat) answer(word);
+    } else if (event.key.toLowerCase() === "p") toggle();
     else if (by && event.target !== slider) scrubTo(Number(slider.value) + by);
     else return;
     event.preventDefault();
