@@ -39,7 +39,8 @@ _NAMED = {"amp": "&", "quot": '"', "apos": "'", "lt": "<", "gt": ">"}
 _MAY_HOLD_ENTITIES = re.compile(r"https?[:&]|//|&#", re.IGNORECASE)
 
 _ONE_OF_SEVERAL = re.compile(r"(?<![\w./%?&+~:-])https?://[^\s\"'<>|,;\])}\\]+", re.IGNORECASE)
-_BETWEEN_URLS = re.compile(r"(?:\s*[,;|]\s*|\s+)(?=https?://)", re.IGNORECASE)
+# A run of blanks is tried from its beginning only, because a hostile cell may hold a million of them.
+_BETWEEN_URLS = re.compile(r"(?:(?<!\s)\s*+[,;|]\s*+|(?<!\s)\s++)(?=https?://)", re.IGNORECASE)
 
 
 def unwrap_url(text: str) -> str:

@@ -30,7 +30,9 @@ _NOT_FOR_THE_RANGE = frozenset({401, 404, 407, 408, 410, 425, 429, 451, 502, 503
 refusal may concern the range."""
 
 _FILE_SIZE = "[0-9]{1,18}"
-_CONTENT_RANGE = re.compile(rf"bytes[ \t]*[ \t:=][ \t]*({_FILE_SIZE})-({_FILE_SIZE})/({_FILE_SIZE}|\*)", re.IGNORECASE)
+_CONTENT_RANGE = re.compile(
+    rf"bytes(?=[ \t:=])[ \t]*+[:=]?[ \t]*({_FILE_SIZE})-({_FILE_SIZE})/({_FILE_SIZE}|\*)", re.IGNORECASE
+)
 _COMPRESSIONS = frozenset({"gzip", "x-gzip", "deflate", "compress", "x-compress", "br", "zstd"})
 _UNPACKED_HERE = frozenset({"gzip", "x-gzip", "deflate"})
 _MAX_CODINGS = 2

@@ -231,8 +231,10 @@ class Source:
         self._fetched = fetched
         self._has_answered = False
         self._target = target = _target_of(url)
+        # No certificate names a host with its final dot (RFC 6066, 3).
+        name = target.host.removesuffix(".")
         self._pools = [
-            _TlsPool(address, target.port, server_hostname=target.host, assert_hostname=target.host, source=self)
+            _TlsPool(address, target.port, server_hostname=name, assert_hostname=name, source=self)
             if target.scheme == "https"
             else _PlainPool(address, target.port, source=self)
             for address in find_addresses(target.scheme, target.host, target.port, limits=limits)

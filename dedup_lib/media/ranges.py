@@ -346,7 +346,8 @@ def ask_whole(route: Route, answer: Answer | None) -> Whole:
 def find_redirect(url: str, answer: Answer, *, may_leave_tls: bool) -> str:
     """The address that an answer redirects to, checked like a URL of a list; "" when it does not redirect. Raises
     VideoTrouble."""
-    location = answer.field("Location")
+    # Browsers take the first of several.
+    location = next(iter(answer.fields("Location")), "").strip()
     if answer.status not in (301, 302, 303, 307, 308) or not location:
         return ""
     try:

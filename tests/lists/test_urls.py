@@ -53,6 +53,12 @@ def test_several_urls_in_a_cell_are_told_apart(cell: str, urls: list[str]) -> No
     assert split_urls(decode_url(cell)) == urls
 
 
+def test_a_million_blanks_in_a_cell_are_no_hindrance() -> None:
+    cell = f"https://h/a{' ' * 1_000_000}b"
+    assert split_urls(cell) == [cell]
+    assert split_urls(f"{cell}{' ' * 1_000_000}https://h/c") == [cell, "https://h/c"]
+
+
 @pytest.mark.parametrize(
     "cell",
     [

@@ -169,6 +169,13 @@ def test_the_request_says_what_it_needs_to() -> None:
     assert "authorization" not in request.headers
 
 
+def test_many_blanks_in_the_place_of_a_range_take_no_time() -> None:
+    # Tried in every way of dividing them, they took minutes.
+    blank = reply("206 Partial Content", BODY, Content_Range=f"bytes{' ' * 60_000}x")
+    with FaultServer(always(blank)) as server:
+        assert read_all(server.url()) == BODY
+
+
 # Redirects
 
 
@@ -192,6 +199,13 @@ def test_bytes_beyond_ascii_in_a_redirect_arrive_as_they_are() -> None:
     with FaultServer(in_turn(always(reply("302 Found", Location=location)), serve(BODY))) as server:
         assert read_all(server.url()) == BODY
         assert server.requests[1].path == "/%C3%BC%20ber.mp4"
+
+
+def test_of_several_redirects_in_one_answer_the_first_counts() -> None:
+    twice = reply("302 Found", Location="/first.mp4\r\nLocation: /second.mp4")
+    with FaultServer(in_turn(always(twice), serve(BODY))) as server:
+        assert read_all(server.url()) == BODY
+        assert server.requests[1].path == "/first.mp4"
 
 
 # Credentials
@@ -734,6 +748,17 @@ def test_https_with_a_certificate_that_is_trusted(
         assert read_all(server.url(host="localhost")) == BODY
         refused = trouble_of(server.url(host="127.0.0.1"))
     assert (refused.status, refused.retryable) == (Status.UNREACHABLE, False) and "TLS" in refused.reason
+
+
+def test_the_final_dot_of_a_host_is_not_looked_for_in_its_certificate(
+    certificate: Path, tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+    # Not every machine knows "localhost.".
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *args, **how: real(host.rstrip("."), *args, **how))
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with FaultServer(serve(BODY), tls=tls) as server:
+        assert read_all(server.url(host="localhost.")) == BODY
 
 
 def test_https_with_a_certificate_that_nobody_trusts(tls: ssl.SSLContext) -> None:
