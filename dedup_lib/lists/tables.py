@@ -5,15 +5,17 @@ A table is a DataFrame of text (dtype `str`; a missing cell is ""), in the order
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from dedup_lib.errors import ListError
-from dedup_lib.lists.cells import is_url_name, is_video_path, protect_cell
+from dedup_lib.lists.cells import bare_cell, is_url_name, is_video_path, protect_cell
 from dedup_lib.lists.dialects import (
     BYTE_ORDER_MARK,
     DELIMITERS,
@@ -36,6 +38,9 @@ _SCHEME_MARK = re.compile(r"https?(?:%3A|:)", re.IGNORECASE)
 _HOST_WITHOUT_SCHEME = re.compile(r"www\.|[\w-]+(\.[\w-]+)+(:\d+)?/", re.IGNORECASE)
 _ORIGINAL = re.compile(r"original_url(_\d+)?")
 _OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+# The delimiter behind the first name of a header that `_header_line` wrote.
+_NAMED_DELIMITER = re.compile(r'(?:"(?:[^"]|"")*+"|[^",;\t|\r\n]*+)([,;\t|])')
 
 MAX_NAMED = 5
 """Most rows that a message names."""
@@ -95,10 +100,29 @@ def load_table(path: Path, *, columns: Sequence[str] = ()) -> pd.DataFrame:
 
 def _split_file(path: Path, *, is_ours: bool = False) -> SplitText:
     try:
+        text, dialect = read_text(path)
         with unlimited_fields():
-            return split_text(*read_text(path), is_ours=is_ours)
+            split = _split_saved(text, dialect) if is_ours else None
+            return split or split_text(text, dialect, is_ours=is_ours)
     except ListError as error:
         raise ListError(f"{path} {error}") from error.__cause__
+
+
+def _split_saved(text: str, dialect: Dialect) -> SplitText | None:
+    """Splits what `save_table` wrote, without a guess. Returns None if rows differ in length, as after a person edited
+    the table."""
+    named = _NAMED_DELIMITER.match(text)
+    # A table holds no NUL, so this never splits a line.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=named[1] if named else "\0", strict=True)
+    try:
+        records = [list(map(bare_cell, record)) for record in reader]
+    except csv.Error:
+        return None
+    if len(set(map(len, records))) != 1:
+        return None
+    if named:
+        dialect = replace(dialect, delimiter=named[1])
+    return SplitText(dialect=dialect, header=records[0], rows=records[1:], lines_above=0)
 
 
 def _column_names(header: Sequence[str]) -> list[str]:

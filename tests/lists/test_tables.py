@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dedup_lib.errors import ListError, RunFolderError
-from dedup_lib.lists.dialects import Dialect
+from dedup_lib.lists.dialects import DELIMITERS, Dialect
 from dedup_lib.lists.tables import (
     REPORT_COLUMNS,
     count_guarded,
@@ -648,6 +648,26 @@ def test_what_is_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, cells
     path = tmp_path_factory.mktemp("round") / "table.csv"
     save_table(frame, path)
     pd.testing.assert_frame_equal(load_list(path), frame)
+
+
+MISLEADING = st.sampled_from(
+    ["https://h/a.mp4", "https://h/b;;", "videos/a.mp4,,", "sep=;", "a;b", "a|b", "# title", "", "7", "x\ty", '"q"']
+)
+"""Cells, and names of columns, by which another table would be taken for a list with another delimiter or header."""
+
+
+@given(
+    columns=st.lists(MISLEADING.filter(bool), min_size=1, max_size=3, unique=True),
+    cells=st.lists(st.lists(MISLEADING, min_size=3, max_size=3)),
+    delimiter=st.sampled_from(DELIMITERS),
+)
+def test_a_table_of_ours_comes_back_whatever_it_holds(
+    tmp_path_factory: pytest.TempPathFactory, columns: list[str], cells: Cells, delimiter: str
+) -> None:
+    frame = pd.DataFrame([row[: len(columns)] for row in cells], columns=columns, dtype="str")
+    path = tmp_path_factory.mktemp("ours") / "table.csv"
+    save_table(frame, path, dialect=Dialect(delimiter=delimiter))
+    pd.testing.assert_frame_equal(load_table(path), frame)
 
 
 @given(st.lists(st.lists(FORMULA_CELL | ANY_CELL, min_size=3, max_size=3), min_size=1))
