@@ -58,7 +58,9 @@ def manage_collections(run: RunFolder, settings: CollectionsSettings) -> pd.Data
                     "dimension": facts.dimension,
                     "recipe": facts.recipe.to_json() if facts.recipe else "unknown",
                     "sample": ", ".join(
-                        dict.fromkeys(str(row.get("url", "")) for row in store.sample_rows(facts.name))
+                        dict.fromkeys(
+                            str(row.get("url", "")) for row in (store.sample_rows(facts.name) if facts.recipe else ())
+                        )
                     ),
                 }
                 for facts in store.list_collections()

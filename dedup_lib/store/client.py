@@ -209,11 +209,15 @@ class Client:
         recipe, pooling = properties.get(RECIPE), properties.get(POOLING)
         return CollectionFacts(
             name=name,
-            rows=self.count_rows(name),
+            # Counting would load, and perhaps index, what belongs to another program.
+            rows=self.count_rows(name) if recipe else self._estimate_rows(name),
             dimension=next((int(f["params"]["dim"]) for f in described["fields"] if "dim" in f["params"]), 0),
             pooling=Pooling(pooling) if pooling else None,
             recipe=Recipe.from_json(recipe) if recipe else None,
         )
+
+    def _estimate_rows(self, name: str) -> int:
+        return int(self.milvus.get_collection_stats(name, timeout=self.timeout_s)["row_count"])
 
     def count_rows(self, name: str) -> int:
         # The store's own statistics also count rows that an upsert has replaced.

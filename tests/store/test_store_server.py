@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 from milvus_for_tests import TOKEN, MilvusServer
-from pymilvus import MilvusClient
+from pymilvus import DataType, MilvusClient
+from pymilvus.client.types import LoadState
 from stored import DIMENSION, RECIPE, unit_rows, video
 
 from dedup_lib.errors import StoreError
@@ -148,3 +149,18 @@ def test_a_collection_that_a_killed_process_left_without_an_index(milvus_server:
     assert held.facts.rows == 1
     assert len(held.search(unit_rows(1), 5)[0]) == 1
     store.drop_collection("bare")
+
+
+def test_a_collection_of_another_program_is_listed_and_left_as_it_is(milvus_server: MilvusServer, store: Store) -> None:
+    client = store._client.milvus
+    schema = client.create_schema(auto_id=True)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIMENSION)
+    client.create_collection("foreign", schema=schema)
+    client.insert("foreign", [{"vector": row.tolist()} for row in unit_rows(3)])
+    client.flush("foreign")
+    (facts,) = [one for one in store.list_collections() if one.name == "foreign"]
+    assert (facts.rows, facts.dimension, facts.recipe) == (3, DIMENSION, None)
+    assert client.list_indexes("foreign") == []
+    assert client.get_load_state("foreign")["state"] == LoadState.NotLoad
+    store.drop_collection("foreign")
