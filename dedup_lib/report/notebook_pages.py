@@ -20,6 +20,7 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 
+from dedup_lib.errors import RunFolderError
 from dedup_lib.report.pages import render_template, save_page
 from dedup_lib.run.folder import Record, RunFolder
 from dedup_lib.sanitise import sanitise
@@ -174,11 +175,25 @@ def render_notebook(executed_path: Path, html_path: Path, *, title: str) -> None
 
     Leaves out code, prompts, progress bars and widget state. The parameters become a table, a widget becomes a note.
     Links to other notebooks name their pages; `link_pages` makes them work. The traceback of a failed cell stays.
+
+    Raises RunFolderError for a file that holds no whole notebook.
     """
-    notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    notebook = _read_executed(executed_path)
     prepare_notebook(notebook)
     cells, _ = _exporter().from_notebook_node(notebook)
     save_page(html_path, "notebook.html", title=title, cells=NOTEBOOK_LINK.sub(_link_page, cells))
+
+
+def _read_executed(path: Path) -> NotebookNode:
+    try:
+        notebook: NotebookNode = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
+    except (ValueError, nbformat.ValidationError):
+        # A killed run may have left half a file.
+        raise RunFolderError(
+            f"{path} holds no whole notebook, perhaps because its run was killed: run {path.stem} again, or remove the "
+            "file, and the report is made without its page"
+        ) from None
+    return notebook
 
 
 def is_superseded(executed_path: Path, record: Record | None) -> bool:
@@ -186,9 +201,8 @@ def is_superseded(executed_path: Path, record: Record | None) -> bool:
     if record is None or "finished" not in record:
         return False
     try:
-        notebook = nbformat.read(executed_path, as_version=4)  # type: ignore[no-untyped-call]  # nbformat has no types
-    except ValueError:
-        # A killed run may have left half a file.
+        notebook = _read_executed(executed_path)
+    except RunFolderError:
         return False
     ended = notebook.metadata.get("papermill", {}).get("end_time")
     if not ended:

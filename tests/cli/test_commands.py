@@ -240,6 +240,18 @@ def test_a_report_of_a_run_without_notebooks(say: Say, project: Path) -> None:
     assert (project / "outputs" / "empty" / "reports" / "index.html").exists()
 
 
+@pytest.mark.parametrize("left", ["", '{\n "cells": [\n  {', "{}"])
+def test_half_a_notebook_of_a_killed_run_is_named_and_is_no_traceback(say: Say, project: Path, left: str) -> None:
+    executed = project / "outputs" / "ads" / "notebooks" / "06_search_and_clean.ipynb"
+    executed.parent.mkdir(parents=True)
+    executed.write_text(left)
+    said = say("report", "ads")
+    assert said.code == 1 and "Traceback" not in said.err
+    assert str(executed) in said.err.replace("\n", "") and "holds no whole notebook" in said.err
+    executed.unlink()
+    assert say("report", "ads").code == 0
+
+
 def test_a_run_is_not_compared_with_itself(say: Say, project: Path) -> None:
     (project / "outputs" / "ads").mkdir(parents=True)
     said = say("compare", "ads", "outputs/ads")
