@@ -30,6 +30,8 @@ class Axis:
     start: float
     end: float
     is_log: bool = False
+    is_count: bool = False
+    """Whether only whole numbers are marked."""
 
     def at(self, value: float) -> float:
         """The pixel of a value."""
@@ -44,7 +46,7 @@ class Axis:
         if self.is_log:
             values = [10.0**power for power in range(math.ceil(math.log10(self.low)), 1 + int(math.log10(self.high)))]
         else:
-            values = round_values(self.low, self.high)
+            values = [value for value in round_values(self.low, self.high) if value.is_integer() or not self.is_count]
         return [(self.at(value), show_number(value)) for value in values]
 
 
@@ -119,7 +121,7 @@ def _x_axis(low: float, high: float) -> Axis:
 
 def _y_axis(most: float, *, is_log: bool = False) -> Axis:
     low = LOG_FLOOR if is_log else 0.0
-    return Axis(low=low, high=max(most, 1.0), start=HEIGHT - BOTTOM, end=TOP, is_log=is_log)
+    return Axis(low=low, high=max(most, 1.0), start=HEIGHT - BOTTOM, end=TOP, is_log=is_log, is_count=True)
 
 
 def _draw_bars(edges: Sequence[float], counts: Sequence[int], *, x: Axis, y: Axis) -> Iterator[Bar]:

@@ -58,6 +58,8 @@ def describe_no_copies(compared: int, *, existing: int = 0) -> str:
     """A sentence for a result without copies: `compared` videos of the list, and `existing` videos stored before it."""
     if not compared or compared + existing < 2:
         return "Fewer than two videos could be read, so nothing was compared."
+    if compared == 1:
+        return "The one video that was compared has no copy."
     return f"None of the {compared:,} videos that were compared has a copy."
 
 
@@ -190,8 +192,9 @@ def describe_bytes(count: int) -> str:
     """A size as text, such as `640 kB` or `1.2 GB`; 1 kB is 1,000 bytes."""
     size = float(count)
     for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 100 else f"{size:.1f} {unit}"
+        # From here on, the number would be rounded up to 1000.
+        if size < 999.5:
+            return f"{size:.0f} {unit}" if unit == "bytes" or size >= 99.95 else f"{size:.1f} {unit}"
         size /= 1000
     return f"{size:,.1f} TB"
 

@@ -54,3 +54,12 @@ def test_a_flow_of_nothing_and_of_rows_that_do_not_add_up() -> None:
     for final in (10, 25):
         labels = charts.draw_flow(flow_steps(ROWS | {"final": final}), is_upright=True).labels
         assert "unaccounted for" in {label.words for label in labels}
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 7])
+def test_counts_are_marked_at_whole_numbers(most: int) -> None:
+    drawn = charts.draw_histogram(
+        [0, 1, 2], [most, most], name="sizes", title="Sizes", noun="groups", x_label="videos", mark=None
+    )
+    labels = [label for _, label in drawn.y.ticks()]
+    assert {"0", "1", "2"} & set(labels) and not any("." in label for label in labels)
