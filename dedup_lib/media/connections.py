@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -111,6 +112,26 @@ class Answer:
         self._response.close()
 
 
+class _TimedReader(io.BufferedReader):
+    """Reads lines until the deadline, however slowly the server sends their bytes."""
+
+    def __init__(self, raw: io.RawIOBase, deadline: Deadline) -> None:
+        super().__init__(raw)
+        self._deadline = deadline
+
+    def readline(self, most: int | None = -1, /) -> bytes:
+        line = bytearray()
+        most = -1 if most is None else most
+        while not line.endswith(b"\n") and len(line) != most:
+            self._deadline.check()
+            # This waits for the next bytes only, and not for the end of the line.
+            held = len(self.peek(1))
+            if not held:
+                break
+            line += super().readline(held if most < 0 else min(held, most - len(line)))
+        return bytes(line)
+
+
 class _NotedLines:
     """Reads the lines of heads, and notes whether the last one was cut off.
 
@@ -142,6 +163,10 @@ class _Response(http.client.HTTPResponse):
 
     fp: Any
 
+    def __init__(self, connected: socket.socket, *args: Any, deadline: Deadline, **options: Any) -> None:
+        super().__init__(connected, *args, **options)
+        self.fp = _TimedReader(self.fp.detach(), deadline)
+
     def begin(self) -> None:
         stream = self.fp
         self.fp = lines = _NotedLines(stream)
@@ -157,7 +182,8 @@ class _Response(http.client.HTTPResponse):
             raise http.client.RemoteDisconnected("the head of the answer is cut off")
         # The parent takes only the single word for chunks. What packs the content before it is undone by whoever reads.
         codings = ",".join(self.headers.get_all("Transfer-Encoding", [])).lower().split(",")
-        if not self.chunked and codings[-1].strip() == "chunked" and self.length != 0:
+        # Chunks outweigh a length (RFC 9112, section 6.3), but an answer of these two statuses has no body.
+        if not self.chunked and codings[-1].strip() == "chunked" and self.status not in (204, 304):
             self.chunked, self.chunk_left, self.length = True, None, None
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -174,11 +200,10 @@ class _Response(http.client.HTTPResponse):
 class _PlainConnection(HTTPConnection):
     """Sends the target exactly as the URL spells it: a pool rewrites escapes, a signature covers the exact bytes."""
 
-    response_class = _Response
-
     def __init__(self, *args: Any, source: Source, **options: Any) -> None:
         super().__init__(*args, **options)
         self._source = source
+        self.response_class = partial(_Response, deadline=source.deadline)  # type: ignore[assignment] # it makes one
 
     def connect(self) -> None:
         super().connect()
@@ -227,7 +252,7 @@ class Source:
         self.has_connected = False
         self.socket: socket.socket | None = None
         """That of the latest connection."""
-        self._deadline = deadline
+        self.deadline = deadline
         self._fetched = fetched
         self._has_answered = False
         self._target = target = _target_of(url)
@@ -276,7 +301,7 @@ class Source:
         is_first_try = True
         while True:
             try:
-                left_s = min(SOCKET_TIMEOUT_S, self._deadline.remaining_s())
+                left_s = min(SOCKET_TIMEOUT_S, self.deadline.remaining_s())
                 response = self._pools[0].urlopen(
                     method,
                     self.target,
@@ -289,7 +314,7 @@ class Source:
                     timeout=urllib3.Timeout(connect=min(left_s, connect_s), read=left_s),
                 )
                 self._has_answered = True
-                return Answer(response, source=self, deadline=self._deadline, fetched=self._fetched)
+                return Answer(response, source=self, deadline=self.deadline, fetched=self._fetched)
             except (ConnectTimeoutError, NewConnectionError) as error:
                 if len(self._pools) == 1:
                     raise _trouble_of(error, hint_at_proxy(self._target.scheme, self._target.host)) from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import email.utils
+import gzip
 import os
 import queue
 import shutil
@@ -131,10 +132,14 @@ def test_a_server_that_ignores_ranges_is_read_from_the_start(length: int | None)
         assert len(server.requests) == 1
 
 
-def test_a_body_in_chunks_is_read_whole() -> None:
-    parts = [BODY[start : start + 99_999] for start in range(0, len(BODY), 99_999)]
+@pytest.mark.parametrize(
+    ("codings", "length"), [("chunked", None), ("chunked", 0), ("gzip, chunked", None), ("gzip, chunked", 0)]
+)
+def test_a_body_in_chunks_is_read_whole(codings: str, length: int | None) -> None:
+    content = gzip.compress(BODY) if "gzip" in codings else BODY
+    parts = [content[start : start + 99_999] for start in range(0, len(content), 99_999)]
     body = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
-    with FaultServer(always(reply("200 OK", body, Content_Length=None, Transfer_Encoding="chunked"))) as server:
+    with FaultServer(always(reply("200 OK", body, Content_Length=length, Transfer_Encoding=codings))) as server:
         assert read_all(server.url()) == BODY
 
 
@@ -505,11 +510,26 @@ def test_silence_is_not_waited_out(
     assert deadline.remaining_s() > 0, "all the time of the video went by"
 
 
-def test_a_drip_meets_the_deadline_of_the_video() -> None:
+CHUNKED = reply("200 OK", Content_Length=None, Transfer_Encoding="chunked")
+
+
+@pytest.mark.parametrize(
+    ("head", "drip"),
+    [
+        (reply("206 Partial Content", BODY[:10], Content_Length=len(BODY)), b"x"),
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\n", b"a"),
+        (b"HTTP/1.1 200 OK\r\n", b"a: b\r\n"),
+        (CHUNKED, b"0"),
+        (CHUNKED + b"0\r\n", b"a: b\r\n"),
+    ],
+    ids=["body", "status line", "field", "fields", "size of a chunk", "trailers"],
+)
+def test_a_drip_meets_the_deadline_of_the_video(head: bytes, drip: bytes) -> None:
     def answer(request: Request) -> Iterator[bytes]:
-        yield reply_range(request, BODY)[:1000]
+        yield head
         while not request.closing.wait(0.05):
-            yield b"x"
+            yield drip
 
     with FaultServer(answer) as server:
         found = trouble_of(server.url(), timeout_s=1)
