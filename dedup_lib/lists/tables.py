@@ -109,8 +109,10 @@ def _split_file(path: Path, *, is_ours: bool = False) -> SplitText:
 
 
 def _split_saved(text: str, dialect: Dialect) -> SplitText | None:
-    """Splits what `save_table` wrote, without a guess. Returns None if rows differ in length, as after a person edited
-    the table."""
+    """Splits what `save_table` wrote, without a guess. Returns None for a table that a person edited: it begins with a
+    line such as `sep=;`, or rows differ in length."""
+    if text[:4].lower() == "sep=":
+        return None
     named = _NAMED_DELIMITER.match(text)
     # A table holds no NUL, so this never splits a line.
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=named[1] if named else "\0", strict=True)

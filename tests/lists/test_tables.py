@@ -650,6 +650,16 @@ def test_what_is_saved_is_loaded(tmp_path_factory: pytest.TempPathFactory, cells
     pd.testing.assert_frame_equal(load_list(path), frame)
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["sep=;\r\nurl;title\r\nhttps://h/a;x\r\n", "url;title\n\nhttps://h/a;x;;\n", "url;title\nhttps://h/a;x\n;\n"],
+)
+def test_a_table_of_ours_that_a_spreadsheet_saved_is_read_too(tmp_path: Path, text: str) -> None:
+    (tmp_path / "table.csv").write_text(text, newline="")
+    found = load_table(tmp_path / "table.csv", columns=["url", "title"])
+    assert found.to_numpy().tolist()[0] == ["https://h/a", "x"]
+
+
 MISLEADING = st.sampled_from(
     ["https://h/a.mp4", "https://h/b;;", "videos/a.mp4,,", "sep=;", "a;b", "a|b", "# title", "", "7", "x\ty", '"q"']
 )
