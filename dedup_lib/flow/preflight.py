@@ -14,7 +14,7 @@ from dedup_lib.groups.decisions import decisions_path, load_decisions
 from dedup_lib.lists.tables import find_url_column, load_list
 from dedup_lib.media.opening import check_resolver
 from dedup_lib.run.folder import describe_known_runs
-from dedup_lib.run.paths import expand_home, is_there, resolve_path
+from dedup_lib.run.paths import expand_home, is_there, notebook_path, resolve_path
 from dedup_lib.settings import (
     CalibrateSettings,
     CleanJobsSettings,
@@ -36,8 +36,8 @@ def check_start(plan: RunPlan) -> tuple[str, ...]:
     """Raises early what the notebooks of a plan would raise later. Returns notes for the person.
 
     The errors are ListError for a list, or decisions about it, that cannot be read; RunFolderError where no list is
-    known, or an earlier run to compare with has read nothing; EncoderError for a model that cannot be loaded; and
-    SettingError and StoreError for a store that is not named, is missing, or does not answer.
+    known, an earlier run to compare with has read nothing, or a notebook is missing; EncoderError for a model that
+    cannot be loaded; and SettingError and StoreError for a store that is not named, is missing, or does not answer.
     """
     places = [
         find_place(plan.run, settings)
@@ -61,6 +61,9 @@ def check_start(plan: RunPlan) -> tuple[str, ...]:
     if any(place.collection for place in places) and not address.is_local:
         with Store(address) as store:
             store.ping()
+    for path in map(notebook_path, plan.notebooks):
+        if not path.is_file():
+            raise RunFolderError(f"there is no {path}: keep the folders dedup_lib, notebooks and params together")
     note = forecast_memory(plan, rows=rows)
     return (note,) if note else ()
 

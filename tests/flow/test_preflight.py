@@ -28,10 +28,10 @@ HUB_MODEL = "openai/clip-vit-base-patch32"
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project with a list and a folder beside its own, in which a person is."""
     root = tmp_path / "project"
-    for folder in ("notebooks", "params", "lists"):
+    for folder, files in (("notebooks", "*.ipynb"), ("params", "*.yaml"), ("lists", "")):
         (root / folder).mkdir(parents=True)
-    for profile in (ROOT / "params").glob("*.yaml"):
-        shutil.copy(profile, root / "params")
+        for file in (ROOT / folder).glob(files) if files else ():
+            shutil.copy(file, root / folder)
     (root / "lists" / "ads.csv").write_text("url\nhttp://127.0.0.1:9/a.mp4\n")
     monkeypatch.chdir(root / "lists")
     monkeypatch.setenv("MILVUS_URI", "")
@@ -92,6 +92,17 @@ def test_a_run_that_cannot_succeed_is_refused_at_once_and_leaves_nothing(
     assert (stopped.value.code, told.out) == (1, "")
     assert told.err.startswith("error: ") and len(told.err.splitlines()) == 1, told.err
     assert said in told.err
+    assert not (project / "outputs").exists()
+
+
+def test_a_notebook_that_is_missing_is_told_before_the_first_one_runs(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project / "notebooks" / "02_dedupe_urls.ipynb").unlink()
+    monkeypatch.setattr(sys, "argv", ["dedup_lib", "run", "direct", *ADS, "--run", "mine"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "02_dedupe_urls.ipynb: keep the folders dedup_lib, notebooks and params" in capsys.readouterr().err
     assert not (project / "outputs").exists()
 
 
